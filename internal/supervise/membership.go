@@ -11,19 +11,19 @@ import (
 	"holdfast/internal/plan"
 )
 
-// How redis nodes and Sentinels come, go and move in a change. A new replica is in step
-// before the change goes on. A node leaves only as a replica, and while another one that
-// stays has all data. What has left is forgotten by one Sentinel at a time (forget). An
-// address that is left is written down first (redisMemory.Departed), so that a later
-// supervisor has it forgotten.
+// This file is about how redis nodes and Sentinels join, leave and move in a change. A new
+// replica has to be in step before the change goes on. A node leaves only as a replica, and
+// only while another node that stays has all data. The Sentinels forget nodes that have left,
+// one Sentinel at a time (forget). An address is recorded when a node leaves it
+// (redisMemory.Departed), so that a later supervisor can still make the Sentinels forget it.
 
 // Time limits of these steps.
 const (
-	// leaveLimit is how long a node waits until it may leave, and forgetLimit a Sentinel
-	// until it may forget and knows all again.
+	// leaveLimit is how long a node waits until it may leave. forgetLimit is how long a Sentinel
+	// may take until it may forget, and then knows all current nodes again.
 	leaveLimit  = 30 * time.Second
 	forgetLimit = time.Minute
-	// meetLimit is how long all Sentinels may take to know a node that has come.
+	// meetLimit is how long all Sentinels may take to know a new node.
 	meetLimit = 30 * time.Second
 	// syncLimit is how long a redis node may take to get all data.
 	syncLimit = 10 * time.Minute
@@ -31,10 +31,10 @@ const (
 	memberPoll = 100 * time.Millisecond
 )
 
-// member reports whether a node is one of Redis: a redis node or a Sentinel.
+// member reports whether a node is a redis node or a Sentinel.
 func member(p plan.Process) bool { return p.Kind.Traits().KnownByAddress }
 
-// departed are the nodes that the Sentinels are still to forget.
+// departed returns the nodes that the Sentinels still have to forget.
 func (s *Supervisor) departed() []string {
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
@@ -42,8 +42,8 @@ func (s *Supervisor) departed() []string {
 	return slices.Compact(names)
 }
 
-// noteAddress writes down where a redis node or Sentinel is from now on; empty: nowhere.
-// The address that it leaves is to be forgotten.
+// noteAddress records the address of a redis node or Sentinel from now on; empty: it has none
+// any more. Sentinels have to forget the address that it leaves.
 func (s *Supervisor) noteAddress(node, address string) error {
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
@@ -67,7 +67,7 @@ func (s *Supervisor) noteAddress(node, address string) error {
 	return nil
 }
 
-// noteForgotten writes down that no Sentinel knows these addresses any more.
+// noteForgotten records which addresses no Sentinel knows any more.
 func (s *Supervisor) noteForgotten(a acquaintance) error {
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
@@ -91,9 +91,8 @@ func (s *Supervisor) noteForgotten(a acquaintance) error {
 	return nil
 }
 
-// begin prepares the start of a redis node or Sentinel that the stack did not have. A
-// Sentinel's memory is made anew: what it knew when it was last a part of the stack is out
-// of date.
+// begin prepares the start of a redis node or Sentinel that is new to the stack. A Sentinel's
+// file is made anew, because what it knew when it was last part of the stack is out of date.
 func (x *stepper) begin(ctx context.Context) error {
 	s, p := x.sup, x.to.process
 	if err := s.noteAddress(p.Node, p.Address); err != nil {
@@ -104,8 +103,8 @@ func (x *stepper) begin(ctx context.Context) error {
 	}
 	s.noteMaster(s.gather(ctx, time.Second))
 	of := x.stack
-	of.Redis.Sentinels = numberOf(p.Node) // the others do not run yet
-	// It is told of the others where they are: some may be still to move.
+	of.Redis.Sentinels = numberOf(p.Node) // Sentinels with higher numbers are not running yet
+	// The file has the current addresses of the other nodes, because some may still have to move.
 	now, _ := s.current()
 	var others []string
 	for _, o := range now.host().Processes {
@@ -133,8 +132,8 @@ func (x *stepper) begin(ctx context.Context) error {
 	return nil
 }
 
-// met waits until every Sentinel knows every node, and has the quorum that their number
-// needs.
+// met waits until every Sentinel knows every node, and has the quorum for the current number of
+// Sentinels.
 func (s *Supervisor) met(ctx context.Context) error {
 	if len(s.sentinels()) == 0 {
 		return nil
@@ -163,11 +162,11 @@ func (s *Supervisor) met(ctx context.Context) error {
 	if !all {
 		return fmt.Errorf("the Sentinels do not know each node after %v: %s", meetLimit, why)
 	}
-	return s.noteForgotten(a) // of a Sentinel that has moved they have the new address
+	return s.noteForgotten(a) // the Sentinels have the new address of a Sentinel that has moved
 }
 
-// setQuorum gives a Sentinel the quorum that the number of Sentinels needs, if it has
-// another one.
+// setQuorum gives a Sentinel the quorum for the current number of Sentinels, if it has another
+// one.
 func (s *Supervisor) setQuorum(ctx context.Context, sentinel string) error {
 	ctx, cancel := context.WithTimeout(ctx, settingLimit)
 	defer cancel()
@@ -178,7 +177,8 @@ func (s *Supervisor) setQuorum(ctx context.Context, sentinel string) error {
 	return s.admin(sentinel).SetQuorum(ctx, s.name(), s.quorum())
 }
 
-// setQuorums does so at every Sentinel that answers; the others get it when they are back.
+// setQuorums calls setQuorum for all Sentinels. Those that do not respond get the quorum when
+// they are back.
 func (s *Supervisor) setQuorums(ctx context.Context) {
 	for _, name := range s.sentinels() {
 		if err := s.setQuorum(ctx, name); err != nil {
@@ -187,9 +187,9 @@ func (s *Supervisor) setQuorums(ctx context.Context) {
 	}
 }
 
-// leave waits until a redis node or Sentinel may go, or may move. Before it is the
-// master no more, and another node has all data; before a Sentinel goes the others can
-// fail over.
+// leave waits until a redis node or Sentinel may leave or move. A redis node must not be the
+// master any more, and another node has to have all data. Before a Sentinel leaves, the others
+// have to be able to fail over.
 func (x *stepper) leave(ctx context.Context) error {
 	s, node := x.sup, x.step.Node
 	if x.from.process.Kind == plan.Sentinel {
@@ -209,7 +209,7 @@ func (x *stepper) leave(ctx context.Context) error {
 	if !within(ctx, leaveLimit, memberPoll, func(ctx context.Context) bool {
 		others, reasons := x.others(s.gather(ctx, time.Second))
 		why = inWhole(reasons)
-		// A single replica that moves has nobody to take its place.
+		// If the only replica moves, there is no node to take its place.
 		return len(others) >= 2 || x.step.Action == plan.Restart && len(s.nodesOfKind(plan.Redis)) == 2
 	}) {
 		return fmt.Errorf("it has the last copy of the data beside the master's, and cannot leave its place: %s", why)
@@ -217,8 +217,8 @@ func (x *stepper) leave(ctx context.Context) error {
 	return nil
 }
 
-// others are the nodes beside this one that stay and have all data, and why others have
-// it not.
+// others returns the other nodes that stay and have all data, and the reasons why further ones
+// do not have it.
 func (x *stepper) others(f facts) (names []string, why map[string]string) {
 	names, why = f.inSync()
 	goes := func(name string) bool { return name == x.step.Node || !x.stays(name) }
@@ -226,7 +226,7 @@ func (x *stepper) others(f facts) (names []string, why map[string]string) {
 	return slices.DeleteFunc(names, goes), why
 }
 
-// inWhole says why nodes do not have all data.
+// inWhole joins the reasons why nodes do not have all data.
 func inWhole(why map[string]string) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(why)) {
@@ -238,7 +238,7 @@ func inWhole(why map[string]string) string {
 	return join(all)
 }
 
-// handOver has another redis node become the master, if the node is it: one that stays.
+// handOver makes another redis node that stays the master, if this node is it.
 func (x *stepper) handOver(ctx context.Context) error {
 	var failed error
 	if !within(ctx, leaveLimit, memberPoll, func(ctx context.Context) bool {
@@ -250,7 +250,7 @@ func (x *stepper) handOver(ctx context.Context) error {
 	return nil
 }
 
-// tryHandOver does so, if that is possible now.
+// tryHandOver is handOver without waiting.
 func (x *stepper) tryHandOver(ctx context.Context) error {
 	s, node := x.sup, x.step.Node
 	f := s.gather(ctx, time.Second)
@@ -278,8 +278,8 @@ func (x *stepper) tryHandOver(ctx context.Context) error {
 	return err
 }
 
-// forget has one Sentinel forget what is no node of the stack any more, and returns when
-// it knows exactly those that there are.
+// forget makes a Sentinel forget all nodes that are no longer in the stack. It returns when the
+// Sentinel knows exactly the current nodes.
 func (s *Supervisor) forget(ctx context.Context, sentinel string) error {
 	var why string
 	var a acquaintance
@@ -303,10 +303,10 @@ func (s *Supervisor) forget(ctx context.Context, sentinel string) error {
 	return s.noteForgotten(a)
 }
 
-// forgetOnce tells a Sentinel to forget if it knows a stranger and may forget now. It says
-// why it still knows one; empty: it knows none.
+// forgetOnce resets a Sentinel if it knows a stranger and may forget now. It returns why the
+// Sentinel still knows one; empty: it knows none.
 func (s *Supervisor) forgetOnce(ctx context.Context, sentinel string) (acquaintance, string) {
-	// No switchover begins between the look and the deed.
+	// The lock keeps a switchover from beginning between the check and the reset.
 	if !s.switching.TryLock() {
 		return acquaintance{}, "a switchover is under way"
 	}
@@ -329,7 +329,7 @@ func (s *Supervisor) forgetOnce(ctx context.Context, sentinel string) (acquainta
 	return a, "it has just been told to forget " + join(strangers)
 }
 
-// forgetAll has one Sentinel after the other forget.
+// forgetAll makes the Sentinels forget, one after the other.
 func (s *Supervisor) forgetAll(ctx context.Context) error {
 	for _, name := range s.sentinels() {
 		if err := s.forget(ctx, name); err != nil {
@@ -339,8 +339,8 @@ func (s *Supervisor) forgetAll(ctx context.Context) error {
 	return nil
 }
 
-// checkLeaving reports, before anything is done, why redis nodes and Sentinels could not
-// leave or move now. What passes by itself soon, such as the end of a failover, it awaits.
+// checkLeaving returns, before anything is done, why redis nodes and Sentinels could not leave
+// or move now. It waits for obstacles that pass soon, such as the end of a failover.
 func (s *Supervisor) checkLeaving(ctx context.Context, final layout, changes []plan.NodeChange) (wrong []string) {
 	leaves := func(c plan.NodeChange) bool {
 		return c.Kind.Traits().KnownByAddress && (c.Action == plan.Stop || c.Moves())
@@ -355,7 +355,7 @@ func (s *Supervisor) checkLeaving(ctx context.Context, final layout, changes []p
 	return wrong
 }
 
-// mayNotLeave says why nodes could not leave or move now.
+// mayNotLeave returns why nodes could not leave or move now.
 func (a acquaintance) mayNotLeave(changes []plan.NodeChange, stays func(node string) bool) (wrong []string) {
 	if why := a.sentinelsUnwell(""); why != "" && a.Sentinels > 0 {
 		wrong = append(wrong, "redis nodes and Sentinels can leave or move only while all Sentinels are well: "+why)

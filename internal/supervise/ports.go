@@ -13,18 +13,19 @@ import (
 	"holdfast/internal/plan"
 )
 
-// Ports that the stack file leaves open are taken from below the range that
-// the kernel gives to outgoing connections (32768 and up on Linux): a port out
-// of that range may be somebody's connection when a node wants it back.
+// Ports that the stack file leaves open are chosen from below the range that the kernel uses
+// for outgoing connections (32768 and up on Linux). A port in that range may be in use by a
+// connection when a node needs it back.
 const (
 	firstPort = 20000
 	lastPort  = 32000
 )
 
-// choosePorts gives a port to every need: the fixed one, else the one it had
-// before, else the preferred one when it is free, else any free one. A port that
-// is kept for a node which the stack does not have now is given to nobody, unless
-// the stack file names it. Two stacks start looking at different places.
+// choosePorts gives each need a port: the fixed one, otherwise the one that the node had
+// before, otherwise the preferred one if it is free, otherwise any free one. A port that is
+// kept for a node which is not in the stack now is not given away, unless the stack file names
+// it. The search starts at a place that depends on the stack's name, so that two stacks choose
+// different ports.
 func choosePorts(stackName string, needs []plan.PortNeed, kept map[string]int, free func(port int) bool) (map[string]int, error) {
 	ports := map[string]int{}
 	taken := map[int]bool{}
@@ -69,17 +70,17 @@ func choosePorts(stackName string, needs []plan.PortNeed, kept map[string]int, f
 	return ports, nil
 }
 
-// claims are the ports of this machine that a supervisor has chosen for nodes. It claims
-// them from its choice until it ends: a node listens only seconds later, and another
-// stack's supervisor, or a node of it, would have the port by then. The zero value has
-// none; it is safe for concurrent use.
+// claims are the ports of this machine that a supervisor has chosen for nodes. The supervisor
+// keeps them from its choice until it ends: a node listens only seconds later, and without the
+// claim the supervisor or a node of another stack could take the port in between. The zero
+// value has no ports. claims is safe for concurrent use.
 type claims struct {
 	mu   sync.Mutex
 	held map[int]io.Closer
 }
 
-// claim reports whether a port is this supervisor's from now on, and false when another
-// one has it.
+// claim claims a port, and reports whether this supervisor has it. It returns false if another
+// supervisor has it.
 func (c *claims) claim(port int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,18 +97,18 @@ func (c *claims) claim(port int) bool {
 	return free
 }
 
-// release ends the claim of a port that is not used after all.
+// release gives up the claim of a port that is not used after all.
 func (c *claims) release(port int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l := c.held[port]; l != nil {
-		_ = l.Close() // nobody connects to it: nothing is lost
+		_ = l.Close() // nothing connects to it, so nothing is lost
 		delete(c.held, port)
 	}
 }
 
-// all claims the ports that a plan has. One that another stack has, too, is kept all the
-// same: who starts a node there finds out (see checkAddresses).
+// all claims the ports of a plan. A port that another stack has claimed stays in the plan: the
+// start of the node there finds out (see checkAddresses).
 func (c *claims) all(ports map[string]int) {
 	if c == nil {
 		return
@@ -129,13 +130,14 @@ func (c *claims) close() {
 	c.held = nil
 }
 
-// free reports whether a port of this machine can be chosen for a node: nobody listens
-// there, and no other supervisor has chosen it. A supervisor that asks claims the port, too.
+// free reports whether a port of this machine can be chosen for a node: nothing listens there,
+// and no other supervisor has chosen it. If the caller is a supervisor, free also claims the
+// port.
 func (h hosts) free(ctx context.Context, port int) bool {
-	if h.claims == nil { // somebody who only looks
+	if h.claims == nil { // the caller only looks
 		claim, free := machine.Claim(port)
 		if free {
-			_ = claim.Close() // it was nobody's
+			_ = claim.Close() // nobody else had it
 		}
 		return free && h.listensNobody(ctx, port)
 	}

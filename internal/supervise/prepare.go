@@ -14,11 +14,11 @@ import (
 	"holdfast/internal/plan"
 )
 
-// Prepare checks everything that can be checked before anything is started,
-// and then writes the files of the plan.
+// Prepare checks everything that can be checked before anything is started, and then writes the
+// files of the plan.
 func (s *Supervisor) Prepare() (err error) {
 	defer func() {
-		if err != nil { // whoever started it may not listen any more, as after an upgrade
+		if err != nil { // the process that started it may have gone, as after an upgrade
 			s.log.Error("the supervisor does not start", "why", err)
 		}
 	}()
@@ -30,7 +30,7 @@ func (s *Supervisor) Prepare() (err error) {
 	}
 	var wrong []error
 	of, base := s.stack(), s.cfg.BaseDir
-	if s.wanted != nil { // what runs, runs
+	if s.wanted != nil { // the nodes keep running as they are
 		of, base = s.wanted.stack(), s.wanted.baseDir
 	}
 	for _, e := range CheckReferences(of, base, machine.Variable(s.cfg.Environ, "PATH")) {
@@ -40,12 +40,14 @@ func (s *Supervisor) Prepare() (err error) {
 		}
 		wrong = append(wrong, e)
 	}
-	// What has run elsewhere may be missing on this host alone.
+
+	// What has run on other hosts may only be missing on this one.
 	if s.hosts.begun && len(wrong) > 0 {
 		s.log.Warn("what the stack file names is not on this host", "error", errors.Join(wrong...))
 	} else if len(wrong) > 0 {
 		return errors.Join(wrong...)
 	}
+
 	programs, without := s.findPrograms(s.ctx, s.plan)
 	if s.programs = programs; s.runsRedis() {
 		for _, n := range without {
@@ -54,13 +56,13 @@ func (s *Supervisor) Prepare() (err error) {
 		without = without.besidesRedis()
 	}
 	switch err := without.err(); {
-	case err != nil && s.hosts.begun: // a start without its program tells
+	case err != nil && s.hosts.begun: // the node's start reports it
 		s.log.Warn("a program is missing on a host", "error", err)
 	case err != nil && s.wanted == nil:
 		return err
 	}
 	switch err := errors.Join(s.checkAlike(s.ctx), s.checkWriters(s.ctx)); {
-	case err != nil && (s.hosts.begun || s.wanted != nil): // its node tells
+	case err != nil && (s.hosts.begun || s.wanted != nil): // the node reports it
 		s.log.Warn("a server cannot read a node's data", "error", err)
 	case err != nil:
 		return err
@@ -79,7 +81,8 @@ func (s *Supervisor) Prepare() (err error) {
 			return err
 		}
 	}
-	// Nothing is changed before everything has been checked.
+
+	// Nothing is changed until everything has been checked.
 	if err := s.beginRewrite(); err != nil {
 		return err
 	}
@@ -98,8 +101,8 @@ func (s *Supervisor) Prepare() (err error) {
 	return nil
 }
 
-// runsRedis reports whether a redis node or a Sentinel runs: then the stack is looked after
-// with whatever servers are installed now.
+// runsRedis reports whether a redis node or a Sentinel runs. Then the supervisor goes on with
+// whatever servers are installed now.
 func (s *Supervisor) runsRedis() bool {
 	for _, p := range s.processes() {
 		if p.Program.IsRedis() && s.node(p.Node).proc != nil {
@@ -109,11 +112,10 @@ func (s *Supervisor) runsRedis() bool {
 	return false
 }
 
-// checkAddresses refuses to start when a port that a node needs is held by
-// somebody else.
+// checkAddresses returns an error if another process uses an address that a node needs.
 func (s *Supervisor) checkAddresses() error {
 	if s.cfg.Pod {
-		return nil // all of its ports are its own, and its address may be a Service's
+		return nil // all ports of a pod are its own, and its address may be that of a Service
 	}
 	var wrong []error
 	checked := map[string]bool{}
@@ -131,7 +133,7 @@ func (s *Supervisor) checkAddresses() error {
 		err := host.Free(s.ctx, p.Address)
 		if err != nil && s.hosts.begun {
 			s.log.Warn("the address of a node is taken", "node", p.Node, "host", host.name, "address", p.Address, "by", host.heldBy(s.ctx, p.Address), "error", err)
-			continue // the node itself tells, and the others start
+			continue // the node reports it, and the others start
 		}
 		if err != nil {
 			wrong = append(wrong, fmt.Errorf("%s cannot listen on %s: the address is taken%s (%w); end that process, or give %s another port in the stack file",
@@ -141,8 +143,8 @@ func (s *Supervisor) checkAddresses() error {
 	return errors.Join(append(wrong, s.checkBeside()...)...)
 }
 
-// checkBeside looks at the addresses of the balancers beside the entry, where none of them
-// runs yet. HAProxy says of one that is taken only that it is.
+// checkBeside checks the addresses other than the entry that the balancers listen on, if no
+// balancer is running yet. HAProxy itself would only report that such an address is taken.
 func (s *Supervisor) checkBeside() (wrong []error) {
 	for _, p := range s.processes() {
 		if n := s.node(p.Node); p.Kind == plan.Balancer && n.proc != nil {
@@ -158,14 +160,13 @@ func (s *Supervisor) checkBeside() (wrong []error) {
 	}
 	if s.hosts.begun && len(wrong) > 0 {
 		s.log.Warn("the balancers cannot listen everywhere", "why", errors.Join(wrong...))
-		return nil // they tell, and the others start
+		return nil // the balancers report it, and the other nodes start
 	}
 	return wrong
 }
 
-// writeFiles writes what the plan generates. What a server rewrites is state, and
-// is only written when it is not there, or when the Sentinels' files have to be
-// written anew (beginRewrite).
+// writeFiles writes the files of the plan. A file that a server rewrites is state: it is only
+// written if it is missing, or if the Sentinels' files have to be rewritten (beginRewrite).
 func (s *Supervisor) writeFiles() error {
 	for _, h := range s.Plan().Hosts {
 		if s.hosts.lacks(h.Name) {
@@ -178,7 +179,7 @@ func (s *Supervisor) writeFiles() error {
 	return nil
 }
 
-// putFiles makes the directories that the plan has for a host, and writes its files.
+// putFiles makes the directories of a host's plan, and writes its files.
 func (h home) putFiles(ctx context.Context, planned plan.Host, rewriting bool) error {
 	if err := h.makeDirs(ctx, planned.Dirs); err != nil {
 		return fmt.Errorf("make a node's directory: %w", err)

@@ -12,14 +12,14 @@ import (
 	"holdfast/internal/plan"
 )
 
-// The data of a stack of several hosts is removed on all of them before any host forgets that
-// it is one of the stack: where one is lost in the middle, the stack can still be brought up,
-// and purged again.
+// The data of a stack of several hosts is removed on all hosts before any host forgets that it
+// belongs to the stack. If a host is lost in between, the stack can still be brought up and
+// purged again.
 
 // purgeLimit is how long a host may take to remove its data.
 const purgeLimit = 5 * time.Minute
 
-// Away returns the hosts that cannot be reached, sorted.
+// Away returns the hosts that are not reachable, sorted.
 func (s *Supervisor) Away(ctx context.Context) (names []string) {
 	var mu sync.Mutex
 	var asked sync.WaitGroup
@@ -38,11 +38,11 @@ func (s *Supervisor) Away(ctx context.Context) (names []string) {
 	return names
 }
 
-// PurgeError says on which hosts the data of a stack was not removed, and why.
+// PurgeError is the error of a purge that did not remove all data.
 type PurgeError struct {
-	// Left are those hosts, and where it lies on each of them.
+	// Left has the hosts with remaining data, and the path of the data on each.
 	Left map[string]string
-	// Done are the hosts where it was.
+	// Done are the hosts whose data was removed.
 	Done []string
 	err  error
 }
@@ -61,8 +61,8 @@ func (e *PurgeError) Error() string {
 }
 func (e *PurgeError) Unwrap() error { return e.err }
 
-// PurgeHosts removes the data of the nodes on all hosts of several, which have all ended
-// (Stop). Its error is a *PurgeError. What makes them hosts of a stack stays.
+// PurgeHosts removes the data of the nodes on all hosts of several. All nodes have to have
+// ended (Stop). What makes the hosts part of the stack stays. Its error is a *PurgeError.
 func (s *Supervisor) PurgeHosts(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, purgeLimit)
 	defer cancel()
@@ -90,7 +90,7 @@ func (s *Supervisor) PurgeHosts(ctx context.Context) error {
 	return failed
 }
 
-// purge removes what the nodes of a host have on its disk, and other data of the stack.
+// purge removes a host's data: that of the nodes, and other data of the stack.
 func (h home) purge(ctx context.Context) error {
 	names, err := h.Glob(ctx, beforeRestore+"*")
 	if err != nil {

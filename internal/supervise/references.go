@@ -17,8 +17,8 @@ import (
 	"holdfast/internal/token"
 )
 
-// ReferenceError is the error of a stack file that names something which is not on
-// this machine, or which cannot be used.
+// ReferenceError is the error of a stack file that names something which is missing on this
+// machine, or cannot be used.
 type ReferenceError struct {
 	Reference stack.Reference
 	Err       error
@@ -27,13 +27,13 @@ type ReferenceError struct {
 func (e *ReferenceError) Error() string { return e.Reference.Key() + ": " + e.Err.Error() }
 func (e *ReferenceError) Unwrap() error { return e.Err }
 
-// CheckReferences looks for everything on the disk that a stack names. Paths
-// are relative to baseDir; searchPath is the PATH that nodes inherit.
+// CheckReferences checks everything on the disk that a stack names. Relative paths start from
+// baseDir; searchPath is the PATH that nodes inherit.
 func CheckReferences(s stack.Stack, baseDir, searchPath string) []*ReferenceError {
 	var wrong []*ReferenceError
 	for _, r := range s.References() {
 		if app := s.Apps[r.App]; app.Digest != "" && (r.InRelease || r.Path == app.Release) {
-			continue // it has a copy: see checkReleases
+			continue // it runs from a copy: see checkReleases
 		}
 		home := baseDir
 		if r.InRelease {
@@ -59,8 +59,8 @@ func CheckReferences(s stack.Stack, baseDir, searchPath string) []*ReferenceErro
 	return wrong
 }
 
-// WithPages is a stack with the pages that its file names as files of their own: so they are
-// wherever the stack is, on every host and in every container.
+// WithPages returns a stack that has the content of the page files which its file names, so
+// that the pages are there on every host and in every container.
 func WithPages(s stack.Stack, baseDir string) (stack.Stack, []*ReferenceError) {
 	var wrong []*ReferenceError
 	for _, r := range s.References() {
@@ -77,8 +77,8 @@ func WithPages(s stack.Stack, baseDir string) (stack.Stack, []*ReferenceError) {
 	return s, wrong
 }
 
-// maxPage is how much of the file of a page is read: more than HAProxy takes of it, so that
-// who has written a larger one is told how large it is.
+// maxPage is the largest size of a page file that is read. It is more than HAProxy accepts, so
+// that the author of a larger page is told its size.
 const maxPage = 1 << 20 // bytes
 
 func withPage(s stack.Stack, r stack.Reference, baseDir string) (stack.Stack, error) {

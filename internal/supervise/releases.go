@@ -16,13 +16,13 @@ import (
 	"holdfast/internal/stack"
 )
 
-// store has the releases of an application.
+// store returns the store of an application's releases.
 func (s *Supervisor) store(app string) release.Store {
 	return release.At(s.dir.path(plan.ReleasesDir(app)))
 }
 
-// copyReleases makes the copies that a request needs: of the application that is
-// rolled out, and of those that have none yet. It adds them to the request.
+// copyReleases makes the copies that a request needs: those of the application that is rolled
+// out, and of all that have none yet. It adds their digests to the request.
 func (s *Supervisor) copyReleases(ctx context.Context, req *Request) error {
 	now, _ := s.current()
 	final, err := s.target(now, *req)
@@ -44,8 +44,8 @@ func (s *Supervisor) copyReleases(ctx context.Context, req *Request) error {
 	return nil
 }
 
-// checkSource looks for the program and the directory of an application in the files that
-// are to be copied, and not in the copy that there is.
+// checkSource checks an application's program and directory in the files that are to be copied,
+// instead of in an existing copy.
 func (s *Supervisor) checkSource(of stack.Stack, baseDir, name string) error {
 	app, there := of.Apps[name]
 	if !there || app.Release == "" {
@@ -60,8 +60,8 @@ func (s *Supervisor) checkSource(of stack.Stack, baseDir, name string) error {
 	return errors.Join(wrong...)
 }
 
-// addReleases copies the programs that have no release yet, and that of one
-// application in any case. It returns the digests by application.
+// addReleases copies the programs that have no release yet, and in any case that of the
+// application anew. It returns the digests by application.
 func (s *Supervisor) addReleases(ctx context.Context, of stack.Stack, baseDir, anew string) (map[string]string, error) {
 	made := map[string]string{}
 	for _, name := range of.AppNames() {
@@ -83,8 +83,8 @@ func (s *Supervisor) addReleases(ctx context.Context, of stack.Stack, baseDir, a
 	return made, nil
 }
 
-// prepareReleases makes the copies that a stack needs which starts, and plans it anew
-// with them.
+// prepareReleases makes the copies that a starting stack needs, and makes the plan again with
+// them.
 func (s *Supervisor) prepareReleases() error {
 	made, err := s.addReleases(s.ctx, s.stack(), s.cfg.BaseDir, "")
 	if err != nil {
@@ -110,7 +110,7 @@ func (s *Supervisor) prepareReleases() error {
 	return nil
 }
 
-// checkReleases reports why an application cannot run from its release, with an advice.
+// checkReleases returns why applications cannot run from their releases, each with advice.
 func (s *Supervisor) checkReleases(of stack.Stack, advice func(app string) string) error {
 	var wrong []error
 	for _, name := range of.AppNames() {
@@ -119,7 +119,7 @@ func (s *Supervisor) checkReleases(of stack.Stack, advice func(app string) strin
 			continue
 		}
 		changed, err := s.store(name).Check(app.Digest)
-		if s.cfg.Several && errors.Is(err, release.ErrMissing) { // this host was away when the others got it
+		if s.cfg.Several && errors.Is(err, release.ErrMissing) { // this host was away when the others got the release
 			err = s.hosts.here.needRelease(s.ctx, s.cfg.Self, name, plan.Resolve(s.baseDir(), app.Release), app.Digest)
 		}
 		if len(changed) > 0 {
@@ -139,7 +139,7 @@ func (s *Supervisor) checkReleases(of stack.Stack, advice func(app string) strin
 	return errors.Join(wrong...)
 }
 
-// somePaths are the first of several paths, quoted.
+// somePaths joins the first of several paths, quoted.
 func somePaths(paths []string) string {
 	const shown = 5
 	var all []string
@@ -152,7 +152,7 @@ func somePaths(paths []string) string {
 	return strings.Join(all, ", ")
 }
 
-// relativeDir is a directory in a release; "" for one that is elsewhere.
+// relativeDir returns a directory of a release; empty: the directory is outside.
 func relativeDir(dir string) string {
 	if filepath.IsAbs(dir) {
 		return ""
@@ -160,8 +160,8 @@ func relativeDir(dir string) string {
 	return dir
 }
 
-// pruneReleases removes old releases, and those of rollouts that were taken back. What
-// cannot be removed is tried again the next time.
+// pruneReleases removes old releases, and those of rollouts that were undone. What cannot be
+// removed is tried again the next time.
 func (s *Supervisor) pruneReleases() {
 	versions, err := s.dir.readVersions()
 	if err != nil {
@@ -186,8 +186,8 @@ func (s *Supervisor) pruneReleases() {
 	}
 }
 
-// lastReleases are so many of an application's releases that it ran last, and those
-// of its last two versions in any case.
+// lastReleases returns the releases that an application ran last, at most so many, but at least
+// those of its last two versions.
 func lastReleases(versions []Version, most int) (digests []string) {
 	for i, v := range slices.Backward(versions) {
 		if v.Release == "" || slices.Contains(digests, v.Release) {

@@ -15,11 +15,12 @@ import (
 	"holdfast/internal/release"
 )
 
-// Of several hosts each has copies of its own, made from its own disk: the files of a program
-// lie at the same path on all of them, and its nodes run from the copy of their host. The
-// digest shows whether the files are the same. Every host has every copy, since any may lead.
+// Each of several hosts has its own copies, made from its own disk: a program's files are at
+// the same path on all hosts, and the nodes run from the copy of their host. The digest shows
+// whether the files are the same. Every host makes every copy, because any host may lead.
 
-// The hidden command by which a host makes and removes copies: package cli.
+// ReleasesCommand is the hidden subcommand by which a host makes and removes copies: package
+// cli.
 const (
 	ReleasesCommand = "releases"
 	ReleasesAdd     = "add"
@@ -29,8 +30,8 @@ const (
 // copyLimit is how long a host may take for a copy.
 const copyLimit = time.Minute
 
-// spreadRelease has the hosts that are there copy the files that the release of that digest
-// was made of. One that is away does so when it is back: see lacksRelease.
+// spreadRelease makes all present hosts copy the files of which a release with this digest was
+// made. A host that is away makes its copy when it is back: see lacksRelease.
 func (s *Supervisor) spreadRelease(ctx context.Context, app, source, digest string) error {
 	if !s.cfg.Several {
 		return nil
@@ -38,7 +39,7 @@ func (s *Supervisor) spreadRelease(ctx context.Context, app, source, digest stri
 	return s.onHosts(ctx, func(host home) error { return host.needRelease(ctx, s.cfg.Self, app, source, digest) })
 }
 
-// onHosts does something on all hosts that are there, at once.
+// onHosts calls do for all present hosts, at once.
 func (s *Supervisor) onHosts(ctx context.Context, do func(host home) error) error {
 	all := s.hosts.all()
 	failed := make([]error, len(all))
@@ -54,7 +55,7 @@ func (s *Supervisor) onHosts(ctx context.Context, do func(host home) error) erro
 	return errors.Join(failed...)
 }
 
-// needRelease has a host copy the files of a release that it does not have.
+// needRelease makes a host copy the files of a release, unless it has the release.
 func (h home) needRelease(ctx context.Context, self, app, source, digest string) error {
 	store := plan.ReleasesDir(app)
 	if h.has(ctx, path.Join(store, release.ManifestName(digest))) {
@@ -75,8 +76,8 @@ func (h home) needRelease(ctx context.Context, self, app, source, digest string)
 	return nil
 }
 
-// lacksRelease has a host that was away copy the files of a release that a node of it is to
-// run from, and says why that cannot be; nil: the release is there.
+// lacksRelease makes a host that was away copy the release that a node is to run from. It
+// returns why that failed; nil: the release is there.
 func (s *Supervisor) lacksRelease(ctx context.Context, host home, p *plan.Process) error {
 	app := s.stack().Apps[p.App]
 	if !s.cfg.Several || p.Release == "" || app.Release == "" {
@@ -85,7 +86,7 @@ func (s *Supervisor) lacksRelease(ctx context.Context, host home, p *plan.Proces
 	return host.needRelease(ctx, s.cfg.Self, p.App, plan.Resolve(s.baseDir(), app.Release), p.Release)
 }
 
-// pruneHosts has the hosts that are there remove all releases of an application but these.
+// pruneHosts makes all present hosts remove an application's releases, except the needed ones.
 func (s *Supervisor) pruneHosts(app string, needed []string) {
 	if !s.cfg.Several {
 		return

@@ -11,12 +11,12 @@ import (
 	"holdfast/internal/stack"
 )
 
-// A node of a stack of several hosts moves to another host in a change: it ends where it
-// is, and begins where it is to be. A redis node gets its data from the master there.
+// In a change, a node of a stack of several hosts can move to another host: its process ends
+// there, and a new one starts here. A redis node copies its data from the master.
 
 // relocates reports whether the step moves the node to another host.
 func (x *stepper) relocates() bool {
-	// Without several machines the hosts share a directory, and another address is all.
+	// Without several machines, hosts share one directory, so only the address differs.
 	return x.sup.cfg.Several && x.had && x.from.host != x.to.host
 }
 
@@ -39,7 +39,7 @@ func (x *stepper) relocate(ctx context.Context) error {
 	if err := x.takeAway(ctx); err != nil {
 		return err
 	}
-	// What is there of the node is from before it was elsewhere.
+	// What the new host has of the node is from before the node left that host.
 	if err := s.hosts.at(x.to.host).Remove(ctx, inHome(name)); err != nil {
 		return err
 	}
@@ -50,14 +50,14 @@ func (x *stepper) relocate(ctx context.Context) error {
 	} else if err := x.start(ctx); err != nil {
 		return err
 	}
-	// A supervisor that looks for data must not find what is out of date.
+	// A supervisor that looks for data must not find outdated data.
 	if err := s.hosts.at(x.from.host).Remove(ctx, inHome(name)); err != nil {
 		x.log.Warn("what the node has left on its former host stays there", "host", x.from.host, "error", err)
 	}
 	return nil
 }
 
-// settleDown has the stack have a node that its operator has stopped, and does not start it.
+// settleDown adds a node that its operator has stopped to the stack, and does not start it.
 func (x *stepper) settleDown(ctx context.Context) error {
 	s := x.sup
 	if ofRedis(x.step.Node) {
@@ -74,7 +74,7 @@ func (x *stepper) settleDown(ctx context.Context) error {
 	return s.send(ctx, x.step.Node, command{action: ActStop})
 }
 
-// moveBack has a node that does not become well on its new host be where it was.
+// moveBack returns a node that does not become healthy on its new host to its former host.
 func (x *stepper) moveBack(ctx context.Context) error {
 	if err := x.takeAway(ctx); err != nil {
 		return err
@@ -90,8 +90,8 @@ func (x *stepper) moveBack(ctx context.Context) error {
 	return nil
 }
 
-// staying returns where nodes are now that are to be so for a while yet. The one host of a
-// stack without hosts has become the one that the next plan has.
+// staying returns the places of nodes that keep their place for now. If the stack has had no
+// hosts so far, its one host is the first of the next plan.
 func (l layout) staying(nodes []string, next []plan.Place) map[string]plan.Place {
 	all := map[string]plan.Place{}
 	for _, name := range nodes {
@@ -109,7 +109,7 @@ func (l layout) staying(nodes []string, next []plan.Place) map[string]plan.Place
 	return all
 }
 
-// withHosts is a plan that has the hosts of the next one as well, in its order. The one host
+// withHosts returns a plan that also has the hosts of the next plan, in its order. The one host
 // of a stack without hosts becomes the first of them.
 func withHosts(p, next plan.Plan) plan.Plan {
 	was := slices.Clone(p.Hosts)
@@ -130,8 +130,8 @@ func withHosts(p, next plan.Plan) plan.Plan {
 	return p
 }
 
-// withoutEmpty is a plan without the hosts that have no node and that another plan does not
-// have.
+// withoutEmpty returns the hosts of a plan, except those that have no node and are not in the
+// other plan.
 func withoutEmpty(p plan.Plan, but plan.Plan) []plan.Host {
 	return slices.DeleteFunc(slices.Clone(p.Hosts), func(h plan.Host) bool {
 		return len(h.Processes) == 0 && !slices.ContainsFunc(but.Hosts, func(b plan.Host) bool { return b.Name == h.Name })
@@ -141,8 +141,8 @@ func withoutEmpty(p plan.Plan, but plan.Plan) []plan.Host {
 // newHostLimit is how long a change waits for a host that has just joined to answer.
 const newHostLimit = 10 * time.Second
 
-// checkNewHosts are the reasons why nodes cannot be placed on hosts that the stack did not
-// have: they have not joined, or are away.
+// checkNewHosts returns why nodes cannot be placed on hosts that are new to the stack: they
+// have not joined, are away, or are not ready.
 func (s *Supervisor) checkNewHosts(ctx context.Context, now, final layout) (wrong []string) {
 	if !s.cfg.Several {
 		return nil
@@ -163,7 +163,7 @@ func (s *Supervisor) checkNewHosts(ctx context.Context, now, final layout) (wron
 	return wrong
 }
 
-// newHosts are the names of the hosts that a stack has and another one had not.
+// newHosts returns the names of the hosts that final has and now does not have.
 func newHosts(now, final layout) (names []string) {
 	for _, h := range final.file.Hosts {
 		if !slices.ContainsFunc(now.file.Hosts, func(o stack.Host) bool { return o.Name == h.Name }) {

@@ -14,29 +14,30 @@ import (
 	"holdfast/internal/plan"
 )
 
-// A host rests while somebody works on its machine: its nodes are stopped in an order in
-// which nobody notices, and nobody starts them until its process begins again. What rests
-// is written down before anything is stopped, so the next supervisor knows it.
+// A host rests while somebody works on its machine. Its nodes are stopped in an order in which
+// no client notices, and stay down until the host's process starts again. This is recorded
+// before anything is stopped, so that the next supervisor knows it.
 
-// restingFile has what rests: a rested for each host.
+// restingFile has a rested for each host that rests.
 const restingFile = "resting.json"
 
-// restEvery is how often it is looked whether a host is back.
+// restEvery is how often the supervisor looks whether a host is back.
 const restEvery = 300 * time.Millisecond
 
-// rested is a host that rests, or is on the way there.
+// rested is a host that rests, or is going down for it.
 type rested struct {
-	// Run is the process of the host that is to end: another one is its return.
+	// Run identifies the process of the host that is to end: the host is back when it has another
+	// one.
 	Run string `json:"run"`
-	// Nodes are those that were stopped, and are started when the host is back.
+	// Nodes are the nodes that were stopped, and are started when the host is back.
 	Nodes []string  `json:"nodes"`
 	Since time.Time `json:"since"`
-	// Done is true when all of them have ended. Until then the host comes back at once
-	// when its supervisor is gone.
+	// Done is true once all of them have ended. If the supervisor goes before that, the host comes
+	// back at once.
 	Done bool `json:"done"`
 }
 
-// resting is which hosts rest. It is safe for concurrent use.
+// resting has the hosts that rest. It is safe for concurrent use.
 type resting struct {
 	mu    sync.Mutex
 	hosts map[string]rested
@@ -49,14 +50,14 @@ func (r *resting) of(host string) (rested, bool) {
 	return now, is
 }
 
-// all are the hosts that rest, in the order of their names.
+// all returns the hosts that rest, sorted by name.
 func (r *resting) all() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Sorted(maps.Keys(r.hosts))
 }
 
-// keeps reports whether a node is one of a host that rests.
+// keeps reports whether a node was stopped because its host rests.
 func (r *resting) keeps(node string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,7 +69,7 @@ func (r *resting) keeps(node string) bool {
 	return false
 }
 
-// readResting reads what rests since a supervisor before.
+// readResting reads which hosts rest since an earlier supervisor.
 func (s *Supervisor) readResting() error {
 	var hosts map[string]rested
 	err := s.dir.readJSON(restingFile, &hosts)
@@ -79,7 +80,7 @@ func (s *Supervisor) readResting() error {
 	return nil
 }
 
-// setResting writes down that a host rests; nil: that it does not.
+// setResting records that a host rests; nil: that it does not.
 func (s *Supervisor) setResting(host string, to *rested) error {
 	s.resting.mu.Lock()
 	next := maps.Clone(s.resting.hosts)
@@ -99,7 +100,7 @@ func (s *Supervisor) setResting(host string, to *rested) error {
 	return nil
 }
 
-// UnknownHostError says that a stack has no host of that name.
+// UnknownHostError is the error of a request for a host that the stack does not have.
 type UnknownHostError struct {
 	Host  string
 	Hosts []string
@@ -112,9 +113,10 @@ func (e *UnknownHostError) Error() string {
 	return fmt.Sprintf("no host is called %q; the hosts are %s", e.Host, join(e.Hosts))
 }
 
-// Rest stops the nodes of a host, the master and the virtual address elsewhere first. They
-// stay down until the host's process begins anew. Anyway is for a host whose absence ends
-// something: without it, that is refused. It goes on when ctx ends.
+// Rest stops the nodes of a host, after moving the master and the virtual address to other
+// hosts. The nodes stay down until the host's process starts again. If something would stop
+// working without the host, Rest returns an error unless anyway is true. It goes on when its
+// ctx ends.
 func (s *Supervisor) Rest(_ context.Context, host string, anyway bool) error {
 	_, err := asTask(s, func() (struct{}, error) { return struct{}{}, s.rest(s.ctx, host, anyway) })
 	return err
@@ -128,7 +130,7 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 		return errStopping
 	}
 	if s.board.snapshot().Phase == PhaseStarting {
-		return &StartingError{} // what its absence would end is not known yet
+		return &StartingError{} // what would stop working without the host is not known yet
 	}
 	if _, err := s.changing.begin("down "+host, ""); err != nil {
 		return err
@@ -136,7 +138,7 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 	defer s.changing.end(nil)
 	nodes := s.board.snapshot().Nodes
 	before, _ := s.resting.of(host)
-	if s.isDown(host, before, nodes) { // it was asked for before, and the host's process is still to end
+	if s.isDown(host, before, nodes) { // an earlier call has done it, and the host's process still has to end
 		return nil
 	}
 	if s.hosts.lacks(host) {
@@ -148,7 +150,7 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 
 	entry := rested{Run: s.run(host), Since: time.Now().UTC()}
 	for _, n := range nodes {
-		// What an earlier call has stopped is started as well when the host is back.
+		// Nodes that an earlier call has stopped are also started when the host is back.
 		if n.Host == host && (n.State != Down || slices.Contains(before.Nodes, n.Name)) {
 			entry.Nodes = append(entry.Nodes, n.Name)
 		}
@@ -170,15 +172,14 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 	return s.setResting(host, &entry)
 }
 
-// isDown reports whether a host has gone down for maintenance, and all that is left is that
-// its process ends.
+// isDown reports whether a host is down for maintenance, and only its process still has to end.
 func (s *Supervisor) isDown(host string, entry rested, nodes []NodeStatus) bool {
 	runs := func(n NodeStatus) bool { return n.Host == host && n.State != Down }
 	return entry.Done && entry.Run == s.run(host) && !slices.ContainsFunc(nodes, runs)
 }
 
-// stopHost stops the nodes of a host that rests. Its error is errUnreached when the host is
-// lost meanwhile: nobody could see the nodes end.
+// stopHost stops the nodes of a host that is to rest. It returns errUnreached if the host is
+// lost meanwhile, because then nobody can see the nodes end.
 func (s *Supervisor) stopHost(ctx context.Context, host string, entry rested) error {
 	if err := s.leadElsewhere(ctx, host); err != nil {
 		return err
@@ -199,7 +200,7 @@ func (s *Supervisor) stopHost(ctx context.Context, host string, entry rested) er
 	return nil
 }
 
-// leadElsewhere has a redis node of another host be the master.
+// leadElsewhere makes a redis node of another host the master.
 func (s *Supervisor) leadElsewhere(ctx context.Context, host string) error {
 	var heirs []string
 	here := false
@@ -212,7 +213,7 @@ func (s *Supervisor) leadElsewhere(ctx context.Context, host string) error {
 			heirs = append(heirs, n.Name)
 		}
 	}
-	if !here || len(heirs) == 0 { // without an heir somebody has said --anyway
+	if !here || len(heirs) == 0 { // without an heir the operator has used --anyway
 		return nil
 	}
 	var failed []error
@@ -226,7 +227,7 @@ func (s *Supervisor) leadElsewhere(ctx context.Context, host string) error {
 	return errors.Join(failed...)
 }
 
-// restCosts are what ends without a host, in words; none: nothing does.
+// restCosts returns, in words, what would not work without a host; empty: nothing.
 func restCosts(nodes []NodeStatus, host string) (costs []string) {
 	type group struct {
 		kind plan.Kind
@@ -262,7 +263,7 @@ func restCosts(nodes []NodeStatus, host string) (costs []string) {
 	return costs
 }
 
-// run is the process of a host; empty: unknown.
+// run returns the identifier of a host's process; empty: unknown.
 func (s *Supervisor) run(host string) string {
 	if s.cfg.Run == nil {
 		return ""
@@ -270,7 +271,7 @@ func (s *Supervisor) run(host string) string {
 	return s.cfg.Run(host)
 }
 
-// keepResting brings hosts back whose process has begun anew.
+// keepResting starts the nodes of hosts whose process has started again.
 func (s *Supervisor) keepResting() {
 	for s.wait(restEvery) {
 		for _, host := range s.resting.all() {
@@ -281,8 +282,8 @@ func (s *Supervisor) keepResting() {
 	}
 }
 
-// restEnded returns what rests of a host, and whether it is to start again: its process has
-// begun anew, or it did not go down.
+// restEnded returns the entry of a host that rests, and whether its nodes are to start again:
+// its process has started again, or the host did not go down completely.
 func (s *Supervisor) restEnded(host string) (rested, bool) {
 	entry, is := s.resting.of(host)
 	return entry, is && (!entry.Done || s.run(host) != entry.Run)
@@ -294,11 +295,11 @@ func (s *Supervisor) wake(ctx context.Context, host string) {
 		return
 	}
 	if _, err := s.changing.begin("up "+host, ""); err != nil {
-		return // it is looked at again
+		return // the next look tries again
 	}
 	defer s.changing.end(nil)
 	entry, ended := s.restEnded(host)
-	if !ended { // it has gone down since it was looked at
+	if !ended { // it has gone down completely since the look
 		return
 	}
 	s.log.Info("a host is back from maintenance", "host", host, "nodes", entry.Nodes)
@@ -320,7 +321,7 @@ func (s *Supervisor) wake(ctx context.Context, host string) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := errors.Join(failures...); err != nil { // they are tried again, as at any start
+		if err := errors.Join(failures...); err != nil { // the nodes go on trying, as at any start
 			s.log.Warn("not all nodes of a host are up", "host", host, "error", err)
 		}
 	}

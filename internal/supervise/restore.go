@@ -20,74 +20,72 @@ import (
 	"holdfast/internal/stack"
 )
 
-// A restore puts the data of a backup into the place of what the stack has. It has
-// three parts. First the backup is verified, and its data is made ready in a directory
-// of its own, as Redis loads it (StageRestore): nothing of the stack is changed. Then it
-// is decided, by one file on the disk (restore.json). From then on the new data is what
-// the stack has: the steps that follow look before they act, and the process that opens the state
-// directory next takes them up again (resumeRestore). The steps need every Redis node
-// and every Sentinel of the stack to have ended.
+// A restore replaces the data of the stack by the data of a backup. It has three parts. First
+// the backup is verified, and its data is prepared in a directory of its own in the form that
+// Redis loads (StageRestore); nothing of the stack is changed. Then the restore is decided by
+// writing one file (restore.json). From then on, the stack's data is the new data: the steps
+// that follow look before they act, and the next process that opens the state directory goes on
+// with them (resume). The steps require that every redis node and every Sentinel of the stack
+// has ended.
 //
-// Redis loads its append-only file and no dump when the former is on. So the data is
-// staged as an append-only file: its base may be a dump (Redis 7.0, redis.conf, "Append
-// only mode"). One node gets it, and is named the master in the Sentinels' files; the
-// data of all others is moved away, or one of them could be promoted with it. They get a
-// copy from the master.
+// If the append-only file is on, Redis loads it and no dump. So the data is staged as an
+// append-only file, whose base may be a dump (Redis 7.0, redis.conf, "Append only mode"). One
+// node gets it, and the Sentinels' files name it master. The data of all others is moved away,
+// because otherwise one of them could be promoted with it. They copy the data from the master.
 //
-// Of several hosts, the data lies on that of the node which gets it, and is staged there by
-// the process of that host (StageDump). restore.json is one of the files that all hosts
-// have. What is done to the files of a host goes through its machine.
+// On several hosts, the data is staged on the host of the node that gets it, by the process of
+// that host (StageDump). restore.json is one of the files that all hosts have. The files of a
+// host are changed through its machine.
 
-// What is decided lies in another directory than what is staged: the next restore, or the
-// end of the one that staged it, does not touch it.
+// Decided data is in another directory than staged data, so that the next restore, or the end
+// of the process that staged it, does not touch it.
 const (
 	restoreFile   = "restore.json"
 	restoreDir    = "restore"
 	decidedDir    = "restore-decided"
-	droppedDir    = "restore-dropped" // on its way to be removed
+	droppedDir    = "restore-dropped" // about to be removed
 	beforeRestore = "before-restore-"
 )
 
-// Staged is a backup that is ready to take the place of the stack's data.
+// Staged is a backup whose data is ready to replace the stack's data.
 type Staged struct {
-	// ID tells what was staged at a host of several from every other one; empty: the stack
-	// has one host alone.
+	// ID identifies what was staged on a host of several; empty: the stack has only one host.
 	ID string `json:"id,omitempty"`
-	// File is where it came from.
+	// File is the name of the backup.
 	File     string          `json:"file"`
 	Manifest backup.Manifest `json:"manifest"`
 }
 
-// decidedRestore is what restoreFile has.
+// decidedRestore is the content of restoreFile.
 type decidedRestore struct {
 	Staged
-	// Node gets the data, and becomes the master. Host is its host; empty: the stack has one
-	// host alone.
+	// Node gets the data, and becomes the master. Host is its host; empty: the stack has only one
+	// host.
 	Node string `json:"node"`
 	Host string `json:"host,omitempty"`
-	// Aside is the directory, in the state directory, for the data that was there.
+	// Aside is the directory, in the state directory, for the former data.
 	Aside string `json:"aside"`
-	// Moving is true, of several hosts, when every redis node and Sentinel has ended: from
-	// then on data is moved.
+	// Moving is true, on several hosts, once every redis node and Sentinel has ended: from then on
+	// data is moved.
 	Moving bool `json:"moving,omitempty"`
-	// Placed is true when the data is that node's.
+	// Placed is true once the node has the data.
 	Placed bool `json:"placed,omitempty"`
 }
 
-// Restored says how a restore went.
+// Restored is the outcome of a restore.
 type Restored struct {
 	Manifest backup.Manifest `json:"manifest"`
 	Node     string          `json:"node"`
-	// Aside is where the data lies that was there before; empty: there was none, or AsideAt
-	// says where it lies on each of several hosts.
+	// Aside is the directory with the former data; empty: there was none, or AsideAt has the
+	// directory on each of several hosts.
 	Aside   string            `json:"aside,omitempty"`
 	AsideAt map[string]string `json:"aside_at,omitempty"`
-	// Stopped is how long it took from the stop of Redis until every node was up
-	// again, in milliseconds; 0: none ran. No request waited for longer.
+	// Stopped is the time from the stop of Redis until every node was up again, in milliseconds;
+	// 0: no node was running. No request waited longer.
 	Stopped int64 `json:"stopped_ms,omitempty"`
 }
 
-// RestoreConfig says what to restore.
+// RestoreConfig is what to restore.
 type RestoreConfig struct {
 	BackupConfig
 	// File is the backup, and Path its name.
@@ -96,7 +94,7 @@ type RestoreConfig struct {
 	Key  encrypt.Key
 }
 
-// LockRestore keeps backups and other restores of the stack out until unlock.
+// LockRestore keeps backups and other restores of the stack out until unlock is called.
 func (c RestoreConfig) LockRestore(ctx context.Context) (unlock func(), err error) {
 	d := dirAt(c.StateDir)
 	if err := d.open(); err != nil {
@@ -105,9 +103,9 @@ func (c RestoreConfig) LockRestore(ctx context.Context) (unlock func(), err erro
 	return d.lockBackup(ctx)
 }
 
-// StageRestore verifies a backup, by loading it too, and makes its data ready. What is
-// wrong with it is found here, before anything is changed. The caller has the lock
-// (LockRestore).
+// StageRestore verifies a backup, also by loading it, and prepares its data. It finds whatever
+// is wrong with the backup before anything is changed. The caller holds the lock of
+// LockRestore.
 func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 	d := dirAt(c.StateDir)
 	if err := d.noneDecided(); err != nil {
@@ -142,7 +140,7 @@ func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 	return s, errors.Join(d.stage(dump, s), d.noteStaged(ctx, program))
 }
 
-// noteStaged writes down beside staged data which server has loaded it, and is to run on it.
+// noteStaged records beside staged data which server has loaded it, and is to run on it.
 func (d dir) noteStaged(ctx context.Context, program string) error {
 	is, known := hostsAt("").here.serverAt(ctx, plan.RedisServer, program)
 	if !known {
@@ -151,9 +149,10 @@ func (d dir) noteStaged(ctx context.Context, program string) error {
 	return os.WriteFile(filepath.Join(d.stagedData(), writtenBy), []byte(is.String()+"\n"), 0o600)
 }
 
-// StageDump makes the data of a backup ready on this host of several, which has the node that
-// is to get it, and has Redis load it. The dump comes from the host where the backup was
-// checked. Copies is how many redis nodes this host has, and server says which one they run (redis.server).
+// StageDump prepares the data of a backup on this host of several, which has the node that is
+// to get it, and makes Redis load it. The dump comes from the host where the backup was
+// verified. copies is how many redis nodes this host has, and server is which server they run
+// (redis.server).
 func StageDump(ctx context.Context, stateDir, server string, s Staged, copies int, dump io.Reader) error {
 	d := dirAt(stateDir)
 	if err := d.noneDecided(); err != nil {
@@ -169,7 +168,7 @@ func StageDump(ctx context.Context, stateDir, server string, s Staged, copies in
 	if err != nil {
 		return err
 	}
-	// One byte more than there is room for: then the sum is another one.
+	// One byte more than the manifest says is enough for the sum to differ.
 	dump = io.LimitReader(dump, s.Manifest.Dump.Bytes+1)
 	sum := sha256.New()
 	if err := d.stage(io.TeeReader(dump, sum), s); err != nil {
@@ -182,8 +181,8 @@ func StageDump(ctx context.Context, stateDir, server string, s Staged, copies in
 	return err
 }
 
-// verifyStaged has Redis load what was staged, as it will: what arrived may be less than what
-// was sent, and this machine's Redis may be an older one.
+// verifyStaged makes Redis load the staged data. What has arrived may be less than what was
+// sent, and this machine may have an older Redis.
 func (d dir) verifyStaged(ctx context.Context, s Staged, sum, program string) error {
 	base, err := os.Open(filepath.Join(d.stagedData(), "appendonlydir", aofBase))
 	if err != nil {
@@ -196,8 +195,8 @@ func (d dir) verifyStaged(ctx context.Context, s Staged, sum, program string) er
 	return backup.VerifyDump(ctx, s.Manifest, base, program)
 }
 
-// roomToStage refuses a backup for which the machine has too little memory, or the disk too
-// little room for so many copies of the data beside what is there.
+// roomToStage returns an error if the machine has too little free memory for a backup, or the
+// disk too little room for so many copies of its data beside the existing data.
 func (d dir) roomToStage(m backup.Manifest, copies int) error {
 	if free, known := machine.FreeMemory(); known && free < m.Memory+spareMemory {
 		return refused("the data takes %d MiB of memory, and the machine has %d free, which it takes to verify the backup first: make room, or take the stack down", m.Memory>>20, free>>20)
@@ -210,8 +209,8 @@ func (d dir) roomToStage(m backup.Manifest, copies int) error {
 	return err
 }
 
-// noneDecided reports that a restore was decided, and is not carried out yet: its data
-// must not be touched.
+// noneDecided returns an error if a restore is decided and not carried out yet: its data must
+// not be touched.
 func (d dir) noneDecided() error {
 	_, err := os.Stat(d.path(restoreFile))
 	switch {
@@ -227,16 +226,16 @@ func (d dir) freeDisk() (uint64, error) {
 	return machine.FreeDisk(d.root)
 }
 
-// stagedData is the directory that becomes a redis node's data.
+// stagedData returns the directory that will become a redis node's data.
 func (d dir) stagedData() string { return d.path(restoreDir, "data") }
 
-// Names in a node's data directory, as Redis makes them itself.
+// These are names in a node's data directory, as Redis itself would choose them.
 const (
 	aofBase = "appendonly.aof.1.base.rdb"
 	aofIncr = "appendonly.aof.1.incr.aof"
 )
 
-// stage writes the data as Redis loads it, and syncs it.
+// stage writes the data in the form that Redis loads, and syncs it.
 func (d dir) stage(dump io.Reader, s Staged) (err error) {
 	for _, left := range []string{restoreDir, decidedDir, droppedDir} { // see decide
 		if err := os.RemoveAll(d.path(left)); err != nil {
@@ -276,8 +275,8 @@ func (d dir) stage(dump io.Reader, s Staged) (err error) {
 	return machine.SyncDir(d.root)
 }
 
-// Unstage removes what StageRestore or StageDump made ready, unless it was decided for. The
-// decision may come at the same moment: it finds all of it, or nothing.
+// Unstage removes what StageRestore or StageDump has prepared, unless a restore of it is
+// decided. A decision at the same moment finds all of it, or nothing.
 func Unstage(stateDir string) {
 	d := dirAt(stateDir)
 	if os.Rename(d.path(restoreDir), d.path(droppedDir)) == nil {
@@ -285,9 +284,9 @@ func Unstage(stateDir string) {
 	}
 }
 
-// restored notes that a node with restored data is the master. Its epoch is
-// higher than any that a Sentinel or a web node has heard of: for them it is as after a
-// failover. The Sentinels' files are to be written anew.
+// restored makes a node with restored data the master. Its epoch is higher than any epoch that
+// a Sentinel or web node may know, so for them this is like a failover. The Sentinels' files
+// have to be rewritten.
 func (k *kept) restored(node string, files map[string]sentinelFile) {
 	r, _ := recall(k.Redis, files)
 	for _, f := range files {
@@ -299,8 +298,8 @@ func (k *kept) restored(node string, files map[string]sentinelFile) {
 	k.Redis.Replication = plan.Replication{Master: node, ConfigEpoch: epoch, LeaderEpoch: epoch, CurrentEpoch: epoch}
 }
 
-// Restore carries out, in a state directory that no supervisor has and of which no node
-// runs, what was staged. The next 'up' starts with the new data.
+// Restore carries out a staged restore in a state directory without a supervisor, while no node
+// is running. The next 'up' starts with the new data.
 func Restore(c RestoreConfig) (Restored, error) {
 	ctx, d := context.Background(), dirAt(c.StateDir)
 	lock, err := d.lock()
@@ -328,8 +327,8 @@ func Restore(c RestoreConfig) (Restored, error) {
 	return done, nil
 }
 
-// nodeToRestore is the redis node that gets the data: the master, if the stack still
-// has it.
+// nodeToRestore returns the redis node that gets the data: the master, or the first one if the
+// stack does not have the master any more.
 func nodeToRestore(k kept, replicas int) string {
 	master := cmp.Or(k.Redis.Replication.Master, plan.FirstMaster)
 	for i := range 1 + replicas {

@@ -17,8 +17,8 @@ import (
 	"holdfast/internal/quote"
 )
 
-// How a restore is carried out that was staged: it is decided, and then the data of all redis
-// nodes is exchanged, on the hosts that have them.
+// This file carries out a staged restore: it is decided, and then the data of all redis nodes
+// is replaced on their hosts.
 
 // restoring is a restore on the hosts of a stack.
 type restoring struct {
@@ -26,10 +26,10 @@ type restoring struct {
 	hosts hosts
 }
 
-// restoring is a restore in a state directory that no supervisor has.
+// restoring returns the restore of a state directory without a supervisor.
 func (d dir) restoring() restoring { return restoring{d, hostsAt(d.root)} }
 
-// at is the host that has the data; empty: the stack has one host alone.
+// at returns the host that has the data; empty: the stack has only one host.
 func (x restoring) at(host string) home {
 	if host == "" {
 		return x.hosts.here
@@ -37,7 +37,8 @@ func (x restoring) at(host string) home {
 	return x.hosts.at(host)
 }
 
-// all are the hosts whose redis nodes have data. Several may share one state directory.
+// all returns the hosts whose redis nodes have data. Several hosts may share one state
+// directory.
 func (x restoring) all() (all []home) {
 	if !x.hosts.several {
 		return []home{x.hosts.here}
@@ -45,19 +46,20 @@ func (x restoring) all() (all []home) {
 	return x.hosts.all()
 }
 
-// decide writes down that what is staged on a host becomes the stack's data, that of a node
-// there. Of several hosts it is what has the ID.
+// decide records that the data staged on a host becomes the stack's data, on a node of that
+// host. On several hosts, the staged data has to have the ID.
 //
-// Of several hosts its error may be a *RestoreCutError: the hosts may have agreed on the
-// decision although this one does not know it. Then what is staged stays, and the next
-// supervisor, which knows, goes on with it.
+// On several hosts its error may be a *RestoreCutError: the hosts may have agreed on the
+// decision although this host does not know. Then the staged data stays, and the next
+// supervisor, which knows the decision, goes on with it.
 func (x restoring) decide(ctx context.Context, host, node, id string) (decidedRestore, error) {
 	r := decidedRestore{Node: node, Host: host, Aside: beforeRestore + time.Now().UTC().Format("20060102-150405.000")}
 	if err := x.noneDecided(); err != nil {
 		return r, err
 	}
 	at := x.at(host)
-	// One that a loss of power has left was not decided: it has no restore.json.
+	// A directory that is left after a loss of power was not decided for: there is no
+	// restore.json.
 	if err := at.Remove(ctx, decidedDir); err != nil {
 		return r, err
 	}
@@ -78,20 +80,20 @@ func (x restoring) decide(ctx context.Context, host, node, id string) (decidedRe
 		}
 	}
 	if err != nil {
-		_ = at.Remove(ctx, decidedDir) // the next one that is staged removes it
+		_ = at.Remove(ctx, decidedDir) // if that fails, the next staging removes it
 	}
 	return r, err
 }
 
 var errNoneStaged = refused("no backup is ready to be restored; 'holdfast restore FILE' makes one ready")
 
-// place moves the data of all redis nodes aside, and the new data to its node. No redis node
-// runs. It may be called again after a loss of power at any step: the decided data is the last
-// to be moved, so what is there while it exists is old.
+// place moves the data of all redis nodes aside, and the new data to its node. No redis node is
+// running. After a loss of power at any step it may be called again: the decided data is moved
+// last, so while it exists all data of nodes is old.
 //
-// Of several hosts it goes without those that are away, but for the one with the data. No
-// redis node runs there, and one that comes back starts as a replica, which replaces its data.
-// It moves nothing once ctx has ended: another supervisor may have begun to.
+// On several hosts it skips hosts that are away, except the one with the data. No redis node is
+// running there, and one that comes back starts as a replica, which replaces its data. After
+// the end of ctx it moves nothing, because another supervisor may have begun to.
 func (x restoring) place(ctx context.Context, r decidedRestore) error {
 	if r.Placed {
 		return nil
@@ -99,8 +101,7 @@ func (x restoring) place(ctx context.Context, r decidedRestore) error {
 	at := x.at(r.Host)
 	switch _, err := at.Stat(ctx, path.Join(decidedDir, "data")); {
 	case errors.Is(err, fs.ErrNotExist):
-		// Power was lost between its move and what is written of it, or somebody has
-		// removed it.
+		// Either power was lost between the move and its record, or somebody has removed the data.
 		switch is, err := x.isRestoredData(ctx, r); {
 		case err != nil:
 			return err
@@ -132,10 +133,10 @@ func (x restoring) place(ctx context.Context, r decidedRestore) error {
 	return x.notePlaced(r)
 }
 
-// dataOf is the directory of a redis node's data.
+// dataOf returns the directory of a redis node's data.
 func dataOf(node string) string { return inHome(node, "data") }
 
-// moveAside moves the data of the redis nodes of a host into a directory.
+// moveAside moves the data of a host's redis nodes into a directory.
 func (h home) moveAside(ctx context.Context, aside string) error {
 	names, err := h.Glob(ctx, dataOf("redis-*"))
 	if err != nil {
@@ -153,7 +154,7 @@ func (h home) moveAside(ctx context.Context, aside string) error {
 		if err != nil {
 			return err
 		}
-		if empty { // as a start makes it
+		if empty { // a start makes such a directory
 			if err := h.Remove(ctx, name); err != nil {
 				return err
 			}
@@ -169,7 +170,7 @@ func (h home) moveAside(ctx context.Context, aside string) error {
 	return nil
 }
 
-// putBack puts the data back that moveAside has moved.
+// putBack undoes moveAside.
 func (h home) putBack(ctx context.Context, aside string) error {
 	names, err := h.Glob(ctx, path.Join(aside, "redis-*", "data"))
 	for _, name := range names {
@@ -188,8 +189,8 @@ func (h home) putBack(ctx context.Context, aside string) error {
 	return h.Remove(ctx, aside)
 }
 
-// noteMoving writes down, of several hosts, that data is moved from now on: whoever gives the
-// restore up has to put it back.
+// noteMoving records, on several hosts, that data is moved from now on: if the restore is given
+// up, the data has to be put back.
 func (x restoring) noteMoving(r *decidedRestore) error {
 	if !x.hosts.several || r.Moving {
 		return nil
@@ -198,14 +199,13 @@ func (x restoring) noteMoving(r *decidedRestore) error {
 	return x.writeJSON(restoreFile, *r)
 }
 
-// notePlaced writes down that the new data is its node's.
+// notePlaced records that the node has the new data.
 func (d dir) notePlaced(r decidedRestore) error {
 	r.Placed = true
 	return d.writeJSON(restoreFile, r)
 }
 
-// isRestoredData reports whether a node has the data that was decided for, as it was put
-// there.
+// isRestoredData reports whether a node has the data that was decided for, unchanged.
 func (x restoring) isRestoredData(ctx context.Context, r decidedRestore) (bool, error) {
 	at := x.at(r.Host)
 	ctx, cancel := context.WithTimeout(ctx, loadLimit)
@@ -217,7 +217,7 @@ func (x restoring) isRestoredData(ctx context.Context, r decidedRestore) (bool, 
 	return err == nil && strings.HasPrefix(r.Manifest.Dump.SHA256, sum), err
 }
 
-// dataGoneError is the error of a restore that was decided and whose data is nowhere.
+// dataGoneError is the error of a decided restore whose data cannot be found.
 type dataGoneError struct {
 	r                    decidedRestore
 	file, decided, aside string
@@ -228,14 +228,14 @@ func (e *dataGoneError) Error() string {
 		quote.Shell(e.r.File), quote.Shell(e.decided), e.r.Node, quote.Shell(e.file), quote.Shell(e.aside))
 }
 
-// moveError is the error of data that a host refuses to move, as for a disk that is mounted
+// moveError is the error of data that a host cannot move, for example because a disk is mounted
 // there.
 type moveError struct{ error }
 
 func (e *moveError) Unwrap() error { return e.error }
 
-// cannotMove makes an error a *moveError, unless it comes from a host that was lost, or from
-// this one's end: then nobody knows whether the data can be moved.
+// cannotMove makes err a *moveError, unless the host was lost or this supervisor ends: then
+// nobody knows whether the data could be moved.
 func cannotMove(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, machine.ErrUnreachable) {
 		return err
@@ -243,8 +243,8 @@ func cannotMove(ctx context.Context, err error) error {
 	return &moveError{err}
 }
 
-// withoutFiles reports whether a directory has nothing but directories in it. Redis makes one
-// level of them.
+// withoutFiles reports whether a directory contains no files. It looks two levels deep, because
+// Redis makes only one level of directories.
 func (h home) withoutFiles(ctx context.Context, name string) (bool, error) {
 	for _, pattern := range []string{"*", "*/*"} {
 		found, err := h.Glob(ctx, path.Join(name, pattern))
@@ -264,7 +264,7 @@ func (h home) withoutFiles(ctx context.Context, name string) (bool, error) {
 	return true, nil
 }
 
-// aside says where the old data is.
+// aside adds the directories with the old data to done.
 func (x restoring) aside(ctx context.Context, r decidedRestore, done *Restored) {
 	for _, host := range x.all() {
 		switch {
@@ -280,7 +280,7 @@ func (x restoring) aside(ctx context.Context, r decidedRestore, done *Restored) 
 	}
 }
 
-// end forgets the decision: all of it is carried out.
+// end removes the decision after all of it was carried out, or was given up.
 func (x restoring) end(ctx context.Context, r decidedRestore) error {
 	if err := x.remove(restoreFile); err != nil {
 		return err
@@ -291,15 +291,15 @@ func (x restoring) end(ctx context.Context, r decidedRestore) error {
 	return machine.SyncDir(x.root)
 }
 
-// resume carries a restore through that was decided, if there is one. The caller has the
-// state directory, and looks after no node yet: redis nodes and Sentinels that run are ended.
+// resume carries out a decided restore, if there is one. The caller holds the lock of the state
+// directory, and does not look after nodes yet. Redis nodes and Sentinels that run are ended.
 //
-// Of several hosts one may be lost by now. Where the data has not been moved yet, the restore
-// is given up: what runs on that host cannot be ended. Where the host with the data is lost,
-// it is given up, too, and what was moved is put back. Nothing has run meanwhile, so the data
-// is what it was. The same goes for a host that is there and does not have the data any more,
-// or cannot move it: its disk may be a new one, or mounted there, and the hosts' decision
-// cannot be taken back by hand.
+// On several hosts, a host may have been lost by now. If data has not been moved yet, the
+// restore is given up, because what runs on that host cannot be ended. If the host with the
+// data is lost, the restore is also given up, and what was moved is put back; nothing has run
+// meanwhile, so the data is unchanged. The same happens if that host no longer has the data, or
+// a host cannot move its data: its disk may be new, or mounted there. The hosts' decision
+// cannot be undone by hand.
 func (x restoring) resume(ctx context.Context, log *slog.Logger) error {
 	var r decidedRestore
 	if err := x.readJSON(restoreFile, &r); err != nil || r.Node == "" {
@@ -328,10 +328,10 @@ func (x restoring) resume(ctx context.Context, log *slog.Logger) error {
 	return nil
 }
 
-// knows reports whether the stack has a host of that name.
+// knows reports whether the stack has a host with a name.
 func (x restoring) knows(host string) bool { _, is := x.hosts.named[host]; return is }
 
-// carryThrough notes in r how far it has come.
+// carryThrough carries out the steps of a restore. It updates r.
 func (x restoring) carryThrough(ctx context.Context, r *decidedRestore, log *slog.Logger) error {
 	if err := x.endRedis(ctx); err != nil {
 		return err
@@ -354,10 +354,10 @@ func (x restoring) carryThrough(ctx context.Context, r *decidedRestore, log *slo
 	return nil
 }
 
-// giveUp has a stack of several hosts go on with the data that it had.
+// giveUp makes a stack of several hosts go on with its former data.
 func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logger, why string) error {
 	if r.Moving {
-		if err := x.endRedis(ctx); err != nil { // a supervisor before may have begun to start them
+		if err := x.endRedis(ctx); err != nil { // an earlier supervisor may have begun to start them
 			return err
 		}
 		for _, host := range x.all() {
@@ -365,8 +365,8 @@ func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logge
 				return fmt.Errorf("put the data of before back: %w", err)
 			}
 		}
-		// The host that was to have the data has the master, perhaps with the new data, or
-		// with none: the node with the newest is.
+		// The host that was to have the data may come back with the new data, or with none. So it
+		// must not have the master: the node with the newest data becomes the master.
 		with, err := x.hosts.redisWithData(ctx)
 		if err != nil {
 			return err
@@ -388,8 +388,8 @@ func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logge
 	return nil
 }
 
-// noteMaster writes down that a node is the master, under an epoch of its own. id is that of
-// the restore that has made it so; empty: none, or on one host alone.
+// noteMaster records that a node is the master, with a new epoch. id is the ID of the restore
+// that made it the master; empty: none did, or the stack has only one host.
 func (x restoring) noteMaster(ctx context.Context, node, id string) error {
 	k, err := x.readKept()
 	if err != nil {
@@ -406,9 +406,9 @@ func (x restoring) noteMaster(ctx context.Context, node, id string) error {
 	return x.writeJSON(keptFile, k)
 }
 
-// notRestored forgets that a restore was carried out. The supervisor before may have written
-// that down before the host with the data was lost, and whoever waits for the restore would
-// believe it.
+// notRestored records that a restore was not carried out. An earlier supervisor may have
+// recorded that it was, before the host with the data was lost; a caller that waits for the
+// restore would believe that.
 func (x restoring) notRestored(id string) error {
 	k, err := x.readKept()
 	if err != nil || id == "" || k.Restored != id {
@@ -418,11 +418,11 @@ func (x restoring) notRestored(id string) error {
 	return x.writeJSON(keptFile, k)
 }
 
-// endLimit is how long a Redis node or Sentinel may take to end before it is killed.
+// endLimit is how long a redis node or Sentinel may take to end before it is killed.
 const endLimit = 20 * time.Second
 
-// endRedis ends the redis nodes and Sentinels that run, the Sentinels first, and notes
-// that they are wanted up.
+// endRedis ends the redis nodes and Sentinels that run, the Sentinels first, and records that
+// they are to be started again.
 func (x restoring) endRedis(ctx context.Context) error {
 	all := x.hosts
 	nodes, err := all.recorded(ctx)
@@ -448,7 +448,7 @@ func (x restoring) endRedis(ctx context.Context) error {
 			if err != nil && !errors.Is(err, machine.ErrGone) {
 				return fmt.Errorf("end %s: %w", node, err)
 			}
-			if err == nil { // else it has just ended
+			if err == nil { // otherwise it has just ended
 				_ = proc.SignalGroup(syscall.SIGTERM)
 				_ = proc.SignalGroup(syscall.SIGCONT)
 				if !within(context.Background(), endLimit, 10*time.Millisecond, ends) {

@@ -19,15 +19,15 @@ const loadLimit = 30 * time.Minute
 
 // RestorePlace is where the data of a backup has to be staged before Restore.
 type RestorePlace struct {
-	// Host is the host of several, and Copies how many redis nodes it has.
+	// Host is one of several hosts, and Copies is how many redis nodes it has.
 	Host   string `json:"host"`
 	Copies int    `json:"copies"`
-	// Server is which server the redis nodes run (redis.server).
+	// Server is the server that the redis nodes run (redis.server).
 	Server string `json:"server,omitempty"`
 }
 
-// RestoreCutError is the error of a restore that was decided on several hosts and could not be
-// carried through here: the next supervisor goes on with it, or gives it up.
+// RestoreCutError is the error of a restore that was decided on several hosts but could not be
+// finished here. The next supervisor goes on with it, or gives it up.
 type RestoreCutError struct{ Err error }
 
 func (e *RestoreCutError) Error() string {
@@ -35,8 +35,8 @@ func (e *RestoreCutError) Error() string {
 }
 func (e *RestoreCutError) Unwrap() error { return e.Err }
 
-// RestorePlace returns where the data of a backup is to be staged on several hosts, and
-// refuses a restore that could not be carried out now.
+// RestorePlace returns where the data of a backup has to be staged on several hosts. It returns
+// an error if a restore could not be carried out now.
 func (s *Supervisor) RestorePlace(ctx context.Context) (RestorePlace, error) {
 	if s.board.snapshot().Phase == PhaseStarting {
 		return RestorePlace{}, &StartingError{}
@@ -55,7 +55,7 @@ func (s *Supervisor) RestorePlace(ctx context.Context) (RestorePlace, error) {
 	return RestorePlace{host, len(s.redisOn(host)), server}, nil
 }
 
-// mayRestore refuses a restore that could not be carried out now.
+// mayRestore returns why a restore could not be carried out now; nil: it could.
 func (s *Supervisor) mayRestore(ctx context.Context) error {
 	switch {
 	case s.stopping.Load():
@@ -70,9 +70,9 @@ func (s *Supervisor) mayRestore(ctx context.Context) error {
 	return nil
 }
 
-// allHaveRedis refuses a restore while a host with a redis node or a Sentinel is away. What
-// runs there cannot be stopped: a redis node with the data of before could become the master
-// when it is back, before it has copied the new data.
+// allHaveRedis returns an error if a host with a redis node or a Sentinel is away. What runs
+// there cannot be stopped. When the host is back, its redis node could become the master with
+// the old data, before it has copied the new data.
 func (s *Supervisor) allHaveRedis(ctx context.Context) error {
 	var away []string
 	said := map[string]bool{}
@@ -92,7 +92,7 @@ func (s *Supervisor) allHaveRedis(ctx context.Context) error {
 	return refused("host %s is away, and has redis nodes or Sentinels: with the data of before they could undo the restore when it is back. Restore when it is up ('holdfast up' there), or take it out of the stack ('holdfast host remove %[1]s')", join(away))
 }
 
-// redisOn are the redis nodes of a host, in the order of their names.
+// redisOn returns the redis nodes of a host, sorted by name.
 func (s *Supervisor) redisOn(host string) (nodes []string) {
 	for _, n := range s.board.snapshot().Nodes {
 		if n.Kind == plan.Redis && n.Host == host {
@@ -103,8 +103,8 @@ func (s *Supervisor) redisOn(host string) (nodes []string) {
 	return nodes
 }
 
-// restoredNode is the redis node that gets the data: the master, or another one where that is
-// not on the host that has the data. Empty: there is none on it.
+// restoredNode returns the redis node that gets the data: the master, or another one if the
+// master is not on the host that has the data. Empty: that host has no redis node.
 func (s *Supervisor) restoredNode(host string) string {
 	s.keptMu.Lock()
 	master := nodeToRestore(s.kept, s.stack().Redis.Replicas)
@@ -119,12 +119,12 @@ func (s *Supervisor) restoredNode(host string) string {
 	return here[0]
 }
 
-// Restore puts what is staged (StageRestore; on a host of several: StageDump, with that ID) into
-// the place of the data of the stack that runs. Redis and the Sentinels are stopped for it and
-// started again, the master once every write that it has taken is acknowledged; web nodes hold
-// their requests meanwhile, or tell their clients to come again. It goes on whatever becomes of
-// ctx, and once it is decided the next supervisor carries it through if this one ends. It keeps
-// backups and other restores out, and what was staged is gone when it returns.
+// Restore replaces the data of the running stack by what is staged (StageRestore; on several
+// hosts StageDump with this ID). It stops Redis and the Sentinels and starts them again. The
+// master is stopped only when every write that it has accepted is acknowledged; web nodes hold
+// their requests meanwhile, or tell their clients to try again. Restore goes on when ctx ends.
+// Once it is decided, the next supervisor finishes it if this one ends. It keeps backups and
+// other restores out, and what was staged is gone when it returns.
 func (s *Supervisor) Restore(ctx context.Context, host, id string) (Restored, error) {
 	return asTask(s, func() (Restored, error) { return s.restore(context.WithoutCancel(ctx), host, id) })
 }
@@ -132,11 +132,11 @@ func (s *Supervisor) Restore(ctx context.Context, host, id string) (Restored, er
 func (s *Supervisor) restore(ctx context.Context, host, id string) (Restored, error) {
 	unlock, err := s.dir.lockBackup(ctx)
 	if err != nil {
-		return Restored{}, err // what is staged may be another restore's by now
+		return Restored{}, err // what is staged may belong to another restore by now
 	}
 	defer unlock()
 	if !s.hosts.several {
-		defer Unstage(s.dir.root) // where it was refused
+		defer Unstage(s.dir.root) // in case the restore is refused
 	}
 	if err := s.mayRestore(ctx); err != nil {
 		return Restored{}, err
@@ -162,6 +162,7 @@ func (s *Supervisor) restore(ctx context.Context, host, id string) (Restored, er
 	if err != nil {
 		return Restored{}, err
 	}
+
 	s.log.Warn("the data is restored from a backup: Redis and the Sentinels are stopped", "file", r.File, "node", node)
 	began := time.Now()
 	again := s.redisWanted(node)
@@ -170,7 +171,8 @@ func (s *Supervisor) restore(ctx context.Context, host, id string) (Restored, er
 	} else if err != nil {
 		return Restored{}, notCarriedOut(err)
 	}
-	// From here on there is no way back.
+
+	// From here on the restore cannot be undone.
 	if err := s.exchangeData(ctx, x, r, again); err != nil && s.hosts.several {
 		return Restored{}, &RestoreCutError{err}
 	} else if err != nil {
@@ -195,8 +197,8 @@ func notCarriedOut(err error) error {
 	return fmt.Errorf("the restore is decided, and not carried out yet: %w. 'holdfast down' and 'holdfast up' carry it out", err)
 }
 
-// revoke takes the decision for a restore back, whose data has not been moved yet, and starts
-// what was stopped for it.
+// revoke undoes the decision for a restore whose data has not been moved yet, and starts the
+// nodes that were stopped for it.
 func (s *Supervisor) revoke(ctx context.Context, x restoring, r decidedRestore, again [2][]string, why error) error {
 	if err := x.end(ctx, r); err != nil {
 		return &RestoreCutError{errors.Join(why, err)}
@@ -210,8 +212,8 @@ func (s *Supervisor) revoke(ctx context.Context, x restoring, r decidedRestore, 
 	return err
 }
 
-// redisWanted are the Sentinels and the redis nodes that are to be up after a restore:
-// those that nobody has stopped, and the node with the data. Sentinels come first.
+// redisWanted returns the Sentinels, and then the redis nodes, that are to be up after a
+// restore: those that nobody has stopped, and the node with the data.
 func (s *Supervisor) redisWanted(node string) (stages [2][]string) {
 	for _, n := range s.board.snapshot().Nodes {
 		switch {
@@ -225,8 +227,8 @@ func (s *Supervisor) redisWanted(node string) (stages [2][]string) {
 	return stages
 }
 
-// stopRedis stops Redis and the Sentinels of all hosts for a moment: a supervisor that comes
-// after this one starts them again.
+// stopRedis stops Redis and the Sentinels of all hosts for a short time. A supervisor that
+// comes after this one starts them again.
 func (s *Supervisor) stopRedis(ctx context.Context) error {
 	// Sentinels, the master, its replicas: see stopOrder.
 	for i := range 3 {
@@ -235,7 +237,7 @@ func (s *Supervisor) stopRedis(ctx context.Context) error {
 		}
 		var names []string
 		for _, name := range s.stopOrder()[plan.StopSentinels+i] {
-			if n, _ := s.board.snapshot().Node(name); n.State != Down { // else its operator wants it down
+			if n, _ := s.board.snapshot().Node(name); n.State != Down { // otherwise its operator wants it down
 				names = append(names, name)
 			}
 		}
@@ -256,14 +258,14 @@ func (s *Supervisor) stopRedis(ctx context.Context) error {
 	return nil
 }
 
-// exchangeData puts the data into its place. Redis and the Sentinels have ended; a supervisor
-// that comes after this one starts those of again.
+// exchangeData moves the new data into its place. Redis and the Sentinels have ended; a
+// supervisor that comes after this one starts those of again.
 func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRestore, again [2][]string) error {
 	if err := x.noteMoving(&r); err != nil {
 		return err
 	}
 	if s.hosts.several {
-		ctx = s.ctx // a host that does not lead any more leaves the data to the one that does
+		ctx = s.ctx // a host that no longer leads must leave the data to the one that does
 	}
 	if err := x.place(ctx, r); err != nil {
 		return err
@@ -294,7 +296,7 @@ func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRes
 	}
 	s.lastRestored.Store(&r.ID)
 	for _, name := range slices.Concat(again[0], again[1]) {
-		host := s.home(name) // the node with the data may have been down
+		host := s.home(name) // the node with the data may have been stopped before the restore
 		record, err := host.readRecord(s.ctx, name)
 		if err == nil && record.Want != wantUp {
 			record.Want = wantUp
@@ -307,10 +309,11 @@ func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRes
 	return x.end(ctx, r)
 }
 
-// stopWrites has the master refuse writes, and waits until those that it has taken are
-// acknowledged: web nodes hold what is refused, and would not know of a write whose answer
-// goes with the master. Where that cannot be, the master is stopped all the same. What it
-// returns ends the fence's guard, and has the fence lifted of a master that still runs.
+// stopWrites makes the master refuse writes, and waits until those that it has accepted are
+// acknowledged. Web nodes hold refused writes; but they would not know the outcome of a write
+// whose answer is lost with the master. If the wait fails, the master is stopped anyway. The
+// returned function ends the fence's guard, and makes keepSettled lift the fence of a master
+// that still runs.
 func (s *Supervisor) stopWrites(ctx context.Context) (end func()) {
 	master := ""
 	var replicas []string
@@ -340,8 +343,8 @@ func (s *Supervisor) stopWrites(ctx context.Context) (end func()) {
 	}
 }
 
-// awaitAcknowledged fences the master off and waits, for fenceLimit at most, until its
-// replicas have all its data and no client waits for them.
+// awaitAcknowledged fences the master, and waits for at most fenceLimit until its replicas have
+// all its data and no client is waiting for them.
 func (s *Supervisor) awaitAcknowledged(ctx context.Context, master string, replicas []string) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
@@ -367,8 +370,8 @@ func (s *Supervisor) awaitAcknowledged(ctx context.Context, master string, repli
 	return nil
 }
 
-// writeSentinelFiles writes the Sentinels' files anew, with the master that is known
-// now. No Sentinel runs, and the caller has keptMu.
+// writeSentinelFiles rewrites the Sentinels' files with the current master. No Sentinel is
+// running, and the caller holds keptMu.
 func (s *Supervisor) writeSentinelFiles() error {
 	facts, each, err := s.hosts.facts(s.ctx, s.stack(), s.baseDir(), s.kept)
 	if err != nil {
@@ -391,8 +394,8 @@ func (s *Supervisor) writeSentinelFiles() error {
 	return nil
 }
 
-// startRedis starts the Sentinels and then the redis nodes, of which the one with the
-// data comes first: the others wait for it. Nodes of a host that is lost start when it is back.
+// startRedis starts the Sentinels and then the redis nodes. The node with the data is up first,
+// because the others wait for it. Nodes of a lost host start when it is back.
 func (s *Supervisor) startRedis(ctx context.Context, stages [2][]string) error {
 	var lost error
 	for _, names := range stages {

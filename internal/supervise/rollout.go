@@ -11,27 +11,26 @@ import (
 	"holdfast/internal/stack"
 )
 
-// A rollout is a change that gives the nodes of one application another version of
-// its program. It may wait after some nodes (a canary); while it does, it is the one
-// change that is under way, under this supervisor and the next.
+// A rollout is a change that gives the nodes of one application another version of its program.
+// It may wait after some nodes (a canary). While it waits, it counts as the one change that is
+// under way, also under the next supervisor.
 
-// Rollout is what somebody wants of an application's program.
+// Rollout is a request for another version of an application's program.
 type Rollout struct {
 	App string `json:"app"`
-	// Command and Dir are the new ones; empty: as they are. Env is added to what the
-	// program has.
+	// Command and Dir are the new ones; empty: unchanged. Env is added to the program's
+	// environment.
 	Command []string          `json:"command,omitempty"`
 	Dir     string            `json:"dir,omitempty"`
 	Env     map[string]string `json:"env,omitempty"`
-	// Only is after how many nodes the rollout waits; 0: it does not.
+	// Only is after how many nodes the rollout waits; 0: it does not wait.
 	Only int `json:"only,omitempty"`
-	// Undo brings back the version before, and Continue goes on with a rollout that
-	// waits.
+	// Undo brings back the former version. Continue goes on with a rollout that waits.
 	Undo     bool `json:"undo,omitempty"`
 	Continue bool `json:"continue,omitempty"`
 }
 
-// settles is the application whose waiting rollout a request decides about; empty:
+// settles returns the application whose waiting rollout a request continues or undoes; empty:
 // none.
 func (r *Rollout) settles() string {
 	if r != nil && (r.Undo || r.Continue) {
@@ -40,7 +39,7 @@ func (r *Rollout) settles() string {
 	return ""
 }
 
-// rolledOut are the overrides that a rollout means.
+// rolledOut returns the overrides by which a rollout is expressed.
 func (s *Supervisor) rolledOut(now layout, r Rollout) (stack.Overrides, error) {
 	app, there := now.stack().Apps[r.App]
 	switch {
@@ -66,7 +65,8 @@ func (s *Supervisor) rolledOut(now layout, r Rollout) (stack.Overrides, error) {
 	return stack.Overrides{Programs: map[string]stack.Program{r.App: unlessDeclared(now.file.Apps[r.App], p)}}, nil
 }
 
-// unlessDeclared is a program as an override: none where the stack file has the same.
+// unlessDeclared returns a program as an override; it is empty if the stack file has the same
+// program.
 func unlessDeclared(app stack.App, p stack.Program) stack.Program {
 	if slices.Equal(app.Command, p.Command) && app.Dir == p.Dir && maps.Equal(app.Env, p.Env) {
 		return stack.Program{}
@@ -74,7 +74,7 @@ func unlessDeclared(app stack.App, p stack.Program) stack.Program {
 	return p
 }
 
-// UnknownAppError reports that a stack has no application of that name.
+// UnknownAppError is the error of a request for an application that the stack does not have.
 type UnknownAppError struct {
 	App  string
 	Apps []string
@@ -84,8 +84,8 @@ func (e *UnknownAppError) Error() string {
 	return fmt.Sprintf("no application is called %q; the applications are %s", e.App, join(e.Apps))
 }
 
-// settleHeld decides about the rollout that waits. It goes on with it, or returns what
-// the request is to take back: then it waits still, until that has begun.
+// settleHeld continues the waiting rollout, or returns the record of the one that the request
+// is to undo. In that case the rollout goes on waiting until the undoing has begun.
 func (s *Supervisor) settleHeld(r Rollout, waits bool) (*changeRun, changeRecord, error) {
 	record, _, err := s.dir.readChange()
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *Supervisor) settleHeld(r Rollout, waits bool) (*changeRun, changeRecord
 	return &changeRun{sup: s, record: record, final: final}, record, s.dir.writeChange(record)
 }
 
-// heldOnDisk is the rollout that waits, as it is written down; nil: none does.
+// heldOnDisk returns the recorded rollout that waits; nil: none does.
 func (s *Supervisor) heldOnDisk() *ChangeStatus {
 	record, _, err := s.dir.readChange()
 	if err != nil || !record.Held {
@@ -114,8 +114,8 @@ func (s *Supervisor) heldOnDisk() *ChangeStatus {
 	return record.heldStatus()
 }
 
-// inPlace are the nodes that a rollout starts anew although nothing about them
-// changes: those of a program whose files are used where they lie.
+// inPlace returns the nodes that a rollout restarts although nothing about them changes: those
+// of a program whose files are used in place.
 func (s *Supervisor) inPlace(r *Rollout) (names []string) {
 	if r == nil || r.Undo || r.Continue || len(r.Command) > 0 || r.Dir != "" || len(r.Env) > 0 {
 		return nil
@@ -126,7 +126,7 @@ func (s *Supervisor) inPlace(r *Rollout) (names []string) {
 	return s.nodesOf(r.App)
 }
 
-// nodesOf are the nodes of an application.
+// nodesOf returns the nodes of an application.
 func (s *Supervisor) nodesOf(app string) (names []string) {
 	for _, p := range s.processes() {
 		if p.App == app && p.Kind == plan.Web {
@@ -136,8 +136,8 @@ func (s *Supervisor) nodesOf(app string) (names []string) {
 	return names
 }
 
-// hold writes down that the rollout waits. One of which that cannot be is stopped: the
-// next supervisor would go on without waiting.
+// hold records that the rollout waits. If that fails, the rollout is stopped, because the next
+// supervisor would go on without waiting.
 func (c *changeRun) hold() error {
 	c.record.Held = true
 	if err := errors.Join(c.sup.saveRunning(), c.sup.dir.writeChange(c.record)); err != nil {
@@ -148,7 +148,7 @@ func (c *changeRun) hold() error {
 	return nil
 }
 
-// heldStatus is what has the place of the one change after this one; nil: nothing.
+// heldStatus returns what counts as the change under way after this one; nil: nothing.
 func (c *changeRun) heldStatus(r Result) *ChangeStatus {
 	if !r.Held {
 		return nil
@@ -160,19 +160,18 @@ func (r changeRecord) heldStatus() *ChangeStatus {
 	return &ChangeStatus{ID: r.ID, Kind: r.Kind, Began: r.Began, Held: r.App}
 }
 
-// renews reports whether a step gives a node of the rollout's application its new
-// version.
+// renews reports whether a step gives the new version to a node of the rollout's application.
 func (c *changeRun) renews(step plan.Step) bool {
 	to, there := c.final.part(step.Node)
-	if !there { // one that serves meanwhile
+	if !there { // a node that serves only during the change
 		n := c.sup.node(step.Node)
 		return n != nil && n.spec().App == c.record.App && step.Action == plan.Start
 	}
 	return to.process.App == c.record.App && (step.Action == plan.Restart || step.Action == plan.Start)
 }
 
-// renewedNodes is how many nodes of the rollout's application have their new version
-// when it begins or goes on.
+// renewedNodes returns how many nodes of the rollout's application have the new version when it
+// begins or goes on.
 func (c *changeRun) renewedNodes(now layout) (n int) {
 	if c.record.App == "" {
 		return 0
@@ -185,8 +184,8 @@ func (c *changeRun) renewedNodes(now layout) (n int) {
 	return n
 }
 
-// allowed are those of the steps of a group that may be done before the rollout
-// waits; none: it waits now.
+// allowed returns the steps of a group that may be done before the rollout waits; empty: it
+// waits now.
 func (c *changeRun) allowed(group []plan.Step) []plan.Step {
 	if c.record.Only == 0 {
 		return group
@@ -220,8 +219,8 @@ func (s *Supervisor) halfway() (names []string, err error) {
 	return names, nil
 }
 
-// putVersionBack takes a rollout back that was stopped, so that all nodes of the
-// application run the same version again.
+// putVersionBack undoes a rollout that was stopped, so that all nodes of the application run
+// the same version again.
 func (s *Supervisor) putVersionBack(ctx context.Context, c *changeRun, r *Result) {
 	if r.Done || r.Held || c.record.App == "" || ctx.Err() != nil || s.stopping.Load() {
 		return
@@ -232,7 +231,7 @@ func (s *Supervisor) putVersionBack(ctx context.Context, c *changeRun, r *Result
 	}
 	defer func() {
 		r.Left, _ = s.halfway()
-		s.changing.keep(*r) // status shows the rollout, not what took it back
+		s.changing.keep(*r) // the status shows the rollout, not its undoing
 	}()
 	s.log.Info("the nodes that have the new version get the one before", "app", c.record.App)
 	undo, err := s.beginChange(ctx, Request{Kind: "put back"}, false)

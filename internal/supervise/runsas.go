@@ -8,21 +8,20 @@ import (
 	"holdfast/internal/stack"
 )
 
-// RunsAs is what a stack runs as, whatever its stack file says by now: what running.json
-// has, as somebody from outside can keep it and have it again.
+// RunsAs is what a stack runs as, whatever its stack file says by now. It is the content of
+// running.json in a form that others can keep, and request again later.
 type RunsAs struct {
-	// File is the stack file with every default, and BaseDir where its relative paths
-	// start.
+	// File is the stack file with every default. Its relative paths start from BaseDir.
 	File    string `json:"file"`
 	BaseDir string `json:"base_dir"`
-	// Overrides are what was said at run time.
+	// Overrides are the operator's commands at run time.
 	Overrides stack.Overrides `json:"overrides"`
 
 	plan plan.Plan
 }
 
-// ReadRunsAs reads what the stack of a state directory runs as. In the midst of a change
-// that is partly the stack of before.
+// ReadRunsAs reads what the stack of a state directory runs as. In the middle of a change, part
+// of that is still the former stack.
 func ReadRunsAs(stateDir string) (RunsAs, error) {
 	r, _, known, err := dirAt(stateDir).readRunning()
 	if err == nil && !known {
@@ -31,17 +30,17 @@ func ReadRunsAs(stateDir string) (RunsAs, error) {
 	return RunsAs{File: r.Stack, BaseDir: r.BaseDir, Overrides: r.Overrides, plan: r.Plan}, err
 }
 
-// Stack is the stack of the file.
+// Stack returns the stack of the file.
 func (r RunsAs) Stack() (stack.Stack, error) {
 	s, _, err := stack.Parse(runningFile, []byte(r.File))
 	return s, err
 }
 
-// Plan is the plan that the stack runs by.
+// Plan returns the plan that the stack runs by.
 func (r RunsAs) Plan() plan.Plan { return r.plan }
 
-// RedisPorts are the ports of the redis nodes, in their order: also of those that the
-// stack file leaves open.
+// RedisPorts returns the ports of the redis nodes in the order of their numbers, including
+// ports that the stack file leaves open.
 func (r RunsAs) RedisPorts() (ports []int) {
 	for i := 1; ; i++ {
 		p, there := partOf(r.plan, fmt.Sprintf("redis-%d", i))
@@ -53,13 +52,13 @@ func (r RunsAs) RedisPorts() (ports []int) {
 	}
 }
 
-// Again is the request that makes the stack what it was, of what it is now.
+// Again returns the request that makes the stack, which is now as given, what r describes.
 func (r RunsAs) Again(now RunsAs) Request {
 	return Request{Kind: "apply", File: r.File, BaseDir: r.BaseDir, Overrides: r.Overrides.From(now.Overrides)}
 }
 
-// Differences says in words how the stack is now something else than it was; none: it
-// is the same, node by node.
+// Differences returns, in words, how the stack differs now from what it was; empty: it is the
+// same, node by node.
 func (r RunsAs) Differences(now RunsAs) []string {
 	var all []string
 	differences := stack.Differences(r.plan.Stack, now.plan.Stack)
@@ -80,14 +79,14 @@ func (r RunsAs) Differences(now RunsAs) []string {
 	return all
 }
 
-// saidOf is overrides in one text, without the values of an environment.
+// saidOf returns overrides as text, without the values of environment variables.
 func saidOf(o stack.Overrides) string {
 	for name, p := range o.Programs {
 		o.Programs = with(o.Programs, map[string]stack.Program{name: {Command: p.Command, Dir: p.Dir}})
 	}
 	b, err := json.Marshal(o)
 	if err != nil {
-		panic(err) // they are plain data
+		panic(err) // overrides are plain data
 	}
 	return string(b)
 }

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// sentinelFile is what a Sentinel has written down about the master: the lines
-// of its sentinel.conf (rewriteConfigSentinelOption in sentinel.c, Redis 7.0).
+// sentinelFile is what a Sentinel has recorded about the master, in lines of its sentinel.conf
+// (rewriteConfigSentinelOption in sentinel.c, Redis 7.0).
 type sentinelFile struct {
-	// Address of the master. Once a replica is promoted it is the replica's.
+	// Address is the master's. Once a replica is promoted, it is the replica's.
 	Address string
-	// Epochs: see plan.Replication.
+	// The epochs are those of plan.Replication.
 	ConfigEpoch, LeaderEpoch, CurrentEpoch int64
 }
 
@@ -54,9 +54,8 @@ func parseSentinelFile(content string) (sentinelFile, error) {
 	return f, nil
 }
 
-// sentinelFiles returns what the Sentinels have written down, by node: also
-// Sentinels that the stack file does not have any more. A file that cannot be
-// read, as after a disk was full, is left out.
+// sentinelFiles returns what the Sentinels have recorded, by node, including Sentinels that are
+// no longer in the stack file. It skips files that cannot be read, as after a full disk.
 func (h hosts) sentinelFiles(ctx context.Context) (map[string]sentinelFile, error) {
 	files := map[string]sentinelFile{}
 	for _, host := range h.all() {
@@ -77,7 +76,7 @@ func (h hosts) sentinelFiles(ctx context.Context) (map[string]sentinelFile, erro
 	return files, nil
 }
 
-// sentinelPaths are the names of the Sentinels' files.
+// sentinelPaths returns the names of the Sentinels' files.
 func (h home) sentinelPaths(ctx context.Context) ([]string, error) {
 	return h.Glob(ctx, inHome("sentinel-*", sentinelConf))
 }

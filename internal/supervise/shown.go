@@ -20,38 +20,41 @@ import (
 	"holdfast/internal/stack"
 )
 
-// The certificates that the entries show. What the stack file names is read on every host with
-// balancers, again and again, and is copied into that host's state directory once it is found
-// good: this is what its balancers read. A file that is broken changes nothing.
+// This file is about the certificates that the entries show. On every host with balancers, the
+// files that the stack file names are read every lookAtShownEvery. A certificate that is good
+// is copied into the state directory of the host, where its balancers read it. A broken file
+// changes nothing.
 //
-// Certificates are no part of a generation: who renews them knows nothing of Holdfast, and no
-// broken one may hold a change up. On several hosts a renewal on one of them is for all.
+// Certificates are not part of a generation: the programs that renew them do not know Holdfast,
+// and a broken certificate must not block a change. On several hosts, a renewal on one host is
+// used on all.
 
 // lookAtShownEvery is how often the files are read.
 const lookAtShownEvery = 2 * time.Second
 
-// CertificateStatus is a certificate that an entry shows, or is to show.
+// CertificateStatus is a certificate that an entry shows, or should show.
 type CertificateStatus struct {
-	// File is the name of its file, as the stack file has it.
+	// File is the name of the file in the stack file.
 	File string `json:"file"`
-	// Host is where it is shown; empty: on all hosts with balancers.
+	// Host is the host that shows it; empty: all hosts with balancers do.
 	Host string `json:"host,omitempty"`
-	// Names are those that it is for, and Ends is when it ends; empty and zero: there is none
-	// that could be shown.
+	// Names are the names that the certificate is for, and Ends is when it expires. Both are zero
+	// if there is no certificate that could be shown.
 	Names []string  `json:"names,omitempty"`
 	Ends  time.Time `json:"ends,omitzero"`
-	// Fingerprint is its SHA-256 in hexadecimal digits.
+	// Fingerprint is the SHA-256 of the certificate in hexadecimal digits.
 	Fingerprint string `json:"fingerprint,omitempty"`
-	// Refused says why what the file has now is not shown; empty: it is.
+	// Refused is why the current content of the file is not shown; empty: it is shown.
 	Refused string `json:"refused,omitempty"`
-	// Gap is what its chain lacks for clients to verify it; empty: nothing that is known.
+	// Gap is what the chain lacks for clients to verify the certificate; empty: nothing is known
+	// to be missing.
 	Gap string `json:"gap,omitempty"`
 }
 
-// shown is what the supervisor knows of the certificates of the entries.
+// shown is what the supervisor knows about the certificates of the entries.
 type shown struct {
-	// mu is held while hosts are looked at and given certificates. changing is true while
-	// a change does that itself.
+	// mu is held while hosts are read and given certificates. changing is true while a change does
+	// that itself.
 	mu       sync.Mutex
 	hosts    map[string]*shownOn
 	changing bool
@@ -62,37 +65,37 @@ type shown struct {
 
 // shownOn is one host with balancers.
 type shownOn struct {
-	// read are what was read, by the path on the host, and parsed what it has, by the
-	// reference of the stack file.
+	// read has what was read, by the path on the host. parsed has the certificates of it, by the
+	// reference in the stack file.
 	read   map[string]machine.Outside
 	parsed map[stack.Reference]parsedSources
-	// sources are what the files have, in the order of the stack file, and byID the first of
-	// each of them.
+	// sources are the certificates of the files, in the order of the stack file. byID has the
+	// first source with each id.
 	sources []shownSource
 	byID    map[string]*shownSource
-	// has are the certificates that are shown, by id, and gaps what their chains lack. has is
-	// nil before they were read from the host's state directory.
+	// has are the certificates that are shown, by id, and gaps is what their chains lack. has is
+	// nil until they have been read from the host's state directory.
 	has  map[string]certificate.Pair
 	gaps map[string]string
-	// lists are the files that name them, by the paths in the state directory: one for each
-	// entry.
+	// lists has the files that name the certificates, by their paths in the state directory: one
+	// for each entry.
 	lists map[string]string
-	// disk are all of these files as they are there, by their names, and digest tells whether
-	// somebody else has touched them since.
+	// disk has the content of all these files by name, and digest shows whether somebody else has
+	// changed them since.
 	disk   map[string][]byte
 	digest string
-	// doubted are errors that were seen once, by id: somebody may just be writing.
+	// doubted has errors that were seen once, by id: the file may just be being written.
 	doubted map[string]string
-	// refused are errors that stay, by id.
+	// refused has errors that were seen again, by id.
 	refused map[string]string
-	// tried are those certificates that HAProxy has refused, by digest.
+	// tried has the certificates that HAProxy has refused, by digest.
 	tried map[string]refusal
-	// told is what each balancer goes by, by its name.
+	// told has what each balancer was last told, by its name.
 	told map[string]toldShown
 }
 
-// refusal is what HAProxy has said of a certificate, and when. It is asked again after a while,
-// since it may be a newer one then.
+// refusal is what HAProxy said about a certificate, and when. The certificate is tried again
+// after tryAgain, because HAProxy may be a newer one by then.
 type refusal struct {
 	why error
 	at  time.Time
@@ -100,10 +103,11 @@ type refusal struct {
 
 const tryAgain = time.Minute
 
-// toldShown is what a balancer goes by: the lists, and digests of the certificates by id.
+// toldShown is what a balancer was told: the lists, and the digests of the certificates by id.
 type toldShown struct{ lists, digests map[string]string }
 
-// parsedSources are the certificates of a reference, and what they were read from.
+// parsedSources are the certificates of a reference, and digests of the files that they were
+// read from.
 type parsedSources struct {
 	digests string
 	sources []shownSource
@@ -112,21 +116,21 @@ type parsedSources struct {
 // shownSource is one certificate of the stack file as one host has it.
 type shownSource struct {
 	id, file string
-	list     string // the file that names it in the state directory
+	list     string // the list in the state directory that names it
 	pair     certificate.Pair
-	wrong    error // why there is no pair
-	// unread is true where what is wrong is that a directory cannot be read: which
-	// certificates are in it is not known.
+	wrong    error // why pair is not set, or not to be shown
+	// unread is true if a directory cannot be read, so that it is not known which certificates are
+	// in it.
 	unread bool
 }
 
-// shownID is the name, in the state directory, of what comes from a file.
+// shownID returns the name, in the state directory, for the certificate of a file.
 func shownID(file string) string {
 	sum := sha256.Sum256([]byte(file))
 	return hex.EncodeToString(sum[:8]) + ".pem"
 }
 
-// watchShown has the balancers take up certificates that have changed.
+// watchShown makes the balancers use certificates that have changed.
 func (s *Supervisor) watchShown() {
 	for s.wait(lookAtShownEvery) {
 		if s.stopping.Load() {
@@ -136,8 +140,8 @@ func (s *Supervisor) watchShown() {
 	}
 }
 
-// spreadShown reads the files of the stack file on all hosts with balancers, and has these
-// show what is good. changing is true for the change that is under way.
+// spreadShown reads the files of the stack file on all hosts with balancers, and makes these
+// show the good certificates. changing is true if the change that is under way calls it.
 func (s *Supervisor) spreadShown(ctx context.Context, changing bool) {
 	if len(s.stack().Showing()) == 0 && !s.namesLists() {
 		return
@@ -155,7 +159,7 @@ func (s *Supervisor) spreadShown(ctx context.Context, changing bool) {
 }
 
 // readyFor makes sure that a balancer which is about to start finds the lists of certificates
-// that its configuration names; else it says why there is none.
+// that its configuration names. It returns an error if a list cannot be made.
 func (s *Supervisor) readyFor(ctx context.Context, host home, node string) error {
 	if err := s.readyShown(ctx, host); err != nil {
 		return err
@@ -169,7 +173,7 @@ func (s *Supervisor) readyFor(ctx context.Context, host home, node string) error
 }
 
 // readyShown makes sure that a host has the lists of certificates that its balancers need, as
-// far as they can be made; else it says why an entry has none.
+// far as they can be made. It returns why an entry has none.
 func (s *Supervisor) readyShown(ctx context.Context, host home) error {
 	if !slices.ContainsFunc(s.listsToKeep(host), func(list string) bool { return !host.has(ctx, list) }) {
 		return nil
@@ -182,8 +186,8 @@ func (s *Supervisor) readyShown(ctx context.Context, host home) error {
 	return err
 }
 
-// lookAtShown reads what the hosts with balancers have, by the name of the host. away is true
-// where one of them could not be asked.
+// lookAtShown reads the certificates of the hosts with balancers, and returns them by host.
+// away is true if a host could not be asked.
 func (s *Supervisor) lookAtShown(ctx context.Context) (all map[string]*shownOn, away bool) {
 	if s.shown.hosts == nil {
 		s.shown.hosts = map[string]*shownOn{}
@@ -220,7 +224,7 @@ func newShownOn() *shownOn {
 	}
 }
 
-// take sets what the files have.
+// take sets the sources.
 func (on *shownOn) take(sources []shownSource) {
 	on.sources, on.byID = sources, make(map[string]*shownSource, len(sources))
 	for i := range sources {
@@ -230,21 +234,21 @@ func (on *shownOn) take(sources []shownSource) {
 	}
 }
 
-// learn reads what the host's state directory has, once, and then again when somebody else
-// has touched it.
+// learn reads the certificates in the host's state directory once, and then again when somebody
+// else has changed it.
 func (on *shownOn) learn(ctx context.Context, host home) error {
 	if on.has != nil {
 		is, err := host.LookOutside(ctx, host.Path(plan.CertificatesDir), on.digest, []string{".pem", ""})
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			on.disk = map[string][]byte{} // all of them are written again
+			on.disk = map[string][]byte{} // all files are written again
 		case err == nil && is.Files != nil:
 			on.disk = is.Files
 			on.digest = is.Digest
 		case err == nil:
 			on.digest = is.Digest
 		}
-		return nil // nothing else follows from it: what is shown is known
+		return nil // what is shown stays known
 	}
 	names, err := host.Glob(ctx, plan.CertificateList+"*")
 	if err != nil {
@@ -265,7 +269,7 @@ func (on *shownOn) learn(ctx context.Context, host home) error {
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			if pair, err := certificate.Read(text, nil); err == nil { // one that is damaged is written anew
+			if pair, err := certificate.Read(text, nil); err == nil { // a damaged one is written again
 				has[id], on.disk[id] = pair, text
 				on.gaps[id] = pair.Gap()
 			}
@@ -275,10 +279,10 @@ func (on *shownOn) learn(ctx context.Context, host home) error {
 	return nil
 }
 
-// SelfSignedName stands in a status for the file of the certificate that Holdfast makes.
+// SelfSignedName is the file name in a status for the certificate that Holdfast makes.
 const SelfSignedName = "self-signed"
 
-// shownSources are the certificates of the stack file as a host has them.
+// shownSources returns the certificates of the stack file as a host has them.
 func (s *Supervisor) shownSources(ctx context.Context, host home, on *shownOn) (all []shownSource) {
 	for _, entry := range s.stack().Showing() {
 		if entry.SelfSigned {
@@ -295,8 +299,8 @@ func (s *Supervisor) shownSources(ctx context.Context, host home, on *shownOn) (
 	return all
 }
 
-// parsedSources are the certificates of a reference. Files that have not changed are not read
-// again.
+// parsedSources returns the certificates of a reference. Files that have not changed are not
+// read again.
 func (s *Supervisor) parsedSources(ctx context.Context, host home, on *shownOn, r stack.Reference, now time.Time) []shownSource {
 	found := map[string]machine.Outside{}
 	errs := map[string]error{}
@@ -328,11 +332,11 @@ func (s *Supervisor) parsedSources(ctx context.Context, host home, on *shownOn, 
 	return goodAt(parsed.sources, now)
 }
 
-// SelfSignedFile is the certificate that Holdfast makes, with its key, in the state directory
+// SelfSignedFile has the certificate that Holdfast makes, with its key, in the state directory
 // of every host.
 const SelfSignedFile = "self-signed.pem"
 
-// selfSigned is the certificate of the stack's own, which is made and renewed here.
+// selfSigned returns the stack's own certificate, which it makes and renews.
 func (s *Supervisor) selfSigned(ctx context.Context) (certificate.Pair, error) {
 	now := time.Now()
 	before, err := s.hosts.here.readPair(ctx, SelfSignedFile)
@@ -366,7 +370,7 @@ func (h home) readPair(ctx context.Context, name string) (*certificate.Pair, err
 	return &pair, nil
 }
 
-// selfNames are the names and addresses by which clients may come.
+// selfNames returns the names and addresses by which clients may connect.
 func (s *Supervisor) selfNames() []string {
 	st := s.stack()
 	names := slices.Concat(st.Names(), st.Addresses(), []string{"localhost", "127.0.0.1", "::1"})
@@ -374,18 +378,18 @@ func (s *Supervisor) selfNames() []string {
 	return slices.Compact(names)
 }
 
-// choice is what a host is to show of a certificate.
+// choice is what a host should show for one certificate.
 type choice struct {
 	best *certificate.Pair // nil: there is none
-	// wrong is why its own file is not shown; nil: it is good.
+	// wrong is why the host's own file is not shown; nil: it is good.
 	wrong error
-	// elsewhere is true where another host has a good file.
+	// elsewhere is true if another host has a good file.
 	elsewhere bool
 }
 
-// choose returns what a host is to show: its own file's where that is good, unless another
-// host has a later one for the same names; else the latest of any host, and else what it has
-// shown so far.
+// choose returns what a host should show. If its own file is good, it is the certificate of
+// that file, unless another host has a later one for the same names. Otherwise it is the latest
+// one of any host, and otherwise what the host has shown so far.
 func (on *shownOn) choose(id string, all map[string]*shownOn, away bool) (c choice) {
 	own := on.source(id)
 	if own == nil {
@@ -407,12 +411,12 @@ func (on *shownOn) choose(id string, all map[string]*shownOn, away bool) (c choi
 			c.elsewhere = true
 		}
 	}
-	// What came from a host that is away is good still.
+	// A certificate from a host that is away is still good.
 	if has, there := on.has[id]; there && (c.best == nil || away) {
 		better(has)
 	}
 	return c
 }
 
-// source is the file of a certificate; nil: there is none.
+// source returns the first source with an id; nil: there is none.
 func (on *shownOn) source(id string) *shownSource { return on.byID[id] }

@@ -16,13 +16,14 @@ import (
 	"holdfast/internal/stack"
 )
 
-// What is wrong with the certificates that a stack file names, and what is worth a warning.
+// This file finds what is wrong with the certificates that a stack file names, and what
+// deserves a warning.
 
 // reader reads a file that a stack file names, or the files of a directory.
 type reader func(file string) (machine.Outside, error)
 
-// sourcesOf are the certificates that a reference of a stack file leads to; none where it is
-// of another kind.
+// sourcesOf returns the certificates that a reference of a stack file leads to; empty if the
+// reference is of another kind.
 func sourcesOf(r stack.Reference, read reader) (all []shownSource) {
 	list := plan.CertificateListOf(r.Listen)
 	switch r.Kind {
@@ -59,7 +60,7 @@ func sourcesOf(r stack.Reference, read reader) (all []shownSource) {
 	return all
 }
 
-// goodAt are certificates, of which those are wrong, too, that are not good at a time.
+// goodAt returns the sources, with an error for each certificate that is not valid at a time.
 func goodAt(sources []shownSource, now time.Time) []shownSource {
 	all := slices.Clone(sources)
 	for i := range all {
@@ -90,7 +91,7 @@ func readPair(r stack.Reference, read reader) (certificate.Pair, error) {
 	return certificate.Read(text.Files["."], key.Files["."])
 }
 
-// unreadable is the error of a file that cannot be read, with what to do.
+// unreadable returns the error of a file that cannot be read, with advice.
 func unreadable(file string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -109,7 +110,7 @@ type unreadableError struct {
 func (e *unreadableError) Error() string { return e.words }
 func (e *unreadableError) Unwrap() error { return e.err }
 
-// readHere reads what a stack file in baseDir names on this machine.
+// readHere returns a reader of what a stack file in baseDir names on this machine.
 func readHere(baseDir string) reader {
 	return func(file string) (machine.Outside, error) {
 		return machine.LookOutside(plan.Resolve(baseDir, file), "", certificate.Endings())
@@ -133,8 +134,8 @@ func readCertificates(r stack.Reference, baseDir string) (pairs []certificate.Pa
 	return pairs, err
 }
 
-// AdviseCertificates returns what is worth a warning about the certificates that a stack file
-// names, where they are not broken.
+// AdviseCertificates returns what deserves a warning about the certificates that a stack file
+// names. If any of them is broken, it returns nothing.
 func AdviseCertificates(s stack.Stack, baseDir string) (all []ReferenceError) {
 	var pairs []certificate.Pair
 	var first stack.Reference
@@ -144,9 +145,9 @@ func AdviseCertificates(s stack.Stack, baseDir string) (all []ReferenceError) {
 		}
 		read, err := readCertificates(r, baseDir)
 		if err != nil {
-			return nil // that is complained of, and the rest may follow from it
+			return nil // that is reported elsewhere, and other warnings may follow from it
 		}
-		if r.Listen == "" { // of a tcp entry nobody knows the names
+		if r.Listen == "" { // the names of a tcp entry are unknown
 			if first.Kind == "" {
 				first = r
 			}
@@ -173,8 +174,8 @@ func AdviseCertificates(s stack.Stack, baseDir string) (all []ReferenceError) {
 	return all
 }
 
-// keepsShown reports whether this host has good certificates of before in the place of one
-// that is broken now.
+// keepsShown reports whether this host has a former good certificate in the place of one that
+// is broken now.
 func (s *Supervisor) keepsShown(r stack.Reference) bool {
 	if r.Kind != stack.Certificate && r.Kind != stack.Certificates {
 		return false
@@ -190,8 +191,8 @@ func (s *Supervisor) keepsShown(r stack.Reference) bool {
 	})
 }
 
-// prepareShown makes sure that every host with balancers has certificates before these start.
-// Where no balancer names any, none stays.
+// prepareShown makes sure that every host with balancers has certificates before the balancers
+// start. If no balancer names any, it removes all of them.
 func (s *Supervisor) prepareShown() error {
 	if len(s.stack().Showing()) == 0 && !s.namesLists() {
 		for _, host := range s.hosts.all() {

@@ -22,11 +22,12 @@ import (
 	"holdfast/internal/stack"
 )
 
-// How a host comes to show certificates: they are written into its state directory, whole or
-// not at all, and then its balancers take them up. One that starts reads them there.
+// This file gives certificates to the balancers of a host. They are written into the host's
+// state directory, each file as a whole or not at all, and then the balancers are told. A
+// balancer that starts reads them there.
 
-// giveShown writes what a host is to show into its state directory, and has its balancers
-// take it up. The caller holds shown.mu.
+// giveShown writes what a host should show into its state directory, and makes its balancers
+// show it. The caller holds shown.mu.
 func (s *Supervisor) giveShown(ctx context.Context, name string, all map[string]*shownOn, away bool) error {
 	wrong := s.writeShown(ctx, name, all, away)
 	on, host := all[name], s.hosts.at(name)
@@ -37,12 +38,12 @@ func (s *Supervisor) giveShown(ctx context.Context, name string, all map[string]
 		return errors.Join(wrong, err)
 	}
 	if now, _ := s.changing.status(); now != nil && !s.shown.changing {
-		return wrong // a balancer may still go by what is of before
+		return wrong // a balancer may still use the former files
 	}
 	return errors.Join(wrong, on.forget(ctx, host, s.listsToKeep(host)))
 }
 
-// writeShown writes what a host is to show into its state directory.
+// writeShown writes what a host should show into its state directory.
 func (s *Supervisor) writeShown(ctx context.Context, name string, all map[string]*shownOn, away bool) error {
 	on := all[name]
 	if on == nil {
@@ -72,7 +73,7 @@ func (s *Supervisor) writeShown(ctx context.Context, name string, all map[string
 		}
 		lists[list] = order.String()
 	}
-	for _, list := range s.listsOn(host) { // of which the stack has no entry: they stay as they are
+	for _, list := range s.listsOn(host) { // lists of which the stack has no entry stay as they are
 		if _, written := lists[list]; written || on.lists[list] == "" {
 			continue
 		}
@@ -86,8 +87,8 @@ func (s *Supervisor) writeShown(ctx context.Context, name string, all map[string
 	return errors.Join(wrong, on.write(ctx, host, lists, decided))
 }
 
-// readyLists has all hosts with balancers have the lists of certificates that the stack's
-// configurations name, before a balancer gets one.
+// readyLists makes sure that all hosts with balancers have the lists of certificates that the
+// stack's configurations name, before a balancer gets such a configuration.
 func (s *Supervisor) readyLists(ctx context.Context) error {
 	entries := s.stack().Showing()
 	if len(entries) == 0 {
@@ -110,8 +111,8 @@ func (s *Supervisor) readyLists(ctx context.Context) error {
 	return nil
 }
 
-// shownOrder are the ids of the certificates of an entry in the order of the stack file. What
-// was in a directory stays until it was missing twice, everywhere.
+// shownOrder returns the ids of the certificates of an entry, in the order of the stack file. A
+// certificate from a directory stays until it was missing on all hosts in two looks.
 func (s *Supervisor) shownOrder(on *shownOn, all map[string]*shownOn, away bool, entry stack.Showing, list string) []string {
 	var order []string
 	if entry.Directory == "" {
@@ -142,15 +143,16 @@ func (s *Supervisor) shownOrder(on *shownOn, all map[string]*shownOn, away bool,
 	return order
 }
 
-// doubt reports whether an error is seen for the first time: somebody may just be writing.
+// doubt reports whether an error is seen for the first time: the file may just be being
+// written.
 func (on *shownOn) doubt(what string, err error) bool {
 	before := on.doubted[what]
 	on.doubted[what] = err.Error()
 	return before != err.Error()
 }
 
-// decideShown is what a host shows of a certificate, after all; nil: nothing. HAProxy has found
-// those with the digests of good to be so.
+// decideShown returns the certificate that a host finally shows; nil: none. good has the
+// digests of certificates that HAProxy has already accepted.
 func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c choice, id string, good map[string]bool) *certificate.Pair {
 	has, there := on.has[id]
 	stays := func(why error) *certificate.Pair {
@@ -205,7 +207,7 @@ func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c 
 	return c.best
 }
 
-// fileOf is the file that a certificate comes from.
+// fileOf returns the file that a certificate comes from.
 func (on *shownOn) fileOf(id string) string {
 	if source := on.source(id); source != nil {
 		return source.file
@@ -213,7 +215,7 @@ func (on *shownOn) fileOf(id string) string {
 	return id
 }
 
-// nothing is the error of an entry that has no certificate at all.
+// nothing returns the error of an entry that has no certificate at all.
 func (on *shownOn) nothing(entry stack.Showing, list string) error {
 	for _, source := range on.sources {
 		if source.list == list && source.wrong != nil {
@@ -225,8 +227,8 @@ func (on *shownOn) nothing(entry stack.Showing, list string) error {
 
 var errHAProxyRefuses = errors.New("HAProxy refuses it")
 
-// tryShown has HAProxy look at certificates before a balancer gets them: a broken one would
-// keep it from starting.
+// tryShown makes HAProxy check certificates before a balancer gets them, because a broken one
+// would keep a balancer from starting.
 func (s *Supervisor) tryShown(ctx context.Context, host home, pairs ...certificate.Pair) error {
 	beside := s.balancersOn(host)
 	if len(beside) == 0 {
@@ -234,7 +236,7 @@ func (s *Supervisor) tryShown(ctx context.Context, host home, pairs ...certifica
 	}
 	haproxy := s.program(beside[0].Node, beside[0].Program)
 	write := func(content string) (path string, done func(), err error) {
-		name := strings.Replace(checkedConfigs, "*", rand.Text(), 1) // one that stays is swept
+		name := strings.Replace(checkedConfigs, "*", rand.Text(), 1) // if it stays, sweep removes it
 		err = host.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: []byte(content), InPlace: true})
 		return host.Path(name), func() { _ = host.Remove(s.ctx, name) }, err
 	}
@@ -268,9 +270,9 @@ func (s *Supervisor) tryShown(ctx context.Context, host home, pairs ...certifica
 	return nil
 }
 
-// tryTogether has HAProxy look at all that a host does not have yet at once, since a process
-// for each takes long where there are many. It returns the digests of those that are good; of
-// what is not, each is to be tried by itself.
+// tryTogether makes HAProxy check all certificates that are new to a host at once, because a
+// process for each takes long if there are many. It returns the digests of those that are good.
+// If it returns none, each has to be checked on its own.
 func (s *Supervisor) tryTogether(ctx context.Context, host home, on *shownOn, all map[string]*shownOn, away bool) map[string]bool {
 	var fresh []certificate.Pair
 	good := map[string]bool{}
@@ -322,7 +324,7 @@ func (on *shownOn) write(ctx context.Context, host home, lists map[string]string
 	return nil
 }
 
-// named are the ids of the certificates that any entry shows.
+// named returns the ids of the certificates that any entry shows.
 func (on *shownOn) named() map[string]bool {
 	all := map[string]bool{}
 	for _, order := range on.lists {
@@ -333,9 +335,9 @@ func (on *shownOn) named() map[string]bool {
 	return all
 }
 
-// listsToKeep are the lists of a host that its balancers need: those of the stack's entries, and
-// those that a configuration of a balancer names. After a change that was stopped that is one
-// of the change's, which no entry of the stack has.
+// listsToKeep returns the lists that the balancers of a host need: those of the stack's
+// entries, and those that a balancer's configuration names. After a change that was stopped,
+// the latter may be of an entry that the stack does not have.
 func (s *Supervisor) listsToKeep(host home) []string {
 	lists := s.listsOn(host)
 	for _, entry := range s.stack().Showing() {
@@ -344,7 +346,7 @@ func (s *Supervisor) listsToKeep(host home) []string {
 	return lists
 }
 
-// forget removes what is in none of the lists to keep from a host's state directory.
+// forget removes from a host's state directory what is in none of the lists to keep.
 func (on *shownOn) forget(ctx context.Context, host home, keep []string) error {
 	for list := range on.lists {
 		if slices.Contains(keep, list) {
@@ -372,7 +374,7 @@ func (on *shownOn) forget(ctx context.Context, host home, keep []string) error {
 	return nil
 }
 
-// balancersShow has the balancers of a host show what its state directory has.
+// balancersShow makes the balancers of a host show what its state directory has.
 func (s *Supervisor) balancersShow(ctx context.Context, host home, on *shownOn) (wrong error) {
 	wanted := toldShown{maps.Clone(on.lists), map[string]string{}}
 	for id := range on.named() {
@@ -395,7 +397,7 @@ func (s *Supervisor) balancersShow(ctx context.Context, host home, on *shownOn) 
 	return wrong
 }
 
-// balancersOn are the processes of the balancers of a host.
+// balancersOn returns the processes of the balancers of a host.
 func (s *Supervisor) balancersOn(host home) (all []plan.Process) {
 	for _, h := range s.Plan().Hosts {
 		if s.hosts.at(h.Name).name != host.name {
@@ -406,7 +408,7 @@ func (s *Supervisor) balancersOn(host home) (all []plan.Process) {
 	return all
 }
 
-// balancersIn are those of a host of a plan.
+// balancersIn returns the processes of the balancers of a plan's host.
 func (s *Supervisor) balancersIn(h plan.Host) (all []plan.Process) {
 	for _, p := range h.Processes {
 		if p.Kind == plan.Balancer {
@@ -416,12 +418,13 @@ func (s *Supervisor) balancersIn(h plan.Host) (all []plan.Process) {
 	return all
 }
 
-// takeUpLimit is how long one balancer may take for one certificate, beside certificateLimit
-// for all.
+// takeUpLimit is how long a balancer may take for one certificate, in addition to
+// certificateLimit for all of them.
 const takeUpLimit = 50 * time.Millisecond
 
-// balancerShows has one balancer show it: certificates that have changed by its socket, and
-// others than before by a reload. One that it does not take holds the others up in nothing.
+// balancerShows makes one balancer show the certificates: it sends changed ones through the
+// runtime socket, and reloads the balancer if the list is another one. A certificate that the
+// balancer refuses does not delay the others.
 func (s *Supervisor) balancerShows(ctx context.Context, p plan.Process, host home, on *shownOn, wanted toldShown) (wrong error) {
 	limited, cancel := context.WithTimeout(ctx, certificateLimit+time.Duration(len(wanted.digests))*takeUpLimit)
 	defer cancel()
@@ -452,7 +455,8 @@ func (s *Supervisor) balancerShows(ctx context.Context, p plan.Process, host hom
 	return wrong
 }
 
-// alike reports whether a balancer shows a certificate with its chain, as far as it tells.
+// alike reports whether a balancer shows a certificate with its chain, as far as it reports
+// that.
 func alike(shown haproxy.Shown, pair certificate.Pair) bool {
 	return shown.SHA1 == certificate.SHA1(pair.Leaf) && slices.EqualFunc(shown.Chain, pair.Chain, func(says string, c *x509.Certificate) bool {
 		subject, issuer, _ := strings.Cut(says, " by ")
@@ -460,7 +464,7 @@ func alike(shown haproxy.Shown, pair certificate.Pair) bool {
 	})
 }
 
-// reloadShown has a balancer take up another list of certificates.
+// reloadShown makes a balancer read another list of certificates.
 func (s *Supervisor) reloadShown(ctx context.Context, name string) error {
 	if now, _ := s.changing.status(); now != nil && !s.shown.changing {
 		return errors.New("a change is under way")
@@ -474,7 +478,7 @@ func (s *Supervisor) reloadShown(ctx context.Context, name string) error {
 	return x.reload(ctx, to)
 }
 
-// tellShown writes down what the hosts show, for the status.
+// tellShown sets what the hosts show in the status.
 func (s *Supervisor) tellShown(all map[string]*shownOn) {
 	var told []CertificateStatus
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -508,7 +512,7 @@ func (s *Supervisor) tellShown(all map[string]*shownOn) {
 	s.shown.status = alikeShown(told, len(all))
 }
 
-// alikeShown has what all hosts show stand once, without a host.
+// alikeShown merges the entries of a certificate that all hosts show into one without a host.
 func alikeShown(all []CertificateStatus, hosts int) (told []CertificateStatus) {
 	type kind struct{ file, fingerprint, refused string }
 	same := map[kind]int{}
@@ -520,7 +524,7 @@ func alikeShown(all []CertificateStatus, hosts int) (told []CertificateStatus) {
 		case hosts:
 			c.Host = ""
 			same[k] = -1
-		case -1: // it is told
+		case -1: // it is in the result already
 			continue
 		}
 		told = append(told, c)
@@ -528,7 +532,7 @@ func alikeShown(all []CertificateStatus, hosts int) (told []CertificateStatus) {
 	return told
 }
 
-// certificates are those that the entries show, for the status.
+// certificates returns the certificates of the entries, for the status.
 func (s *Supervisor) certificates() []CertificateStatus {
 	s.shown.statusMu.Lock()
 	defer s.shown.statusMu.Unlock()

@@ -6,32 +6,33 @@ import (
 	"holdfast/internal/machine"
 )
 
-// A Sentinel can spend all of a core on nothing, and never stops: when a host that it is
-// connected to is unreachable for a moment, the kernel reports an error of the socket that
-// Sentinel never reads (issue 9956 of redis/redis). It was seen in pods whose addresses
-// changed. Sentinel remembers everything in its file, so it is started again.
+// A Sentinel can get into a state in which it uses a whole core without doing anything, and never
+// stops: when a host that it is connected to is unreachable for a moment, the kernel reports an
+// error of the socket that Sentinel never reads (redis/redis#9956). It was seen in pods whose
+// addresses changed. Sentinel keeps all its memory in its file, so it can be restarted.
 
 const (
-	// spinEvery is how often the Sentinels' processor time is looked at, and spinLooks how
-	// many looks in a row have to find too much of it.
+	// spinEvery is how often the Sentinels' processor time is read, and spinLooks how many looks
+	// in a row have to find too much of it.
 	spinEvery = 5 * time.Second
 	spinLooks = 6
-	// spinShare is the share of a core that is too much. Sentinel at work takes a hundredth,
-	// and in a failover not much more.
+	// spinShare is the share of a core that is too much. A working Sentinel takes a hundredth, and
+	// not much more in a failover.
 	spinShare = 0.4
-	// spinPause is the time between two restarts: what else it may be, it is not in a hurry.
+	// spinPause is the least time between two restarts. If there is another cause, restarts are
+	// not urgent.
 	spinPause = 5 * time.Minute
 )
 
-// spinner is what is known of one process' processor time.
+// spinner has the processor time of one process at the last look.
 type spinner struct {
 	pid   int
 	cpu   time.Duration
 	at    time.Time
-	looks int // how many in a row found too much
+	looks int // how many looks in a row found too much
 }
 
-// look takes another look, and returns how many in a row found too much processor time.
+// look adds a look, and returns how many in a row found too much processor time.
 func (s *spinner) look(pid int, cpu time.Duration, now time.Time) int {
 	took, since := cpu-s.cpu, now.Sub(s.at)
 	if pid != s.pid || float64(took) < spinShare*float64(since) {
@@ -43,9 +44,9 @@ func (s *spinner) look(pid int, cpu time.Duration, now time.Time) int {
 	return s.looks
 }
 
-// watchSpinning starts the Sentinel of this pod again when it spends its time on nothing. The
-// cause is often the same for all of them, and each has a supervisor of its own: a later one
-// waits longer.
+// watchSpinning restarts the Sentinel of this pod when it uses a core without doing anything.
+// The cause often affects all Sentinels, which have supervisors of their own; so a Sentinel
+// with a higher number waits longer.
 func (s *Supervisor) watchSpinning() {
 	seen := map[string]*spinner{}
 	var last time.Time

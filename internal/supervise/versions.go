@@ -12,22 +12,22 @@ import (
 	"holdfast/internal/stack"
 )
 
-// What ran when: versions.json has for each application the versions of its program
-// that all of its nodes ran, the oldest first.
+// versions.json records, for each application, the versions of its program that all its nodes
+// have run, the oldest first.
 
-// Version is what the nodes of an application ran from some moment on.
+// Version is what the nodes of an application ran from a time on.
 type Version struct {
 	// Number counts the versions of an application from 1.
 	Number int       `json:"number"`
 	Since  time.Time `json:"since"`
 	// By is the kind of change that brought it: up, apply, rollout or undo.
 	By string `json:"by"`
-	// Release is the digest of its files; empty: they were used where they lay.
+	// Release is the digest of its files; empty: the files were used in place.
 	Release string        `json:"release,omitempty"`
 	Program stack.Program `json:"program"`
 }
 
-// same reports whether two versions are one.
+// same reports whether two versions are the same program.
 func (v Version) same(o Version) bool {
 	return v.Release == o.Release && slices.Equal(v.Program.Command, o.Program.Command) && v.Program.Dir == o.Program.Dir && maps.Equal(v.Program.Env, o.Program.Env)
 }
@@ -46,8 +46,8 @@ func (d dir) readVersions() (map[string][]Version, error) {
 	return all, err
 }
 
-// Versions are those that an application ran, the oldest first, and which of them
-// have their files still.
+// Versions returns the versions that an application ran, the oldest first. kept reports, by
+// number, whether a version's files still exist.
 func Versions(stateDir, app string) (all []Version, kept map[int]bool, err error) {
 	versions, err := dirAt(stateDir).readVersions()
 	if err != nil {
@@ -62,7 +62,7 @@ func Versions(stateDir, app string) (all []Version, kept map[int]bool, err error
 	return versions[app], kept, err
 }
 
-// noteVersions writes down what the applications run from now on.
+// noteVersions records what the applications run from now on.
 func (s *Supervisor) noteVersions(by string) {
 	all, err := s.dir.readVersions()
 	if err != nil {
@@ -99,7 +99,7 @@ func (s *Supervisor) noteVersions(by string) {
 	}
 }
 
-// versionBefore are the overrides that bring back what an application ran before.
+// versionBefore returns the overrides that bring back what an application ran before.
 func (s *Supervisor) versionBefore(now layout, name string) (stack.Overrides, error) {
 	all, err := s.dir.readVersions()
 	if err != nil {
@@ -123,5 +123,5 @@ func (s *Supervisor) versionBefore(now layout, name string) (stack.Overrides, er
 	}, nil
 }
 
-// Shown is the version's program for others to see.
+// Shown returns the version's program without the values of its environment.
 func (v Version) Shown() RunTimeProgram { return shownProgram(v.Program) }

@@ -13,31 +13,31 @@ import (
 	"holdfast/internal/plan"
 )
 
-// The virtual address. keepalived moves it, and the supervisor tells each keepalived in
-// its health file whether a balancer of its host serves.
+// This file is about the virtual address. keepalived moves it; the supervisor tells each
+// keepalived, in a health file, whether a balancer of its host serves.
 
-// moveLimit is how long a balancer that is to stop waits until its host has given the
-// virtual address away.
+// moveLimit is how long a balancer that is to stop waits for its host to give the virtual
+// address away.
 const moveLimit = 2 * time.Second
 
-// UnableError is the error of a node that cannot run on its host, and that the stack is
-// up without.
+// UnableError is the error of a node that cannot run on its host, and without which the stack
+// counts as up.
 type UnableError struct{ Node, Why string }
 
 func (e *UnableError) Error() string { return fmt.Sprintf("%s does not run: %s", e.Node, e.Why) }
 
-// healthFiles are what the keepalived nodes are told. It is safe for concurrent use.
+// healthFiles is what the keepalived nodes are told. It is safe for concurrent use.
 type healthFiles struct {
 	mu sync.Mutex
-	// serves is whether a balancer serves; one that is missing: nobody knows yet.
+	// serves has, by balancer, whether it serves; no entry: unknown.
 	serves map[string]bool
-	// told is what the health file of a keepalived node says; one that is missing: nobody
-	// knows. writing are those that are being written.
+	// told has what the health file of each keepalived node says; no entry: unknown. writing has
+	// the nodes whose file is being written.
 	told    map[string]bool
 	writing map[string]bool
-	failed  map[string]bool // the last attempt to write it did
-	// files are held while what a file has to say is found out and written, by node: what
-	// is written last was true last.
+	failed  map[string]bool // the last attempt to write it failed
+	// files has a lock for each node's file, held from finding out what is true until it is
+	// written, so that the last write is the truth.
 	files map[string]*sync.Mutex
 }
 
@@ -45,7 +45,7 @@ func newHealthFiles() *healthFiles {
 	return &healthFiles{serves: map[string]bool{}, told: map[string]bool{}, writing: map[string]bool{}, failed: map[string]bool{}, files: map[string]*sync.Mutex{}}
 }
 
-// file is the lock of a node's file.
+// file returns the lock of a node's file.
 func (h *healthFiles) file(node string) *sync.Mutex {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -55,21 +55,21 @@ func (h *healthFiles) file(node string) *sync.Mutex {
 	return h.files[node]
 }
 
-// note takes in whether a balancer serves.
+// note records whether a balancer serves.
 func (h *healthFiles) note(balancer string, serves bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.serves[balancer] = serves
 }
 
-// forget takes in that nobody knows whether a balancer serves.
+// forget records that nobody knows whether a balancer serves.
 func (h *healthFiles) forget(balancer string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.serves, balancer)
 }
 
-// healthy reports whether any of the balancers serves; not known: nobody knows.
+// healthy reports whether any of the balancers serves, and whether that is known.
 func (h *healthFiles) healthy(balancers []string) (yes, known bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -84,7 +84,8 @@ func (h *healthFiles) healthy(balancers []string) (yes, known bool) {
 	return false, known
 }
 
-// begin reports whether the file of a node has to be written, and keeps others from it.
+// begin reports whether the file of a node has to be written. If so, it returns false to other
+// callers until end.
 func (h *healthFiles) begin(node string, healthy bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -95,7 +96,7 @@ func (h *healthFiles) begin(node string, healthy bool) bool {
 	return true
 }
 
-// end takes in how a file was written. first is true for the first failure in a row.
+// end records the result of writing a file. first is true for the first failure in a row.
 func (h *healthFiles) end(node string, healthy bool, err error) (first bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -109,8 +110,8 @@ func (h *healthFiles) end(node string, healthy bool, err error) (first bool) {
 	return first
 }
 
-// serves reports whether a balancer serves; not known: nobody has asked it yet, or its host
-// is away.
+// serves reports whether a balancer serves, and whether that is known: it is not if the
+// balancer has not been asked yet, or its host is away.
 func (n *node) serves() (yes, known bool) {
 	switch {
 	case n.unseen:
@@ -126,7 +127,7 @@ func (n *node) serves() (yes, known bool) {
 	return false, !adopted || !n.upSince.IsZero() || !n.hungFrom.IsZero()
 }
 
-// tellKeeper has the keepalived on a balancer's host know how the balancer is.
+// tellKeeper tells the keepalived on a balancer's host whether the balancer serves.
 func (n *node) tellKeeper() {
 	if n.spec().Kind != plan.Balancer || !n.sup.stack().Entry.Virtual.Enabled() {
 		return
@@ -141,7 +142,7 @@ func (n *node) tellKeeper() {
 	}
 }
 
-// tellEnd has the keepalived on a balancer's host know at once that the balancer has ended.
+// tellEnd tells the keepalived on a balancer's host at once that the balancer has ended.
 func (n *node) tellEnd() {
 	if n.spec().Kind != plan.Balancer || !n.sup.stack().Entry.Virtual.Enabled() {
 		return
@@ -152,7 +153,7 @@ func (n *node) tellEnd() {
 	}
 }
 
-// keeperOf is the keepalived on the host of a node, and the balancers there; empty: there
+// keeperOf returns the keepalived on the host of a node, and the balancers there; empty: there
 // is none.
 func (s *Supervisor) keeperOf(node string) (keeper string, balancers []string) {
 	p := s.Plan()
@@ -173,8 +174,8 @@ func (s *Supervisor) keeperOf(node string) (keeper string, balancers []string) {
 	return keeper, balancers
 }
 
-// tellHealthOf writes a keepalived's health file where it says something else than what
-// is true, aside: its host may be slow, or away.
+// tellHealthOf writes a keepalived's health file if it does not say what is true. It does so in
+// a goroutine of its own, because the host may be slow or away.
 func (s *Supervisor) tellHealthOf(keeper string, balancers []string) {
 	healthy, known := s.health.healthy(balancers)
 	if !known || !s.health.begin(keeper, healthy) {
@@ -187,15 +188,15 @@ func (s *Supervisor) tellHealthOf(keeper string, balancers []string) {
 		}
 		if err == nil {
 			s.log.Info("keepalived is told whether the balancer of its host serves", "node", keeper, "serves", healthy)
-			s.tellHealthOf(keeper, balancers) // it may have changed meanwhile
+			s.tellHealthOf(keeper, balancers) // it may have changed in the meantime
 		}
 	})
 }
 
-// errUnknown is the error of a health file for which nobody knows what to say.
+// errUnknown is the error of a health file whose content is unknown.
 var errUnknown = errors.New("nobody knows whether a balancer of the host serves")
 
-// writeHealth writes what is true now into a health file, and returns it.
+// writeHealth writes the current state into a health file, and returns it.
 func (s *Supervisor) writeHealth(ctx context.Context, keeper string, balancers []string) (healthy bool, err error) {
 	file := s.health.file(keeper)
 	file.Lock()
@@ -207,8 +208,8 @@ func (s *Supervisor) writeHealth(ctx context.Context, keeper string, balancers [
 	return healthy, s.putHealth(ctx, keeper, healthy)
 }
 
-// putHealth writes a health file. On a full disk it is written over where it is: what it
-// says is of one length.
+// putHealth writes a health file. On a full disk it overwrites the file in place, which works
+// because the content always has the same length.
 func (s *Supervisor) putHealth(ctx context.Context, keeper string, healthy bool) error {
 	f := machine.File{Name: inHome(keeper, plan.HealthFile), Mode: 0o600, Content: []byte(plan.Unwell)}
 	if healthy {
@@ -222,9 +223,9 @@ func (s *Supervisor) putHealth(ctx context.Context, keeper string, healthy bool)
 	return err
 }
 
-// giveAddressAway has the host of a balancer that is about to stop give the virtual
-// address to another host, unless another balancer of the host serves. It waits, for
-// moveLimit at most, until that is done.
+// giveAddressAway makes the host of a balancer that is about to stop give the virtual address
+// to another host, unless another balancer of the host serves. It waits for that, for at most
+// moveLimit.
 func (s *Supervisor) giveAddressAway(ctx context.Context, balancer string) {
 	keeper, balancers := s.keeperOf(balancer)
 	if keeper == "" {
@@ -247,7 +248,7 @@ func (s *Supervisor) giveAddressAway(ctx context.Context, balancer string) {
 	})
 }
 
-// heldAddresses are the virtual addresses that a keepalived's host has now.
+// heldAddresses returns the virtual addresses that a keepalived's host has now.
 func (s *Supervisor) heldAddresses(ctx context.Context, p plan.Process) (held []string, err error) {
 	facts, err := s.home(p.Node).Facts(ctx)
 	if err != nil {
@@ -263,7 +264,7 @@ func (s *Supervisor) heldAddresses(ctx context.Context, p plan.Process) (held []
 	return held, nil
 }
 
-// virtualStatus is who has the virtual addresses.
+// virtualStatus returns which hosts have the virtual addresses.
 func virtualStatus(p plan.Plan, nodes []NodeStatus) (all []VirtualStatus) {
 	for _, address := range p.Stack.Entry.Virtual.Bare() {
 		v := VirtualStatus{Address: address, Hosts: []string{}}
@@ -277,8 +278,8 @@ func virtualStatus(p plan.Plan, nodes []NodeStatus) (all []VirtualStatus) {
 	return all
 }
 
-// probeKeepalived sees whether a keepalived works: its main process has a child that
-// does, and starts another one when that dies.
+// probeKeepalived checks whether a keepalived works: its main process has a child process that
+// does the work, and replaces the child when it dies.
 func (s *Supervisor) probeKeepalived(ctx context.Context, p plan.Process, r *probeResult) error {
 	st, _ := s.board.snapshot().Node(p.Node)
 	held, err := s.heldAddresses(ctx, p)
@@ -295,7 +296,7 @@ func (s *Supervisor) probeKeepalived(ctx context.Context, p plan.Process, r *pro
 	return nil
 }
 
-// prepareKeepalived readies a host for the start of its keepalived, and returns why it
+// prepareKeepalived prepares a host for the start of its keepalived. It returns why keepalived
 // cannot run there; empty: it can.
 func (s *Supervisor) prepareKeepalived(ctx context.Context, p plan.Process) string {
 	why := s.unable(ctx, p)
@@ -308,7 +309,7 @@ func (s *Supervisor) prepareKeepalived(ctx context.Context, p plan.Process) stri
 			return err.Error()
 		}
 	}
-	// What the file says is of the time before.
+	// The content of the file is out of date.
 	_, balancers := s.keeperOf(p.Node)
 	_, err := s.writeHealth(ctx, p.Node, balancers)
 	if errors.Is(err, errUnknown) {
@@ -323,7 +324,7 @@ func (s *Supervisor) prepareKeepalived(ctx context.Context, p plan.Process) stri
 	return ""
 }
 
-// unable is what a keepalived lacks on its host; empty: nothing.
+// unable returns what a keepalived lacks on its host; empty: nothing.
 func (s *Supervisor) unable(ctx context.Context, p plan.Process) string {
 	host := s.home(p.Node)
 	path, err := host.findProgram(ctx, p.Program, "")
@@ -349,7 +350,8 @@ func (s *Supervisor) unable(ctx context.Context, p plan.Process) string {
 	return ""
 }
 
-// cannot has a node wait that cannot run on its host. It is tried again now and then.
+// cannot makes a node that cannot run on its host wait. Its start is tried again every
+// backoffMost.
 func (n *node) cannot(why string) {
 	if n.detail != why {
 		n.log.Warn("does not run", "why", why)

@@ -5,63 +5,65 @@ import (
 	"time"
 )
 
-// The last words of a node are those of one process: what an earlier one has said, such
-// as how it was stopped, is of no help to who wants to know why this one failed.
+// The last output that is shown of a failed node is that of one process. The output of an
+// earlier process, such as how it was stopped, does not help to find out why this one failed.
 
 // lives tells the processes of a node apart in its log. It is safe for concurrent use.
 type lives struct {
 	mu    sync.Mutex
-	began time.Time // the last start, also one that failed; zero: none was
-	// tokens is a digest of its tokens file then; empty: it has none, or nobody knows.
+	began time.Time // the last start, even if it failed; zero: there was none
+	// tokens is a digest of the node's tokens file at that time; empty: it has none, or it is
+	// unknown.
 	tokens string
-	// dead is when the last process that has ended was started, and words are its own.
+	// dead is when the last process that has ended was started, and words is its last output.
 	dead  time.Time
 	words []string
 }
 
-// tailFunc returns the last words of a node since a time.
+// tailFunc returns the last output of a node since a time.
 type tailFunc func(since time.Time) []string
 
 func (n *node) tail(since time.Time) []string {
 	return n.home().Tail(n.sup.ctx, n.spec().Node, since)
 }
 
-// begin takes note that a process is about to be started, which reads such tokens.
+// begin records that a process is about to be started, and the digest of the tokens that it
+// will read.
 func (l *lives) begin(at time.Time, tokens string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tokens = tokens
-	l.began = at.Round(0) // as others read it
+	l.began = at.Round(0) // without the monotonic clock, as others read it
 }
 
-// adopt takes note of a process that a supervisor before has started.
+// adopt records a process that an earlier supervisor started.
 func (l *lives) adopt(tokens string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tokens = tokens
 }
 
-// tokensRead is a digest of the tokens file as the last process has read it.
+// tokensRead returns a digest of the tokens file as the last process has read it.
 func (l *lives) tokensRead() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.tokens
 }
 
-// lastStart is when a process was started last; zero: by a supervisor before.
+// lastStart returns when a process was last started; zero: an earlier supervisor started it.
 func (l *lives) lastStart() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.began
 }
 
-// end keeps the words of the process that was started last, and has ended.
+// end keeps the last output of the process that was started last, and has ended.
 func (l *lives) end(tail tailFunc) {
 	l.mu.Lock()
 	began := l.began
 	l.mu.Unlock()
 	if began.IsZero() {
-		return // a supervisor before has started it
+		return // an earlier supervisor started it
 	}
 	words := tail(began)
 	l.mu.Lock()
@@ -69,7 +71,7 @@ func (l *lives) end(tail tailFunc) {
 	l.dead, l.words = began, words
 }
 
-// ofLastStart are the last words of the process that was started last.
+// ofLastStart returns the last output of the process that was started last.
 func (l *lives) ofLastStart(tail tailFunc) []string {
 	l.mu.Lock()
 	began, dead, words := l.began, l.dead, l.words
@@ -80,8 +82,8 @@ func (l *lives) ofLastStart(tail tailFunc) []string {
 	return tail(began)
 }
 
-// since are the last words of a process that was started after a moment: of one that has
-// ended, or else of the one that runs.
+// since returns the last output of a process that was started after at: of one that has ended,
+// otherwise of the running one.
 func (l *lives) since(at time.Time, tail tailFunc) []string {
 	l.mu.Lock()
 	began, dead, words := l.began, l.dead, l.words

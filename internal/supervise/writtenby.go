@@ -14,18 +14,18 @@ import (
 	"holdfast/internal/servers"
 )
 
-// Which server has written a redis node's data. Once a node is up, the supervisor asks it
-// what it is, and writes that down beside the data. A server that cannot read what another
-// one has written is not started on it: it would end at once.
+// This file records which server has written a redis node's data. Once a node is up, the
+// supervisor asks it for its server and version, and records them beside the data. A server
+// that cannot read another server's data is not started on it, because it would end at once.
 
-// writtenBy is the name of the file, in the directory of the data that it is about: a
-// restore moves both.
+// writtenBy is the name of the record. It is in the directory of the data, so that a restore
+// moves both.
 const writtenBy = "written-by"
 
 func writerFile(node string) string { return inHome(node, "data", writtenBy) }
 
-// recordedWriter returns which server has written a redis node's data, by the record. It
-// reports false where there is no data, or no record.
+// recordedWriter returns which server has written a redis node's data, according to the record,
+// and reports whether there are both data and a record.
 func (h home) recordedWriter(ctx context.Context, node string) (servers.Server, bool) {
 	if empty, err := h.empty(ctx, node); empty || err != nil {
 		return servers.Server{}, false
@@ -37,10 +37,10 @@ func (h home) recordedWriter(ctx context.Context, node string) (servers.Server, 
 	return servers.Named(string(text))
 }
 
-// infoLimit is how long a redis node may take to say which server it is.
+// infoLimit is how long a redis node may take to report which server it is.
 const infoLimit = time.Second
 
-// askServer asks a redis node or a Sentinel that runs which server it is.
+// askServer asks a running redis node or Sentinel which server it is.
 func (s *Supervisor) askServer(ctx context.Context, node string) (servers.Server, bool) {
 	admin := s.admin(node)
 	if admin == nil {
@@ -55,8 +55,8 @@ func (s *Supervisor) askServer(ctx context.Context, node string) (servers.Server
 	return servers.OfInfo(info)
 }
 
-// dataServer returns the server that writes a redis node's data: the one that runs, else
-// the one of the record. It reports false where neither is known.
+// dataServer returns the server that writes a redis node's data: the running one, otherwise
+// that of the record. It reports whether one is known.
 func (s *Supervisor) dataServer(ctx context.Context, node string) (servers.Server, bool) {
 	host := s.home(node)
 	if s.hosts.lacks(host.name) {
@@ -74,8 +74,8 @@ func (s *Supervisor) dataServer(ctx context.Context, node string) (servers.Serve
 	return host.recordedWriter(ctx, node)
 }
 
-// stackServer returns the server of the stack's data: that of the master, else of the first
-// other node of which it is known.
+// stackServer returns the server of the stack's data: that of the master, otherwise that of the
+// first other node for which it is known.
 func (s *Supervisor) stackServer(ctx context.Context) (servers.Server, bool) {
 	master := s.boardMaster()
 	if master == "" {
@@ -91,7 +91,7 @@ func (s *Supervisor) stackServer(ctx context.Context) (servers.Server, bool) {
 	return servers.Server{}, false
 }
 
-// recordedServer returns the server of the data in a state directory, by the records alone.
+// recordedServer returns the server of the data in a state directory, only from the records.
 func (d dir) recordedServer(ctx context.Context) (servers.Server, bool) {
 	if d.root == "" {
 		return servers.Server{}, false
@@ -115,9 +115,9 @@ func (d dir) recordedServer(ctx context.Context) (servers.Server, bool) {
 	return servers.Server{}, false
 }
 
-// unreadable says why a server cannot be started on the data of a redis node; empty: it
-// can. Where nobody knows who has written the data, only the server that redis.server: auto
-// takes is started on it.
+// unreadable returns why a server cannot be started on the data of a redis node; empty: it can.
+// If nobody knows which server has written the data, only the server that redis.server: auto
+// chooses is started on it.
 func (h home) unreadable(ctx context.Context, node string, program plan.Program, is servers.Server) string {
 	if empty, err := h.empty(ctx, node); empty || err != nil {
 		return ""
@@ -137,9 +137,8 @@ func (h home) unreadable(ctx context.Context, node string, program plan.Program,
 	return fmt.Sprintf("%s, which has written the data of %s (%s); nothing is changed: install %s or a newer one, and have the stack file take it (redis.server)", why, node, file, writer)
 }
 
-// checkWriters refuses to start a stack of which no redis node could be started on its
-// data. Where some can, the others get their data from the master, or say why they do not
-// start.
+// checkWriters returns an error if no redis node could be started on its data. If some can, the
+// others copy their data from the master, or report why they do not start.
 func (s *Supervisor) checkWriters(ctx context.Context) error {
 	var wrong []error
 	for _, p := range s.processes() {
@@ -153,7 +152,7 @@ func (s *Supervisor) checkWriters(ctx context.Context) error {
 		path := s.program(p.Node, p.Program)
 		is, known := host.serverAt(ctx, p.Program, path)
 		if !known {
-			return nil // findPrograms has said why
+			return nil // findPrograms has reported why
 		}
 		why := host.unreadable(ctx, p.Node, p.Program, is)
 		if why == "" {
@@ -164,9 +163,9 @@ func (s *Supervisor) checkWriters(ctx context.Context) error {
 	return errors.Join(wrong...)
 }
 
-// checkServers refuses a change that starts a redis node which could not read the data that
-// it gets from the master, or that takes the master's place from a node whose data it
-// cannot read. A change that starts no redis node and no Sentinel is none of its business.
+// checkServers returns an error if a change starts a redis node that could not read the data
+// which it gets from the master, or that would take the master's place without being able to
+// read its data. Changes that start no redis node and no Sentinel are not checked.
 func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg) error {
 	starts := startedServers(legs)
 	if len(starts) == 0 {
@@ -196,20 +195,20 @@ func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg)
 	}
 	master := s.boardMaster()
 	writer, known := is[master]
-	if !known && master != "" { // it is not in the stack any more then
+	if !known && master != "" { // then it is no longer in the stack
 		writer, known = s.dataServer(ctx, master)
 	}
 	for _, p := range final.host().Processes {
 		if p.Kind != plan.Redis || !starts[p.Node] {
 			continue
 		}
-		var sources []servers.Server // of the data that it gets
+		var sources []servers.Server // the servers that write the data which it gets
 		switch {
 		case known && p.Node != master:
 			sources = []servers.Server{writer}
 		case known && len(will) == 1:
 			sources = []servers.Server{writer}
-		case known: // another node is the master then
+		case known: // then another node becomes the master
 			for node, other := range will {
 				if node != p.Node {
 					sources = append(sources, other)
@@ -235,7 +234,7 @@ func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg)
 	return nil
 }
 
-// startedServers are the redis nodes and Sentinels that a change starts.
+// startedServers returns the redis nodes and Sentinels that a change starts.
 func startedServers(legs []leg) map[string]bool {
 	starts := map[string]bool{}
 	for _, leg := range legs {
@@ -248,17 +247,17 @@ func startedServers(legs []leg) map[string]bool {
 	return starts
 }
 
-// seenServers are the servers of program files, by host and digest, and the redis nodes of
-// which the server stands beside their data, by name, with their pids. It is safe for
-// concurrent use.
+// seenServers has the servers of program files, by host and digest (by), and the pids of redis
+// nodes whose server is recorded beside their data, by name (noted). It is safe for concurrent
+// use.
 type seenServers struct {
 	mu    sync.Mutex
 	by    map[[2]string]servers.Server
 	noted map[string]int
 }
 
-// runningServer returns the server that a node's process runs. A redis node or a Sentinel
-// is asked, once for each process.
+// runningServer returns the server that a node's process runs. It asks a redis node or a
+// Sentinel only once for each process.
 func (s *Supervisor) runningServer(ctx context.Context, st NodeStatus, p *plan.Process) (servers.Server, bool) {
 	if !p.Program.IsRedis() {
 		return s.seenServers.whatRuns(ctx, s.home(st.Name), st.PID, p.Program, s.program(st.Name, p.Program))
@@ -269,8 +268,8 @@ func (s *Supervisor) runningServer(ctx context.Context, st NodeStatus, p *plan.P
 	return s.askServer(ctx, st.Name)
 }
 
-// whatRuns returns the server that a process runs: that of the program file at path, if it
-// is the one which was started, or has been seen before.
+// whatRuns returns the server that a process runs: that of the program file at path if the
+// process runs that file, or one that was found earlier for the same digest.
 func (k *seenServers) whatRuns(ctx context.Context, h home, pid int, program plan.Program, path string) (servers.Server, bool) {
 	if _, known := serverPrograms[program]; !known || pid == 0 || path == "" {
 		return servers.Server{}, false
@@ -297,8 +296,8 @@ func (k *seenServers) whatRuns(ctx context.Context, h home, pid int, program pla
 	return is, known
 }
 
-// serverAt returns the server of a program's file. It reports false for other programs, and
-// for what does not say its version.
+// serverAt returns the server of a program's file. It reports false for other programs, and if
+// the program does not print its version.
 func (h home) serverAt(ctx context.Context, program plan.Program, path string) (servers.Server, bool) {
 	s, known := serverPrograms[program]
 	if !known || path == "" {
@@ -311,8 +310,8 @@ func (h home) serverAt(ctx context.Context, program plan.Program, path string) (
 	return servers.Parse(string(out))
 }
 
-// noteWriter asks a redis node that is up which server it is, and writes that down beside
-// its data, once for each process. What fails is tried again by the next call.
+// noteWriter asks a redis node that is up which server it is, and records that beside its data,
+// once for each process. If that fails, the next call tries again.
 func (s *Supervisor) noteWriter(ctx context.Context, node string, pid int) {
 	s.seenServers.mu.Lock()
 	done := s.seenServers.noted[node] == pid
@@ -339,9 +338,9 @@ func (s *Supervisor) noteWriter(ctx context.Context, node string, pid int) {
 	s.seenServers.noted[node] = pid
 }
 
-// cannotRead says why a redis node cannot be started on its data by the program that is
-// there now; empty: it can. A replica of a master that answers, and whose data the program
-// can read, has its own set aside, and gets a copy of the master's.
+// cannotRead returns why a redis node cannot be started on its data by the current program;
+// empty: it can. If the node is a replica of a master that responds, and the program can read
+// the master's data, the node's own data is set aside, and it copies the master's.
 func (n *node) cannotRead(ctx context.Context, master string) string {
 	p, host := n.spec(), n.home()
 	is, known := host.serverAt(ctx, p.Program, n.sup.program(p.Node, p.Program))
