@@ -16,11 +16,11 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for what has to happen: a limit for slow
-// machines and no measure.
+// patience is how long a test waits for an event. It is a limit for slow machines,
+// and does not measure anything.
 const patience = 60 * time.Second
 
-// soon polls until what has to happen has happened.
+// soon polls until happened returns true.
 func soon(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !happened(); time.Sleep(10 * time.Millisecond) {
@@ -36,7 +36,7 @@ func within(t *testing.T, limit time.Duration) context.Context {
 	return ctx
 }
 
-// host is a member with what is around it.
+// host is a member of a cluster. Member is nil while the host does not run.
 type host struct {
 	*Member
 	name, dir, address string
@@ -44,7 +44,7 @@ type host struct {
 	prepare            func(*Member)
 }
 
-// lead is one time that a host led.
+// lead is one leadership of a host.
 type lead struct {
 	host  *host
 	term  uint64
@@ -52,7 +52,7 @@ type lead struct {
 	began time.Time
 }
 
-// cluster is some members in this process that reach each other through links.
+// cluster is several members in this process that reach each other through links.
 type cluster struct {
 	t     *testing.T
 	hosts map[string]*host
@@ -64,7 +64,8 @@ type cluster struct {
 	lead  func(ctx context.Context, h *host, term uint64)
 }
 
-// newCluster starts members with these names; the first one has the documents.
+// newCluster starts members with these names. The first one begins with the
+// documents of initial.
 func newCluster(t *testing.T, initial map[string][]byte, names ...string) *cluster {
 	c := &cluster{t: t, hosts: map[string]*host{}, links: map[[2]string]*link{}, log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
 	t.Cleanup(func() {
@@ -90,7 +91,7 @@ func newCluster(t *testing.T, initial map[string][]byte, names ...string) *clust
 	return c
 }
 
-// host prepares a host that does not run yet.
+// host makes a host that does not run yet.
 func (c *cluster) host(name string) *host {
 	h := &host{name: name, dir: filepath.Join(c.t.TempDir(), name), cluster: c, address: freeAddress(c.t)}
 	c.hosts[name] = h
@@ -134,7 +135,7 @@ func (h *host) start() *host {
 	return h
 }
 
-// halt stops a host without a word to the others.
+// halt stops a host without handing over or telling the others.
 func (h *host) halt() {
 	if h.Member == nil {
 		return
@@ -163,7 +164,7 @@ func (h *host) lead(ctx context.Context, term uint64) {
 func (c *cluster) add(h *host) {
 	c.t.Helper()
 	err := error(nil)
-	soon(c.t, "an added "+h.name, func() bool { // on a machine that is short of time leaders change
+	soon(c.t, "an added "+h.name, func() bool { // on a busy machine the leader may change
 		err = c.leader().host.Add(within(c.t, patience), h.ID(), h.address)
 		if err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrUnknownOutcome) && !errors.Is(err, ErrNoMajority) {
 			c.t.Fatal(err)
@@ -172,7 +173,7 @@ func (c *cluster) add(h *host) {
 	})
 }
 
-// leader waits for one that leads, of these hosts or of all.
+// leader waits until one of these hosts leads, or any host if none is named.
 func (c *cluster) leader(of ...*host) lead {
 	c.t.Helper()
 	var found lead
@@ -196,7 +197,7 @@ func (c *cluster) leader(of ...*host) lead {
 	return found
 }
 
-// others are the running hosts but one, by name.
+// others returns the running hosts except one, sorted by name.
 func (c *cluster) others(than *host) []*host {
 	var others []*host
 	for _, h := range c.hosts {
@@ -208,7 +209,7 @@ func (c *cluster) others(than *host) []*host {
 	return others
 }
 
-// put writes a document through whoever leads, until it is acknowledged.
+// put writes a document at the current leader, again until it is acknowledged.
 func (c *cluster) put(name, text string) {
 	c.t.Helper()
 	soon(c.t, "an acknowledged write of "+name, func() bool {
@@ -218,7 +219,7 @@ func (c *cluster) put(name, text string) {
 	})
 }
 
-// has waits until a host has a document.
+// has waits until a host's copy of a document has this text.
 func (h *host) has(name, text string) {
 	h.cluster.t.Helper()
 	soon(h.cluster.t, fmt.Sprintf("%s = %q on %s", name, text, h.name), func() bool {
@@ -239,8 +240,8 @@ func names(peers []Peer) string {
 	return strings.Join(all, " ")
 }
 
-// link is a TCP proxy from one host to another that can be cut: then nothing
-// passes, and nobody is told.
+// link is a TCP proxy from one host to another. While it is cut, nothing passes and
+// the connections stay open.
 type link struct {
 	listener net.Listener
 	target   string
@@ -322,7 +323,7 @@ func (l *link) close() {
 	l.work.Wait()
 }
 
-// cut parts a host from all others, and mends that.
+// cut cuts a host off from all others, or connects it again.
 func (c *cluster) cut(h *host, cut bool) {
 	for _, other := range c.hosts {
 		if other != h {
@@ -336,7 +337,7 @@ type testWriter struct{ t *testing.T }
 
 func (w testWriter) Write(line []byte) (int, error) {
 	if testing.Verbose() {
-		_, _ = os.Stderr.Write(line) // for a person
+		_, _ = os.Stderr.Write(line) // only for the reader of go test -v
 	}
 	return len(line), nil
 }

@@ -8,9 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// Limits. They are judged when an entry of the log is carried out, and so by each
-// member for itself: another value is another meaning of the log and needs a
-// higher commandVersion.
+// Limits. Each member checks them by itself when it carries an entry of the log
+// out. Another value would give existing logs another meaning, so a change needs
+// a higher commandVersion.
 const (
 	MaxDocument = 1 << 20  // bytes of one document
 	MaxBatch    = 4 << 20  // bytes of one write
@@ -18,27 +18,28 @@ const (
 	MaxName     = 255      // bytes of a name
 )
 
-// AnyRevision as a Change's Revision: the change is made whatever is there.
+// AnyRevision is the Revision of a Change that is made whatever revision the
+// document has, and also if there is no such document.
 const AnyRevision = ^uint64(0)
 
-// Change is one document's new content, or its end.
+// Change is the new content of one document, or its deletion.
 type Change struct {
 	Name string `json:"name"`
 	Data []byte `json:"data,omitempty"`
-	// Revision is the one that the document has to have: 0 for one that is not
-	// there.
+	// Revision is the revision that the document must have, or else the write ends
+	// in ErrConflict. 0 means that there must be no such document.
 	Revision uint64 `json:"revision,omitempty"`
-	// Delete ends the document; Data is ignored.
+	// Delete deletes the document; Data is ignored then.
 	Delete bool `json:"delete,omitempty"`
 }
 
-// commandVersion is the newest kind of log entry that this program understands.
-// A member that meets a newer one stops: to pass it over would make its documents
-// differ from the others'.
+// commandVersion is the version of log entries that this program understands. A
+// member that reads another one stops: if it skipped the entry, its documents
+// would differ from those of the others.
 const commandVersion = 1
 
-// command is an entry of the log. Without changes it only marks that a leader
-// began.
+// command is an entry of the log. A command without changes only marks the
+// beginning of a leadership.
 type command struct {
 	Version int      `json:"version"`
 	Term    uint64   `json:"term,omitempty"` // the writer's
@@ -48,7 +49,7 @@ type command struct {
 func (c command) encode() []byte {
 	data, err := json.Marshal(c)
 	if err != nil {
-		panic(err) // it holds nothing that could fail
+		panic(err) // none of its fields can fail to encode
 	}
 	return data
 }
@@ -69,7 +70,7 @@ func unknownVersion(version int) error {
 	return fmt.Errorf("it has version %d and this program knows version %d: start the version that the other hosts run", version, commandVersion)
 }
 
-// validate refuses what no member would carry out.
+// validate returns an error for changes that no member would carry out.
 func validate(changes []Change) error {
 	size := 0
 	for _, c := range changes {

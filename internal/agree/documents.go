@@ -16,32 +16,33 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Document is one of the documents. Its Data is the reader's own.
+// Document is one document. Data is a copy that the reader may change.
 type Document struct {
 	Name string `json:"name"`
 	Data []byte `json:"data"`
-	// Revision is higher the later the document was written, over all documents.
+	// Revision is that of the document's last write. A later write has a higher
+	// revision, across all documents.
 	Revision uint64 `json:"revision"`
-	// Stale: it comes from this member alone, and the leader may have a newer one.
+	// Stale is true for this member's own copy; the leader may have a newer one.
 	Stale bool `json:"-"`
 }
 
-// Event is a change of one document. After a deletion it has the name alone.
+// Event is a change of one document. For a deletion, Data is empty.
 type Event struct {
 	Document
 	Deleted bool
 }
 
-// compactAfter is how many bytes of changes may pass until a snapshot is taken,
-// whatever their number: it bounds the file.
+// compactAfter is after how many bytes of changes a snapshot is taken, however
+// few changes they are. It bounds the size of the file.
 const compactAfter = 4 << 20
 
-// documents is what the log makes: the same on each member that has carried out
-// the same entries. It implements raft.FSM; raft calls Apply, Snapshot and
-// Restore from one goroutine.
+// documents is the state that the log's entries produce: the same on each member
+// that has carried out the same entries. It implements raft.FSM; raft calls Apply,
+// Snapshot and Restore from one goroutine.
 type documents struct {
-	fail    func(error) // told of an entry that cannot be carried out
-	compact func()      // told, at most once for each snapshot, that one is due
+	fail    func(error) // called for an entry that cannot be carried out
+	compact func()      // called when a snapshot is due, at most once for each
 
 	mu       sync.Mutex
 	byName   map[string]Document
@@ -55,15 +56,15 @@ func newDocuments(fail func(error), compact func()) *documents {
 	return &documents{fail: fail, compact: compact, byName: map[string]Document{}, watchers: map[*watcher]struct{}{}}
 }
 
-// result is what an entry came to.
+// result is the outcome of an entry.
 type result struct {
 	term     uint64 // of the log, when it took the entry
 	revision uint64
 	err      error
 }
 
-// Apply carries an entry out. It must come to the same on every member: nothing
-// but the entry and the documents may count.
+// Apply carries an entry out. The outcome must be the same on every member, so it
+// may depend on nothing but the entry and the documents.
 func (d *documents) Apply(entry *raft.Log) any {
 	if entry.Type != raft.LogCommand {
 		return nil
@@ -71,7 +72,7 @@ func (d *documents) Apply(entry *raft.Log) any {
 	c, err := decodeCommand(entry.Data)
 	if err != nil {
 		d.fail(err)
-		runtime.Goexit() // what comes after it must not be carried out
+		runtime.Goexit() // later entries must not be carried out
 	}
 
 	d.mu.Lock()
@@ -127,8 +128,8 @@ func (d *documents) change(c command, entry *raft.Log) error {
 	return nil
 }
 
-// carriedOut returns the index of the last entry that was carried out; 0: none since the
-// snapshot that was there at the start.
+// carriedOut returns the index of the last entry that was carried out. It is 0 if
+// none was carried out since the snapshot that was there at the start.
 func (d *documents) carriedOut() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -143,7 +144,7 @@ func (d *documents) get(name string) (Document, bool) {
 	return doc, there
 }
 
-// list returns the documents whose names begin with the prefix, by name.
+// list returns the documents whose names begin with the prefix, sorted by name.
 func (d *documents) list(prefix string) []Document {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -162,14 +163,14 @@ func (d *documents) sorted(prefix string) []Document {
 	return found
 }
 
-// image is the documents as a snapshot has them.
+// image is the content of a snapshot: all documents.
 type image struct {
 	Version   int        `json:"version"`
 	Documents []Document `json:"documents"`
 }
 
-// Snapshot is what the documents are now: they are replaced and never changed,
-// so it can be written while others are made.
+// Snapshot returns the present documents. Writing it out can go on beside later
+// changes, because documents are replaced and never modified.
 func (d *documents) Snapshot() (raft.FSMSnapshot, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -180,8 +181,8 @@ func (d *documents) Snapshot() (raft.FSMSnapshot, error) {
 func (i image) Persist(sink raft.SnapshotSink) error { return json.NewEncoder(sink).Encode(i) }
 func (i image) Release()                             {}
 
-// Restore puts a snapshot in the documents' place. Watchers are told what that
-// changes.
+// Restore replaces the documents by those of a snapshot, and tells the watchers
+// what has changed by that.
 func (d *documents) Restore(from io.ReadCloser) error {
 	defer from.Close()
 	var i image
@@ -216,15 +217,15 @@ func (d *documents) Restore(from io.ReadCloser) error {
 	return nil
 }
 
-// watcher is one who wants to hear of changes.
+// watcher is a reader of Watch.
 type watcher struct{ events chan []Event }
 
 // watcherRoom is how many writes a watcher may be behind before it is dropped.
 const watcherRoom = 256
 
-// watch returns the documents and all that happens to them afterwards; what one
-// write changed comes together. The channel is closed when the context ends and
-// when its reader is too slow: nobody waits for it.
+// watch returns the documents and a channel of all later changes; the changes of
+// one write come together. The channel is closed when the context ends, and when
+// its reader is more than watcherRoom writes behind.
 func (d *documents) watch(ctx context.Context) ([]Document, <-chan []Event) {
 	w := &watcher{make(chan []Event, watcherRoom)}
 	d.mu.Lock()
@@ -238,7 +239,8 @@ func (d *documents) watch(ctx context.Context) ([]Document, <-chan []Event) {
 	return d.sorted(""), w.events
 }
 
-// tell hands events to the watchers. The caller holds d.mu.
+// tell sends events to the watchers, and drops those that are too slow. The caller
+// holds d.mu.
 func (d *documents) tell(events []Event) {
 	if len(events) == 0 {
 		return
@@ -263,7 +265,7 @@ func (d *documents) drop(w *watcher) {
 	}
 }
 
-// firstImage is the snapshot that a stack of one host begins with.
+// firstImage returns the snapshot with which the first member of a stack begins.
 func firstImage(initial map[string][]byte) ([]byte, error) {
 	d, errs := newDocuments(nil, nil), []error(nil)
 	for name, data := range initial {

@@ -6,32 +6,33 @@ import (
 )
 
 var (
-	// ErrNotLeader: another member leads, or none. Nothing was changed. The error
-	// is a *NotLeaderError.
+	// ErrNotLeader means that another member leads, or none. Nothing was changed.
+	// Most such errors are a *NotLeaderError, which names the leader.
 	ErrNotLeader = errors.New("this member does not lead")
-	// ErrConflict: a document does not have the revision that the write expects.
-	// Nothing was changed. The error is a *ConflictError.
+	// ErrConflict means that a document does not have the revision that the write
+	// expects. Nothing was changed. The error is a *ConflictError.
 	ErrConflict = errors.New("the document has changed meanwhile")
-	// ErrNoMajority: no majority of the members answered within the context's
-	// time.
+	// ErrNoMajority means that no majority of the members answered before the
+	// context ended.
 	ErrNoMajority = errors.New("no majority of the members answered in time")
-	// ErrUnknownOutcome: the change was under way and may have been made, or be
-	// made yet. Read the document at the leader to know.
+	// ErrUnknownOutcome means that the change was sent to the others and may have
+	// been made, or may still be. Read the document at the leader to find out.
 	ErrUnknownOutcome = errors.New("whether the change was made is not known")
-	// ErrTooLarge: a document, a batch or all documents together would be above
-	// their limit. Nothing was changed.
+	// ErrTooLarge means that a document, a write or all documents together would be
+	// above their limit. Nothing was changed.
 	ErrTooLarge = errors.New("too large")
-	// ErrStopped: the member was stopped, or stopped by itself (Member.Err).
+	// ErrStopped means that the member was stopped, or stopped by itself
+	// (Member.Err).
 	ErrStopped = errors.New("this member has stopped")
-	// ErrDamaged: the member's file cannot be read. The member has to be removed
-	// at the leader, its directory deleted, and added anew.
+	// ErrDamaged means that the member's file cannot be read. The member has to be
+	// removed at the leader, its directory deleted, and the member added anew.
 	ErrDamaged = errors.New("damaged")
-	// ErrOtherIncarnation: at a member's address answers another incarnation of
-	// it, such as one whose disk was emptied.
+	// ErrOtherIncarnation means that another incarnation answers at a member's
+	// address, for example because the member's disk was emptied.
 	ErrOtherIncarnation = errors.New("another incarnation")
 )
 
-// NotLeaderError has the member that leads; it is empty when none is known.
+// NotLeaderError has the member that leads; Leader is empty if none is known.
 type NotLeaderError struct{ Leader Peer }
 
 func (e *NotLeaderError) Error() string {
@@ -43,8 +44,9 @@ func (e *NotLeaderError) Error() string {
 
 func (e *NotLeaderError) Is(target error) bool { return target == ErrNotLeader }
 
-// ConflictError says which document has which revision; 0 is one that is not
-// there.
+// ConflictError has the document of a conflict, with the revision that the write
+// expected and the one that the document has. 0 means that there is no such
+// document.
 type ConflictError struct {
 	Name       string
 	Want, Have uint64

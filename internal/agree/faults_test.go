@@ -22,7 +22,7 @@ func TestAMinorityChangesNothingAndItsLeaderStepsDown(t *testing.T) {
 	old := c.leader()
 	c.cut(old.host, true)
 
-	// At once: no acknowledgement, and nobody knows whether it happened.
+	// Right after the cut a write is not acknowledged, and its outcome is unknown.
 	_, err := old.host.Put(within(t, 200*time.Millisecond), old.term, "a", []byte("of the minority"), AnyRevision)
 	wants(t, err, ErrUnknownOutcome)
 	wants(t, err, ErrNoMajority)
@@ -59,9 +59,8 @@ func TestALeaderThatIsCutOffEndsBeforeTheNextOneBegins(t *testing.T) {
 	context.AfterFunc(old.ctx, func() { ended <- time.Now() })
 	c.cut(old.host, true)
 	next := c.leader(c.others(old.host)...)
-	// By the clock it can only be so where processes get their turn, and nothing
-	// depends on it: a late write is refused. So this asks for no more than order
-	// with some slack.
+	// The order is not guaranteed on a busy machine, and nothing depends on it,
+	// because a late write is refused. So the test allows two seconds of overlap.
 	if late := (<-ended).Sub(next.began); late > 2*time.Second {
 		t.Errorf("the old one ended %s after the new one began", late)
 	}
@@ -83,8 +82,8 @@ func TestALateWriteOfALeaderThatWasReplacedIsRefusedByTheLog(t *testing.T) {
 	})
 	again := c.leader(first.host)
 
-	// The same host leads, so raft takes what it proposes: but it was written in
-	// the first term.
+	// The same host leads again, so raft accepts its proposal. But the write carries
+	// its first term.
 	ctx := within(t, patience)
 	late := command{Version: commandVersion, Term: first.term, Changes: []Change{{Name: "a", Data: []byte("late"), Revision: AnyRevision}}}
 	r, err := again.host.propose(ctx, late)
@@ -167,8 +166,8 @@ func TestAMemberWithAnEmptyDiskHasNoVoteUntilItIsAddedAnew(t *testing.T) {
 	_, err := old.host.Probe(within(t, patience), before)
 	wants(t, err, ErrOtherIncarnation)
 
-	// Of the two that know the documents one is left. If the blank one answered
-	// under its old identity, these would be a majority: of one copy.
+	// Only one member with the documents is left. If the blank one still had the vote
+	// of its old identity, the two would be a majority with one copy of the documents.
 	third.halt()
 	soon(t, "the loss of the majority", func() bool { return old.ctx.Err() != nil })
 	if _, err := old.host.Leader(within(t, 4*silenceTimeout)); !errors.Is(err, ErrNoMajority) {
@@ -185,12 +184,13 @@ func TestAMemberWithAnEmptyDiskHasNoVoteUntilItIsAddedAnew(t *testing.T) {
 	if got := names(now.host.Members()); got != "one three two" {
 		t.Errorf("the members are %s", got)
 	}
-	// It counts again.
+	// The replaced member counts for the majority again.
 	third.halt()
 	c.put("a", "2")
 }
 
-// ignoreOther is for an Add that has to be refused with words of its own.
+// ignoreOther returns nil for the error of an Add that was refused because there is
+// a member of that name.
 func ignoreOther(err error) error {
 	if err != nil && strings.Contains(err.Error(), "is a member already") {
 		return nil
@@ -217,7 +217,7 @@ func TestTheLeaderItselfCanBeRemoved(t *testing.T) {
 	if old.host.Status().Member {
 		t.Error("it still calls itself a member")
 	}
-	// It does not disturb those who go on.
+	// The removed host does not disturb the others.
 	time.Sleep(4 * silenceTimeout)
 	if next.ctx.Err() != nil {
 		t.Error(context.Cause(next.ctx))
@@ -238,7 +238,8 @@ func TestAnAddThatFailsLeavesTheMembersAsTheyWere(t *testing.T) {
 	err = l.host.Add(within(t, 2*time.Second), "two/0000000000000000", two.address)
 	wants(t, err, ErrOtherIncarnation)
 
-	// It answers once and is cut off then: alone the leader keeps its majority.
+	// The new member answers once and is cut off then. The leader alone keeps its
+	// majority.
 	c.link("one", two.address).isCut.Store(false)
 	asked := make(chan error, 1)
 	c.link("two", l.host.address).isCut.Store(true)
@@ -384,7 +385,7 @@ func TestAMemberWhoseDiskFailsStopsAndHarmsNobody(t *testing.T) {
 		if err == nil {
 			t.Errorf("the %s wrote", which)
 		}
-		// Not even started again it is of use, and it says why.
+		// Started again it fails as well, with the reason.
 		cfg := h.config()
 		if m, err := start(cfg, h.prepare); err == nil {
 			soon(t, "its end", func() bool { return m.Err() != nil })
@@ -446,7 +447,7 @@ func TestADamagedFileIsFoundBeforeTheMemberTakesPart(t *testing.T) {
 		}
 	}
 
-	// The others lost nothing, and it comes back as a new one.
+	// The others have lost nothing, and the member comes back as a new incarnation.
 	c.put("after", "1")
 	if err := os.RemoveAll(ill.dir); err != nil {
 		t.Fatal(err)
@@ -503,8 +504,8 @@ func TestTheFileIsThisUsersAloneAndOneProcessHasIt(t *testing.T) {
 	os.Chmod(filepath.Dir(h.dir), 0o755)
 }
 
-// leaveBehind halts a host, and writes so much that it has to get a snapshot when it is back.
-// The document n has the text then.
+// leaveBehind halts a host, and writes so much that the host needs a snapshot when it is back.
+// It returns the host, and the text of the document n.
 func (c *cluster) leaveBehind() (away *host, text string) {
 	c.t.Helper()
 	away = c.others(c.leader().host)[0]
@@ -537,22 +538,23 @@ func TestTheLogStaysSmallAndOneThatWasAwayCatchesUp(t *testing.T) {
 			t.Errorf("the file of %s has %d MB", h.name, info.Size()>>20)
 		}
 	}
-	// Its log has a gap before the snapshot; that is no damage.
+	// The host's log has a gap before the snapshot, which is not taken for damage.
 	away.halt()
 	away.start()
 	c.put("n", "2")
 	away.has("n", "2")
 }
 
-// A member stops after it stored the first entries behind a snapshot and before it said
-// so: the leader offers them once more, from the snapshot on.
+// A member stops after it has stored the first entries after a snapshot, and before it has
+// acknowledged them. The leader sends them again, from the end of the snapshot on.
 func TestOneThatStopsBehindASnapshotCatchesUp(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, nil, "one", "two", "three")
 	away, _ := c.leaveBehind()
-	c.put("n", "2") // there is an entry behind the snapshot
+	c.put("n", "2") // an entry after the snapshot
 
-	// sent is the index of a snapshot that is not the one that the stack began with.
+	// sent returns the index of a snapshot that the member was sent; 0: it has only the one
+	// that the stack began with, or none.
 	sent := func(m *Member) uint64 {
 		if found, _ := m.store.List(); len(found) > 0 && found[0].Index > firstIndex {
 			return found[0].Index
@@ -562,7 +564,7 @@ func TestOneThatStopsBehindASnapshotCatchesUp(t *testing.T) {
 	away.prepare = func(m *Member) {
 		m.store.before = func() error {
 			if sent(m) > 0 {
-				m.streams.setCut(true) // what it writes from now on, nobody hears of
+				m.streams.setCut(true) // it cannot acknowledge what it writes from now on
 			}
 			return nil
 		}
@@ -580,7 +582,7 @@ func TestOneThatStopsBehindASnapshotCatchesUp(t *testing.T) {
 	away.has("n", "3")
 }
 
-// entries are commands of one term for a log.
+// entries returns log entries with commands of one term.
 func entries(first, last, term uint64) (all []*raft.Log) {
 	for index := first; index <= last; index++ {
 		all = append(all, &raft.Log{Index: index, Term: term, Type: raft.LogCommand, Data: []byte("data")})
@@ -588,15 +590,15 @@ func entries(first, last, term uint64) (all []*raft.Log) {
 	return all
 }
 
-// What raft reads at the end of a snapshot that came from another member.
+// This tests what raft reads at the end of a snapshot that came from another member.
 func TestASnapshotReplacesWhatTheLogHadInItsPlace(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name        string
 		log         []*raft.Log
 		index, term uint64
-		first, last uint64 // of the log, after it
-		at          uint64 // the term of what the log has at index; 0: nothing
+		first, last uint64 // the first and last index of the log afterwards
+		at          uint64 // the term of the entry that GetLog returns for index; 0: none
 	}{
 		{"one's own", entries(1, 300, 2), 290, 2, 1, 300, 2},
 		{"behind the log", entries(1, 6, 2), 23, 2, 0, 0, 2},
@@ -622,7 +624,7 @@ func TestASnapshotReplacesWhatTheLogHadInItsPlace(t *testing.T) {
 		if c.at != 0 && at.Index != c.index {
 			t.Errorf("a snapshot %s: the entry at %d has the index %d", c.name, c.index, at.Index)
 		}
-		// An older one, of the member's own, comes to its end later: it replaces nothing.
+		// An older snapshot, of the member's own, is finished later. It replaces nothing.
 		older, _ := s.Create(1, c.index-1, c.term, raft.Configuration{}, 1, nil)
 		if err := older.Close(); err != nil {
 			t.Fatal(err)
@@ -639,8 +641,8 @@ func TestASnapshotReplacesWhatTheLogHadInItsPlace(t *testing.T) {
 	}
 }
 
-// What raft deletes behind a snapshot of its own, up to its last entry, may be on its way to
-// another member: it must find it as it was, or not at all.
+// After a snapshot of its own, raft deletes the entries up to its end, one of which it may just
+// be sending to another member. It must find that entry unchanged, or not at all.
 func TestTheEndOfASnapshotIsTheEntryThatItWas(t *testing.T) {
 	t.Parallel()
 	s, err := openStore(filepath.Join(t.TempDir(), "one"), "one")

@@ -10,18 +10,20 @@ import (
 )
 
 const (
-	// clockEvery is how often a leader compares its clocks.
+	// clockEvery is how often a leader compares its wall clock with its monotonic
+	// clock.
 	clockEvery = time.Second
-	// clockJump is by how much the wall clock may run apart from the monotonic one
-	// in that time. A leader judges times that stand in documents.
+	// clockJump is how far the two may diverge in that time. It matters because a
+	// leader compares times in documents with its wall clock.
 	clockJump = 2 * time.Second
-	// handOverTime is for handing the leadership over.
+	// handOverTime limits the search for a member that takes over the leadership.
 	handOverTime = 5 * time.Second
 )
 
 var errDeposed = errors.New("another member leads now, or a majority is out of reach")
 
-// hear takes what raft says of the leadership, always at once: raft waits for it.
+// hear receives from raft when this member begins and ceases to lead. It must
+// never block, because raft waits for it.
 func (m *Member) hear() {
 	for leads := range m.notify {
 		m.mu.Lock()
@@ -38,7 +40,7 @@ func (m *Member) hear() {
 	}
 }
 
-// endLead ends the context of a Lead that runs.
+// endLead ends the context of Config.Lead, if it runs.
 func (m *Member) endLead(why error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -47,7 +49,8 @@ func (m *Member) endLead(why error) {
 	}
 }
 
-// leadInTurn runs Lead whenever this member leads, until the member is to stop.
+// leadInTurn calls Config.Lead whenever this member leads, until the member is to
+// stop.
 func (m *Member) leadInTurn() {
 	for m.stopping.Err() == nil {
 		m.mu.Lock()
@@ -64,7 +67,7 @@ func (m *Member) leadInTurn() {
 			m.cfg.Log.Info("this host leads and cannot begin yet", "error", err)
 		}
 		m.handOver()
-		select { // a leader that nobody can relieve goes on, after a pause
+		select { // if no other member could take over, this one leads again after a pause
 		case <-turned:
 		case <-m.stopping.Done():
 		case <-time.After(time.Second):
@@ -72,10 +75,11 @@ func (m *Member) leadInTurn() {
 	}
 }
 
-// leadOnce runs Lead once, from the first entry of this leadership on.
+// leadOnce calls Config.Lead once, after the first entry of this leadership was
+// carried out.
 func (m *Member) leadOnce() error {
-	// What earlier leaders wrote is there when this entry is, and the log tells its
-	// term.
+	// When this entry is carried out, so is all that earlier leaders wrote. The log
+	// also tells the term of this leadership.
 	ctx, cancel := context.WithTimeout(m.stopping, callTimeout)
 	began, err := m.propose(ctx, command{Version: commandVersion})
 	cancel()
@@ -110,7 +114,8 @@ func (m *Member) leadOnce() error {
 	return nil
 }
 
-// watchClock ends a leadership whose wall clock jumps, until Lead returns.
+// watchClock ends the leadership if the wall clock jumps. It runs until Lead
+// returns.
 func (m *Member) watchClock(returned <-chan struct{}, resign context.CancelCauseFunc) {
 	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()
@@ -129,14 +134,14 @@ func (m *Member) watchClock(returned <-chan struct{}, resign context.CancelCause
 	}
 }
 
-// handOver gives the leadership to another member that answers and has
-// everything, if there is one. It does nothing where this member does not lead,
-// or has failed.
+// handOver gives the leadership to another member that answers and has the whole
+// log, if there is one. It does nothing if this member does not lead, or has
+// failed.
 func (m *Member) handOver() {
 	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
 	defer cancel()
 	for again := true; again && ctx.Err() == nil; {
-		again = false // unless somebody answers
+		again = false // unless a member answers that does not have everything yet
 		for _, peer := range m.Members() {
 			m.mu.Lock()
 			able := m.leads && m.err == nil
@@ -147,7 +152,8 @@ func (m *Member) handOver() {
 			if !peer.Voter || peer.ID == m.store.id {
 				continue
 			}
-			// One that does not answer would hold up the transfer, and writes with it.
+			// A member that does not answer would hold up the transfer, and with it all
+			// writes. So it is probed first.
 			short, cancel := context.WithTimeout(ctx, candidateTimeout)
 			p, err := m.Probe(short, peer)
 			cancel()
@@ -164,5 +170,6 @@ func (m *Member) handOver() {
 	}
 }
 
-// Resign asks another member to lead in this one's place; Lead's context ends.
+// Resign ends the context of Lead, with why as its cause. When Lead has returned,
+// another member is asked to lead.
 func (m *Member) Resign(why error) { m.endLead(why) }

@@ -11,12 +11,12 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// repeatAfter is how long the same warning of raft's is not logged again. It
-// makes one for each heartbeat that fails.
+// repeatAfter is how long the same warning of raft is not logged again: raft logs
+// one for each heartbeat that fails.
 const repeatAfter = time.Minute
 
-// newLogger makes raft's warnings an operator's, until the end: what fails then
-// fails because it ends.
+// newLogger returns a logger for raft that passes warnings to the operator's log.
+// After the context has ended it drops them: failures are expected then.
 func newLogger(end context.Context, to *slog.Logger) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{
 		Name: "raft", Level: hclog.Warn, DisableTime: true,
@@ -24,7 +24,7 @@ func newLogger(end context.Context, to *slog.Logger) hclog.Logger {
 	})
 }
 
-// logLines takes lines such as "[WARN]  raft: what happened: key=value".
+// logLines receives lines such as "[WARN]  raft: what happened: key=value".
 type logLines struct {
 	end  context.Context
 	to   *slog.Logger
@@ -35,7 +35,7 @@ type logLines struct {
 func (l *logLines) Write(line []byte) (int, error) {
 	text := string(bytes.TrimSpace(line))
 	_, text, _ = strings.Cut(text, "raft: ")
-	what := strings.Join(strings.SplitN(text, "=", 3)[:min(2, strings.Count(text, "=")+1)], "=") // with the first value, the peer
+	what := strings.Join(strings.SplitN(text, "=", 3)[:min(2, strings.Count(text, "=")+1)], "=") // up to the first value, which is the peer
 
 	l.mu.Lock()
 	defer l.mu.Unlock()

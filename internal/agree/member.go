@@ -13,31 +13,33 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// How much of the log is kept: so much that a member that missed a moment needs
-// no snapshot, and so little that the file stays small.
+// How much of the log is kept: enough that a member that was away for a moment
+// needs no snapshot, and so little that the file stays small.
 const (
 	snapshotEvery    = 1024 // entries, see also compactAfter
 	snapshotInterval = 30 * time.Second
 	trailingEntries  = 16
 )
 
-// Config is what a member is made of.
+// Config is what Start needs to run a member.
 type Config struct {
-	// Dir has the member's file and nothing else. It is made when it is not there.
+	// Dir is the directory of the member's file, and of nothing else. It is made if
+	// it does not exist.
 	Dir string
-	// Name is the host's: letters, digits, dots and dashes.
+	// Name is the host's name: letters, digits, dots, dashes and underscores, at most
+	// 100 bytes.
 	Name string
-	// Address is where the others reach Listener, as they give it to Dial.
+	// Address is the address of Listener, HOST:PORT, as the others pass it to Dial.
 	Address string
-	// Listener takes the others' connections. It is the member's own from Start on,
-	// and closed when Start fails or the member stops.
+	// Listener accepts the connections of the other members. Start takes it over: it
+	// is closed when Start fails or the member stops.
 	Listener net.Listener
-	// Dial opens a connection to another member's Listener. It may be called by
-	// several goroutines at once.
+	// Dial opens a connection to another member's Listener. It must be safe for
+	// concurrent use.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
-	// Lead is called when this member leads; see Member. nil: nothing is.
+	// Lead is called when this member leads; see Member. It may be nil.
 	Lead func(ctx context.Context, term uint64)
-	// Log gets what an operator should know. nil: nobody does.
+	// Log receives what an operator should know. It may be nil.
 	Log *slog.Logger
 }
 
@@ -73,14 +75,14 @@ func checkAddress(address string) error {
 
 // Member is this host's part in the agreement.
 //
-// While it leads, Config.Lead runs, in one goroutine at most: term is the number
-// of this leadership, higher than that of all before, and what is written has to
-// carry it. All that earlier leaders wrote is there by then. The context ends as
-// soon as the leadership does (context.Cause says why), and Lead has to return
-// then. When it returns before, another member is asked to lead; where none can,
-// Lead is called again, with the same term.
+// While it leads, Config.Lead runs, in one goroutine at most. Term is the number
+// of this leadership: it is higher than all earlier ones, and each write has to
+// carry it. When Lead is called, all that earlier leaders wrote can be read. The
+// context ends as soon as the leadership does (context.Cause returns why), and
+// Lead must return then. If Lead returns earlier, another member is asked to lead.
+// If none can, Lead is called again, with the same term.
 //
-// All methods may be called by several goroutines at once.
+// All methods are safe for concurrent use.
 type Member struct {
 	cfg       Config
 	store     *store
@@ -89,7 +91,7 @@ type Member struct {
 	raft      *raft.Raft
 	changing  sync.Mutex // one change of the members at a time
 
-	notify   chan bool // from raft: leads, leads no more
+	notify   chan bool // from raft: whether this member leads
 	compact  chan struct{}
 	stopping context.Context
 	stop     context.CancelCauseFunc
@@ -99,15 +101,16 @@ type Member struct {
 
 	mu     sync.Mutex
 	err    error // why it stopped by itself
-	leads  bool  // raft says so
+	leads  bool  // the last value of notify
 	term   uint64
-	resign context.CancelCauseFunc // ends Lead's context; nil without one
-	turned chan struct{}           // closed and made anew at each change of leads
+	resign context.CancelCauseFunc // ends Lead's context; nil while Lead does not run
+	turned chan struct{}           // closed and replaced at each change of leads
 }
 
-// Bootstrap makes the first member of a new agreement, with its first documents:
-// a stack of one host becomes one that others can join. Start comes after it. It
-// is refused where a member is already; when it fails nothing is there.
+// Bootstrap makes the first member of a new agreement, with its first documents,
+// so that a stack of one host becomes one that others can join. It is called
+// before Start. It fails if the directory has a member already; a failed Bootstrap
+// leaves no member behind.
 func Bootstrap(dir, name, address string, initial map[string][]byte) error {
 	if err := errors.Join(checkHost(name), checkAddress(address)); err != nil {
 		return err
@@ -123,9 +126,8 @@ func Bootstrap(dir, name, address string, initial map[string][]byte) error {
 	return errors.Join(s.begin(peerAddress(s.id, address), first), s.close())
 }
 
-// Start starts a member from its directory. From an empty one it starts a new
-// incarnation, which waits to be added at the leader (Member.Add) and has no say
-// until then.
+// Start starts the member of a directory. In an empty directory it starts a new
+// incarnation, which has no vote and waits to be added at the leader (Member.Add).
 func Start(cfg Config) (*Member, error) {
 	m, err := start(cfg, nil)
 	if err != nil {
@@ -134,7 +136,8 @@ func Start(cfg Config) (*Member, error) {
 	return m, err
 }
 
-// start is Start; prepare, which may be nil, gets the member before it runs.
+// start is Start. If prepare is not nil, it is called with the member before the
+// member runs; tests use that.
 func start(cfg Config, prepare func(*Member)) (*Member, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -180,12 +183,13 @@ func (m *Member) startRaft() error {
 	conf := m.raftConfig()
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: m.streams, MaxPool: 3, Timeout: callTimeout, Logger: conf.Logger,
-		// One question at a time: with more, a leader can stop sending to a member
-		// whose disk stalled (hashicorp/raft#612).
+		// One request at a time: with several, a leader can stop sending to a member
+		// whose disk has stalled (hashicorp/raft#612).
 		MaxRPCsInFlight: 1,
 	})
 
-	// In a goroutine of its own: the store ends the one in which it fails.
+	// In a goroutine of its own, because the store ends the goroutine in which it
+	// fails (store.must).
 	var err error
 	made := make(chan struct{})
 	go func() {
@@ -203,7 +207,8 @@ func (m *Member) startRaft() error {
 	return err
 }
 
-// fail stops the member for good: it keeps to itself at once.
+// fail stops the member because of err. It cuts the connections to the others at
+// once.
 func (m *Member) fail(err error) {
 	m.mu.Lock()
 	if m.err == nil {
@@ -212,12 +217,12 @@ func (m *Member) fail(err error) {
 	m.mu.Unlock()
 	m.cfg.Log.Error("this host takes part in the agreement no more", "error", err)
 	m.stop(err)
-	m.streams.cancel() // nothing undoes this cut
+	m.streams.cancel() // makes the cut permanent
 	m.streams.setCut(true)
 }
 
-// onStall gives a leadership up whose disk does not answer. Raft would not: its
-// heartbeats need no disk (hashicorp/raft#503, #666).
+// onStall gives the leadership up when the disk does not finish a write. Raft
+// would go on leading: its heartbeats need no disk (hashicorp/raft#503, #666).
 func (m *Member) onStall(stalled bool) {
 	m.mu.Lock()
 	leads := m.leads
@@ -231,7 +236,7 @@ func (m *Member) onStall(stalled bool) {
 	}
 }
 
-// keepSmall takes snapshots that are due by their size.
+// keepSmall takes the snapshots that are due by compactAfter.
 func (m *Member) keepSmall() {
 	for {
 		select {
@@ -245,14 +250,15 @@ func (m *Member) keepSmall() {
 	}
 }
 
-// run leads when it is this member's turn, and ends everything when it is to
-// stop.
+// run calls Lead whenever this member leads, and closes everything when the member
+// is to stop.
 func (m *Member) run() {
 	defer close(m.done)
 	m.leadInTurn()
 
-	// Raft first, so that nothing writes any more; connections before waiting for
-	// it, because its goroutines may wait for the others.
+	// Raft is shut down first, so that nothing writes any more. The connections are
+	// closed before waiting for raft, because its goroutines may wait for answers of
+	// the others.
 	stopped := m.raft.Shutdown()
 	m.streams.Close()
 	stopped.Error()
@@ -264,9 +270,9 @@ func (m *Member) run() {
 	}
 }
 
-// Stop stops the member. One that leads ends Lead, waits for it, and hands the
-// leadership over first. It returns when all is closed or the context ends; what
-// is left then is ended in the background.
+// Stop stops the member. If it leads, it first ends Lead, waits for it, and hands
+// the leadership over. Stop returns when everything is closed, or when the context
+// ends; then the rest goes on in the background.
 func (m *Member) Stop(ctx context.Context) error {
 	m.stop(ErrStopped)
 	select {
@@ -277,18 +283,18 @@ func (m *Member) Stop(ctx context.Context) error {
 	}
 }
 
-// Done is closed when the member has stopped, also by itself: then Err says why.
+// Done returns a channel that is closed when the member has stopped. If it has
+// stopped by itself, Err returns why.
 func (m *Member) Done() <-chan struct{} { return m.done }
 
-// Err is why the member stopped by itself: its disk fails, or another host runs a
-// version that it does not understand. It may be started again once that is
-// mended.
+// Err returns why the member stopped by itself: its disk failed, or another host
+// runs a version that it does not understand. It can be started again once that is
+// repaired.
 func (m *Member) Err() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.err
 }
 
-// ID is the identity of this incarnation, NAME/HEX, for Add and Replace at the
-// leader.
+// ID returns the identity of this incarnation, NAME/HEX. Add and Replace need it.
 func (m *Member) ID() string { return m.store.id }

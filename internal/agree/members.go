@@ -15,9 +15,10 @@ import (
 // Peer is a member as the others know it.
 type Peer struct {
 	Name    string
-	ID      string // of its incarnation, see Member.ID
+	ID      string // the identity of its incarnation, see Member.ID
 	Address string
-	// Voter is false while it takes over what is there, before it has a vote.
+	// Voter reports whether it has a vote. A new member has none until it has
+	// received the log.
 	Voter bool
 }
 
@@ -27,9 +28,9 @@ func peerOf(id, address string) Peer {
 	return Peer{Name: name, ID: id, Address: address}
 }
 
-// Members returns all members as this one knows them, by name.
+// Members returns all members as this one knows them, sorted by name.
 func (m *Member) Members() []Peer {
-	future := m.raft.GetConfiguration() // it waits for nothing
+	future := m.raft.GetConfiguration() // returns at once
 	var peers []Peer
 	for _, server := range future.Configuration().Servers {
 		peer := peerOf(string(server.ID), string(server.Address))
@@ -42,17 +43,18 @@ func (m *Member) Members() []Peer {
 	return peers
 }
 
-// Status is what a member knows of itself.
+// Status is what a member knows about itself.
 type Status struct {
 	Progress
-	// Member: it is one of the members, as far as it knows. One that was removed
-	// while it was away does not know.
+	// Member reports whether it is one of the members, as far as it knows. A member
+	// that was removed while it was away does not know that.
 	Member bool
-	// Heard is when it last heard of the leader; zero where it leads or never did.
+	// Heard is when it last heard from the leader. It is zero if it leads, or has
+	// never heard from one.
 	Heard time.Time
 }
 
-// Status returns what this member knows of itself.
+// Status returns what this member knows about itself. It asks no other member.
 func (m *Member) Status() Status {
 	s := Status{Progress: m.progress(), Heard: m.raft.LastContact()}
 	if s.Leader == s.ID {
@@ -72,23 +74,23 @@ func (m *Member) progress() Progress {
 	}
 }
 
-// Probe asks another member how far it is. The error is ErrOtherIncarnation where
-// another one answers at its address.
+// Probe asks another member for its Progress. The error is ErrOtherIncarnation if
+// another incarnation answers at its address.
 func (m *Member) Probe(ctx context.Context, peer Peer) (Progress, error) {
 	return m.streams.probe(ctx, peer.ID, peer.Address)
 }
 
-// Add makes a member of one that has been started at an address with an empty
-// directory; id is its Member.ID. It gets a vote only once it has all that is
-// there, so one that cannot be reached never counts for the majority. When that
-// fails, or the context ends, it is no member. Only the leader can do it.
+// Add adds a member that has been started at an address with an empty directory;
+// id is its Member.ID. It gets a vote only after it has received the log, so a
+// member that cannot be reached never counts for the majority. If that fails, or
+// the context ends first, it is not added. Only the leader can add members.
 func (m *Member) Add(ctx context.Context, id, address string) error {
 	return m.admit(ctx, id, address, false)
 }
 
-// Replace puts a new incarnation, or the same one at another address, in the
-// place of the member of its name, which loses its vote before the new one gets
-// its own.
+// Replace adds a new incarnation in the place of the member of the same name. The
+// old one loses its vote before the new one gets its own. Replace also gives the
+// same incarnation another address.
 func (m *Member) Replace(ctx context.Context, id, address string) error {
 	return m.admit(ctx, id, address, true)
 }
@@ -135,7 +137,7 @@ func (m *Member) admit(ctx context.Context, id, address string, replace bool) er
 	})
 }
 
-// move gives a member another address, once it answers there.
+// move gives a member another address, if it answers there.
 func (m *Member) move(ctx context.Context, id, address string) error {
 	if _, err := m.streams.probe(ctx, id, address); err != nil {
 		return err
@@ -145,7 +147,8 @@ func (m *Member) move(ctx context.Context, id, address string) error {
 	})
 }
 
-// teach makes a member without a vote and waits until it has what is there now.
+// teach adds a member without a vote, and waits until it has all entries that the
+// log has now. If that fails, it removes the member again.
 func (m *Member) teach(ctx context.Context, id, address string) (err error) {
 	if _, err := m.streams.probe(ctx, id, address); err != nil {
 		return fmt.Errorf("%s cannot be added: %w", id, err)
@@ -168,16 +171,18 @@ func (m *Member) teach(ctx context.Context, id, address string) (err error) {
 		case <-m.stopping.Done():
 		case <-ctx.Done():
 		}
-		// It must not stay behind half added: the context is over, so by one of its own.
+		// The member must not stay half added. The removal has a context of its own,
+		// because ctx has ended.
 		undo, cancel := context.WithTimeout(context.Background(), callTimeout)
 		defer cancel()
 		return errors.Join(fmt.Errorf("%s has entry %d of %d and was not added: %w", id, p.Last, want, cmp.Or(err, ErrNoMajority)), m.removeServer(undo, id))
 	}
 }
 
-// Remove takes a member's part and vote. Its directory has to be deleted before
-// the host can be added again. Only the leader can do it; the leader itself can be
-// removed and leads no more then. Remove is done when no member has the name.
+// Remove removes a member and its vote. Its directory has to be deleted before the
+// host can be added again. Only the leader can remove members; it can also remove
+// itself, and does not lead any more then. Remove returns nil if no member has the
+// name.
 func (m *Member) Remove(ctx context.Context, name string) error {
 	m.changing.Lock()
 	defer m.changing.Unlock()
@@ -205,7 +210,7 @@ func (m *Member) removeServer(ctx context.Context, id string) error {
 	})
 }
 
-// reconfigure carries one change of the members out.
+// reconfigure carries out one change of raft's members.
 func (m *Member) reconfigure(ctx context.Context, change func(limit time.Duration) raft.Future) error {
 	limit := callTimeout
 	if deadline, ok := ctx.Deadline(); ok {

@@ -22,14 +22,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// childKey is where a process of this test binary finds what it is to be.
+// childKey is the environment variable with the childConfig of a process that is to
+// run as a member instead of as a test.
 const childKey = "AGREE_CHILD"
 
-// childConfig makes a process a member.
+// childConfig configures a member in a process of its own.
 type childConfig struct {
 	Dir, Name, Address string
-	Write              bool   // while it leads, document after document
-	FileLimit          uint64 // bytes that a file may have
+	Write              bool   // write document after document while it leads
+	FileLimit          uint64 // the largest size of a file in bytes; 0: no limit
 }
 
 func TestMain(m *testing.M) {
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child is a member that says on its output what happens, a line each, and takes
+// child runs a member that prints what happens, one line for each event, and reads
 // commands from its input.
 func child(text string) error {
 	var cfg childConfig
@@ -132,12 +133,12 @@ type line struct {
 	text string
 }
 
-// children are the processes of a test, and all that they said.
+// children are the processes of a test, with everything that they have printed.
 type children struct {
 	tb testing.TB
 	mu sync.Mutex
 	of map[string]*childProcess
-	// said has the lines of all in the order of their arrival.
+	// said has the lines of all processes in the order of their arrival.
 	said []line
 }
 
@@ -216,7 +217,7 @@ func (p *childProcess) kill() {
 	<-p.ended
 }
 
-// hears waits for a line of this process.
+// hears waits for a line of this process that begins with prefix, and takes it.
 func (p *childProcess) hears(prefix string) (text string) {
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		p.all.mu.Lock()
@@ -239,7 +240,8 @@ func (p *childProcess) asks(command, answer string) string {
 	return p.hears(answer)
 }
 
-// leads returns the last process that said so, when, and whether it still leads.
+// leads returns the process that leads by the last lines printed, and when its
+// leadership began. It returns nil if the last leadership has ended.
 func (c *children) leads() (p *childProcess, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -342,7 +344,7 @@ func TestAMemberWithAFullDiskStaysOut(t *testing.T) {
 	if !strings.Contains(text, syscall.EFBIG.Error()) || !strings.Contains(text, "cannot write "+filepath.Join(c.of["one"].Dir, fileName)) {
 		t.Error(text)
 	}
-	// The others go on, and it comes back when there is room.
+	// The others go on, and the member comes back when there is room on its disk.
 	if l := c.leader(); l.Name == "one" {
 		t.Error("it leads")
 	}
@@ -356,8 +358,8 @@ func TestAMemberWithAFullDiskStaysOut(t *testing.T) {
 	}
 }
 
-// BenchmarkReplacingAKilledLeader measures from the kill until another member
-// leads: it has everything, and its Lead runs.
+// BenchmarkReplacingAKilledLeader measures the time from the kill until the Lead of
+// another member runs, which then has everything that was written.
 func BenchmarkReplacingAKilledLeader(b *testing.B) {
 	c := newChildren(b, nil, "one", "two", "three")
 	var took []time.Duration
@@ -374,8 +376,8 @@ func BenchmarkReplacingAKilledLeader(b *testing.B) {
 	b.ReportMetric(took[len(took)-1].Seconds()*1e3, "max-ms")
 }
 
-// BenchmarkAtRest measures what three members cost that do nothing, by the
-// processes' own time: it takes a minute.
+// BenchmarkAtRest measures the processor time that three idle members use. It takes
+// a minute.
 func BenchmarkAtRest(b *testing.B) {
 	c := newChildren(b, nil, "one", "two", "three")
 	time.Sleep(2 * time.Second)
@@ -403,12 +405,12 @@ func BenchmarkAtRest(b *testing.B) {
 				leads++
 			}
 		}
-		b.ReportMetric(float64(leads), "leads") // more than one: it was no rest
+		b.ReportMetric(float64(leads), "leads") // more than one means that the members were not at rest
 	}
 }
 
-// cpuTime is the processor time of a process, from the scheduler's own count in
-// nanoseconds: a sum over its threads, for /proc/PID/stat counts ticks of 10 ms.
+// cpuTime returns the processor time of a process: the sum over its threads of the
+// scheduler's count in nanoseconds. /proc/PID/stat counts only ticks of 10 ms.
 func cpuTime(b *testing.B, pid int) (sum time.Duration) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil || len(tasks) == 0 {

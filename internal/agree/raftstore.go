@@ -13,10 +13,10 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// What raft wants of a disk. Each method ends its goroutine when the disk fails;
-// see store.
+// This file implements raft's interfaces for its disk. Each method ends its
+// goroutine when the disk fails; see store.
 
-// errNotFound has the words by which raft knows it.
+// errNotFound has the text by which raft recognizes a missing key.
 var errNotFound = errors.New("not found")
 
 func (s *store) Set(key, val []byte) error {
@@ -62,14 +62,15 @@ func (s *store) edge(go_ func(*bbolt.Cursor) (key, value []byte)) (index uint64)
 	return index
 }
 
-// GetLog returns an entry of the log. For the entry at which a snapshot from another member
-// ends it returns one without data, which has the term. Raft looks at nothing else of it when a
-// leader offers what follows the snapshot, and knows it from the log alone
-// (hashicorp/raft#205). Without that, a member that stored the first entry behind a snapshot
-// and stopped before it said so would refuse everything from then on.
+// GetLog returns an entry of the log. If the log lacks the entry at which its snapshot ends,
+// because the snapshot came from another member, GetLog returns an entry without data that has
+// the snapshot's term. When a leader sends what follows the snapshot, raft compares this term,
+// and looks for it only in the log (hashicorp/raft#205). Otherwise a member that stored the
+// first entry after a snapshot, and stopped before it acknowledged the entry, would refuse
+// everything from then on.
 //
-// This entry never goes to another member. Raft asks for the one before it first, and a log
-// that lacks the end of its snapshot has none before it (dropReplaced, DeleteRange).
+// This made-up entry never goes to another member. Raft first asks for the entry before it,
+// and a log that lacks the end of its snapshot has no such entry (dropReplaced, DeleteRange).
 func (s *store) GetLog(index uint64, entry *raft.Log) error {
 	err := s.view(func(tx *bbolt.Tx) error {
 		log := tx.Bucket(logBucket)
@@ -95,8 +96,8 @@ func (s *store) GetLog(index uint64, entry *raft.Log) error {
 	return nil
 }
 
-// lastCommand returns the index of the last entry for the documents that the log has behind
-// its snapshot, up to an index; 0: there is none.
+// lastCommand returns the index of the last command in the log, up to the index upTo and
+// after the snapshot. It returns 0 if there is none.
 func (s *store) lastCommand(upTo uint64) (last uint64, err error) {
 	err = s.view(func(tx *bbolt.Tx) error {
 		snapshot, err := readMeta(tx)
@@ -136,7 +137,7 @@ func (s *store) StoreLogs(entries []*raft.Log) error {
 	return nil
 }
 
-// DeleteRange deletes entries, but for the one at which the snapshot ends: see GetLog.
+// DeleteRange deletes entries, except the one at which the snapshot ends: see GetLog.
 func (s *store) DeleteRange(first, last uint64) error {
 	s.must(s.update(func(tx *bbolt.Tx) error {
 		snapshot, err := readMeta(tx)
@@ -163,8 +164,8 @@ func deleteEntries(tx *bbolt.Tx, first, last uint64) error {
 
 func logKey(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
 
-// logHead is the length of what stands before an entry's extensions and data:
-// term, type, time, length of the extensions.
+// logHead is the length of what precedes an entry's extensions and data: term,
+// type, time, and the length of the extensions.
 const logHead = 8 + 1 + 8 + 4
 
 func encodeLog(entry *raft.Log) []byte {
@@ -177,7 +178,7 @@ func encodeLog(entry *raft.Log) []byte {
 	return append(b, entry.Data...)
 }
 
-// decodeLog copies what it returns.
+// decodeLog returns an entry that shares no memory with sealed.
 func decodeLog(index uint64, sealed []byte) (raft.Log, error) {
 	b, err := unseal(sealed)
 	if err != nil || len(b) < logHead || int(binary.BigEndian.Uint32(b[17:])) > len(b)-logHead {
@@ -192,8 +193,8 @@ func decodeLog(index uint64, sealed []byte) (raft.Log, error) {
 	}, nil
 }
 
-// sink gathers a snapshot in memory; the limits of the documents bound it. It
-// takes the old one's place in one write.
+// sink collects a snapshot in memory, whose size the limits of the documents
+// bound. Close replaces the old snapshot in one write.
 type sink struct {
 	bytes.Buffer
 	store *store
@@ -212,7 +213,7 @@ func (k *sink) Cancel() error { return nil }
 
 func (k *sink) Close() error {
 	k.store.must(k.store.update(func(tx *bbolt.Tx) error {
-		// A member takes one of its own while it gets one: the newer stays.
+		// A member can take its own snapshot while it receives one. The newer one stays.
 		if stored, err := readMeta(tx); err != nil || stored.Index > k.meta.Index {
 			return err
 		}
@@ -222,8 +223,9 @@ func (k *sink) Close() error {
 }
 
 // dropReplaced deletes the entries that a snapshot from another member replaces: all up
-// to its last one, when the log has another entry there, or none. Raft keeps them, and
-// refuses what follows the snapshot because of them (hashicorp/raft#697).
+// to the snapshot's last index, if the log has another entry there, or none. Raft itself
+// would keep them, and because of them refuse what follows the snapshot
+// (hashicorp/raft#697).
 func dropReplaced(tx *bbolt.Tx, snapshot raft.SnapshotMeta) error {
 	if sealed := tx.Bucket(logBucket).Get(logKey(snapshot.Index)); sealed != nil {
 		last, err := decodeLog(snapshot.Index, sealed)
@@ -243,8 +245,7 @@ func putSnapshot(tx *bbolt.Tx, meta raft.SnapshotMeta, data []byte) error {
 	return errors.Join(put(tx, snapshotBucket, metaKey, encoded), put(tx, snapshotBucket, dataKey, data))
 }
 
-// readMeta returns what is known of the newest snapshot; its Index is 0 when
-// there is none.
+// readMeta returns the metadata of the snapshot; its Index is 0 if there is none.
 func readMeta(tx *bbolt.Tx) (meta raft.SnapshotMeta, err error) {
 	encoded, err := value(tx, snapshotBucket, metaKey)
 	if err == nil && encoded != nil {
@@ -281,16 +282,16 @@ func (s *store) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	return &meta, io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// raft's names of its term, in the votes.
+// termKey is raft's key for its term, in votesBucket.
 var termKey = []byte("CurrentTerm")
 
-// firstIndex is the index of the snapshot that a stack begins with. It is not 1: GetLog
-// could not answer for that one.
+// firstIndex is the index of the snapshot that a stack begins with. It is not 1, for which
+// GetLog could not make up an entry.
 const firstIndex = 2
 
-// begin makes the first member of a stack: a snapshot that holds the documents
-// and, as the only voter, this member. It is refused once the member is one
-// already.
+// begin makes this member the first one of a stack: it writes a snapshot with the
+// documents and with this member as the only voter. It fails if the file is that of
+// a member already.
 func (s *store) begin(address string, documents []byte) error {
 	return s.update(func(tx *bbolt.Tx) error {
 		term, err := value(tx, votesBucket, termKey)

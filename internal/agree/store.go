@@ -25,15 +25,15 @@ import (
 	"holdfast/internal/private"
 )
 
-// fileName is the one file of a member's directory.
+// fileName is the name of the only file in a member's directory.
 const fileName = "agree.db"
 
-// stallAfter is how long a write to the disk may take before the member gives
-// up what depends on it.
+// stallAfter is how long a write to the disk may take before the member gives up
+// its leadership.
 const stallAfter = 3 * time.Second
 
 var (
-	memberBucket   = []byte("member")   // who this is
+	memberBucket   = []byte("member")   // the identity
 	votesBucket    = []byte("votes")    // term and vote
 	logBucket      = []byte("log")      // entries, by index
 	snapshotBucket = []byte("snapshot") // the newest one
@@ -43,30 +43,30 @@ var (
 	dataKey = []byte("data")
 )
 
-// store is a member's file: log, votes and snapshot in one, so that what is
-// written together is there together, and so that no part can be another
-// member's. Each value carries a checksum; bbolt has them for its own pages
-// alone.
+// store is a member's file. It has the log, the votes and the snapshot in one
+// file, so that writes across them are atomic, and so that no part can be that of
+// another member. Each value has a checksum; bbolt has checksums only for pages of
+// its own.
 //
-// It implements raft.LogStore, raft.StableStore and raft.SnapshotStore. Raft
-// panics where its disk fails, which would end the whole program. So a call of
-// raft's that fails reports the failure and ends the goroutine that made it: the
-// member is of no use any more, and Member stops it.
+// It implements raft.LogStore, raft.StableStore and raft.SnapshotStore. When its
+// disk fails, raft would panic and end the whole program. So a failed call reports
+// the failure and ends the goroutine of raft that made it (must). Then the member
+// is of no use any more, and Member stops it.
 type store struct {
 	db   *bbolt.DB
 	path string
 	id   string
 
-	fail    func(error)  // told of the first failure, once raft runs
-	stalled func(bool)   // told when a write takes longer than stallAfter, and when it is over
-	before  func() error // before each write; for tests
+	fail    func(error)  // called with the first failure, once raft runs
+	stalled func(bool)   // called with true when a write takes longer than stallAfter, with false when it ends
+	before  func() error // called before each write; for tests
 
 	broken atomic.Bool
 }
 
-// openStore opens a member's directory, which is made when it is not there. A
-// new file gets an identity of its own. It reads the whole file, to find damage
-// before the member takes part in anything.
+// openStore opens the file of a member's directory, and makes both if they do not
+// exist. A new file gets an identity of its own. openStore reads the whole file, to
+// find damage before the member takes part in anything.
 func openStore(dir, name string) (*store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (s *store) open(name string) error {
 		return err
 	case err != nil:
 		if file != nil {
-			// Where bbolt panicked it left the file mapped, and the map keeps the lock.
+			// If bbolt panicked, it left the file mapped, and the mapping keeps the lock.
 			unix.Flock(int(file.Fd()), unix.LOCK_UN)
 			file.Close()
 		}
@@ -144,7 +144,8 @@ func (s *store) open(name string) error {
 	})
 }
 
-// verify reads every value, and refuses a log with gaps: raft would panic there.
+// verify reads every value and returns an error if one is damaged, or if the log
+// has a gap, at which raft would panic.
 func (s *store) verify() error {
 	return s.view(func(tx *bbolt.Tx) error {
 		if info, err := os.Stat(s.path); err != nil || info.Size() < tx.Size() {
@@ -178,18 +179,18 @@ func (s *store) verify() error {
 	})
 }
 
-// close ends the use of the file. Raft must have stopped.
+// close closes the file. Raft must have stopped before.
 func (s *store) close() error { return guarded(s.db.Close) }
 
 func (s *store) damage(err error) error {
 	return fmt.Errorf("the file of what the hosts agree on, %s, is %w (%v): remove this host's member at the leader, delete the directory and add it anew", s.path, ErrDamaged, err)
 }
 
-// errSenseless is that of a file whose pages make no sense.
+// errSenseless is the error for a file whose pages make no sense.
 var errSenseless = errors.New("its pages make no sense")
 
-// guarded turns a panic into an error: bbolt panics on pages that make no sense,
-// and the kernel faults where a mapped file is shorter than it should be.
+// guarded turns a panic into an error. Bbolt panics on pages that make no sense,
+// and reading a mapped file that is shorter than it should be is a memory fault.
 func guarded(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -208,7 +209,7 @@ func (s *store) view(do func(*bbolt.Tx) error) error {
 	}
 }
 
-// update writes, and has it on the disk when it returns.
+// update runs a write transaction. When it returns nil, the write is on the disk.
 func (s *store) update(do func(*bbolt.Tx) error) error {
 	defer s.watchStall()()
 	err := s.before()
@@ -216,7 +217,7 @@ func (s *store) update(do func(*bbolt.Tx) error) error {
 		err = guarded(func() error { return s.db.Update(do) })
 	}
 	switch {
-	case errors.Is(err, errSenseless): // a write reads, too
+	case errors.Is(err, errSenseless): // a write also reads pages
 		return s.damage(err)
 	case err != nil:
 		return fmt.Errorf("cannot write %s: %w", s.path, err)
@@ -224,8 +225,8 @@ func (s *store) update(do func(*bbolt.Tx) error) error {
 	return nil
 }
 
-// watchStall reports a write that does not end in time. The function that it
-// returns ends the watch.
+// watchStall calls s.stalled if a write does not end within stallAfter. The
+// function that it returns marks the end of the write.
 func (s *store) watchStall() (end func()) {
 	var mu sync.Mutex
 	ended, late := false, false
@@ -248,7 +249,8 @@ func (s *store) watchStall() (end func()) {
 	}
 }
 
-// must ends the goroutine of a call that failed. See store.
+// must ends the calling goroutine if err is not nil, or if an earlier call has
+// failed: see store.
 func (s *store) must(err error) {
 	if err != nil && s.broken.CompareAndSwap(false, true) {
 		s.fail(err)
@@ -274,8 +276,8 @@ func unseal(sealed []byte) ([]byte, error) {
 	return sealed[4:], nil
 }
 
-// value returns what stands at a key; it is valid within the transaction. It is
-// nil when nothing does.
+// value returns the value of a key, or nil if there is none. It is valid only
+// within the transaction.
 func value(tx *bbolt.Tx, bucket, key []byte) ([]byte, error) {
 	sealed := tx.Bucket(bucket).Get(key)
 	if sealed == nil {

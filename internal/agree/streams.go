@@ -17,10 +17,10 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Each connection begins with one line that says what it is for and whom it is
-// meant for, and is answered by one line. An address alone would not do: a member
-// whose disk was emptied listens where it did before, and its vote would count as
-// the old one's.
+// Each connection begins with one line that names its purpose and the identity of
+// the member that it is meant for; the answer is one line as well. The address
+// alone would not be enough: a member whose disk was emptied listens at the same
+// address, and its vote would count as that of its former incarnation.
 const (
 	greeting  = "holdfast-agree/1"
 	forRaft   = "raft"
@@ -30,18 +30,19 @@ const (
 	maxLine   = 1024
 )
 
-// Progress is how far a member is.
+// Progress is how much of the log a member has.
 type Progress struct {
 	ID      string `json:"id"`
 	Term    uint64 `json:"term"`
-	Last    uint64 `json:"last"`    // the last entry of its log
-	Applied uint64 `json:"applied"` // the last entry that it has carried out
-	// Leader is the ID of the leader that it knows; empty: none.
+	Last    uint64 `json:"last"`    // the index of the last entry of its log
+	Applied uint64 `json:"applied"` // the index of the last entry that it has carried out
+	// Leader is the ID of the leader, or empty if the member knows of none.
 	Leader string `json:"leader,omitempty"`
 }
 
-// streams is raft's connections over the caller's. It implements
-// raft.StreamLayer. It knows every connection, to close them all.
+// streams provides raft with connections, over those of Config.Listener and
+// Config.Dial. It implements raft.StreamLayer. It keeps track of every connection,
+// so that it can close them all.
 type streams struct {
 	id, self string // self is the id with the address, see peerAddress
 	listener net.Listener
@@ -66,8 +67,8 @@ func newStreams(id string, cfg Config, progress func() Progress) *streams {
 	return s
 }
 
-// peerAddress is what raft takes for a member's address: the identity belongs
-// to it.
+// peerAddress returns what raft uses as a member's address: it includes the
+// identity.
 func peerAddress(id, address string) string { return id + "@" + address }
 
 func splitAddress(peer string) (id, address string) {
@@ -75,7 +76,7 @@ func splitAddress(peer string) (id, address string) {
 	return id, address
 }
 
-// serve takes connections until Close.
+// serve accepts connections until Close. It returns at once.
 func (s *streams) serve() {
 	s.work.Go(func() {
 		pause := 5 * time.Millisecond
@@ -125,7 +126,8 @@ func (s *streams) welcome(conn net.Conn) {
 	tracked.Close()
 }
 
-// greet opens a connection to a member and returns what follows the acceptance.
+// greet opens a connection to a member, and returns it with the rest of the line
+// that accepts it.
 func (s *streams) greet(ctx context.Context, purpose, id, address string) (net.Conn, string, error) {
 	conn, err := s.dial(ctx, address)
 	if err != nil {
@@ -158,7 +160,7 @@ func (s *streams) greet(ctx context.Context, purpose, id, address string) (net.C
 	return tracked, strings.TrimSpace(rest), nil
 }
 
-// readLine takes no byte of what follows the line.
+// readLine reads one line, and no byte of what follows it.
 func readLine(conn net.Conn) (string, error) {
 	var line []byte
 	one := make([]byte, 1)
@@ -174,7 +176,7 @@ func readLine(conn net.Conn) (string, error) {
 	return "", bufio.ErrTooLong
 }
 
-// probe asks a member how far it is.
+// probe asks a member for its Progress.
 func (s *streams) probe(ctx context.Context, id, address string) (p Progress, err error) {
 	conn, answer, err := s.greet(ctx, forProbe, id, address)
 	if err != nil {
@@ -184,7 +186,7 @@ func (s *streams) probe(ctx context.Context, id, address string) (p Progress, er
 	return p, json.Unmarshal([]byte(answer), &p)
 }
 
-// Dial is raft's.
+// Dial implements raft.StreamLayer.
 func (s *streams) Dial(peer raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
@@ -202,7 +204,8 @@ func (s *streams) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends all connections and returns when nothing works on them any more.
+// Close closes all connections, and waits until no goroutine works on them any
+// more.
 func (s *streams) Close() error {
 	s.cancel()
 	err := s.listener.Close()
@@ -211,8 +214,8 @@ func (s *streams) Close() error {
 	return err
 }
 
-// setCut ends all connections and lets no new ones be made, or lets them be made
-// again.
+// setCut closes all connections and refuses new ones, or allows new ones again.
+// After Close they stay refused.
 func (s *streams) setCut(cut bool) {
 	s.mu.Lock()
 	s.cut = cut || s.ctx.Err() != nil
@@ -234,7 +237,7 @@ type address string
 func (address) Network() string  { return "agree" }
 func (a address) String() string { return string(a) }
 
-// errCut: this member gives nothing to the others and takes nothing.
+// errCut is the error of a connection that setCut refuses.
 var errCut = errors.New("this member keeps to itself until its disk answers")
 
 func (s *streams) track(conn net.Conn) (net.Conn, error) {
@@ -248,7 +251,7 @@ func (s *streams) track(conn net.Conn) (net.Conn, error) {
 	return &trackedConn{conn, s}, nil
 }
 
-// trackedConn is forgotten when it is closed.
+// trackedConn is a connection that streams forgets when the connection is closed.
 type trackedConn struct {
 	net.Conn
 	streams *streams

@@ -9,10 +9,10 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Write makes all changes or none, and returns the revision that the documents
-// have now. term is the one that Lead got. It returns when the change is on the
-// disks of a majority and can be read here; see the errors of this package for
-// what is known otherwise.
+// Write makes all changes or none, and returns the new revision of the documents.
+// Term is the one that Lead was called with. Write returns nil when the changes
+// are on the disks of a majority and can be read here. The errors of this package
+// tell what is known otherwise.
 func (m *Member) Write(ctx context.Context, term uint64, changes ...Change) (revision uint64, err error) {
 	if err := validate(changes); err != nil || len(changes) == 0 {
 		return 0, err
@@ -21,27 +21,28 @@ func (m *Member) Write(ctx context.Context, term uint64, changes ...Change) (rev
 		return 0, m.notLeader()
 	}
 	r, err := m.propose(ctx, command{Version: commandVersion, Term: term, Changes: changes})
-	if errors.Is(r.err, ErrNotLeader) { // the log's word
+	if errors.Is(r.err, ErrNotLeader) { // the log has refused the term
 		return 0, fmt.Errorf("%w: %w", m.notLeader(), r.err)
 	}
 	return r.revision, errors.Join(err, r.err)
 }
 
-// Put writes one document, which has to have the revision: 0 for a new one.
+// Put writes one document, which must have the given revision; see
+// Change.Revision.
 func (m *Member) Put(ctx context.Context, term uint64, name string, data []byte, revision uint64) (uint64, error) {
 	return m.Write(ctx, term, Change{Name: name, Data: data, Revision: revision})
 }
 
-// Delete deletes a document, which has to have the revision.
+// Delete deletes a document, which must have the given revision.
 func (m *Member) Delete(ctx context.Context, term uint64, name string, revision uint64) error {
 	_, err := m.Write(ctx, term, Change{Name: name, Revision: revision, Delete: true})
 	return err
 }
 
-// Get returns a document as of now, at the leader alone; ok is false when it is
-// not there. That this member still leads, it asks a majority (raft's
-// VerifyLeader), and so it needs no clock. A majority's answer that was under way
-// when Get began counts as well: it is at most callTimeout old.
+// Get returns the current version of a document; ok is false if there is none. It
+// works only at the leader. It asks a majority whether this member still leads
+// (raft's VerifyLeader), so it depends on no clock. Answers that were under way
+// when Get began count as well: they are at most callTimeout old.
 func (m *Member) Get(ctx context.Context, name string) (doc Document, ok bool, err error) {
 	if err := m.verify(ctx); err != nil {
 		return Document{}, false, err
@@ -50,8 +51,8 @@ func (m *Member) Get(ctx context.Context, name string) (doc Document, ok bool, e
 	return doc, ok, nil
 }
 
-// List returns the documents whose names begin with the prefix, by name, as Get
-// does.
+// List returns the current version of all documents whose names begin with the
+// prefix, sorted by name. Like Get it works only at the leader.
 func (m *Member) List(ctx context.Context, prefix string) ([]Document, error) {
 	if err := m.verify(ctx); err != nil {
 		return nil, err
@@ -59,14 +60,14 @@ func (m *Member) List(ctx context.Context, prefix string) ([]Document, error) {
 	return m.documents.list(prefix), nil
 }
 
-// GetStale returns a document as this member has it, leader or not.
+// GetStale returns this member's copy of a document, whether it leads or not.
 func (m *Member) GetStale(name string) (doc Document, ok bool) {
 	doc, ok = m.documents.get(name)
 	doc.Stale = true
 	return doc, ok
 }
 
-// ListStale is List with what this member has, leader or not.
+// ListStale is List for this member's copies, whether it leads or not.
 func (m *Member) ListStale(prefix string) []Document {
 	found := m.documents.list(prefix)
 	for i := range found {
@@ -75,9 +76,9 @@ func (m *Member) ListStale(prefix string) []Document {
 	return found
 }
 
-// Settle waits until this member has carried out what a leader has said is agreed
-// on. Until then its documents are those of its last snapshot: what stands in its
-// log beyond that may have been agreed on or not.
+// Settle waits until this member has carried out everything that a leader has told
+// it is agreed on. After a start, the documents are those of the last snapshot until
+// then: whether the later entries of the log were agreed on is not known yet.
 func (m *Member) Settle(ctx context.Context) error {
 	for !m.settled() {
 		select {
@@ -92,25 +93,25 @@ func (m *Member) Settle(ctx context.Context) error {
 }
 
 func (m *Member) settled() bool {
-	agreed := m.raft.CommitIndex() // 0 after a start, until a leader tells it
+	agreed := m.raft.CommitIndex() // 0 after a start, until it is heard from a leader
 	if agreed == 0 {
 		return false
 	}
-	// Raft calls an entry applied when it has handed it on.
+	// Raft's own index of applied entries is no use here: it counts an entry when
+	// it is handed on, before documents.Apply has carried it out.
 	last, err := m.store.lastCommand(agreed)
 	return err == nil && m.documents.carriedOut() >= last
 }
 
-// Watch returns the documents as this member has them and, in order, what
-// happens to them from then on; what one write changed comes together. The
-// channel is closed when the context ends, the member stops, or its reader is
-// more than 256 writes behind: then watch anew.
+// Watch returns this member's copies of the documents, and a channel of all later
+// changes in order; the changes of one write come together. The channel is closed
+// when the context ends, when the member stops, and when its reader is more than
+// 256 writes behind. In the last case call Watch again.
 func (m *Member) Watch(ctx context.Context) ([]Document, <-chan []Event) {
 	return m.documents.watch(ctx)
 }
 
-// Leader returns the member that leads, and waits for one until the context
-// ends.
+// Leader returns the member that leads. It waits for one until the context ends.
 func (m *Member) Leader(ctx context.Context) (Peer, error) {
 	for {
 		if peer, ok := m.leader(); ok {
@@ -151,7 +152,7 @@ func (m *Member) leadsIn(term uint64) bool {
 	return m.term == term && term > 0
 }
 
-// verify makes sure that this member leads and knows all that was written.
+// verify returns nil if this member leads and has everything that was written.
 func (m *Member) verify(ctx context.Context) error {
 	m.mu.Lock()
 	term := m.term
@@ -168,8 +169,10 @@ func (m *Member) verify(ctx context.Context) error {
 	return m.notLeader()
 }
 
-// propose puts a command into the log and waits until it is carried out. A
-// result's own error is the members'; any other is the caller's not to know.
+// propose adds a command to the log and waits until it is carried out here. The
+// error in the result is the outcome at every member. If propose itself returns an
+// error, the command may or may not be carried out, unless the error is
+// ErrNotLeader.
 func (m *Member) propose(ctx context.Context, c command) (result, error) {
 	var limit time.Duration
 	if deadline, ok := ctx.Deadline(); ok {
@@ -185,7 +188,7 @@ func (m *Member) propose(ctx context.Context, c command) (result, error) {
 		if r, ok := future.Response().(result); ok {
 			return r, nil
 		}
-		err = ErrStopped // in the middle of carrying it out
+		err = ErrStopped // the member stopped while it carried the command out
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return result{}, m.notLeader()
 	case errors.Is(err, raft.ErrLeadershipLost):
@@ -194,8 +197,8 @@ func (m *Member) propose(ctx context.Context, c command) (result, error) {
 	return result{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 }
 
-// within waits for a call of raft's until the context ends. Such a call cannot be
-// taken back: it ends by itself, at the latest with raft.
+// within runs a call of raft and waits for it until the context ends. A call cannot
+// be cancelled: it goes on in the background, at the latest until raft stops.
 func (m *Member) within(ctx context.Context, call func() error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- call() }()
