@@ -12,50 +12,51 @@ import (
 	"time"
 )
 
-// Member is a host of the stack, as a new host is told of it.
+// Member is a host of the stack, as it is described to a new host.
 type Member struct {
 	Name      string           `json:"name"`
 	ID        string           `json:"id"` // Peer.ID
 	Addresses []netip.AddrPort `json:"addresses"`
 }
 
-// Welcome is what a new host gets beside its certificate.
+// Welcome is what a new host receives besides its certificate.
 type Welcome struct {
 	Members []Member
-	// Payload is the caller's: what else the new host needs to begin; at most MaxPayload bytes.
+	// Payload is what else the new host needs to start, at most MaxPayload bytes. This
+	// package does not look into it.
 	Payload []byte
 }
 
-// MaxPayload is how much a new host may be given.
+// MaxPayload is the largest size of Welcome.Payload, in bytes.
 const MaxPayload = 4 << 20
 
-// Issue has a certificate issued for a request (both in DER), by whoever has the authority.
+// Issue obtains a certificate for a request (both in DER) from a holder of the authority.
 type Issue func(ctx context.Context, request []byte, g Grant) ([]byte, error)
 
-// Issuer returns the Issue of a host that has the authority.
+// Issuer returns an Issue that uses this authority itself.
 func (a *Authority) Issuer(now func() time.Time, random io.Reader) Issue {
 	return func(_ context.Context, request []byte, g Grant) ([]byte, error) {
 		return a.Issue(request, g, now(), random)
 	}
 }
 
-// Joins lets hosts join. Its functions may be called from any goroutine. Their errors stay
-// in the log, but an *Error is told to the new host.
+// Joins lets hosts join. Its functions must be safe for concurrent use. The new host is told
+// the text of an *Error; the text of other errors stays in the log.
 type Joins struct {
 	Authority *x509.Certificate
-	// Redeem calls Invitations.Redeem where the stack keeps its invitations, and returns
-	// when the outcome will not be lost.
+	// Redeem calls Invitations.Redeem on the invitations that the stack keeps. It returns
+	// only when the outcome can no longer be lost.
 	Redeem func(context.Context, Claim) (Invitation, error)
 	Issue  Issue
-	// Welcome is asked after the token was found good, and makes the host a member. It is
-	// asked again for the same peer when the answer was lost.
+	// Welcome makes the host a member. It is called after the token was accepted, and again
+	// for the same peer if the answer to the new host was lost.
 	Welcome func(context.Context, Peer) (Welcome, error)
 	Now     func() time.Time
 	Log     *slog.Logger
 }
 
-// Handler answers what Join asks. Only AdmitJoins and SplitJoins bring it requests of hosts
-// without a certificate.
+// Handler returns the handler for the requests of Join. Requests of hosts without a
+// certificate must reach it only through AdmitJoins and SplitJoins.
 func (j Joins) Handler() http.Handler {
 	limit := newLimiter()
 	mux := http.NewServeMux()
@@ -72,7 +73,7 @@ func (j Joins) Handler() http.Handler {
 			j.fail(w, r, err)
 			return
 		}
-		if !limit.begin() { // only now, so that nobody holds a place who is slow to ask
+		if !limit.begin() { // only after the body was read, so that a slow client takes no place
 			j.fail(w, r, refuse(TooMany, "too many hosts try to join at this moment: try again; the token is not used up"))
 			return
 		}
@@ -94,7 +95,7 @@ func (j Joins) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (j Joins) admit(ctx context.Context, in joinRequest) (joinAnswer, Peer, error) {
-	// A request that nobody can sign must not use the token up.
+	// Checked first, because a request that cannot be signed must not use the token up.
 	key, err := requestedKey(in.Request)
 	if err != nil {
 		return joinAnswer{}, Peer{}, err
@@ -109,7 +110,7 @@ func (j Joins) admit(ctx context.Context, in joinRequest) (joinAnswer, Peer, err
 		return joinAnswer{}, Peer{}, err
 	}
 
-	// From here on the token is used up, but not for this key: whatever fails now, the same
+	// From here on the token is used up for every other key. If anything fails now, the same
 	// host can try again.
 	peer := Peer{Stack: j.Authority.URIs[0].Host, Role: Host, Name: i.Host, ID: i.Member}
 	cert, err := j.Issue(ctx, in.Request, Grant{Peer: peer, Addresses: i.Addresses, Life: DefaultLife})
@@ -139,12 +140,12 @@ func hashKey(key any) ([]byte, error) {
 type Renewals struct {
 	Trust *Trust
 	Issue Issue
-	// Addresses returns where a host is reached now.
+	// Addresses returns the present addresses of a host.
 	Addresses func(context.Context, Peer) ([]netip.Addr, error)
 	Log       *slog.Logger
 }
 
-// Handler answers what RenewAt asks.
+// Handler returns the handler for the requests of RenewAt.
 func (n Renewals) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+RenewPath, func(w http.ResponseWriter, r *http.Request) {

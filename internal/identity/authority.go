@@ -18,18 +18,18 @@ import (
 )
 
 const (
-	// backdate is how long before its issue a certificate is valid, so that hosts whose
-	// clocks are behind accept it.
+	// backdate is how long before its issue a certificate begins to be valid, so that hosts
+	// whose clocks are behind accept it.
 	backdate = 24 * time.Hour
-	// authorityLife is long because nothing replaces an authority by itself.
+	// authorityLife is long because nothing replaces an authority automatically.
 	authorityLife = 30 * 365 * 24 * time.Hour
-	// DefaultLife is how long a host's certificate is valid. Renewal begins after two
-	// thirds of it, so a stack has a month to get over whatever stands in its way.
+	// DefaultLife is how long a host's certificate is valid. Renewal begins after two thirds
+	// of it, so a month is left to repair whatever prevents the renewal.
 	DefaultLife = 90 * 24 * time.Hour
 )
 
-// Authority is a stack's certificate authority: whoever has it can make any certificate of
-// the stack. It does not change, and anybody may use it at any time.
+// Authority is a stack's certificate authority with its private key. A holder can issue any
+// certificate of the stack. It is immutable, and so safe for concurrent use.
 type Authority struct {
 	stack string
 	cert  *x509.Certificate
@@ -38,8 +38,8 @@ type Authority struct {
 
 // NewAuthority makes the authority of a new stack.
 //
-// Its key, like every key here, is an ECDSA key of the curve P-256. Go, OpenSSL and so Redis
-// and HAProxy take it in every version; OpenSSL is faster with it than with Ed25519.
+// Its key, like every key here, is an ECDSA key of the curve P-256. All versions of Go and of
+// OpenSSL, and so of Redis and HAProxy, accept it. OpenSSL is faster with it than with Ed25519.
 func NewAuthority(stack string, now time.Time, random io.Reader) (*Authority, error) {
 	if !validStack.MatchString(stack) {
 		return nil, Peer{Stack: stack}.check()
@@ -51,8 +51,8 @@ func NewAuthority(stack string, now time.Time, random io.Reader) (*Authority, er
 	return selfSigned(stack, key, x509.Certificate{NotBefore: now.Add(-backdate), NotAfter: now.Add(authorityLife)}, random)
 }
 
-// selfSigned returns the authority of a key. Its certificate has the life and the serial number
-// of the one that is given; without a number, x509 draws one.
+// selfSigned returns the authority of a key. Its certificate has the validity and the serial
+// number of the template; x509 draws a number if the template has none.
 func selfSigned(stack string, key *ecdsa.PrivateKey, template x509.Certificate, random io.Reader) (*Authority, error) {
 	template.Subject = pkix.Name{CommonName: "Holdfast authority of " + stack}
 	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
@@ -70,8 +70,8 @@ func selfSigned(stack string, key *ecdsa.PrivateKey, template x509.Certificate, 
 	return &Authority{stack, cert, key}, nil
 }
 
-// Secret returns the secret of that name, 64 hexadecimal digits, which follows from the
-// authority's key: every host has it, and so does whoever makes the passes of a stack.
+// Secret returns the secret of a name, 64 hexadecimal digits. It is derived from the
+// authority's key. So every host gets the same one, as does the maker of a stack's passes.
 func (a *Authority) Secret(name string) (string, error) {
 	key, err := a.key.Bytes()
 	if err != nil {
@@ -93,25 +93,25 @@ func NewKey() (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
-// Stack is the name of the stack.
+// Stack returns the name of the stack.
 func (a *Authority) Stack() string { return a.stack }
 
-// Certificate is the authority's own certificate.
+// Certificate returns the authority's own certificate.
 func (a *Authority) Certificate() *x509.Certificate { return a.cert }
 
-// Fingerprint is the SHA-256 of a certificate: what a join token holds of the authority's.
+// Fingerprint returns the SHA-256 of a certificate. A join token has that of the authority's.
 func Fingerprint(cert *x509.Certificate) [sha256.Size]byte { return sha256.Sum256(cert.Raw) }
 
-// Grant is what a certificate is issued for. None of it comes from the request for the
-// certificate, of which only the public key is taken.
+// Grant is the content of a certificate to issue. Nothing of it comes from the request for the
+// certificate, from which only the public key is taken.
 type Grant struct {
 	Peer      Peer         // without Serial
-	Addresses []netip.Addr // of a host: where it is reached
+	Addresses []netip.Addr // of a host; an operator has none
 	Life      time.Duration
 }
 
-// Issue issues a certificate to the owner of the key that a request (PKCS #10, in DER) is
-// signed with. It returns the certificate in DER.
+// Issue issues a certificate for the key of a request (PKCS #10, in DER), which must be signed
+// with that key. It returns the certificate in DER.
 func (a *Authority) Issue(request []byte, g Grant, now time.Time, random io.Reader) ([]byte, error) {
 	if err := g.Peer.check(); err != nil {
 		return nil, err
@@ -153,7 +153,8 @@ func (a *Authority) Issue(request []byte, g Grant, now time.Time, random io.Read
 	return der, nil
 }
 
-// requestedKey returns the key of a request whose owner has proved that it is theirs.
+// requestedKey returns the public key of a request, after it has checked that the request is
+// signed with the private one.
 func requestedKey(request []byte) (*ecdsa.PublicKey, error) {
 	csr, err := x509.ParseCertificateRequest(request)
 	if err != nil {
@@ -169,8 +170,8 @@ func requestedKey(request []byte) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
-// NewRequest makes a request for a certificate, in DER. It carries a public key and the
-// proof that the private one is there, and no name: the authority does not ask for one.
+// NewRequest makes a request for a certificate, in DER. It has the public key and is signed
+// with the private one. It has no name, because the authority takes none from a request.
 func NewRequest(key *ecdsa.PrivateKey) ([]byte, error) {
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	if err != nil {
@@ -193,5 +194,5 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// stamp is a time as messages show it.
+// stamp formats a time for messages.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

@@ -12,11 +12,12 @@ import (
 	"holdfast/internal/encrypt"
 )
 
-// A bundle is a join token as a file, for those who carry it to the new host by other means
-// than a person's paste: configuration management, a USB stick, an orchestrator's secret. It
-// is used once, as a token is, and usually lives longer.
+// A bundle is a join token in a file. It is for new hosts that get the token by other means
+// than pasting: configuration management, a USB stick, an orchestrator's secret. Like a token it
+// is valid once, and usually it is valid for longer.
 
-// DefaultBundleLife is how long a bundle can be used, and MaxBundleLife the longest time.
+// DefaultBundleLife is how long a bundle is valid by default, and MaxBundleLife is the longest
+// time that may be chosen.
 const (
 	DefaultBundleLife = 7 * 24 * time.Hour
 	MaxBundleLife     = 30 * 24 * time.Hour
@@ -29,8 +30,8 @@ const (
 	maxBundle = 64 << 10
 )
 
-// bundleFields are a bundle as it is written, in JSON. All but the token is for those who
-// look into the file.
+// bundleFields is the JSON form of a bundle. All fields but Token are for people who look into
+// the file.
 type bundleFields struct {
 	Format  string    `json:"format"`
 	Version int       `json:"version"`
@@ -60,12 +61,12 @@ func Bundle(t Token, e encrypt.Encryption) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// WriteBundle writes a bundle into a file (0600), whole or not at all.
+// WriteBundle writes a bundle to a file with mode 0600, whole or not at all.
 func WriteBundle(path string, content []byte) error { return writeWhole(path, content) }
 
-// ReadBundle returns the token in a bundle. Its error is an *encrypt.KeyError about the key,
-// and a *DamagedError for anything else that is wrong with the bundle. Whether the token can
-// still be used the stack decides.
+// ReadBundle returns the token in a bundle. The error is an *encrypt.KeyError if the key is
+// missing or wrong, and a *DamagedError for anything else that is wrong with the bundle.
+// ReadBundle does not check whether the token can still be used: only the stack knows that.
 func ReadBundle(r io.Reader, k encrypt.Key) (Token, error) {
 	content, err := decrypted(r, k)
 	if err != nil {

@@ -40,7 +40,7 @@ func TestABundleIsOneFileWithTheTokenThatWasPutIn(t *testing.T) {
 			if bytes.Contains(content, []byte(tokenPrefix)) == (name != "in clear") {
 				t.Errorf("the token is in clear, or is not: %.80s", content)
 			}
-			if c.passphrase != "" { // to open it takes a quarter of a second, and package encrypt's tests do
+			if c.passphrase != "" { // opening it takes a quarter of a second, and the tests of package encrypt cover it
 				if _, err := ReadBundle(bytes.NewReader(content), encrypt.Key{}); err == nil || !strings.Contains(err.Error(), "its passphrase") {
 					t.Errorf("without its key: %v", err)
 				}

@@ -9,16 +9,16 @@ import (
 	"encoding/pem"
 )
 
-// Credentials are what a host shows and knows: its certificate with the key, and the
-// certificate of the stack's authority.
+// Credentials are a host's certificate with its private key, and the certificate of the
+// stack's authority.
 type Credentials struct {
 	Authority   *x509.Certificate
 	Certificate *x509.Certificate
 	Key         *ecdsa.PrivateKey
 }
 
-// NewCredentials puts together what belongs together, and refuses what does not. It does
-// not look at the time.
+// NewCredentials returns credentials of these parts, or an *Error if they do not belong
+// together. It does not check whether the certificates are valid at this time.
 func NewCredentials(authority, certificate *x509.Certificate, key *ecdsa.PrivateKey) (Credentials, error) {
 	if err := checkAuthority(authority); err != nil {
 		return Credentials{}, err
@@ -39,7 +39,7 @@ func NewCredentials(authority, certificate *x509.Certificate, key *ecdsa.Private
 	return Credentials{authority, certificate, key}, nil
 }
 
-// checkAuthority reports what is wrong with the certificate of an authority.
+// checkAuthority returns an *Error if a certificate is not that of a stack's authority.
 func checkAuthority(cert *x509.Certificate) error {
 	switch {
 	case !cert.IsCA || cert.KeyUsage&x509.KeyUsageCertSign == 0:
@@ -53,19 +53,19 @@ func checkAuthority(cert *x509.Certificate) error {
 	return nil
 }
 
-// Peer is whom the certificate is for.
+// Peer returns the owner of the certificate.
 func (c Credentials) Peer() Peer {
-	p, _ := PeerOf(c.Certificate) // NewCredentials has seen that it is one
+	p, _ := PeerOf(c.Certificate) // NewCredentials has checked that there is one
 	return p
 }
 
-// tls returns what a handshake shows.
+// tls returns the certificate as package tls takes it.
 func (c Credentials) tls() *tls.Certificate {
 	return &tls.Certificate{Certificate: [][]byte{c.Certificate.Raw}, PrivateKey: c.Key, Leaf: c.Certificate}
 }
 
-// tlsWithAuthority is tls with the authority's certificate in addition: a host that wants
-// to join compares it with the hash in its token.
+// tlsWithAuthority is tls with the authority's certificate added. A host that wants to join
+// compares that one with the hash in its token.
 func (c Credentials) tlsWithAuthority() *tls.Certificate {
 	shown := c.tls()
 	shown.Certificate = append(shown.Certificate, c.Authority.Raw)
@@ -78,9 +78,9 @@ const (
 	blockCertificate = "CERTIFICATE"
 )
 
-// PEM is all of the credentials in one file: the key, the certificate, the authority's
-// certificate. Redis, HAProxy and Go take certificate and key from one and the same file,
-// so there is no moment at which the one is new and the other old.
+// PEM returns all of the credentials as the content of one file: the key, the certificate, and
+// the authority's certificate. Redis, HAProxy and Go read the certificate and the key from the
+// same file, so at no moment is one of them new and the other old.
 func (c Credentials) PEM() ([]byte, error) {
 	key, err := keyPEM(c.Key)
 	if err != nil {
@@ -89,8 +89,8 @@ func (c Credentials) PEM() ([]byte, error) {
 	return bytes.Join([][]byte{key, certificatePEM(c.Certificate), certificatePEM(c.Authority)}, nil), nil
 }
 
-// ParseCredentials reads what PEM has made. Its error is a *DamagedError, or an *Error
-// where the parts do not belong together.
+// ParseCredentials parses the result of PEM. The error is a *DamagedError, or an *Error if the
+// parts do not belong together.
 func ParseCredentials(text []byte) (Credentials, error) {
 	key, certs, err := parsePEM(text, 2)
 	if err != nil {
@@ -99,7 +99,7 @@ func ParseCredentials(text []byte) (Credentials, error) {
 	return NewCredentials(certs[1], certs[0], key)
 }
 
-// PEM is the authority with its key: a secret of the stack.
+// PEM returns the authority with its key, a secret of the stack, as the content of a file.
 func (a *Authority) PEM() ([]byte, error) {
 	key, err := keyPEM(a.key)
 	if err != nil {
@@ -108,7 +108,7 @@ func (a *Authority) PEM() ([]byte, error) {
 	return append(key, certificatePEM(a.cert)...), nil
 }
 
-// ParseAuthority reads what PEM has made. Its errors are those of ParseCredentials.
+// ParseAuthority parses the result of PEM. Its errors are those of ParseCredentials.
 func ParseAuthority(text []byte) (*Authority, error) {
 	key, certs, err := parsePEM(text, 1)
 	if err != nil {
@@ -135,7 +135,8 @@ func keyPEM(key *ecdsa.PrivateKey) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: blockKey, Bytes: der}), nil
 }
 
-// parsePEM reads a key and so many certificates, in this order, and nothing else.
+// parsePEM parses a text with a key and this number of certificates, in this order, and
+// nothing else.
 func parsePEM(text []byte, certificates int) (*ecdsa.PrivateKey, []*x509.Certificate, error) {
 	block, rest := pem.Decode(text)
 	if block == nil || block.Type != blockKey {

@@ -13,7 +13,7 @@ func TestWhoHasTheSecretMakesTheSameAuthority(t *testing.T) {
 	t.Parallel()
 	secret := bytes.Repeat([]byte{7}, DerivedKeySize)
 	a := must[*Authority](t)(DeriveAuthority("shop", secret))
-	// Pods of two versions accept each other's certificates: the key never changes.
+	// The key must never change, so that pods of two versions accept each other's certificates.
 	raw := must[[]byte](t)(a.key.Bytes())
 	if got, want := hex.EncodeToString(raw), "01d786abee323c0bb074bad9e07a004a835898c3f631ebccc4551fb0351bd1d8"; got != want {
 		t.Errorf("its key is %s, want %s", got, want)

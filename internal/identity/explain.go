@@ -10,9 +10,9 @@ import (
 	"holdfast/internal/quote"
 )
 
-// Explain returns what an error of a connection means: a refusal of the other end's
-// certificate, or its refusal of ours, is an *Error with advice. Other errors come back as
-// they are. Whom is the other end, such as "host two".
+// Explain turns an error of a TLS connection into an *Error with advice, if this end has
+// refused the certificate of the other end, or the other end has refused this one's. It returns
+// other errors unchanged. Whom is the name of the other end, such as "host two".
 func (t *Trust) Explain(err error, whom string) error {
 	if told := new(Error); errors.As(err, &told) {
 		return told
@@ -26,7 +26,7 @@ func (t *Trust) Explain(err error, whom string) error {
 	return err
 }
 
-// explain is for an error of package x509.
+// explain is Explain for an error of package x509 about a certificate.
 func (t *Trust) explain(err error, cert *x509.Certificate, whom string) error {
 	now := t.now()
 	invalid := x509.CertificateInvalidError{}
@@ -48,7 +48,7 @@ func (t *Trust) explain(err error, cert *x509.Certificate, whom string) error {
 	return refuse(NotOurs, "the certificate of %s cannot be used: %w", whom, err)
 }
 
-// nameOf is whose certificate it says it is.
+// nameOf returns the owner that a certificate names, for messages.
 func nameOf(cert *x509.Certificate) string {
 	if peer, err := PeerOf(cert); err == nil {
 		return peer.String()
@@ -79,8 +79,8 @@ func explainAlert(number uint64, err error, whom string) error {
 	return err
 }
 
-// remoteAlert returns the number of an alert that the other end sent. Package tls has no
-// exported type for it: it is a net.OpError around an unsigned integer (tls/conn.go).
+// remoteAlert returns the number of the alert that the other end has sent. Package tls has no
+// exported type for it: the error is a net.OpError around an unsigned integer (tls/conn.go).
 func remoteAlert(err error) (number uint64, ok bool) {
 	op := new(net.OpError)
 	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {

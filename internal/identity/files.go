@@ -17,28 +17,30 @@ import (
 	"holdfast/internal/private"
 )
 
-// The files of a host, each 0600.
+// The files of a host, each with mode 0600.
 const (
-	// hostFile has key, certificate and the authority's certificate. It alone decides what
-	// the host is, so that a crash between two files leaves nothing half new.
+	// hostFile has the key, the certificate and the authority's certificate. It alone decides
+	// which credentials the host has, so that a crash between the writes of two files leaves
+	// a consistent state.
 	hostFile = "host.pem"
-	// trustFile has the certificate of the authority again, for Redis and HAProxy, which
-	// want it in a file of its own. It follows hostFile.
+	// trustFile has the authority's certificate again, for Redis and HAProxy, which need it in
+	// a file of its own. It is written after hostFile.
 	trustFile = "ca.pem"
-	// authorityFile has the authority with its key, at the hosts that have it.
+	// authorityFile has the authority with its key.
 	authorityFile = "authority.pem"
-	// pendingFile has the key of a host that is joining: when the answer to its request is
-	// lost, it can ask again.
+	// pendingFile has the key of a host that is joining. If the answer to its request is lost,
+	// the host can ask again with the same key.
 	pendingFile = "pending-key.pem"
 )
 
 // Dir is a host's directory for its identity. One process at a time writes to it.
 type Dir struct {
 	path  string
-	write func(path string, content []byte) error // a test lets it fail
+	write func(path string, content []byte) error // tests make it fail
 }
 
-// OpenDir returns a host's directory for its identity, and makes it (0700) if need be.
+// OpenDir returns a host's directory for its identity, and makes it with mode 0700 if it does
+// not exist.
 func OpenDir(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
@@ -46,16 +48,16 @@ func OpenDir(path string) (*Dir, error) {
 	return &Dir{path, writeWhole}, nil
 }
 
-// HostFile is the path of the file with the host's key and certificate: what Redis takes as
-// tls-cert-file and as tls-key-file, and HAProxy as crt.
+// HostFile returns the path of the file with the host's key and certificate. Redis takes it as
+// tls-cert-file and as tls-key-file, HAProxy as crt.
 func (d *Dir) HostFile() string { return filepath.Join(d.path, hostFile) }
 
-// TrustFile is the path of the file with the certificate of the authority: what Redis takes
-// as tls-ca-cert-file, and HAProxy as ca-file.
+// TrustFile returns the path of the file with the authority's certificate. Redis takes it as
+// tls-ca-cert-file, HAProxy as ca-file.
 func (d *Dir) TrustFile() string { return filepath.Join(d.path, trustFile) }
 
-// Save makes the credentials the host's, whole or not at all. It returns the paths of the
-// files that it changed, also with an error: whoever reads them has to read them again.
+// Save writes the credentials of the host, whole or not at all. It returns the paths of the
+// files that it has changed, also together with an error: their readers have to read them again.
 func (d *Dir) Save(c Credentials) (changed []string, err error) {
 	d.sweep()
 	text, err := c.PEM()
@@ -71,8 +73,8 @@ func (d *Dir) Save(c Credentials) (changed []string, err error) {
 	return changed, d.dropPending()
 }
 
-// Load reads the credentials of the host, and completes what a crash in the middle of Save
-// has left. Its error is fs.ErrNotExist where the host has none.
+// Load reads the credentials of the host. It also completes a Save that a crash has
+// interrupted. The error is fs.ErrNotExist if the host has no credentials.
 func (d *Dir) Load() (Credentials, error) {
 	text, err := private.Read(d.HostFile())
 	if err != nil {
@@ -88,7 +90,7 @@ func (d *Dir) Load() (Credentials, error) {
 	return c, d.dropPending()
 }
 
-// SaveAuthority keeps the authority with its key.
+// SaveAuthority writes the authority with its key.
 func (d *Dir) SaveAuthority(a *Authority) error {
 	text, err := a.PEM()
 	if err != nil {
@@ -98,7 +100,7 @@ func (d *Dir) SaveAuthority(a *Authority) error {
 	return err
 }
 
-// LoadAuthority reads the authority. Its error is fs.ErrNotExist where the host has none.
+// LoadAuthority reads the authority. The error is fs.ErrNotExist if the host does not have it.
 func (d *Dir) LoadAuthority() (*Authority, error) {
 	path := filepath.Join(d.path, authorityFile)
 	text, err := private.Read(path)
@@ -112,8 +114,8 @@ func (d *Dir) LoadAuthority() (*Authority, error) {
 	return a, nil
 }
 
-// PendingKey returns the key of a host that is joining. It makes one if need be, and keeps
-// it until Save.
+// PendingKey returns the key of a host that is joining. If there is none yet, it makes one,
+// which stays until Save.
 func (d *Dir) PendingKey() (*ecdsa.PrivateKey, error) {
 	path := filepath.Join(d.path, pendingFile)
 	text, err := private.Read(path)
@@ -123,7 +125,7 @@ func (d *Dir) PendingKey() (*ecdsa.PrivateKey, error) {
 		if err == nil {
 			return key, nil
 		}
-		// Nobody has a certificate for it yet, so a damaged one can go.
+		// A damaged key can be replaced: no certificate has been issued for it yet.
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
@@ -146,20 +148,21 @@ func (d *Dir) dropPending() error {
 	return err
 }
 
-// unfinished is the name of a file that a process was writing when it was killed. It may
-// have a key in it.
+// unfinished matches the name of a temporary file that a killed process left behind. It may
+// have a key in it, and is removed for that.
 var unfinished = regexp.MustCompile(`^\.(host|ca|authority|pending-key)\.pem[0-9]+$`)
 
 func (d *Dir) sweep() {
 	entries, _ := os.ReadDir(d.path)
 	for _, e := range entries {
 		if e.Type().IsRegular() && unfinished.MatchString(e.Name()) {
-			os.Remove(filepath.Join(d.path, e.Name())) // one that stays is removed the next time
+			os.Remove(filepath.Join(d.path, e.Name())) // after a failure the next sweep tries again
 		}
 	}
 }
 
-// replace writes a file unless it has that content, and adds its path to changed.
+// replace writes a file, unless it has this content and mode 0600 already, and then returns
+// changed with its path added.
 func (d *Dir) replace(changed []string, name string, content []byte) ([]string, error) {
 	path := filepath.Join(d.path, name)
 	info, statErr := os.Lstat(path)
@@ -173,7 +176,7 @@ func (d *Dir) replace(changed []string, name string, content []byte) ([]string, 
 	return append(changed, path), nil
 }
 
-// writeWhole replaces a file whole or not at all, also when power is lost midway.
+// writeWhole replaces a file whole or not at all, even if the power fails meanwhile.
 func writeWhole(path string, content []byte) error {
 	dir := filepath.Dir(path)
 	// renameio.WriteFile would keep the mode of the file that it replaces.
@@ -188,7 +191,7 @@ func writeWhole(path string, content []byte) error {
 	if err := f.CloseAtomicallyReplace(); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	// The rename itself is only safe when the directory is.
+	// The rename survives a loss of power only once the directory is synced.
 	parent, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -200,7 +203,7 @@ func writeWhole(path string, content []byte) error {
 	return nil
 }
 
-// ParseCertificate reads one certificate in PEM.
+// ParseCertificate parses one certificate in PEM.
 func ParseCertificate(text []byte) (*x509.Certificate, error) {
 	block, rest := pem.Decode(text)
 	if block == nil || block.Type != blockCertificate || len(bytes.TrimSpace(rest)) > 0 {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// modes are the files of a directory with their modes.
+// modes returns the files of a directory with their modes.
 func modes(t *testing.T, dir string) string {
 	t.Helper()
 	var all []string
@@ -67,7 +67,7 @@ func TestTheFilesOfAHostAreItsOwn(t *testing.T) {
 	}
 }
 
-// A crash between two files, or while one is written.
+// The crash happens between the writes of two files, or during one of them.
 func TestACrashInTheMiddleLeavesTheOldOrTheNew(t *testing.T) {
 	t.Parallel()
 	shop, store := newAuthority(t, "shop", start), newAuthority(t, "store", start)
@@ -81,7 +81,7 @@ func TestACrashInTheMiddleLeavesTheOldOrTheNew(t *testing.T) {
 			left := writes
 			dir.write = func(path string, content []byte) error {
 				if left == 0 {
-					if torn { // as renameio leaves it: beside the file
+					if torn { // the temporary file that renameio leaves beside the file
 						ok(t, os.WriteFile(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"123"), content[:len(content)/2], 0o600))
 					}
 					return crash
@@ -94,7 +94,7 @@ func TestACrashInTheMiddleLeavesTheOldOrTheNew(t *testing.T) {
 				t.Errorf("after %d writes: %v, %v", writes, changed, err)
 			}
 
-			// The next process.
+			// The next process starts.
 			dir = must[*Dir](t)(OpenDir(path))
 			if torn && writes < 2 && !strings.Contains(modes(t, path), ".pem123") {
 				t.Error("nothing was torn")

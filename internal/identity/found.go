@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Found makes the authority of a stack and the credentials of its first host. What is there
-// already stays, so that a start that was cut off is taken up again.
+// Found makes the authority of a stack and the credentials of its first host. It keeps what
+// exists already, so that it can be called again after an interrupted start.
 func Found(dir *Dir, stack, host string, addresses []netip.Addr, now time.Time, random io.Reader) (*Authority, Credentials, error) {
 	a, err := dir.LoadAuthority()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -37,8 +37,8 @@ func Found(dir *Dir, stack, host string, addresses []netip.Addr, now time.Time, 
 	return a, c, nil
 }
 
-// foundAuthority makes an authority where no host has credentials yet. Whoever has
-// credentials has joined, and a second authority beside the stack's would split it.
+// foundAuthority makes an authority, unless the directory has credentials. A host with
+// credentials has joined a stack, and a second authority would split that stack.
 func foundAuthority(dir *Dir, stack string, now time.Time, random io.Reader) (*Authority, error) {
 	switch c, err := dir.Load(); {
 	case err == nil:
@@ -66,8 +66,8 @@ func foundHost(dir *Dir, a *Authority, host string, addresses []netip.Addr, now 
 	return c, err
 }
 
-// Credentials issues a certificate together with a key that is made here: for the host that
-// has the authority, or for an operator.
+// Credentials makes a key and issues a certificate for it: for a host that has the authority
+// itself, or for an operator.
 func (a *Authority) Credentials(g Grant, now time.Time, random io.Reader) (Credentials, error) {
 	key, err := NewKey()
 	if err != nil {

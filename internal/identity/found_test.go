@@ -71,7 +71,7 @@ func TestAFirstStartThatIsCutOffIsTakenUpAgain(t *testing.T) {
 	}
 }
 
-// Its authority is on another host; one of its own would split the stack.
+// The host's authority is on another host. An authority of its own would split the stack.
 func TestAHostThatHasJoinedMakesNoAuthority(t *testing.T) {
 	t.Parallel()
 	dir := must[*Dir](t)(OpenDir(t.TempDir()))

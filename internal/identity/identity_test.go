@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// start is when the stacks of the tests are made; their clocks stand still.
+// start is when the stacks of the tests are made. The clocks of the tests stand still there
+// unless a test moves them.
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // clock is a clock that a test sets.
@@ -27,7 +28,7 @@ func (c *clock) now() time.Time            { return *c.at.Load() }
 func (c *clock) add(d time.Duration)       { c.set(c.now().Add(d)) }
 func always(at time.Time) func() time.Time { return func() time.Time { return at } }
 
-// must returns v, and ends the test on an error.
+// must returns a function that returns v, or ends the test if err is not nil.
 func must[T any](t testing.TB) func(v T, err error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -62,7 +63,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return must[*ecdsa.PrivateKey](t)(NewKey())
 }
 
-// grant is for a member of a stack.
+// grant returns a Grant for a new member of a stack.
 func grant(t testing.TB, stack string, role Role, name string) Grant {
 	t.Helper()
 	id := must[string](t)(NewID(rand.Reader))
@@ -80,7 +81,7 @@ func newHost(t testing.TB, a *Authority, name string, at time.Time) Credentials 
 	return issue(t, a, grant(t, a.Stack(), Host, name), at)
 }
 
-// keeperOf keeps credentials in a directory of the test's own.
+// keeperOf returns a keeper of credentials in a directory of the test.
 func keeperOf(t testing.TB, c Credentials, renew Renew, now func() time.Time) *Keeper {
 	t.Helper()
 	dir := must[*Dir](t)(OpenDir(t.TempDir()))
@@ -88,7 +89,7 @@ func keeperOf(t testing.TB, c Credentials, renew Renew, now func() time.Time) *K
 	return must[*Keeper](t)(NewKeeper(dir, renew, now))
 }
 
-// wantReason complains about an error of another reason, or whose text has not all words.
+// wantReason checks that an error has this reason, and that its text has all words.
 func wantReason(t testing.TB, err error, reason Reason, words ...string) {
 	t.Helper()
 	if err == nil || ReasonOf(err) != reason {

@@ -16,33 +16,34 @@ import (
 const (
 	// DefaultTokenLife is how long a join token is valid.
 	DefaultTokenLife = 30 * time.Minute
-	// rememberFor is how long an invitation that has ended is known, so that whoever comes
-	// late or twice is told so.
+	// rememberFor is how long an expired invitation is kept, so that a host that comes too
+	// late, or a second time, is told so.
 	rememberFor = 24 * time.Hour
-	// maxInvitations bounds what is kept.
+	// maxInvitations is the largest number of invitations that are kept.
 	maxInvitations = 256
 )
 
-// Invitation is what the stack keeps of a join token: enough to know the token again, and
-// not enough to make it.
+// Invitation is what the stack keeps about a join token: enough to recognize the token, and not
+// enough to make it.
 type Invitation struct {
 	ID         string       `json:"id"`
 	Host       string       `json:"host"`
-	Addresses  []netip.Addr `json:"addresses"`   // of the host, for its certificate
+	Addresses  []netip.Addr `json:"addresses"`   // the host's, for its certificate
 	SecretHash []byte       `json:"secret-hash"` // SHA-256
 	Expires    time.Time    `json:"expires"`
 	// Member is the Peer.ID that the host will have.
 	Member string `json:"member"`
-	// UsedBy is the SHA-256 of the key that joined with it; empty: nobody.
+	// UsedBy is the SHA-256 of the public key that joined with the token, or empty if it was
+	// not used.
 	UsedBy []byte `json:"used-by,omitempty"`
-	// Standing: it is not used up, and Member and UsedBy are those of the last who joined with
-	// it (see Pass).
+	// Standing is true for the invitation of a pass (see Pass): it can be used again and again,
+	// and Member and UsedBy are those of the last use.
 	Standing bool `json:"standing,omitempty"`
 }
 
-// Invite makes a token for a host, and the invitation that is to be kept by the stack
-// before the token is shown. Members are the hosts that the new one may ask; addresses are
-// the new one's own.
+// Invite makes a token for a host, and its invitation, which the stack must keep before the
+// token is shown. Addresses are those of the new host; members are the addresses of the hosts
+// that it may ask to join.
 func Invite(authority *x509.Certificate, host string, addresses []netip.Addr, members []netip.AddrPort, life time.Duration, now time.Time, random io.Reader) (Token, Invitation, error) {
 	if err := checkAuthority(authority); err != nil {
 		return Token{}, Invitation{}, err
@@ -76,13 +77,15 @@ func Invite(authority *x509.Certificate, host string, addresses []netip.Addr, me
 	}, nil
 }
 
-// Invitations are those of a stack, by ID. They are a plain value, which the caller keeps
-// where all members see it; each function changes it by its arguments alone, so that
-// members who apply the same calls in the same order have the same.
+// Invitations are the invitations of a stack, by ID. They are a plain value, which the caller
+// keeps where all members see it. The outcome of each method depends only on the value and the
+// arguments, so members that apply the same calls in the same order get the same result. They
+// are not safe for concurrent use.
 type Invitations map[string]Invitation
 
-// Add adds an invitation. An older one for the same host that was not used is withdrawn:
-// of two tokens on two screens only the newer counts.
+// Add adds an invitation, and withdraws an older unused one for the same host: of two tokens
+// for one host only the newer is valid. It returns an *Error, reason TooMany, if there are
+// maxInvitations already.
 func (all Invitations) Add(i Invitation, now time.Time) error {
 	all.Forget(now)
 	all.Withdraw(i.Host)
@@ -93,23 +96,23 @@ func (all Invitations) Add(i Invitation, now time.Time) error {
 	return nil
 }
 
-// Withdraw removes the invitations for a host that were not used, and do not stand.
+// Withdraw removes the unused invitations for a host, except a standing one.
 func (all Invitations) Withdraw(host string) {
 	maps.DeleteFunc(all, func(_ string, i Invitation) bool { return i.Host == host && i.UsedBy == nil && !i.Standing })
 }
 
-// Revoke removes all invitations of a host, also those that were used: with one of them its
+// Revoke removes all invitations for a host, including the used ones: with such a token its
 // owner could ask for the same certificate again.
 func (all Invitations) Revoke(host string) {
 	maps.DeleteFunc(all, func(_ string, i Invitation) bool { return i.Host == host })
 }
 
-// Forget removes invitations that ended so long ago that nobody will ask.
+// Forget removes the invitations that expired more than rememberFor ago.
 func (all Invitations) Forget(now time.Time) {
 	maps.DeleteFunc(all, func(_ string, i Invitation) bool { return now.After(i.Expires.Add(rememberFor)) })
 }
 
-// Open returns the hosts that are invited and have not joined, in order.
+// Open returns the names of the hosts that are invited and have not joined, sorted.
 func (all Invitations) Open(now time.Time) []string {
 	var hosts []string
 	for _, i := range all {
@@ -121,7 +124,7 @@ func (all Invitations) Open(now time.Time) []string {
 	return hosts
 }
 
-// Claim is a try to join. It has hashes and no secret, and may stand in a log.
+// Claim is an attempt to join. It has hashes and no secret, so it may be logged.
 type Claim struct {
 	ID         string    `json:"id"`
 	Host       string    `json:"host"`
@@ -130,10 +133,11 @@ type Claim struct {
 	At         time.Time `json:"at"`
 }
 
-// Redeem uses an invitation up. The same key may do it again within the invitation's time:
-// its owner did not get the answer. Its error is an *Error.
+// Redeem marks an invitation as used by a key, and returns it. The same key may redeem it again
+// until it expires, because the answer to the first attempt may have been lost. The error is an
+// *Error.
 //
-// What is wrong is told only to those who have the secret.
+// Only a claim with the right secret is told what else is wrong.
 func (all Invitations) Redeem(c Claim) (Invitation, error) {
 	i, known := all[c.ID]
 	if subtle.ConstantTimeCompare(i.SecretHash, c.SecretHash) != 1 || !known {

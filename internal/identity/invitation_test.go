@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// claim is what a host claims with a token.
+// claim returns the claim of a host with a token.
 func claim(token Token, host, key string, at time.Time) Claim {
 	secret := sha256.Sum256(token.Secret[:])
 	return Claim{hex.EncodeToString(token.ID[:]), host, secret[:], []byte(key), at}
@@ -22,7 +22,7 @@ func TestATokenIsForOneHostOnceAndForMinutes(t *testing.T) {
 	within, late := start.Add(29*time.Minute), start.Add(31*time.Minute)
 	for name, c := range map[string]struct {
 		claims func(two, three Token) []Claim
-		reason Reason // of the last one; "": it is redeemed
+		reason Reason // of the last claim; "" if it is redeemed
 		words  string
 	}{
 		"in time":    {func(two, _ Token) []Claim { return []Claim{claim(two, "two", "k", within)} }, "", ""},
@@ -108,7 +108,7 @@ func TestOfTwoTokensForOneHostTheNewerCounts(t *testing.T) {
 	wantReason(t, err, TokenUnknown, "a newer one")
 	must[Invitation](t)(all.Redeem(claim(newer, "two", "k", start)))
 
-	// One that was used is remembered beside a newer one.
+	// A used invitation is remembered although there is a newer one.
 	_, third := newToken(t, a, "two", start)
 	ok(t, all.Add(third, start))
 	_, err = all.Redeem(claim(newer, "two", "other", start))
@@ -139,7 +139,7 @@ func TestOldInvitationsAreForgottenAndTheirNumberIsBounded(t *testing.T) {
 	}
 }
 
-// Members apply the same calls, some of them after they read the state from a file.
+// All members apply the same calls, some of them to invitations that they have read from a file.
 func TestInvitationsComeBackFromJSONAsTheyWere(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, "shop", start)

@@ -14,17 +14,18 @@ import (
 )
 
 const (
-	// MaxClockOffset is how far the clocks of two hosts may differ where one joins. Web nodes
-	// go by the clock of another host's balancer, and turn requests down beyond 20 s.
+	// MaxClockOffset is how far the clock of a host that joins may differ from that of the
+	// member. The limit exists because web nodes compare their clock with that of the balancer,
+	// perhaps on another host, and reject requests that are older than 20 s.
 	MaxClockOffset = 10 * time.Second
 	// memberTime is how long one member may take to answer.
 	memberTime = 15 * time.Second
-	// joinRounds is how often all members are tried, and joinPause the pause between.
+	// joinRounds is how often all members are tried, and joinPause is the pause in between.
 	joinRounds = 2
 	joinPause  = time.Second
 )
 
-// Joined is what a host has when it has joined.
+// Joined is the result of a join.
 type Joined struct {
 	Credentials Credentials
 	Welcome
@@ -33,13 +34,13 @@ type Joined struct {
 	Offset time.Duration
 }
 
-// Join asks the members that a token names, one after the other, to let this host in. A
-// host that was told by other means what it is called gives its name, others "". The key
-// has to be the same when it is tried again (Dir.PendingKey): an answer may have been lost.
-// Its error is an *Error.
+// Join asks the members that a token names, one after the other, to let this host join. Name is
+// the name that the caller expects in the token, or "" if it expects none. Another attempt has
+// to use the same key (Dir.PendingKey), because the answer to the first may have been lost. The
+// error is an *Error.
 //
-// The secret is sent only when the other end has proved, by the certificate whose hash the
-// token has, that it belongs to the stack.
+// The secret is sent only after the other end has proved that it belongs to the stack: its
+// certificate must be of the authority whose hash is in the token.
 func Join(ctx context.Context, t Token, name string, key *ecdsa.PrivateKey, now func() time.Time) (Joined, error) {
 	if !t.valid() {
 		return Joined{}, incomplete()
@@ -74,7 +75,7 @@ func Join(ctx context.Context, t Token, name string, key *ecdsa.PrivateKey, now 
 	return Joined{}, failed
 }
 
-// final reports whether another member would say the same.
+// final reports whether another member would return the same error.
 func final(err error) bool {
 	switch ReasonOf(err) {
 	case TokenUnknown, TokenUsed, TokenExpired, OtherHost, BadRequest, ClockOff, Expired, NotYetValid:
@@ -83,8 +84,8 @@ func final(err error) bool {
 	return false
 }
 
-// moreTelling returns which of two failures to report: what a member said tells more than
-// that another one did not answer.
+// moreTelling returns which of two failures to report. The answer of one member tells more than
+// the silence of another.
 func moreTelling(old, err error) error {
 	if old != nil && ReasonOf(old) != Unreachable {
 		return old
@@ -110,7 +111,7 @@ func joinAt(ctx context.Context, t Token, member netip.AddrPort, request []byte,
 	client, closeAll := clientOf(&tls.Config{
 		MinVersion: tls.VersionTLS13,
 		ServerName: joinName,
-		// VerifyConnection does it, by the hash in the token.
+		// VerifyConnection verifies the certificate, by the hash in the token.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(state tls.ConnectionState) (err error) {
 			authority, err = t.checkMember(state.PeerCertificates, member, now)
@@ -120,7 +121,7 @@ func joinAt(ctx context.Context, t Token, member netip.AddrPort, request []byte,
 	defer closeAll()
 	url := "https://" + member.String() + JoinPath
 
-	// First the clocks: a host whose clock is wrong must not use its token up.
+	// The clocks are compared first: a host whose clock is wrong must not use its token up.
 	var told hello
 	asked := now()
 	if err := exchange(ctx, client, url, nil, &told); err != nil {
@@ -153,8 +154,8 @@ func joinAt(ctx context.Context, t Token, member netip.AddrPort, request []byte,
 	return Joined{c, Welcome{answer.Members, answer.Payload}, member, offset}, nil
 }
 
-// checkMember returns the certificate of the authority when the other end has proved that
-// it is a host of the token's stack.
+// checkMember returns the authority's certificate if the chain proves that the other end is a
+// host of the token's stack.
 func (t Token) checkMember(chain []*x509.Certificate, member netip.AddrPort, now func() time.Time) (*x509.Certificate, error) {
 	if len(chain) < 2 {
 		return nil, refuse(OtherAuthority, "%s does not show the certificate of its authority, as hosts of stack %s do: something else answers there; the secret was not sent", member, t.Stack)
@@ -178,8 +179,9 @@ func (t Token) checkMember(chain []*x509.Certificate, member netip.AddrPort, now
 	return authority, nil
 }
 
-// compareClocks returns how far the member's clock is ahead of this host's, as far as that
-// is certain: the time that the answer took is left out.
+// compareClocks returns how far the member's clock is at least ahead of this host's, or behind
+// it (negative). It leaves out the time that the answer took. The error is an *Error, reason
+// ClockOff, if that is more than MaxClockOffset.
 func compareClocks(theirs, asked, answered time.Time, member netip.AddrPort) (time.Duration, error) {
 	var offset time.Duration
 	switch {
@@ -199,7 +201,7 @@ func compareClocks(theirs, asked, answered time.Time, member netip.AddrPort) (ti
 		stamp(answered), offset.Abs().Round(time.Second), word, member)
 }
 
-// explainJoin adds where an error of a try to join has happened.
+// explainJoin turns the error of a request to join into an *Error that names the member.
 func explainJoin(err error, t Token, member netip.AddrPort) error {
 	if told := new(Error); errors.As(err, &told) {
 		if told.Reason == Failed {
@@ -216,8 +218,8 @@ func explainJoin(err error, t Token, member netip.AddrPort) error {
 	return refuse(Unreachable, "%s does not answer (%w): is the stack up there, and does a firewall let this host in?", member, err)
 }
 
-// RenewAt asks a host that has the authority for a new certificate: what a Keeper needs. Its
-// error is an *Error where the other end, or this one, refused.
+// RenewAt asks a host that has the authority for a new certificate. A Keeper can use it as its
+// Renew. The error is an *Error if either end has refused the other.
 func RenewAt(ctx context.Context, trust *Trust, own Certificates, host string, at netip.AddrPort, request []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, memberTime)
 	defer cancel()
@@ -231,7 +233,8 @@ func RenewAt(ctx context.Context, trust *Trust, own Certificates, host string, a
 	return answer.Certificate, nil
 }
 
-// clientOf returns an HTTP client for some requests to one host.
+// clientOf returns an HTTP client for a few requests to one host. CloseAll closes its
+// connections.
 func clientOf(cfg *tls.Config) (client *http.Client, closeAll func()) {
 	transport := &http.Transport{
 		TLSClientConfig: cfg,

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// stackUnderTest is one member of a stack that lets hosts join.
+// stackUnderTest is one member of a stack, at which hosts can join.
 type stackUnderTest struct {
 	authority *Authority
 	clock     *clock
@@ -30,11 +30,12 @@ type stackUnderTest struct {
 
 	mu          sync.Mutex
 	invitations Invitations
-	fail        error // of Welcome
+	fail        error // returned by Welcome
 	welcomed    []Peer
 }
 
-// stackAt runs a member whose clock is at a time; joiners have clocks of their own.
+// stackAt runs a member whose clock begins at the time at. Hosts that join have clocks of their
+// own.
 func stackAt(t testing.TB, name string, at time.Time, wrap func(http.Handler) http.Handler) *stackUnderTest {
 	t.Helper()
 	s := &stackUnderTest{authority: newAuthority(t, name, at), clock: newClock(at), log: &safeLog{}, invitations: Invitations{}}
@@ -91,7 +92,7 @@ func (s *stackUnderTest) invite(t testing.TB, host string, members ...netip.Addr
 	return token
 }
 
-// join joins by the line that is pasted.
+// join joins with the token in the form that is pasted.
 func join(t testing.TB, token Token, key *ecdsa.PrivateKey, now func() time.Time) (Joined, error) {
 	t.Helper()
 	return Join(t.Context(), must[Token](t)(ParseToken(token.Encode())), "", key, now)
@@ -113,7 +114,7 @@ func TestAHostJoinsAndIsAMember(t *testing.T) {
 	}
 	must[[]string](t)(dir.Save(joined.Credentials))
 
-	// Now it renews its certificate at the member, and is the same one afterwards.
+	// The host renews its certificate at the member, and stays the same peer.
 	k := must[*Keeper](t)(NewKeeper(dir, nil, s.clock.now))
 	k.renew = func(ctx context.Context, request []byte) ([]byte, error) {
 		return RenewAt(ctx, s.trust, k, "one", s.address, request)
@@ -123,7 +124,7 @@ func TestAHostJoinsAndIsAMember(t *testing.T) {
 	if got := k.Credentials(); !got.Peer().Same(peer) || got.Certificate.Equal(joined.Credentials.Certificate) || got.Key.Equal(key) {
 		t.Errorf("renewed as %+v", got.Peer())
 	}
-	// In the name of another host it asks in vain.
+	// The member is not accepted under the name of another host.
 	_, err := RenewAt(t.Context(), s.trust, k, "three", s.address, nil)
 	wantReason(t, err, OtherHost, "host one")
 	_, err = RenewAt(t.Context(), s.trust, k, "one", s.address, []byte("nonsense"))
@@ -251,7 +252,8 @@ func TestAWrongClockDoesNotUseTheTokenUp(t *testing.T) {
 	must[Joined](t)(join(t, token, newKey(t), s.clock.now))
 }
 
-// Somebody in between has another authority, or another's certificate, and hears no secret.
+// An attacker in the member's place has another authority, or the certificate of somebody else.
+// The secret is not sent to it.
 func TestWhoAnswersInTheStacksPlaceHearsNothing(t *testing.T) {
 	t.Parallel()
 	s := stackAt(t, "shop", start, nil)
@@ -301,7 +303,7 @@ func TestWhoAnswersInTheStacksPlaceHearsNothing(t *testing.T) {
 			}
 		})
 	}
-	must[Joined](t)(join(t, token, newKey(t), s.clock.now)) // and the token is as good as before
+	must[Joined](t)(join(t, token, newKey(t), s.clock.now)) // the token can still be used
 }
 
 func TestSomethingElseAtTheAddressIsSaid(t *testing.T) {
@@ -327,11 +329,11 @@ func TestSomethingElseAtTheAddressIsSaid(t *testing.T) {
 	_, err = join(t, s.invite(t, "two", nobody), newKey(t), always(start.Add(time.Hour)))
 	wantReason(t, err, Unreachable, "by this host's clock the token has ended")
 
-	// One of the members answers: that is enough.
+	// It is enough that one of the members answers.
 	must[Joined](t)(join(t, s.invite(t, "two", nobody, at, s.address), newKey(t), s.clock.now))
 }
 
-// The member has redeemed the token, and its answer is lost.
+// The member has redeemed the token, but its answer is lost.
 func TestAnAnswerThatIsLostIsAskedForAgainWithTheSameKey(t *testing.T) {
 	t.Parallel()
 	lose := true
@@ -354,7 +356,7 @@ func TestAnAnswerThatIsLostIsAskedForAgainWithTheSameKey(t *testing.T) {
 	wantReason(t, err, TokenUsed)
 }
 
-// deaf drops an answer.
+// deaf is a ResponseWriter that drops the answer.
 type deaf struct{ http.ResponseWriter }
 
 func (d *deaf) Write(p []byte) (int, error) { return len(p), nil }
@@ -386,7 +388,7 @@ func TestOneOfManyWhoHaveTheTokenJoins(t *testing.T) {
 	}
 }
 
-// postJoin sends bytes as a host without a certificate may.
+// postJoin posts a body to JoinPath without a certificate.
 func (s *stackUnderTest) postJoin(t testing.TB, client *http.Client, body io.Reader) (int, string) {
 	t.Helper()
 	resp := must[*http.Response](t)(client.Post("https://"+s.address.String()+JoinPath, "application/json", body))
@@ -475,7 +477,7 @@ func TestAStrangerWhoDoesNotSendHisRequestIsNotWaitedFor(t *testing.T) {
 			}
 		})
 	}
-	// One that has not even said that it speaks TLS.
+	// A connection that sends nothing at all, not even the beginning of TLS.
 	conn := must[net.Conn](t)(net.Dial("tcp", s.address.String()))
 	defer conn.Close()
 	conn.SetReadDeadline(time.Now().Add(6 * bodyTime))

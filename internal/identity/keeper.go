@@ -11,20 +11,20 @@ import (
 )
 
 const (
-	// lookEvery is how often a keeper looks at the clock, which may have been set, or have
-	// stood still with a machine that slept.
+	// lookEvery is the longest time between two checks of the clock. The clock may have been
+	// set, or the machine may have been asleep.
 	lookEvery = time.Hour
-	// retryFirst and retryMost are the waits after a renewal that failed; each is twice the
-	// one before.
+	// retryFirst is the wait after a failed renewal, and doubles with each further failure up
+	// to retryMost.
 	retryFirst, retryMost = time.Minute, time.Hour
 )
 
-// Renew asks the authority for a new certificate for a key; request is what NewRequest
-// makes, and the certificate is returned in DER.
+// Renew obtains a new certificate from the authority. The request is one of NewRequest; the
+// certificate is in DER.
 type Renew func(ctx context.Context, request []byte) (certificate []byte, err error)
 
-// Keeper has the newest credentials of a host, and renews them. All but Run may be called
-// at any time, by anybody.
+// Keeper has the newest credentials of a host, and renews them. Its methods are safe for
+// concurrent use; Run may run only once.
 type Keeper struct {
 	dir   *Dir
 	renew Renew
@@ -34,14 +34,14 @@ type Keeper struct {
 	newest   atomic.Pointer[shown]
 }
 
-// shown is what a host shows at handshakes.
+// shown is the credentials of a host in the forms that TLS handshakes need.
 type shown struct {
 	credentials          Credentials
 	alone, withAuthority *tls.Certificate
 }
 
-// NewKeeper returns a keeper of the credentials in a directory. Its error is
-// fs.ErrNotExist where there are none.
+// NewKeeper returns a keeper of the credentials in a directory. The error is fs.ErrNotExist if
+// there are none.
 func NewKeeper(dir *Dir, renew Renew, now func() time.Time) (*Keeper, error) {
 	c, err := dir.Load()
 	if err != nil {
@@ -59,7 +59,7 @@ func (k *Keeper) show(c Credentials) {
 // Credentials returns the newest credentials.
 func (k *Keeper) Credentials() Credentials { return k.newest.Load().credentials }
 
-// GetCertificate is for tls.Config: each handshake shows the newest certificate.
+// GetCertificate returns the newest certificate. It is for the field of tls.Config.
 func (k *Keeper) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return k.newest.Load().alone, nil
 }
@@ -75,9 +75,10 @@ func Due(cert *x509.Certificate) time.Time {
 	return issued.Add(cert.NotAfter.Sub(issued) * 2 / 3)
 }
 
-// Renew renews the credentials now, with a new key. It returns the paths of the files that
-// changed: Redis takes them by CONFIG SET, HAProxy by a reload; Sentinel 7.0 has to be
-// started anew. Open connections stay. When it fails, the old credentials stay in force.
+// Renew renews the credentials now, with a new key. It returns the paths of the files that have
+// changed. Redis takes new files over by CONFIG SET, HAProxy by a reload; Sentinel 7.0 has to
+// be restarted. Open connections stay open. If Renew fails and has changed no file, the old
+// credentials stay in use.
 func (k *Keeper) Renew(ctx context.Context) (changed []string, err error) {
 	k.renewing.Lock()
 	defer k.renewing.Unlock()
@@ -110,13 +111,13 @@ func (k *Keeper) Renew(ctx context.Context) (changed []string, err error) {
 		return nil, err
 	}
 	if changed, err = k.dir.Save(c); len(changed) > 0 {
-		// From here on the files have the new ones, whatever else went wrong.
+		// The files have the new credentials from here on, whatever else failed.
 		k.show(c)
 	}
 	return changed, err
 }
 
-// checkTime refuses new credentials that this host's clock does not accept.
+// checkTime returns an *Error if the credentials are not valid at this time.
 func checkTime(c Credentials, now time.Time) error {
 	trust, err := NewTrust(c.Authority, nil, func() time.Time { return now })
 	if err != nil {
@@ -126,8 +127,8 @@ func checkTime(c Credentials, now time.Time) error {
 	return err
 }
 
-// Run renews the credentials when it is time, until ctx ends. It reports each renewal: the
-// files that changed, or why it failed, after which it tries again.
+// Run renews the credentials whenever that is due, until ctx ends. It calls report after each
+// attempt with the files that have changed, or the error. After an error it tries again.
 func (k *Keeper) Run(ctx context.Context, report func(changed []string, err error)) {
 	for retry := time.Duration(0); ; {
 		timer := time.NewTimer(k.wait(retry))
@@ -151,14 +152,15 @@ func (k *Keeper) Run(ctx context.Context, report func(changed []string, err erro
 			retry = min(max(2*retry, retryFirst), retryMost)
 			err = fmt.Errorf("the certificate of %s cannot be renewed, %s: %w", k.Credentials().Peer(), ends(cert.NotAfter, k.now()), err)
 		} else {
-			// Near the end of the authority, new certificates are due at once.
+			// Shortly before the authority expires, new certificates are due at once. So there
+			// is a pause after a success, too.
 			retry = retryFirst
 		}
 		report(changed, err)
 	}
 }
 
-// wait returns how long to wait before the next look, or the next try.
+// wait returns how long to wait before the next check of the clock, or the next attempt.
 func (k *Keeper) wait(retry time.Duration) time.Duration {
 	if retry > 0 {
 		return retry
@@ -166,7 +168,7 @@ func (k *Keeper) wait(retry time.Duration) time.Duration {
 	return min(max(Due(k.Credentials().Certificate).Sub(k.now()), 0), lookEvery)
 }
 
-// ends says when a certificate ends, for a person.
+// ends returns a phrase about when a certificate expires, for a message.
 func ends(at, now time.Time) string {
 	switch left := at.Sub(now); {
 	case left <= 0:

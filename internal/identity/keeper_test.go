@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// renewBy renews the certificate of a host at the authority itself.
+// renewBy returns a Renew that issues certificates for a new member called host.
 func renewBy(t testing.TB, a *Authority, now func() time.Time, host string) Renew {
 	g := grant(t, a.Stack(), Host, host)
 	return func(_ context.Context, request []byte) ([]byte, error) {
@@ -23,7 +23,7 @@ func renewBy(t testing.TB, a *Authority, now func() time.Time, host string) Rene
 	}
 }
 
-// sameMember is a Renew for the member that a keeper has.
+// sameMember returns a Renew that issues certificates for the same member.
 func sameMember(a *Authority, now func() time.Time, peer Peer, life time.Duration) Renew {
 	return func(_ context.Context, request []byte) ([]byte, error) {
 		return a.Issue(request, Grant{Peer: peer, Addresses: loopback, Life: life}, now(), rand.Reader)
@@ -71,7 +71,7 @@ func TestAYearOfRenewals(t *testing.T) {
 		cancel()
 		<-done
 
-		// Each of the first three tries failed: after 1, 2 and 4 minutes came the next.
+		// The first three attempts failed, and were repeated after 1, 2 and 4 minutes.
 		if len(complaints) != 3 || !strings.Contains(complaints[0], "host one cannot be renewed, and it ends in 30 days: nobody answers") {
 			t.Errorf("complaints: %q", complaints)
 		}
@@ -84,7 +84,7 @@ func TestAYearOfRenewals(t *testing.T) {
 	})
 }
 
-// Run goes by the clock on the wall, which may be set.
+// Run uses the wall clock, which can be set.
 func TestAClockThatIsSetForwardIsSeenWithinAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
@@ -140,7 +140,8 @@ func TestANewCertificateThatIsNotForThisHostIsNotTaken(t *testing.T) {
 	}
 }
 
-// Both ends renew while requests are under way: on connections that stay, and on new ones.
+// Both ends renew their certificates while requests are under way, on connections that stay open
+// and on new ones.
 func TestRenewalDuringTrafficFailsNoRequest(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, "shop", start)
@@ -175,7 +176,7 @@ func TestRenewalDuringTrafficFailsNoRequest(t *testing.T) {
 					return
 				default:
 				}
-				if i%2 == 0 { // half of them connect anew each time
+				if i%2 == 0 { // half of the clients connect anew for each request
 					kept.Transport.(*http.Transport).CloseIdleConnections()
 				}
 				resp, err := kept.Get("https://" + address)

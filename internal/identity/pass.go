@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// A pass makes a container a host of its stack, as often as it begins with an empty state
-// directory: whoever runs the containers makes the passes of all hosts before the stack is
-// there, and gives each container its own as a secret. It has the stack's authority, as every
-// host has, so that the first host can begin the stack; and a join token whose invitation
-// stands: it is not used up, and who joins with it takes the place of the one before.
+// A pass makes a container a host of its stack each time that the container starts with an
+// empty state directory. The operator makes the passes of all hosts before the stack exists, and
+// gives each container its own pass as a secret. A pass has the stack's authority, which every
+// host has anyway, so that the first host can begin the stack. It also has a join token with a
+// standing invitation: the token is not used up, and each join with it replaces the former host.
 
-// PassLife is how long a pass can be used.
+// PassLife is how long a pass is valid.
 const PassLife = 10 * 365 * 24 * time.Hour
 
 const (
@@ -40,11 +40,11 @@ type Pass struct {
 	// Seats are all hosts of the stack. The first one begins it.
 	Seats     []Seat
 	Authority *Authority
-	// Invitations are those of all hosts, for the one that begins the stack.
+	// Invitations are those of all hosts. The host that begins the stack needs them.
 	Invitations Invitations
 }
 
-// passFields are a pass as it is written.
+// passFields is the JSON form of a pass.
 type passFields struct {
 	Format      string      `json:"format"`
 	Version     int         `json:"version"`
@@ -57,8 +57,8 @@ type passFields struct {
 	Invitations Invitations `json:"invitations"`
 }
 
-// NewPasses makes an authority for a new stack, and the pass of each of its hosts, two at
-// least.
+// NewPasses makes an authority for a new stack, and a pass for each of its hosts. There must be
+// at least two hosts.
 func NewPasses(stack string, seats []Seat, now time.Time, random io.Reader) ([]Pass, error) {
 	if len(seats) < 2 {
 		return nil, fmt.Errorf("a stack of %d hosts needs no passes", len(seats))
@@ -89,7 +89,7 @@ func NewPasses(stack string, seats []Seat, now time.Time, random io.Reader) ([]P
 	return passes, nil
 }
 
-// Encode returns the content of a pass' file: a secret.
+// Encode returns the content of a pass's file, which is a secret.
 func (p Pass) Encode() ([]byte, error) {
 	authority, err := p.Authority.PEM()
 	if err != nil {
@@ -101,7 +101,7 @@ func (p Pass) Encode() ([]byte, error) {
 	return append(text, '\n'), err
 }
 
-// ReadPass reads what Encode has made. Its error is a *DamagedError where it is none.
+// ReadPass reads the result of Encode. The error is a *DamagedError if it is not a valid pass.
 func ReadPass(r io.Reader) (Pass, error) {
 	content, err := io.ReadAll(io.LimitReader(r, maxPass+1))
 	if err != nil {
@@ -126,7 +126,7 @@ func ReadPass(r io.Reader) (Pass, error) {
 	return Pass{token, f.Seats, authority, f.Invitations}, nil
 }
 
-// Seat is the host that the pass is for; false: its own list lacks it.
+// Seat returns the host that the pass is for. It returns false if Seats lacks this host.
 func (p Pass) Seat() (Seat, bool) {
 	for _, s := range p.Seats {
 		if s.Name == p.Token.Host {
@@ -136,14 +136,14 @@ func (p Pass) Seat() (Seat, bool) {
 	return Seat{}, false
 }
 
-// memberOf is the ID of a host that joins by an invitation that stands: another one for each
-// key.
+// memberOf returns the ID of a host that joins with a standing invitation and this key. It is a
+// different one for each key.
 func (i Invitation) memberOf(key []byte) (string, error) {
 	sum := sha256.Sum256(append([]byte(i.ID+" "), key...))
 	return NewID(bytes.NewReader(sum[:]))
 }
 
-// redeemStanding is Redeem of an invitation that stands. The same key gets the same answer.
+// redeemStanding is Redeem for a standing invitation. The same key gets the same member ID.
 func (all Invitations) redeemStanding(i Invitation, c Claim) (Invitation, error) {
 	if subtle.ConstantTimeCompare(i.UsedBy, c.Key) != 1 {
 		member, err := i.memberOf(c.Key)
@@ -156,11 +156,12 @@ func (all Invitations) redeemStanding(i Invitation, c Claim) (Invitation, error)
 	return i, nil
 }
 
-// waitingProtocol is spoken by a host that waits for others to begin the stack with: that it
-// agrees to speak it, with a certificate of the authority, is all it has to say (ALPN, RFC 7301).
+// waitingProtocol is the protocol (ALPN, RFC 7301) of a host that waits for the others to begin
+// the stack with. Nothing is exchanged in it: that the host selects it, with a certificate of
+// the authority, is the whole message.
 const waitingProtocol = "holdfast-waiting/1"
 
-// Waiting returns the settings of a server of a host that has no state, and waits.
+// Waiting returns the TLS settings of the server of a host that has no state and waits.
 func (p Pass) Waiting(now time.Time, random io.Reader) (*tls.Config, error) {
 	id, err := NewID(random)
 	if err != nil {
@@ -177,12 +178,12 @@ func (p Pass) Waiting(now time.Time, random io.Reader) (*tls.Config, error) {
 	}, nil
 }
 
-// Asking returns the settings of a client that asks a host of the stack what it does. Other
-// certificates than that host's are refused.
+// Asking returns the TLS settings of a client that asks whether a host of the stack is waiting.
+// They accept only a certificate of that host. See IsWaiting for the answer.
 func (p Pass) Asking(host string, now func() time.Time) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, ServerName: joinName, NextProtos: []string{waitingProtocol, "http/1.1"},
-		InsecureSkipVerify: true, // VerifyConnection does it: no host is called joinName
+		InsecureSkipVerify: true, // VerifyConnection verifies: no certificate is for joinName
 		VerifyConnection: func(state tls.ConnectionState) error {
 			trust, err := NewTrust(p.Authority.Certificate(), nil, now)
 			if err != nil {
@@ -200,5 +201,5 @@ func (p Pass) Asking(host string, now func() time.Time) *tls.Config {
 	}
 }
 
-// IsWaiting reports what a host has said that was asked (Asking).
+// IsWaiting reports whether the host at the other end of a connection (Asking) is waiting.
 func IsWaiting(state tls.ConnectionState) bool { return state.NegotiatedProtocol == waitingProtocol }

@@ -60,7 +60,7 @@ func TestAPassLetsItsHostInAgainAndAgainAsAnotherMember(t *testing.T) {
 	}
 
 	all.Withdraw("two")
-	must[Invitation](t)(all.Redeem(claim(token, "two", "d", later))) // it stands
+	must[Invitation](t)(all.Redeem(claim(token, "two", "d", later))) // the invitation stands
 	for reason, c := range map[Reason]Claim{
 		OtherHost:    claim(token, "three", "d", later),
 		TokenExpired: claim(token, "two", "d", start.Add(PassLife+time.Hour)),

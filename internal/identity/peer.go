@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/quote"
 )
 
-// Role is what the owner of a certificate is to the stack.
+// Role is the role of the owner of a certificate in the stack.
 type Role string
 
 // The roles. A host serves and connects; an operator only connects.
@@ -21,30 +21,30 @@ const (
 	Operator Role = "operator"
 )
 
-// Peer is whom a certificate is for. It stands in the certificate as its only URI
-// (RFC 5280, section 4.2.1.6), in the form of a SPIFFE ID, so that other programs can
-// check it, too: spiffe://STACK/host/NAME/ID.
+// Peer is the owner of a certificate. The certificate has it as its only URI (RFC 5280, section
+// 4.2.1.6), in the form of a SPIFFE ID, so that other programs can check it, too:
+// spiffe://STACK/host/NAME/ID.
 type Peer struct {
 	Stack string
 	Role  Role
 	Name  string // of the host, or of the operator
-	// ID is made at random when a host joins, and stays the same when its certificate is
-	// renewed. A host that was removed and joins again under the same name has another one.
+	// ID is a random number that a host gets when it joins and keeps when its certificate is
+	// renewed. A host that is removed and joins again under the same name gets another one.
 	ID string
-	// Serial is the number of the certificate, in hex.
+	// Serial is the serial number of the certificate, in hexadecimal.
 	Serial string
 }
 
 func (p Peer) String() string { return string(p.Role) + " " + p.Name }
 
-// Same reports whether two peers are the same member of a stack, perhaps by two certificates.
+// Same reports whether two peers are the same member of a stack, perhaps with two certificates.
 func (p Peer) Same(q Peer) bool {
 	p.Serial, q.Serial = "", ""
 	return p == q
 }
 
-// Names are as the stack file has them. A host's has no dot and is no longer than a label of
-// DNS, because it stands in its certificate as one.
+// The names are those of the stack file. The name of a host has no dot and is not longer than a
+// DNS label, because its certificate has it as a DNS name.
 var (
 	validStack = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 	validName  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
@@ -81,7 +81,8 @@ func (p Peer) uri() *url.URL {
 // stackURI names the stack in the certificate of its authority.
 func stackURI(stack string) *url.URL { return &url.URL{Scheme: "spiffe", Host: stack} }
 
-// PeerOf returns whom a certificate is for. It does not check who issued it.
+// PeerOf returns the owner of a certificate. It does not check who issued it. The error is an
+// *Error, reason NotOurs.
 func PeerOf(cert *x509.Certificate) (Peer, error) {
 	if len(cert.URIs) != 1 {
 		return Peer{}, refuse(NotOurs, "a certificate of %s does not say whose it is: it is not one of Holdfast's", quote.Text(cert.Subject.String()))
@@ -92,7 +93,7 @@ func PeerOf(cert *x509.Certificate) (Peer, error) {
 		return Peer{}, refuse(NotOurs, "a certificate is for %s, which is neither a host nor an operator of a stack", quote.Text(u.String()))
 	}
 	p := Peer{Stack: u.Host, Role: Role(parts[1]), Name: parts[2], ID: parts[3], Serial: serial(cert)}
-	// The text has to be exactly what we would write: another port, query or escape is not ours.
+	// The text must be exactly what uri returns: a port, a query or an escape is not ours.
 	if err := p.check(); err != nil || p.uri().String() != u.String() {
 		return Peer{}, refuse(NotOurs, "a certificate is for %s, which is neither a host nor an operator of a stack", quote.Text(u.String()))
 	}

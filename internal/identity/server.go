@@ -11,14 +11,14 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// joinName is the server name (SNI, RFC 6066) that a host without a certificate asks for.
-// No host is called so: names of hosts have no dot.
+// joinName is the server name (SNI, RFC 6066) that a host without a certificate asks for. It
+// cannot be the name of a host, because those have no dot.
 const joinName = "join.holdfast"
 
-// AdmitJoins returns the settings of a server (see Trust.Server) at which new hosts can
-// join, too, on the same port. Whoever asks for joinName need not show a certificate, and
-// SplitJoins lets them do nothing but join. To them the server shows the certificate of the
-// authority beside its own.
+// AdmitJoins returns the TLS settings of a server for members (see Trust.Server) with which new
+// hosts can join on the same port. A client that asks for joinName need not show a certificate,
+// and SplitJoins lets it do nothing but join. To such a client the server also shows the
+// authority's certificate.
 func AdmitJoins(members *tls.Config, own *Keeper) *tls.Config {
 	joins := &tls.Config{
 		MinVersion:             tls.VersionTLS13,
@@ -38,7 +38,8 @@ func AdmitJoins(members *tls.Config, own *Keeper) *tls.Config {
 	return both
 }
 
-// SplitJoins passes the requests of new hosts to joins, and all others to members.
+// SplitJoins returns a handler that passes the requests of new hosts to joins, and all others
+// to members.
 func SplitJoins(members, joins http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS != nil && r.TLS.ServerName == joinName {
@@ -49,13 +50,13 @@ func SplitJoins(members, joins http.Handler) http.Handler {
 	})
 }
 
-// NewServer returns a server with limits for whoever has not shown who they are. What its
-// connections are refused for stands in the log.
+// NewServer returns a server with limits that are safe for clients without a certificate. It
+// logs why connections were refused.
 func NewServer(handler http.Handler, cfg *tls.Config, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
 		TLSConfig:         cfg,
-		ReadHeaderTimeout: bodyTime, // of the handshake, too
+		ReadHeaderTimeout: bodyTime, // also limits the handshake
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
@@ -63,21 +64,22 @@ func NewServer(handler http.Handler, cfg *tls.Config, log *slog.Logger) *http.Se
 }
 
 const (
-	// Nobody guesses a token; the limits are for the work of answering.
+	// Tokens cannot be guessed. These limits bound the work of answering.
 	triesPerSecond = 1
 	triesAtOnce    = 10
-	// maxSources is of how many addresses a limiter knows; all others share one limit.
+	// maxSources is how many addresses have a limit of their own; all others share one.
 	maxSources = 512
-	// maxJoining is how many tries are carried out at a time.
+	// maxJoining is how many attempts are carried out at the same time.
 	maxJoining = 8
 )
 
-// limiter bounds how often each address may try to join, and how many do at a time.
+// limiter limits how often each address may try to join, and how many attempts are carried out
+// at the same time. It is safe for concurrent use.
 type limiter struct {
 	mu      sync.Mutex
 	sources map[netip.Addr]*rate.Limiter
 	others  *rate.Limiter
-	swept   time.Time // when it last looked whom it can forget
+	swept   time.Time // when addresses were last forgotten
 	running int
 }
 
@@ -88,14 +90,14 @@ func newLimiter() *limiter {
 	}
 }
 
-// allow reports whether an address may try now.
+// allow reports whether an address may try to join now.
 func (l *limiter) allow(remote string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.of(remote, now).AllowN(now, 1)
 }
 
-// begin reports whether a try may be carried out; then end follows.
+// begin reports whether an attempt may be carried out. If so, the caller must call end after it.
 func (l *limiter) begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,7 +120,7 @@ func (l *limiter) of(remote string, now time.Time) *rate.Limiter {
 		return l.others
 	}
 	source := at.Addr().Unmap()
-	if source.Is6() { // a network has all of its last 64 bits
+	if source.Is6() { // one client commonly has a whole /64 network
 		source = netip.PrefixFrom(source.WithZone(""), 64).Masked().Addr()
 	}
 	if own, ok := l.sources[source]; ok {
@@ -127,7 +129,7 @@ func (l *limiter) of(remote string, now time.Time) *rate.Limiter {
 	if len(l.sources) >= maxSources && now.Sub(l.swept) >= time.Second {
 		l.swept = now
 		for known, own := range l.sources {
-			if own.TokensAt(now) >= triesAtOnce { // as good as new
+			if own.TokensAt(now) >= triesAtOnce { // the same as a new limiter
 				delete(l.sources, known)
 			}
 		}

@@ -49,7 +49,7 @@ func run(t testing.TB, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// realHost is a host of a stack with its files, as Redis and HAProxy take them.
+// realHost is a host of a stack with its files in the form that Redis and HAProxy read.
 type realHost struct {
 	*Keeper
 	dir *Dir
@@ -64,7 +64,7 @@ func newRealHost(t testing.TB, a *Authority, name string) realHost {
 	return realHost{k, dir}
 }
 
-// redisConf is how a Redis or Sentinel of a host speaks TLS and nothing else.
+// redisConf returns the configuration with which a Redis or Sentinel of a host accepts only TLS.
 func (h realHost) redisConf(port int, dir string) string {
 	return fmt.Sprintf(`bind 127.0.0.1
 port 0
@@ -90,7 +90,7 @@ func (h realHost) startRedis(t testing.TB, conf string, args ...string) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
-// redisConn is a connection to Redis, by whichever way.
+// redisConn is a connection to Redis, with or without TLS.
 type redisConn struct {
 	net.Conn
 	r *bufio.Reader
@@ -98,7 +98,8 @@ type redisConn struct {
 
 func newRedisConn(conn net.Conn) *redisConn { return &redisConn{conn, bufio.NewReader(conn)} }
 
-// do sends a command, its words without blanks, and returns the reply as text.
+// do sends a command and returns the reply as text. The words of the command must not contain
+// spaces.
 func (c *redisConn) do(command string) (string, error) {
 	c.SetDeadline(time.Now().Add(5 * time.Second))
 	if _, err := io.WriteString(c, command+"\r\n"); err != nil {
@@ -122,7 +123,7 @@ func (c *redisConn) must(t testing.TB, command string) string {
 	return must[string](t)(c.do(command))
 }
 
-// dialRedis connects to a Redis of a host, whose name is checked.
+// dialRedis connects to a Redis of a host, and checks the host's name.
 func dialRedis(t testing.TB, trust *Trust, own Certificates, host, address string) *redisConn {
 	t.Helper()
 	var conn *tls.Conn
@@ -140,7 +141,7 @@ func dialRedis(t testing.TB, trust *Trust, own Certificates, host, address strin
 	return c
 }
 
-// shownSerial is the number of the certificate that a connection was shown.
+// shownSerial returns the serial number of the server's certificate on a connection.
 func shownSerial(c *redisConn) string {
 	return serial(c.Conn.(*tls.Conn).ConnectionState().PeerCertificates[0])
 }
@@ -169,7 +170,7 @@ func TestRedisAndSentinelTakeTheCertificatesAndRenewedOnesWhileTheyRun(t *testin
 		return strings.Contains(sentinel.must(t, "INFO sentinel"), "status=ok,address="+masterAt+",slaves=1")
 	})
 
-	// Whoever has no certificate of this stack gets nowhere.
+	// A client without a certificate of this stack is refused.
 	stranger := newHost(t, newAuthority(t, "shop", time.Now()), "two", time.Now())
 	for name, own := range map[string]Certificates{"no certificate": fixed{&tls.Certificate{}}, "another authority's": fixed{stranger.tls()}} {
 		if conn, err := tls.Dial("tcp", masterAt, trust.Client(own, "one")); err == nil {
@@ -183,8 +184,8 @@ func TestRedisAndSentinelTakeTheCertificatesAndRenewedOnesWhileTheyRun(t *testin
 		t.Errorf("Redis of host one is taken for host two's: %v", err)
 	}
 
-	// Both hosts renew. Connections of before go on: a client's, which has sent half a
-	// command, and the replication.
+	// Both hosts renew their certificates. Open connections go on: the replication, and one of
+	// a client that has sent half a command.
 	links := func() string {
 		return field(master.must(t, "INFO stats"), "sync_full") + " " + field(master.must(t, "INFO stats"), "sync_partial_ok")
 	}
@@ -219,7 +220,7 @@ func TestRedisAndSentinelTakeTheCertificatesAndRenewedOnesWhileTheyRun(t *testin
 		t.Errorf("a new connection is shown %s", got)
 	}
 
-	// A Redis does not take half a pair, and goes on with what it has.
+	// Redis refuses a torn file, and goes on with the certificate that it has.
 	torn := filepath.Join(t.TempDir(), "torn.pem")
 	ok(t, os.WriteFile(torn, must[[]byte](t)(os.ReadFile(one.dir.HostFile()))[:300], 0o600))
 	if reply := master.must(t, "CONFIG SET tls-cert-file "+torn+" tls-key-file "+torn); !strings.HasPrefix(reply, "-ERR") {
@@ -227,8 +228,8 @@ func TestRedisAndSentinelTakeTheCertificatesAndRenewedOnesWhileTheyRun(t *testin
 	}
 	dialRedis(t, trust, three, "one", masterAt)
 
-	// Sentinel 7.0 has no such command: it goes on with its old certificate, which is
-	// valid, until it is started anew.
+	// Sentinel 7.0 has no such command. It goes on with its old certificate, which is still
+	// valid, until it is restarted.
 	if reply := sentinel.must(t, "CONFIG SET tls-cert-file "+three.dir.HostFile()); !strings.HasPrefix(reply, "-ERR") {
 		t.Errorf("Sentinel takes CONFIG SET: %s; then it need not be started anew", reply)
 	}
@@ -239,10 +240,10 @@ func TestRedisAndSentinelTakeTheCertificatesAndRenewedOnesWhileTheyRun(t *testin
 	}
 }
 
-// haproxy runs HAProxy with these sections and returns its runtime socket.
+// haproxy runs HAProxy with these sections and returns the path of its runtime socket.
 func haproxy(t testing.TB, sections string) string {
 	t.Helper()
-	dir := must[string](t)(os.MkdirTemp("", "haproxy-")) // t.TempDir's is too long for a socket
+	dir := must[string](t)(os.MkdirTemp("", "haproxy-")) // the path of t.TempDir is too long for a socket
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket, path := filepath.Join(dir, "admin.sock"), filepath.Join(dir, "haproxy.cfg")
 	ok(t, os.WriteFile(path, []byte(`global
@@ -283,7 +284,7 @@ func TestHAProxyTakesTheCertificatesAsAClientAndAsAServer(t *testing.T) {
 	redisAt := one.startRedis(t, "save \"\"\n")
 	dialRedis(t, trust, two, "one", redisAt)
 
-	// A web node of host one, by mutual TLS; it says who asks, and by which certificate.
+	// A web node behind mutual TLS. It answers with its client's name and serial number.
 	web := serve(t, trust.Server(one), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if peer, err := trust.Peer(r); err == nil {
 			io.WriteString(w, peer.String()+" "+peer.Serial)
@@ -365,7 +366,8 @@ listen tls
 		t.Errorf("HAProxy as a server, for another stack: %s", got)
 	}
 
-	// Renewed, without a reload: the open connection goes on, new ones show the new one.
+	// The certificate is renewed without a reload. The open connection goes on, and new ones
+	// show the new certificate.
 	before := shown()
 	must[[]string](t)(two.Renew(t.Context()))
 	file := two.dir.HostFile()
@@ -378,7 +380,7 @@ listen tls
 	if reply, err := conn.do("PING"); err != nil || reply != "+PONG" {
 		t.Errorf("the open connection: %q, %v", reply, err)
 	}
-	// Connections to the node that HAProxy has kept go on with the old one.
+	// Idle connections that HAProxy keeps to the node go on with the old certificate.
 	eventually(t, "new connections show the new certificate", func() bool {
 		got := get(fresh, "http://"+entries["web"])
 		if got != shown() && got != before {

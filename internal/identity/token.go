@@ -11,36 +11,36 @@ import (
 	"time"
 )
 
-// Token is what a new host is given, to be pasted: 'holdfast join TOKEN'. It is a secret
-// until it was used or is too old.
+// Token is what the user pastes at a new host: 'holdfast join TOKEN'. It is a secret until it
+// has been used or has expired.
 type Token struct {
 	Stack string
 	Host  string // the name of the host that is to join
-	// Address is where the other hosts will reach it: the machine that joins has to have it.
-	// The zero value: whoever made the token did not know.
+	// Address is where the other hosts will reach the new host, whose machine must have this
+	// address. It is the zero value if it was not known when the token was made.
 	Address netip.Addr
-	// Members are the addresses of hosts that answer, each with its port.
+	// Members are the addresses of the hosts to ask, each with its port.
 	Members []netip.AddrPort
-	// ID tells which invitation it is, and is no secret.
+	// ID identifies the invitation. It is not a secret.
 	ID      [idSize]byte
 	Secret  [secretSize]byte
 	Expires time.Time // whole seconds
-	// Authority is the fingerprint of the stack's authority: so the new host knows whom it
-	// talks to before it says the secret.
+	// Authority is the fingerprint of the stack's authority. With it the new host can verify
+	// the member before it sends the secret.
 	Authority [sha256.Size]byte
 }
 
 const (
 	idSize     = 8
-	secretSize = 16 // 128 bits need no slow hash
+	secretSize = 16 // 128 random bits: a fast hash of them is safe to keep
 	sumSize    = 4
 	maxToken   = 4096
 	maxMembers = 16
-	// tokenPrefix names the format; another one has another number.
+	// tokenPrefix names the format. Another format has another number.
 	tokenPrefix = "hf1_"
 )
 
-// tokenFields are a Token as it is written. Letters keep the line short.
+// tokenFields is the JSON form of a Token. One-letter names keep the line short.
 type tokenFields struct {
 	Stack     string           `json:"s"`
 	Host      string           `json:"h"`
@@ -52,27 +52,27 @@ type tokenFields struct {
 	Authority []byte           `json:"a"`
 }
 
-// String is for messages; it has no secret.
+// String returns a text for messages. It does not contain the secret.
 func (t Token) String() string {
 	return fmt.Sprintf("join token of host %s of stack %s", t.Host, t.Stack)
 }
 
-// GoString is String: no format shows the secret.
+// GoString returns String, so that no format shows the secret.
 func (t Token) GoString() string { return t.String() }
 
-// Encode returns the token as it is pasted: a prefix, and in base64 a checksum and the
-// fields. The checksum tells a token that lost a character from one that is not known.
+// Encode returns the token in the form that is pasted: a prefix, and then in base64 a checksum
+// and the fields. By the checksum, a token that lost a character can be told from an unknown one.
 func (t Token) Encode() string {
 	fields, err := json.Marshal(tokenFields{t.Stack, t.Host, t.Address, t.Members, t.ID[:], t.Secret[:], t.Expires.Unix(), t.Authority[:]})
 	if err != nil {
-		panic(err) // a struct of texts and numbers has a form in JSON
+		panic(err) // a struct of texts and numbers can always be encoded
 	}
 	sum := sha256.Sum256(fields)
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(append(sum[:sumSize], fields...))
 }
 
-// ParseToken reads a token as Encode writes it, with blanks around it. Its error is an
-// *Error, reason Garbled, that does not quote the token.
+// ParseToken parses the result of Encode; white space around it is ignored. The error is an
+// *Error, reason Garbled, which does not quote the token.
 func ParseToken(text string) (Token, error) {
 	text = strings.TrimSpace(text)
 	switch {

@@ -1,4 +1,4 @@
 package identity
 
-// Told returns a refusal that another host of the stack has told.
+// Told returns the *Error that another host of the stack has sent.
 func Told(reason Reason, text string) *Error { return &Error{reason, text, nil} }

@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// Trust is whom a host, or an operator, accepts at the other end of a connection. It does
-// not change, and anybody may use it at any time.
+// Trust decides which peers a host or an operator accepts at the other end of a connection. It
+// is immutable, and so safe for concurrent use.
 type Trust struct {
 	stack string
 	roots *x509.CertPool
 	now   func() time.Time
-	// removed reports whether a peer was removed from the stack. It is asked at each
-	// handshake and each request, from any goroutine.
+	// removed reports whether a peer was removed from the stack. It is called at each handshake
+	// and each request, and must be safe for concurrent use.
 	removed func(Peer) bool
 }
 
-// NewTrust returns the trust in the certificates of one authority, without those whose
-// owners were removed. A nil removed is nobody. Removed are best known by Peer.ID: one that
-// goes by the name would keep a new host of the same name out.
+// NewTrust returns a Trust that accepts the certificates of one authority, except those whose
+// owners removed reports as removed. Removed may be nil, and must be safe for concurrent use. It
+// should compare Peer.ID: by the name it would also refuse a new host of the same name.
 func NewTrust(authority *x509.Certificate, removed func(Peer) bool, now func() time.Time) (*Trust, error) {
 	if err := checkAuthority(authority); err != nil {
 		return nil, err
@@ -34,17 +34,18 @@ func NewTrust(authority *x509.Certificate, removed func(Peer) bool, now func() t
 	return &Trust{authority.URIs[0].Host, roots, now, removed}, nil
 }
 
-// Certificates are what a host shows at a handshake: always the newest. A *Keeper is one.
+// Certificates returns the newest certificate of a host for each handshake. *Keeper implements
+// it.
 type Certificates interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	GetClientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 }
 
-// Server returns the settings of a server that talks to members of the stack only. Package
-// tls checks the chain, the time and the use, and so tells the client why it is refused;
-// whom the certificate is for is checked here.
+// Server returns the TLS settings of a server that accepts only members of the stack. Package
+// tls checks the chain, the time and the use of a certificate, and tells the client why it is
+// refused. The owner of the certificate is checked here.
 //
-// Protocols are those of ALPN, such as h2.
+// Protocols are names for ALPN, such as h2.
 func (t *Trust) Server(own Certificates, protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS13,
@@ -53,7 +54,7 @@ func (t *Trust) Server(own Certificates, protocols ...string) *tls.Config {
 		GetCertificate: own.GetCertificate,
 		NextProtos:     protocols,
 		Time:           t.now,
-		// A connection that is resumed would go by the certificates of before.
+		// A resumed connection would use the certificates of its former handshake.
 		SessionTicketsDisabled: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			_, err := t.peer(state)
@@ -62,8 +63,8 @@ func (t *Trust) Server(own Certificates, protocols ...string) *tls.Config {
 	}
 }
 
-// Client returns the settings of a client that talks to one host of the stack: the
-// certificate has to be that host's, at whichever address it is reached.
+// Client returns the TLS settings of a client of one host of the stack. The certificate must
+// be that of this host; the address at which it is reached does not matter.
 func (t *Trust) Client(own Certificates, host string, protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion:           tls.VersionTLS13,
@@ -85,7 +86,7 @@ func (t *Trust) Client(own Certificates, host string, protocols ...string) *tls.
 	}
 }
 
-// peer returns who is at the other end of a connection, if they are a member.
+// peer returns the peer at the other end of a connection, or an *Error if it is not a member.
 func (t *Trust) peer(state tls.ConnectionState) (Peer, error) {
 	if len(state.PeerCertificates) == 0 {
 		return Peer{}, refuse(NotOurs, "the other end has no certificate")
@@ -93,7 +94,8 @@ func (t *Trust) peer(state tls.ConnectionState) (Peer, error) {
 	return t.member(state.PeerCertificates[0])
 }
 
-// member returns whom a certificate of the authority is for, if they are a member.
+// member returns the owner of a certificate, or an *Error if it is not a member. It does not
+// check who issued the certificate.
 func (t *Trust) member(cert *x509.Certificate) (Peer, error) {
 	peer, err := PeerOf(cert)
 	switch {
@@ -107,8 +109,8 @@ func (t *Trust) member(cert *x509.Certificate) (Peer, error) {
 	return peer, nil
 }
 
-// Peer returns who sent a request. It asks anew whether the sender was removed, since a
-// connection may be older than that. Its error is an *Error.
+// Peer returns the sender of a request. It checks again whether the sender was removed, since
+// that may have happened after the handshake. The error is an *Error.
 func (t *Trust) Peer(r *http.Request) (Peer, error) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return Peer{}, refuse(NotOurs, "the sender has no certificate of stack %s", t.stack)
@@ -116,8 +118,8 @@ func (t *Trust) Peer(r *http.Request) (Peer, error) {
 	return t.peer(*r.TLS)
 }
 
-// Verify checks a certificate without a connection: who issued it, the time, and the use.
-// Its error is an *Error.
+// Verify checks a certificate without a connection: its issuer, the time, and the use. It
+// returns its owner, or an *Error.
 func (t *Trust) Verify(cert *x509.Certificate, use x509.ExtKeyUsage) (Peer, error) {
 	_, err := cert.Verify(x509.VerifyOptions{Roots: t.roots, CurrentTime: t.now(), KeyUsages: []x509.ExtKeyUsage{use}})
 	if err != nil {
@@ -126,8 +128,9 @@ func (t *Trust) Verify(cert *x509.Certificate, use x509.ExtKeyUsage) (Peer, erro
 	return t.member(cert)
 }
 
-// RequirePeer passes on requests of members with one of the roles, and answers others with
-// 403. It is the second lock behind Server, for a handler that is ever reached otherwise.
+// RequirePeer returns a handler that passes requests of members with one of the roles to next,
+// and answers others with 403. It is a second check after Server, in case the handler can be
+// reached in another way.
 func (t *Trust) RequirePeer(next http.Handler, roles ...Role) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peer, err := t.Peer(r)

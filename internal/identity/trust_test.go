@@ -33,7 +33,7 @@ func serve(t testing.TB, cfg *tls.Config, handler http.Handler, log io.Writer) s
 	return l.Addr().String()
 }
 
-// safeLog is a log that a test reads while a server writes.
+// safeLog is a log that a test can read while a server writes it.
 type safeLog struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -67,7 +67,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// fixed shows one certificate, with the authority behind it or without.
+// fixed is a Certificates that always shows the same certificate.
 type fixed struct{ cert *tls.Certificate }
 
 func (f fixed) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.cert, nil }
@@ -80,7 +80,7 @@ func newTrust(t testing.TB, a *Authority, removed func(Peer) bool, now func() ti
 	return must[*Trust](t)(NewTrust(a.Certificate(), removed, now))
 }
 
-// sayPeer answers who sent the request.
+// sayPeer answers with the name of the sender.
 func sayPeer(trust *Trust) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peer, err := trust.Peer(r)
@@ -92,7 +92,7 @@ func sayPeer(trust *Trust) http.Handler {
 	})
 }
 
-// ask sends a request over a connection of its own, and explains what goes wrong.
+// ask sends a request over a new connection. It returns the answer, or the explained error.
 func ask(ctx context.Context, trust *Trust, cfg *tls.Config, address string) (string, error) {
 	client, closeAll := clientOf(cfg)
 	defer closeAll()
@@ -109,7 +109,7 @@ func ask(ctx context.Context, trust *Trust, cfg *tls.Config, address string) (st
 	return string(text), err
 }
 
-// foreign is a certificate of the authority that is not one of Holdfast's.
+// foreign returns a certificate of the authority that Holdfast would not issue.
 func foreign(t testing.TB, a *Authority, change func(*x509.Certificate)) Credentials {
 	t.Helper()
 	key := newKey(t)
@@ -155,12 +155,12 @@ func TestAHandshakeTellsBothSidesWhyTheOtherIsRefused(t *testing.T) {
 
 	for name, c := range map[string]struct {
 		server, client Credentials
-		trusted        *Authority // by the client; nil: shop
-		at, serverAt   time.Time  // the clocks; zero: start
+		trusted        *Authority // the one that the client trusts; nil: shop
+		at, serverAt   time.Time  // the clocks of client and server; zero: start
 		answer         string
-		reason         Reason // at the client
+		reason         Reason // of the client's error
 		words          string
-		log            string // at the server
+		log            string // what the server's log contains
 	}{
 		"two hosts":                         {server: one, client: two, answer: "host two"},
 		"a host that ends with a dash":      {server: one, client: newHost(t, shop, "two-", start), answer: "host two-"},
@@ -267,7 +267,7 @@ func TestWhoIsRemovedGetsNothingOnAnOpenConnection(t *testing.T) {
 		t.Errorf("after: %d %s, served %d times", status, text, served)
 	}
 
-	// An operator is a member, and still not a host.
+	// An operator is a member, but not a host.
 	client, closeAll = clientOf(trust.Client(fixed{issue(t, a, grant(t, "shop", Operator, "anna"), start).tls()}, "one"))
 	defer closeAll()
 	if status, text := get(); status != http.StatusForbidden || !strings.Contains(text, "operator anna may not") {
@@ -281,5 +281,5 @@ func TestARequestThatCameWithoutTLSIsNobodys(t *testing.T) {
 	_, err := trust.Peer(&http.Request{})
 	wantReason(t, err, NotOurs)
 	_, err = trust.Peer(&http.Request{TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{newHost(t, newAuthority(t, "shop", start), "two", start).Certificate}}})
-	wantReason(t, err, NotOurs) // shown, and not verified
+	wantReason(t, err, NotOurs) // the certificate was shown, but not verified
 }

@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// JoinPath is where a new host asks: GET for the time, POST to join.
+	// JoinPath is the path for new hosts: GET returns the member's time, POST joins.
 	JoinPath = "/v1/join"
-	// RenewPath is where a member has its certificate renewed, by POST.
+	// RenewPath is the path at which a member renews its certificate, by POST.
 	RenewPath = "/v1/renew"
 
 	maxRequest = 16 << 10
-	// maxAnswer leaves room for what the caller gives a new host.
+	// maxAnswer is the largest size of an answer. It leaves room for MaxPayload in base64.
 	maxAnswer = 8 << 20
-	// bodyTime is how long the other end may take with a handshake, and with a request.
+	// bodyTime is how long the other end may take for a handshake, and for sending a request.
 	bodyTime = 5 * time.Second
 )
 
@@ -36,7 +36,7 @@ type (
 		ID      string `json:"id"`
 		Secret  []byte `json:"secret"`
 		Host    string `json:"host"`
-		Request []byte `json:"request"` // for a certificate, in DER
+		Request []byte `json:"request"` // the request for a certificate, in DER
 	}
 	joinAnswer struct {
 		Certificate []byte   `json:"certificate"` // in DER
@@ -55,7 +55,7 @@ type (
 	}
 )
 
-// statusOf is the status of an answer with an error.
+// statusOf returns the HTTP status for an error.
 func statusOf(reason Reason) int {
 	switch reason {
 	case BadRequest:
@@ -68,7 +68,8 @@ func statusOf(reason Reason) int {
 	return http.StatusForbidden
 }
 
-// answerError answers with an error. What is not meant for the other end is not said.
+// answerError writes an error as the answer. The text of an error that is not an *Error is not
+// meant for the other end, and is replaced.
 func answerError(w http.ResponseWriter, status int, err error) {
 	if ReasonOf(err) == TooMany {
 		w.Header().Set("Retry-After", "2")
@@ -87,9 +88,9 @@ func answerJSON(w http.ResponseWriter, status int, v any) {
 	json.NewEncoder(w).Encode(v) // an error means that the client has gone
 }
 
-// bounded gives each request a time to arrive in. It is for all of them, also those that
-// are answered without a look at their bodies: after the answer, the server waits for what
-// is left of a body.
+// bounded limits how long each request may take to arrive. It is needed even for requests that
+// are answered without reading their body: after the answer, the server waits for the rest of
+// the body.
 func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
@@ -100,7 +101,8 @@ func bounded(next http.Handler) http.Handler {
 	})
 }
 
-// readRequest reads the body of a request that bounded has passed on, of a bounded size.
+// readRequest reads the body of a request that has come through bounded, at most maxRequest
+// bytes.
 func readRequest(w http.ResponseWriter, r *http.Request, into any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	switch {
@@ -109,7 +111,7 @@ func readRequest(w http.ResponseWriter, r *http.Request, into any) error {
 	case err != nil:
 		return refuse(BadRequest, "the request did not arrive whole: %w", err)
 	}
-	// Left in force, the deadline would end the request while it is carried out.
+	// Otherwise the deadline would cancel the request while it is carried out.
 	if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("take back a deadline: %w", err)
 	}
@@ -121,8 +123,8 @@ func readRequest(w http.ResponseWriter, r *http.Request, into any) error {
 	return nil
 }
 
-// exchange sends a request (GET where in is nil) and reads the answer. An *Error that the
-// other end has answered comes back as one.
+// exchange sends a request (GET if in is nil) and reads the answer into out. If the other end
+// answers with an error, exchange returns it as an *Error.
 func exchange(ctx context.Context, client *http.Client, url string, in, out any) error {
 	method, body := http.MethodGet, io.Reader(nil)
 	if in != nil {
