@@ -6,10 +6,11 @@ import (
 	"testing"
 )
 
-// A process of which the supervisor could not write a record, for want of room or
-// because it was killed, is the next one's all the same.
+// The supervisor could not write the record of a process, because the disk was full or it was
+// killed. The next supervisor finds the process anyway.
 func TestAProcessWithoutARecordIsAdopted(t *testing.T) {
-	// Of its environment, or of its output, one is gone: Redis overwrites the former.
+	// In each case one of the two traces is missing: environment or output. Redis, too, overwrites
+	// its environment.
 	for what, script := range map[string]string{
 		"by its environment": "exec sleep 1000 >/dev/null 2>&1",
 		"by its output":      "exec env -i sleep 1000",
@@ -17,7 +18,7 @@ func TestAProcessWithoutARecordIsAdopted(t *testing.T) {
 		s, n := oneNode(t, script)
 		s.Attend()
 		must(t, s, ActStart)
-		must(t, s, ActRestart) // a former process has a record
+		must(t, s, ActRestart) // the former process has a record
 		first := status(s).PID
 		path := s.dir.path("nodes", "web-1", processFile)
 		if err := os.Rename(path, path+".kept"); err != nil {
@@ -27,7 +28,7 @@ func TestAProcessWithoutARecordIsAdopted(t *testing.T) {
 			t.Fatal(err)
 		}
 		must(t, s, ActRestart)
-		s.halt() // as if it were killed
+		s.halt() // as if the supervisor were killed
 		s.tasks.Wait()
 		second := n.proc.ID().PID
 		if err := os.RemoveAll(path); err != nil {
@@ -83,7 +84,7 @@ func TestANoteOfAStartThatDidNotHappenIsForgotten(t *testing.T) {
 	}
 }
 
-// A note is written where the last one was, which needs no room on a disk.
+// The note overwrites the last one in place, which needs no room on the disk.
 func TestANoteOfAStartTakesThePlaceOfTheLastOne(t *testing.T) {
 	s, n := oneNode(t, "exec sleep 1000")
 	if _, err := n.noteLaunch(); err != nil {

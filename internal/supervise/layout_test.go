@@ -6,7 +6,7 @@ import (
 	"holdfast/internal/plan"
 )
 
-// A host is away when the supervisor begins, and back when its nodes are started.
+// A host is away when the supervisor starts, and is back when its nodes are started.
 func TestAProgramIsLookedForOnAHostThatWasAway(t *testing.T) {
 	s := &Supervisor{ctx: t.Context(), hosts: hostsAt(t.TempDir()), programs: map[programAt]string{}}
 	s.plan = plan.Plan{Hosts: []plan.Host{{Processes: []plan.Process{{Node: "web-1", Program: "sh"}}}}}

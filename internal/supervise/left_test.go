@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// The supervisor that led a switchover may have ended. Those of the other nodes know nothing
-// of it, and find what it left by looking.
+// The supervisor that led a switchover may have ended. The supervisors of other pods do not
+// know about the switchover, and have to find what it left.
 func TestWhatTheSupervisorOfAnotherPodLeftIsPutBack(t *testing.T) {
 	c := redistest.Start(t, 1, 3)
 	s := ofCluster(t, c)
@@ -52,13 +52,13 @@ func TestWhatTheSupervisorOfAnotherPodLeftIsPutBack(t *testing.T) {
 	}
 }
 
-// Another pod's switchover relies on the periods that it gives all Sentinels for a moment.
+// Another pod's switchover relies on the periods that it gives all Sentinels for a short time.
 func TestASentinelIsNotToldItsPeriodsAmidAnotherPodsSwitchover(t *testing.T) {
 	c := redistest.Start(t, 1, 3)
 	s, other := ofCluster(t, c), ofCluster(t, c)
 	s.hosts.apart, other.hosts.apart = true, true
 	sentinel := *s.node("sentinel-1").spec()
-	s.board.update("sentinel-1", func(st *NodeStatus) { st.PID = 7 }) // also known as one that was told
+	s.board.update("sentinel-1", func(st *NodeStatus) { st.PID = 7 }) // also known as a Sentinel that was given its periods
 	pace := s.paceOf("sentinel-1")
 	probe := func() string {
 		t.Helper()
@@ -67,14 +67,14 @@ func TestASentinelIsNotToldItsPeriodsAmidAnotherPodsSwitchover(t *testing.T) {
 		}
 		return period(c.Sentinels[0])
 	}
-	since := func(d time.Duration) { // of others, as if time had passed
+	since := func(d time.Duration) { // makes the Sentinel have had other periods for d
 		t.Helper()
 		if pace.otherSince.IsZero() {
 			t.Fatal("it is not known that the Sentinel has other periods")
 		}
 		pace.otherSince = time.Now().Add(-d)
 	}
-	c.Sentinels[0].Do("SENTINEL", "DEBUG", "INFO-PERIOD", "10000") // nobody has told it anything
+	c.Sentinels[0].Do("SENTINEL", "DEBUG", "INFO-PERIOD", "10000") // as if no supervisor had given it periods
 	if is := probe(); is != "700" {
 		t.Fatalf("the period is %s", is)
 	}
@@ -96,7 +96,7 @@ func TestASentinelIsNotToldItsPeriodsAmidAnotherPodsSwitchover(t *testing.T) {
 		t.Errorf("the switchover is over: %s, others since %v", is, pace.otherSince)
 	}
 
-	// A supervisor that begins anew does not either.
+	// A new supervisor does not tell the Sentinel its periods either.
 	c.Sentinels[0].Do("SENTINEL", "DEBUG", "INFO-PERIOD", "1000")
 	pace.forget()
 	if is := probe(); is != "1000" {
@@ -107,7 +107,7 @@ func TestASentinelIsNotToldItsPeriodsAmidAnotherPodsSwitchover(t *testing.T) {
 		t.Errorf("the other supervisor has ended in the middle, and the period stays %s", is)
 	}
 
-	// A Sentinel that has just begun is told at once.
+	// A Sentinel that has just started is told at once.
 	c.Sentinels[0].Do("SENTINEL", "DEBUG", "INFO-PERIOD", "10000")
 	pace.forget()
 	if is := probe(); is != "700" {
@@ -158,7 +158,7 @@ func TestInPodsTheSentinelsAreHurriedWhereAMasterHasEnded(t *testing.T) {
 	c := redistest.Start(t, 1, 3)
 	s := ofCluster(t, c)
 	s.hosts.apart = true
-	s.cfg.Stack.Redis.DownAfter = longDownAfter // they have another period for two seconds, and more
+	s.cfg.Stack.Redis.DownAfter = longDownAfter // the Sentinels have another period for more than two seconds
 	for role, want := range map[string]bool{"replica": false, "master": true, "": true} {
 		s.board.update("redis-1", func(st *NodeStatus) { st.Role = role })
 		s.ctx, s.halt = context.WithCancel(t.Context())

@@ -61,7 +61,7 @@ func TestWhoWasTheMasterIsReadFromTheSentinelsFiles(t *testing.T) {
 	}
 }
 
-// Power may be lost while a node moves: a Sentinel names it where it was.
+// If power is lost while a node moves, a Sentinel may name the node's former address.
 func TestAMasterIsKnownByTheAddressThatItHasJustLeft(t *testing.T) {
 	const left = "127.0.0.1:9"
 	m := redisMemory{Addresses: map[string]string{"redis-1": r1, "redis-2": r2}, Departed: map[string]string{left: "redis-2"}}
@@ -141,7 +141,7 @@ func TestAMoveIsToldFromWhatIsNew(t *testing.T) {
 }
 
 func TestASentinelsFileIsReadAsRedisWritesIt(t *testing.T) {
-	// Redis 7.0.15 wrote it, after a failover.
+	// Redis 7.0.15 wrote this file after a failover.
 	const written = `# State of sentinel-1 in the stack "shop"
 sentinel myid 0c6e0e5f1e8d4b7c8b0f8bb3a7d7c4a1f2b3c4d5
 sentinel monitor shop 127.0.0.1 29902 2
@@ -197,8 +197,8 @@ func TestWithoutAnyMemoryOnlyANodeThatAloneHasDataIsTheMaster(t *testing.T) {
 	}
 }
 
-// Files that contradict each other are no matter while a Sentinel runs, which knows
-// better. Where only Redis runs, new files would name a master by a guess.
+// Contradicting files do not matter while a Sentinel runs, which knows better. If only Redis
+// runs, new files would name a master by guessing.
 func TestWithoutASentinelThatRunsContradictingFilesAreRefused(t *testing.T) {
 	running := func(nodes ...string) error {
 		s := &Supervisor{dir: dirAt(t.TempDir()), kept: kept{Booted: true, Redis: redisMemory{Watch: "shop", Addresses: map[string]string{}}}}

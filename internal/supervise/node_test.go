@@ -18,8 +18,8 @@ import (
 	"holdfast/internal/process"
 )
 
-// oneNode is a supervisor of one node, web-1, which runs a shell script; a
-// listener of the test's answers its probe. Nobody attends to it yet.
+// oneNode returns a supervisor of one node, web-1, which runs a shell script. A listener of the
+// test answers the node's probe. The supervisor does not look after the node yet.
 func oneNode(t *testing.T, script string) (*Supervisor, *node) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -109,7 +109,7 @@ func TestAKillIsDoneWhenTheProcessIsGone(t *testing.T) {
 	s.Attend()
 	must(t, s, ActStart)
 	before := status(s).PID
-	n.sup.programs[programAt{program: "sh"}] = "/nonexistent" // it cannot come back
+	n.sup.programs[programAt{program: "sh"}] = "/nonexistent" // so it cannot be started again
 	must(t, s, ActKill)
 	if pid := status(s).PID; pid == before {
 		t.Errorf("the process %d is still shown", pid)
@@ -125,7 +125,7 @@ func TestNothingComesUpWhileTheStackIsTakenDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, a := range []Action{ActStart, ActRestart, ActPause, ActResume} {
-		// Behind Do's own check: it was under way when Stop began.
+		// This goes around the check of Do, as a command that was under way when Stop began.
 		if err := s.send(t.Context(), "web-1", command{action: a}); err != errStopping {
 			t.Errorf("%s answers %v", a, err)
 		}
@@ -144,7 +144,7 @@ func TestNothingComesUpWhileTheStackIsTakenDown(t *testing.T) {
 }
 
 func TestASecondStopKillsWhatTakesItsTime(t *testing.T) {
-	for range 5 { // the order of stop and kill must not be luck
+	for range 5 { // the order of stop and kill must not depend on luck
 		s, _ := oneNode(t, "trap '' TERM; while :; do sleep 0.01; done")
 		s.Attend()
 		must(t, s, ActStart)
@@ -184,8 +184,8 @@ func TestANodeIsNotKilledBeforeItsDrainIsOver(t *testing.T) {
 	if n.proc, err = s.launch(*n.spec(), n.spec().Args); err != nil {
 		t.Fatal(err)
 	}
-	// It waits for another node to be in rotation, then for its requests, which may take
-	// as long as its end, and then for its end.
+	// The limit covers the wait for another node to be in rotation, then the node's requests,
+	// which may take as long as its grace, and then its end.
 	for grace, requests := range map[time.Duration]time.Duration{time.Hour: drainLimit, time.Second: time.Second} {
 		n.spec().Grace, n.upSince, n.killAt = grace, time.Now(), time.Time{}
 		n.terminate()
@@ -319,7 +319,7 @@ func TestAMasterIsNotReadyBeforeTheFirstBootIsWritten(t *testing.T) {
 	}
 }
 
-// A master of HAProxy loses a signal that comes while it starts.
+// HAProxy's master process loses a signal that arrives while it starts.
 func TestABalancerThatHasMissedItsSignalIsToldAgain(t *testing.T) {
 	s, n := oneNode(t, `trap 'trap "exit 0" USR1' USR1; : >deaf; while :; do sleep 0.01; done`)
 	p := *n.spec()
@@ -337,8 +337,8 @@ func TestABalancerThatHasMissedItsSignalIsToldAgain(t *testing.T) {
 	}
 }
 
-// A master of HAProxy that is told to reload while it starts may have read the former
-// files, and lose the signal.
+// HAProxy's master process, when it is told to reload while it starts, may already have read
+// the former files, and loses the signal.
 func TestABalancerThatIsToldToReloadWhileItStartsIsToldAgain(t *testing.T) {
 	s, n := oneNode(t, `trap 'echo >>reloads' USR2; : >reloads; while :; do sleep 0.01; done`)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -346,7 +346,7 @@ func TestABalancerThatIsToldToReloadWhileItStartsIsToldAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := l.Addr().String()
-	l.Close() // nobody listens yet: it does not come up
+	l.Close() // nothing listens yet, so the node does not come up
 	p := *n.spec()
 	p.Kind, p.StopSignal, p.Address = plan.Balancer, "SIGTERM", address
 	n.now.Store(&p)
@@ -361,7 +361,7 @@ func TestABalancerThatIsToldToReloadWhileItStartsIsToldAgain(t *testing.T) {
 	}
 	await1(t, s, "the script to run", reloads(0))
 	other := p
-	other.Args = []string{"-c", "exec sleep 1001"} // the record has what it is to be
+	other.Args = []string{"-c", "exec sleep 1001"} // the record has what the node is to be
 	if err := s.send(t.Context(), "web-1", command{action: actReload, spec: &other}); err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +385,7 @@ func TestCrashesAreOfTheSettingsThatANodeHas(t *testing.T) {
 	must(t, s, ActStart)
 	must(t, s, ActKill)
 	await1(t, s, "up again", func(st NodeStatus) bool { return st.State == Up && st.Crashes == 1 })
-	must(t, s, ActRestart) // it was asked for
+	must(t, s, ActRestart) // the operator asked for this end
 	if st := status(s); st.Restarts != 2 || st.Crashes != 1 {
 		t.Errorf("after a restart: %+v", st)
 	}

@@ -18,12 +18,11 @@ import (
 
 const ms = time.Millisecond
 
-// soon is how long a test waits for what takes some milliseconds, also on a
-// busy machine.
+// soon is how long a test waits for what takes some milliseconds, also on a busy machine.
 const soon = 20 * time.Second
 
-// ofSentinels is a supervisor of the Sentinels of a real cluster, and nothing
-// else; nobody attends to them.
+// ofSentinels returns a supervisor of only the Sentinels of a real cluster. It does not look
+// after them yet.
 func ofSentinels(t *testing.T, c *redistest.Cluster) *Supervisor {
 	t.Helper()
 	s, _ := oneNode(t, "true")
@@ -39,7 +38,7 @@ func ofSentinels(t *testing.T, c *redistest.Cluster) *Supervisor {
 	return s
 }
 
-// period is the period at which a Sentinel asks for INFO, in milliseconds.
+// period returns the period at which a Sentinel asks for INFO, in milliseconds.
 func period(s *redistest.Server) string {
 	words := strings.Fields(s.Do("SENTINEL", "DEBUG"))
 	if i := slices.Index(words, "INFO-PERIOD"); i >= 0 && i+1 < len(words) {
@@ -79,16 +78,17 @@ func TestAfterADeathTheSentinelsAskAtOnceAndThenAsBefore(t *testing.T) {
 		return calls
 	}
 	for _, sentinel := range cluster.Sentinels {
-		// As seldom as they do by themselves, so that the questions are ours.
+		// The Sentinels ask as rarely as they do by themselves, so that the counted questions are due
+		// to hurry.
 		sentinel.Do("SENTINEL", "DEBUG", "INFO-PERIOD", "60000")
 	}
 	before, looks := asked(), 0
 	s.pacedBy([]step{{askPeriod, time.Hour}})
 	redistest.Eventually(t, soon, "every Sentinel has asked", func() bool {
-		looks++ // each is a question, too
+		looks++ // each look counts as a question, too
 		return asked()-before-looks >= len(cluster.Sentinels)
 	})
-	s.halt() // the supervisor ends meanwhile, and the Sentinels stay
+	s.halt() // the supervisor ends in between, while the Sentinels stay
 	s.tasks.Wait()
 	for _, sentinel := range cluster.Sentinels {
 		if got := period(sentinel); got != "700" {
@@ -116,12 +116,12 @@ func TestTheSentinelsHaveEachPeriodForItsTime(t *testing.T) {
 		if got := period(cluster.Sentinels[0]); got != "700" {
 			t.Errorf("the supervisor has ended, and the period is %s", got)
 		}
-		s.ctx, s.halt = context.WithCancel(t.Context()) // and the next one begins
+		s.ctx, s.halt = context.WithCancel(t.Context()) // the next supervisor starts
 	}
 }
 
-// A replica dies, and the master shortly after: what is over for the one is not
-// for the other.
+// A replica dies, and the master shortly after. The time for the replica's death ends before
+// that for the master's.
 func TestOneDeathDoesNotCutAnothersTimeShort(t *testing.T) {
 	cluster := redistest.Start(t, 1, 1)
 	sentinel := cluster.Sentinels[0]
@@ -134,7 +134,7 @@ func TestOneDeathDoesNotCutAnothersTimeShort(t *testing.T) {
 			t.Errorf("the first one is over, and the period is %s", got)
 		}
 	}
-	// Nor does a probe.
+	// A probe does not cut it short either.
 	if err := s.probeSentinel(t.Context(), *s.nodes["sentinel-1"].spec()); err != nil || period(sentinel) != "60" {
 		t.Errorf("it was probed (%v), and the period is %s", err, period(sentinel))
 	}
@@ -145,14 +145,14 @@ func TestOneDeathDoesNotCutAnothersTimeShort(t *testing.T) {
 	}
 }
 
-// Where the period could not be set back the next probe does it: the Sentinel
-// counts as new.
+// If the period could not be set back, the next probe does it, because the Sentinel counts as
+// new.
 func TestASentinelThatHangsMeanwhileGetsItsPeriodLater(t *testing.T) {
 	cluster := redistest.Start(t, 1, 1)
 	s := ofSentinels(t, cluster)
 	p := s.paces["sentinel-1"]
 	p.told = 7
-	s.admins["sentinel-1"].View(t.Context(), "mymaster") // connects
+	s.admins["sentinel-1"].View(t.Context(), "mymaster") // this connects
 	cluster.Sentinels[0].Signal(syscall.SIGSTOP)
 	defer cluster.Sentinels[0].Signal(syscall.SIGCONT)
 	s.hurry()
@@ -167,8 +167,8 @@ func TestASentinelThatHangsMeanwhileGetsItsPeriodLater(t *testing.T) {
 	}
 }
 
-// A probe that is under way when the Sentinel stops hearing does not say in the
-// end that it has heard.
+// A probe was under way when the Sentinel stopped hearing. Its end must not make the Sentinel
+// count as told.
 func TestWhatASentinelWasToldLastCounts(t *testing.T) {
 	var p pace
 	var log []string
@@ -195,7 +195,7 @@ func TestWhatASentinelWasToldLastCounts(t *testing.T) {
 	}
 	for _, told := range []error{
 		p.introduce(7, hears),
-		p.introduce(7, hears), // it has heard it
+		p.introduce(7, hears), // the Sentinel has been told
 		p.change(two, holdPeriod, hears),
 		p.change(two, askPeriod, hears),
 		p.change(one, 0, hears),

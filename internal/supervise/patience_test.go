@@ -8,11 +8,11 @@ import (
 	"holdfast/internal/plan"
 )
 
-// slowNode is a node whose process runs and is never ready.
+// slowNode returns a node whose process runs and never becomes ready.
 func slowNode(t *testing.T, start time.Duration) (*Supervisor, *node) {
 	s, n := oneNode(t, "exec sleep 1000")
 	n.spec().Start = start
-	n.spec().Address = "127.0.0.1:1" // nobody is there
+	n.spec().Address = "127.0.0.1:1" // nothing listens there
 	return s, n
 }
 
@@ -28,7 +28,7 @@ func TestAStartWaitsAsLongAsItsApplicationSays(t *testing.T) {
 	if late.State != Starting || late.Until.IsZero() {
 		t.Errorf("%+v", late)
 	}
-	// What the late one has left is no limit for the one after it.
+	// The time limit of the former process does not apply to the next one.
 	if err := do(t, s, ActRestart); err == nil || !strings.Contains(err.Error(), "not ready after 300ms") {
 		t.Errorf("restart: %v", err)
 	}
@@ -37,8 +37,7 @@ func TestAStartWaitsAsLongAsItsApplicationSays(t *testing.T) {
 	}
 }
 
-// A redis node that waits for its Sentinels may wait for ever: the operator who
-// asked for it is told why.
+// A redis node may wait for its Sentinels forever. The operator who started it is told why.
 func TestAnOperatorWhoStartsANodeIsToldWhyItIsNotReady(t *testing.T) {
 	s, _ := slowNode(t, 0)
 	before := askedLimit

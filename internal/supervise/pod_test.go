@@ -16,10 +16,10 @@ import (
 	"holdfast/internal/stack"
 )
 
-// The tests of pods do not run beside others: what those start holds the lock of a state
-// directory for a moment, from its fork to its exec.
+// The tests of pods do not run beside other tests: a process that another test starts holds the
+// lock of a state directory for a moment, between fork and exec.
 
-// somePod is the state directory of a pod, and how it is started.
+// somePod is the state directory of a pod, with helpers to start the pod.
 type somePod struct {
 	t         *testing.T
 	dir       string
@@ -51,8 +51,7 @@ func (p *somePod) remember() Remembered {
 	return r
 }
 
-// start prepares the pod's start as the pods agreed, and returns what its supervisor remembers
-// and plans.
+// start starts the pod as the pods agreed, and returns what its supervisor remembers and plans.
 func (p *somePod) start(agreed plan.Replication) (Remembered, plan.Plan) {
 	p.t.Helper()
 	s := p.open(agreed)
@@ -69,7 +68,7 @@ func (p *somePod) open(agreed plan.Replication) *Supervisor {
 	return p.openOn(agreed, false)
 }
 
-// openOn is open of a Sentinel that may be started on its own file.
+// openOn is open for a Sentinel that may be started on its own file.
 func (p *somePod) openOn(agreed plan.Replication, ownFile bool) *Supervisor {
 	p.t.Helper()
 	pod := plan.Pod{Node: p.node, Kind: plan.Sentinel}
@@ -77,7 +76,7 @@ func (p *somePod) openOn(agreed plan.Replication, ownFile bool) *Supervisor {
 		pod.Kind = plan.Redis
 	}
 	of, placed := plan.InPod(p.file, pod, p.addresses, func(string) string { return "" })
-	of.Network = stack.Trusted // no certificates here
+	of.Network = stack.Trusted // the test has no certificates
 	seed, err := plan.ParseSeed(strings.Repeat("seed", 10))
 	if err != nil {
 		p.t.Fatal(err)
@@ -97,7 +96,7 @@ func (p *somePod) openOn(agreed plan.Replication, ownFile bool) *Supervisor {
 	return s
 }
 
-// sentinelFile is what the pod's sentinel.conf says now.
+// sentinelFile returns the current content of the pod's sentinel.conf.
 func (p *somePod) sentinelFile() (f sentinelFile, monitor string) {
 	p.t.Helper()
 	text, err := os.ReadFile(p.sentinelConf())
@@ -119,7 +118,7 @@ func (p *somePod) sentinelConf() string {
 	return filepath.Join(p.dir, inHome(p.node, sentinelConf))
 }
 
-// writes has the pod's Sentinel have written down a master.
+// writes makes text the content of the pod's sentinel.conf.
 func (p *somePod) writes(text string) {
 	p.t.Helper()
 	if err := os.WriteFile(p.sentinelConf(), []byte(text), 0o600); err != nil {
@@ -127,7 +126,7 @@ func (p *somePod) writes(text string) {
 	}
 }
 
-// withData has the pod's redis node have data.
+// withData gives the pod's redis node data.
 func (p *somePod) withData() {
 	p.t.Helper()
 	file := filepath.Join(p.dir, manifest(p.node))
@@ -162,7 +161,7 @@ func TestAPodWithAnEmptyVolumeStartsOnTheMasterThatThePodsAgreedOn(t *testing.T)
 	}
 }
 
-// The agreement is newer than what the pod's own files say, also where it alone has data.
+// The agreement is newer than the pod's own files, even if only this pod has data.
 func TestARedisPodWithDataTellsTheMasterThatThePodsAgreedOn(t *testing.T) {
 	p := newPod(t, "redis-1")
 	p.start(plan.Replication{Master: "redis-1", ConfigEpoch: 1, CurrentEpoch: 1})
@@ -175,8 +174,8 @@ func TestARedisPodWithDataTellsTheMasterThatThePodsAgreedOn(t *testing.T) {
 	}
 }
 
-// Services were made anew, or nodes came, while the Sentinel ran: it has written down
-// addresses that were none when it was started.
+// Services were made anew, or nodes came, while the Sentinel ran. So it has recorded addresses
+// that did not exist when it was started.
 func TestASentinelIsStartedWhateverAddressItsFileNames(t *testing.T) {
 	agreed := plan.Replication{Master: "redis-2", ConfigEpoch: 4, LeaderEpoch: 4, CurrentEpoch: 4}
 	for _, named := range []string{"10.0.0.99", "10.0.0.40", "10.0.0.1"} {
@@ -194,7 +193,7 @@ func TestASentinelIsStartedWhateverAddressItsFileNames(t *testing.T) {
 func TestWhomASentinelNamedIsKnownByTheAddressOfThenAndOfNow(t *testing.T) {
 	start := plan.Replication{Master: "redis-1", ConfigEpoch: 3, CurrentEpoch: 3}
 	for name, c := range map[string]struct {
-		names  string            // the Sentinel's file
+		names  string            // the master's address in the Sentinel's file
 		now    map[string]string // Services that have another address now
 		master string
 	}{
@@ -216,7 +215,8 @@ func TestWhomASentinelNamedIsKnownByTheAddressOfThenAndOfNow(t *testing.T) {
 	}
 }
 
-// Its supervisor has not noticed the last failover, and the stack file has the new master no more.
+// The Sentinel's supervisor has missed the last failover, and the new master is no longer in
+// the stack file.
 func TestASentinelThatNamesARemovedNodeStartsOnItsOwnFile(t *testing.T) {
 	p := newPod(t, "sentinel-1")
 	p.file.Redis.Replicas = 3
@@ -242,12 +242,12 @@ func TestASentinelThatNamesARemovedNodeStartsOnItsOwnFile(t *testing.T) {
 	if m := s.kept.Redis; m.Replication != r.Replication || m.Departed["10.0.0.4:6379"] != "redis-4" || m.Rewriting {
 		t.Errorf("it remembers %+v", m)
 	}
-	// It may end before the others have named another master.
+	// The pod may end before the other Sentinels have named another master.
 	if again := p.remember(); again.WatchedMaster != "redis-4" || again.Replication != r.Replication {
 		t.Errorf("after its start: %+v", again)
 	}
 
-	// An address that is another one now is not what its file speaks of.
+	// A node with another address now is not the one that the file names.
 	p.addresses["redis-2"] = "10.0.0.99"
 	if r := p.remember(); r.WatchedMaster != "" {
 		t.Errorf("a node has moved: %+v", r)
@@ -267,8 +267,8 @@ func TestWhatThePodsAgreedOnStandsBeforeTheFilesDo(t *testing.T) {
 	}
 }
 
-// Nothing runs when a pod begins: an earlier file is no matter, nor what was stopped in a pod
-// before it.
+// Nothing runs when a pod starts, so neither an earlier file matters nor what was stopped in an
+// earlier pod.
 func TestAPodGoesByTheStackFileThatItIsGiven(t *testing.T) {
 	p := newPod(t, "redis-1")
 	agreed := plan.Replication{Master: "redis-1", ConfigEpoch: 1, CurrentEpoch: 1}
@@ -288,7 +288,7 @@ func TestAPodGoesByTheStackFileThatItIsGiven(t *testing.T) {
 
 	pod := plan.Pod{Node: p.node, Kind: plan.Redis}
 	of, _ := plan.InPod(p.file, pod, p.addresses, func(string) string { return "" })
-	of.Network = stack.Trusted // no certificates here
+	of.Network = stack.Trusted // the test has no certificates
 	s, err := OpenPod(Config{Stack: of, BaseDir: p.dir, StateDir: p.dir, Self: "/holdfast", Log: slog.New(slog.DiscardHandler)}, p.node)
 	if err != nil {
 		t.Fatal(err)
@@ -305,7 +305,7 @@ func TestAPodGoesByTheStackFileThatItIsGiven(t *testing.T) {
 	}
 }
 
-// A secret that a pod draws is no other pod's.
+// Other pods would not know a secret that a pod draws.
 func TestAPodNeverDrawsASecret(t *testing.T) {
 	p := newPod(t, "redis-1")
 	p.start(plan.Replication{Master: "redis-1", ConfigEpoch: 1, CurrentEpoch: 1})
@@ -319,7 +319,7 @@ func TestAPodNeverDrawsASecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	of, _ := plan.InPod(p.file, plan.Pod{Node: p.node, Kind: plan.Redis}, p.addresses, func(string) string { return "" })
-	of.Network = stack.Trusted // no certificates here
+	of.Network = stack.Trusted // the test has no certificates
 	s, err := OpenPod(Config{Stack: of, BaseDir: p.dir, StateDir: p.dir, Self: "/holdfast", Log: slog.New(slog.DiscardHandler)}, p.node)
 	if err == nil {
 		s.Close()
@@ -329,8 +329,7 @@ func TestAPodNeverDrawsASecret(t *testing.T) {
 	}
 }
 
-// Who keeps the log writer would start another one, which the end of the container would
-// wait for.
+// KeepLogs would start another log writer, and the end of the container would wait for it.
 func TestAPodThatLeavesLeavesTheLogWriterToItsKeeper(t *testing.T) {
 	p := newPod(t, "redis-1")
 	s := p.open(plan.Replication{Master: "redis-2", ConfigEpoch: 1, CurrentEpoch: 1})
@@ -366,7 +365,7 @@ func TestAPodThatLeavesLeavesTheLogWriterToItsKeeper(t *testing.T) {
 	}
 }
 
-// A node that outlived its supervisor runs on what was agreed on before.
+// A node that outlived its supervisor runs on the earlier agreement.
 func TestATakeOverKeepsWhatWasAgreedOn(t *testing.T) {
 	p := newPod(t, "redis-1")
 	agreed := plan.Replication{Master: "redis-2", ConfigEpoch: 3, LeaderEpoch: 2, CurrentEpoch: 5}

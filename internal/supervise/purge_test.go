@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/machine"
 )
 
-// lostMachine is a host that cannot be reached.
+// lostMachine is the machine of a host that cannot be reached.
 type lostMachine struct{ machine.Machine }
 
 func (lostMachine) Glob(context.Context, string) ([]string, error) {
@@ -52,7 +52,7 @@ func TestAPurgeRemovesTheDataOfAllHostsOrSaysWhatIsLeft(t *testing.T) {
 	}
 	for _, d := range []dir{one, two} {
 		left, _ := filepath.Glob(d.path("*"))
-		if len(left) != 1 || filepath.Base(left[0]) != "logs" { // which the process of the host removes
+		if len(left) != 1 || filepath.Base(left[0]) != "logs" { // the process of the host removes that
 			t.Errorf("left is %v", left)
 		}
 	}

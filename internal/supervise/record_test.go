@@ -11,7 +11,7 @@ import (
 
 const oneShop = "apps: {shop: {command: [sleep, inf]}}\nredis: {enabled: false}\nbalancers: 1\nroutes: [{app: shop}]\n"
 
-// runningAs is a supervisor of a stack of which no node runs.
+// runningAs returns a supervisor of a stack of which no node runs.
 func runningAs(t *testing.T, text string) (*Supervisor, layout) {
 	t.Helper()
 	s, _ := oneNode(t, "true")
@@ -56,7 +56,8 @@ func TestAChangeThatHasEndedDoesNotBeginAgain(t *testing.T) {
 	}
 }
 
-// What cannot be taken back waits still: else the next --undo would go one version too far.
+// If undoing fails, the rollout still waits; otherwise the next --undo would go one version too
+// far.
 func TestARolloutWaitsUntilItIsTakenBack(t *testing.T) {
 	s, l := runningAs(t, oneShop)
 	held := changeRecord{ID: 5, Kind: "rollout", Began: time.Now(), App: "shop", Only: 1, Held: true, Stack: string(l.file.Show()), BaseDir: "/b"}
@@ -86,11 +87,11 @@ func TestARolloutWaitsUntilItIsTakenBack(t *testing.T) {
 	}
 }
 
-// A full disk must not have the next supervisor go on with a rollout that was to wait.
+// A full disk must not make the next supervisor go on with a rollout that was to wait.
 func TestARolloutThatCannotBeWrittenDownDoesNotWait(t *testing.T) {
 	s, l := runningAs(t, oneShop)
 	c := &changeRun{sup: s, record: changeRecord{ID: 5, App: "shop", Only: 1}, final: l}
-	if err := os.Mkdir(s.dir.path(changeFile), 0o700); err != nil { // nothing can be put there
+	if err := os.Mkdir(s.dir.path(changeFile), 0o700); err != nil { // no file can be put there
 		t.Fatal(err)
 	}
 	if err := c.hold(); err == nil || c.record.Held {
@@ -106,7 +107,7 @@ func TestADrainThatFailedDoesNotComeIntoForceLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Nobody looks after the balancer: it cannot take up its configuration.
+	// Nothing looks after the balancer, so it cannot read its configuration.
 	c := &changeRun{sup: s, record: changeRecord{ID: 2, Kind: "drain"}, final: final}
 	if r := c.run(t.Context()); r.Done || !strings.Contains(r.Why, "reload balancer-1") {
 		t.Fatalf("%+v", r)

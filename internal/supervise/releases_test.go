@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// What a program has written to its own files keeps no stack from starting or changing.
+// A stack starts and changes even if a program has written to its own files.
 func TestOnlyAReleaseThatLacksAFileIsRefused(t *testing.T) {
 	t.Parallel()
 	s, _ := oneNode(t, "true")

@@ -7,7 +7,7 @@ import (
 	"holdfast/internal/plan"
 )
 
-// hostsWith is a plan of hosts with one node each, which is called as its host.
+// hostsWith returns a plan of hosts with one node each, which is named after its host.
 func hostsWith(names ...string) (p plan.Plan) {
 	for _, name := range names {
 		p.Hosts = append(p.Hosts, plan.Host{Name: name, Address: "198.18.7.1", Processes: []plan.Process{{Node: "of-" + name, Address: "198.18.7.1:1"}}})
@@ -19,7 +19,7 @@ func TestThePlanThatRunsGetsTheHostsOfTheNextOne(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		runs, next   plan.Plan
-		want, filled []string // the hosts, and those that have a node
+		want, filled []string // the hosts, and the hosts that have a node
 	}{
 		{"the same", hostsWith("one", "two"), hostsWith("one", "two"), []string{"one", "two"}, []string{"one", "two"}},
 		{"a host comes", hostsWith("one"), hostsWith("one", "two"), []string{"one", "two"}, []string{"one"}},

@@ -53,7 +53,7 @@ func TestWhatEndsWithoutAHost(t *testing.T) {
 	}
 }
 
-// onResting is onDeaf on host two, which may go down for maintenance.
+// onResting is onDeaf on host two, which can go down for maintenance.
 func onResting(t *testing.T, script string) (*Supervisor, *faulty) {
 	t.Helper()
 	s, m := onDeaf(t, script)
@@ -69,7 +69,7 @@ func onResting(t *testing.T, script string) (*Supervisor, *faulty) {
 
 func TestAHostThatIsLostWhileItGoesDownHoldsNothingUp(t *testing.T) {
 	s, m := onResting(t, stubborn)
-	t.Cleanup(func() { m.away.Store(false) }) // else nobody can end the node
+	t.Cleanup(func() { m.away.Store(false) }) // otherwise nothing can end the node
 	s.Attend()
 	must(t, s, ActStart)
 	rested := make(chan error, 1)
@@ -106,7 +106,7 @@ func TestAHostThatGoesDownTwiceComesBackWithItsNodes(t *testing.T) {
 			if entry, is := s.resting.of("two"); !is || !entry.Done || !slices.Equal(entry.Nodes, []string{"web-1"}) {
 				t.Errorf("run %s: it rests as %+v, %v", run, entry, is)
 			}
-			s.cfg.Run = func(string) string { return run } // it has begun anew, or has not ended
+			s.cfg.Run = func(string) string { return run } // the host's process has started again, or has not ended
 		}
 		s.cfg.Run = func(string) string { return "third" }
 		s.wake(s.ctx, "two")
@@ -125,7 +125,7 @@ func TestAHostThatCannotBeUsedDoesNotGoDown(t *testing.T) {
 	}
 }
 
-// A second call ends nothing that is not down already, and so has no costs.
+// A second call ends nothing that still runs, so nothing stops working because of it.
 func TestAHostThatIsDownGoesDownWithoutAnyway(t *testing.T) {
 	s, _ := onResting(t, "exec sleep 1000")
 	s.Attend()
@@ -140,14 +140,14 @@ func TestAHostThatIsDownGoesDownWithoutAnyway(t *testing.T) {
 		t.Errorf("the host is down, and only its process has to end: %v", err)
 	}
 
-	// Somebody has started a node by hand meanwhile.
+	// Somebody has started a node in the meantime.
 	must(t, s, ActStart)
 	if err := s.Rest(t.Context(), "two", true); err != nil || status(s).State != Down {
 		t.Errorf("%v, and the node %+v", err, status(s))
 	}
 }
 
-// A look at the host takes a while, and it may have gone down meanwhile.
+// A look at a host takes a while, in which the host may go down completely.
 func TestAHostThatHasJustGoneDownIsNotWoken(t *testing.T) {
 	s, _ := onResting(t, "exec sleep 1000")
 	s.Attend()

@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/plan"
 )
 
-// hostsToRestore is a stack of two hosts with old data, one of which has what is staged. The
+// hostsToRestore returns a stack of two hosts with old data, of which one has staged data. The
 // supervisor's directory is a third one.
 func hostsToRestore(t *testing.T) (x restoring, one, two dir) {
 	t.Helper()
@@ -37,7 +37,7 @@ func hostsToRestore(t *testing.T) (x restoring, one, two dir) {
 	return x, one, two
 }
 
-// data is what a node has on its host.
+// data returns what a node has on its host.
 func (d dir) data(node string) string {
 	for _, name := range []string{aofBase, aofIncr} {
 		if b, err := os.ReadFile(d.path("nodes", node, "data", "appendonlydir", name)); err == nil && len(b) > 0 {
@@ -50,11 +50,11 @@ func (d dir) data(node string) string {
 func TestARestoreOnSeveralHostsIsCarriedThroughOrGivenUpWhole(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		moving bool   // all had ended when its supervisor was lost
+		moving bool   // all nodes had ended when the supervisor was lost
 		moved  bool   // and the data was in its place
 		lost   string // the host that is away then
-		want   string // of redis-2, whose host has the data
-		other  string // of redis-1
+		want   string // the data of redis-2, whose host has the new data
+		other  string // the data of redis-1
 	}{
 		"decided":                             {false, false, "", "new", ""},
 		"all have ended":                      {true, false, "", "new", ""},
@@ -74,7 +74,7 @@ func TestARestoreOnSeveralHostsIsCarriedThroughOrGivenUpWhole(t *testing.T) {
 				err = x.writeJSON(restoreFile, r)
 			}
 			if err == nil && c.moved {
-				// Its supervisor was lost just before it forgot the decision.
+				// The supervisor was lost just before it removed the decision.
 				err = errors.Join(x.place(ctx, r), x.noteMaster(ctx, r.Node, r.ID))
 			}
 			if c.lost != "" {
@@ -133,10 +133,10 @@ func TestARestoreOnSeveralHostsIsOfWhatWasStagedForIt(t *testing.T) {
 	}
 }
 
-// failing is a host on which a disk fails when data is to be moved.
+// failing is a host whose disk fails when data is to be moved.
 type failing struct {
 	machine.Machine
-	lose func() // is called before
+	lose func() // is called before the failure
 }
 
 var errDisk = errors.New("the disk fails")
@@ -146,7 +146,7 @@ func (f failing) Rename(context.Context, string, string) error {
 	return errDisk
 }
 
-// A supervisor may be lost while it moves data for a restore that an earlier one has decided.
+// A supervisor may be lost while it moves data for a restore that an earlier one decided.
 func TestARestoreThatTwoSupervisorsWereLostInLosesNoData(t *testing.T) {
 	t.Parallel()
 	x, one, two := hostsToRestore(t)
@@ -171,7 +171,7 @@ func TestARestoreThatTwoSupervisorsWereLostInLosesNoData(t *testing.T) {
 	}
 }
 
-// The stack would not start any more as long as the disk fails.
+// Otherwise the stack would not start as long as the disk fails.
 func TestARestoreOfWhichAHostCannotMoveItsDataIsGivenUp(t *testing.T) {
 	t.Parallel()
 	x, one, two := hostsToRestore(t)
@@ -196,8 +196,8 @@ func TestARestoreOfWhichAHostCannotMoveItsDataIsGivenUp(t *testing.T) {
 	}
 }
 
-// What a leader writes may be agreed on although it hears of no majority for it, or although
-// its own disk takes it not.
+// What a leader writes may be agreed on although no majority reaches the leader, or although
+// its own disk refuses it.
 func TestADecisionForARestoreThatNobodyIsSureOfIsLeftToTheNextSupervisor(t *testing.T) {
 	t.Parallel()
 	for name, agreed := range map[string]bool{"agreed on": true, "not agreed on": false} {

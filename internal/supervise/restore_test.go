@@ -30,7 +30,7 @@ func (d dir) withData(t *testing.T, node, content string) {
 	}
 }
 
-// stackToRestore is a state directory with data, Sentinels' files and a staged backup.
+// stackToRestore returns a state directory with data, Sentinels' files and a staged backup.
 func stackToRestore(t *testing.T) dir {
 	t.Helper()
 	d := dirAt(t.TempDir())
@@ -69,7 +69,7 @@ func (d dir) stageText(text string) error {
 	)
 }
 
-// isRestored fails unless the data of a node is the new one alone, and the old is kept.
+// isRestored fails the test unless a node has only the new data, and the old data is kept.
 func (d dir) isRestored(t *testing.T, node string) {
 	t.Helper()
 	b, err := os.ReadFile(d.path("nodes", node, "data", "appendonlydir", aofBase))
@@ -109,7 +109,7 @@ func (d dir) isRestored(t *testing.T, node string) {
 func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 	t.Parallel()
 	log := slog.New(slog.DiscardHandler)
-	// Each leaves the directory as a loss of power in the middle does.
+	// Each function leaves the directory as a loss of power in the middle does.
 	move := func(d dir, r decidedRestore, node string) error {
 		return errors.Join(os.MkdirAll(d.path(r.Aside, node), 0o700), os.Rename(d.path("nodes", node, "data"), d.path(r.Aside, node, "data")))
 	}
@@ -167,7 +167,7 @@ func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 	}
 }
 
-// Redis would start with no data, and with all that was there moved away.
+// Otherwise Redis would start without data, after everything was moved away.
 func TestDataThatIsGoneIsNotTakenForRestored(t *testing.T) {
 	t.Parallel()
 	log := slog.New(slog.DiscardHandler)

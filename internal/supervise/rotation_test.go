@@ -67,7 +67,7 @@ func TestANodeThatMovesIsServedWhereItIsKnown(t *testing.T) {
 		if got := servedAt(c.rows, "shop-1", here); got != c.served {
 			t.Errorf("%s: it is served: %v", name, got)
 		}
-		// A balancer that has a former address is not told that the node is there.
+		// A balancer that has a former address is not told that the node is ready.
 		if got := elsewhere(c.rows, "shop-1", here); got != c.elsewhere {
 			t.Errorf("%s: it is known elsewhere: %v", name, got)
 		}
@@ -105,7 +105,7 @@ func TestABalancerThatChecksSeldomIsWaitedFor(t *testing.T) {
 	app := s.cfg.Stack.Apps["web"]
 	app.Health.Interval, app.Health.Rise = 20*time.Second, 3
 	s.cfg.Stack.Apps["web"] = app
-	// Three checks, a quarter of the interval apart, and the time for the last.
+	// Three checks, a quarter of the interval apart, and the timeout of the last one.
 	if got, want := s.rotationLimit(), 3*5*time.Second+2*time.Second+2*time.Second; got != want {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -118,14 +118,14 @@ func TestSessionsAreEndedAtServersThatHangAlone(t *testing.T) {
 	var got []string
 	for _, r := range hanging([]haproxy.Stat{
 		row("web", "web-1", "DOWN", "L7TOUT", "", 3),
-		row("web", "web-2", "DOWN", "* L4CON", "", 3), // it has died: what it had is sent to another
+		row("web", "web-2", "DOWN", "* L4CON", "", 3), // dead: HAProxy sends its requests to another server
 		row("web", "web-3", "UP 1/2", "L7TOUT", "", 3),
 		row("web", "web-4", "DOWN", "* L4TOUT", "", 0),
 		row("web", "BACKEND", "DOWN", "L7TOUT", "", 3),
 		row("web.direct", "web-1", "DOWN", "", "web/web-1", 1),
 		row("web.direct", "web-2", "DOWN", "", "web/web-2", 1),
 		row("web", "web-5", "DOWN", "L4TOUT", "", 3),
-		row("web", "web-6", "DOWN", "* L4TOUT", "", 3), // of another host, and the kernel ends what it has
+		row("web", "web-6", "DOWN", "* L4TOUT", "", 3), // on another host: the kernel ends its connections
 		row("web.direct", "web-6", "DOWN", "", "web/web-6", 1),
 	}, func(row haproxy.Stat) bool { return row.Unreached() && row.Server != "web-5" }) {
 		got = append(got, r.Backend+"/"+r.Server)

@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// A supervisor that was killed in the middle of a change has not seen whether the node is
-// well that it has just started anew: the next one takes the step again.
+// A supervisor that was killed in the middle of a change has not seen whether the node that it
+// has just restarted is healthy. So the next supervisor takes the step again.
 func TestANodeOfAChangeThatWasCutOffIsNotTakenForDone(t *testing.T) {
 	const rest = "redis: {enabled: false}\nbalancers: 1\nroutes: [{app: shop}]\n"
 	me, err := process.Identify(os.Getpid())
@@ -21,7 +21,7 @@ func TestANodeOfAChangeThatWasCutOffIsNotTakenForDone(t *testing.T) {
 	}
 	for what, c := range map[string]struct {
 		now   string
-		there bool // the change is
+		there bool // whether there is a change
 		held  bool
 		steps string
 	}{
@@ -88,7 +88,7 @@ func TestTheLastNodeThatServesIsNotStartedAnew(t *testing.T) {
 		}
 		s.overrides = stack.Overrides{Drained: map[string]bool{c.drained: c.drained != ""}}
 		ctx, cancel := context.WithCancel(t.Context())
-		cancel() // a node that may come is not waited for
+		cancel() // so that spare does not wait for a node to come up
 		x := stepper{sup: s, step: plan.Step{Node: "shop-2", Action: plan.Restart}, to: part{process: s.host.Processes[len(s.host.Processes)-1]}}
 		err := x.spare(ctx)
 		if (err == nil) != c.spared || err != nil && !strings.Contains(err.Error(), "no other node of shop serves") {

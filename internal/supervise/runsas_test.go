@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// runsAs writes running.json of a stack file, and reads it.
+// runsAs writes running.json for a stack file, and reads it.
 func runsAs(t *testing.T, s *Supervisor, text string, o stack.Overrides) RunsAs {
 	t.Helper()
 	file := fromText(t, s, text)
@@ -63,8 +63,8 @@ func TestWhatAStackRunsAsIsComparedAndComesBack(t *testing.T) {
 	}
 }
 
-// A redis node whose port the file leaves open keeps the last one that it had: the file
-// of before does not bring it back to its port of before.
+// A redis node whose port the file leaves open keeps its last port. The former file does not
+// bring back the former port.
 func TestTheFileAloneDoesNotSayWhereARedisNodeIs(t *testing.T) {
 	s, _ := oneNode(t, "true")
 	const file = "apps: {shop: {command: [run]}}\nroutes: [{app: shop}]\nredis: {replicas: 1, ports: [PORT]}\n"

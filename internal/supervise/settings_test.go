@@ -9,8 +9,8 @@ import (
 	"holdfast/internal/redis"
 )
 
-// A change that ends between the two parts of a Set leaves the user of a program that still
-// runs, also in the file that Redis reads at its next start; and the next change takes it.
+// A change that ends between the two parts of a Set keeps the user of a program that still
+// runs, also in the file that Redis reads at its next start. The next change removes the user.
 func TestAUserStaysUntilTheLatePartOfItsChange(t *testing.T) {
 	s, _ := oneNode(t, "true")
 	const rest = "redis: {replicas: 1, sentinels: 1}\nroutes: [{app: web}]\n"

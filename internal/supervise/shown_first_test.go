@@ -14,7 +14,7 @@ func TestTheFirstBalancerOfAHostIsCheckedBeforeItHasCertificates(t *testing.T) {
 	t.Parallel()
 	haproxy, err := exec.LookPath("haproxy")
 	if err != nil {
-		haproxy = "/usr/sbin/haproxy" // the PATH of a user does not always have it
+		haproxy = "/usr/sbin/haproxy" // it is not always on the PATH of a user
 	}
 	for _, dir := range []string{"state", "it's state"} {
 		t.Run(dir, func(t *testing.T) { checksFirst(t, haproxy, filepath.Join(t.TempDir(), dir)) })
@@ -34,7 +34,7 @@ func checksFirst(t *testing.T, haproxy, root string) {
 		}
 		return word
 	}
-	// The script is not there yet, either.
+	// The script is not there yet either.
 	script := plan.File{Path: "nodes/balancer-2/x.lua", Content: "core.log(core.info, 'x')\n"}
 	config := "global\n    lua-load " + quote(script.Path) + "\n" +
 		"defaults\n    mode http\n    timeout client 1s\n    timeout connect 1s\n    timeout server 1s\n" +
@@ -55,7 +55,7 @@ func checksFirst(t *testing.T, haproxy, root string) {
 		t.Errorf("left are %v, %v", left, err)
 	}
 
-	// Where there are certificates, they are what is checked.
+	// If there are certificates, these are checked.
 	if err := os.Mkdir(filepath.Join(root, plan.CertificatesDir), 0o700); err != nil {
 		t.Fatal(err)
 	}

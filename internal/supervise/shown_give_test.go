@@ -40,7 +40,7 @@ func TestAFileThatIsRemovedIsRefusedNoMore(t *testing.T) {
 	on.has = map[string]certificate.Pair{"one.pem": pair}
 	on.refused["one.pem"] = "it is cut off"
 
-	// Another host has the file, and it is what is shown.
+	// Another host has the file, and that certificate is shown.
 	shows := s.decideShown(t.Context(), home{}, on, choice{best: &pair, wrong: fs.ErrNotExist, elsewhere: true}, "one.pem", nil)
 	if shows == nil || shows.Digest != pair.Digest || on.refused["one.pem"] != "" {
 		t.Errorf("shown is the same: %t; refused is %q", shows != nil && shows.Digest == pair.Digest, on.refused["one.pem"])

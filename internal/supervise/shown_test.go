@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/certificate"
 )
 
-// pairFor is a certificate that was issued so many hours after another time.
+// pairFor returns a certificate that was issued so many hours after now.
 func pairFor(t *testing.T, later int, names ...string) certificate.Pair {
 	t.Helper()
 	p, err := certificate.SelfSigned(names, nil, time.Now().Add(time.Duration(later)*time.Hour))
@@ -21,7 +21,7 @@ func pairFor(t *testing.T, later int, names ...string) certificate.Pair {
 	return p
 }
 
-// showing is a host with a good file, or with what is wrong with it.
+// showing returns a host with a good file, or with an error.
 func showing(pair certificate.Pair, wrong error) *shownOn {
 	on := newShownOn()
 	on.has = map[string]certificate.Pair{}
@@ -66,7 +66,8 @@ func TestTheLatestCertificateOfAnyHostIsShown(t *testing.T) {
 	}
 }
 
-// Somebody writes one file after the other: what is wrong for a moment is not said.
+// While somebody writes one file after the other, an error that lasts only a moment is not
+// reported.
 func TestWhatIsWrongWithACertificateIsSaidWhenItWasSeenTwice(t *testing.T) {
 	old := pairFor(t, 0, "www.example.com")
 	var log strings.Builder

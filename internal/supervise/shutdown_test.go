@@ -16,7 +16,7 @@ import (
 // stubborn is a script that SIGTERM does not end.
 const stubborn = "trap '' TERM; while :; do sleep 0.01; done"
 
-// A leader that leads no more has nothing to say: what it was taking down is the next one's.
+// A host that no longer leads leaves what it was taking down to the next leader.
 func TestAStopWhoseLeadershipEndsKillsNothing(t *testing.T) {
 	s, _ := oneNode(t, stubborn)
 	s.Attend()
@@ -53,8 +53,8 @@ func TestAStopThatBeginsAfterItsLeadershipStopsNothing(t *testing.T) {
 	}
 }
 
-// deaf is a machine whose processes hear no signal while it is away: one of another host
-// that was lost.
+// deaf is a machine of a host that can be lost. While it is away, its processes receive no
+// signal.
 type deaf struct{ *faulty }
 
 func (m deaf) Start(ctx context.Context, spec machine.Spec) (machine.Process, error) {
@@ -69,7 +69,7 @@ type deafProcess struct {
 
 func (p deafProcess) Signal(sig syscall.Signal) error {
 	if p.on.away.Load() {
-		return nil // as agent.Remote has it
+		return nil // as agent.Remote does
 	}
 	return p.Process.Signal(sig)
 }
@@ -95,7 +95,7 @@ func TestAStopDoesNotWaitForAHostThatIsLost(t *testing.T) {
 		s, m := onDeaf(t, stubborn)
 		s.Attend()
 		must(t, s, ActStart)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // else it waits for ever
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // otherwise it would wait forever
 		t.Cleanup(cancel)
 		stopped := make(chan error, 1)
 		m.away.Store(when == "before")
@@ -113,8 +113,8 @@ func TestAStopDoesNotWaitForAHostThatIsLost(t *testing.T) {
 	}
 }
 
-// A stray on a host that is lost keeps neither the start of the others waiting, nor a
-// leader that leads no more.
+// A stray on a lost host delays neither the start of other nodes, nor a host that no longer
+// leads.
 func TestNobodyWaitsForAStrayOnAHostThatIsLost(t *testing.T) {
 	s, m := onDeaf(t, stubborn)
 	proc, err := s.hosts.here.Start(t.Context(), machine.Spec{Node: "web-1", Program: "/bin/sh", Args: []string{"-c", "exec sleep 1000"}})
@@ -145,7 +145,7 @@ func TestNobodyWaitsForAStrayOnAHostThatIsLost(t *testing.T) {
 	}
 }
 
-// stuck is a machine that answers nothing until it is asked no more.
+// stuck is a machine that does not respond until ctx ends.
 type stuck struct{ machine.Machine }
 
 func (stuck) Present(context.Context) bool { return true }
@@ -155,7 +155,7 @@ func (stuck) Glob(ctx context.Context, _ string) ([]string, error) {
 	return nil, ctx.Err()
 }
 
-// The next leader's calls wait for those of the one before.
+// The next leader's calls wait for those of the former one.
 func TestASupervisorThatIsBeingOpenedEndsWithItsLeadership(t *testing.T) {
 	leading, end := context.WithCancel(t.Context())
 	opened := make(chan error, 1)

@@ -9,8 +9,8 @@ import (
 func TestASentinelSpinsWhenItTakesTooMuchForLong(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		takes []time.Duration // in each look's time
-		pids  []int           // of each look; nil: one and the same
+		takes []time.Duration // processor time in each look's interval
+		pids  []int           // of each look; nil: always the same
 		want  bool
 	}{
 		{name: "at work", takes: slices.Repeat([]time.Duration{50 * time.Millisecond}, 20)},

@@ -44,7 +44,7 @@ func TestPortsAreFixedKeptPreferredOrFree(t *testing.T) {
 			t.Errorf("%s has port %d", node, p)
 		}
 	}
-	// What is kept for a node that the stack does not have now is its own.
+	// A port that is kept for a node which is not in the stack now stays the node's.
 	for node, p := range ports {
 		kept["absent-"+node] = p
 	}
@@ -142,7 +142,7 @@ func TestASubscriberGetsTheStatusAndThenEveryChange(t *testing.T) {
 		t.Errorf("now = %+v", now)
 	}
 	b.update("web-1", func(n *NodeStatus) { n.State = Up })
-	b.update("web-1", func(n *NodeStatus) { n.State = Up }) // no change
+	b.update("web-1", func(n *NodeStatus) { n.State = Up }) // nothing changes
 	b.update("web-1", func(n *NodeStatus) { n.State = Failed })
 	if n := <-changes; n.State != Up || time.Since(n.Since) > time.Minute {
 		t.Errorf("first change = %+v", n)

@@ -16,7 +16,7 @@ func TestWhatAKilledSupervisorWasWritingIsRemoved(t *testing.T) {
 	if err := os.MkdirAll(d.path("nodes", "balancer-1"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	// As a kill in the middle of writeFile and of checkConfig leaves it.
+	// This is what a kill in the middle of writeFile and of checkConfig leaves.
 	for _, name := range []string{keptFile, "nodes/balancer-1/haproxy.cfg"} {
 		f, err := renameio.TempFile(filepath.Dir(d.path(name)), d.path(name))
 		if err != nil {
@@ -51,7 +51,7 @@ func TestWhatAKilledSupervisorWasWritingIsRemoved(t *testing.T) {
 	}
 }
 
-// The operator asks twice while a change takes a node away.
+// The operator asks twice while a change removes a node.
 func TestANodeThatHasJustGoneIsStoppedInAHurry(t *testing.T) {
 	t.Parallel()
 	s, n := oneNode(t, "true")
@@ -60,7 +60,7 @@ func TestANodeThatHasJustGoneIsStoppedInAHurry(t *testing.T) {
 	if err := s.stopNode(stopping{t.Context(), ctx}, "web-2"); err != nil {
 		t.Errorf("one that is gone: %v", err)
 	}
-	close(n.gone) // and nobody looks after it
+	close(n.gone) // and nothing looks after it
 	if err := s.stopNode(stopping{t.Context(), ctx}, "web-1"); err != nil && !errors.As(err, new(*UnknownNodeError)) {
 		t.Errorf("one that goes: %v", err)
 	}

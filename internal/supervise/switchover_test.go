@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// ofCluster is a supervisor of a real cluster, all of whose nodes run.
+// ofCluster returns a supervisor of a real cluster, all of whose nodes run.
 func ofCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
 	t.Helper()
 	s := ofSentinels(t, c)
@@ -39,8 +39,8 @@ func ofCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
 	return s
 }
 
-// The steps of a switchover, each beside what can go wrong in it. They share one
-// cluster, and come in this order.
+// These are the steps of a switchover, each with something that can go wrong in it. They share
+// one cluster, and run in this order.
 func TestASwitchoverGoesOnBesideFaults(t *testing.T) {
 	c := redistest.Start(t, 2, 3)
 	s := ofCluster(t, c)
@@ -69,7 +69,7 @@ func TestASwitchoverGoesOnBesideFaults(t *testing.T) {
 		t.Errorf("leaders = %v, %v", leaders, err)
 	}
 
-	// A replica that hangs keeps nobody waiting, and is known.
+	// A replica that hangs delays nothing, and counts as behind.
 	if err := w.fence(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -83,14 +83,14 @@ func TestASwitchoverGoesOnBesideFaults(t *testing.T) {
 		t.Errorf("behind are %v, %v", w.behind, err)
 	}
 
-	// The Sentinels promote another replica than they were to.
+	// The Sentinels promote another replica than the successor.
 	c.Nodes[2].Do("REPLICAOF", "NO", "ONE")
 	if !w.becomesMaster(ctx, soon) || w.to != "redis-3" {
 		t.Errorf("%s is the master", w.to)
 	}
 
-	// The old master must not take writes beside the new one, also when its
-	// supervisor is followed by another.
+	// The old master must not accept writes while there is a new one, also if another supervisor
+	// takes over.
 	w.putBack()
 	settle := func() bool {
 		s.unsettled.Store(true)
@@ -133,7 +133,7 @@ func TestASwitchoverToNoRedisNodeIsAMistake(t *testing.T) {
 	}
 }
 
-// Another version of Holdfast that takes the supervisor's place finds nothing half done.
+// When another version of Holdfast takes the supervisor's place, it finds nothing half done.
 func TestNobodyTakesThePlaceOfASupervisorInTheMiddleOfASwitchover(t *testing.T) {
 	t.Parallel()
 	s, _ := oneNode(t, "true")

@@ -9,7 +9,7 @@ func TestAChangeOfTheMasterIsAFailoverUnlessSomebodyAskedForIt(t *testing.T) {
 	t.Parallel()
 	s := &Supervisor{}
 	s.tally.masterIs("", "redis-1")
-	s.tally.masterIs("redis-1", "redis-1") // another epoch
+	s.tally.masterIs("redis-1", "redis-1") // only the epoch is another one
 	s.tally.switched(refused("no replica"))
 	s.tally.switched(&UnknownNodeError{Node: "redis-9"})
 	s.tally.switches("redis-2")

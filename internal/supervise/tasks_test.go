@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The race detector takes a sync.WaitGroup's part in this amiss.
+// With a sync.WaitGroup, the race detector would report this use.
 func TestATaskMayBeginWhileOthersAreWaitedFor(t *testing.T) {
 	var all tasks
 	var done atomic.Int32

@@ -20,10 +20,10 @@ import (
 	"holdfast/internal/stack"
 )
 
-// serve is set for the process that is the program of an application.
+// serve is set in a process that is the program of an application.
 const serve = "TEST_SERVES"
 
-// TestMain is the program of an application, where it is started as one.
+// TestMain runs the program of an application if it was started as one.
 func TestMain(m *testing.M) {
 	if os.Getenv(serve) == "" {
 		os.Exit(m.Run())
@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	os.Exit(1)
 }
 
-// shortDir is a directory for a test with a short path: that of a unix socket may have
-// about a hundred bytes.
+// shortDir returns a directory for a test with a short path, because the path of a unix socket
+// may have only about a hundred bytes.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	path, err := os.MkdirTemp("", "hf")
@@ -45,8 +45,9 @@ func shortDir(t *testing.T) string {
 	return path
 }
 
-// onTwoHosts is a stack on two hosts, each with a directory that only its machine leads to.
-// The stack file is text, with %s for the entry's port and the program of an application.
+// onTwoHosts returns the configuration of a stack on two hosts, each with a directory that can
+// only be reached through its machine. text is the stack file, with %s for the entry's port and
+// for the program of an application.
 func onTwoHosts(t *testing.T, text string, open func(host, dir string) machine.Machine) (cfg Config, dirs map[string]string, entry string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,7 +67,7 @@ func onTwoHosts(t *testing.T, text string, open func(host, dir string) machine.M
 		if err := os.Mkdir(logs.Dir(dir), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		// The log writer of a host is its own.
+		// Each host has its own log writer.
 		ctx, stop := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- logs.Write(ctx, dir) }()
@@ -79,7 +80,7 @@ func onTwoHosts(t *testing.T, text string, open func(host, dir string) machine.M
 	}, dirs, entry
 }
 
-// killAll ends the nodes of a host that a test has left.
+// killAll kills the nodes of a host that a test has left running.
 func killAll(t *testing.T, dir string) {
 	host := home{Machine: machine.NewLocal(dir)}
 	defer host.Close()
@@ -94,7 +95,8 @@ func killAll(t *testing.T, dir string) {
 	}
 }
 
-// Whatever a supervisor did to a node by itself, it would do in the wrong place.
+// If the supervisor did anything to a node other than through its machine, it would do so in
+// the wrong place.
 func TestAStackRunsOnHostsThatOnlyTheirMachinesLeadTo(t *testing.T) {
 	t.Parallel()
 	cfg, dirs, entry := onTwoHosts(t, `
@@ -145,7 +147,7 @@ redis: {replicas: 1}
 		}
 	}
 
-	// The next supervisor adopts what runs on both.
+	// The next supervisor adopts the nodes of both hosts.
 	s.Close()
 	s = begin()
 	for _, n := range s.Status().Nodes {

@@ -41,7 +41,7 @@ func TestAHealthFileIsWrittenWhenItSaysSomethingElse(t *testing.T) {
 	}
 }
 
-// withKeeper is oneNode with the node as a balancer, and a keepalived beside it.
+// withKeeper is oneNode with the node as a balancer, and with a keepalived beside it.
 func withKeeper(t *testing.T, script string, keeper plan.Process) (*Supervisor, *node) {
 	t.Helper()
 	s, n := oneNode(t, script)

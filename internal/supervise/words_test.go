@@ -39,7 +39,7 @@ func TestTheLastWordsOfANodeAreThoseOfOneProcess(t *testing.T) {
 	say("first: hello")
 	say("first: I was told to stop")
 
-	const between = 100 * time.Nanosecond // a start is between two lines, and finer than their times
+	const between = 100 * time.Nanosecond // a start comes between two lines, at a time finer than theirs
 	step := at.Add(time.Microsecond + between)
 	l.begin(step, "")
 	say("second: hello")
