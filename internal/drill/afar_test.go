@@ -111,7 +111,7 @@ func TestWhoCutsWhatOffOfAUsersHosts(t *testing.T) {
 		}
 	}
 
-	// The drill does not cut itself off.
+	// A drill refuses to cut off its own host.
 	target.here = one.name
 	s1 := scene{stack: target, record: &history.Fault{}}
 	if err := s1.cut(t.Context(), cutLasts, "", []host{one}, nil); !errors.Is(err, errHere) {

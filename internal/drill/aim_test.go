@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// declared is the stack of a file's text.
+// declared returns the stack that a stack file of this text declares.
 func declared(t *testing.T, text string) stack.Stack {
 	t.Helper()
 	s, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\n"+text))
@@ -88,8 +88,7 @@ func TestURLsLeadToApplicationsByTheRoutes(t *testing.T) {
 	}
 }
 
-// The balancers repeat what is for a program of the user's own only where that
-// does no harm.
+// For a user's own program, the balancers repeat a request only if that does no harm.
 func TestLessIsPromisedToURLs(t *testing.T) {
 	ofKeys := aim{app: "store"}
 	ofURLs := aim{urls: []load.URL{{Method: "POST", Path: "/"}}}
@@ -110,7 +109,7 @@ func TestLessIsPromisedToURLs(t *testing.T) {
 	}
 }
 
-// A fault of Redis needs Redis: a new one that forgets it would strike nothing.
+// A fault of Redis has to declare that it needs Redis: otherwise it would strike nothing.
 func TestEveryFaultOfRedisSaysSo(t *testing.T) {
 	s := declared(t, noKV)
 	a := aim{apps: []string{"site"}}
@@ -128,8 +127,8 @@ func TestWhatANodeDidIsWhatItDidSince(t *testing.T) {
 	before := works{{"web-1", "balancer-1"}: 4, {"web-2", "balancer-1"}: 3, {"redis-1", "redis-1"}: 9}
 	now := works{
 		{"web-1", "balancer-1"}: 7, {"web-2", "balancer-1"}: 3,
-		{"web-2", "balancer-2"}: 5000, // which did not answer before
-		{"redis-1", "redis-1"}:  2,    // which was started again
+		{"web-2", "balancer-2"}: 5000, // it did not answer before
+		{"redis-1", "redis-1"}:  2,    // it was restarted
 		{"redis-2", "redis-2"}:  6,
 	}
 	if got := now.since(before); len(got) != 1 || got["web-1"] != 3 {

@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// planOf is the plan of a stack, whose nodes have the same ports in every one.
+// planOf returns the plan of a stack. The nodes have the same ports in every plan.
 func planOf(t *testing.T, s stack.Stack) plan.Host {
 	t.Helper()
 	ports := map[string]int{}
@@ -24,8 +24,7 @@ func planOf(t *testing.T, s stack.Stack) plan.Host {
 	return p.Hosts[0]
 }
 
-// An alteration touches the nodes that it is to touch, and no others; the stack file
-// that it makes is one.
+// An alteration touches exactly the nodes that it should, and its stack file is valid.
 func TestWhatEachAlterationDoesToTheNodes(t *testing.T) {
 	const (
 		two  = "apps: {web: {kv: {}}}\n"
@@ -36,7 +35,7 @@ func TestWhatEachAlterationDoesToTheNodes(t *testing.T) {
 	for _, c := range []struct {
 		what, text, app string
 		want            [][]string
-		forced          int // alterations that start nodes anew without a reason
+		forced          int // alterations that start nodes anew without any other reason
 	}{
 		{"kv", two, "web", [][]string{
 			{"balancer-1 reload", "balancer-2 reload"}, memory, {"web-1 restart", "web-2 restart"},

@@ -9,12 +9,12 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// What comes and goes is that of the file, and each file is one that a stack can have.
+// The last file declares as many nodes as the first one, and each file is valid.
 func TestTheChangesOfRedisNodesLeadBackToWhereTheyBegan(t *testing.T) {
 	for _, c := range []struct {
 		what, text string
 		ports      []int
-		// Of each change that needs no running stack: replicas, Sentinels, ports.
+		// The result of each change that needs no running stack: replicas, Sentinels, ports.
 		more, back stack.Redis
 	}{
 		{"the default", "", []int{20001, 20002, 20003},
@@ -48,7 +48,7 @@ func TestTheChangesOfRedisNodesLeadBackToWhereTheyBegan(t *testing.T) {
 	}
 }
 
-// A node that has moved is asked where it is now, and no other is connected to anew.
+// A node that has moved is asked at its new address; the connections to the others remain.
 func TestANodeThatHasMovedIsAskedWhereItIs(t *testing.T) {
 	status := func(first string, more ...supervise.NodeStatus) supervise.Status {
 		return supervise.Status{Nodes: append(more, supervise.NodeStatus{Name: "redis-1", Kind: plan.Redis, Address: first},
@@ -62,7 +62,7 @@ func TestANodeThatHasMovedIsAskedWhereItIs(t *testing.T) {
 	if redis == nil || other == nil || r.admin("web-1") != nil {
 		t.Fatalf("redis-1 %v, sentinel-1 %v, web-1 %v", redis, other, r.admin("web-1"))
 	}
-	r.learn(status("127.0.0.1:1"), "secret") // the Sentinel has gone
+	r.learn(status("127.0.0.1:1"), "secret") // the Sentinel is gone
 	if r.admin("redis-1") != redis || r.admin("sentinel-1") != other {
 		t.Error("a node that has not moved has another connection")
 	}

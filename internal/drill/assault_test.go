@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/attack"
 )
 
-// commandsOf are the commands of requests that are commands.
+// commandsOf returns the commands in those requests that are commands.
 func commandsOf(t *testing.T, requests []attack.Request) (all [][]string) {
 	t.Helper()
 	for _, r := range requests {
@@ -27,7 +27,7 @@ func commandsOf(t *testing.T, requests []attack.Request) (all [][]string) {
 	return all
 }
 
-// The keys of an attack are removed after it by their prefix.
+// Afterwards, the keys of an attack are removed by their prefix.
 func TestAnAttackIsAboutItsOwnKeysAlone(t *testing.T) {
 	const prefix = "holdfast-drill:x:attack:"
 	requests := slices.Concat(slowData{prefix: prefix}.commands(300), endlessScripts("EVAL", prefix))

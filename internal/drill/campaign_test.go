@@ -53,7 +53,7 @@ func TestACampaignTellsWhoseEntryWasCutOff(t *testing.T) {
 	}
 }
 
-// A client whose entry is well does not wait for the end of a cut.
+// A client whose own entry is well does not have to wait until the cut ends.
 func TestEveryCutPromisesSomethingToThoseElsewhere(t *testing.T) {
 	for _, f := range faults {
 		if cut := f.promise.Failed == history.CutOff; cut != (f.promise.PauseElsewhere > 0) || f.promise.PauseElsewhere > f.promise.Pause {

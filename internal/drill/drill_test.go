@@ -10,8 +10,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// A later round must not get a fault that the stack of the first one has no
-// hosts or disks for.
+// A later round must not get a fault that needs hosts or disks if the stack was stood up without
+// them.
 func TestWhatAScheduleNeedsDoesNotDependOnWhatIsDrawnFirst(t *testing.T) {
 	for seed := range int64(20) {
 		c := Config{Stack: stack.Default(), Random: true, Repeat: 4, Seed: seed, Faults: []string{"kill-web", "full-disk", "cut-host"}}

@@ -21,8 +21,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// needHosts skips a test where no hosts can be made, but not in continuous
-// integration.
+// needHosts skips a test where hosts cannot be made. In continuous integration it fails instead.
 func needHosts(t *testing.T) {
 	t.Helper()
 	err := hostsPossible()
@@ -35,7 +34,8 @@ func needHosts(t *testing.T) {
 	}
 }
 
-// builtProgram builds the holdfast program, unless there is one to be tested.
+// builtProgram returns the holdfast program to test; it builds one unless HOLDFAST_TEST_BINARY
+// names it.
 func builtProgram(t *testing.T) string {
 	t.Helper()
 	if path := os.Getenv("HOLDFAST_TEST_BINARY"); path != "" {
@@ -48,8 +48,8 @@ func builtProgram(t *testing.T) string {
 	return path
 }
 
-// stoodUp is a stack of the drill's own, with the journal that undoes it. It is
-// undone with the test, whatever happened.
+// stoodUp returns a stack of the drill's own, with the journal that undoes it. The stack is removed
+// when the test ends, however it ends.
 func stoodUp(t *testing.T, hosts int, disks bool) (*target, *journal) {
 	t.Helper()
 	needHosts(t)
@@ -88,7 +88,7 @@ func well(t *testing.T, stack *target) supervise.Status {
 	return st
 }
 
-// at is a scene for a fault.
+// at returns a scene for a fault.
 func at(t *testing.T, stack *target, j *journal) *scene {
 	return &scene{
 		stack: stack, journal: j, record: &history.Fault{}, began: time.Now(),
@@ -96,7 +96,7 @@ func at(t *testing.T, stack *target, j *journal) *scene {
 	}
 }
 
-// ask asks an entry, on a connection of its own.
+// ask sends a request to an entry, on a new connection.
 func ask(t *testing.T, url string, patience time.Duration) (string, error) {
 	t.Helper()
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -156,7 +156,7 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 		if err := s.cut(t.Context(), time.Second, one.name, []host{one}, both(hostNames(one), append(hostNames(stack.hosts.but(one)...), clients))); err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(s.record.Evidence, "host-1 to host-2: ") { // no client may have asked meanwhile
+		if !strings.Contains(s.record.Evidence, "host-1 to host-2: ") { // the clients may not have sent anything meanwhile
 			t.Errorf("the evidence is %q", s.record.Evidence)
 		}
 		if got, err := ask(t, stack.entries[1]+"/get?key=kelp", 300*time.Millisecond); err == nil {
@@ -187,7 +187,7 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 		if err := s.awaitMaster(ctx, master.Name); err != nil {
 			t.Fatal(err)
 		}
-		// Longer than a start takes: nothing may come back before its host.
+		// Longer than a start takes: nothing on the host may run before the host is back.
 		if err := sleep(ctx, 500*time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
@@ -198,7 +198,7 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 		<-lost
 	})
 
-	// What is left of the drill is its journal.
+	// Only the journal of the drill is left.
 	st, err := stack.status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +220,7 @@ func TestAFullDiskUnderTheMasterCostsTheClientsAPause(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Redis finds the disk full when there is something to write.
+	// Redis notices the full disk only when it has something to write.
 	writing, stop := context.WithCancel(t.Context())
 	var refused []string
 	ended := make(chan struct{})
@@ -256,7 +256,7 @@ func TestAFullDiskUnderTheMasterCostsTheClientsAPause(t *testing.T) {
 	nothingIsLeft(t, stack, st)
 }
 
-// nothingIsLeft looks for what a stack of the drill's own could leave behind.
+// nothingIsLeft checks that nothing of a drill's own stack is left behind.
 func nothingIsLeft(t *testing.T, stack *target, last supervise.Status) {
 	t.Helper()
 	tag := stack.state()

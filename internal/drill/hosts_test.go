@@ -43,7 +43,7 @@ func TestANetworkIsChosenThatNobodyHas(t *testing.T) {
 	}
 }
 
-// three are hosts that nobody has made.
+// three returns the description of three hosts that do not exist.
 func three() *hosts {
 	h := newHosts([]stack.Host{{Name: "host-1"}, {Name: "host-2"}, {Name: "host-3", Only: []string{"sentinel"}}})
 	h.number(netip.MustParsePrefix("198.18.7.0/24"))
@@ -82,7 +82,7 @@ func TestHostsSayWhereAStackIs(t *testing.T) {
 	if got := h.but(h.all[0], h.all[2]); !slices.Equal(got, h.all[1:2]) {
 		t.Errorf("all but host-1 and host-3 are %v", got)
 	}
-	// One tag in 65,536 is the same by chance, three are not.
+	// One equal tag in 65,536 is chance, three in a row are not.
 	same := 0
 	for range 3 {
 		if newHosts(declared).tag == h.tag {

@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// telling is where a web node tells its numbers, as they are at each question.
+// telling serves the metrics of a web node; of returns them for each question.
 func telling(t *testing.T, of func(question int) numbers) (address string, asked *atomic.Int32) {
 	asked = new(atomic.Int32)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -39,7 +39,7 @@ func TestTheNextFaultWaitsUntilEveryReplicaConfirmsWrites(t *testing.T) {
 	}
 }
 
-// Another application's node that no client uses does not know who is in sync.
+// A web node that no client uses does not learn which replicas are in sync.
 func TestTheNextFaultDoesNotWaitForAWebNodeThatIsOutOfUse(t *testing.T) {
 	address, asked := telling(t, func(int) numbers { return numbers{0, 1200300} })
 	s := &target{stack: stack.Default(), numbers: map[string]string{"web-1": address}}

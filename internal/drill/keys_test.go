@@ -16,7 +16,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// supervised is a stack whose supervisor tells that entry.
+// supervised is a stack whose supervisor reports that entry.
 type supervised struct {
 	control.Stack
 	entry string
@@ -24,7 +24,7 @@ type supervised struct {
 
 func (s supervised) Status() supervise.Status { return supervise.Status{Entry: s.entry} }
 
-// supervisor answers for a stack with that entry.
+// supervisor serves the control socket of a stack with that entry.
 func supervisor(t *testing.T, entry string) (state string) {
 	t.Helper()
 	state, err := os.MkdirTemp("", "hf") // a socket's path has to be short
@@ -200,7 +200,7 @@ func TestADrillThatWasKilledLeavesNoLockAndNoDirectory(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		held.Close() // as the kernel does
+		held.Close() // as the kernel does when the process ends
 		if _, err := Undo(t.Context(), state, strings.NewReader(""), true); err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +236,7 @@ func TestADrillAndAPurgeKeepEachOtherOut(t *testing.T) {
 	if _, err := supervise.KeepDrillOut(state); !errors.As(err, &under) {
 		t.Errorf("a purge is told %v", err)
 	}
-	held.Close() // it was killed
+	held.Close() // as if the drill had been killed
 	release, err := supervise.KeepDrillOut(state)
 	if err != nil {
 		t.Fatal(err)

@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// greeter is a server that says something to whoever comes, and reads what it
-// is told.
+// greeter is a server that sends a greeting on each connection and discards what it reads.
 func greeter(t *testing.T, says string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

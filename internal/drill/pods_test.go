@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// standIn is a cluster whose kubectl is a script.
+// standIn returns a cluster whose kubectl is a script.
 func standIn(t *testing.T, script string) kubectl.Cluster {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubectl")

@@ -7,8 +7,8 @@ import (
 	"holdfast/internal/history"
 )
 
-// Half a second without trouble counts as recovered: the look at what is under
-// load, which takes as long, would hide what the blow costs.
+// Half a second without trouble counts as recovered. The look at what is under load takes that
+// long: if the fault began with it, the cost of the blow would be hidden.
 func TestAFaultBeginsWithItsFirstBlow(t *testing.T) {
 	s := scene{record: &history.Fault{Began: time.Second}, began: time.Now().Add(-5 * time.Second)}
 	s.evidence("it was under load")

@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/process"
 )
 
-// emptyJournal is a journal of the test's own.
+// emptyJournal returns an empty journal of the test's own.
 func emptyJournal(t *testing.T) *journal {
 	t.Helper()
 	j, err := openJournal(filepath.Join(t.TempDir(), journalName))
@@ -32,8 +32,8 @@ func noted(t *testing.T, j *journal, steps ...step) {
 	}
 }
 
-// A stack that could not be taken down still has its directory, and what takes
-// it down can be tried again.
+// A stack that could not be taken down keeps its directory, so that taking it down can be tried
+// again.
 func TestWhatAStepNeedsIsNotTakenAwayBeforeItIsDone(t *testing.T) {
 	j := emptyJournal(t)
 	dir, mark, way := t.TempDir(), filepath.Join(t.TempDir(), "mark"), filepath.Join(t.TempDir(), "way")
@@ -84,8 +84,7 @@ func TestWhatUndoesIsNotOfTheTerminalsProcessGroup(t *testing.T) {
 	}
 }
 
-// stackOf writes down what a supervisor does of a stack of one node, which has
-// that process.
+// stackOf writes what a supervisor writes of a stack with one node, whose process has that pid.
 func stackOf(t *testing.T, pid int) (state string) {
 	t.Helper()
 	state = t.TempDir()

@@ -30,8 +30,8 @@ type virtualStack struct {
 	addresses []string
 }
 
-// standUpVirtual stands a small stack with some virtual addresses up. Everything is taken
-// away with the test, whatever happened.
+// standUpVirtual stands up a small stack with virtual addresses. It is removed when the test ends,
+// however it ends.
 func standUpVirtual(t *testing.T, addresses int) *virtualStack {
 	t.Helper()
 	needHosts(t)
@@ -70,7 +70,7 @@ func standUpVirtual(t *testing.T, addresses int) *virtualStack {
 	return v
 }
 
-// now is the stack's status, once a host leads.
+// now returns the stack's status, once a host leads.
 func (v *virtualStack) now() (st supervise.Status) {
 	v.Helper()
 	v.within("a host leads", func() (leads bool) {
@@ -81,7 +81,7 @@ func (v *virtualStack) now() (st supervise.Status) {
 	return st
 }
 
-// atHost runs a command of Holdfast on a host.
+// atHost runs a holdfast command on a host.
 func (v *virtualStack) atHost(one host, args ...string) {
 	v.Helper()
 	if _, err := output(context.Background(), "", "ip", v.onHost(one, args...)...); err != nil {
@@ -89,7 +89,7 @@ func (v *virtualStack) atHost(one host, args ...string) {
 	}
 }
 
-// endProcesses ends the process of Holdfast on each host. What runs goes on.
+// endProcesses ends the holdfast process of each host. The nodes keep running.
 func (v *virtualStack) endProcesses() {
 	v.Helper()
 	for _, s := range v.helm.seats {
@@ -110,7 +110,7 @@ func (v *virtualStack) endProcesses() {
 	})
 }
 
-// holding are the names of the hosts that have an address.
+// holding returns the names of the hosts that have an address.
 func (v *virtualStack) holding(address string) (names []string) {
 	v.Helper()
 	all, err := v.hosts.holders(context.Background(), address)
@@ -120,7 +120,7 @@ func (v *virtualStack) holding(address string) (names []string) {
 	return hostNames(all...)
 }
 
-// settled waits until one host alone has an address, and goes on having it.
+// settled waits until exactly one host has an address and keeps it. It returns that host's name.
 func (v *virtualStack) settled(address string) string {
 	v.Helper()
 	var last []string
@@ -138,7 +138,7 @@ func (v *virtualStack) settled(address string) string {
 	return ""
 }
 
-// on is the node of a kind on a host.
+// on returns the node of a kind on a host.
 func (v *virtualStack) on(kind plan.Kind, host string) supervise.NodeStatus {
 	v.Helper()
 	for _, n := range v.now().Nodes {
@@ -159,8 +159,8 @@ func (v *virtualStack) do(node string, action supervise.Action) {
 	}
 }
 
-// pause asks an address all the time while something happens and until it is settled
-// again, and returns the longest time without an answer.
+// pause sends requests to an address while something happens, and until one host has settled on it.
+// It returns the longest time without an answer.
 func (v *virtualStack) pause(address string, happens func()) time.Duration {
 	v.Helper()
 	return v.asked(address, func() {
@@ -169,7 +169,7 @@ func (v *virtualStack) pause(address string, happens func()) time.Duration {
 	})
 }
 
-// asked is pause for the time of what happens alone.
+// asked is pause without waiting for the address to settle.
 func (v *virtualStack) asked(address string, happens func()) time.Duration {
 	v.Helper()
 	client := http.Client{Timeout: 150 * time.Millisecond, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -201,8 +201,8 @@ func (v *virtualStack) asked(address string, happens func()) time.Duration {
 	return longest
 }
 
-// moves has something happen that takes an address away from its host, and checks that
-// another host has it then, soon.
+// moves makes something happen that takes an address away from its host, and checks that another
+// host has the address soon.
 func (v *virtualStack) moves(what, address string, bound time.Duration, happens func(from string)) {
 	v.Helper()
 	from := v.settled(address)
@@ -225,8 +225,8 @@ func (v *virtualStack) within(what string, holds func() bool) {
 	}
 }
 
-// cut has nothing pass between a host and the others, while its link stays up; nor between
-// it and the clients, unless it is from hosts alone.
+// cut drops everything between a host and the others while its link stays up. It also cuts the host
+// off from the clients, unless fromHosts is set.
 func (v *virtualStack) cut(name string, fromHosts bool) {
 	v.Helper()
 	others := slices.DeleteFunc(hostNames(v.hosts.all...), func(other string) bool { return other == name })
@@ -245,7 +245,7 @@ func (v *virtualStack) uncut() {
 	}
 }
 
-// Bounds are generous: on a busy machine every step may take some 100 ms.
+// The limits are generous: on a busy machine every step may take some 100 ms.
 const soon = 5 * time.Second
 
 func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
@@ -289,7 +289,7 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 		cut := v.asked(address, func() {
 			v.cut(from, false)
 			v.within("another host has it, too", func() bool { return len(v.holding(address)) == 2 })
-			time.Sleep(2 * time.Second) // and answers meanwhile
+			time.Sleep(2 * time.Second) // and serves requests meanwhile
 		})
 		healed := v.pause(address, v.uncut)
 		t.Logf("%v without an answer when it is cut off, %v when it is back", cut.Round(time.Millisecond), healed.Round(time.Millisecond))
@@ -316,7 +316,8 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 		}
 		v.uncut()
 		t.Logf("%s had it for %v", other, had.Round(time.Millisecond))
-		// It may have taken it just before it found out, and gives it back at once then.
+		// The host may take the address just before it notices the cut, and then gives it back at
+		// once.
 		if had > time.Second {
 			t.Errorf("%s, which is cut off, had the address for %v", other, had)
 		}
@@ -357,7 +358,7 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 		}
 		to := v.settled(address)
 		var starting sync.WaitGroup
-		for _, one := range v.hosts.all { // none is up without another one
+		for _, one := range v.hosts.all { // no host comes up without another one
 			starting.Go(func() { v.atHost(one, "up", "-d") })
 		}
 		starting.Wait()
@@ -377,7 +378,7 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 	})
 }
 
-// bothServe reports whether both balancers are up, and their keepalived nodes were told.
+// bothServe reports whether both balancers are up and both keepalived nodes know it.
 func (v *virtualStack) bothServe() bool {
 	for _, n := range v.now().Nodes {
 		if (n.Kind == plan.Balancer || n.Kind == plan.Keepalived) && n.State != supervise.Up {

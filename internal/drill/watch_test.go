@@ -11,8 +11,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// seen is a stack with a master on one host and all else on others, as a
-// supervisor tells of it.
+// seen returns the status of a stack with the master on one host and everything else on others.
 func seen(change ...func(st *supervise.Status)) supervise.Status {
 	st := supervise.Status{Supervisor: 1, Nodes: []supervise.NodeStatus{
 		{Name: "redis-1", Kind: plan.Redis, Role: "master", Host: "host-1", PID: 11, State: supervise.Up},
@@ -41,7 +40,7 @@ func TestWhatNoFaultExplainsIsNoted(t *testing.T) {
 		what   string
 		looks  []supervise.Status
 		faults []history.Fault
-		want   string // of the only notice; empty: there is none
+		want   string // of the only notice; empty: no notice
 	}{
 		{"nothing happens", []supervise.Status{seen()}, nil, ""},
 		{"a probe is late once", []supervise.Status{seen(sickly(1)), seen()}, nil, ""},
@@ -62,7 +61,7 @@ func TestWhatNoFaultExplainsIsNoted(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			w := newWatcher(nil, time.Now(), seen())
 			for i, look := range c.looks {
-				w.began = time.Now().Add(-time.Duration(i+1) * time.Second) // a second between two looks
+				w.began = time.Now().Add(-time.Duration(i+1) * time.Second) // one second between two looks
 				w.look(look)
 			}
 			notices := w.notices(c.faults)
@@ -84,7 +83,7 @@ func TestASupervisorThatIsGoneIsNotedOnce(t *testing.T) {
 	if n := w.notices([]history.Fault{{Targets: []string{"supervisor"}, Healthy: 2 * time.Second}}); len(n) != 0 {
 		t.Errorf("the drill's own doing is noted: %+v", n)
 	}
-	// It was asked just before it was struck, and could not answer after that.
+	// The question was sent just before the blow, so it could not be answered.
 	struck := history.Fault{Targets: []string{"supervisor"}, Began: 1050 * time.Millisecond, Healthy: 2 * time.Second}
 	if n := w.notices([]history.Fault{struck}); len(n) != 0 {
 		t.Errorf("asked before the fault: %v", n)
@@ -95,8 +94,7 @@ func TestASupervisorThatIsGoneIsNotedOnce(t *testing.T) {
 	}
 }
 
-// The Sentinels rest after each election, also when the first master is master
-// again in the end.
+// The Sentinels pause after each election, even if the first master is master again in the end.
 func TestTheLastElectionIsKnown(t *testing.T) {
 	w := newWatcher(nil, time.Now(), seen())
 	w.look(seen())
@@ -111,7 +109,7 @@ func TestTheLastElectionIsKnown(t *testing.T) {
 	}
 }
 
-// What happens as a client attacks, and hours later, is not the same.
+// Only what happens during an attack is its harm, and not what happens hours later.
 func TestWhatHappensDuringAnAttackIsItsHarm(t *testing.T) {
 	faults := []history.Fault{
 		{Name: "kill-web", Began: 0, Healthy: time.Second},

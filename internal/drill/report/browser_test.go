@@ -25,8 +25,7 @@ func TestThePageInABrowser(t *testing.T) {
 		if err := chromedp.Do(ctx, chromedp.Navigate("file://"+file)); err != nil {
 			t.Fatalf("open %s: %v", name, err)
 		}
-		// The style is let in by the policy, the script, too, and nothing
-		// that a history brought along.
+		// The policy allows the page's own style and script, and nothing that came with a history.
 		for what, c := range map[string]struct{ ask, want string }{
 			"the style":   {`getComputedStyle(document.querySelector("main")).maxWidth`, "1208px"},
 			"scripts":     {`String(document.scripts.length)`, "1"},

@@ -60,8 +60,8 @@ func TestProgressFitsANarrowTerminal(t *testing.T) {
 	}
 }
 
-// screen is what a terminal shows that is given a text: it knows going up and
-// clearing what is below, and drops colours.
+// screen returns what a terminal shows after it was sent a text. It understands moving up and
+// clearing downwards, and ignores colours.
 func screen(s string) string {
 	for _, code := range []string{bold, dim, red, green, yellow, plain} {
 		s = strings.ReplaceAll(s, code, "")

@@ -28,7 +28,7 @@ var (
 	pages  = flag.String("pages", "", "a directory to write the pages of the samples to")
 )
 
-// drills are the histories that every output is tried with.
+// drills are the histories with which every output is tested.
 var drills = map[string]func() (history.History, history.Verdict){
 	"holds":        sync.OnceValues(func() (history.History, history.Verdict) { return sample(usual) }),
 	"broken":       sync.OnceValues(broken),
@@ -44,10 +44,10 @@ var drills = map[string]func() (history.History, history.Verdict){
 	"hostile": hostile,
 }
 
-// evil is what a value may be that somebody wants to be obeyed.
+// evil is a value that tries to control a browser or a terminal.
 const evil = "</title></style></script><script>alert(1)</script><img src=x onerror=alert(2)>\"' {{.}} \x1b]0;owned\x07\x1b[2J\r\n\u202egnp.exe\x00\xff javascript:alert(3)"
 
-// hostile is a drill in which every text is evil and every number is odd.
+// hostile returns a drill in which every text is evil and every number is odd.
 func hostile() (history.History, history.Verdict) {
 	op := history.Operation{Client: -1, Kind: history.Kind(evil), Key: evil, Verb: history.Verb(evil), From: evil, Value: evil, Expect: evil,
 		Tries: 99, Due: -time.Hour, Start: 5 * time.Second, End: time.Second, Outcome: history.Outcome(evil), Got: evil, Members: []string{evil, evil}, Node: evil, Status: -1, Error: evil}
@@ -128,8 +128,8 @@ func TestThePageIsWellFormedAndNeedsNothingElse(t *testing.T) {
 	}
 }
 
-// Where a text of a history stands on the page: in elements, <title> and those of pictures
-// among them. In attributes, the style and the script none does.
+// A text of a history may only appear in elements, including <title> and those of the pictures, and
+// never in attributes, the style or the script.
 func TestWhereAForeignTextStandsOnThePage(t *testing.T) {
 	h, v := hostile()
 	text := page(t, h, v)
@@ -161,7 +161,7 @@ func TestWhereAForeignTextStandsOnThePage(t *testing.T) {
 		case xml.EndElement:
 			open = open[:len(open)-1]
 		case xml.CharData:
-			if strings.Contains(string(token), "</title></") { // evil begins so
+			if strings.Contains(string(token), "</title></") { // evil begins like this
 				in[open[len(open)-1]] = true
 			}
 		}
@@ -173,8 +173,8 @@ func TestWhereAForeignTextStandsOnThePage(t *testing.T) {
 	}
 }
 
-// A text is the same text again when a browser has read it, and begins nothing else, also
-// in an attribute with quotes of either kind. So it is for the page and for its pictures.
+// A browser reads every text back unchanged, and no text begins an element or an attribute, even in
+// an attribute with quotes of either kind. That holds for the page and for its pictures.
 func TestATextIsEscapedForElementsAndQuotedAttributes(t *testing.T) {
 	texts := []string{evil, "<!--", "]]>", "&lt;", "&#0;", "+ADw-script+AD4-"}
 	for b := range 0x300 {
@@ -405,8 +405,8 @@ func TestBucketsHoldEveryOperationOnce(t *testing.T) {
 	}
 }
 
-// TestEverySampleIsAPage leaves the pages of all samples in a directory, to be
-// looked at: go test -run SampleIsAPage -pages DIR.
+// TestEverySampleIsAPage writes the pages of all samples into a directory, to be looked at: go test
+// -run SampleIsAPage -pages DIR.
 func TestEverySampleIsAPage(t *testing.T) {
 	dir := *pages
 	if dir == "" {

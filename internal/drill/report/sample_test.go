@@ -13,21 +13,21 @@ import (
 
 const ms = time.Millisecond
 
-// sampleOptions say what a sample history is like.
+// sampleOptions describe a sample history.
 type sampleOptions struct {
 	length     time.Duration
 	rate       int
 	clients    int
-	failed     int // of what is due while the master is away
+	failed     int // of those due while the master is away
 	unknown    int
 	withFaults bool
 }
 
 var usual = sampleOptions{length: 40 * time.Second, rate: 500, clients: 64, withFaults: true}
 
-// sample is a drill as it might have been: a master is killed at a quarter of
-// the time and clients wait 1.2 s, a web node at three fifths, which nobody
-// notices. The same options give the same history.
+// sample returns a plausible drill: a master is killed after a quarter of the time and clients wait
+// 1.2 s; a web node is killed after three fifths, which no client notices. The same options give
+// the same history.
 func sample(o sampleOptions) (history.History, history.Verdict) {
 	chance := rand.New(rand.NewPCG(7, 11))
 	began := time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)
@@ -112,7 +112,7 @@ func sample(o sampleOptions) (history.History, history.Verdict) {
 	return h, judged(h)
 }
 
-// judged is a verdict that suits a sample; the real judge is package history's.
+// judged returns a verdict that suits a sample. The real judge is in package history.
 func judged(h history.History) history.Verdict {
 	v := history.Verdict{Result: history.Holds, Whole: seen(h, 0, h.LoadEnd)}
 	v.Checked = history.Checked{Operations: len(h.Operations), Registers: 24, Counters: 8, Sets: 4, ReadBack: 36}
@@ -139,7 +139,7 @@ func judged(h history.History) history.Verdict {
 	return v
 }
 
-// seen is what clients saw of the load in a span of time.
+// seen returns what clients saw of the load in a span of time.
 func seen(h history.History, from, to time.Duration) history.Availability {
 	a := history.Availability{From: from, To: to}
 	var waits []time.Duration
@@ -167,7 +167,7 @@ func seen(h history.History, from, to time.Duration) history.Availability {
 	return a
 }
 
-// broken is a drill that found a lost write and a read of the past.
+// broken returns a drill that found a lost write and a read of an old value.
 func broken() (history.History, history.Verdict) {
 	o := usual
 	o.failed, o.unknown = 14, 9
@@ -215,7 +215,7 @@ func lost(h *history.History) history.Anomaly {
 		Text: "write(c12-9007) was acknowledged at 9.998 s, and the last read found c9-8960, which is older"}
 }
 
-// past adds a read of a value that had been replaced.
+// past adds a read of a value that had already been replaced.
 func past(h *history.History) history.Anomaly {
 	n := len(h.Operations)
 	var indices []int
@@ -240,7 +240,7 @@ func past(h *history.History) history.Anomaly {
 		Text: "no order of these operations explains every answer"}
 }
 
-// missed is a drill in which more failed than may.
+// missed returns a drill in which more operations failed than allowed.
 func missed() (history.History, history.Verdict) {
 	o := usual
 	o.failed, o.unknown = 30, 12
@@ -252,7 +252,7 @@ func missed() (history.History, history.Verdict) {
 	return h, v
 }
 
-// inconclusive is a drill that could not judge.
+// inconclusive returns a drill that could not be judged.
 func inconclusive() (history.History, history.Verdict) {
 	h, v := sample(usual)
 	v.Result = history.Inconclusive
@@ -264,7 +264,7 @@ func inconclusive() (history.History, history.Verdict) {
 	return h, v
 }
 
-// course is a long drill of many faults, one after another, and some at once.
+// course returns a long drill with many faults, most of them one after another, some at once.
 func course() (history.History, history.Verdict) {
 	o := usual
 	o.length, o.failed = 120*time.Second, 6
