@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// notOld adds reads of replicas and caches that are older than asked for: a
-// value that certainly followed the one they show was there already at the
-// time whose state they had to show.
+// notOld adds reads of replicas and caches that are older than the client allowed. Such a read
+// shows a value although a later one was certainly there at the time whose state the read had to
+// show.
 func (r *register) notOld() {
 	order, newest := r.newest()
 	for _, i := range r.key.ops {
@@ -35,8 +35,8 @@ func (r *register) notOld() {
 	}
 }
 
-// newest is the values by first, and for each of them the two of it and those
-// before it which were seen last.
+// newest returns the values sorted by first. For each of them it returns the two values, of it and
+// those before it, that were seen last.
 func (r *register) newest() ([]*value, [][2]*value) {
 	order := slices.Clone(r.values)
 	slices.SortStableFunc(order, func(a, b *value) int { return cmp.Compare(a.first, b.first) })

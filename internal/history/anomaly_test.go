@@ -9,10 +9,10 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// built is an operation that a test describes step by step.
+// built is an operation that a test builds step by step.
 type built Operation
 
-// on is an acknowledged operation, its times in milliseconds.
+// on returns an acknowledged operation; its times are in milliseconds.
 func on(key string, kind Kind, verb Verb, start, end int) built {
 	return built{Kind: kind, Key: key, Verb: verb, Outcome: OK,
 		Due: time.Duration(start) * ms, Start: time.Duration(start) * ms, End: time.Duration(end) * ms}
@@ -32,8 +32,7 @@ func (b built) replica(age int) built {
 	return b
 }
 
-// with is a good drill in which some more operations took place, and any may
-// fail or be unknown.
+// with returns a good drill with some more operations. Any operation may fail or be unknown.
 func with(more ...built) History {
 	h := good()
 	h.Faults[0].Promise = Promise{Failed: Any, Unknown: Any}
@@ -50,13 +49,13 @@ func reg(verb Verb, start, end int) built  { return on("q", Register, verb, star
 func cnt(verb Verb, start, end int) built  { return on("n", Counter, verb, start, end) }
 func set_(verb Verb, start, end int) built { return on("m", Set, verb, start, end) }
 
-// judgement is some operations on one key, and what is to be found.
+// judgement is some operations on one key, and the anomaly that they contain.
 type judgement struct {
 	what string
 	ops  []built
-	want string // the anomaly; empty: none
+	want string // the anomaly; empty: no anomaly
 	text string // part of its text
-	also []int  // operations, of ops, that have to be among the anomaly's
+	also []int  // indices in ops of operations that the anomaly has to name
 }
 
 var judgements = []judgement{
@@ -179,7 +178,7 @@ func TestEachAnomalyIsFoundAndNoOther(t *testing.T) {
 	}
 }
 
-// What the table says of registers is what porcupine says.
+// What the table says of registers agrees with porcupine.
 func TestTheTableAgreesWithPorcupine(t *testing.T) {
 	for _, c := range judgements {
 		if c.ops[0].Kind != Register || slices.ContainsFunc(c.ops, func(b built) bool { return b.From == "replica" }) || c.what == "an unknown write excuses" {

@@ -9,16 +9,15 @@ import (
 )
 
 const (
-	// enoughLoad is the share, in percent, of the operations that the rate
-	// asks for which have to be in the history.
+	// enoughLoad is the least share, in percent, of the operations that the rate asks for.
 	enoughLoad = 80
-	// late is how long after it was due an operation may start. If more than
-	// a tenth of those before the first fault are later, the machine cannot
-	// give the rate; if more than a hundredth are, it is busy.
+	// late is how long after its due time an operation may start. If more than a tenth of the
+	// operations before the first fault start later, the machine cannot reach the rate. If more
+	// than a hundredth do, it is busy.
 	late = 100 * time.Millisecond
 )
 
-// assumptions says in sentences what keeps the history from being judged.
+// assumptions returns, in sentences, why the history cannot be judged.
 func assumptions(h History) []string {
 	var why []string
 	if h.Interrupted {
@@ -46,9 +45,9 @@ func assumptions(h History) []string {
 	return why
 }
 
-// loaded are the operations of the load on the entry, by Due. Those of clients that
-// ask one node directly are none: nobody sends their requests to another node when
-// that one dies, and that is no failure of the service.
+// loaded returns the operations of the load on the entry, sorted by Due. It leaves out clients that
+// ask one node directly: when that node dies, no balancer sends their requests to another one,
+// which is not a failure of the service.
 func loaded(h History) []Operation {
 	ops := slices.Clone(h.Operations)
 	ops = slices.DeleteFunc(ops, func(op Operation) bool { return !op.OfLoad() })
@@ -56,7 +55,7 @@ func loaded(h History) []Operation {
 	return ops
 }
 
-// traffic says what is wrong with the load as a whole.
+// traffic returns what is wrong with the load as a whole.
 func traffic(h History) []string {
 	ops := loaded(h)
 	if len(ops) == 0 {
@@ -81,7 +80,7 @@ func traffic(h History) []string {
 	return why
 }
 
-// unanswered says which nodes gave the clients that ask them directly no answer.
+// unanswered returns which nodes never answered the clients that ask them directly.
 func unanswered(h History) []string {
 	answers := map[string]int{}
 	for _, op := range h.Operations {
@@ -101,7 +100,7 @@ func unanswered(h History) []string {
 	return why
 }
 
-// kinds says what of the load is missing.
+// kinds returns which kinds of operations are missing from the load.
 func kinds(h History, ops []Operation) []string {
 	var why []string
 	if h.OfURLs() {
@@ -131,7 +130,7 @@ func kinds(h History, ops []Operation) []string {
 	return why
 }
 
-// undisturbed are the operations due before the first fault.
+// undisturbed returns the operations that were due before the first fault, and when that began.
 func undisturbed(h History, ops []Operation) ([]Operation, time.Duration) {
 	until := h.LoadEnd
 	for _, f := range h.Faults {
@@ -144,8 +143,8 @@ func undisturbed(h History, ops []Operation) ([]Operation, time.Duration) {
 	return ops[:n], until
 }
 
-// lateness is how much later than due the operations before the first fault
-// started, so that percent of them were not later.
+// lateness returns the delay within which that percentage of the operations before the first fault
+// started, after they were due.
 func lateness(h History, ops []Operation, percent int) time.Duration {
 	calm, _ := undisturbed(h, ops)
 	var delays []time.Duration
@@ -156,7 +155,7 @@ func lateness(h History, ops []Operation, percent int) time.Duration {
 	return quantile(delays, percent)
 }
 
-// rateReached says what rate was reached where it is not what was asked for.
+// rateReached returns true if the rate was reached, or else a sentence about the rate that was.
 func rateReached(h History, ops []Operation) (string, bool) {
 	by := lateness(h, ops, 90)
 	if by <= late {
@@ -174,7 +173,7 @@ func rateReached(h History, ops []Operation) (string, bool) {
 		h.Rate, reached, seconds(by)), false
 }
 
-// happened says what is wrong with a fault, or with the traffic around it.
+// happened returns what is wrong with a fault, or with the traffic around it.
 func happened(h History, f Fault) []string {
 	var why []string
 	at := fmt.Sprintf("fault %q at %s: ", f.Name, seconds(f.Began))
@@ -218,7 +217,7 @@ func happened(h History, f Fault) []string {
 	return why
 }
 
-// readBack says which keys may have been written and were not read in the end.
+// readBack returns an error text if keys that may have been written were not read in the end.
 func readBack(h History) []string {
 	var missing []string
 	for _, k := range byKey(h) {
@@ -241,7 +240,7 @@ func readBack(h History) []string {
 	return nil
 }
 
-// warnings says what is worth knowing and changes no result.
+// warnings returns what is worth knowing but changes no result.
 func warnings(h History, faults []FaultAvailability) []string {
 	var lines []string
 	ops := loaded(h)

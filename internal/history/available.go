@@ -7,20 +7,19 @@ import (
 )
 
 const (
-	// heldFrom is how long an operation waits before it counts as held.
+	// heldFrom is how long an operation has to wait to count as held.
 	heldFrom = 250 * time.Millisecond
-	// steady is how long answers have to come as before until a fault counts
-	// as recovered from.
+	// steady is how long answers have to come as before the fault, until it counts as recovered.
 	steady = 500 * time.Millisecond
-	// near is the latency that is always as before, and nearTimes how many
-	// times the 99th percentile before the fault is, too.
+	// An answer comes as before if its latency is at most near, or at most nearTimes the 99th
+	// percentile before the fault.
 	near      = 50 * time.Millisecond
 	nearTimes = 4
 )
 
-// availability is what the clients of the load saw. Final reads have no part
-// in it. Latency counts from when an operation was due, so that one which had
-// to wait for its client counts as well.
+// availability returns what the clients of the load saw. Final reads do not count. Latency is
+// measured from when an operation was due, so that it includes the time for which the operation had
+// to wait for its client.
 func availability(h History) (Availability, []FaultAvailability) {
 	ops := loaded(h)
 	begin := time.Duration(0)
@@ -37,8 +36,8 @@ func availability(h History) (Availability, []FaultAvailability) {
 	return whole, faults
 }
 
-// cost is what one fault cost. Before is from the fault before it, or from the
-// beginning; After is until the fault after it, or to the end of the load.
+// cost returns what one fault cost. Before begins after the previous fault, or with the load. After
+// ends with the next fault, or with the load.
 func cost(h History, ops []Operation, answers []time.Duration, f Fault, begin time.Duration) FaultAvailability {
 	c := FaultAvailability{Name: f.Name, Recovery: -1}
 	if f.Began < 0 {
@@ -52,6 +51,7 @@ func cost(h History, ops []Operation, answers []time.Duration, f Fault, begin ti
 			begin = max(begin, other.Healthy)
 		}
 	}
+
 	next = max(next, f.Began)
 	c.Before = between(ops, min(begin, f.Began), f.Began)
 	over := next
@@ -59,15 +59,17 @@ func cost(h History, ops []Operation, answers []time.Duration, f Fault, begin ti
 		over = at
 		c.Recovery = at - f.Began
 	}
+
 	c.During = between(ops, f.Began, over)
 	c.After = between(ops, over, next)
 	until := max(over, f.Healthy)
-	// A client begins with the entry that it was at before: when that one is
-	// away it ends elsewhere, and has waited for it all the same. Which ones it
-	// tried in between nobody recorded: who came by one that was cut off there
-	// counts as elsewhere, with what that took.
+	// A client begins at the entry where it was before. If that entry is cut off, the client ends
+	// at another one, and has waited because of the cut all the same. The history does not record
+	// the entries in between: a client that tried a cut-off one only in between counts as
+	// elsewhere, with the time that it took.
+
 	before := map[int]string{}
-	for _, op := range ops {
+	for _, op := range ops { // "" is not an entry
 		first := before[op.Client] // "" is no entry
 		before[op.Client] = op.Entry
 		if op.Due <= until && op.End >= f.Began {
@@ -81,19 +83,18 @@ func cost(h History, ops []Operation, answers []time.Duration, f Fault, begin ti
 	return c
 }
 
-// normal is the latency up to which an answer comes as before.
+// normal returns the latency up to which an answer counts as coming as before.
 func normal(before Availability) time.Duration {
 	return max(nearTimes*before.P99, near)
 }
 
-// recovered is the first time after began from which on, for as long as steady
-// or until the next fault, every operation is answered, and none waits longer
-// than limit. An operation that fails, or waits longer, is trouble from when
-// it was due until it ended. Negative: there is no such time before next, the
-// end of the load or (soon) the beginning of the next fault.
+// recovered returns the first time after began from which all operations are answered within limit,
+// for as long as steady or until the next fault. An operation that fails or waits longer is trouble
+// from when it was due until it ended. The result is negative if there is no such time before next,
+// which is the end of the load or, with soon, the beginning of the next fault.
 func recovered(ops []Operation, began, next time.Duration, soon bool, limit time.Duration) time.Duration {
 	at := began
-	for _, op := range ops { // by Due
+	for _, op := range ops { // sorted by Due
 		if op.Outcome == OK && op.End-op.Due <= limit || op.End < began {
 			continue
 		}
@@ -134,7 +135,7 @@ func between(ops []Operation, from, to time.Duration) Availability {
 	return a
 }
 
-// ends are the times of all answers, sorted.
+// ends returns the times of all answers, sorted.
 func ends(ops []Operation) []time.Duration {
 	var times []time.Duration
 	for _, op := range ops {
@@ -146,8 +147,8 @@ func ends(ops []Operation) []time.Duration {
 	return times
 }
 
-// silence is the longest time without an answer that overlaps from to until.
-// Nobody asks before the begin of the load, and after its end.
+// silence returns the longest time without an answer that overlaps the time from from to until.
+// Before begin and after end there is no load.
 func silence(answers []time.Duration, begin, from, until, end time.Duration) time.Duration {
 	var longest time.Duration
 	last := begin

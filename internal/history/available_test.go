@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// steadily is a load of 100 operations a second for ten seconds, each answered
-// after 4 ms, but for those that wait says wait longer.
+// steadily returns a load of 100 operations a second for ten seconds, each answered after 4 ms, or
+// later if wait returns more.
 func steadily(wait func(due time.Duration) time.Duration) []Operation {
 	var ops []Operation
 	for due := time.Duration(0); due < 10*time.Second; due += 10 * ms {
@@ -20,7 +20,7 @@ func steadily(wait func(due time.Duration) time.Duration) []Operation {
 	return ops
 }
 
-// until is a wait until t for what is due from a time on.
+// until returns a wait function: operations due from a time on wait until t.
 func until(from, t time.Duration) func(due time.Duration) time.Duration {
 	return func(due time.Duration) time.Duration {
 		if due >= from && due < t {
@@ -52,8 +52,7 @@ func TestAvailabilityOfAFaultThatHoldsRequests(t *testing.T) {
 	}
 }
 
-// Who waits for the end of a cut at an entry on its wrong side is told from who
-// does not.
+// Clients that wait for the end of a cut at an entry on its wrong side are told from the others.
 func TestThePauseElsewhereIsWithoutTheEntriesThatWereCutOff(t *testing.T) {
 	const cut, well = "http://10.0.0.1", "http://10.0.0.2"
 	ops := steadily(func(due time.Duration) time.Duration {
@@ -74,7 +73,7 @@ func TestThePauseElsewhereIsWithoutTheEntriesThatWereCutOff(t *testing.T) {
 		switch ops[i].Due {
 		case 4 * time.Second:
 			ops[i].Client, ops[i].Entry = 2, cut
-		case 4020 * ms: // by the same client, which goes elsewhere in the end
+		case 4020 * ms: // by the same client, which ends at another entry
 			ops[i].Client, ops[i].Entry = 2, well
 		case 4030 * ms: // and stays there
 			ops[i].Client, ops[i].Entry = 2, well

@@ -7,28 +7,27 @@ import (
 	"time"
 )
 
-// block is values that follow one from the other by compare-and-set, in order;
-// most have one only.
+// block is a chain of values that follow each other by compare-and-set, in order. Most blocks have
+// one value.
 type block struct {
 	values          []*value
 	first, last     time.Duration
 	firstOp, lastOp int
-	firstOf, lastOf *value // whose firstOp and lastOp are
+	firstOf, lastOf *value // the values of firstOp and lastOp
 
-	// For the order that is tried: the blocks' sequence, and when this one may
-	// begin. Moves counts how often that was changed, see mend.
+	// For the order that is tried: the position of the block, and the earliest time at which it may
+	// begin. moves counts how often mend has moved it.
 	place, notBefore time.Duration
 	moves            int
 }
 
-// forward reports whether the block's value was certainly there for a while:
-// from first to last. One that is not has a common moment of all its
-// operations, anywhere from last to first.
+// forward reports whether the block's value was certainly there for a while: from first to last.
+// Otherwise all operations of the block have a common moment, anywhere from last to first.
 func (b *block) forward() bool {
 	return b.first < b.last
 }
 
-// contradictions adds what the spans show.
+// contradictions adds the anomalies that the spans prove.
 func (r *register) contradictions() {
 	single := make([]*block, len(r.values))
 	for i, v := range r.values {
@@ -54,8 +53,7 @@ func newBlock(values []*value) *block {
 	return b
 }
 
-// blocks links the values, and adds where compare-and-sets contradict each
-// other.
+// blocks links the values to chains, and adds compare-and-sets that contradict each other.
 func (r *register) blocks() []*block {
 	for _, v := range r.values {
 		if v.prev == nil {
@@ -90,7 +88,7 @@ func (r *register) blocks() []*block {
 	return blocks
 }
 
-// circle adds that each of some compare-and-sets matched what another stored.
+// circle adds that some compare-and-sets each matched a value that another of them stored.
 func (r *register) circle() {
 	a := Anomaly{What: NotLinearizable, Key: r.key.name, Text: "compare-and-sets matched each other's values in a circle"}
 	reached := map[*value]bool{}
@@ -121,8 +119,8 @@ func (r *register) inOrder(chain []*value) {
 	}
 }
 
-// disjoint adds blocks that contradict each other: A is before B, and B before
-// A. Each is found from the one whose span begins first.
+// disjoint adds blocks that contradict each other: A has to be before B, and B before A. Each pair
+// is found from the block whose span begins first.
 func (r *register) disjoint(blocks []*block) {
 	order := slices.Clone(blocks)
 	slices.SortStableFunc(order, func(a, b *block) int { return cmp.Compare(a.first, b.first) })
@@ -146,14 +144,13 @@ func (r *register) disjoint(blocks []*block) {
 	r.tell(pairs)
 }
 
-// pair is two blocks of which the older one was seen, or matched, again after
-// the newer one.
+// pair is two blocks: the older one was seen, or matched, again after the newer one.
 type pair struct {
 	older, newer *block
 }
 
-// pair tells the older from the newer: the one whose write ended before the
-// other's began; or else the one that was seen last comes back as the older.
+// pair decides which block is older: the one whose write ended before the other's began. If that
+// does not decide, the one seen last counts as the older one that came back.
 func (r *register) pair(a, b *block) pair {
 	av, bv := a.values[0], b.values[0]
 	switch {
@@ -167,8 +164,9 @@ func (r *register) pair(a, b *block) pair {
 	return pair{older: a, newer: b}
 }
 
-// tell adds an anomaly for each older block, lost writes first: the newer one
-// that was there first, and how many others are hidden behind the same answer.
+// tell adds an anomaly for each older block, the one seen last first, so that lost writes come
+// first. The anomaly names the newer block that was there first, and how many other ones the same
+// answer contradicts.
 func (r *register) tell(pairs []pair) {
 	byOlder := map[*block][]*block{}
 	var olders []*block
@@ -186,15 +184,14 @@ func (r *register) tell(pairs []pair) {
 	}
 }
 
-// contradiction is an older block and the newer ones that it contradicts.
+// contradiction is an older block with the newer ones that it contradicts.
 type contradiction struct {
 	older *block
 	newer []*block
 }
 
-// again adds that old was seen by the operation back, which began after new
-// had been shown by the operation shown. With c, it is c that proves that old
-// had been there before new.
+// again adds an anomaly: the operation back saw old, although it began after the operation shown
+// had shown new. With c, c proves that old had been there before new.
 func (r *register) again(old, new *value, shown, back int, c *contradiction) {
 	op, after := r.ops[back], r.ops[shown]
 	known := fmt.Sprintf("%s, which client %d had written, acknowledged at %s", new.name(), after.Client, seconds(after.End))
@@ -230,8 +227,8 @@ func (r *register) again(old, new *value, shown, back int, c *contradiction) {
 	r.add(a)
 }
 
-// add adds an anomaly, and to its operations what shows that unknown ones
-// among them did happen.
+// add adds an anomaly. To its operations it adds those that prove that unknown writes among them
+// did happen.
 func (r *register) add(a Anomaly) {
 	for n := 0; n < len(a.Operations); n++ {
 		op := r.ops[a.Operations[n]]
@@ -245,14 +242,13 @@ func (r *register) add(a Anomaly) {
 	r.findings.add(a)
 }
 
-// seenAfter reports whether a value, or one that followed by compare-and-set,
-// was seen by an operation that ended after t.
+// seenAfter reports whether an operation that ended after t saw the value.
 func (r *register) seenAfter(v *value, t time.Duration) bool {
 	return slices.ContainsFunc(v.seen, func(i int) bool { return r.ops[i].End > t })
 }
 
-// aroundSpan is how far before and after an anomaly's last operation the
-// others of the register belong to its picture, and aroundMost how many.
+// aroundSpan is the time before and after an anomaly's last operation from which other operations
+// of the register are added to the anomaly. aroundMost is the largest number of those.
 const (
 	aroundSpan = 100 * time.Millisecond
 	aroundMost = 20

@@ -8,10 +8,9 @@ import (
 	"time"
 )
 
-// counter is one key's increments and reads, sorted for the questions that
-// are asked of them. A counter begins at 0 and is incremented by one, so that
-// each acknowledged increment has a number of its own, and a number that
-// nobody has belongs to an increment that is unknown.
+// counter is one key's increments and reads, sorted for lookups. A counter begins at 0 and is
+// incremented by one. So each acknowledged increment has a number of its own, and a number that no
+// increment was told belongs to an unknown one.
 type counter struct {
 	ops      []Operation
 	name     string
@@ -20,13 +19,12 @@ type counter struct {
 	latest   []time.Duration // latest[i] is the last Start of acked[:i+1]
 	ends     []time.Duration // of acknowledged increments, sorted
 	unknown  []time.Duration // Start of unknown increments, sorted
-	highest  []int           // highest[i] is which of seen[:i+1] has the highest number
+	highest  []int           // highest[i] is the operation with the highest number in seen[:i+1]
 	findings findings
 }
 
-// judgeCounter checks that increments and reads are in one order that real
-// time allows, and that the numbers count neither more nor less than the
-// increments that can have happened.
+// judgeCounter checks that increments and reads have an order that real time allows. It also checks
+// that the numbers are neither higher nor lower than the increments that can have happened.
 func judgeCounter(ops []Operation, k key) findings {
 	c := newCounter(ops, k)
 	c.distinct()
@@ -80,7 +78,7 @@ func newCounter(ops []Operation, k key) *counter {
 	return c
 }
 
-// distinct finds acknowledged increments that got the same number.
+// distinct adds acknowledged increments that got the same number.
 func (c *counter) distinct() {
 	for n := 1; n < len(c.acked); n++ {
 		a, b := c.acked[n-1], c.acked[n]
@@ -93,8 +91,8 @@ func (c *counter) distinct() {
 	}
 }
 
-// tooLow reports, and adds, that an answer is lower than what was known
-// before, at the time whose state it had to show.
+// tooLow adds an anomaly, and returns true, if an answer is lower than what was already known at
+// the time whose state it had to show.
 func (c *counter) tooLow(i int) bool {
 	op, t := c.ops[i], c.ops[i].asOf()
 	before := sort.Search(len(c.seen), func(n int) bool { return c.ops[c.seen[n]].End >= t })
@@ -105,7 +103,7 @@ func (c *counter) tooLow(i int) bool {
 	high := c.ops[top]
 	acked := int64(sort.Search(len(c.ends), func(n int) bool { return c.ends[n] >= t }))
 	behind := high.Number > op.Number
-	if op.Verb == Increment { // two increments with one number are told by distinct
+	if op.Verb == Increment { // two increments with one number are reported by distinct
 		behind = behind || high.Number == op.Number && high.Verb == Read
 	} else {
 		behind = behind || acked > op.Number
@@ -131,9 +129,9 @@ func (c *counter) tooLow(i int) bool {
 	return true
 }
 
-// tooHigh adds the first answer that is higher than the increments which can
-// have happened by then. The numbers up to n that no acknowledged increment
-// has are unknown ones; each of these must have begun before the answer came.
+// tooHigh adds the first answer that is higher than the increments that can have happened by then
+// allow. Numbers up to the answer's that no acknowledged increment has belong to unknown
+// increments, and each of those must have begun before the answer came.
 func (c *counter) tooHigh(k key, told map[int]bool) {
 	order := slices.Clone(k.ops)
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(c.ops[a].End, c.ops[b].End) })
@@ -160,7 +158,7 @@ func (c *counter) tooHigh(k key, told map[int]bool) {
 	}
 }
 
-// fromWhere says of a read that it was not the master's.
+// fromWhere returns, for a read that the master did not serve, which source did.
 func fromWhere(op Operation) string {
 	switch op.From {
 	case "replica":

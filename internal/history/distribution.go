@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Distribution is how durations are spread.
+// Distribution describes how durations are spread.
 type Distribution struct {
 	Count  int           `json:"count"`
 	Median time.Duration `json:"median"`
@@ -13,8 +13,8 @@ type Distribution struct {
 	Max    time.Duration `json:"max"`
 }
 
-// Distribute works out a distribution. Of none, all is zero. The order of the
-// durations is of no matter, and they are left as they are.
+// Distribute returns the distribution of some durations, in any order; it does not change them.
+// Without durations, all values are zero.
 func Distribute(durations []time.Duration) Distribution {
 	sorted := slices.Sorted(slices.Values(durations))
 	return Distribution{
@@ -25,8 +25,8 @@ func Distribute(durations []time.Duration) Distribution {
 	}
 }
 
-// quantile is the smallest of the sorted durations that percent of them do not
-// exceed (nearest rank); 0 if there are none.
+// quantile returns the smallest of the sorted durations that at least percent of them do not exceed
+// (nearest rank); 0 if there are none.
 func quantile(sorted []time.Duration, percent int) time.Duration {
 	if len(sorted) == 0 {
 		return 0

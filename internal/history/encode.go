@@ -11,22 +11,22 @@ import (
 	"time"
 )
 
-// version is that of the encoding. A field more is a new version.
+// version is the version of the encoding. It changes with every new field.
 const version = 6
 
-// maxLine is how long a line may be, in bytes: a read of a large set is one.
+// maxLine is the longest line, in bytes. The read of a large set is one line.
 const maxLine = 64 << 20
 
 // header is the first line.
 type header struct {
 	Version int `json:"holdfast_history"`
-	// Count is how many lines follow, one for each operation.
+	// Count is how many lines follow: one for each operation.
 	Count int `json:"operations"`
 	History
 }
 
-// Encode writes a history as lines of JSON: a header, then each operation.
-// Times are in nanoseconds. Bytes in texts that are not UTF-8 are replaced.
+// Encode writes a history as lines of JSON: a header, then each operation. Times are in
+// nanoseconds. Bytes in texts that are not UTF-8 are replaced.
 func Encode(w io.Writer, h History) error {
 	buffered := bufio.NewWriter(w)
 	lines := json.NewEncoder(buffered)
@@ -45,8 +45,8 @@ func Encode(w io.Writer, h History) error {
 	return nil
 }
 
-// Decode reads what Encode wrote. The error of a file that is cut off, of
-// another version, or that says what cannot be, names the line.
+// Decode reads what Encode wrote. If the file is cut off, of another version, or contains
+// impossible values, the error names the line.
 func Decode(r io.Reader) (History, error) {
 	d := decoder{lines: bufio.NewReader(r)}
 	var head header
@@ -79,7 +79,7 @@ type decoder struct {
 	line  int // the last one read, from 1
 }
 
-// read is the next line, without its end. io.EOF: there is none.
+// read returns the next line, without its end, or io.EOF after the last one.
 func (d *decoder) read() ([]byte, error) {
 	d.line++
 	var line []byte
@@ -109,8 +109,8 @@ func (d *decoder) next(into any) error {
 	return strictly(line, into)
 }
 
-// strictly decodes one JSON value, which may have no field that into has not:
-// what a judge does not know may change the judgement.
+// strictly decodes one JSON value. A field that into does not have is an error, because a field
+// that the judge does not know could change the judgement.
 func strictly(line []byte, into any) error {
 	values := json.NewDecoder(bytes.NewReader(line))
 	values.DisallowUnknownFields()
@@ -126,7 +126,7 @@ func strictly(line []byte, into any) error {
 	return nil
 }
 
-// header reads the first line, its version first.
+// header reads the first line. It checks the version before everything else.
 func (d *decoder) header(head *header) error {
 	line, err := d.read()
 	if errors.Is(err, io.EOF) {
@@ -153,7 +153,7 @@ func (d *decoder) header(head *header) error {
 	return head.check()
 }
 
-// check says what of a header cannot be.
+// check returns an error if a header has an impossible value.
 func (h History) check() error {
 	switch {
 	case h.Rate < 0:
@@ -181,7 +181,7 @@ func (h History) check() error {
 	return nil
 }
 
-// longest is as long as a history may be.
+// longest is the longest time in a history.
 const longest = 100 * 24 * time.Hour
 
 // sane reports whether a time can be one of a history.
@@ -189,7 +189,7 @@ func sane(t time.Duration) bool {
 	return t >= 0 && t <= longest
 }
 
-// verbs are what can be done with each kind of key.
+// verbs are the operations for each kind of key.
 var verbs = map[Kind][]Verb{
 	Register: {Read, Write, CAS},
 	Counter:  {Read, Increment},
@@ -197,7 +197,7 @@ var verbs = map[Kind][]Verb{
 	URL:      {Ask},
 }
 
-// check says what of an operation cannot be.
+// check returns an error if an operation has an impossible value.
 func (op Operation) check() error {
 	switch {
 	case verbs[op.Kind] == nil:

@@ -31,7 +31,7 @@ func TestAHistoryComesBackAsItWas(t *testing.T) {
 	if !bytes.Equal(encoded(t, back), text) {
 		t.Error("encoded again, it differs")
 	}
-	for i := range h.Operations { // an empty list is as good as none
+	for i := range h.Operations { // an empty list is the same as no list
 		if len(h.Operations[i].Members) == 0 {
 			h.Operations[i].Members, back.Operations[i].Members = nil, nil
 		}

@@ -8,10 +8,9 @@ import (
 	"time"
 )
 
-// Explain renders an anomaly's operations, one a line, in the order of Start:
-// times in milliseconds since the history's beginning, client, what was asked,
-// what was answered, outcome and who answered. The columns are padded with
-// blanks.
+// Explain formats an anomaly's operations, one a line, sorted by Start: times in milliseconds since
+// the history's beginning, client, request, answer, outcome, and the node that answered. The
+// columns are padded with blanks.
 func (h History) Explain(a Anomaly) []string {
 	var indices []int
 	for _, i := range a.Operations {
@@ -32,7 +31,7 @@ func (h History) Explain(a Anomaly) []string {
 	return lines
 }
 
-// says is what an operation asked and was told.
+// says formats what an operation asked and what the answer was.
 func (op Operation) says() string {
 	asked := fmt.Sprintf("%s %s", op.Verb, op.Key)
 	switch op.Verb {
@@ -54,7 +53,7 @@ func (op Operation) says() string {
 	return asked
 }
 
-// told is the answer of an operation that was answered.
+// told formats the answer of an operation that was answered.
 func (op Operation) told() string {
 	switch {
 	case op.Outcome != OK:
@@ -73,7 +72,7 @@ func (op Operation) told() string {
 	return ""
 }
 
-// whoAnswered is the node, and the status and error if it went wrong.
+// whoAnswered returns the node and, if something went wrong, the status and the error.
 func (op Operation) whoAnswered() string {
 	parts := []string{op.Node}
 	if op.Outcome != OK && op.Status != 0 {
@@ -95,7 +94,7 @@ func orAbsent(text string, there bool) string {
 	return text
 }
 
-// millis renders a time in milliseconds.
+// millis formats a time in milliseconds.
 func millis(t time.Duration) string {
 	return fmt.Sprintf("%.3f ms", float64(t)/float64(time.Millisecond))
 }

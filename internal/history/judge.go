@@ -9,22 +9,22 @@ import (
 
 // What an Anomaly can be.
 const (
-	LostWrite       = "lost write"        // acknowledged, and not there in the end
+	LostWrite       = "lost write"        // acknowledged, and missing in the end
 	NotLinearizable = "not linearizable"  // no order of a register's operations explains all answers
 	WrongCounter    = "wrong counter"     // two increments with one number, or numbers out of order
-	WrongSet        = "wrong set"         // a member twice, or seen and then gone
-	StaleRead       = "stale read"        // older than what was known to be there, or than what was asked for
-	ImpossibleRead  = "impossible answer" // what nobody wrote, or what certainly failed, or what was yet to come
+	WrongSet        = "wrong set"         // a member twice, or seen and then missing
+	StaleRead       = "stale read"        // older than what was known to be there, or than the client allowed
+	ImpossibleRead  = "impossible answer" // a value that was never written, whose write certainly failed, or that had not been written yet
 )
 
 const (
-	// searchTime is how long porcupine may search for an order of one
-	// register's operations. Its memory grows with it.
+	// searchTime limits how long porcupine may search for an order of one register's operations.
+	// Its memory grows with that time.
 	searchTime = 2 * time.Second
-	// maxSearches is how many registers may exhaust searchTime; the rest is
-	// left undecided at once, so that a verdict comes in finite time.
+	// maxSearches is how many registers may use up searchTime. Further registers that need a search
+	// stay undecided, so that a verdict comes in finite time.
 	maxSearches = 5
-	// maxPerKey is how many anomalies of one key are told.
+	// maxPerKey is how many anomalies of one key are reported.
 	maxPerKey = 5
 	// never is a time after all others.
 	never = time.Duration(1<<63 - 1)
@@ -32,20 +32,19 @@ const (
 	always = time.Duration(-1)
 )
 
-// Judge says what a history shows.
+// Judge returns what a history shows. The result is the first of these that applies:
 //
-// Broken: at least one answer was wrong, or a write is lost; Anomalies has the
-// proofs, or Fault.Wrong. Inconclusive: no proof of that, but an assumption does not hold
-// without which "nothing was found" would mean nothing. Missed: more
-// operations failed, or are unknown, than the faults' promises allow. Holds:
-// none of these. An earlier one of these beats a later one, but for
-// what a fault with a Binding promise did to others (Fault.Harm): that was seen,
-// whatever could not be judged beside it, and so the result is Missed.
+//   - Broken: at least one answer was wrong, or a write is lost. Anomalies or Fault.Wrong have the
+//     proofs.
+//   - Missed, if a fault with a Binding promise harmed others (Fault.Harm): that was seen, even if
+//     other things cannot be judged.
+//   - Inconclusive: an assumption does not hold, so that finding no anomaly would mean nothing.
+//   - Missed: more operations failed or are unknown, or a pause was longer, than the faults' promises
+//     allow.
+//   - Holds: none of these.
 //
-// The operations may be in any order. No two of the operations that write may
-// have the same value: a register or set of which that is not true is not
-// judged, and the result is Inconclusive. Every key is taken to be absent at
-// the beginning.
+// The operations may be in any order. A register or set to which two operations write the same
+// value is not judged, and the result is Inconclusive. Every key counts as absent at the beginning.
 func Judge(h History) Verdict {
 	return judge(h, searchTime)
 }
@@ -80,10 +79,10 @@ func judge(h History, search time.Duration) Verdict {
 	return v
 }
 
-// findings are what the look at one key, or at all of them, brought.
+// findings are the results for one key, or for all of them.
 type findings struct {
 	anomalies []Anomaly
-	more      int      // anomalies that are left out
+	more      int      // number of anomalies that are left out
 	undecided []string // sentences: what could not be judged
 }
 
@@ -103,7 +102,7 @@ func (f *findings) merge(g findings) {
 	f.undecided = append(f.undecided, g.undecided...)
 }
 
-// summary says in a sentence for each kind of anomaly how many there are.
+// summary returns a sentence for each kind of anomaly that was found.
 func summary(f findings) []string {
 	var lines []string
 	for _, what := range []string{LostWrite, NotLinearizable, WrongCounter, WrongSet, StaleRead, ImpossibleRead} {
@@ -136,7 +135,7 @@ type key struct {
 	ops  []int // indices in History.Operations, by Start
 }
 
-// byKey groups the operations, registers first, each kind in the order of names.
+// byKey groups the operations: registers first, and the keys of each kind sorted by name.
 func byKey(h History) []key {
 	type id struct {
 		kind Kind
@@ -166,8 +165,8 @@ func byKey(h History) []key {
 	return keys
 }
 
-// finalFirst is the key's operations with the final reads first: what is
-// missing in the end is told before what was missing once.
+// finalFirst returns the key's operations with the final reads first, so that values missing in the
+// end are reported before those missing at some time.
 func finalFirst(ops []Operation, k key) []int {
 	order := slices.Clone(k.ops)
 	slices.SortStableFunc(order, func(a, b int) int {
@@ -182,7 +181,7 @@ func finalFirst(ops []Operation, k key) []int {
 	return order
 }
 
-// safety looks at every key.
+// safety judges every key.
 func safety(h History, search time.Duration) findings {
 	var all findings
 	exhausted := 0
@@ -208,7 +207,7 @@ func safety(h History, search time.Duration) findings {
 	return all
 }
 
-// count says how much there was to judge.
+// count returns how much there was to judge.
 func count(h History) Checked {
 	c := Checked{Operations: len(h.Operations)}
 	for _, k := range byKey(h) {
@@ -240,10 +239,10 @@ func (op Operation) writes() bool {
 	return op.Verb != Read && op.Verb != Ask
 }
 
-// OfLoad reports whether the operation is one of the load on the entry.
+// OfLoad reports whether the operation is part of the load on the entry.
 func (op Operation) OfLoad() bool { return !op.Final && !op.Direct }
 
-// acknowledged reports whether the client was told that its write is done.
+// acknowledged reports whether the client was told that its write succeeded.
 func (op Operation) acknowledged() bool {
 	return op.writes() && op.Outcome == OK && (op.Verb != CAS || op.Matched)
 }
@@ -258,13 +257,12 @@ func (op Operation) read() bool {
 	return op.Verb == Read && op.Outcome == OK
 }
 
-// master reports whether the operation was answered by the master, as all are
-// that do not say otherwise.
+// master reports whether the operation was served by the master, which is the default.
 func (op Operation) master() bool {
 	return op.From == "" || op.From == "master"
 }
 
-// asOf is the time whose state a read has to show, or a later one.
+// asOf returns the time whose state, or a later one, a read has to show.
 func (op Operation) asOf() time.Duration {
 	if op.master() {
 		return op.Start
@@ -272,12 +270,12 @@ func (op Operation) asOf() time.Duration {
 	return op.Start - op.MaxAge
 }
 
-// seconds renders a time of a history for a sentence.
+// seconds formats a time of a history for a sentence.
 func seconds(t time.Duration) string {
 	return fmt.Sprintf("%.3f s", t.Seconds())
 }
 
-// plural renders a number of things: 1 operation, 2 operations.
+// plural formats a number of things: 1 operation, 2 operations.
 func plural(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
@@ -285,9 +283,8 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// impossible are the answers that cannot be, as their client saw at once: it
-// says so in the Error of an operation that was answered. One is that a member
-// which nobody has was there before it was added: it was added twice.
+// impossible adds the answers that their client itself found impossible: operations with an answer
+// and an Error. For example, an Add may find that its member was there already: it was added twice.
 func impossible(h History) findings {
 	var f findings
 	for i, op := range h.Operations {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// good is a small drill in which all went well: 100 operations a second for
-// four seconds, one fault from 1 s to 2 s, each answer after 5 ms.
+// good returns a small drill in which everything went well: 100 operations a second for four
+// seconds, one fault from 1 s to 2 s, each answer after 5 ms.
 func good() History {
 	h := History{
 		ID: "good", Rate: 100, Clients: 2, LoadEnd: 4 * time.Second,
@@ -167,7 +167,7 @@ func TestAnAnomalyBeatsAFailedAssumption(t *testing.T) {
 	}
 }
 
-// Clients that ask one node directly count for safety alone.
+// Clients that ask one node directly count only for safety.
 func TestWhatIsAskedOfANodeDirectlyIsJudgedAndFailsNobody(t *testing.T) {
 	direct := func(change func(*Operation)) Operation {
 		op := Operation{

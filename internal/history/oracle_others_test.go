@@ -10,8 +10,8 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// rawOf asks porcupine about a counter's or a set's operations as they are.
-// The state is the number, or the set of members as bits.
+// rawOf asks porcupine about a counter's or a set's operations, without any reduction. The state is
+// the number, or the set of members as bits.
 func rawOf(ops []Operation) porcupine.CheckResult {
 	bits := map[string]uint64{}
 	for _, op := range ops {
@@ -52,7 +52,7 @@ func rawOf(ops []Operation) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(model, list, 10*time.Second)
 }
 
-// arbitraryOther makes a small history of a counter or a set that may be anything.
+// arbitraryOther returns a small random history of a counter or a set. It need not be legal.
 func arbitraryOther(rnd *rand.Rand, kind Kind, n, span int) []Operation {
 	var ops []Operation
 	for i := range n {
@@ -77,7 +77,7 @@ func arbitraryOther(rnd *rand.Rand, kind Kind, n, span int) []Operation {
 		if kind != Set || ops[i].Verb != Read {
 			continue
 		}
-		for _, other := range ops { // most of what may have been there
+		for _, other := range ops { // most of the members that may have been there
 			if other.Verb == Add && other.Start <= ops[i].End && rnd.IntN(4) > 0 {
 				ops[i].Members = append(ops[i].Members, other.Value)
 			}
@@ -86,8 +86,7 @@ func arbitraryOther(rnd *rand.Rand, kind Kind, n, span int) []Operation {
 	return ops
 }
 
-// Counters and sets are convicted where porcupine finds no order, and nowhere
-// else.
+// Counters and sets are convicted exactly when porcupine finds no order.
 func TestCountersAndSetsAreJudgedAsPorcupineJudgesThem(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []Kind{Counter, Set} {

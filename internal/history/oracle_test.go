@@ -11,8 +11,8 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// raw asks porcupine about a register's operations as they are: unknown writes
-// stay open to the end of time, nothing is left out that matters.
+// raw asks porcupine about a register's operations, without any reduction: unknown writes may
+// happen at any later time, and nothing that matters is left out.
 func raw(ops []Operation, only []int) porcupine.CheckResult {
 	r := register{ops: ops}
 	var list []porcupine.Operation
@@ -30,8 +30,7 @@ func raw(ops []Operation, only []int) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(registerModel(), list, 10*time.Second)
 }
 
-// arbitrary makes a small history of one register that may be anything: some
-// are linearizable, most are not.
+// arbitrary returns a small random history of one register. Some are linearizable, most are not.
 func arbitrary(rnd *rand.Rand, n, span int) []Operation {
 	var ops []Operation
 	names := []string{""}
@@ -73,7 +72,7 @@ func all(ops []Operation) []int {
 	return indices
 }
 
-// The judgement of a register is that of porcupine on the untouched history.
+// The judgement of a register agrees with porcupine's on the unreduced history.
 func TestARegisterIsJudgedAsPorcupineJudgesTheWholeHistory(t *testing.T) {
 	t.Parallel()
 	rounds := 10000
@@ -110,7 +109,7 @@ func TestARegisterIsJudgedAsPorcupineJudgesTheWholeHistory(t *testing.T) {
 	}
 }
 
-// mayBeExcused: an unknown write, and a compare-and-set that did not match.
+// mayBeExcused reports whether there is an unknown write and a compare-and-set that did not match.
 func mayBeExcused(ops []Operation) bool {
 	unknown, unmatched := false, false
 	for _, op := range ops {
@@ -120,8 +119,8 @@ func mayBeExcused(ops []Operation) bool {
 	return unknown && unmatched
 }
 
-// checkProofs: the operations of an anomaly, by themselves, have no order
-// either. What is left out are writes that nobody among them saw.
+// checkProofs checks that the operations of an anomaly, without the others, have no order either.
+// Only writes whose values none of them saw may be missing.
 func checkProofs(t *testing.T, seed int, ops []Operation, found findings) {
 	t.Helper()
 	for _, a := range found.anomalies {
@@ -136,7 +135,7 @@ func checkProofs(t *testing.T, seed int, ops []Operation, found findings) {
 	}
 }
 
-// closed are the operations with the writes of all values that they name.
+// closed returns operations, with the writes of all values that they name.
 func closed(ops []Operation, some []int) []int {
 	writers := map[string]int{}
 	for i, op := range ops {
@@ -156,8 +155,8 @@ func closed(ops []Operation, some []int) []int {
 	return some
 }
 
-// So it is with whole simulated drills in which nothing is unknown, which
-// porcupine can judge as they are.
+// The same holds for whole simulated drills without unknown operations, which porcupine can judge
+// unreduced.
 func TestSimulatedRegistersAreJudgedAsPorcupineJudgesThem(t *testing.T) {
 	t.Parallel()
 	legal, illegal := 0, 0
@@ -186,8 +185,7 @@ func TestSimulatedRegistersAreJudgedAsPorcupineJudgesThem(t *testing.T) {
 	}
 }
 
-// Porcupine alone copes with unknown writes spread over many registers, and
-// not with many on one.
+// Porcupine alone copes with unknown writes spread over many registers, but not with many on one.
 func BenchmarkPorcupineAlone(b *testing.B) {
 	for name, h := range map[string]History{"large": large(1), "hot": hot(1)} {
 		b.Run(name, func(b *testing.B) {

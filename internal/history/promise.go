@@ -6,16 +6,15 @@ import (
 	"time"
 )
 
-// margin is how far from a blow an operation may end, or start, and still
-// count as under way then: the moment of a blow is taken by the drill, which
-// does not see to the microsecond when a process dies.
+// margin is how far from a blow an operation may end, or start, and still count as under way at the
+// blow. The drill records the moments of blows, and cannot know to the microsecond when a process
+// dies.
 const margin = 50 * time.Millisecond
 
-// promises says in sentences where more operations failed, or are unknown,
-// than the faults allow. Every such operation of the load has to overlap a
-// fault, from Began to Healthy, whose promise allows it. An operation that
-// several faults may explain is held against none of them if one of them
-// allows any; else it counts for the first.
+// promises returns, in sentences, where more operations failed or are unknown than the faults
+// allow. Each such operation of the load has to overlap a fault, from Began to Healthy, whose
+// promise allows it. If several faults overlap it and one of them allows any number, the operation
+// counts against none of them. Otherwise it counts for the first.
 func promises(h History) []string {
 	outside := excess{}
 	faults := make([]map[Outcome]*excess, len(h.Faults))
@@ -36,11 +35,13 @@ func promises(h History) []string {
 			inFlight[at]++
 		}
 	}
+
 	var why []string
 	if outside.n > 0 {
 		why = append(why, fmt.Sprintf("%s failed or unknown outside of every fault; the first: %s",
 			plural(outside.n, "operation is", "operations are"), outside.first.brief()))
 	}
+
 	for i, f := range h.Faults {
 		for _, outcome := range []Outcome{Failed, Unknown} {
 			allowed := f.allows(outcome)
@@ -69,7 +70,7 @@ func promises(h History) []string {
 	return why
 }
 
-// harms says in sentences what faults did to others that their promises rule out.
+// harms returns, in sentences, what faults did to others although their promises rule it out.
 func harms(h History) []string {
 	var why []string
 	for _, f := range h.Faults {
@@ -82,7 +83,7 @@ func harms(h History) []string {
 	return why
 }
 
-// wrongs says in sentences what faults were answered that is wrong.
+// wrongs returns, in sentences, the wrong answers to the faults' own requests.
 func wrongs(h History) []string {
 	var why []string
 	for _, f := range h.Faults {
@@ -93,7 +94,7 @@ func wrongs(h History) []string {
 	return why
 }
 
-// longPauses says where a client waited longer than a binding promise allows.
+// longPauses returns where a client waited longer than a binding promise allows.
 func longPauses(h History, faults []FaultAvailability) []string {
 	var why []string
 	for i, f := range h.Faults {
@@ -104,12 +105,12 @@ func longPauses(h History, faults []FaultAvailability) []string {
 	return why
 }
 
-// waited says that a client waited longer than promised.
+// waited formats that a client waited longer than promised.
 func waited(f Fault, pause time.Duration) string {
 	return fmt.Sprintf("fault %q at %s: a client waited %s, and %s was promised", f.Name, seconds(f.Began), seconds(pause), seconds(f.Promise.Pause))
 }
 
-// excess counts operations that are not allowed for.
+// excess counts operations that no promise allows.
 type excess struct {
 	n     int
 	first Operation
@@ -122,9 +123,9 @@ func (e *excess) add(op Operation) {
 	e.n++
 }
 
-// explained finds the fault that answers for an operation, and by which
-// allowance: Any or InFlight, or None if its promise is missed by it. It is
-// negative if no fault was there.
+// explained returns the fault that an operation is charged to, and the allowance that covers it:
+// Any, InFlight, or None if it breaks the fault's promise. The index is negative if no fault
+// overlaps the operation.
 func explained(h History, op Operation) (int, Allowance) {
 	at, how := -1, None
 	for i, f := range h.Faults {
@@ -143,7 +144,7 @@ func explained(h History, op Operation) (int, Allowance) {
 	return at, how
 }
 
-// allows is the allowance for an outcome; what is not said is None.
+// allows returns the allowance for an outcome; None if the promise does not mention it.
 func (f Fault) allows(outcome Outcome) Allowance {
 	allowed := f.Promise.Failed
 	if outcome == Unknown {
@@ -155,7 +156,7 @@ func (f Fault) allows(outcome Outcome) Allowance {
 	return allowed
 }
 
-// blows are the fault's moments, or its beginning if it names none.
+// blows returns the fault's moments, or its beginning if it has none.
 func (f Fault) blows() []time.Duration {
 	if len(f.Moments) == 0 {
 		return []time.Duration{f.Began}
@@ -173,16 +174,15 @@ func (f Fault) struck(op Operation) bool {
 	return false
 }
 
-// HTTP's status codes of a balancer that got no answer (RFC 9110).
+// HTTP status codes of a balancer that got no valid response (RFC 9110).
 const (
 	badGateway     = 502
 	gatewayTimeout = 504
 )
 
-// swallowed reports whether a balancer may have passed an operation on to what
-// was cut off, before it missed it, and while it was. Of such a one comes no
-// answer, or the balancer's own that it got none; a 503 of its own was passed on
-// to nobody.
+// swallowed reports whether a balancer may have passed an operation on to a node that was cut off,
+// before it noticed. Such an operation has no answer, or the balancer's own 502 or 504. A 503 of
+// the balancer was not passed on to any node.
 func (f Fault) swallowed(op Operation) bool {
 	switch op.Status {
 	case 0, badGateway, gatewayTimeout:
@@ -198,7 +198,7 @@ func (f Fault) swallowed(op Operation) bool {
 	})
 }
 
-// brief is an operation in a few words.
+// brief describes an operation in a few words.
 func (op Operation) brief() string {
 	text := fmt.Sprintf("client %d's %s of %s, from %s to %s", op.Client, op.Verb, op.Key, seconds(op.Start), seconds(op.End))
 	if op.Status != 0 {

@@ -17,7 +17,7 @@ func TestWhatFailsHasToBeAllowedByAFault(t *testing.T) {
 		promise func(h *History)
 		outcome Outcome
 		ops     []int
-		want    string // empty: holds
+		want    string // empty: the drill holds
 	}{
 		{"none may fail, and none does", allow(None, None), Failed, nil, ""},
 		{"none may fail, and one does", allow(None, Any), Failed, []int{109}, `fault "web killed" at 1.000 s: 1 operation is failed, and none may be; the first: client 1's read of r, from 1.090 s to 1.095 s, status 503, no master`},

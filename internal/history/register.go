@@ -8,75 +8,71 @@ import (
 
 // A register is judged in three steps.
 //
-// 1. Reduction. What says nothing is left out, and what did happen gets its
-// latest time. Failed operations and reads without an answer say nothing.
-// Values are unique, so that each answer names the write that it saw:
-//   - An unknown write whose value somebody saw did happen, and not later than
-//     the first answer that shows it, which is its end. So it is with an
-//     unknown compare-and-set: it matched, and so showed what it expected.
-//   - An unknown write whose value nobody saw is left out, and with it the
-//     compare-and-sets that did not match and ended after it began
-//     (unmatched.excused). No history is convicted for that: take any legal
-//     order of all operations, and leave these out of it. From such a write to
-//     the next one, nobody in that order read or matched what was there, or it
-//     would have been seen; so nobody is left who could notice that the value
-//     of before is there instead. A compare-and-set that did not match and
-//     ended before the first such write began stands before all of them.
+// 1. Reduction. Operations that carry no information are left out, and those that did happen get
+// their latest time. Failed operations and reads without an answer carry none. Values are unique,
+// so each answer names the write that it saw:
+//   - An unknown write whose value was seen did happen, not later than the first answer that shows it.
+//     That answer's end becomes the write's end. The same holds for an unknown compare-and-set: it
+//     matched, and so it also shows the value that it expected.
+//   - An unknown write whose value was never seen is left out, and with it the compare-and-sets that
+//     did not match and ended after it began (unmatched.excused). No correct history is convicted for
+//     that. Take any legal order of all operations and leave these out of it. Between such a write and
+//     the next one, no operation in that order read or matched its value, or it would have been seen.
+//     So no operation is left that could notice that the former value is there instead. A
+//     compare-and-set that did not match and ended before the first such write began is ordered before
+//     all of them.
 //
-// Nothing is left open to the end of time, where porcupine's search would take
-// 2^n steps for n open writes.
+// So no operation is left that might happen at any later time. For n such writes porcupine's search
+// would take 2^n steps.
 //
-// 2. Spans. All operations that saw or wrote one value, and all values that
-// follow one from the other by compare-and-set, are together a block, and no
-// other write can be in its midst. A block's span is from its first End to its
-// last Start. Where block A's first End is before B's last Start, some of A is
-// before some of B, and so all of A is before all of B. If the same holds the
-// other way round, no order exists: that is the proof of an anomaly, and it
-// names its operations. If no two blocks contradict each other, an order
-// exists (P. Gibbons, E. Korach: Testing Shared Memories, SIAM J. Comput.
-// 26(4), 1997, has it for reads and writes), but for compare-and-sets that did
-// not match, since they say only what was not there.
+// 2. Spans. All operations that saw or wrote one value, and all values that follow each other by
+// compare-and-set, form a block. No other write can be within it. A block's span is from its first
+// End to its last Start. If block A's first End is before B's last Start, some of A is before some
+// of B, and so all of A is before all of B. If the same holds the other way round, no order exists:
+// that proves an anomaly, and names its operations. If no two blocks contradict each other, an
+// order exists (P. Gibbons, E. Korach: Testing Shared Memories, SIAM J. Comput. 26(4), 1997, shows
+// it for reads and writes). Compare-and-sets that did not match are an exception, because they only
+// show what was not there.
 //
-// 3. Order. That order is built (witness.go), compare-and-sets that did not
-// match find their place in it, and the whole is replayed on the model. Where
-// that fails, porcupine searches for any order (search.go), and its word counts.
+// 3. Order. That order is built (witness.go), the compare-and-sets that did not match are inserted,
+// and the whole order is replayed on the model. If that fails, porcupine searches for any order
+// (search.go), and its result decides.
 
-// value is one value that a register had, or its absence at the beginning.
+// value is one value of a register, or its absence at the beginning.
 type value struct {
 	text   string
 	absent bool
-	write  int   // the operation that stored it; -1: absent
-	seen   []int // the answers that show it: reads, and compare-and-sets that matched
-	used   bool  // its write did happen
+	write  int   // the operation that stored it; -1 for absence
+	seen   []int // the operations that show it: reads, and compare-and-sets that matched
+	used   bool  // its write certainly happened
 	next   *value
-	prev   *value // what write, a compare-and-set, replaced
+	prev   *value // the value that write replaced, if write is a compare-and-set
 
-	first, last     time.Duration // the span: the first End, the last Start
-	firstOp, lastOp int           // whose they are; -1: the beginning's
-	end             time.Duration // when write was done at the latest
+	first, last     time.Duration // the span: the first End and the last Start
+	firstOp, lastOp int           // the operations with these times; -1: the beginning
+	end             time.Duration // the latest time at which write was done
 }
 
 // register is one key's operations, reduced.
 type register struct {
 	ops       []Operation
 	key       key
-	values    []*value          // in use, the absence first
-	named     map[string]*value // every value that was written or tried
+	values    []*value          // values whose writes happened, absence first
+	named     map[string]*value // every value that an operation wrote or tried to write
 	unmatched []unmatched
-	loose     time.Duration // the first Start of an unknown write that nobody saw
+	loose     time.Duration // the first Start of an unknown write whose value was never seen
 	findings  findings
 }
 
-// judgeRegister checks that the answers of the master are linearizable, and
-// that those of others are not older than asked for. It reports whether search
-// was exhausted.
+// judgeRegister checks that the master's answers are linearizable, and that others are not older
+// than the client allowed. It reports whether the search ran out of time.
 func judgeRegister(ops []Operation, k key, search time.Duration) (findings, bool) {
 	r := &register{ops: ops, key: k, loose: never}
 	if !r.name() {
 		return r.findings, false
 	}
 	r.observe()
-	if len(r.findings.anomalies) > 0 { // no value, no span
+	if len(r.findings.anomalies) > 0 { // an answer without a value has no span
 		return r.findings, false
 	}
 	r.settle()
@@ -90,7 +86,7 @@ func judgeRegister(ops []Operation, k key, search time.Duration) (findings, bool
 	return r.order(search)
 }
 
-// name notes who writes which value. It is false if two write the same.
+// name records which operation writes which value. It returns false if two write the same one.
 func (r *register) name() bool {
 	r.named = map[string]*value{}
 	r.values = []*value{{absent: true, used: true, write: -1, first: always, last: always, firstOp: -1, lastOp: -1, end: always}}
@@ -108,8 +104,8 @@ func (r *register) name() bool {
 	return true
 }
 
-// lookup is the value that an answer shows or a compare-and-set expects; an
-// empty Expect is absence. Nil: nobody wrote it.
+// lookup returns the value that an answer shows or that a compare-and-set expects. It returns nil
+// if no operation wrote it.
 func (r *register) lookup(text string, absent bool) *value {
 	if absent {
 		return r.values[0]
@@ -117,7 +113,7 @@ func (r *register) lookup(text string, absent bool) *value {
 	return r.named[text]
 }
 
-// observe notes which answers show which value, and adds those that cannot be.
+// observe records which answers show which value, and adds impossible ones as anomalies.
 func (r *register) observe() {
 	for _, i := range r.key.ops {
 		op := r.ops[i]
@@ -136,7 +132,7 @@ func (r *register) observe() {
 	}
 }
 
-// possible adds that an answer shows a value which cannot have been there.
+// possible reports whether an answer can show a value. If it cannot, possible adds an anomaly.
 func (r *register) possible(i int, v *value, text string) bool {
 	op := r.ops[i]
 	a := Anomaly{What: ImpossibleRead, Key: r.key.name, Operations: []int{i}}
@@ -150,12 +146,12 @@ func (r *register) possible(i int, v *value, text string) bool {
 		a.Text, a.Operations = who+", whose writing had failed for certain", append(a.Operations, v.write)
 	case !r.ops[v.write].possible():
 		a.Text, a.Operations = who+", of a compare-and-set that did not match", append(a.Operations, v.write)
-	case r.ops[v.write].Start > op.End && op.Outcome != Unknown: // else inOrder finds it
+	case r.ops[v.write].Start > op.End && op.Outcome != Unknown: // otherwise inOrder finds it
 		a.Text, a.Operations = who+", before anybody had begun to write it", append(a.Operations, v.write)
 	default:
 		return true
 	}
-	for op.Outcome == Unknown { // what shows that it did match
+	for op.Outcome == Unknown { // add the operation that proves that it did match
 		i = r.named[op.Value].seen[0]
 		op, a.Operations = r.ops[i], append(a.Operations, i)
 	}
@@ -163,7 +159,7 @@ func (r *register) possible(i int, v *value, text string) bool {
 	return false
 }
 
-// found says what an operation does with what it finds.
+// found describes what an operation does with the value that it finds.
 func found(op Operation) string {
 	switch {
 	case op.Outcome == Unknown:
@@ -174,8 +170,8 @@ func found(op Operation) string {
 	return "read"
 }
 
-// settle finds out which writes did happen, links the compare-and-sets, and
-// notes from when on there may be writes that nobody saw.
+// settle finds out which writes happened and links the compare-and-sets. It also records from when
+// on there may have been writes whose values were never seen.
 func (r *register) settle() {
 	for _, i := range r.key.ops {
 		op := r.ops[i]
@@ -190,7 +186,7 @@ func (r *register) settle() {
 	}
 }
 
-// happened takes a value in, and that which a compare-and-set replaced by it.
+// happened marks a value as used, together with the value that its compare-and-set replaced.
 func (r *register) happened(v *value) {
 	if v.used {
 		return
@@ -212,7 +208,7 @@ func (r *register) happened(v *value) {
 	r.happened(prev)
 }
 
-// spans works the spans out.
+// spans computes the spans of all values.
 func (r *register) spans() {
 	done := map[*value]bool{}
 	for _, v := range r.values {
@@ -220,13 +216,14 @@ func (r *register) spans() {
 	}
 }
 
-// span works out one value's. A write of unknown end ends with the first answer
-// that shows it, and that of a compare-and-set after it may be one of these.
+// span computes the span of one value. An unknown write ends with the first answer that shows its
+// value. A compare-and-set that replaced the value may be that answer, so its span is computed
+// first.
 func (r *register) span(v *value, done map[*value]bool) {
 	if done[v] {
 		return
 	}
-	done[v] = true // so that a circle ends here; it is found in contradictions
+	done[v] = true // ends the recursion in a circle, which contradictions finds
 	if !v.absent {
 		op := r.ops[v.write]
 		v.first, v.last, v.firstOp, v.lastOp = never, op.Start, v.write, v.write
@@ -250,7 +247,7 @@ func (r *register) span(v *value, done map[*value]bool) {
 	}
 }
 
-// end is when an operation was done at the latest.
+// end returns the latest time at which an operation was done.
 func (r *register) end(i int) time.Duration {
 	op := r.ops[i]
 	if op.Outcome == Unknown {
@@ -259,7 +256,7 @@ func (r *register) end(i int) time.Duration {
 	return op.End
 }
 
-// name is the value as a sentence has it.
+// name returns the value as it appears in sentences.
 func (v *value) name() string {
 	if v.absent {
 		return "the key absent"
@@ -267,7 +264,7 @@ func (v *value) name() string {
 	return fmt.Sprintf("%q", v.text)
 }
 
-// keep is the operations that there are: -1 is none.
+// keep returns the operations without -1, which stands for none.
 func keep(ops ...int) []int {
 	return slices.DeleteFunc(ops, func(i int) bool { return i < 0 })
 }

@@ -8,25 +8,25 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// step is an operation as the model has it.
+// step is an operation of the model.
 type step struct {
 	verb    Verb
 	matched bool
-	value   content // what is stored
-	seen    content // what was found, or expected
-	// open: it may have happened at any time, or never. A compare-and-set then
-	// matches if it can.
+	value   content // what the operation stores
+	seen    content // what it found or expected
+	// open: the operation may have happened at any time, or never. An open compare-and-set matches
+	// if it can.
 	open bool
 }
 
-// content is what a register has.
+// content is the state of a register.
 type content struct {
 	there bool
 	text  string
 }
 
-// registerModel is a register as porcupine wants it: the state is a content,
-// the input a step; the output is in the input already.
+// registerModel is a register as porcupine's model: the state is a content and the input a step,
+// which includes the output.
 func registerModel() porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return content{} },
@@ -36,7 +36,7 @@ func registerModel() porcupine.Model {
 	}
 }
 
-// from is whether the step can be taken from a state, and the next state.
+// from reports whether the step is possible in a state, and returns the next state.
 func (s step) from(state content) (bool, content) {
 	switch {
 	case s.verb == Read:
@@ -49,8 +49,8 @@ func (s step) from(state content) (bool, content) {
 	return s.open || state != s.seen, state
 }
 
-// step is an operation for the model. One whose outcome is unknown, and which
-// was kept, is known to have happened.
+// step returns an operation as a step of the model. An unknown operation that was kept is known to
+// have happened.
 func (r *register) step(i int) step {
 	op := r.ops[i]
 	s := step{verb: op.Verb, matched: op.Matched || op.Outcome == Unknown, value: content{true, op.Value}}
@@ -66,9 +66,9 @@ func (r *register) step(i int) step {
 	return s
 }
 
-// search asks porcupine for any order of the reduced operations. Unmatched
-// compare-and-sets with an excuse are left out. It reports whether it took too
-// long, or was given no time.
+// search asks porcupine for any order of the reduced operations, without the excused
+// compare-and-sets that did not match. It reports whether the search took too long, or was given no
+// time.
 func (r *register) search(limit time.Duration) (findings, bool) {
 	kept := r.kept()
 	result, info := porcupine.Unknown, porcupine.LinearizationInfo{}
@@ -93,7 +93,7 @@ func (r *register) search(limit time.Duration) (findings, bool) {
 	return r.findings, result == porcupine.Unknown
 }
 
-// kept are the operations that an order has to have.
+// kept returns the operations that an order has to contain.
 func (r *register) kept() []int {
 	var kept []int
 	for _, v := range r.values {
@@ -113,8 +113,8 @@ func (r *register) kept() []int {
 	return slices.Compact(kept)
 }
 
-// noOrder adds that porcupine found that there is no order. The first
-// operation that the longest partial order lacks is where it stops.
+// noOrder adds that porcupine found that there is no order. The anomaly is shown at the first
+// operation that the longest partial order lacks.
 func (r *register) noOrder(kept []int, info porcupine.LinearizationInfo) {
 	a := Anomaly{What: NotLinearizable, Key: r.key.name}
 	var longest []int

@@ -12,7 +12,7 @@ import (
 type member struct {
 	add  int           // the operation that adds it
 	from time.Duration // when it was certainly there: acknowledged, or seen by a master read
-	by   int           // the operation that shows so
+	by   int           // the operation that proves it
 }
 
 // set is one key's adds and reads.
@@ -20,15 +20,16 @@ type set struct {
 	ops      []Operation
 	name     string
 	members  map[string]*member
-	certain  []*member // those that were certainly there some time, by from
+	certain  []*member // those that were certainly there at some time, sorted by from
 	findings findings
 }
 
-// judgeSet checks that each read has every member that was certainly there at
-// the time whose state it had to show, or when the adding of one that it shows
-// began, and none that cannot have been. What a master read showed, every later
-// read has to show as well; and of two master reads at the same time, one has
-// all that the other has, since the set only grows.
+// judgeSet checks the members of each read.
+//
+// A read must have every member that was certainly there at the time whose state it had to show, or
+// when the Add of another member that it shows began. It must not have a member that cannot have
+// been there. Every later read must show what a master read showed. Of two master reads at the same
+// time, one must have all members of the other, because the set only grows.
 func judgeSet(ops []Operation, k key) findings {
 	s := &set{ops: ops, name: k.name, members: map[string]*member{}}
 	for _, i := range k.ops {
@@ -70,7 +71,7 @@ func judgeSet(ops []Operation, k key) findings {
 	return s.findings
 }
 
-// possible adds what a read cannot have seen, and notes what it did see.
+// possible adds an anomaly for each member that a read cannot have seen, and records the others.
 func (s *set) possible(i int) {
 	op := s.ops[i]
 	seen := make(map[*member]bool, len(op.Members))
@@ -92,8 +93,8 @@ func (s *set) possible(i int) {
 	}
 }
 
-// impossible says why an answer cannot have a member, and what kind of anomaly
-// that is; it is empty if it can.
+// impossible returns why an answer cannot have a member, and the kind of that anomaly; both are
+// empty if it can.
 func (s *set) impossible(m *member, op Operation, again bool) (what, why string) {
 	switch {
 	case m == nil:
@@ -108,7 +109,7 @@ func (s *set) impossible(m *member, op Operation, again bool) (what, why string)
 	return "", ""
 }
 
-// complete adds that a read lacks members.
+// complete adds an anomaly if a read lacks members.
 func (s *set) complete(i int) {
 	op, t := s.ops[i], s.ops[i].asOf()
 	has := make(map[string]bool, len(op.Members))
@@ -152,7 +153,7 @@ func (s *set) complete(i int) {
 	s.findings.add(a)
 }
 
-// growing adds two master reads that contradict each other.
+// growing adds an anomaly for two master reads that contradict each other.
 func (s *set) growing(k key) {
 	reads := slices.DeleteFunc(slices.Clone(k.ops), func(i int) bool { return !s.ops[i].read() || !s.ops[i].master() })
 	slices.SortStableFunc(reads, func(a, b int) int { return cmp.Compare(len(s.ops[a].Members), len(s.ops[b].Members)) })
@@ -172,7 +173,7 @@ func (s *set) growing(k key) {
 	}
 }
 
-// sameValue says why a key is not judged.
+// sameValue returns why a key is not judged.
 func sameValue(k key, value string) string {
 	return fmt.Sprintf("two operations write the same value %q to the %s %s: it cannot be judged", value, k.kind, k.name)
 }

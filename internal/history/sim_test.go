@@ -28,9 +28,9 @@ const (
 	showsFailed    bug = "carries out what it said had failed"
 )
 
-// simulation is a service with one master, as its clients see it: each
-// operation takes effect at one moment between its start and its end. At a
-// failover nothing takes effect for a while, and answers get lost.
+// simulation is a service with one master, as its clients see it. Each operation takes effect at
+// one moment between its start and its end. During a failover no operation takes effect for a
+// while, and answers are lost.
 type simulation struct {
 	rnd   *rand.Rand
 	bug   bug
@@ -42,11 +42,11 @@ type simulation struct {
 
 	rate, clients, registers, counters, sets int
 	length                                   time.Duration
-	unknown                                  int // percent of what is under way at a failover, and of the rest none
+	unknown                                  int // percent of the operations under way at a failover; the others are not
 	failovers                                []time.Duration
 	outage                                   time.Duration
-	lost                                     int  // percent of what is sent in an outage whose answer is lost
-	replicas                                 bool // reads from replicas and caches, too
+	lost                                     int  // percent of requests sent during an outage whose answer is lost
+	replicas                                 bool // reads from replicas and caches as well
 
 	state map[string][]snapshot
 	known map[string]string // what clients last read of a register
@@ -54,13 +54,13 @@ type simulation struct {
 	ops   []Operation
 }
 
-// call is an operation on its way.
+// call is an operation under way.
 type call struct {
 	Operation
 	id int
 }
 
-// snapshot is what a key had from a time on.
+// snapshot is the content of a key from a time on.
 type snapshot struct {
 	by      int // the operation that made it
 	from    time.Duration
@@ -107,7 +107,7 @@ func (s *simulation) between(a, b time.Duration) time.Duration {
 	return a + time.Duration(s.rnd.Int64N(int64(b-a)+1))
 }
 
-// run makes the history of a whole drill.
+// run returns the history of a whole drill.
 func (s *simulation) run() History {
 	step := time.Second / time.Duration(s.rate)
 	perClient := make([][]time.Duration, s.clients)
@@ -136,7 +136,7 @@ func (s *simulation) run() History {
 	return s.history()
 }
 
-// history is what was recorded, with all that a drill says of itself.
+// history returns what was recorded, with what a drill records about itself.
 func (s *simulation) history() History {
 	slices.SortStableFunc(s.ops, func(a, b Operation) int { return cmp.Compare(a.End, b.End) })
 	h := History{ID: "sim", Rate: s.rate, Clients: s.clients, LoadEnd: s.length, Operations: s.ops}
@@ -149,7 +149,7 @@ func (s *simulation) history() History {
 	return h
 }
 
-// client carries one client's operations out, one after the other.
+// client runs one client's operations, one after the other.
 func (s *simulation) client(c int, due []time.Duration) {
 	if len(due) == 0 {
 		return
@@ -161,7 +161,7 @@ func (s *simulation) client(c int, due []time.Duration) {
 	})
 }
 
-// invent makes up an operation.
+// invent returns a random operation.
 func (s *simulation) invent(c int) call {
 	s.operation++
 	op := call{Operation{Client: c, Outcome: OK, Value: fmt.Sprintf("v%d", s.operation)}, s.operation}
@@ -193,7 +193,7 @@ func (s *simulation) invent(c int) call {
 	return op
 }
 
-// outageAt is when the failover that is under way at t is over; 0: there is none.
+// outageAt returns when the failover under way at t is over; 0: no failover.
 func (s *simulation) outageAt(t time.Duration) time.Duration {
 	for _, at := range s.failovers {
 		if t >= at && t < at+s.outage {
@@ -203,7 +203,7 @@ func (s *simulation) outageAt(t time.Duration) time.Duration {
 	return 0
 }
 
-// blow is when the master dies between two times; 0: it does not.
+// blow returns when the master dies between two times; 0: it does not.
 func (s *simulation) blow(from, to time.Duration) time.Duration {
 	for _, at := range s.failovers {
 		if from <= at && at <= to {
@@ -213,7 +213,7 @@ func (s *simulation) blow(from, to time.Duration) time.Duration {
 	return 0
 }
 
-// send lets an operation take effect, and its client know.
+// send makes an operation take effect, and its client learn the result.
 func (s *simulation) send(op call, then func()) {
 	effect := s.now + s.between(ms/10, 3*ms)
 	if s.rnd.IntN(100) == 0 {
@@ -245,8 +245,8 @@ func (s *simulation) send(op call, then func()) {
 	})
 }
 
-// lose lets an answer get lost at a blow. An unknown operation took effect
-// before it, does so after the failover, much later, or never.
+// lose loses an answer at a blow. The operation is then unknown: it took effect before the blow, or
+// does so after the failover, much later, or never.
 func (s *simulation) lose(op call, blow, effect time.Duration, then func()) {
 	op.Outcome = Unknown
 	if s.rnd.IntN(5) == 0 || s.bug == showsFailed {
@@ -271,7 +271,7 @@ func (s *simulation) lose(op call, blow, effect time.Duration, then func()) {
 	})
 }
 
-// record notes what a client was told.
+// record records what a client was told.
 func (s *simulation) record(op call) {
 	if op.Outcome != OK {
 		op.Matched, op.Found, op.Got, op.Number, op.Members = false, false, "", 0, nil
@@ -285,7 +285,7 @@ func (s *simulation) record(op call) {
 	s.ops = append(s.ops, op.Operation)
 }
 
-// when is what a key had at a time.
+// when returns the content of a key at a time.
 func (s *simulation) when(key string, t time.Duration) snapshot {
 	for _, v := range slices.Backward(s.state[key]) {
 		if v.from <= t {
@@ -295,12 +295,12 @@ func (s *simulation) when(key string, t time.Duration) snapshot {
 	return snapshot{}
 }
 
-// chance reports whether the bug shows itself now.
+// chance reports whether the bug shows itself this time.
 func (s *simulation) chance(b bug, oneIn int) bool {
 	return s.bug == b && s.rnd.IntN(oneIn) == 0
 }
 
-// apply lets an operation take effect now, and answers it as told.
+// apply makes an operation take effect now, and returns it with its answer.
 func (s *simulation) apply(op call) call {
 	v := s.when(op.Key, s.now)
 	next := v
@@ -337,8 +337,8 @@ func (s *simulation) apply(op call) call {
 	return op
 }
 
-// read answers a read: the master as it is now, others as it was up to MaxAge
-// before.
+// read answers a read: with the present state of the master, or with a state of up to MaxAge before
+// the start for other sources.
 func (s *simulation) read(op call) call {
 	asOf := s.now
 	if !op.master() {
@@ -356,7 +356,7 @@ func (s *simulation) read(op call) call {
 	return op
 }
 
-// rollBack loses all that took effect since a time.
+// rollBack loses everything that took effect since a time.
 func (s *simulation) rollBack(to time.Duration) {
 	for key, versions := range s.state {
 		for len(versions) > 0 && versions[len(versions)-1].from > to {
@@ -369,7 +369,7 @@ func (s *simulation) rollBack(to time.Duration) {
 	}
 }
 
-// readAll reads everything in the end.
+// readAll reads every key at the end.
 func (s *simulation) readAll() {
 	kinds := map[string]Kind{}
 	for _, op := range s.ops {
@@ -398,7 +398,7 @@ func TestATrueServiceIsNeverConvicted(t *testing.T) {
 	}
 }
 
-// vary makes the simulations differ in size and in how many clients collide.
+// vary makes the simulations differ in size, and in how many clients compete for a key.
 func vary(s *simulation, seed int) {
 	switch seed % 4 {
 	case 1:

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// large is a drill of 30 s: 30,000 operations, 20 registers, 8
-// counters, 8 sets, 64 clients, and everything under way at each failover unknown.
+// large is a drill of 30 s: 30,000 operations on 20 registers, 8 counters and 8 sets by 64 clients.
+// Every operation under way at a failover is unknown.
 func large(seed uint64) History {
 	s := newSimulation(seed, noBug)
 	s.rate, s.length, s.clients = 1000, 30*time.Second, 64
@@ -16,7 +16,7 @@ func large(seed uint64) History {
 	return s.run()
 }
 
-// hot is the same on a single register, which porcupine alone cannot judge.
+// hot is the same drill on a single register, which porcupine alone cannot judge.
 func hot(seed uint64) History {
 	s := newSimulation(seed, noBug)
 	s.rate, s.length, s.clients = 1000, 30*time.Second, 64
@@ -25,12 +25,12 @@ func hot(seed uint64) History {
 	return s.run()
 }
 
-// tooLong allows for the race detector; a search that goes wrong takes more than
-// any such bound. The time itself is the benchmark's.
+// tooLong is generous, for the race detector's sake. A search that goes wrong exceeds any such
+// limit. The benchmark measures the time itself.
 const tooLong = 30 * time.Second
 
-// processorTime is what this process has had: what others do on the machine
-// meanwhile does not count.
+// processorTime returns the processor time of this process, so that other programs on the machine
+// do not count.
 func processorTime(t *testing.T) time.Duration {
 	t.Helper()
 	var used syscall.Rusage

@@ -8,17 +8,16 @@ import (
 	"time"
 )
 
-// unmatched is a compare-and-set that found something else than it expected.
+// unmatched is a compare-and-set that found something other than what it expected.
 type unmatched struct {
 	op      int
 	expects *value
-	// excused: an unknown write that nobody saw may have been there.
+	// excused: an unknown write whose value was never seen may have been there.
 	excused bool
 }
 
-// collectUnmatched notes the compare-and-sets that did not match, as far as
-// they say anything: what they expected has to have been there some time. It
-// adds those that had to match.
+// collectUnmatched records the compare-and-sets that did not match. They carry information only if
+// what they expected was there at some time. It adds an anomaly for each one that had to match.
 func (r *register) collectUnmatched() {
 	later := r.later()
 	for _, i := range r.key.ops {
@@ -46,8 +45,8 @@ func (r *register) collectUnmatched() {
 	}
 }
 
-// successors are a register's values by first, and for each of them the two of
-// it and those behind it whose writes began first.
+// successors holds a register's values sorted by first. earliest has, for each of them, the two
+// values of it and those behind it whose writes began first.
 type successors struct {
 	order    []*value
 	earliest [][2]*value
@@ -69,8 +68,8 @@ func (r *register) later() successors {
 	return s
 }
 
-// other reports whether another value can have come between v's write and the
-// end of op: one that is not before v for certain, and whose write began by then.
+// other reports whether another value can have come between v's write and the end of op: a value
+// that is not certainly before v, and whose write had begun by then.
 func (s successors) other(r *register, v *value, op Operation) bool {
 	n := sort.Search(len(s.order), func(n int) bool { return s.order[n].first >= v.last })
 	if n == len(s.order) {
@@ -84,7 +83,7 @@ func (s successors) other(r *register, v *value, op Operation) bool {
 	return false
 }
 
-// begun is when a value's write began.
+// begun returns when a value's write began.
 func (r *register) begun(v *value) time.Duration {
 	if v.absent {
 		return always

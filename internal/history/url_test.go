@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// asked is a drill of URLs with one fault, whose requests are all answered.
+// asked returns a drill of URLs with one fault; all its requests are answered.
 func asked(urls ...string) History {
 	h := History{
 		Rate: 100, Clients: 4, URLs: urls, LoadEnd: 4 * time.Second,

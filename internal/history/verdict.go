@@ -13,21 +13,20 @@ const (
 	Broken       Result = "broken"       // an answer was wrong, or a write is lost
 )
 
-// Verdict is what a history shows.
+// Verdict is the judgement on a history.
 type Verdict struct {
 	Result Result `json:"result"`
-	// Consistency says whether answers and writes were judged, or availability and
-	// latency alone: the load was requests for URLs.
+	// Consistency is false if the load was requests for URLs: then only availability and latency
+	// were judged.
 	Consistency bool `json:"consistency"`
-	// Why says in sentences what led to any other result than Holds.
+	// Why lists, in sentences, what led to any other result than Holds.
 	Why []string `json:"why,omitempty"`
-	// Warnings are worth knowing and change no result: a pause longer than
-	// promised, a machine that was busy.
+	// Warnings do not change the result: a pause longer than promised, a busy machine.
 	Warnings  []string  `json:"warnings,omitempty"`
 	Anomalies []Anomaly `json:"anomalies,omitempty"`
-	// Checked says what was looked at, and how much of it.
+	// Checked counts what was judged.
 	Checked Checked `json:"checked"`
-	// Whole is of the load as a whole; Faults one for each fault, in order.
+	// Whole is about the whole load. Faults has one element for each fault, in order.
 	Whole  Availability        `json:"whole"`
 	Faults []FaultAvailability `json:"faults"`
 }
@@ -39,8 +38,8 @@ type Anomaly struct {
 	What string `json:"what"`
 	Key  string `json:"key"`
 	Text string `json:"text"`
-	// Operations are the indices, in History.Operations, of those that prove
-	// it and, for a register, of those around.
+	// Operations are indices in History.Operations: of the operations that prove the anomaly and,
+	// for a register, of some around them.
 	Operations []int `json:"operations"`
 }
 
@@ -48,13 +47,13 @@ type Anomaly struct {
 type Checked struct {
 	Operations   int `json:"operations"`
 	Acknowledged int `json:"acknowledged_writes"`
-	// Direct counts the operations, among these, of clients that asked a web node
-	// directly. They are no part of Whole and Faults.
+	// Direct is the number of those operations whose clients asked a web node directly. Whole and
+	// Faults leave them out.
 	Direct    int `json:"direct"`
 	Registers int `json:"registers"`
 	Counters  int `json:"counters"`
 	Sets      int `json:"sets"`
-	// ReadBack counts the final reads that answered.
+	// ReadBack is the number of final reads that were answered.
 	ReadBack int `json:"read_back"`
 }
 
@@ -62,12 +61,12 @@ type Checked struct {
 type Availability struct {
 	From time.Duration `json:"from"`
 	To   time.Duration `json:"to"`
-	// Of the operations due in it.
+	// The numbers of operations that were due in this time.
 	Operations int `json:"operations"`
 	Failed     int `json:"failed"`
 	Unknown    int `json:"unknown"`
-	Held       int `json:"held"` // waited for heldFrom and more, and were answered
-	// Latency from when an operation was due; of those that were answered.
+	Held       int `json:"held"` // answered after heldFrom or later
+	// Latency of answered operations, measured from when they were due.
 	P50 time.Duration `json:"p50"`
 	P99 time.Duration `json:"p99"`
 	Max time.Duration `json:"max"`
@@ -77,20 +76,20 @@ type Availability struct {
 type FaultAvailability struct {
 	Name   string       `json:"name"`
 	Before Availability `json:"before"`
-	During Availability `json:"during"` // from Fault.Began until Recovered
+	During Availability `json:"during"` // from Fault.Began until the recovery
 	After  Availability `json:"after"`
-	// Pause is the longest that a client waited for an answer, from when the
-	// operation was due, among those that overlap the fault. Silence is the
-	// longest time in which no client got an answer.
+	// Pause is the longest time that a client waited for an answer, from when the operation was
+	// due, among the operations that overlap the fault. Silence is the longest time in which no
+	// client got an answer.
 	Pause   time.Duration `json:"pause"`
 	Silence time.Duration `json:"silence"`
-	// Elsewhere is Pause without the operations whose first or last request went
-	// to an entry that the fault cut off (Fault.Entries): what their clients
-	// waited for is the end of the cut. Where none was cut off it is Pause.
+	// Elsewhere is Pause without the operations whose first or last request went to an entry that
+	// the fault cut off (Fault.Entries): their clients waited for the end of the cut. If no entry
+	// was cut off, it equals Pause.
 	Elsewhere time.Duration `json:"pause_elsewhere"`
-	// Recovery is from Began until answers came as before: for half a second,
-	// or until the next fault began, every operation was answered, and none
-	// waited longer than four times the 99th percentile of before, or 50 ms if
-	// that is more. Negative: they never did, or the load ended too soon to know.
+	// Recovery is the time from Began until answers came as before: for half a second, or until the
+	// next fault began, every operation was answered, and none waited longer than four times the
+	// 99th percentile before the fault, or than 50 ms if that is more. Negative: that never
+	// happened, or the load ended too soon to know.
 	Recovery time.Duration `json:"recovery"`
 }

@@ -7,30 +7,30 @@ import (
 	"time"
 )
 
-// maxMends is how often blocks are moved to make room for compare-and-sets
-// that did not match, and maxMoves how often one of them.
+// maxMends is how often blocks may be moved to make room for compare-and-sets that did not match.
+// maxMoves is how often a single block may be moved.
 const (
 	maxMends = 300
 	maxMoves = 4
 )
 
-// moment is one operation at its place in the order that is tried.
+// moment is one operation at its position in the order that is tried.
 type moment struct {
 	op int
 	at time.Duration
 }
 
-// stretch is how long the register has one value in that order.
+// stretch is the time for which the register has one value in that order.
 type stretch struct {
 	value *value
 	block *block
-	from  time.Duration // of its write
-	until time.Duration // of the last operation that needs it
-	after int           // how many moments are there up to and with its write
+	from  time.Duration // the time of its write
+	until time.Duration // the time of the last operation that needs the value
+	after int           // the number of moments up to and including its write
 }
 
-// order finds an order of the operations, or has it searched for. It reports
-// whether the search was exhausted.
+// order finds an order of the operations, by construction or by search. It reports whether the
+// search ran out of time.
 func (r *register) order(search time.Duration) (findings, bool) {
 	if r.witness() {
 		return r.findings, false
@@ -38,8 +38,8 @@ func (r *register) order(search time.Duration) (findings, bool) {
 	return r.search(search)
 }
 
-// witness builds the order that the spans suggest, and replays it. If it is
-// true, the register is linearizable; if not, nothing is known.
+// witness builds the order that the spans suggest, and replays it. If it returns true, the register
+// is linearizable. If it returns false, nothing is known.
 func (r *register) witness() bool {
 	blocks := r.blocksAgain()
 	if !place(blocks) {
@@ -58,7 +58,7 @@ func (r *register) witness() bool {
 	return false
 }
 
-// blocksAgain are the blocks, which are linked by now.
+// blocksAgain returns the blocks. The values are linked by now.
 func (r *register) blocksAgain() []*block {
 	var blocks []*block
 	for _, v := range r.values {
@@ -74,8 +74,8 @@ func (r *register) blocksAgain() []*block {
 	return blocks
 }
 
-// place gives each block its place: a forward one where it has to begin, any
-// other as early as may be, which is not within a forward one.
+// place gives each block its position. A forward block gets the only possible one; any other block
+// gets the earliest one outside of all forward blocks. It returns false if a block has none.
 func place(blocks []*block) bool {
 	fixed := forwardOnes(blocks)
 	for _, b := range blocks {
@@ -85,13 +85,13 @@ func place(blocks []*block) bool {
 		}
 		b.place = outside(fixed, b.last)
 		if b.place > b.first {
-			return false // there is a contradiction
+			return false // the spans contradict each other
 		}
 	}
 	return true
 }
 
-// outside is the first time from t on that is not within a forward block.
+// outside returns the first time from t on that is not within a forward block.
 func outside(fixed []*block, t time.Duration) time.Duration {
 	n := sort.Search(len(fixed), func(n int) bool { return fixed[n].last > t })
 	if n < len(fixed) && fixed[n].first < t {
@@ -100,8 +100,8 @@ func outside(fixed []*block, t time.Duration) time.Duration {
 	return t
 }
 
-// lay puts the blocks' operations in order, each as early as may be: a
-// compare-and-set that did not match mostly expected a value of before.
+// lay puts the blocks' operations in order, each as early as possible: a compare-and-set that did
+// not match usually expected an earlier value.
 func (r *register) lay(blocks []*block) ([]moment, []stretch) {
 	order := slices.Clone(blocks)
 	slices.SortStableFunc(order, func(a, b *block) int {
@@ -136,9 +136,8 @@ func (r *register) lay(blocks []*block) ([]moment, []stretch) {
 	return moments, stretches
 }
 
-// fit puts the compare-and-sets that did not match where the register had
-// another value than they expected. It answers the first that has no such
-// place and no excuse.
+// fit inserts the compare-and-sets that did not match where the register had another value than
+// they expected. It returns the first one that has no such position and is not excused.
 func (r *register) fit(moments *[]moment, stretches []stretch) *unmatched {
 	type insert struct {
 		moment
@@ -180,9 +179,9 @@ func (r *register) fit(moments *[]moment, stretches []stretch) *unmatched {
 	return nil
 }
 
-// mend moves a block so that op, a compare-and-set that expected v and found
-// something else, has a place: another one to after v and before op's end, or
-// v's own to after op's start; of these the one that was moved least.
+// mend moves a block, so that op, a compare-and-set that expected v and found something else, gets
+// a position. It moves either another block to after v and before op's end, or v's own block to
+// after op's start, and chooses the one that was moved least. It returns false if there is none.
 func mend(blocks []*block, stretches []stretch, op Operation, v *value) bool {
 	fixed := forwardOnes(blocks)
 	n := slices.IndexFunc(stretches, func(s stretch) bool { return s.value == v })
@@ -212,7 +211,7 @@ func mend(blocks []*block, stretches []stretch, op Operation, v *value) bool {
 	return true
 }
 
-// later is the first time from op's start on at which the block can begin.
+// later returns the first time from op's start on at which the block can begin.
 func (b *block) later(fixed []*block, op Operation) time.Duration {
 	if b.forward() {
 		return op.Start
@@ -220,7 +219,7 @@ func (b *block) later(fixed []*block, op Operation) time.Duration {
 	return outside(fixed, max(b.last, op.Start))
 }
 
-// forwardOnes are the forward blocks, in order.
+// forwardOnes returns the forward blocks, sorted by first.
 func forwardOnes(blocks []*block) []*block {
 	var fixed []*block
 	for _, b := range blocks {
@@ -232,8 +231,8 @@ func forwardOnes(blocks []*block) []*block {
 	return fixed
 }
 
-// replay takes an order through the model, and checks that each operation is
-// in it where its client saw it happen.
+// replay runs an order through the model. It checks that each operation's time in the order is
+// within the time that its client saw.
 func (r *register) replay(moments []moment) bool {
 	model := registerModel()
 	state := model.Init()
