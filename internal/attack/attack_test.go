@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// asked serves what a test looks at, and returns a client of it.
+// asked starts a service and returns a client of it.
 func asked(t *testing.T, cfg Config, serve http.HandlerFunc) *Client {
 	t.Helper()
 	server := httptest.NewServer(serve)

@@ -18,29 +18,28 @@ import (
 	"time"
 )
 
-// Config says which service the clients attack.
+// Config describes the service that the clients attack.
 type Config struct {
-	// Entry is its base URL, such as http://127.0.0.1:6301.
+	// Entry is the service's base URL, such as http://127.0.0.1:6301.
 	Entry   string
-	Token   string // bearer token; empty: none
+	Token   string // bearer token; empty: no token
 	Headers map[string]string
-	// TLS is for an entry of https://.
+	// TLS is for an entry with https://.
 	TLS *tls.Config
-	// Elsewhere: the clients come from an address that no other client of this
-	// machine has, where the entry is one of IPv4's loopback.
+	// Elsewhere makes the clients use a source address that no other client of this machine uses.
+	// It has an effect only if the entry is on IPv4 loopback.
 	Elsewhere bool
 }
 
-// Client sends one request at a time, each on a connection of its own. Its
-// methods are safe for concurrent use.
+// Client sends each request on a connection of its own. It is safe for concurrent use.
 type Client struct {
 	address string
-	lines   string // of the header, that every request has
+	lines   string // header lines that every request has
 	dialer  net.Dialer
 	tls     *tls.Config // nil: the entry speaks plain HTTP
 }
 
-// NewClient makes a client. It connects for each request.
+// NewClient returns a client. It connects for each request.
 func NewClient(cfg Config) (*Client, error) {
 	u, err := url.Parse(cfg.Entry)
 	if err != nil {
@@ -75,35 +74,36 @@ func NewClient(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// elsewhere is the address that the clients come from: see Config.Elsewhere.
+// elsewhere is the source address for Config.Elsewhere.
 var elsewhere = net.IPv4(127, 66, 6, 6)
 
 const (
 	dialTimeout = 2 * time.Second
-	// kept is how much of an answer a client keeps, in bytes.
+	// kept is how many bytes of an answer a client keeps.
 	kept = 64 << 10
-	// sip is how much a slow reader reads at a time, in bytes.
+	// sip is how many bytes a slow reader reads at a time.
 	sip = 16 << 10
 )
 
-// Request is what a client sends, and how it takes the answer.
+// Request is what a client sends, and how it reads the answer.
 type Request struct {
 	Path string
-	// Body makes it a POST; nil: a GET.
+	// Body makes the request a POST; nil: a GET.
 	Body []byte
-	// Header are further lines, each with its end ("\r\n").
+	// Header has further header lines, each ending with "\r\n".
 	Header string
-	// Raw is sent instead of all that, as it is.
+	// Raw, if not nil, is sent as it is instead of all of the above.
 	Raw []byte
-	// Rate is at how many bytes a second the answer is read; 0: as fast as it comes.
+	// Rate is how many bytes per second of the answer are read; 0: no limit.
 	Rate int
-	// Leave closes the connection after so many bytes of the answer; 0: never.
+	// Leave closes the connection after that many bytes of the answer; 0: never; negative: before
+	// the answer is read.
 	Leave int64
 }
 
-// Answer is what became of a request.
+// Answer is the result of a request.
 type Answer struct {
-	Status int   // 0: none came
+	Status int   // 0: no answer came
 	Bytes  int64 // of the body, as far as it was read
 	Body   []byte
 	// Err is why there is no whole answer, or nil.
@@ -113,7 +113,7 @@ type Answer struct {
 // OK reports whether the request was carried out.
 func (a Answer) OK() bool { return a.Err == nil && a.Status >= 200 && a.Status < 300 }
 
-// String is the answer in some words, for an error.
+// String formats the answer briefly, for an error.
 func (a Answer) String() string {
 	if a.Status == 0 {
 		return fmt.Sprintf("no answer (%v)", a.Err)
@@ -121,10 +121,10 @@ func (a Answer) String() string {
 	return fmt.Sprintf("%d: %s", a.Status, a.Body[:min(len(a.Body), 200)])
 }
 
-// Do sends a request and reads its answer. The context ends both.
+// Do sends a request and reads its answer. The end of ctx ends both.
 func (c *Client) Do(ctx context.Context, q Request) (a Answer) {
 	defer func() {
-		if a.Err != nil && ctx.Err() != nil { // which closed the connection
+		if a.Err != nil && ctx.Err() != nil { // ctx closed the connection
 			a.Err = context.Cause(ctx)
 		}
 	}()
@@ -138,7 +138,7 @@ func (c *Client) Do(ctx context.Context, q Request) (a Answer) {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	// A refusal may come before all of it is sent: it is the answer then.
+	// The service may refuse the request before all of it is sent; that answer counts.
 	_, sent := conn.Write(c.bytes(q))
 	if q.Leave < 0 {
 		return Answer{Err: errors.Join(sent, errLeft)}
@@ -152,7 +152,7 @@ func (c *Client) Do(ctx context.Context, q Request) (a Answer) {
 	return a
 }
 
-// dial connects, with a receive buffer of so many bytes; 0: as the system has it.
+// dial connects, with a receive buffer of that many bytes; 0: the system's default.
 func (c *Client) dial(ctx context.Context, buffer int) (net.Conn, error) {
 	conn, err := c.dialer.DialContext(ctx, "tcp", c.address)
 	if err != nil {
@@ -177,10 +177,10 @@ func (c *Client) dial(ctx context.Context, buffer int) (net.Conn, error) {
 	return secure, nil
 }
 
-// errLeft says that the client left before the end of the answer.
+// errLeft is the error if the client left before the end of the answer.
 var errLeft = errors.New("the client left")
 
-// bytes are the request as it goes out.
+// bytes returns the request in the form in which it is sent.
 func (c *Client) bytes(q Request) []byte {
 	if q.Raw != nil {
 		return q.Raw
@@ -193,13 +193,13 @@ func (c *Client) bytes(q Request) []byte {
 	return append([]byte(head), q.Body...)
 }
 
-// Head is the beginning of a request, without the empty line that ends its
-// header, for who sends half of one.
+// Head returns the beginning of a request, without the empty line that ends its header. A caller
+// can thus send half a request.
 func (c *Client) Head(method, path string) string {
 	return method + " " + path + " HTTP/1.1\r\n" + c.lines
 }
 
-// take reads the body of an answer as the request says.
+// take reads the body of an answer as the request describes.
 func take(ctx context.Context, body io.Reader, q Request) (n int64, start []byte, err error) {
 	chunk := make([]byte, sip)
 	for {
@@ -220,7 +220,7 @@ func take(ctx context.Context, body io.Reader, q Request) (n int64, start []byte
 	}
 }
 
-// wait is false when the context ends before that time is over.
+// wait returns false if the context ends before the time is over.
 func wait(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -232,7 +232,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Command is the body of a request for one command.
+// Command returns the body of a request for one command.
 func Command(args ...string) []byte {
 	b := []byte{'['}
 	for i, arg := range args {
@@ -244,13 +244,13 @@ func Command(args ...string) []byte {
 	return append(b, ']')
 }
 
-// Pipeline is the body of a request for the same command n times.
+// Pipeline returns the body of a request for the same command n times.
 func Pipeline(n int, args ...string) []byte {
 	one := string(Command(args...))
 	return []byte("[" + strings.TrimSuffix(strings.Repeat(one+",", n), ",") + "]")
 }
 
-// appendJSON appends a string of JSON. The clients' own strings are ASCII.
+// appendJSON appends a JSON string. The clients' own strings are ASCII.
 func appendJSON(b []byte, s string) []byte {
 	b = append(b, '"')
 	for i := range len(s) {

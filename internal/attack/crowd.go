@@ -14,20 +14,20 @@ import (
 	"time"
 )
 
-// Tally counts what became of requests. It is safe for concurrent use.
+// Tally counts the outcomes of requests. It is safe for concurrent use.
 type Tally struct {
 	mu       sync.Mutex
 	sent     int
 	statuses map[int]int // 0: no answer came
-	left     int         // of them the client's own doing: it left, or the attack ended
+	left     int         // ended by the client: it left, or the attack ended
 	bytes    int64
-	sample   map[int]string // the beginning of one answer of a status
+	sample   map[int]string // the beginning of one answer for each status
 }
 
-// NewTally makes an empty one.
+// NewTally returns an empty tally.
 func NewTally() *Tally { return &Tally{statuses: map[int]int{}, sample: map[int]string{}} }
 
-// Add takes in one answer; ended: the attack was over when it came.
+// Add adds one answer. ended tells that the attack was over when it came.
 func (t *Tally) Add(a Answer, ended bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -43,13 +43,13 @@ func (t *Tally) Add(a Answer, ended bool) {
 	}
 }
 
-// Sent is how many requests there were.
+// Sent returns the number of requests.
 func (t *Tally) Sent() int { t.mu.Lock(); defer t.mu.Unlock(); return t.sent }
 
-// Bytes is how much came of all answers.
+// Bytes returns how many bytes of answers were read.
 func (t *Tally) Bytes() int64 { t.mu.Lock(); defer t.mu.Unlock(); return t.bytes }
 
-// Refused is how many requests were answered with an error.
+// Refused returns how many requests were answered with an error.
 func (t *Tally) Refused() (n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -61,7 +61,7 @@ func (t *Tally) Refused() (n int) {
 	return n
 }
 
-// String is the tally in words: "12 sent: 3 answered 200, 2 without an answer".
+// String formats the tally: "12 sent: 3 answered 200, 2 without an answer".
 func (t *Tally) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,8 +82,8 @@ func (t *Tally) String() string {
 	return fmt.Sprintf("%d sent: %s", t.sent, strings.Join(parts, ", "))
 }
 
-// Repeat sends requests one after the other until the context ends, each at least
-// pause after the one before it, and at most so many.
+// Repeat sends up to most requests, one after another, until the context ends. Each begins at least
+// pause after the beginning of the one before it.
 func (c *Client) Repeat(ctx context.Context, most int, pause time.Duration, t *Tally, next func(i int) Request) {
 	for i := 0; i < most && ctx.Err() == nil; i++ {
 		began := time.Now()
@@ -95,35 +95,34 @@ func (c *Client) Repeat(ctx context.Context, most int, pause time.Duration, t *T
 	}
 }
 
-// Held are connections that are kept open.
+// Held is a set of connections that are kept open. It is safe for concurrent use.
 type Held struct {
 	open, most atomic.Int64
 	opened     atomic.Int64
 	wg         sync.WaitGroup
 }
 
-// Open is how many connections are open now, Most how many were at once.
+// Open returns how many connections are open now, Most how many were open at once.
 func (h *Held) Open() int { return int(h.open.Load()) }
 func (h *Held) Most() int { return int(h.most.Load()) }
 
-// Opened is how many were opened, those that took the place of others among them.
+// Opened returns how many were opened in all, including those that replaced others.
 func (h *Held) Opened() int { return int(h.opened.Load()) }
 
-// Wait returns when all of them are closed, after the context's end.
+// Wait returns when all connections are closed, after the context has ended.
 func (h *Held) Wait() { h.wg.Wait() }
 
 const (
-	// reopen is when a connection that the service closed is opened again.
+	// reopen is the pause before a connection that the service closed is opened again.
 	reopen = 500 * time.Millisecond
-	// dials is how many connections are begun at once, of each Hold, and gap how
-	// long each of them lasts at least: 2,000 a second at the most.
+	// dials is how many connections one Hold opens at once. gap is the least time that each takes
+	// up a place, which limits Hold to 2,000 connections per second.
 	dials, gap = 16, 8 * time.Millisecond
 )
 
-// Hold opens so many connections, sends its words on each, and keeps it open
-// until the context ends. One that the service closes is opened again. With
-// answered a connection counts as open from the first byte of its answer, which
-// has to be a 200.
+// Hold opens n connections, sends words on each, and keeps them open until the context ends. A
+// connection that the service closes is opened again. With answered, a connection counts as open
+// from the first byte of its answer, which has to be a 200.
 func (c *Client) Hold(ctx context.Context, n int, answered bool, words func(i int) []byte) *Held {
 	h := &Held{}
 	turn := make(chan struct{}, dials)
@@ -156,7 +155,7 @@ func (c *Client) begin(ctx context.Context, words []byte, answered bool) (net.Co
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.SetDeadline(time.Now().Add(dialTimeout)) // a connection that takes none is broken already
+	_ = conn.SetDeadline(time.Now().Add(dialTimeout)) // a connection that takes no deadline is broken already
 	_, err = conn.Write(words)
 	if err == nil && answered {
 		line := make([]byte, len("HTTP/1.1 200"))

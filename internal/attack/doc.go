@@ -1,9 +1,10 @@
-// Package attack is clients that ask too much of the service, for a drill: slow
-// commands one after the other, huge answers that are read slowly, streams and
-// requests without an end. It knows the service by HTTP alone. What they ask for,
-// for how long, and what became of all others, is package drill's affair.
+// Package attack is clients that ask too much of the service, for a drill: slow commands one after
+// another, huge answers that are read slowly, streams and requests without an end. A Client sends
+// requests (client.go). Repeat sends many of them, and Hold keeps many connections open (crowd.go).
 //
-// Each client is bounded: it has one request under way at a time, and begins at
-// most as many a second as it is told, so that the service is tried and not the
-// machine.
+// The package knows the service by HTTP alone. Package drill decides what the clients ask for and
+// how long, and observes what happens to all others.
+//
+// Each client is limited: it has one request under way at a time, and starts at most as many per
+// second as it is told, so that the service is tested and not the machine.
 package attack

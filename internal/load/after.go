@@ -14,21 +14,20 @@ import (
 )
 
 const (
-	readers      = 8   // that read everything back at once
+	readers      = 8   // read everything back concurrently
 	removeAtOnce = 500 // keys in one request
 	anotherTry   = 100 * time.Millisecond
 )
 
-// ReadBack reads every key from the master, each again and again until it is
-// answered or the context ends. The reads are among the Operations, as Final
-// ones. The error names what could not be read.
+// ReadBack reads every key from the master, repeatedly until the key is answered or the context
+// ends. Operations returns the reads, marked as Final. The error names keys that could not be read.
 func (l *Load) ReadBack(ctx context.Context) error {
 	keys := make(chan named)
 	var (
 		mu     sync.Mutex
 		wg     sync.WaitGroup
 		unread []string
-		last   string // what went wrong
+		last   string // the last error
 	)
 	for n := range readers {
 		c := l.newClient(l.cfg.Clients + n)
@@ -67,14 +66,14 @@ func (c *client) readBack(ctx context.Context, k named) history.Operation {
 		c.request.header = append(c.request.header[:0], c.load.header...)
 		c.request.body = c.request.body[:0]
 		c.read(&op)
-		op.Tries = 0 // so that Start is that of the try which was answered
+		op.Tries = 0 // makes try set Start again: it becomes that of the answered try
 		c.send(&op)
 		tries += op.Tries
 		if op.Outcome == history.OK {
 			op.Tries = tries
 			return op
 		}
-		// A try that the context cut short says less than the one before it.
+		// The error of a try that the context interrupted says less than the one before it.
 		if told == "" || ctx.Err() == nil {
 			told = op.Error
 		}
@@ -85,9 +84,8 @@ func (c *client) readBack(ctx context.Context, k named) history.Operation {
 	}
 }
 
-// Remove removes the keys of the load, and no other, trying again until the
-// context ends. A write of unknown outcome that is carried out only then
-// brings its key back.
+// Remove removes the keys of the load, and no others. It tries again until the context ends. A
+// write of unknown outcome that is carried out later brings its key back.
 func (l *Load) Remove(ctx context.Context) error {
 	c := l.newClient(l.cfg.Clients)
 	c.connect(ctx)
@@ -100,7 +98,7 @@ func (l *Load) Remove(ctx context.Context) error {
 			if err == nil {
 				break
 			}
-			// A try that the context cut short says less than the one before it.
+			// The error of a try that the context interrupted says less than the one before it.
 			if told == nil || ctx.Err() == nil {
 				told = err
 			}

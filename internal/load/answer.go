@@ -10,14 +10,13 @@ import (
 	"holdfast/internal/history"
 )
 
-// take records what the answer to an operation says. It is empty, or says
-// what is wrong with an answer that cannot be: the operation was carried out,
-// and something else than what was to happen did.
+// take records the answer to an operation. It returns what is wrong with an impossible answer: the
+// operation was carried out, but with an effect that it cannot have. Empty: nothing is wrong.
 func (c *client) take(op *history.Operation) string {
 	status, body := c.conn.answer.StatusCode(), c.conn.answer.Body()
 	switch op.Verb {
 	case history.Write:
-		if len(c.conn.answer.Header.Peek("ETag")) > 0 { // else it is that of a SET
+		if len(c.conn.answer.Header.Peek("ETag")) > 0 { // otherwise it is the answer to a SET
 			c.see(op, op.Value)
 		}
 	case history.CAS:
@@ -69,8 +68,8 @@ func (c *client) takeRead(op *history.Operation, body []byte) string {
 	return ""
 }
 
-// see keeps a register's value with its ETag, for the next compare-and-set.
-// An empty value: there is none.
+// see stores a register's value with its ETag, for the next compare-and-set. An empty value means
+// that the key is absent.
 func (c *client) see(op *history.Operation, value string) {
 	if op.Kind != history.Register || op.Final {
 		return
@@ -87,7 +86,7 @@ func (c *client) see(op *history.Operation, value string) {
 	}
 }
 
-// result is the JSON of {"result":…}; empty when it is something else.
+// result returns the JSON value of {"result":…}; nil if the body is something else.
 func result(body []byte) []byte {
 	rest, ok := bytes.CutPrefix(bytes.TrimSpace(body), []byte(`{"result":`))
 	if !ok {

@@ -13,49 +13,49 @@ import (
 )
 
 const (
-	// A write with an Idempotency-Key whose outcome is unknown is repeated
-	// after a pause, longer each time. One try may take a part of the time
-	// that the operation has, so that there is some left when nobody answers.
+	// A write with an Idempotency-Key whose outcome is unknown is repeated after a pause that
+	// doubles each time. One try may take only a part of the operation's time, so that some is left
+	// if nothing answers.
 	firstRepeat, longestRepeat = 20 * time.Millisecond, 500 * time.Millisecond
 	triesInTime                = 2
 
-	maxError = 160 // bytes of what is recorded of an error
+	maxError = 160 // of a recorded error, in bytes
 )
 
-// client does one operation at a time.
+// client does one operation at a time. It is not safe for concurrent use, except for since.
 type client struct {
 	load       *Load
 	number     int
 	conn       *connection
 	request    request
-	seen       map[string]version // registers as it saw them last
-	nodes      map[string]string  // names, each kept once
-	cookies    map[string]string  // that it was given, as a browser keeps them
-	url        *URL               // of the operation under way, if it asks one
+	seen       map[string]version // the versions of registers that it saw last
+	nodes      map[string]string  // names of nodes, each stored once
+	cookies    map[string]string  // the cookies that it was given, as a browser keeps them
+	url        *URL               // the URL of the operation under way, if it requests one
 	operations []history.Operation
-	// address is that of the node which a direct client asks, and reach how it
-	// connects; empty for a client of the entry.
+	// address is the node that a direct client asks, and reach how it connects. Both are empty for
+	// a client of the entry.
 	address string
 	reach   func(ctx context.Context, address string) (net.Conn, error)
 
-	// since is when the operation under way was due, plus 1; 0: there is none.
+	// since is when the operation under way was due, plus 1; 0: no operation is under way.
 	since atomic.Int64
 }
 
-// version is a register's value, and the ETag that stands for it.
+// version is a register's value, with its ETag.
 type version struct{ etag, value string }
 
 func (l *Load) newClient(number int) *client {
 	return &client{load: l, number: number, seen: map[string]version{}, nodes: map[string]string{}, cookies: map[string]string{}}
 }
 
-// connect gives it a connection, whose requests end with the context.
+// connect gives the client a connection, which ends with the context.
 func (c *client) connect(ctx context.Context) {
 	c.conn = newConnection(ctx, c.load.entries, c.number)
 	c.conn.tls = c.load.cfg.TLS
 }
 
-// run does what is due until there is no more.
+// run does operations that are due until there are no more.
 func (c *client) run(ctx context.Context) {
 	c.connect(ctx)
 	defer c.conn.close()
@@ -77,13 +77,16 @@ func (c *client) run(ctx context.Context) {
 func (c *client) perform(t task, due time.Duration) history.Operation {
 	op, expected := c.operation(t, due)
 	q := &c.request
+
 	q.host, q.header = "", append(q.header[:0], c.load.header...)
 	if c.address != "" {
-		q.host = c.load.entries[0] // a node answers to the names that the service has
+		q.host = c.load.entries[0] // a node accepts the host names of the service
 	}
+
 	q.body = q.body[:0]
 	c.url = t.url
 	c.sendCookies()
+
 	switch op.Verb {
 	case history.Read:
 		c.read(&op)
@@ -107,6 +110,7 @@ func (c *client) perform(t task, due time.Duration) history.Operation {
 	case history.Add:
 		q.command("SADD", op.Key, op.Value)
 	}
+
 	if op.Once {
 		q.line("Idempotency-Key", c.load.cfg.Prefix+strconv.Itoa(t.number))
 	}
@@ -114,9 +118,8 @@ func (c *client) perform(t task, due time.Duration) history.Operation {
 	return op
 }
 
-// operation is what a task comes to for this client, and the version that a
-// compare-and-set expects. A register of which nobody has seen a value yet is
-// expected not to be there.
+// operation returns the operation of a task for this client, and the version that a compare-and-set
+// expects. A register of which no client has seen a value is expected to be absent.
 func (c *client) operation(t task, due time.Duration) (history.Operation, version) {
 	op := history.Operation{
 		Client: c.number, Kind: t.kind, Key: t.key, Verb: t.verb,
@@ -133,7 +136,7 @@ func (c *client) operation(t task, due time.Duration) (history.Operation, versio
 	return op, expected
 }
 
-// read makes the request of a read.
+// read prepares the request of a read.
 func (c *client) read(op *history.Operation) {
 	q := &c.request
 	q.method, q.path = http.MethodGet, "/v1/keys/"+op.Key
@@ -146,7 +149,7 @@ func (c *client) read(op *history.Operation) {
 		q.line("Holdfast-Max-Lag", strconv.FormatInt(op.MaxAge.Milliseconds(), 10)+"ms")
 	case fromCached:
 		q.line("Holdfast-Read", fromCached)
-	default: // the stack may declare another one for who says nothing
+	default: // explicitly: the stack may declare another default
 		q.line("Holdfast-Read", fromMaster)
 	}
 }
@@ -158,8 +161,8 @@ func (q *request) line(name, value string) {
 	q.header = append(q.header, "\r\n"...)
 }
 
-// command makes a command of Redis the request. Keys and values have no
-// character that JSON would have to escape.
+// command prepares a request with a Redis command. Keys and values have no character that JSON
+// would have to escape.
 func (q *request) command(args ...string) {
 	q.method, q.path = http.MethodPost, "/"
 	q.body = append(q.body, '[')
@@ -174,19 +177,19 @@ func (q *request) command(args ...string) {
 	q.body = append(q.body, ']')
 }
 
-// certainty is what one try says about the operation.
+// certainty is what one try shows about the operation.
 type certainty int
 
 const (
-	done     certainty = iota // it happened, as the answer says
+	done     certainty = iota // it happened, as the answer reports
 	refused                   // it did not happen, and no repetition would change that
-	later                     // it did not happen
-	possible                  // it may have happened, or happen yet
+	later                     // it did not happen; a repetition may succeed
+	possible                  // it may have happened, or may still happen
 )
 
-// send sends the request that is ready, again and again where that is safe,
-// and records what came of it.
+// send sends the prepared request, repeatedly if that is safe, and records the outcome.
 func (c *client) send(op *history.Operation) {
+
 	op.Start = c.load.now()
 	deadline := time.Now().Add(c.timeout())
 	harmless := op.Verb == history.Read || c.url != nil && c.url.safe()
@@ -202,13 +205,15 @@ func (c *client) send(op *history.Operation) {
 		how := c.try(op, until)
 		op.End = c.load.now()
 		switch how {
+
 		case done:
 			op.Outcome, op.Error = history.OK, c.take(op)
 			return
 		case possible:
 			perhaps = true
 		}
-		// What certainly was not carried out this time may have been before.
+
+		// This try was certainly not carried out, but an earlier one may have been.
 		again := perhaps && op.Once && how != refused
 		if !again || time.Now().Add(pause).After(deadline) || !wait(c.conn.ctx, pause) {
 			op.Outcome = history.Failed
@@ -221,7 +226,7 @@ func (c *client) send(op *history.Operation) {
 	}
 }
 
-// timeout is how long an operation may take.
+// timeout returns how long an operation may take.
 func (c *client) timeout() time.Duration {
 	if c.address != "" {
 		return min(directTimeout, c.load.cfg.Timeout)
@@ -229,7 +234,7 @@ func (c *client) timeout() time.Duration {
 	return c.load.cfg.Timeout
 }
 
-// entry is where its last request was sent to.
+// entry returns the base URL to which the last request was sent.
 func (c *client) entry() string {
 	if c.address != "" {
 		return "http://" + c.address
@@ -237,7 +242,7 @@ func (c *client) entry() string {
 	return c.load.cfg.Entries[c.conn.used]
 }
 
-// try sends it once.
+// try sends the request once.
 func (c *client) try(op *history.Operation, until time.Time) certainty {
 	sent, err := c.conn.exchange(&c.request, until)
 	op.Status, op.Node, op.Error, op.Entry = 0, "", "", c.entry()
@@ -270,9 +275,8 @@ func (c *client) try(op *history.Operation, until time.Time) certainty {
 	return how
 }
 
-// judge says what a status means: docs/web.md ("Errors") and
-// docs/operations.md ("HAProxy's own answers"). What neither names is no
-// proof of anything.
+// judge returns what a status means: see docs/web.md ("Errors") and docs/operations.md ("HAProxy's
+// own answers"). A status that neither names proves nothing.
 func judge(verb history.Verb, status int) certainty {
 	switch {
 	case status == http.StatusOK || status == http.StatusCreated || status == http.StatusNoContent:
@@ -289,7 +293,7 @@ func judge(verb history.Verb, status int) certainty {
 	return possible
 }
 
-// node keeps the name of a node once, however often it answers.
+// node returns the name of a node, and stores each name only once.
 func (c *client) node(name []byte) string {
 	if known, ok := c.nodes[string(name)]; ok {
 		return known

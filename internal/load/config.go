@@ -1,8 +1,14 @@
-// Package load is the clients of a drill: they send operations at a fixed
-// rate, whatever becomes of the answers, and record what they did and saw. It
-// knows the service by HTTP alone, as any client does: nothing of nodes,
-// stacks or Redis. What the records prove is package history's affair, and
-// what is broken meanwhile package drill's.
+// Package load is the clients of a drill. They send operations at a fixed rate, whatever becomes of
+// the answers, and record what they did and saw.
+//
+// New returns a Load, and Run sends its operations. A pacer makes operations due (load.go), a
+// client takes each of them (client.go) and sends it over a connection of its own (connection.go).
+// Which operation it is follows from the seed (mix.go), or from the user's URLs (url.go). Some
+// clients ask web nodes directly (direct.go). Try checks beforehand that every kind of request
+// works (try.go); ReadBack and Remove come after the load (after.go).
+//
+// The package knows the service by HTTP alone, as any client does: nothing of nodes, stacks or
+// Redis. Package history judges the records, and package drill breaks things meanwhile.
 package load
 
 import (
@@ -16,64 +22,58 @@ import (
 	"time"
 )
 
-// Config says what to send, and where.
+// Config describes what to send, and where.
 type Config struct {
-	// Entries are the base URLs of the entry, such as http://127.0.0.1:6301.
-	// The clients are spread over them; one that cannot connect goes to the
-	// next.
+	// Entries are the base URLs of the entry, such as http://127.0.0.1:6301. The clients are spread
+	// over them. A client that cannot connect tries the next one.
 	Entries []string
-	// TLS is for entries of https://. The certificate is verified as it says.
+	// TLS is for entries with https://. It determines how the certificate is verified.
 	TLS *tls.Config
-	// Nodes are asked directly, too, by clients of their own; with URLs they are not.
+	// Nodes are asked directly, too, by clients of their own; not if there are URLs.
 	Nodes []Node
-	Token string // bearer token; empty: none
-	// Headers go with every request, beside the token.
+	Token string // bearer token; empty: no token
+	// Headers are sent with every request, in addition to the token.
 	Headers map[string]string
-	// Prefix is how every key begins that the load makes, and every
-	// Idempotency-Key. It has to be of this drill alone: letters, digits and
-	// any of : _ . -
+	// Prefix begins every key and every Idempotency-Key of the load. It has to be unique to this
+	// drill, and may have letters, digits and any of : _ . -
 	Prefix string
-	// Rate is in operations per second, of all clients together. Clients is
-	// how many there are: each has one connection, and one operation under
-	// way at a time.
+	// Rate is in operations per second, of all clients together. Clients is the number of clients.
+	// Each has one connection, and at most one operation under way.
 	Rate, Clients int
-	// Registers, Counters and Sets are how many keys of each are in use at a
-	// time. A set that is full makes room for a new one.
+	// Registers, Counters and Sets are how many keys of each kind are in use at a time. A set that
+	// is full is replaced by a new one.
 	Registers, Counters, Sets int
-	// URLs are asked instead of operations on keys, each as often as the others.
+	// URLs are requested instead of operations on keys, all equally often.
 	URLs []URL
-	// ReplicaReads and CachedReads are the fractions of reads of registers
-	// and counters that need not be answered by the master.
+	// ReplicaReads and CachedReads are the fractions of reads of registers and counters that need
+	// not come from the master.
 	ReplicaReads, CachedReads float64
-	// Timeout is how long an operation may take from when it is sent, with
-	// its repetitions: longer than a web node holds a request, and at most
-	// 30 s. 0: 15 s.
+	// Timeout limits an operation, from when it is sent, including its repetitions. It should be
+	// longer than a web node holds a request, and is at most 30 s. 0: 15 s.
 	Timeout time.Duration
-	// Grace is how long Run waits, after the load's end, for what is due and
-	// not done. 0: as Timeout.
+	// Grace is how long Run waits, after the load's end, for operations that are due and not done.
+	// 0: the same as Timeout.
 	Grace time.Duration
-	// Seed is that of the mix: with the same one the same operations are due
-	// at the same times.
+	// Seed determines the mix: the same seed makes the same operations due at the same times.
 	Seed int64
-	// Began is when times count from, with Go's monotonic reading. Zero: when
-	// New is called.
+	// Began is the zero of all times, with Go's monotonic clock reading. Zero: the call of New.
 	Began time.Time
 }
 
-// The bounds of what makes sense, and of what a machine can hold.
+// The limits of what makes sense, and of what a machine can hold.
 const (
 	maxRate    = 100_000
 	maxClients = 10_000
 	maxKeys    = 100_000 // of a kind
-	// maxTimeout is how long a web node remembers an Idempotency-Key: a
-	// repetition after that would count twice (docs/guarantees.md).
+	// maxTimeout is how long a web node remembers an Idempotency-Key: a repetition after that would
+	// count twice (docs/guarantees.md).
 	maxTimeout = 30 * time.Second
 )
 
-// Check answers what is wrong with a configuration.
+// Check returns an error if the configuration is invalid.
 func (c Config) Check() error { return c.ready() }
 
-// ready fills in what was left open, and answers what is wrong.
+// ready sets the defaults, and returns an error if the configuration is invalid.
 func (c *Config) ready() error {
 	if c.Timeout == 0 {
 		c.Timeout = 15 * time.Second
@@ -123,7 +123,7 @@ func (c *Config) ready() error {
 	return nil
 }
 
-// header is the lines that every request has.
+// header returns the header lines of every request.
 func (c *Config) header() []byte {
 	var q request
 	if c.Token != "" {
@@ -139,7 +139,7 @@ const prefixCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01
 
 func notOfPrefix(r rune) bool { return !strings.ContainsRune(prefixCharacters, r) }
 
-// addresses are the entries as host:port.
+// addresses returns the entries as host:port.
 func (c *Config) addresses() ([]string, error) {
 	var all []string
 	for _, e := range c.Entries {

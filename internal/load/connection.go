@@ -16,38 +16,37 @@ import (
 )
 
 const (
-	// A client that cannot send goes on trying that long: as long as a web
-	// node holds a request without a master. Each entry gets dialTimeout,
-	// which is when a lost SYN is sent again (RFC 6298, section 2).
+	// sendPatience is how long a client that cannot send goes on trying: as long as a web node
+	// holds a request without a master. dialTimeout is the time for each entry: after that time a
+	// lost SYN is sent again (RFC 6298, section 2).
 	sendPatience = 5 * time.Second
 	dialTimeout  = time.Second
-	// Between rounds over the entries it waits, longer each time.
+	// The pause after each round over all entries, which doubles each time.
 	firstPause, longestPause = 10 * time.Millisecond, 200 * time.Millisecond
 
 	maxAnswer = 16 << 20 // bytes
 )
 
-// request is one to be sent; the connection knows to which host.
+// request is a request to be sent. The connection adds the host.
 type request struct {
 	method, path string
-	host         string // for the header Host; empty: the entry's address
+	host         string // the header Host; empty: the entry's address
 	header       []byte // whole lines
 	body         []byte
 }
 
-// connection is one client's, one at a time, to one of the entries. It is the
-// client's own and no HTTP library's pool: only so it is certain whether a
-// byte of a request went out, and that none is sent twice. It is not for
-// concurrent use, but its context may end it at any time.
+// connection is one client's connection to one of the entries. It uses no HTTP library's pool,
+// because only then is it certain whether a byte of a request was sent, and that no request is sent
+// twice. It is not safe for concurrent use, but its context may end it at any time.
 type connection struct {
 	entries []string // host:port
-	at      int      // the one in use, or to be dialled next
-	used    int      // the one that the last request went to, or was to go to
+	at      int      // index of the entry in use, or to be dialled next
+	used    int      // index of the entry that the last request was meant for
 	r       *bufio.Reader
 	buffer  []byte
 	answer  fasthttp.Response // of the last request
 	raw     syscall.RawConn   // conn's
-	// patience takes the place of sendPatience; reach that of a dialler.
+	// patience is used instead of sendPatience; reach instead of a dialler.
 	patience time.Duration
 	tls      *tls.Config // nil: the entries speak plain HTTP
 	reach    func(ctx context.Context, address string) (net.Conn, error)
@@ -58,7 +57,7 @@ type connection struct {
 	conn net.Conn
 }
 
-// newConnection dials when it is first used. Who made it closes it.
+// newConnection returns a connection that dials when it is first used. The caller closes it.
 func newConnection(ctx context.Context, entries []string, first int) *connection {
 	c := &connection{entries: entries, at: first % len(entries), r: bufio.NewReaderSize(nil, 8<<10), ctx: ctx, patience: sendPatience}
 	c.free = context.AfterFunc(ctx, func() {
@@ -76,7 +75,7 @@ func (c *connection) close() {
 	c.drop()
 }
 
-// drop ends the connection; the next request dials.
+// drop closes the connection. The next request dials again.
 func (c *connection) drop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,7 +85,7 @@ func (c *connection) drop() {
 	}
 }
 
-// set makes the deadline of what follows, unless the context ended.
+// set sets the deadline of what follows, unless the context has ended.
 func (c *connection) set(deadline time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,10 +95,9 @@ func (c *connection) set(deadline time.Time) error {
 	return c.conn.SetDeadline(deadline)
 }
 
-// exchange sends a request and reads its answer, until the deadline. What was
-// certainly not sent is sent again, to the next entry, for sendPatience; what
-// may have been is not. It answers when the first byte was about to go out;
-// zero: none did.
+// exchange sends a request and reads its answer until the deadline. A request that was certainly
+// not sent is sent again, to the next entry, for up to sendPatience; one that may have been sent is
+// not. sent is when the first byte was about to be sent; zero: no byte was.
 func (c *connection) exchange(q *request, deadline time.Time) (sent time.Time, err error) {
 	patience := time.Now().Add(c.patience)
 	if deadline.Before(patience) {
@@ -125,7 +123,7 @@ func (c *connection) exchange(q *request, deadline time.Time) (sent time.Time, e
 	}
 }
 
-// next has the next request dial the entry after this one.
+// next makes the next request dial the entry after this one.
 func (c *connection) next() {
 	c.drop()
 	c.at = (c.at + 1) % len(c.entries)
@@ -134,31 +132,36 @@ func (c *connection) next() {
 // once tries it once.
 func (c *connection) once(q *request, dialUntil, deadline time.Time) (sent time.Time, err error) {
 	c.used = c.at
+
 	if c.conn != nil && !c.idle() {
-		c.drop() // the other side closed it since the last answer: no failure, and nothing was sent
+		c.drop() // the server closed it after the last answer: no failure, and nothing was sent
 	}
 	if c.conn == nil {
 		if err := c.dial(dialUntil); err != nil {
 			return time.Time{}, err
 		}
 	}
+
 	if err := c.set(deadline); err != nil {
 		return time.Time{}, err
 	}
+
 	host := q.host
 	if host == "" {
 		host = c.entries[c.at]
 	}
 	c.buffer = q.append(c.buffer[:0], host)
+
 	sent = time.Now()
 	n, err := c.conn.Write(c.buffer)
 	if err != nil {
 		c.drop()
-		if n == 0 { // of TLS: not one whole record, and a part of one is nothing to the server
+		if n == 0 { // TLS: not even one whole record; the server ignores a part of one
 			sent = time.Time{}
 		}
 		return sent, err
 	}
+
 	c.answer.Reset()
 	c.answer.SkipBody = q.method == http.MethodHead
 	if err := c.answer.ReadLimitBody(c.r, maxAnswer); err != nil {
@@ -166,7 +169,7 @@ func (c *connection) once(q *request, dialUntil, deadline time.Time) (sent time.
 			c.drop()
 			return sent, &brokenError{err}
 		}
-		c.next() // whoever is there does not answer
+		c.next() // the server at this entry does not answer
 		return sent, errTimeout
 	}
 	if c.answer.ConnectionClose() {
@@ -177,7 +180,7 @@ func (c *connection) once(q *request, dialUntil, deadline time.Time) (sent time.
 
 var errTimeout = errors.New("no answer in time")
 
-// brokenError says that a connection ended before a whole answer came.
+// brokenError reports that a connection ended before the whole answer arrived.
 type brokenError struct{ err error }
 
 func (e *brokenError) Error() string { return "connection broken: " + e.err.Error() }
@@ -215,7 +218,7 @@ func (c *connection) dial(until time.Time) error {
 	return nil
 }
 
-// secure has a connection speak TLS. Nothing of a request is sent before it does.
+// secure starts TLS on a connection. Nothing of a request is sent before the handshake is done.
 func (c *connection) secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	settings := c.tls
 	if settings.ServerName == "" {
@@ -230,9 +233,9 @@ func (c *connection) secure(ctx context.Context, conn net.Conn) (net.Conn, error
 	return secure, nil
 }
 
-// idle says that the connection can take a request: it is open, and nothing
-// came that nobody asked for, such as the 408 of a server that is about to
-// close it. What closes after that look is found out by sending.
+// idle reports whether the connection can take a request: it is open, and nothing unasked has
+// arrived, such as the 408 of a server that is about to close it. A connection that closes after
+// this look shows it when the request is sent.
 func (c *connection) idle() bool {
 	if c.r.Buffered() > 0 {
 		return false
@@ -246,7 +249,7 @@ func (c *connection) idle() bool {
 	return err == nil && quiet
 }
 
-// append writes the request as it goes out.
+// append appends the request in the form in which it is sent.
 func (q *request) append(b []byte, host string) []byte {
 	b = append(b, q.method...)
 	b = append(b, ' ')
@@ -264,7 +267,7 @@ func (q *request) append(b []byte, host string) []byte {
 	return append(b, q.body...)
 }
 
-// wait is false when the context ends before that time is over.
+// wait returns false if the context ends before the time is over.
 func wait(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Clients keep cookies as browsers do, so that an application whose clients
-// stay on their nodes (sticky in the stack file) is loaded as it is in use.
+// Clients keep cookies as browsers do, so that an application whose clients stay on their nodes
+// (sticky in the stack file) is loaded as it is in use.
 
-// keepCookies takes in the cookies of the last answer.
+// keepCookies stores the cookies of the last answer.
 func (c *client) keepCookies() {
 	for name, value := range c.conn.answer.Header.Cookies() {
 		first, _, _ := strings.Cut(string(value), ";")
@@ -23,7 +23,7 @@ func (c *client) keepCookies() {
 // maxCookies is how many cookies a client keeps.
 const maxCookies = 50
 
-// sendCookies puts them into the request.
+// sendCookies adds the cookies to the request.
 func (c *client) sendCookies() {
 	if len(c.cookies) == 0 {
 		return

@@ -11,34 +11,35 @@ import (
 	"holdfast/internal/history"
 )
 
-// Clients of the entry show little of what a web node does by itself: a balancer
-// gives each request a key, so that no write of theirs has an unknown outcome for
-// the node, and who writes through a node finds out for its readers that the master
-// is one no more. So a few clients go past the entry, straight to one node each.
-// What they see counts for safety alone: a node that dies is no failure of the
-// service, and its own clients cannot go elsewhere.
+// Clients of the entry show little of what a web node does by itself. A balancer gives each request
+// an idempotency key, so that their writes never have an unknown outcome for the node. And a client
+// that writes through a node makes the node notice, for its readers too, that the master has lost
+// its role. So a few clients bypass the entry and ask one node each. Their operations count only
+// for safety: a node that dies is not a failure of the service, and its own clients cannot go
+// elsewhere.
 
 // Node is a web node that clients ask directly.
 type Node struct {
 	Name string
 	URL  string // base URL, such as http://127.0.0.1:8001
-	// Dial connects the clients that only read; nil: like all others. They may be
-	// at another place of the network than those that write.
+	// Dial connects the clients that only read; nil: like all others. They may be in another part
+	// of the network than the clients that write.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
-// The direct clients of each node, and how often each of them has an operation.
-// A write goes without an Idempotency-Key, and is sent once.
+// directWriters and directReaders are the numbers of direct clients of each node. Their writes have
+// no Idempotency-Key, and are sent once.
 const (
 	directWriters, directReaders = 6, 2
 
-	// directShare is the part of the rate that all of them have together, beside it.
+	// directShare is the rate of all direct clients together, as a fraction of Config.Rate and in
+	// addition to it.
 	directShare = 0.25
-	// directTimeout is how long they wait for an answer: longer than a web node
-	// holds a request, and not as long as others wait for the end of a cut.
+	// directTimeout is how long they wait for an answer: longer than a web node holds a request,
+	// but not until the end of a cut, as other clients do.
 	directTimeout = 8 * time.Second
-	// directPatience is how long they try to connect: a node that is dead or cut off
-	// is left alone until the next operation.
+	// directPatience is how long they try to connect. A dead node, or one that is cut off, is left
+	// alone until the next operation.
 	directPatience = 200 * time.Millisecond
 )
 
@@ -49,10 +50,10 @@ type direct struct {
 	every time.Duration
 }
 
-// newDirect makes the clients of all nodes, and starts nothing.
+// newDirect makes the clients of all nodes. It starts nothing.
 func (l *Load) newDirect() error {
 	nodes := l.cfg.Nodes
-	first := l.cfg.Clients + readers // after those that read everything back
+	first := l.cfg.Clients + readers // numbered after those that read everything back
 	every := time.Duration(float64(len(nodes)*(directWriters+directReaders)) / (directShare * float64(l.cfg.Rate)) * float64(time.Second))
 	for _, n := range nodes {
 		u, err := url.Parse(n.URL)
@@ -72,13 +73,13 @@ func (l *Load) newDirect() error {
 	return nil
 }
 
-// run has an operation at each of its times until ctx ends; one that is under way
-// ends with hard. Times that passed meanwhile are left out.
+// run does an operation at each of its times until ctx ends. An operation under way ends with hard.
+// Times that have passed meanwhile are skipped.
 func (d *direct) run(ctx, hard context.Context) {
 	d.conn = newConnection(hard, []string{d.address}, 0)
 	d.conn.reach, d.conn.patience = d.reach, directPatience
 	defer d.conn.close()
-	// Not all of them at once.
+	// Spread over the interval, so that the clients do not all begin at once.
 	begin := time.Now().Add(d.every * time.Duration(d.number%(directWriters+directReaders)) / (directWriters + directReaders))
 	for n := 0; ; n++ {
 		at := begin.Add(time.Duration(n) * d.every)
@@ -95,12 +96,12 @@ func (d *direct) run(ctx, hard context.Context) {
 	}
 }
 
-// directTask is what an operation of a direct client does; it follows from the seed.
+// directTask returns an operation of a direct client. It follows from the seed.
 func (l *Load) directTask(client, n int, reads bool) task {
 	var chance rand.PCG
 	chance.Seed(uint64(l.cfg.Seed), uint64(client)<<32|uint64(n))
 	l.mu.Lock()
-	turn := max(0, l.due-1) / l.turn // of the sets that are in use
+	turn := max(0, l.due-1) / l.turn // determines the sets that are in use
 	l.mu.Unlock()
 	for {
 		if t := l.draw(&chance, n, turn); (t.verb == history.Read) == reads {

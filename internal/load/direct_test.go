@@ -11,9 +11,9 @@ import (
 	"holdfast/internal/history"
 )
 
-// Some clients of a node only write and some only read, so that nobody who writes
-// finds out for the others that the node's master is one no more. Their writes have
-// no key, and are sent once.
+// Some clients of a node only write and some only read, so that a writer does not make the node
+// notice, for the readers, that the master has lost its role. Their writes have no key, and are
+// sent once.
 func TestANodeIsAskedDirectlyWithoutKeysAndBesideTheRate(t *testing.T) {
 	entry, node := newService(t), newService(t)
 	cfg := config(entry.url)

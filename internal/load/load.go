@@ -11,36 +11,35 @@ import (
 	"holdfast/internal/history"
 )
 
-// Load is a load on one entry. Progress and End may be called at any time
-// and from anywhere; everything else by one goroutine, in this order: Run, once, then
-// ReadBack, Operations and Remove.
+// Load is a load on one entry. Progress and End are safe for concurrent use. Everything else is for
+// one goroutine, in this order: Run, once, then ReadBack, Operations and Remove.
 type Load struct {
 	cfg     Config
 	entries []string // host:port
-	header  []byte   // of every request
-	turn    int      // operations until sets make room for new ones
+	header  []byte   // header lines of every request
+	turn    int      // number of operations after which new sets replace the full ones
 
 	first   time.Duration // when the first operation is due
 	clients []*client
 	direct  []*direct
-	rest    []history.Operation // those that no client did: never sent, or final reads
+	rest    []history.Operation // operations without a client of the load: never sent, or final reads
 
 	ok, failed, unknown atomic.Int64
 
 	mu     sync.Mutex
-	work   sync.Cond // on mu: due, ended changed
-	due    int       // operations that came due
-	taken  int       // of these, those that a client took
+	work   sync.Cond // on mu: signals a change of due or ended
+	due    int       // number of operations that became due
+	taken  int       // number of operations that a client took
 	ended  bool      // nothing more becomes due
 	recent recent
-	last   time.Duration // when the last one came due
+	last   time.Duration // when the last operation became due
 	behind time.Duration
 
 	versions sync.Mutex
 	newest   map[string]version
 }
 
-// New makes a load and starts nothing.
+// New returns a load. It starts nothing.
 func New(cfg Config) (*Load, error) {
 	if err := cfg.ready(); err != nil {
 		return nil, err
@@ -60,16 +59,18 @@ func New(cfg Config) (*Load, error) {
 	return l, l.newDirect()
 }
 
-// Run sends until the context ends. Then nothing more becomes due, and what is
-// due gets Config.Grace to be done. What is under way after that is broken
-// off, and what no client has come to has failed.
+// Run sends operations until the context ends. Then nothing more becomes due, and operations that
+// are due get Config.Grace to be done. After that, those under way are broken off, and those that
+// no client took have failed.
 func (l *Load) Run(ctx context.Context) {
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
+
 	var clients sync.WaitGroup
 	for _, c := range l.clients {
 		clients.Go(func() { c.run(hard) })
 	}
+
 	for _, d := range l.direct {
 		clients.Go(func() { d.run(ctx, hard) })
 	}
@@ -82,6 +83,7 @@ func (l *Load) Run(ctx context.Context) {
 	l.work.Broadcast()
 	l.mu.Unlock()
 	clients.Wait()
+
 	for n := l.taken; n < l.due; n++ {
 		t := l.task(n)
 		now := l.now()
@@ -92,13 +94,13 @@ func (l *Load) Run(ctx context.Context) {
 		l.rest = append(l.rest, op)
 		l.count(&op)
 	}
+
 	l.mu.Lock()
 	l.due = l.taken
 	l.mu.Unlock()
 }
 
-// pace has every operation become due at its time, whether or not there is a
-// client for it.
+// pace makes every operation due at its time, whether or not a client is free.
 func (l *Load) pace(ctx context.Context) {
 	l.mu.Lock()
 	l.first = l.now()
@@ -114,14 +116,14 @@ func (l *Load) pace(ctx context.Context) {
 		if late := l.now() - due; late > l.behind {
 			l.behind = late
 		}
-		l.work.Signal() // the one that has been waiting for longest
+		l.work.Signal() // wakes the client that has waited longest
 		l.mu.Unlock()
 	}
 }
 
-// until sleeps until that time; false: the context ended before.
+// until sleeps until that time. It returns false if the context ended before.
 func (l *Load) until(ctx context.Context, at time.Duration) bool {
-	const most = 50 * time.Millisecond // until the context is looked at
+	const most = 50 * time.Millisecond // at most this long between two looks at the context
 	for ctx.Err() == nil {
 		left := at - l.now()
 		if left <= 0 {
@@ -132,15 +134,14 @@ func (l *Load) until(ctx context.Context, at time.Duration) bool {
 	return false
 }
 
-// dueAt is when the operation of that number is due.
+// dueAt returns when the operation with that number is due.
 func (l *Load) dueAt(number int) time.Duration {
 	return l.first + time.Duration(int64(number)*int64(time.Second)/int64(l.cfg.Rate))
 }
 
 func (l *Load) now() time.Duration { return time.Since(l.cfg.Began) }
 
-// take waits for an operation that is due; false: there will be none for this
-// client.
+// take waits for an operation that is due. It returns false if there are no more for this client.
 func (l *Load) take(hard context.Context) (number int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -157,7 +158,7 @@ func (l *Load) take(hard context.Context) (number int, ok bool) {
 	return l.taken - 1, true
 }
 
-// latest is a register's value as any client saw it last; zero: there was none.
+// latest returns the version of a register that any client saw last; zero: it was absent.
 func (l *Load) latest(key string) version {
 	l.versions.Lock()
 	defer l.versions.Unlock()
@@ -174,14 +175,14 @@ func (l *Load) setLatest(key string, v version) {
 	l.newest[key] = v
 }
 
-// End is when the last operation so far was due.
+// End returns when the last operation so far was due.
 func (l *Load) End() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.last
 }
 
-// Operations are all that were done, in order of their End.
+// Operations returns all operations, sorted by End.
 func (l *Load) Operations() []history.Operation {
 	all := slices.Clone(l.rest)
 	for _, c := range l.clients {

@@ -30,7 +30,7 @@ func newLoad(t *testing.T, cfg Config) *Load {
 	return l
 }
 
-// run runs a load for that long.
+// run runs a load for that long and returns its operations.
 func run(t *testing.T, l *Load, d time.Duration) []history.Operation {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -244,7 +244,7 @@ func TestAnOperationThatWaitsForAClientIsLateFromWhenItWasDue(t *testing.T) {
 	cfg := config(s.url)
 	cfg.Clients = 2
 	l := newLoad(t, cfg)
-	s.fault = func(a *asked) fault { // stalls for half a second, with the lock held
+	s.fault = func(a *asked) fault { // stalls for half a second with the lock held
 		if until.CompareAndSwap(0, 1) {
 			time.Sleep(500 * time.Millisecond)
 		}
@@ -254,7 +254,7 @@ func TestAnOperationThatWaitsForAClientIsLateFromWhenItWasDue(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); l.Run(ctx) }()
 	var worst Progress
-	stalled := false // as seen at one moment of it at least
+	stalled := false // seen stalled at one moment at least
 	for p := l.Progress(); p.Sent < 1000; p = l.Progress() {
 		if p.Longest > worst.Longest {
 			worst = p
@@ -281,14 +281,14 @@ func TestAnOperationThatWaitsForAClientIsLateFromWhenItWasDue(t *testing.T) {
 
 func TestAnOperationRecordsWhichEntryItWasSentTo(t *testing.T) {
 	s := newService(t)
-	cfg := config("http://127.0.0.1:1", s.url) // nobody listens at the first
+	cfg := config("http://127.0.0.1:1", s.url) // nothing listens at the first entry
 	did := one(t, newLoad(t, cfg), write)
 	if did.Outcome != history.OK || did.Entry != s.url {
 		t.Errorf("%s at %q, want %q", did.Outcome, did.Entry, s.url)
 	}
 	s.fault = func(*asked) fault { return hang }
 	cfg = config(s.url, "http://127.0.0.1:1")
-	cfg.Timeout = time.Second // time enough to send it
+	cfg.Timeout = time.Second // long enough to send it
 	did = one(t, newLoad(t, cfg), write)
 	if did.Outcome != history.Unknown || did.Entry != s.url {
 		t.Errorf("%s at %q, want %q", did.Outcome, did.Entry, s.url)
@@ -393,7 +393,7 @@ func TestRemoveRemovesItsKeysAndNoOther(t *testing.T) {
 	}
 }
 
-// refusing is an address where nobody listens.
+// refusing returns an address at which nothing listens.
 func refusing(t *testing.T) string {
 	t.Helper()
 	n, err := net.Listen("tcp", "127.0.0.1:0")
@@ -427,7 +427,7 @@ func TestEachKindOfRequestIsTriedBeforeTheLoad(t *testing.T) {
 	}
 }
 
-// Routes may lead a part of the load's requests elsewhere.
+// Routes may lead some of the load's requests elsewhere.
 func TestARequestThatIsAnsweredOtherwiseIsNamed(t *testing.T) {
 	for _, c := range []struct {
 		method, path string

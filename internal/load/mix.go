@@ -8,8 +8,7 @@ import (
 	"holdfast/internal/history"
 )
 
-// The mix, in shares. Those of the kinds are shared among the kinds that there
-// are keys of.
+// The mix, in shares. A kind without keys is left out, and the others keep their proportions.
 const (
 	registerShare, counterShare, setShare = 40, 35, 25
 
@@ -17,27 +16,27 @@ const (
 	counterReads, counterIncrements              = 30, 70
 	setReads, setAdds                            = 4, 96
 
-	// onceShare of the writes go with an Idempotency-Key, and are repeated
-	// while their outcome is unknown.
+	// onceShare is the percentage of writes with an Idempotency-Key. They are repeated while their
+	// outcome is unknown.
 	onceShare = 50
-	// freshShare of the compare-and-sets expect what any client saw last,
-	// which mostly holds. The others expect what their own client saw last,
-	// which others have mostly replaced since.
+	// freshShare is the percentage of compare-and-sets that expect what any client saw last, which
+	// usually matches. The others expect what their own client saw last, which another client has
+	// usually replaced.
 	freshShare = 50
 
-	// setMembers is how many a set gets, more or less, before a new one takes
-	// its place: a read of it answers with all of them.
+	// setMembers is roughly how many members a set gets before a new one replaces it. A read
+	// returns all of them.
 	setMembers = 1000
 )
 
-// How old an answer may be that is not the master's: docs/guarantees.md.
+// The greatest age of answers that are not the master's; see docs/guarantees.md.
 const (
 	replicaAge = time.Second
 	cachedAge  = 1200 * time.Millisecond
 )
 
-// task is what one operation is to do. It follows from the seed and the
-// operation's number alone, so nothing has to be kept for those that wait.
+// task describes one operation. It follows from the seed and the operation's number alone, so
+// operations that wait for a client need no memory.
 type task struct {
 	number int
 	kind   history.Kind
@@ -47,14 +46,15 @@ type task struct {
 	maxAge time.Duration
 	once   bool
 	fresh  bool
-	url    *URL // of history.Ask
+	url    *URL // for history.Ask
 }
 
-// plain reports whether it writes a register by SET: half of the writes without an
-// Idempotency-Key do, whose repetition through a balancer web nodes recognize in a way of its own.
+// plain reports whether the task writes a register by SET. Half of the writes without an
+// Idempotency-Key do, because web nodes recognize the repetition of a SET by a balancer in a
+// different way.
 func (t task) plain() bool { return t.verb == history.Write && !t.once && t.number%2 == 1 }
 
-// value is what it stores, if it does: no two are the same.
+// value returns what the task stores, if anything. No two values are the same.
 func (t task) value(client int) string {
 	if t.verb == history.Write || t.verb == history.CAS || t.verb == history.Add {
 		return "c" + strconv.Itoa(client) + "-" + strconv.Itoa(t.number)
@@ -62,7 +62,7 @@ func (t task) value(client int) string {
 	return ""
 }
 
-// task answers what the operation of that number does.
+// task returns the operation with that number.
 func (l *Load) task(number int) task {
 	var chance rand.PCG
 	chance.Seed(uint64(l.cfg.Seed), uint64(number))
@@ -73,10 +73,10 @@ func (l *Load) task(number int) task {
 	return l.draw(&chance, number, number/l.turn)
 }
 
-// below is a number from 0 to n-1. That is small, so that it is even enough.
+// below returns a random number from 0 to n-1. n is small, so the distribution is even enough.
 func below(chance *rand.PCG, n int) int { return int(chance.Uint64() % uint64(n)) }
 
-// draw draws an operation on a key. turn is which of the sets are in use.
+// draw returns a random operation on a key. turn determines the sets that are in use.
 func (l *Load) draw(chance *rand.PCG, number, turn int) task {
 	c := &l.cfg
 	below := func(n int) int { return below(chance, n) }
@@ -127,7 +127,7 @@ func (l *Load) draw(chance *rand.PCG, number, turn int) task {
 	return t
 }
 
-// Where a read may be answered from.
+// The sources of a read.
 const (
 	fromMaster  = "master"
 	fromReplica = "replica"
@@ -144,8 +144,7 @@ func (c *Config) from(roll float64) (string, time.Duration) {
 	return fromMaster, 0
 }
 
-// setTurn is after how many operations every set has its members, and makes
-// room for a new one.
+// setTurn returns after how many operations the sets are full and are replaced by new ones.
 func (c *Config) setTurn() int {
 	if c.Sets == 0 {
 		return 1
@@ -173,7 +172,7 @@ type named struct {
 	key  string
 }
 
-// keys are all that operations of the load had to do with so far, or may have.
+// keys returns all keys that operations so far have used, or may have used.
 func (l *Load) keys() []named {
 	l.mu.Lock()
 	due := l.due

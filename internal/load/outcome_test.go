@@ -43,8 +43,8 @@ func TestWhatBecomesOfAnOperation(t *testing.T) {
 				t.Parallel()
 				s := newService(t)
 				cfg := config(s.url)
-				// Time enough for a slow machine to answer; where nothing
-				// answers, or it is asked until then, it has to run out.
+				// Long enough for a slow machine to answer. Cases without an answer, or with
+				// repetitions until the end, have to wait for the timeout.
 				cfg.Timeout = 20 * time.Second
 				repeats := op.task.once && op.want == unknown
 				if repeats || c.fault == hang {
@@ -137,7 +137,7 @@ func TestAnIncrementWithoutAKeyIsSentOnce(t *testing.T) {
 			}
 		}
 	}
-	// A request that its client gave up may still wait for the service to read it.
+	// A request that its client gave up may not have been read by the service yet.
 	sent := s.increments(false)[""]
 	for deadline := time.Now().Add(5 * time.Second); sent < plain && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		sent = s.increments(false)[""]
@@ -163,7 +163,7 @@ func TestACompareAndSetExpectsWhatTheETagStandsFor(t *testing.T) {
 	if op := c.perform(first, 0); op.Expect != "" || op.Value != "c3-1" || !op.Matched || op.Outcome != history.OK {
 		t.Errorf("nobody saw a value yet: %+v", op)
 	}
-	l.setLatest(swap.key, version{}) // as if nobody had
+	l.setLatest(swap.key, version{}) // as if no client had seen it
 	if op := one(t, l, first); op.Expect != "" || op.Matched || op.Outcome != history.OK {
 		t.Errorf("it is there already: %+v", op)
 	}
@@ -258,7 +258,7 @@ func TestAConnectionThatWasClosedMeanwhileIsNoFailure(t *testing.T) {
 	}
 	defer n.Close()
 	requests := make(chan int, 10)
-	go func() { // each connection answers one request, adds what nobody asked for, and closes
+	go func() { // each connection answers one request, adds something unasked, and closes
 		for i := 0; ; i++ {
 			conn, err := n.Accept()
 			if err != nil {
@@ -282,7 +282,7 @@ func TestAConnectionThatWasClosedMeanwhileIsNoFailure(t *testing.T) {
 		if op := c.perform(increment, 0); op.Outcome != history.OK || op.Tries != 1 {
 			t.Errorf("%d: %+v", i, op)
 		}
-		// Until the end of the connection is here, which no client waits for.
+		// Wait until the end of the connection has arrived here. A client does not wait for it.
 		for end := time.Now().Add(5 * time.Second); c.conn.idle(); time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("the connection stays open")

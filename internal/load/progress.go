@@ -6,24 +6,24 @@ import (
 	"holdfast/internal/history"
 )
 
-// Progress is how far a load is.
+// Progress describes how far a load is.
 type Progress struct {
-	// Sent counts the operations that a client took on, of which InFlight
-	// are under way. Waiting is how many more are due and wait for a client.
+	// Sent is the number of operations that a client has taken, and InFlight the number of those
+	// under way. Waiting is how many more are due and wait for a client.
 	Sent, InFlight, Waiting int
 	OK, Failed, Unknown     int
-	// Longest is how long the one that waits for longest has waited so far,
-	// from when it was due, under way or not; 0: none waits.
+	// Longest is how long the longest-waiting operation has waited so far, from when it was due,
+	// whether it is under way or not; 0: no operation waits.
 	Longest time.Duration
-	// Answers counts the operations that were answered within the last second.
+	// Answers is the number of operations that were answered within the last second.
 	Answers int
-	// Late is how much later than due the next one is to be sent, because no
-	// client is free. Behind is how much too late the load itself was, at the
-	// worst, to have an operation become due: the machine is too busy for it.
+	// Late is how late the next operation will be sent because no client is free. Behind is how
+	// late the load itself has made an operation due, at worst: then the machine is too busy for
+	// it.
 	Late, Behind time.Duration
 }
 
-// Progress is cheap enough to be called many times a second.
+// Progress returns how far the load is. It can be called many times a second.
 func (l *Load) Progress() Progress {
 	p := Progress{OK: int(l.ok.Load()), Failed: int(l.failed.Load()), Unknown: int(l.unknown.Load())}
 	now := l.now()
@@ -59,7 +59,7 @@ func (l *Load) count(op *history.Operation) {
 	}
 }
 
-// recent counts what happened within the last second, to the tenth of it.
+// recent counts events within the last second, to a tenth of a second.
 type recent struct {
 	slots [11]struct{ tenth, n int }
 }
@@ -75,7 +75,7 @@ func (r *recent) add(at time.Duration) {
 	s.n++
 }
 
-// sum is of the ten tenths before the one that has just begun.
+// sum returns the events of the ten tenths before the present one.
 func (r *recent) sum(now time.Duration) (n int) {
 	t := int(now / tenth)
 	for _, s := range r.slots {

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// service stands for the stack: the same routes, in memory, with faults.
+// service stands for the stack: it has the same routes, in memory, and can inject faults.
 type service struct {
 	url string
 
@@ -23,15 +23,15 @@ type service struct {
 	strings  map[string]string
 	numbers  map[string]int
 	sets     map[string][]string
-	answers  map[string][]byte // of an Idempotency-Key
+	answers  map[string][]byte // by Idempotency-Key
 	requests []*asked
 	conns    int // connections accepted
 
-	// fault is what happens to a request; nil or empty: it is answered.
+	// fault returns what happens to a request; nil or empty: it is answered.
 	fault func(*asked) fault
 }
 
-// asked is a request as it came.
+// asked is a request as it arrived.
 type asked struct {
 	method, path, body string
 	header             http.Header
@@ -113,10 +113,9 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer)
 }
 
-// refuse has the service refuse everything from now on. The context that it
-// returns ends in the middle of a request, when so many paths have been asked
-// for twice: who asks again has read the answer before, however slow the
-// machine is.
+// refuse makes the service refuse everything from now on. The returned context ends in the middle
+// of a request, when that many paths have been requested twice. A client that asks again has read
+// the answer before, however slow the machine is.
 func (s *service) refuse(t *testing.T, status fault, paths int) context.Context {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -136,7 +135,7 @@ func (s *service) refuse(t *testing.T, status fault, paths int) context.Context 
 	return ctx
 }
 
-// do carries a request out, with the lock held.
+// do carries a request out. The caller holds the lock.
 func (s *service) do(h http.Header, a *asked) (int, []byte) {
 	id := a.header.Get("Idempotency-Key")
 	if answer, ok := s.answers[id]; ok && id != "" {
@@ -216,7 +215,7 @@ func (s *service) carryOut(h http.Header, a *asked) (int, string) {
 	return 400, `{"error":"unknown command"}`
 }
 
-// increments are the requests that increment, of one kind or the other.
+// increments returns how often each increment was sent: those with a key, by key, or those without.
 func (s *service) increments(once bool) map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/history"
 )
 
-// secureShop answers by TLS, and counts the connections that it takes.
+// secureShop serves TLS and counts the connections that it accepts.
 func secureShop(t *testing.T) (h *httptest.Server, connections *atomic.Int32) {
 	t.Helper()
 	connections = new(atomic.Int32)
@@ -27,7 +27,7 @@ func secureShop(t *testing.T) (h *httptest.Server, connections *atomic.Int32) {
 	return h, connections
 }
 
-// trusts are the settings of a client that trusts a server, or does not.
+// trusts returns the settings of a client that trusts every server, or none.
 func trusts(does bool) *tls.Config {
 	return &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(tls.ConnectionState) error {
 		if does {
@@ -37,8 +37,7 @@ func trusts(does bool) *tls.Config {
 	}}
 }
 
-// A client keeps its connection by TLS, as one without does, also after the tickets that
-// a server sends by itself.
+// With TLS a client keeps its connection, too, even after the tickets that a server sends unasked.
 func TestALoadSpeaksTLSAndKeepsItsConnections(t *testing.T) {
 	h, connections := secureShop(t)
 	cfg := Config{Entries: []string{h.URL}, TLS: trusts(true), Prefix: "drill:1:", Rate: 200, Clients: 3, Timeout: 5 * time.Second, Seed: 1,

@@ -12,8 +12,7 @@ import (
 	"holdfast/internal/quote"
 )
 
-// RefusedError is the error of a kind of request that is not answered as the load
-// needs it.
+// RefusedError is the error if a kind of request is not answered as the load needs it.
 type RefusedError struct {
 	Request string // method and path
 	Status  int    // 0: no answer came
@@ -27,18 +26,19 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%s is answered with %s", e.Request, quote.Text(e.Answer))
 }
 
-// Unauthorized reports whether another token is what is missing.
+// Unauthorized reports whether the token is missing or lacks rights.
 func (e *RefusedError) Unauthorized() bool {
 	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
 }
 
-// Unavailable reports whether nobody answered who could.
+// Unavailable reports whether the answer came from a balancer, or a node, that could not serve the
+// request.
 func (e *RefusedError) Unavailable() bool {
 	return e.Status == http.StatusBadGateway || e.Status == http.StatusServiceUnavailable || e.Status == http.StatusGatewayTimeout
 }
 
-// tried is one operation of each kind that the load has, in an order in which
-// each finds what it needs.
+// tried returns one operation of each kind that the load has, ordered so that each finds what it
+// needs.
 func (l *Load) tried() []task {
 	var all []task
 	add := func(kind history.Kind, key string, verb history.Verb, from string, once bool) {
@@ -69,10 +69,10 @@ func (l *Load) tried() []task {
 	return all
 }
 
-// Try sends one request of each kind that a load of this configuration has: each
-// of its URLs, or what is done to keys, on some of its own that it removes again. It returns the names of the nodes that
-// answered (the header Holdfast-Node; empty where there was none). A
-// *RefusedError says which kind is not answered as the load needs it.
+// Try sends one request of each kind that a load of this configuration has: its URLs, or operations
+// on keys of its own, which it removes again. It returns the names of the nodes that answered (the
+// header Holdfast-Node; empty if there was none). A *RefusedError names the kind that is not
+// answered as the load needs it.
 func Try(ctx context.Context, cfg Config) (nodes []string, err error) {
 	cfg.Prefix += "try:"
 	l, err := New(cfg)
@@ -86,14 +86,14 @@ func Try(ctx context.Context, cfg Config) (nodes []string, err error) {
 		return nil, l.tryURLs(c)
 	}
 
-	l.due = 1 // so that there are keys to be removed
+	l.due = 1 // makes keys return some keys to remove
 	remove := func() error {
 		if err := c.remove(l.keys()); err != nil {
 			return &RefusedError{Request: "POST /pipeline, with DEL", Status: c.conn.answer.StatusCode(), Answer: err.Error()}
 		}
 		return nil
 	}
-	// Whether keys can be found and removed is asked before there are any.
+	// Check that keys can be found and removed before there are any.
 	for _, ask := range []func(q *request){
 		func(q *request) { q.method, q.path = http.MethodGet, "/v1/keys?limit=1&prefix="+cfg.Prefix },
 		func(q *request) { q.command("DEL", l.registerKey(0)) },
@@ -112,7 +112,7 @@ func Try(ctx context.Context, cfg Config) (nodes []string, err error) {
 			op.Error = strconv.Itoa(op.Status) + ", as if nothing had been written"
 		}
 		if op.Outcome != history.OK || op.Error != "" {
-			_ = remove() // as far as it is possible
+			_ = remove() // as far as possible
 			return nil, &RefusedError{Request: c.request.method + " " + c.request.path, Status: op.Status, Answer: strings.TrimPrefix(op.Error, "answered ")}
 		}
 		nodes = append(nodes, op.Node)
@@ -120,8 +120,8 @@ func Try(ctx context.Context, cfg Config) (nodes []string, err error) {
 	return nodes, remove()
 }
 
-// asWritten reports whether an answer shows that the writes before it happened:
-// otherwise a program that answers 404 to everything would pass for a store without keys.
+// asWritten reports whether an answer shows that the writes before it happened. Otherwise a program
+// that answers 404 to everything would count as a store without keys.
 func asWritten(op history.Operation) bool {
 	switch {
 	case op.Verb == history.CAS:
@@ -132,7 +132,7 @@ func asWritten(op history.Operation) bool {
 	return true
 }
 
-// ask sends a request that is no operation of the load, and wants a 200.
+// ask sends a request that is not an operation of the load. Any answer but 200 is an error.
 func (c *client) ask(make func(q *request)) error {
 	q := request{header: c.load.header}
 	make(&q)

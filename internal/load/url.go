@@ -11,26 +11,27 @@ import (
 	"holdfast/internal/history"
 )
 
-// URL is a request of the user's own. Whether it is answered is recorded, and
-// not what the answer says.
+// URL is a request of the user's own. The load records whether it is answered, but not what the
+// answer says.
 type URL struct {
 	Method string
-	// Host is for the header Host; empty: the entry's address. Path begins with
-	// a slash, and may have a query.
+	// Host is the header Host; empty: the entry's address. Path begins with a slash and may have a
+	// query.
 	Host, Path string
-	// Status is what is expected; 0: anything from 200 to 399.
+	// Status is the expected status; 0: any from 200 to 399.
 	Status int
-	// Secure is true where the URL was given with https. The entry decides what is spoken.
+	// Secure is true if the URL was given with https. The protocol of the request depends on the
+	// entry alone.
 	Secure bool
 }
 
-// methods are those that a URL may be asked with.
+// methods are the methods that a URL may have.
 var methods = []string{
 	http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
 }
 
-// ParseURL reads "[METHOD] PATH [STATUS]", such as "/cart" and "POST /orders 201".
-// In the place of a path there may be http://HOST/PATH, for a route by host.
+// ParseURL parses "[METHOD] PATH [STATUS]", such as "/cart" and "POST /orders 201". Instead of a
+// path it accepts http://HOST/PATH, for a route by host.
 func ParseURL(text string) (URL, error) {
 	words := strings.Fields(text)
 	u := URL{Method: http.MethodGet}
@@ -54,7 +55,7 @@ func ParseURL(text string) (URL, error) {
 	return u.at(text, words[0])
 }
 
-// at fills in where the request goes.
+// at sets where the request goes.
 func (u URL) at(text, where string) (URL, error) {
 	parsed, err := url.Parse(where)
 	switch {
@@ -72,7 +73,7 @@ func (u URL) at(text, where string) (URL, error) {
 	return u, nil
 }
 
-// String is what names the URL in a history: method and URL.
+// String returns the name of the URL in a history: method and URL.
 func (u URL) String() string {
 	if u.Host == "" {
 		return u.Method + " " + u.Path
@@ -84,7 +85,7 @@ func (u URL) String() string {
 	return u.Method + " " + scheme + u.Host + u.Path
 }
 
-// Words is what ParseURL reads.
+// Words returns a text that ParseURL parses to the same URL.
 func (u URL) Words() string {
 	if u.Status == 0 {
 		return u.String()
@@ -92,14 +93,14 @@ func (u URL) Words() string {
 	return u.String() + " " + strconv.Itoa(u.Status)
 }
 
-// safe reports whether the request changes nothing (RFC 9110, section 9.2.1), so
-// that one without an answer has failed, and not perhaps happened.
+// safe reports whether the request changes nothing (RFC 9110, section 9.2.1). Without an answer
+// such a request has failed, and is not unknown.
 func (u URL) safe() bool {
 	return u.Method == http.MethodGet || u.Method == http.MethodHead || u.Method == http.MethodOptions
 }
 
-// judge says what a status means. Only of a client's mistake is it certain that
-// nothing was done: what a program means by a 503 nobody knows.
+// judge returns what a status means. Only a client error (4xx) proves that nothing was done. What a
+// program means by a 503 is unknown.
 func (u URL) judge(status int) certainty {
 	switch {
 	case u.Status == status, u.Status == 0 && status >= 200 && status < 400:
@@ -110,7 +111,7 @@ func (u URL) judge(status int) certainty {
 	return possible
 }
 
-// tryURLs asks each URL once.
+// tryURLs requests each URL once.
 func (l *Load) tryURLs(c *client) error {
 	for n, u := range l.cfg.URLs {
 		op := c.perform(task{number: n, kind: history.URL, verb: history.Ask, key: u.String(), url: &l.cfg.URLs[n]}, l.now())

@@ -56,7 +56,7 @@ func TestURLsAreReadAndRefused(t *testing.T) {
 	}
 }
 
-// shop is an application of the user's own, and what it was asked.
+// shop is an application of the user's own. It records its requests.
 type shop struct {
 	mu    sync.Mutex
 	asked []*http.Request
@@ -149,7 +149,7 @@ func TestWhatBecomesOfAURL(t *testing.T) {
 	}
 }
 
-// What an application says reaches a terminal in the error.
+// The error shows the application's answer on a terminal.
 func TestAnAnswerIsQuoted(t *testing.T) {
 	err := (&RefusedError{Request: "GET /", Status: 404, Answer: "404: \x1b[2Jup\nup"}).Error()
 	if slices.ContainsFunc([]rune(err), func(r rune) bool { return r < ' ' }) {
