@@ -22,8 +22,8 @@ import (
 	"holdfast/internal/web"
 )
 
-// stackNode serves a web node of a stack file from a Redis that gives it the
-// rights that the plan gives it, until the test ends.
+// stackNode serves a web node of a stack file until the test ends. The node uses a Redis with the
+// rights that the plan gives it.
 func stackNode(t *testing.T, server *redistest.Server, file string) (url string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "holdfast.yaml")
@@ -93,16 +93,15 @@ func stackNode(t *testing.T, server *redistest.Server, file string) (url string)
 	return "http://" + ln.Addr().String()
 }
 
-// The node and `config check` agree about every command of Redis, and so do the
-// rights that the plan gives the node: a command is free; or the node says that
-// kv.allow allows it, which is so; or nothing allows it. Redis' own NOPERM is
-// never seen.
+// The node, 'config check' and the rights that the plan gives the node agree about every command of
+// Redis. Either a command is free; or the node says that kv.allow can allow it, which is true; or
+// nothing can allow it. Redis' own NOPERM never appears.
 func TestWhatMayBeAllowedIsOneRule(t *testing.T) {
 	server := redistest.Start(t, 0, 0).Nodes[0]
 	ask := func(url string, words []string) (int, string) {
 		t.Helper()
 		method, body := http.MethodPost, io.Reader(nil)
-		if words[0] == "monitor" { // it is a stream
+		if words[0] == "monitor" { // its answer is a stream
 			method, url = http.MethodGet, url+"/monitor"
 		} else {
 			text, err := json.Marshal(words)
@@ -132,7 +131,7 @@ func TestWhatMayBeAllowedIsOneRule(t *testing.T) {
 		return resp.StatusCode, string(answer)
 	}
 
-	spec := map[string][]string{ // what makes these wait
+	spec := map[string][]string{ // arguments that make these wait
 		"xread": {"XREAD", "BLOCK", "0", "STREAMS", "s", "0"}, "xreadgroup": {"XREADGROUP", "GROUP", "g", "c", "BLOCK", "0", "STREAMS", "s", ">"},
 	}
 	const refused = "is not allowed here"

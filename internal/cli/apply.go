@@ -63,7 +63,7 @@ that come get their share of the nodes, which move there one after the other.`,
 	return c
 }
 
-// changeFlags are those of a command that changes the stack.
+// changeFlags are the flags of a command that changes the stack.
 type changeFlags struct{ plan, yes bool }
 
 func addChangeFlags(c *cobra.Command, show, yes *bool) {
@@ -71,7 +71,7 @@ func addChangeFlags(c *cobra.Command, show, yes *bool) {
 	c.Flags().BoolVar(yes, "yes", false, "do not ask")
 }
 
-// change shows what a request would do, asks, and has it done.
+// change shows what a request would do, asks for consent, and has the supervisor do it.
 func change(ctx context.Context, g *globals, stackName string, client *control.Client, req supervise.Request, flags changeFlags, stdout, stderr io.Writer) error {
 	p, err := client.Preview(ctx, req)
 	switch {
@@ -126,7 +126,7 @@ func change(ctx context.Context, g *globals, stackName string, client *control.C
 	return nil
 }
 
-// changeError says what to do about an error of a change that did not begin.
+// changeError returns the error of a change that did not begin, with advice.
 func changeError(stackName string, err error) error {
 	var usage *control.UsageError
 	if errors.As(err, &usage) {
@@ -147,7 +147,7 @@ func printChangePlan(w io.Writer, g *globals, p supervise.ChangePlan) {
 	if len(p.Differences) > 0 {
 		fmt.Fprintln(w)
 	}
-	forced := map[string]bool{} // started anew although nothing about them changes
+	forced := map[string]bool{} // restart although nothing about them changes
 	for _, s := range p.Steps {
 		forced[s.Node] = forced[s.Node] || s.Action == plan.Restart
 	}
@@ -186,7 +186,7 @@ func printChangePlan(w io.Writer, g *globals, p supervise.ChangePlan) {
 	tw.Flush()
 }
 
-// forgetful are the Sentinels that forget nodes, in order.
+// forgetful returns the Sentinels that forget nodes, sorted.
 func forgetful(steps []plan.Step) (nodes []string) {
 	for _, s := range steps {
 		if s.Action == plan.Forget && !slices.Contains(nodes, s.Node) {
@@ -197,7 +197,7 @@ func forgetful(steps []plan.Step) (nodes []string) {
 	return nodes
 }
 
-// gone says which nodes a Sentinel forgets.
+// gone returns words for the nodes that a Sentinel forgets.
 func gone(steps []plan.Step, sentinel string) string {
 	var names []string
 	for _, s := range steps {

@@ -75,7 +75,7 @@ func (f backupFlags) run(ctx context.Context, g *globals, stdout io.Writer) erro
 		Stack: s, BaseDir: base, StateDir: state, Version: version,
 		Log: slog.New(slog.NewTextHandler(g.stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime, Level: slog.LevelWarn})),
 	}
-	if isJoined(state) { // all hosts hear of it
+	if isJoined(state) { // all hosts learn of the backup
 		c.Note = func(b supervise.BackupState) error { return g.client(state).NoteBackup(context.WithoutCancel(ctx), b) }
 	}
 	if err := f.place(&c, g, stdout); err != nil {
@@ -103,7 +103,7 @@ func (f backupFlags) run(ctx context.Context, g *globals, stdout io.Writer) erro
 	return err
 }
 
-// place is where the backup goes.
+// place sets where the backup goes.
 func (f backupFlags) place(c *supervise.BackupConfig, g *globals, stdout io.Writer) (err error) {
 	configured := c.Stack.Backup
 	switch {
@@ -143,7 +143,7 @@ func (f backupFlags) place(c *supervise.BackupConfig, g *globals, stdout io.Writ
 	if base, err = filepath.Abs(base); err != nil {
 		return err
 	}
-	// Paths of the stack file start elsewhere than those of the command line.
+	// Paths in the stack file and on the command line start from different directories.
 	if configured.S3.CredentialsFile != "" && !filepath.IsAbs(configured.S3.CredentialsFile) {
 		configured.S3.CredentialsFile = filepath.Join(c.BaseDir, configured.S3.CredentialsFile)
 	}
@@ -167,8 +167,8 @@ func (f backupFlags) encryption(configured stack.Backup, base string) (encrypt.E
 	return encrypt.For(passphrase, f.recipients)
 }
 
-// toStdout is a store of one backup: it goes to standard output when it is finished,
-// so that a slow reader does not keep a Redis node forked.
+// toStdout is a store of one backup. It writes the backup to standard output only when the backup
+// is finished, so that a slow reader does not keep a Redis node forked.
 type toStdout struct{ io.Writer }
 
 func (toStdout) TempDir() string                                     { return "" }
@@ -182,7 +182,8 @@ func (o toStdout) Put(ctx context.Context, path, _ string) error {
 	if err != nil {
 		return err
 	}
-	// A reader that reads no more cannot keep the command from being interrupted.
+	// The copy runs on its own, so that a reader that stops reading cannot keep the command from
+	// being interrupted.
 	copied := make(chan error, 1)
 	go func() {
 		defer f.Close()
@@ -211,7 +212,7 @@ func backupText(done supervise.BackupRecord) string {
 	return b.String()
 }
 
-// backupLine is how the backups are: nothing where nobody has taken one.
+// backupLine returns a line about the stack's backups, or "" if none was ever taken.
 func backupLine(b supervise.BackupState) string {
 	line := ""
 	if b.Last != nil {
@@ -229,7 +230,7 @@ func backupLine(b supervise.BackupState) string {
 	return strings.TrimPrefix(line, ", ") + "\n"
 }
 
-// sizeOf is a number of bytes for a person.
+// sizeOf returns a number of bytes for a person.
 func sizeOf(bytes int64) string {
 	switch {
 	case bytes < 1<<10:
@@ -242,10 +243,10 @@ func sizeOf(bytes int64) string {
 	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 }
 
-// keyFlags are what opens an encrypted file.
+// keyFlags are the flags that open an encrypted file.
 type keyFlags struct{ passphraseFile, identity string }
 
-// add adds the flags for a file of a kind, such as "backup".
+// add adds the flags, for a kind of file such as "backup".
 func (k *keyFlags) add(g *globals, c *cobra.Command, kind string) {
 	pathVar(c.Flags(), &k.passphraseFile, g.getenv, "passphrase-file", "", "`FILE` whose first line is the passphrase of an encrypted "+kind)
 	pathVar(c.Flags(), &k.identity, g.getenv, "identity", "", "`FILE` with the age identity of an encrypted "+kind+" (age-keygen -o FILE)")
@@ -299,10 +300,10 @@ compared with their checksums, and no more.`,
 			}
 			defer f.Close()
 			s, _, err := loadStack(g)
-			if err != nil { // the backup is what is to be verified
+			if err != nil { // only the backup has to be right
 				s = stack.Default()
 			}
-			state, _ := stateDir(g, s.Name) // without one there is no data, either
+			state, _ := stateDir(g, s.Name) // if this fails there is no data, either
 			program, err := supervise.RedisServer(s.Redis, state)
 			if err != nil {
 				return err
@@ -325,7 +326,7 @@ compared with their checksums, and no more.`,
 	return c
 }
 
-// backupError says of a backup what is wrong with it.
+// backupError returns an error that says what is wrong with a backup.
 func backupError(file string, err error) error {
 	name := quote.Text(file)
 	switch {
@@ -350,7 +351,8 @@ func verifiedText(file string, m backup.Manifest, depth backup.Depth) string {
 	return b.String()
 }
 
-// aboutBackup is what a manifest says, for a person. It is from a file of somebody.
+// aboutBackup returns what a manifest says, for a person. It quotes all of it, because the file may
+// come from anywhere.
 func aboutBackup(m backup.Manifest) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "  stack %s, as of %s, from %s (%s) at %s:%d\n", quote.Text(m.Stack), m.Begun.Local().Format(time.DateTime),

@@ -12,12 +12,12 @@ import (
 	"holdfast/internal/plan"
 )
 
-// aliveLimit is how long a balancer may take to answer keepalived's question. It is less
-// than keepalived itself waits.
+// aliveLimit is how long the balancers may take to answer. It is shorter than keepalived's own
+// time-out.
 const aliveLimit = 3 * time.Second
 
-// balancerAliveCommand is the question of a keepalived whether a balancer of its host
-// serves. It needs no supervisor.
+// balancerAliveCommand is the command by which keepalived asks whether a balancer of its host
+// serves. It works without a supervisor.
 func balancerAliveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    plan.AliveCommand + " SOCKET...",
@@ -32,7 +32,7 @@ func balancerAliveCommand() *cobra.Command {
 	}
 }
 
-// balancerAlive returns nil as soon as one of the balancers says that it serves.
+// balancerAlive returns nil as soon as one of the balancers reports that it serves.
 func balancerAlive(ctx context.Context, sockets []string) error {
 	answers := make(chan error, len(sockets))
 	for _, socket := range sockets {

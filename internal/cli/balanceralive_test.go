@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// balancerSocket is a socket that answers as HAProxy does, or is silent.
+// balancerSocket returns a socket that answers as HAProxy does, or not at all.
 func balancerSocket(t *testing.T, answer string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hf-alive-") // short enough for a socket

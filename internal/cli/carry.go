@@ -10,19 +10,19 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// client asks the supervisor of a state directory. While another host of several begins to
-// lead, it waits for it, and says so.
+// client returns a client of the supervisor of a state directory. The client waits while another
+// host is about to lead, and tells the user so.
 func (g *globals) client(state string) *control.Client {
 	return control.NewClient(state).Patient(func(why string) {
 		fmt.Fprintf(g.stderr, "Waiting for up to 15 s: %s.\n", g.say(why))
 	})
 }
 
-// errOtherLeader is the error of a change whose end nobody knows.
+// errOtherLeader is the error of a change whose outcome is unknown.
 var errOtherLeader = errors.New("another host leads since the middle of the change, and how that ended is not known: 'holdfast status' shows what runs")
 
-// carryThrough has the supervisor carry a request out. Of several hosts another one may lead in
-// the middle of it, and go on with the change: then it is followed there to its end.
+// carryThrough has the supervisor carry a request out. If the lead passes to another host in the
+// middle, that host goes on with the change, and carryThrough follows it to its end.
 func carryThrough(ctx context.Context, g *globals, client *control.Client, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error) {
 	id := 0
 	result, err := client.Change(ctx, req, func(e supervise.Event) {
@@ -42,8 +42,8 @@ func carryThrough(ctx context.Context, g *globals, client *control.Client, req s
 	return follow(ctx, client, id, req.Kind, tell)
 }
 
-// follow waits for the end of a change that began under another host's supervisor. id is 0
-// where it is not known whether it began.
+// follow waits for the end of a change that began under the supervisor of another host. id is 0 if
+// it is not known whether the change began.
 func follow(ctx context.Context, client *control.Client, id int, kind string, tell func(supervise.Event)) (supervise.Result, error) {
 	var last supervise.Event
 	for {
@@ -67,7 +67,7 @@ func follow(ctx context.Context, client *control.Client, id int, kind string, te
 	}
 }
 
-// ended is how a change has ended, as the status shows it.
+// ended returns the result of a change, by the status of the stack.
 func ended(st supervise.Status, id int, kind string, last supervise.Event) (supervise.Result, error) {
 	switch {
 	case id == 0:

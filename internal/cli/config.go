@@ -65,15 +65,15 @@ type checked struct {
 	OK       bool      `json:"ok"`
 	Mistakes []mistake `json:"mistakes"`
 	Warnings []mistake `json:"warnings"`
-	// Losses are what the loss of each host would end.
+	// Losses are what the loss of each host would end; see plan.Losses.
 	Losses []plan.Loss `json:"losses,omitempty"`
-	// Servers are the server programs on this machine, where the stack has no other, that
-	// will not do or were not tested.
+	// Servers are server programs of this machine that will not do, or that were not tested. A
+	// stack with hosts has none here, because its programs are elsewhere.
 	Servers []supervise.ServerHere `json:"servers,omitempty"`
 }
 
-// mistake is one mistake or warning; line and column are from 1, and 0 where
-// the whole file is meant.
+// mistake is one mistake or warning. Line and Column count from 1, and are 0 for the file as a
+// whole.
 type mistake struct {
 	Line   int    `json:"line"`
 	Column int    `json:"column"`
@@ -109,7 +109,7 @@ func checkConfig(ctx context.Context, g *globals, stdout, stderr io.Writer) erro
 	var programs []supervise.ServerHere
 	if err == nil {
 		if len(s.Hosts) == 0 {
-			state, _ := stateDir(g, s.Name) // without one there is no data, either
+			state, _ := stateDir(g, s.Name) // if this fails there is no data, either
 			programs = slices.DeleteFunc(supervise.ServersHere(ctx, s, state), func(here supervise.ServerHere) bool { return here.Wrong == "" && here.Untested == "" })
 		}
 		if found, err = missing(g, s, file, name, data); err != nil {
@@ -151,7 +151,7 @@ func checkConfig(ctx context.Context, g *globals, stdout, stderr io.Writer) erro
 	return err
 }
 
-// missing are the mistakes about what a stack names on the disk of this machine.
+// missing returns the mistakes in what a stack names on the disk of this machine.
 func missing(g *globals, s stack.Stack, file, name string, data []byte) (stack.Mistakes, error) {
 	base, err := baseDir(file)
 	if err != nil {
@@ -164,17 +164,17 @@ func missing(g *globals, s stack.Stack, file, name string, data []byte) (stack.M
 	return found, nil
 }
 
-// advice is what is worth a warning about what a stack names on the disk of this machine.
+// advice returns the warnings about what a stack names on the disk of this machine.
 func advice(g *globals, s stack.Stack, file string) []supervise.ReferenceError {
 	base, err := baseDir(file)
 	if err != nil {
-		return nil // that is complained of elsewhere
+		return nil // reported elsewhere
 	}
 	return supervise.AdviseCertificates(s, base)
 }
 
-// hostsOf are what the loss of each host would end, and all that there is to say of the
-// hosts of a stack file of that name and text.
+// hostsOf returns what the loss of each host would end, and all warnings about the hosts of the
+// stack file with that name and content.
 func hostsOf(s stack.Stack, name string, data []byte) (losses []plan.Loss, said stack.Mistakes, err error) {
 	placed, err := plan.Spread(s, nil)
 	if err != nil {
@@ -190,9 +190,9 @@ func hostsOf(s stack.Stack, name string, data []byte) (losses []plan.Loss, said 
 	return losses, said, nil
 }
 
-// baseDir is the absolute directory that the relative paths of a stack file
-// start from: its own, and that of this process for standard input and for the
-// built-in default stack.
+// baseDir returns the absolute path of the directory that relative paths in a stack file start
+// from: the file's own directory, or, for standard input and the built-in stack, the working
+// directory.
 func baseDir(file string) (string, error) {
 	if file == "" || file == "-" {
 		file = "."
@@ -206,8 +206,7 @@ func baseDir(file string) (string, error) {
 	return dir, nil
 }
 
-// readConfig reads the stack file that is meant; file and data are empty for
-// the built-in default stack.
+// readConfig reads the stack file. file and data are empty for the built-in default stack.
 func readConfig(g *globals) (file string, data []byte, err error) {
 	file = g.file
 	if file == "-" {
@@ -227,7 +226,7 @@ func readConfig(g *globals) (file string, data []byte, err error) {
 	return file, data, nil
 }
 
-// outline is a stack in one line: "2 balancers, web × 2, redis × 3, 3 Sentinels".
+// outline returns a stack in one line: "2 balancers, web × 2, redis × 3, 3 Sentinels".
 func outline(s stack.Stack) string {
 	var parts []string
 	if len(s.Hosts) > 0 {

@@ -9,13 +9,13 @@ import (
 	"testing"
 )
 
-// ran is what a command line left behind.
+// ran is the result of a command line.
 type ran struct {
 	code           int
 	stdout, stderr string
 }
 
-// runIn runs a command line in a directory that has the given files.
+// runIn runs a command line in a directory with the given files.
 func runIn(t *testing.T, files map[string]string, stdin string, args ...string) ran {
 	t.Helper()
 	dir := t.TempDir()

@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/process"
 )
 
-// container are the flags of 'up' that are for containers.
+// container are the flags of 'up' for containers.
 type container struct {
 	format    string
 	contained bool
@@ -25,7 +25,7 @@ func (c *container) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&c.contained, containedFlag, false, "the nodes end with this process, as in a container: a signal takes them down first. As pid 1 it is assumed")
 }
 
-// check refuses what cannot be, and takes the flags over.
+// check refuses flags that contradict each other, and sets those of g.
 func (c *container) check(g *globals, detach bool) error {
 	background := detach || g.background
 	switch {
@@ -40,11 +40,10 @@ func (c *container) check(g *globals, detach bool) error {
 	return nil
 }
 
-// first reports whether this process is the first one of a container, and its work is to
-// be done by a child.
+// first reports whether this process is the first of a container. The command then runs in a child.
 func (c *container) first() bool { return os.Getpid() == 1 && !c.contained }
 
-// beFirst is the first process of a container: the command is carried out by a child.
+// beFirst is the first process of a container. It runs the command in a child.
 func (c *container) beFirst(g *globals) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -61,7 +60,7 @@ func (c *container) beFirst(g *globals) error {
 		defer out.end()
 		say = func(text string) { fmt.Fprintf(out, "holdfast: %s\n", text) }
 	}
-	// 'up' takes no arguments: nothing stands behind its flags.
+	// 'up' takes no arguments, so the flag can go at the end.
 	args := append(slices.Clone(os.Args[1:]), "--"+containedFlag)
 	status, err := process.First{Path: self, Args: args, Env: os.Environ(), Say: say}.Run()
 	if err != nil {
@@ -73,13 +72,13 @@ func (c *container) beFirst(g *globals) error {
 	return nil
 }
 
-// exitError is an exit status of a child, which has said why.
+// exitError is the exit status of a child that has reported why it failed.
 type exitError int
 
 func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 func (e exitError) Unwrap() error { return errReported }
 
-// logged runs a command with its output as --log-format has it.
+// logged runs a command, with its output in the format of --log-format.
 func (c *container) logged(g *globals, stdout, stderr io.Writer, run func(stdout, stderr io.Writer) error) error {
 	if c.contained || c.format == "json" {
 		outliveReaders()

@@ -30,12 +30,12 @@ or a warning; 2: the command line is wrong, or the stack file and no stack runs 
 			if err != nil {
 				return err
 			}
-			self, _ := host.ReadSelf(state) // none, where the stack has one host alone
+			self, _ := host.ReadSelf(state) // it fails where the stack has one host only
 			report := doctor.Judge(examine.Stack(cmd.Context(), examine.Config{
 				Stack: s, BaseDir: base, StateDir: state, Host: self.Name, Mistakes: g.mistakes, SearchPath: g.getenv("PATH"),
 			}))
 			if err := cmd.Context().Err(); err != nil {
-				return err // interrupted: what did not answer proves nothing
+				return err // after an interruption a missing answer proves nothing
 			}
 			if err := printReport(g, cmd.OutOrStdout(), report); err != nil {
 				return err
@@ -48,10 +48,10 @@ or a warning; 2: the command line is wrong, or the stack file and no stack runs 
 	}
 }
 
-// levelColour is how the level of a finding is shown on a terminal.
+// levelColour is the colour of a finding's level on a terminal.
 var levelColour = map[doctor.Level]string{doctor.Error: red, doctor.Warning: yellow, doctor.Note: dim}
 
-// printReport shows what is wrong, for a person or for programs.
+// printReport prints the findings, for a person or for programs.
 func printReport(g *globals, w io.Writer, r doctor.Report) error {
 	for i := range r.Findings {
 		f := &r.Findings[i]

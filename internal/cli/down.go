@@ -64,7 +64,7 @@ it back. What its absence would end is said and refused, unless --anyway is give
 	return c
 }
 
-// down takes the stack down, and says what there was to do.
+// down takes the stack down, and returns what to tell the user.
 func down(ctx context.Context, g *globals, purge bool) (said string, err error) {
 	_, _, state, err := locateRunning(g)
 	if err != nil {
@@ -82,7 +82,7 @@ func down(ctx context.Context, g *globals, purge bool) (said string, err error) 
 		return "", err
 	}
 	running = running || supervise.Locked(state)
-	// What others may have put into the directory is not acted upon.
+	// Files that other users may have put into the directory are not acted upon.
 	if err := private.CheckDir(state); err != nil {
 		if kept || running {
 			return "", err
@@ -124,7 +124,7 @@ func down(ctx context.Context, g *globals, purge bool) (said string, err error) 
 	return g.say(said), nil
 }
 
-// underWay is the change that goes on, or waits, in a stack; nil: none does.
+// underWay returns the change that goes on or waits in a stack, or nil.
 func underWay(ctx context.Context, state string) *supervise.ChangeStatus {
 	if st, err := control.NewClient(state).Status(ctx); err == nil {
 		return st.Change
@@ -132,7 +132,7 @@ func underWay(ctx context.Context, state string) *supervise.ChangeStatus {
 	return supervise.UnfinishedChange(state) // its supervisor has died
 }
 
-// nothingThere is said of a state directory without a stack.
+// nothingThere returns the message for a state directory without a stack.
 func nothingThere(state string, purge bool) string {
 	said := "nothing to take down"
 	if purge {
@@ -141,9 +141,8 @@ func nothingThere(state string, purge bool) string {
 	return fmt.Sprintf("%s: there is no stack in %s", said, quote.Shell(state))
 }
 
-// endDrill undoes what a killed drill has left while the stack is up and it can
-// be undone. What cannot be is no obstacle: most of it goes with the data, and
-// purgeDrill tells of the rest.
+// endDrill undoes what a killed drill has left, while the stack is still up. It ignores what cannot
+// be undone: most of that goes together with the data, and purgeDrill reports the rest.
 func endDrill(ctx context.Context, g *globals) error {
 	_, _, state, err := locateRunning(g)
 	if err != nil {
@@ -158,9 +157,8 @@ func endDrill(ctx context.Context, g *globals) error {
 	return nil
 }
 
-// purgeDrill undoes what a drill has left that was killed, and the process that
-// would have undone it with it. Nothing is left in the stack then that it could
-// be in the way of.
+// purgeDrill undoes what is left of a drill that was killed together with the process that would
+// have undone it. Nothing in the stack is in its way any more.
 func purgeDrill(ctx context.Context, g *globals) error {
 	_, _, state, err := locateRunning(g)
 	if err != nil {
@@ -169,7 +167,7 @@ func purgeDrill(ctx context.Context, g *globals) error {
 	if _, err := drill.Undo(ctx, state, nil, false); err != nil {
 		return fmt.Errorf("the stack's data is removed, but a drill has left something that cannot be undone: %w", err)
 	}
-	os.Remove(state) // only when it is empty
+	os.Remove(state) // succeeds only if it is empty
 	return nil
 }
 
@@ -194,8 +192,8 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	case !errors.Is(err, control.ErrNoSupervisor):
 		return 0, err
 	}
-	// No supervisor: do its work, by the file that the stack runs by where the one at hand
-	// would have it on several hosts.
+	// Without a supervisor this process does its work. If the file at hand has hosts, the file that
+	// the stack runs with decides instead.
 	if last, lastDir, known := supervise.LastFile(state); known && len(s.Hosts) > 0 {
 		s, base = last, lastDir
 	}
@@ -209,7 +207,7 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	sup.Attend()
 	// Ctrl-C kills what is left.
 	err = sup.Stop(context.WithoutCancel(ctx), ctx.Done())
-	letDrill() // a purge looks for itself
+	letDrill() // a purge checks for drills itself
 	if err != nil {
 		return 0, err
 	}
@@ -219,10 +217,10 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	return time.Since(began), err
 }
 
-// claimDown asks the supervisor. When there is none, it keeps a drill out until
-// letDrill is called: what undoes one that killed the supervisor would stand
-// another one up. One that is at it is given a moment; a drill that is under way
-// still after that has another stack (--own), or is not asked.
+// claimDown asks the supervisor to take the stack down. If there is none, it also keeps drills out
+// until letDrill is called, because the process that undoes a drill that killed the supervisor
+// would start a new one. It gives such a process a moment to finish. A drill that goes on after
+// that time runs on a stack of its own (--own), or does not undo anything yet.
 func claimDown(ctx context.Context, client *control.Client, state string, purge bool) (letDrill func(), err error) {
 	const patience = 5 * time.Second
 	for deadline := time.Now().Add(patience); ; time.Sleep(drawEvery) {
@@ -241,8 +239,8 @@ func claimDown(ctx context.Context, client *control.Client, state string, purge 
 	}
 }
 
-// askDown asks the supervisor. One that has just started, or is about to end,
-// holds the lock and does not answer: it is given a moment.
+// askDown asks the supervisor. A supervisor that has just started, or is about to end, holds the
+// lock without answering, so it gets a moment.
 func askDown(ctx context.Context, client *control.Client, state string, purge bool) error {
 	const patience = 5 * time.Second
 	for deadline := time.Now().Add(patience); ; time.Sleep(drawEvery) {
@@ -253,8 +251,8 @@ func askDown(ctx context.Context, client *control.Client, state string, purge bo
 	}
 }
 
-// checkDown looks whether a supervisor that is gone has done what it was asked
-// for: it may have failed, or been killed itself.
+// checkDown checks whether a supervisor that is gone has done its work. It may have failed or been
+// killed.
 func checkDown(st supervise.Status, state string, purge bool) error {
 	for _, n := range st.Nodes {
 		if n.PID != 0 {
@@ -270,8 +268,8 @@ func checkDown(st supervise.Status, state string, purge bool) error {
 	return nil
 }
 
-// awaitDown waits until the supervisor is gone, and its lock with it: an 'up'
-// that follows must find the place free.
+// awaitDown waits until the supervisor is gone and has released its lock, so that an 'up' that
+// follows can start.
 func awaitDown(ctx context.Context, client *control.Client, state string) error {
 	for {
 		_, err := client.Status(ctx)

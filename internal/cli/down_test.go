@@ -21,7 +21,7 @@ func TestDownIsNotBelievedBeforeItIsSeen(t *testing.T) {
 		st    supervise.Status
 		state string
 		purge bool
-		want  string // in the error; empty: none
+		want  string // part of the error; empty: no error
 	}{
 		{"all have ended", ended, state, false, ""},
 		{"one runs", running, state, false, "redis-1 still runs (pid 42)"},

@@ -119,7 +119,7 @@ directory, below drills, or in --out.`,
 	return c
 }
 
-// drillFlags fills in what the flags leave open, and checks them.
+// drillFlags checks the flags, and fills in what they leave open.
 func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile string, urls []string) error {
 	for _, name := range []string{"rate", "clients", "keys", "repeat", "hosts"} {
 		if f := cmd.Flags().Lookup(name); f.Changed {
@@ -164,7 +164,7 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 	return nil
 }
 
-// locateDrilled finds the stack that runs by itself, or is to.
+// locateDrilled finds the stack to drill, which runs already or is started for the drill.
 func locateDrilled(g *globals, cfg *drill.Config) (err error) {
 	if cfg.Stack, cfg.Base, cfg.State, err = locate(g); err != nil {
 		return err
@@ -174,7 +174,7 @@ func locateDrilled(g *globals, cfg *drill.Config) (err error) {
 		return usagef("the stack file has hosts, and this machine is none of them: run it at one, or 'holdfast drill --own' stands the same stack up in network namespaces of this machine")
 	}
 	if last, base, known := supervise.LastFile(cfg.State); known && cfg.Several && !cfg.OnItsOwn() {
-		cfg.Stack, cfg.Base = last, base // what runs, whatever the file at hand says
+		cfg.Stack, cfg.Base = last, base // the stack that runs, not the file at hand
 	}
 	cfg.File = stackFile(g.file)
 	cfg.Args = []string{"--state", cfg.State}
@@ -188,7 +188,7 @@ func locateDrilled(g *globals, cfg *drill.Config) (err error) {
 	return nil
 }
 
-// asUsage makes what a drill says before it starts anything a usage error.
+// asUsage turns what a drill refuses before it starts anything into a usage error.
 func asUsage(err error) error {
 	var unknown *drill.UnknownFaultError
 	var rights *drill.RightsError
@@ -200,8 +200,8 @@ func asUsage(err error) error {
 	return err
 }
 
-// ownText is the text of a stack file for a stack that is as this one and can
-// stand beside it: without its name, its entry, its hosts and its fixed ports.
+// ownText returns a stack file for a stack like this one that can run beside it: without its name,
+// its entry, its hosts and its fixed ports.
 func ownText(s stack.Stack, base string) string {
 	absolute := func(path string) string {
 		if path == "" || filepath.IsAbs(path) {
@@ -220,7 +220,7 @@ func ownText(s stack.Stack, base string) string {
 		}
 		if a.Kind() == stack.Command {
 			a.Dir = filepath.Clean(cmp.Or(absolute(a.Dir), base))
-			if strings.Contains(a.Command[0], "/") { // else it is looked for on PATH
+			if strings.Contains(a.Command[0], "/") { // otherwise it is looked up on PATH
 				a.Command = slices.Clone(a.Command)
 				a.Command[0] = absolute(a.Command[0])
 			}
@@ -231,7 +231,7 @@ func ownText(s stack.Stack, base string) string {
 	var text strings.Builder
 	skip := false
 	for line := range strings.Lines(string(s.Show())) {
-		if line[0] != ' ' && line[0] != '\n' && line[0] != '#' { // a key of the first level
+		if line[0] != ' ' && line[0] != '\n' && line[0] != '#' { // a key at the top level
 			skip = slices.ContainsFunc([]string{"name:", "entry:", "hosts:"}, func(key string) bool { return strings.HasPrefix(line, key) })
 		}
 		if !skip && line[0] != '#' {
@@ -241,7 +241,7 @@ func ownText(s stack.Stack, base string) string {
 	return text.String()
 }
 
-// runDrill drills, shows how far it is, and prints what came of it.
+// runDrill runs a drill, shows its progress, and prints the result.
 func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, stdout, stderr io.Writer) error {
 	if out == "" {
 		out = filepath.Join(cfg.State, "drills")
@@ -306,9 +306,8 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 	return nil
 }
 
-// prepareOut makes the directory for reports, and sees that something can be
-// written there: now, and not after minutes. What drop takes away again are the
-// directories that it made, if nothing came to be in them.
+// prepareOut makes the directory for reports and checks that it is writable, so that this does not
+// fail after minutes. drop removes the directories that it made, if they are still empty.
 func prepareOut(dir string) (drop func(), err error) {
 	var made []string
 	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
@@ -334,8 +333,7 @@ func prepareOut(dir string) (drop func(), err error) {
 	return drop, errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// showDrill makes what a drill tells of itself visible. It is told by more than
-// one goroutine.
+// showDrill shows what a drill reports. Several goroutines call the function that it returns.
 func showDrill(live *report.Live) func(drill.Update) {
 	var mu sync.Mutex
 	phase := ""
@@ -359,13 +357,13 @@ func printDrill(g *globals, w io.Writer, h history.History, v history.Verdict) e
 	return report.Text(w, h, v, terminal(w))
 }
 
-// What a drill leaves in its directory.
+// The files of a drill in its directory.
 const (
 	reportFile  = "report.html"
 	historyFile = "history.jsonl"
 )
 
-// keep writes report and history.
+// keep writes the report and the history.
 func keep(dir string, h history.History, v history.Verdict) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make a directory for the report: %w", err)
@@ -387,7 +385,7 @@ func keep(dir string, h history.History, v history.Verdict) error {
 	)
 }
 
-// listFaults explains every fault.
+// listFaults prints an explanation of every fault.
 func listFaults(g *globals, w io.Writer) error {
 	all := drill.List()
 	if g.json {
@@ -397,7 +395,7 @@ func listFaults(g *globals, w io.Writer) error {
 	inPods := false
 	for _, f := range all {
 		if f.Kubernetes && !inPods {
-			inPods = true // all others come before
+			inPods = true // they come last in the list
 			if _, err := fmt.Fprint(w, "\nOf a stack in Kubernetes alone (--kubernetes NAMESPACE --entry URL):\n"); err != nil {
 				return err
 			}

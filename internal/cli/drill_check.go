@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/history"
 )
 
-// drillCheckCommand judges a history again.
+// drillCheckCommand judges the history of an earlier drill.
 func drillCheckCommand(g *globals) *cobra.Command {
 	var html string
 	c := &cobra.Command{

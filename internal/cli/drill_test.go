@@ -26,7 +26,7 @@ func TestWhatADrillCannotDoIsSaidBeforeAnythingStarts(t *testing.T) {
 	}
 }
 
-// The stack of a drill's own has its file elsewhere.
+// The file of a drill's own stack is in another directory.
 func TestTheStackOfADrillsOwnFindsWhatTheFileNames(t *testing.T) {
 	for _, c := range []struct{ command, dir, program, in string }{
 		{"./bin/app", "", "/srv/shop/bin/app", "/srv/shop"},

@@ -9,8 +9,8 @@ import (
 	"holdfast/internal/drill"
 )
 
-// drillUndoCommand undoes what a drill left that was killed. The drill's own
-// second process is the same command.
+// drillUndoCommand undoes what a killed drill has left. A drill's second process runs this command,
+// too.
 func drillUndoCommand(g *globals) *cobra.Command {
 	var orphaned bool
 	c := &cobra.Command{
@@ -24,7 +24,7 @@ for the case that both were killed. The next drill begins with it, too.`,
 			ctx := cmd.Context()
 			state := g.state
 			if orphaned {
-				ctx = context.WithoutCancel(ctx) // whoever ended the drill is not to end this
+				ctx = context.WithoutCancel(ctx) // what ended the drill must not end this process
 			} else {
 				var err error
 				if _, _, state, err = locateRunning(g); err != nil {

@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/kubectl"
 )
 
-// podDrill is what the flags say of a drill in Kubernetes.
+// podDrill are the flags of a drill in Kubernetes.
 type podDrill struct {
 	namespace, entry, stack, program string
 }
@@ -22,10 +22,11 @@ func (d *podDrill) flags(flags *pflag.FlagSet, g *globals) {
 	pathVar(flags, &d.program, g.getenv, "kubectl", "", "`PATH` of the program kubectl (default that of PATH)")
 }
 
-// notInName is what a directory's name has none of, of what a context of kubectl may have.
+// notInName matches characters that a context of kubectl may have, but the name of a directory
+// should not.
 var notInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
-// locate finds the stack to drill, in Kubernetes where the flags say so.
+// locate finds the stack to drill. With --kubernetes that is a stack in Kubernetes.
 func (d *podDrill) locate(g *globals, cmd *cobra.Command, cfg *drill.Config) error {
 	if d.namespace == "" {
 		for _, name := range []string{"entry", "stack", "kubectl"} {
@@ -61,7 +62,7 @@ func (d *podDrill) locate(g *globals, cmd *cobra.Command, cfg *drill.Config) err
 	cfg.Pods = &drill.Pods{
 		Cluster: cluster, Stack: name, Entry: d.entry, Environ: kubectl.Environment(g.getenv), Named: d.program,
 	}
-	// No stack has an @ in its name.
+	// The @ keeps this name apart from those of stacks.
 	own := name + "@" + d.namespace
 	if cluster.Context != "" {
 		own += "@" + notInName.ReplaceAllString(cluster.Context, "-")

@@ -69,7 +69,7 @@ can be encrypted. A later 'export host' or 'host add' of the same host makes it 
 }
 
 func (o *hostExport) run(ctx context.Context, g *globals, name string, stdout io.Writer) error {
-	// Everything that can be wrong is looked at first: an invitation makes an older one void.
+	// Everything else is checked first, because a new invitation makes an older one void.
 	e, err := o.encryption()
 	if err != nil {
 		return usageError{err}
@@ -109,14 +109,14 @@ func (o *hostExport) run(ctx context.Context, g *globals, name string, stdout io
 		return err
 	}
 	if g.json {
-		invited.Token = "" // it is in the file
+		invited.Token = "" // the token is in the file
 		return json.NewEncoder(stdout).Encode(invited)
 	}
 	_, err = fmt.Fprintf(stdout, "%s is for host %s (%s) until %s, and works once. There: holdfast join --bundle FILE -d\n", quote.Text(o.output), name, at, until)
 	return err
 }
 
-// place looks whether the bundle can be written where it is to be.
+// place checks whether the bundle can be written to its place.
 func (o *hostExport) place(stdout io.Writer) error {
 	if o.output == "" {
 		if terminal(stdout) {

@@ -31,7 +31,7 @@ type composeExport struct {
 	out, image, user, subnet string
 }
 
-// imageUser is the account of the image, which no machine has.
+// imageUser is the account of the image. It has a number that no machine uses.
 const imageUser = 10001
 
 func exportComposeCommand(g *globals) *cobra.Command {
@@ -112,7 +112,7 @@ func (o *composeExport) run(g *globals, stdout io.Writer) error {
 	return o.tell(g, stdout, s, c, kept)
 }
 
-// compose is the stack for containers, and its services.
+// compose returns the stack for containers, and its services.
 func (o *composeExport) compose(g *globals) (s stack.Stack, c export.Compose, err error) {
 	switch {
 	case o.out == "":
@@ -144,7 +144,7 @@ func (o *composeExport) compose(g *globals) (s stack.Stack, c export.Compose, er
 	if s, err = o.placeImages(s, subnet); err != nil {
 		return s, c, err
 	}
-	// What is written has to be a stack file that is read again.
+	// What is written has to be a valid stack file.
 	if s, _, err = stack.Parse("stack/holdfast.yaml", s.Show()); err != nil {
 		return s, c, usagef("the stack does not fit into containers: %w", err)
 	}
@@ -162,7 +162,7 @@ func (o *composeExport) compose(g *globals) (s stack.Stack, c export.Compose, er
 	return s, c, err
 }
 
-// stopOnHosts is how long a host may take to go down.
+// stopOnHosts returns how long a host may take to stop.
 func stopOnHosts(s stack.Stack) (time.Duration, error) {
 	placed, err := plan.Spread(s, nil)
 	if err != nil {
@@ -179,7 +179,7 @@ func stopOnHosts(s stack.Stack) (time.Duration, error) {
 	return stopTime(p), nil
 }
 
-// network is that of the containers.
+// network returns the network of the containers.
 func (o *composeExport) network(s stack.Stack) (netip.Prefix, error) {
 	word := o.subnet
 	switch {
@@ -205,7 +205,7 @@ func (o *composeExport) network(s stack.Stack) (netip.Prefix, error) {
 	return subnet, nil
 }
 
-// placeImages gives the containers of the user's own images their addresses.
+// placeImages assigns addresses to the containers of the user's own images.
 func (o *composeExport) placeImages(s stack.Stack, subnet netip.Prefix) (stack.Stack, error) {
 	if len(s.WithoutContainers()) == 0 && !slices.ContainsFunc(s.AppNames(), func(name string) bool { return s.Apps[name].Kind() == stack.Image }) {
 		return s, nil
@@ -213,7 +213,7 @@ func (o *composeExport) placeImages(s stack.Stack, subnet netip.Prefix) (stack.S
 	if s.Redis.Enabled && s.Network != stack.Trusted {
 		return s, usagef("apps with an image reach Redis through the containers' network in plain: write network: trusted, which does not leave this machine")
 	}
-	var before stack.Stack // zero: none, or a broken one, and the containers get new addresses
+	var before stack.Stack // zero if there is none or it is broken; the containers then get new addresses
 	if text, err := os.ReadFile(filepath.Join(o.out, "stack", "holdfast.yaml")); err == nil {
 		before, _, _ = stack.Parse("stack/holdfast.yaml", text)
 	}
@@ -224,8 +224,8 @@ func (o *composeExport) placeImages(s stack.Stack, subnet netip.Prefix) (stack.S
 	return placed, nil
 }
 
-// writeEnvironments writes the files from which Compose takes the environment of the user's
-// own images. They have passwords; Compose reads them as the user who calls it.
+// writeEnvironments writes the files from which Compose takes the environment of the user's own
+// images. They contain passwords; Compose reads them as the user who calls it.
 func (o *composeExport) writeEnvironments(s stack.Stack, c export.Compose, a *identity.Authority) error {
 	for _, image := range c.Images {
 		password, err := a.Secret(plan.ProgramSecret(image.App))
@@ -240,7 +240,7 @@ func (o *composeExport) writeEnvironments(s stack.Stack, c export.Compose, a *id
 	return nil
 }
 
-// ids are the user and the group of the containers.
+// ids returns the user and the group of the containers.
 func (o *composeExport) ids() (uid, gid int) {
 	if o.user == "" {
 		if uid = os.Geteuid(); uid == 0 {
@@ -260,7 +260,7 @@ func (o *composeExport) secrets() string { return filepath.Join(o.out, "secrets"
 
 func (o *composeExport) pass(host string) string { return filepath.Join(o.secrets(), host+".pass") }
 
-// passes are those of an export before, or new ones.
+// passes returns the passes of an earlier export, or new ones.
 func (o *composeExport) passes(name string, seats []identity.Seat) (passes []identity.Pass, kept bool, err error) {
 	var missing []string
 	for _, seat := range seats {
@@ -295,7 +295,7 @@ func readPass(path string) (identity.Pass, error) {
 	return identity.ReadPass(f)
 }
 
-// tell says what there is now, and what it does not promise.
+// tell prints what there is now, and what it does not guarantee.
 func (o *composeExport) tell(g *globals, stdout io.Writer, s stack.Stack, c export.Compose, kept bool) error {
 	passes := "new passes"
 	if kept {
@@ -324,7 +324,7 @@ func (o *composeExport) tell(g *globals, stdout io.Writer, s stack.Stack, c expo
 	return err
 }
 
-// references are the keys of what a stack file names on the disk.
+// references returns the keys that name something on the disk.
 func references(s stack.Stack) string {
 	var keys []string
 	for _, r := range s.References() {

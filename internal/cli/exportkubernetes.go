@@ -94,7 +94,7 @@ func (o kubernetesExport) run(g *globals, stdout io.Writer) error {
 	return err
 }
 
-// between is how many nodes an autoscaler may make.
+// between returns the least and the greatest number of nodes for an autoscaler.
 func (o kubernetesExport) between() (a export.Autoscale, err error) {
 	if o.autoscale == "" {
 		return a, nil

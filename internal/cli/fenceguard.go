@@ -10,8 +10,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// fenceGuardCommand is the process that ends the fence of a switchover whose supervisor
-// has died. That supervisor starts it.
+// fenceGuardCommand is a process that a supervisor starts for a switchover. It lifts the fence on
+// the master if the supervisor dies.
 func fenceGuardCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:    supervise.FenceGuardCommand + " PID",

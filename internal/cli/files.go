@@ -39,7 +39,7 @@ lists no directory; ` + static.HealthPath + ` answers as long as the directory i
 				return usagef("--hosts (or HOLDFAST_HOSTS): %w", err)
 			}
 			if !(address{network: "tcp", at: listen}).loopback() {
-				own = nil // who can reach it can read it
+				own = nil // everybody who can connect may read, whatever the host name
 			}
 			node := getenv("HOLDFAST_NODE")
 			server, err := static.Open(dir, node, own)

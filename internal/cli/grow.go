@@ -15,18 +15,18 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// A stack that runs on one machine becomes one of several hosts while it serves. 'holdfast
-// apply' begins that: the nodes come to listen at the machine's address, where the other
-// hosts reach them, and the supervisor becomes the part of the first host. Then the others
-// join, and the next 'holdfast apply' gives them their nodes.
+// A stack that runs on one machine becomes a stack of several hosts while it serves. 'holdfast
+// apply' begins that: the nodes listen at the machine's address, where the other hosts can reach
+// them, and the supervisor becomes the process of the first host. Then the other hosts join, and
+// the next 'holdfast apply' gives them their nodes.
 
-// growing reports whether the stack of a file with hosts runs on this machine alone.
+// growing reports whether a stack whose file has hosts runs on this machine alone.
 func growing(s stack.Stack, state string) bool {
 	return len(s.Hosts) > 0 && !isJoined(state) && supervise.Locked(state) && !host.Claimed(state)
 }
 
-// grow makes the machine the first host of its stack. As is which host it is to be; empty:
-// the one whose address it has.
+// grow makes the machine the first host of its stack. as is the name of that host; empty: the host
+// whose address the machine has.
 func grow(ctx context.Context, g *globals, s stack.Stack, base, state, as string, flags changeFlags, stdout, stderr io.Writer) error {
 	if s.Encrypts() {
 		return supervise.ErrPlainSoFar
@@ -48,7 +48,7 @@ func grow(ctx context.Context, g *globals, s stack.Stack, base, state, as string
 		return err
 	}
 	founding := control.Founding{Name: here.Name, Address: start.self.Address, Others: start.others()}
-	// A supervisor that is gone may have taken its answer with it.
+	// A supervisor that has ended may not have sent its answer.
 	if err := client.Found(ctx, founding); err != nil && !errors.Is(err, control.ErrNoSupervisor) {
 		return changeError(s.Name, olderSupervisor(ctx, client, err))
 	}
@@ -64,10 +64,10 @@ func grow(ctx context.Context, g *globals, s stack.Stack, base, state, as string
 	return err
 }
 
-// awaitFounded waits until the machine is a host that leads, whose supervisor has taken the
-// nodes over.
+// awaitFounded waits until the machine is the leading host, and its supervisor has taken over the
+// nodes.
 func awaitFounded(ctx context.Context, client *control.Client, state string) (v host.View, err error) {
-	const absent = 15 * time.Second // without anybody in its place it has not begun
+	const absent = 15 * time.Second // if nothing has run for so long, it has not begun
 	seen := time.Now()
 	for began := time.Now(); time.Since(began) < takeOverLimit && time.Since(seen) < absent; {
 		if supervise.Locked(state) || host.Claimed(state) {
@@ -91,7 +91,7 @@ func awaitFounded(ctx context.Context, client *control.Client, state string) (v 
 	return v, fmt.Errorf("the machine is no host that leads, and the nodes run on; 'holdfast logs supervisor' may say why, and 'holdfast up -d' tries again: %w", err)
 }
 
-// others are the hosts that the stack is to have beside this one.
+// others returns the hosts that the stack is to have besides this one.
 func (h *hostStart) others() (planned []host.Planned) {
 	for _, other := range h.stack.Hosts {
 		if other.Name != h.self.Name {
@@ -101,8 +101,8 @@ func (h *hostStart) others() (planned []host.Planned) {
 	return planned
 }
 
-// becomeHost makes the machine the first host of its stack, and has this program begin anew
-// as the part of that host. It returns only where that fails.
+// becomeHost makes the machine the first host of its stack, and restarts this program as the
+// process of that host. It returns only if that fails.
 func becomeHost(state, stackName string, f control.Founding) error {
 	release, err := claimHost(state)
 	if err != nil {

@@ -8,21 +8,21 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// What is to be typed stands in messages as 'holdfast status', in quotes of any
-// kind, wherever the message is made: the packages below do not know how this
-// program was called, nor with which stack. hints puts that in.
+// hintPattern matches a command in a message, such as 'holdfast status', in quotes of any kind. The
+// packages below write it in this form, because they know neither how the program was called nor
+// which stack the flags name. hints adds that.
 var hintPattern = regexp.MustCompile("'holdfast ([a-z][^'\n]*)'|\"holdfast ([a-z][^\"\n]*)\"|`holdfast ([a-z][^`\n]*)`")
 
-// hints makes the commands in a message work when they are pasted: with the
+// hints completes the commands in a message so that they work when they are pasted: with the
 // program as it was called, and with the flags that name the stack.
 func (g *globals) hints(message string) string {
 	if g.background {
-		return message // the other half shows it, and knows how it was called
+		return message // the half in the foreground prints it, and knows how it was called
 	}
 	return hintPattern.ReplaceAllStringFunc(message, func(hint string) string {
 		mark := hint[:1]
 		command := g.command(strings.TrimPrefix(strings.Trim(hint, mark), "holdfast "))
-		// A path in it may need the quotes that are around it.
+		// A path in the command may need the kind of quotes that surrounds it.
 		for _, other := range []string{"'", `"`, "`"} {
 			if strings.Contains(command, mark) {
 				mark = other
@@ -32,7 +32,7 @@ func (g *globals) hints(message string) string {
 	})
 }
 
-// command is a command line of this program that concerns the same stack.
+// command returns a command line of this program for the same stack.
 func (g *globals) command(args string) string {
 	words := []string{quote.Shell(g.self), args}
 	file, state := g.stackFlags(args)
@@ -61,7 +61,7 @@ func (g *globals) stackFlags(args string) (file, state bool) {
 	return true, true
 }
 
-// plainLines is a message of several lines without what would move the cursor.
+// plainLines returns a message of several lines without characters that move the cursor.
 func plainLines(message string) string {
 	lines := strings.Split(message, "\n")
 	for i, line := range lines {
@@ -70,10 +70,10 @@ func plainLines(message string) string {
 	return strings.Join(lines, "\n")
 }
 
-// say is a message, perhaps of several lines, as a person sees it.
+// say returns a message, perhaps of several lines, for a person to read.
 func (g *globals) say(message string) string { return plainLines(g.hints(message)) }
 
-// remark says why a node is not as it should be, as one line; empty: it is.
+// remark returns one line on why a node is not as it should be, or "" if it is.
 func (g *globals) remark(n supervise.NodeStatus) string {
 	if n.Detail != "" {
 		return g.detail(n)
@@ -87,7 +87,7 @@ func (g *globals) remark(n supervise.NodeStatus) string {
 	return quote.Line(n.Excluded)
 }
 
-// detail is why a node's state is what it is, as one line.
+// detail returns one line on why a node is in its state.
 func (g *globals) detail(n supervise.NodeStatus) string {
 	first, _, _ := strings.Cut(n.Detail, "\n")
 	return quote.Line(g.hints(first))

@@ -35,11 +35,11 @@ stack that is up.`,
 	return c
 }
 
-// invitation is what 'host add' and 'host replace' are told of the new host.
+// invitation is the flags of 'host add' and 'host replace' about the new host.
 type invitation struct {
 	address string
 	life    time.Duration
-	most    time.Duration // that life may be; 0: a day
+	most    time.Duration // the longest value of life; 0: a day
 }
 
 func (o *invitation) flags(c *cobra.Command) {
@@ -72,17 +72,17 @@ line void.`,
 	return c
 }
 
-// hostsThere is a stack of several hosts, as its commands see it.
+// hostsThere is a stack of several hosts, as the commands for hosts see it.
 type hostsThere struct {
 	stack  stack.Stack
 	state  string
 	client *control.Client
 	view   host.View
-	// guessed are the hosts of which no more is known here than their names and addresses.
+	// guessed are the hosts of which only the names and addresses are known here.
 	guessed map[string]bool
 }
 
-// severalHosts asks this host for the hosts of its stack.
+// severalHosts asks this host about the hosts of its stack.
 func severalHosts(ctx context.Context, g *globals) (t hostsThere, err error) {
 	s, _, state, err := locateRunning(g)
 	if err != nil {
@@ -106,9 +106,9 @@ func severalHosts(ctx context.Context, g *globals) (t hostsThere, err error) {
 	return t, err
 }
 
-// mayJoin are the hosts that a stack has or may have: those that it runs with, those of the
-// stack file at hand, and those that it was to have when it was founded. Of the latter, which
-// are guessed, no more is known.
+// mayJoin returns the hosts that a stack has or may have: those that it runs with, those in the
+// stack file at hand, and those that were planned when the stack was founded. Only names and
+// addresses are known of the planned hosts; they are in guessed.
 func mayJoin(running, file []stack.Host, v host.View) (all []stack.Host, guessed map[string]bool) {
 	all, guessed = slices.Clone(running), map[string]bool{}
 	has := func(name string) bool {
@@ -128,7 +128,7 @@ func mayJoin(running, file []stack.Host, v host.View) (all []stack.Host, guessed
 	return all, guessed
 }
 
-// sight is a host that has joined.
+// sight returns a host that has joined.
 func (t hostsThere) sight(name string) (host.Sight, bool) {
 	i := slices.IndexFunc(t.view.Hosts, func(s host.Sight) bool { return s.Name == name })
 	if i < 0 {
@@ -137,7 +137,7 @@ func (t hostsThere) sight(name string) (host.Sight, bool) {
 	return t.view.Hosts[i], true
 }
 
-// check returns the address of a host that is to join.
+// check checks the flags, and returns the address of the host that is to join.
 func (o *invitation) check(t hostsThere, name string) (at netip.Addr, err error) {
 	if most := cmp.Or(o.most, 24*time.Hour); o.life < time.Minute || o.life > most {
 		return at, usagef("--for %v: give a time from 1m to %.0fh", o.life, most.Hours())
@@ -162,7 +162,7 @@ func (o *invitation) check(t hostsThere, name string) (at netip.Addr, err error)
 	return at.Unmap(), nil
 }
 
-// invite prints the line by which a host joins.
+// invite prints the command line with which a host joins.
 func (o *invitation) invite(ctx context.Context, g *globals, t hostsThere, name string, at netip.Addr, stdout io.Writer) error {
 	invited, err := t.client.Invite(ctx, name, at, o.life)
 	if err != nil {
@@ -194,7 +194,7 @@ func hostListCommand(g *globals) *cobra.Command {
 // listing is what 'host list --json' prints.
 type listing struct {
 	host.View
-	// NotJoined are hosts of the stack file that have not joined.
+	// NotJoined are the hosts of the stack file that have not joined.
 	NotJoined []string `json:"not_joined"`
 }
 
@@ -298,7 +298,7 @@ joins under their names; a redis node takes its data from the others.`,
 			if err != nil {
 				return err
 			}
-			at, err := o.check(t, args[0]) // before anything is done
+			at, err := o.check(t, args[0]) // check this before anything is done
 			if err != nil {
 				return err
 			}
@@ -313,7 +313,7 @@ joins under their names; a redis node takes its data from the others.`,
 	return c
 }
 
-// clear has the nodes of a host move to the other hosts, and takes it out of the stack.
+// clear moves the nodes of a host to the other hosts, and removes the host from the stack.
 func (t hostsThere) clear(ctx context.Context, g *globals, name string, last stack.Stack, base string, yes bool, stdout io.Writer) error {
 	without := last.Without(name)
 	if len(without.Hosts) == 0 {
@@ -333,7 +333,7 @@ func (t hostsThere) clear(ctx context.Context, g *globals, name string, last sta
 	return err
 }
 
-// remove stops the nodes of a host, and takes it out of the stack.
+// remove stops the nodes of a host, and removes the host from the stack.
 func (t hostsThere) remove(ctx context.Context, g *globals, name string, yes bool, stdout io.Writer) error {
 	there, is := t.sight(name)
 	if !is {
@@ -343,7 +343,7 @@ func (t hostsThere) remove(ctx context.Context, g *globals, name string, yes boo
 	if err != nil {
 		return err
 	}
-	var nodes []string // that run there
+	var nodes []string // those that run there
 	for _, n := range st.Nodes {
 		if n.Host == name && n.State != supervise.Down {
 			nodes = append(nodes, n.Name)
@@ -369,7 +369,7 @@ func (t hostsThere) remove(ctx context.Context, g *globals, name string, yes boo
 	return err
 }
 
-// warning says what a removal ends.
+// warning returns what a removal would end.
 func (t hostsThere) warning(there host.Sight, nodes []string) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "Host %s (%s) leaves the stack %s.", there.Name, there.Address, t.view.Stack)
@@ -392,12 +392,12 @@ func (t hostsThere) warning(there host.Sight, nodes []string) string {
 	return text.String() + " Go on?"
 }
 
-// removeHost has the leader remove a host; one that is the leader hands over first.
+// removeHost has the leader remove a host. A host that leads itself hands the lead over first.
 func (t hostsThere) removeHost(ctx context.Context, name string) error {
 	const patience = 20 * time.Second
 	var err error
 	for began := time.Now(); time.Since(began) < patience && ctx.Err() == nil; time.Sleep(askHostEvery) {
-		// Where the answer was lost, the host is removed all the same.
+		// If the answer was lost, the host may have been removed all the same.
 		v, viewErr := t.client.Hosts(ctx)
 		if viewErr == nil && v.Leader != "" && err != nil && !slices.ContainsFunc(v.Hosts, func(s host.Sight) bool { return s.Name == name }) {
 			return nil

@@ -13,21 +13,21 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// A host that is a container ends whole: the kernel kills its nodes with its first process.
-// So a signal has it go down for maintenance before. Where the others do not let it, as when
-// all containers are stopped at once, its nodes are ended all the same.
+// A host that is a container ends as a whole: when its first process ends, the kernel kills its
+// nodes. So at a signal the host first goes down for maintenance. The other hosts may not allow
+// that, such as when all containers stop at once; then the nodes are stopped all the same.
 const (
-	// goDownTries is how long a host that may not go down asks again: another one may be on
-	// the way, or beginning to lead.
+	// goDownTries is how long a host repeats the request when it may not go down. Another host may
+	// just be going down, or beginning to lead.
 	goDownTries = 5 * time.Second
 	// goDownLimit is how long going down may take.
 	goDownLimit = 30 * time.Second
-	// endLimit is how long the nodes may take to end then.
+	// endLimit is how long the nodes may then take to end.
 	endLimit = 15 * time.Second
 )
 
-// goDown waits for a signal, and has this host go down for maintenance. The process is told
-// of that as ever. Failed gets the signal where it is not possible.
+// goDown waits for a signal, and then has this host go down for maintenance. The process learns of
+// that in the usual way. failed gets the signal if going down is not possible.
 func (p *hostProcess) goDown(life context.Context, signals <-chan os.Signal, failed chan<- os.Signal) {
 	var told os.Signal
 	select {
@@ -40,7 +40,7 @@ func (p *hostProcess) goDown(life context.Context, signals <-chan os.Signal, fai
 	defer cancel()
 	go func() {
 		select {
-		case <-signals: // a second one: at once
+		case <-signals: // a second signal means at once
 			cancel()
 		case <-ctx.Done():
 		}
@@ -50,13 +50,13 @@ func (p *hostProcess) goDown(life context.Context, signals <-chan os.Signal, fai
 		failed <- told
 		return
 	}
-	<-ctx.Done() // the process hears of it, and ends
+	<-ctx.Done() // the process learns of it, and ends
 	if life.Err() == nil {
 		failed <- told
 	}
 }
 
-// rest asks for this host to go down, until it may.
+// rest asks for permission to go down, and repeats that until it is given.
 func (p *hostProcess) rest(ctx context.Context) error {
 	client := control.NewClient(p.state)
 	for began := time.Now(); ; {
@@ -72,7 +72,7 @@ func (p *hostProcess) rest(ctx context.Context) error {
 	}
 }
 
-// endNodes ends what runs on this host. Its process takes no part in the stack any more.
+// endNodes stops what runs on this host. Its process no longer takes part in the stack.
 func (p *hostProcess) endNodes() error {
 	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
 	defer cancel()
@@ -84,7 +84,7 @@ func (p *hostProcess) endNodes() error {
 	return nil
 }
 
-// handOn hands a signal on.
+// handOn passes a signal on.
 func handOn(life context.Context, signals <-chan os.Signal, to chan<- os.Signal) {
 	select {
 	case told := <-signals:
@@ -93,8 +93,8 @@ func handOn(life context.Context, signals <-chan os.Signal, to chan<- os.Signal)
 	}
 }
 
-// endLogWriter ends the log writer of a host none of whose nodes runs, and waits until it has
-// stored their last words.
+// endLogWriter ends the log writer of a host whose nodes have all stopped, and waits until it has
+// stored their last lines.
 func endLogWriter(state string) {
 	if id, known := logs.Running(state); known {
 		_ = process.Signal(id, syscall.SIGTERM, false) // it may just have ended
@@ -102,7 +102,7 @@ func endLogWriter(state string) {
 	awaitLogWriter(state)
 }
 
-// awaitLogWriter waits until the log writer has ended, which was told to.
+// awaitLogWriter waits until the log writer has ended, after it was told to.
 func awaitLogWriter(state string) {
 	const patience = 5 * time.Second
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {

@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// downHosts takes a stack of several hosts down, from any of them, and says what there was
-// to do.
+// downHosts takes a stack of several hosts down, from any of them, and returns what to tell the
+// user.
 func downHosts(ctx context.Context, g *globals, state string, purge bool) (said string, err error) {
 	began := time.Now()
 	client := control.NewClient(state)
@@ -44,7 +44,7 @@ func downHosts(ctx context.Context, g *globals, state string, purge bool) (said 
 	return g.say(said), nil
 }
 
-// downHost takes one host of several down for maintenance.
+// downHost takes one of several hosts down for maintenance.
 func downHost(ctx context.Context, g *globals, w io.Writer, name string, anyway bool) error {
 	_, _, state, err := locateRunning(g)
 	if err != nil {
@@ -65,12 +65,12 @@ func downHost(ctx context.Context, g *globals, w io.Writer, name string, anyway 
 		return err
 	}
 	fmt.Fprintf(g.stderr, "Host %s goes down for maintenance …\n", name)
-	// Where it leads, another host does first, and is asked then.
+	// If this host leads, it hands the lead over first, and the new leader is asked.
 	err = client.Rest(ctx, name, anyway)
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("interrupted: host %s goes on going down", name)
-	case errors.Is(err, control.ErrNoSupervisor) && name == v.Here: // this host's process has ended, and with it the answer
+	case errors.Is(err, control.ErrNoSupervisor) && name == v.Here: // this host's process has ended before it could answer
 	case err != nil:
 		return err
 	}
@@ -78,8 +78,7 @@ func downHost(ctx context.Context, g *globals, w io.Writer, name string, anyway 
 	return err
 }
 
-// mayGoDown refuses what cannot be: a host that is not there, or without which nobody would
-// lead.
+// mayGoDown returns an error for a host that does not exist, or without which no host could lead.
 func mayGoDown(v host.View, name string) error {
 	var names []string
 	var is *host.Sight
@@ -115,7 +114,7 @@ func askAllDown(ctx context.Context, client *control.Client) (before supervise.S
 	return before, client.Down(ctx, false)
 }
 
-// downHere is for a host that is not up.
+// downHere is 'down' on a host that is not up.
 func downHere(state string) (said string, err error) {
 	running, err := supervise.Running(state)
 	if err != nil {
@@ -127,7 +126,7 @@ func downHere(state string) (said string, err error) {
 	return "this host is not up, and none of its nodes runs; whether the stack is up elsewhere, another host says: 'holdfast status' there", nil
 }
 
-// awaitAllDown waits until this host has ended, which it does when all nodes have. It
+// awaitAllDown waits until this host's process has ended, which it does when all nodes have. It
 // returns the hosts that were not reached.
 func awaitAllDown(ctx context.Context, client *control.Client, state string) (unreached []string, err error) {
 	watch := downWatch{began: time.Now(), led: time.Now()}
@@ -149,20 +148,20 @@ func awaitAllDown(ctx context.Context, client *control.Client, state string) (un
 	}
 }
 
-// downPatience is how long nobody may lead while the stack is taken down, and how long the
-// host that leads may take to begin: one that was lost before it began never does, and another
-// one leads a stack that is to be up.
+// downPatience is how long there may be no leader while the stack is taken down, and how long the
+// leader may take to begin. A leader that is lost before it begins never does; the next one leads a
+// stack that is to be up.
 const downPatience = 15 * time.Second
 
-// downWatch tells from what the host that leads says whether the stack is still taken down.
+// downWatch decides from the leader's answers whether the stack is still being taken down.
 type downWatch struct {
 	began, led time.Time
 	stopping   bool
 	unreached  []string
 }
 
-// step returns an error where there is no sense in waiting any longer. Failed is the error of
-// asking for st.
+// step returns an error when there is no point in waiting any longer. failed is the error of asking
+// for st.
 func (w *downWatch) step(now time.Time, st supervise.Status, failed error) error {
 	if failed != nil {
 		if now.Sub(w.led) > downPatience {

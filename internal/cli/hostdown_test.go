@@ -15,7 +15,7 @@ func TestWhoTakesAStackDownIsToldWhenItIsUpAgain(t *testing.T) {
 	silent := errors.New("no answer")
 	const again, unknown = "started again what was stopped", "nobody leads it"
 	for name, c := range map[string]struct {
-		said []supervise.Status // a second apart; without a host: no answer
+		said []supervise.Status // one a second; without a host: no answer
 		want string
 	}{
 		"it begins late":              {append(slices.Repeat([]supervise.Status{running}, 10), slices.Repeat([]supervise.Status{stopping}, 60)...), ""},

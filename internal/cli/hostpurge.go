@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/quote"
 )
 
-// purgeHosts takes a stack of several hosts down, removes the data of all of them, and has each
-// forget that it was one of the stack.
+// purgeHosts takes a stack of several hosts down, removes the data of all hosts, and makes each
+// host forget that it belonged to the stack.
 func purgeHosts(ctx context.Context, g *globals, client *control.Client, state string) (said string, err error) {
 	began := time.Now()
 	v, err := client.Hosts(ctx)
@@ -46,7 +46,7 @@ func purgeHosts(ctx context.Context, g *globals, client *control.Client, state s
 		return "", errors.New("interrupted: the stack goes on being taken down, and its data is removed")
 	case errors.As(err, new(*control.WaitsError)):
 		return "", fmt.Errorf("the stack has not started, so that it has no data: end the process of each host that has joined, and remove its state directory (here %s). (%w)", quote.Shell(state), err)
-	case errors.Is(err, control.ErrNoSupervisor), errors.As(err, &busy) && !busy.Later: // the answer was lost; what is there tells
+	case errors.Is(err, control.ErrNoSupervisor), errors.As(err, &busy) && !busy.Later: // the answer was lost; the files show what happened
 	case err != nil:
 		return "", err
 	}
@@ -65,7 +65,7 @@ func purgeHosts(ctx context.Context, g *globals, client *control.Client, state s
 	return fmt.Sprintf("down on all hosts after %.1f s; the data of hosts %s is removed, and none of them is a host of the stack any more", time.Since(began).Seconds(), listed(names)), nil
 }
 
-// haveOrHas is "host two has" or "hosts two and three have".
+// haveOrHas returns "host two has" or "hosts two and three have".
 func haveOrHas(names []string) string {
 	if len(names) == 1 {
 		return hostNames(names) + " has"
@@ -73,8 +73,8 @@ func haveOrHas(names []string) string {
 	return hostNames(names) + " have"
 }
 
-// awaitGone waits until no process of the other hosts answers any more, and returns those that
-// still do.
+// awaitGone waits until the processes of the other hosts no longer answer. It returns the hosts
+// that still do.
 func awaitGone(ctx context.Context, v host.View) (left []string) {
 	const patience = 15 * time.Second
 	for end := time.Now().Add(patience); ; {

@@ -21,8 +21,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// restoreHosts restores a backup that lies on this host into a stack of several that runs. The
-// backup is checked here, and its data goes to the host that is to have it.
+// restoreHosts restores a backup file of this host into a running stack of several hosts. It checks
+// the backup here, and sends its data to the host that shall have it.
 func restoreHosts(ctx context.Context, g *globals, name, state string, f *os.File, m backup.Manifest, key encrypt.Key, yes bool, stdout io.Writer) error {
 	file, client := f.Name(), g.client(state)
 	to, err := client.RestorePlace(ctx)
@@ -83,8 +83,8 @@ func restoreHosts(ctx context.Context, g *globals, name, state string, f *os.Fil
 
 func nothingChanged(err error) error { return fmt.Errorf("nothing was changed: %w", err) }
 
-// followRestore waits until a restore is carried out, or given up, that began under another
-// supervisor.
+// followRestore waits until a restore that began under another supervisor is carried out or given
+// up.
 func followRestore(ctx context.Context, client *control.Client, id string) error {
 	const patience = 2 * time.Minute
 	for heard := time.Now(); ; {

@@ -23,27 +23,26 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// hostProcess is the process that is this host's part in a stack of several. While it leads,
-// it is the stack's supervisor.
+// hostProcess is the process of this host in a stack of several hosts. While the host leads, it is
+// the stack's supervisor.
 type hostProcess struct {
 	*hostStart
 	g      *globals
 	self   string // the path of this program
 	stderr io.Writer
 	log    *slog.Logger
-	// failed is how often in a row the supervisor did not begin here.
+	// failed is how many times in a row the supervisor did not begin here.
 	failed int
 }
 
-// runHost runs this host's part until the stack is taken down, the host is removed, another
-// program takes the place of this one, or a signal ends the process. The nodes of the host run
-// on after a signal.
+// runHost runs the process of this host until the stack is taken down, the host is removed, another
+// program takes over, or a signal ends the process. After a signal the nodes of the host go on.
 func runHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	return handingOver(beHost(g, start, stdout, stderr))
 }
 
 func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
-	// From the first check on: a host that is killed in between has not begun.
+	// Signals count from the first check on: a host that is stopped before it begins does nothing.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
@@ -112,21 +111,21 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 		notify.stopping()
 		if g.contained {
 			end()
-			tasks.Wait() // the log writer is kept no more
+			tasks.Wait() // the log writer is not restarted any more
 			closeHost()
 			return p.endNodes()
 		}
 		after := whoLooksAfter(h)
-		closeHost() // another host leads before this process ends
+		closeHost() // so that another host leads before this process ends
 		fmt.Fprintf(stderr, "The part of host %s in the stack %s has ended. Its nodes run on%s\n", start.self.Name, start.self.Stack, g.say(after))
 		return nil
 	case <-h.Down():
 		notify.stopping()
 		end()
-		tasks.Wait() // the log writer is kept no more
+		tasks.Wait() // the log writer is not restarted any more
 		endLogWriter(start.state)
 		if h.Purged() {
-			closeHost() // before what it works on is removed
+			closeHost() // so that it uses nothing that is being removed
 			server.Close()
 			if err := purgeHost(start); err != nil {
 				return err
@@ -139,7 +138,7 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	case <-h.Rest():
 		notify.stopping()
 		end()
-		tasks.Wait() // the log writer is kept no more
+		tasks.Wait() // the log writer is not restarted any more
 		closeHost()
 		endLogWriter(start.state)
 		fmt.Fprintf(stderr, "Host %s is down for maintenance, and the stack runs on without it: %s\n", start.self.Name, g.say("'holdfast up' here brings it back."))
@@ -159,14 +158,15 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	}
 }
 
-// hostControl answers at the control socket of a host: as the stack does, but that another
-// program takes the place of this process, and not of the leader's.
+// hostControl serves the control socket of a host. It serves the same requests as the control
+// socket of a stack on one machine, except that an upgrade replaces the program of this host, not
+// that of the leader.
 func hostControl(h *host.Host, successor chan<- string) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST "+control.UpgradePath, control.UpgradeHandler(func(program string) error {
 		select {
 		case successor <- program:
-		default: // there is one
+		default: // another program is waiting already
 		}
 		return nil
 	}))
@@ -174,8 +174,8 @@ func hostControl(h *host.Host, successor chan<- string) http.Handler {
 	return mux
 }
 
-// hostLeaving is the error of a host's process that leaves its place to another program. One
-// that has just joined goes on as 'up' does.
+// hostLeaving returns the error of a host's process that hands over to another program. It always
+// continues as 'up', even if it began as 'join'.
 func hostLeaving(g *globals, start *hostStart, program string) error {
 	args := []string{"up", "--state", start.state}
 	if g.background {
@@ -193,7 +193,7 @@ func hostLeaving(g *globals, start *hostStart, program string) error {
 	return &leaving{program: program, args: args}
 }
 
-// ownAnswers answers what this host alone knows about itself.
+// ownAnswers serves what only this host can answer: logs, staged files, processes, balancers.
 func ownAnswers(state string) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+control.LogsPath, control.LogsHandler(state))
@@ -205,8 +205,8 @@ func ownAnswers(state string) http.Handler {
 	return mux
 }
 
-// claimHost takes the state directory for this process, and refuses one in which a
-// supervisor of a single host is at work.
+// claimHost claims the state directory for this process. It returns an error if the supervisor of a
+// stack on one machine uses the directory.
 func claimHost(state string) (release func(), err error) {
 	release, err = host.Claim(state)
 	if errors.As(err, new(*host.ClaimedError)) {
@@ -215,7 +215,7 @@ func claimHost(state string) (release func(), err error) {
 	return release, err
 }
 
-// hostInWords is how the host is, for systemd.
+// hostInWords returns the state of the host, for systemd.
 func hostInWords(h *host.Host) string {
 	self, leader := h.Self(), h.Leader()
 	switch leader {
@@ -227,7 +227,8 @@ func hostInWords(h *host.Host) string {
 	return fmt.Sprintf("host %s of %s; host %s leads", self.Name, self.Stack, leader)
 }
 
-// whoLooksAfter says who looks after the nodes of this host when its process has ended.
+// whoLooksAfter returns words for what looks after the nodes of this host when its process has
+// ended.
 func whoLooksAfter(h *host.Host) string {
 	v := h.View(context.Background())
 	votes, there := 0, 0
@@ -252,8 +253,8 @@ func whoLooksAfter(h *host.Host) string {
 	return fmt.Sprintf(", and one of the hosts %s looks after them.", listed(others))
 }
 
-// leaveStack makes the state directory of a host that was removed one that can join anew.
-// Its nodes end: one that was away when it was removed may have some that still run.
+// leaveStack turns the state directory of a removed host into one that can join again. It stops the
+// host's nodes, because a host that was away when it was removed may still run some.
 func leaveStack(start *hostStart) error {
 	if err := supervise.EndNodes(context.Background(), start.state); err != nil {
 		return err
@@ -264,17 +265,17 @@ func leaveStack(start *hostStart) error {
 	return fmt.Errorf("host %s was removed from the stack %s, and has left it; what its nodes had stays in %s", start.self.Name, start.self.Stack, start.state)
 }
 
-// leadTries is how often a supervisor that does not begin is tried before another host
-// leads: what is wrong may be wrong on this host alone, such as a full disk or a damaged file.
+// leadTries is how often a supervisor that cannot begin is tried before another host leads. The
+// reason may be on this host alone, such as a full disk or a damaged file.
 const leadTries = 3
 
-// lead is the supervisor while this host leads.
+// lead runs the supervisor while this host leads.
 func (p *hostProcess) lead(ctx context.Context, l host.Leadership) error {
 	err := p.superviseAs(ctx, l)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	// Whoever asks hears why. It is tried again: what is wrong may be put right meanwhile.
+	// Clients are told why. The host tries again after a pause, because the reason may go away.
 	const pause = 3 * time.Second
 	l.Answer(control.Unable(fmt.Errorf("host %s leads, and the supervisor does not begin: %w", l.Here, err)))
 	select {
@@ -287,9 +288,9 @@ func (p *hostProcess) lead(ctx context.Context, l host.Leadership) error {
 	return err
 }
 
-// givesUp counts an attempt that failed, and reports whether another host is to lead. A
-// supervisor that waits for another host has not failed: what it waits with, such as a new
-// network, stands in the stack file here, and the next one could begin without it.
+// givesUp counts a failed attempt, and reports whether another host shall lead. A supervisor that
+// waits for another host has not failed. What it waits to do, such as changing the network, is in
+// the stack file of this host; another leader might begin without it.
 func (p *hostProcess) givesUp(err error) bool {
 	if errors.As(err, new(*control.WaitsError)) {
 		return false
@@ -306,16 +307,16 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 		if s, err = p.withNetwork(ctx, l, s); err != nil {
 			return err
 		}
-	case p.file && len(p.stack.Hosts) > 0: // also of one that was on this machine alone, and is down
+	case p.file && len(p.stack.Hosts) > 0: // this includes a stack that used to run on one machine and is down
 		s, base, known = p.stack, p.base, false
 	default:
-		// The host that has it takes the lead: the others hand over until it does.
+		// The lead passes on until it reaches the host that has the file.
 		l.HandOver(errors.New("this host has no stack file, and the stack has not begun yet"))
 		return errors.New("the stack has not begun yet, and this host has no stack file: call 'holdfast up' where the file is")
 	}
 	if !known {
-		// The first start needs all hosts: who is the first master is decided once, and where
-		// the files of nodes are is known only of a host that is there.
+		// The first start needs all hosts: the first master is chosen only once, and where the
+		// files of nodes are is known only from a host that is up.
 		if why := p.waits(s, l); why != nil {
 			l.Answer(control.Unable(why))
 			<-ctx.Done()
@@ -352,7 +353,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 			p.log.Error("not all nodes are up", "error", err)
 		}
 	}()
-	endStart := func() { // before Stop and Close: they must not race with it
+	endStart := func() { // this must come before Stop and Close, with which the start would race
 		stopStarting()
 		<-ended
 	}
@@ -369,9 +370,9 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	}
 }
 
-// withNetwork is a stack that was up before, with the network that the stack file at hand
-// says now. Nodes cannot change to TLS, or from it, one after the other: where any runs, the
-// network stays what it is, and a host that is away may have some that do.
+// withNetwork returns a stack that has been up before, with the network of the stack file at hand.
+// Nodes cannot change to or from TLS one after the other. So the network stays the same while any
+// node runs, or while a host is away that may run some.
 func (p *hostProcess) withNetwork(ctx context.Context, l host.Leadership, s stack.Stack) (stack.Stack, error) {
 	if !p.file || p.stack.Name != s.Name || len(p.stack.Hosts) == 0 || p.stack.Network == s.Network {
 		return s, nil
@@ -403,7 +404,7 @@ func (p *hostProcess) withNetwork(ctx context.Context, l host.Leadership, s stac
 	return s, nil
 }
 
-// placesOf are the hosts of a stack, and those that have joined and have no nodes yet.
+// placesOf returns the hosts of a stack, including those that have joined but have no nodes yet.
 func placesOf(s stack.Stack, joined []host.Member) []plan.Place {
 	all := plan.HostsOf(s)
 	for _, m := range joined {
@@ -414,7 +415,7 @@ func placesOf(s stack.Stack, joined []host.Member) []plan.Place {
 	return all
 }
 
-// waits says which hosts of a stack that has not begun are missing; nil: none is.
+// waits returns an error that names the missing hosts of a stack that has not begun, or nil.
 func (p *hostProcess) waits(s stack.Stack, l host.Leadership) error {
 	joined, begun := map[string]bool{}, map[string]bool{}
 	for _, m := range l.Hosts {
@@ -429,7 +430,7 @@ func (p *hostProcess) waits(s stack.Stack, l host.Leadership) error {
 	return nil
 }
 
-// areOrIs is "host two is" or "hosts two and three are".
+// areOrIs returns "host two is" or "hosts two and three are".
 func areOrIs(names []string) string {
 	if len(names) == 1 {
 		return hostNames(names) + " is"
@@ -437,7 +438,7 @@ func areOrIs(names []string) string {
 	return hostNames(names) + " are"
 }
 
-// absentFrom are the hosts of a stack that have not joined, in the order of its file.
+// absentFrom returns the hosts of a stack that have not joined, in the order of its file.
 func absentFrom(s stack.Stack, joined map[string]bool) (names []string) {
 	for _, h := range s.Hosts {
 		if !joined[h.Name] {
@@ -447,15 +448,15 @@ func absentFrom(s stack.Stack, joined map[string]bool) (names []string) {
 	return names
 }
 
-// ledFrom is the supervisor of a stack of several hosts.
+// ledFrom is the supervisor of a stack of several hosts, on the host that leads.
 type ledFrom struct {
 	*supervise.Supervisor
 	lead host.Leadership
-	cut  chan<- error // has the supervisor begin anew
+	cut  chan<- error // makes the supervisor begin again
 }
 
-// Rest takes a host down for maintenance. It cannot be the one that leads: another one does
-// then, and is asked again.
+// Rest takes a host down for maintenance. If that is the leading host, it hands the lead over and
+// returns a BusyError: the next leader has to be asked.
 func (s ledFrom) Rest(ctx context.Context, name string, anyway bool) error {
 	if name == s.lead.Here {
 		s.lead.HandOver(fmt.Errorf("host %s goes down for maintenance", name))
@@ -467,21 +468,21 @@ func (s ledFrom) Rest(ctx context.Context, name string, anyway bool) error {
 	return s.lead.EndHost(context.WithoutCancel(ctx), name)
 }
 
-// Restore has the supervisor begin anew where it could not carry a restore through: what has
-// to be done about one that was decided is done then.
+// Restore makes the supervisor begin again if a restore was interrupted. A supervisor that begins
+// finishes a restore that was decided.
 func (s ledFrom) Restore(ctx context.Context, host, id string) (supervise.Restored, error) {
 	done, err := s.Supervisor.Restore(ctx, host, id)
 	if errors.As(err, new(*supervise.RestoreCutError)) {
 		select {
 		case s.cut <- err:
-		default: // it does already
+		default: // it is about to begin again already
 		}
 	}
 	return done, err
 }
 
-// Switchover waits until the supervisor of a host that has just begun to lead has seen the
-// nodes: it would find none fit.
+// Switchover returns an error while the supervisor of a new leader is still starting. It has not
+// seen the nodes yet, and would consider none of them fit.
 func (s ledFrom) Switchover(ctx context.Context, to string) (supervise.Switched, error) {
 	if s.Supervisor.Status().Phase == supervise.PhaseStarting {
 		return supervise.Switched{}, &supervise.StartingError{}
@@ -489,14 +490,14 @@ func (s ledFrom) Switchover(ctx context.Context, to string) (supervise.Switched,
 	return s.Supervisor.Switchover(ctx, to)
 }
 
-// Status says where the supervisor runs as well.
+// Status returns the status, with the host on which the supervisor runs.
 func (s ledFrom) Status() supervise.Status {
 	st := s.Supervisor.Status()
 	st.Host = s.lead.Here
 	return st
 }
 
-// Subscribe does so, too.
+// Subscribe adds that host, too.
 func (s ledFrom) Subscribe() (now supervise.Status, changes <-chan supervise.NodeStatus, cancel func()) {
 	now, changes, cancel = s.Supervisor.Subscribe()
 	now.Host = s.lead.Here

@@ -15,21 +15,22 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// What a person sees who starts a host of several, in the foreground or with -d.
+// What the user sees when a host of several starts, in the foreground or with -d.
 
 const (
-	// leaderPatience is how long a host that starts waits for one that leads before it says
-	// what is missing.
+	// leaderPatience is how long a starting host waits for a leader before it reports what is
+	// missing.
 	leaderPatience = 15 * time.Second
-	// askHostEvery is how often a host is asked that starts: it may have to ask another one.
+	// askHostEvery is the time between two requests to a starting host, which may have to ask
+	// another host.
 	askHostEvery = 300 * time.Millisecond
 )
 
-// errNoLeader says that this host is up, and the stack waits for others.
+// errNoLeader is the error of a host that is up while the stack waits for other hosts.
 var errNoLeader = errors.New("no host leads the stack yet: it goes on when a majority of its hosts is up")
 
-// awaitLead waits until this host is up and one leads, whose supervisor answers. The view
-// is there also where that fails.
+// awaitLead waits until this host is up, a host leads, and the leader's supervisor answers. It
+// returns the last view even if that fails.
 func awaitLead(ctx context.Context, client *control.Client) (v host.View, st supervise.Status, err error) {
 	for began := time.Now(); ; {
 		var viewErr error
@@ -57,14 +58,13 @@ func awaitLead(ctx context.Context, client *control.Client) (v host.View, st sup
 	}
 }
 
-// hasVote reports whether the host that is asked is one of the stack and has its vote.
+// hasVote reports whether the host that was asked belongs to the stack and has a vote.
 func hasVote(v host.View) bool {
 	return slices.ContainsFunc(v.Hosts, func(s host.Sight) bool { return s.Name == v.Here && s.Votes })
 }
 
-// patient is a status reader for showStart that does not ask often, and goes on with the
-// last answer while the leader changes, or begins anew
-// because a host has joined.
+// patient returns a status reader for showStart that asks rarely. It returns the last answer again
+// while the leader changes, or begins again because a host has joined.
 func patient(ctx context.Context, client *control.Client, last supervise.Status) func() (supervise.Status, error) {
 	asked, answered := time.Now(), time.Now()
 	return func() (supervise.Status, error) {
@@ -83,7 +83,7 @@ func patient(ctx context.Context, client *control.Client, last supervise.Status)
 	}
 }
 
-// showHost shows how the stack comes up, as far as this host can tell, and what to do next.
+// showHost shows how the stack comes up, as far as this host knows, and what to do next.
 func showHost(ctx context.Context, g *globals, start *hostStart, stdout, stderr io.Writer) {
 	if g.background {
 		return
@@ -106,7 +106,7 @@ func showHost(ctx context.Context, g *globals, start *hostStart, stdout, stderr 
 	}
 }
 
-// showStack shows how the stack comes up, and sums up.
+// showStack shows how the stack comes up, and prints a summary.
 func showStack(ctx context.Context, g *globals, start *hostStart, client *control.Client, began time.Time, here string, st supervise.Status, stdout, stderr io.Writer) error {
 	fmt.Fprintf(stderr, "This is host %s of the stack %s; host %s leads.\n", here, st.Stack, st.Host)
 	st, err := showStart(ctx, g, stderr, patient(ctx, client, st))
@@ -121,8 +121,8 @@ func showStack(ctx context.Context, g *globals, start *hostStart, client *contro
 	return nil
 }
 
-// upHostDetached starts this host's part in the background, and waits until the stack is up
-// or can be no more than it is. args are those of the background half.
+// upHostDetached starts this host's process in the background, and waits until the stack is up or
+// cannot go on without other hosts. args are those of the background half.
 func upHostDetached(ctx context.Context, g *globals, start *hostStart, args []string, stdout, stderr io.Writer) error {
 	began := time.Now()
 	child, err := startBackground(args)
@@ -138,7 +138,7 @@ func upHostDetached(ctx context.Context, g *globals, start *hostStart, args []st
 		case err := <-child.ended:
 			return err
 		case <-ctx.Done():
-			_ = child.signal(syscall.SIGTERM) // it has ended, else
+			_ = child.signal(syscall.SIGTERM) // if it has ended this does nothing
 			return <-child.ended
 		case <-time.After(drawEvery):
 		}
@@ -164,12 +164,12 @@ func upHostDetached(ctx context.Context, g *globals, start *hostStart, args []st
 	return err
 }
 
-// waitsText says what a stack waits for that has not begun.
+// waitsText returns what a stack waits for that has not begun.
 func waitsText(v host.View, why error) string {
 	return fmt.Sprintf("Host %s of the stack %s is up. %v.", v.Here, v.Stack, why)
 }
 
-// waitsFor says which hosts a stack waits for that nobody leads.
+// waitsFor returns which hosts a stack without a leader waits for.
 func waitsFor(v host.View) string {
 	var silent []string
 	for _, s := range v.Hosts {

@@ -21,22 +21,21 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// hostStart is what is known of this host, one of several of a stack, before its part
-// begins.
+// hostStart is what is known of this host, one of several, before its process begins.
 type hostStart struct {
 	state string
 	self  host.Self
-	// stack is the stack file, and base where its paths start: for the very first start.
-	// Later what runs counts. file is false where no file is at hand.
+	// stack is the stack file, and base is where its paths start. They are used for the very first
+	// start; after that, what runs decides. file is false if there is no file at hand.
 	stack stack.Stack
 	base  string
 	file  bool
-	// found: this host is to be the first one of the stack.
+	// found is true if this host is to be the first one of the stack.
 	found bool
 }
 
-// hostWith is findHost for a machine that has a pass: it becomes the host that the pass is for,
-// where it is none yet, and waits for the others for that.
+// hostWith is findHost for a machine with a pass. If the machine is not a host yet, it becomes the
+// host of the pass, and waits for the other hosts to let it in.
 func hostWith(ctx context.Context, g *globals, pass, as string) (*hostStart, error) {
 	f, err := os.Open(pass)
 	if err != nil {
@@ -69,12 +68,12 @@ func hostWith(ctx context.Context, g *globals, pass, as string) (*hostStart, err
 	return &hostStart{state: state, self: self, stack: s, base: base, file: true}, nil
 }
 
-// findHost returns which host this is to be; nil: the stack has one host alone. As is the
-// name that was asked for; empty: none. Joined: this machine has joined before, and founds
-// nothing.
+// findHost returns the host that this machine is to be, or nil if the stack has one host only. as
+// is the name that the user gave, or "". joined is true if the machine has joined before, so that
+// it must not found the stack.
 func findHost(g *globals, as string, joined bool) (*hostStart, error) {
 	s, base, state, err := locate(g)
-	if errors.As(err, new(*mistakenFile)) { // a host that has joined needs no file
+	if errors.As(err, new(*mistakenFile)) { // a host that has joined works without a file
 		if at, is := joinedWithout(g, err); is {
 			state, err = at, nil
 		}
@@ -114,7 +113,7 @@ func findHost(g *globals, as string, joined bool) (*hostStart, error) {
 	return start, start.check(g)
 }
 
-// joinedWithout is the state directory of a host whose stack file has mistakes.
+// joinedWithout returns the state directory of a host whose stack file has mistakes.
 func joinedWithout(g *globals, err error) (state string, is bool) {
 	var mistaken *mistakenFile
 	if !errors.As(err, &mistaken) || g.state == "" && mistaken.name == "" {
@@ -128,7 +127,7 @@ func joinedWithout(g *globals, err error) (state string, is bool) {
 	return state, notJoined == nil
 }
 
-// whichHost is the host of a stack file that this machine is.
+// whichHost returns the host of a stack file that this machine is.
 func whichHost(s stack.Stack, as string) (stack.Host, error) {
 	var names, addresses []string
 	for _, h := range s.Hosts {
@@ -164,7 +163,7 @@ func whichHost(s stack.Stack, as string) (stack.Host, error) {
 	return stack.Host{}, usagef("this machine has the addresses of the hosts %s: say which one it is with --as NAME", listed(names))
 }
 
-// check refuses a first host that could not begin, before anything is written.
+// check returns an error for a first host that could not begin. It writes nothing.
 func (h *hostStart) check(g *globals) error {
 	switch up := supervise.Locked(h.state); {
 	case up && h.stack.Encrypts():
@@ -183,7 +182,8 @@ func (h *hostStart) check(g *globals) error {
 	return h.checkPlace(g)
 }
 
-// checkPlace refuses a first host that could not listen, or whose stack is elsewhere.
+// checkPlace returns an error for a first host that could not listen, or whose stack runs
+// elsewhere.
 func (h *hostStart) checkPlace(g *globals) error {
 	var wrong []error
 	for _, e := range supervise.CheckReferences(h.stack, h.base, g.getenv("PATH")) {
@@ -200,8 +200,8 @@ func (h *hostStart) checkPlace(g *globals) error {
 	return h.checkOthers()
 }
 
-// checkOthers refuses to found a stack that runs on the other hosts of its file already:
-// this machine joins them instead.
+// checkOthers returns an error if the stack already runs on other hosts of its file: this machine
+// has to join them instead of founding it.
 func (h *hostStart) checkOthers() error {
 	var mu sync.Mutex
 	var met []string
@@ -227,7 +227,8 @@ func (h *hostStart) checkOthers() error {
 	return fmt.Errorf("the stack %s is up already, on %s: run 'holdfast host add %s' there ('holdfast host replace %s' if this machine was that host and its disk was emptied), and paste its line here", h.self.Stack, hostNames(met), h.self.Name, h.self.Name)
 }
 
-// begin makes this host the first one where it is to be. The state directory is claimed.
+// begin makes this host the first one of the stack if it is to be that. The state directory has to
+// be claimed.
 func (h *hostStart) begin() error {
 	if !h.found {
 		return nil
@@ -235,7 +236,7 @@ func (h *hostStart) begin() error {
 	return host.Found(h.state, h.self.Stack, h.self.Name, h.self.Address, time.Now(), h.others()...)
 }
 
-// notJoined are the hosts of a stack that have not joined, in the order of its file.
+// notJoined returns the hosts of a stack that have not joined, in the order of its file.
 func notJoined(s stack.Stack, v host.View) []string {
 	joined := map[string]bool{}
 	for _, h := range v.Hosts {
@@ -244,7 +245,7 @@ func notJoined(s stack.Stack, v host.View) []string {
 	return absentFrom(s, joined)
 }
 
-// next says how the hosts join that have not.
+// next returns how the missing hosts can join.
 func next(names []string) string {
 	have, who := "have", hostNames(names)
 	if len(names) == 1 {
@@ -253,7 +254,7 @@ func next(names []string) string {
 	return fmt.Sprintf("%s%s %s not joined: run 'holdfast host add %s' at a host of the stack, and paste its line there", strings.ToUpper(who[:1]), who[1:], have, names[0])
 }
 
-// hostNames names hosts: "host two", "hosts two and three".
+// hostNames returns "host two" or "hosts two and three".
 func hostNames(names []string) string {
 	if len(names) == 1 {
 		return "host " + names[0]
@@ -261,7 +262,7 @@ func hostNames(names []string) string {
 	return "hosts " + listed(names)
 }
 
-// listed is "one, two and three".
+// listed returns "one, two and three".
 func listed(names []string) string {
 	if len(names) < 2 {
 		return strings.Join(names, "")
@@ -269,8 +270,8 @@ func listed(names []string) string {
 	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
 
-// joinedState is the state directory of a host of several, for a command that is given no
-// stack file; false: there is none. Without --state it is the only one of this user's.
+// joinedState returns the state directory of a host of several, for a command without a stack file.
+// is is false if there is none. Without --state it is the only such directory of this user.
 func joinedState(g *globals) (state string, self host.Self, is bool, err error) {
 	if g.state != "" {
 		if state, err = filepath.Abs(g.state); err != nil {
@@ -285,10 +286,10 @@ func joinedState(g *globals) (state string, self host.Self, is bool, err error) 
 	usual, err := stateDir(g, stack.Default().Name)
 	if err != nil || supervise.Kept(usual) {
 		if _, notJoined := host.ReadSelf(usual); err != nil || notJoined != nil {
-			return "", self, false, nil // the built-in stack, or its command says what is wrong
+			return "", self, false, nil // the built-in stack is meant, or its command reports what is wrong
 		}
 	}
-	found, _ := filepath.Glob(filepath.Join(filepath.Dir(usual), "*", host.SelfFile)) // the pattern is a good one
+	found, _ := filepath.Glob(filepath.Join(filepath.Dir(usual), "*", host.SelfFile)) // the pattern is valid
 	switch len(found) {
 	case 0:
 		return "", self, false, nil

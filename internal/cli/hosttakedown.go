@@ -12,18 +12,16 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// How the host that leads takes the stack down, and what a host does when that was done.
+// How the leading host takes the stack down, and what each host does afterwards.
 
-// downRequest asks the process that leads to take the stack down. Answer is for a purge: it
-// gets what became of it.
+// downRequest asks the leading process to take the stack down. answer gets the result of a purge.
 type downRequest struct {
 	purge  bool
 	answer chan error // buffered
 }
 
-// askLeader asks for the stack to be taken down. A purge is waited for, and refused while a
-// host is away: its data would stay, and with it a host that does not know that the stack is no
-// more.
+// askLeader asks for the stack to be taken down. It waits for a purge, and refuses one while a host
+// is away: that host would keep its data and would not learn that the stack is gone.
 func askLeader(ctx context.Context, sup *supervise.Supervisor, asked chan<- downRequest, purge bool) error {
 	down := downRequest{purge, make(chan error, 1)}
 	if away := sup.Away(ctx); purge && len(away) > 0 {
@@ -47,21 +45,21 @@ func askLeader(ctx context.Context, sup *supervise.Supervisor, asked chan<- down
 	}
 }
 
-// awayError says what to do about hosts that are away before a purge.
+// awayError returns an error with advice about hosts that are away before a purge.
 func awayError(away []string) error {
 	do := "Bring it back ('holdfast up -d' there), or take it out of the stack first ('holdfast host remove " + away[0] + "')"
 	return fmt.Errorf("%s away, and the data there would stay. %s", areOrIs(away), do)
 }
 
-// answerTime is how long the host that leads goes on after it has answered to a purge: the
-// answer passes through the process of the host where somebody has asked, which ends as well.
+// answerTime is how long the leading host goes on after it has answered a purge. The answer passes
+// through the process of the host that the user asked, which ends as well.
 const answerTime = 500 * time.Millisecond
 
-// takeDown stops all nodes, and has the hosts end.
+// takeDown stops all nodes, and has the processes of the hosts end.
 func (p *hostProcess) takeDown(ctx context.Context, sup *supervise.Supervisor, l host.Leadership, down downRequest) error {
-	// In this order: a host that ends while nodes run would have the next leader start
-	// again what was stopped.
-	// A host that is lost keeps nobody from it: whoever asked is told.
+	// The nodes stop first: if a host ended while nodes run, the next leader would start again what
+	// was stopped.
+	// A host that is lost does not prevent it: the user is told.
 	err := sup.Stop(ctx, nil)
 	unreached := new(supervise.UnreachedError)
 	if err != nil && !errors.As(err, &unreached) {
@@ -91,24 +89,26 @@ func (p *hostProcess) takeDown(ctx context.Context, sup *supervise.Supervisor, l
 	return nil
 }
 
-// purgeHost removes what makes a state directory that of a host. Its stack is no more.
+// purgeHost removes everything that makes a state directory that of a host. The stack is gone.
 func purgeHost(start *hostStart) error {
 	if runs, err := supervise.Running(start.state); err != nil || runs {
 		return errors.Join(err, fmt.Errorf("the stack is no more, and nodes run on this host: end them, and remove %s", quote.Shell(start.state)))
 	}
-	awaitLogWriter(start.state) // it stores its last lines where everything is removed
-	// The stack's files go first: the next stack here would take up what is left of them. Who
-	// is a host still hears of the purge again when this is cut off, and goes on.
+	awaitLogWriter(start.state) // it stores its last lines in what is about to be removed
+	// The stack's files go first, because the next stack here would take up what is left of them.
+	// If this is interrupted, the directory is still that of a host, which hears of the purge again
+	// and goes on.
 	if err := supervise.RemoveState(start.state); err != nil {
 		return err
 	}
 	if err := host.Leave(start.state); err != nil {
 		return err
 	}
-	// Last: who begins a stack here as soon as this host lets go would lose files of it.
+	// This comes last: a stack that begins here as soon as the claim is gone would otherwise lose
+	// files.
 	if err := host.Unclaim(start.state); err != nil {
 		return err
 	}
-	_ = os.Remove(start.state) // only when it is empty
+	_ = os.Remove(start.state) // succeeds only if it is empty
 	return nil
 }

@@ -23,7 +23,7 @@ func TestAHostThatIsPurgedLetsNobodyBeginBeforeItHasRemovedEverything(t *testing
 		t.Fatal(err)
 	}
 	writer := filepath.Join(logs.Dir(state), "writer.lock")
-	id, err := process.Identify(os.Getpid()) // as long as the test
+	id, err := process.Identify(os.Getpid()) // runs as long as the test
 	if err != nil {
 		t.Fatal(err)
 	}

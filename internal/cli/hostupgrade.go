@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// takeOverHost has this program take the place of this host's process, one of several. Another
-// host leads meanwhile where this one did, and the nodes run on.
+// takeOverHost has this program replace this host's process in a stack of several hosts. If this
+// host leads, another one takes the lead meanwhile. The nodes go on.
 func takeOverHost(ctx context.Context, state, self, digest string, stdout io.Writer) error {
 	client := control.NewClient(state)
 	v, err := client.Hosts(ctx)
@@ -29,7 +29,7 @@ func takeOverHost(ctx context.Context, state, self, digest string, stdout io.Wri
 	switch {
 	case errors.Is(err, control.ErrNoHandOver):
 		return fmt.Errorf("host %s runs a version that cannot hand over: end its process, whose nodes run on, and call 'holdfast up -d'", v.Here)
-	case errors.Is(err, control.ErrNoSupervisor): // it was there just now, and may have left before its answer was sent
+	case errors.Is(err, control.ErrNoSupervisor): // it may have left before its answer was sent
 	case err != nil:
 		return err
 	}
@@ -40,10 +40,11 @@ func takeOverHost(ctx context.Context, state, self, digest string, stdout io.Wri
 	return err
 }
 
-// awaitHostProgram waits until this host's process runs a program, has its vote, and hears from
-// the host that leads that it looks after the nodes: where this one led, another one has begun to.
+// awaitHostProgram waits until this host's process runs the program with that digest, has its vote,
+// and learns from the leading host that it looks after the nodes. If this host led, that is another
+// host now.
 func awaitHostProgram(ctx context.Context, client *control.Client, digest string) error {
-	const absent = 30 * time.Second // without anybody in its place it has not started
+	const absent = 30 * time.Second // if nothing has run for so long, it has not started
 	began, seen := time.Now(), time.Now()
 	for {
 		v, err := client.Hosts(ctx)

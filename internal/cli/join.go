@@ -87,7 +87,8 @@ func (o *joining) run(ctx context.Context, g *globals, args []string, stdout, st
 	return runHost(g, start, stdout, stderr)
 }
 
-// token is what the host joins with.
+// token returns what the host joins with: the token of the command line, of standard input or of a
+// bundle.
 func (o *joining) token(g *globals, args []string) (t identity.Token, err error) {
 	if o.bundle == "" {
 		if o.keys != (keyFlags{}) {
@@ -129,14 +130,14 @@ func (o *joining) token(g *globals, args []string) (t identity.Token, err error)
 	return t, nil
 }
 
-// join makes this machine a host. A machine that is that host already is an error, or, where
-// mayBe says that it may, reported as again.
+// join makes this machine a host. If the machine is that host already, join returns again as true
+// if mayBe allows it, and an error otherwise.
 func join(ctx context.Context, g *globals, t identity.Token, mayBe bool) (start *hostStart, again bool, err error) {
 	state, err := stateDir(g, t.Stack)
 	if err != nil {
 		return nil, false, err
 	}
-	// Later commands of this machine find it without a flag.
+	// Later commands of this process find it without a flag.
 	if g.state != "" {
 		g.state = state
 	}

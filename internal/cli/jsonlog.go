@@ -19,19 +19,19 @@ import (
 	"holdfast/internal/logs"
 )
 
-// jsonLog is the log of a container: one JSON object a line, of the supervisor, of each
-// node here, and of what a command says to a person. It is safe for concurrent use.
+// jsonLog is the log of a container: one JSON object a line, from the supervisor, from each node
+// here, and from the command itself. It is safe for concurrent use.
 type jsonLog struct {
 	mu   sync.Mutex
-	w    io.Writer // takes whole lines, and does not block
-	part []byte    // a line of a person's that has no end yet
-	host string    // empty: it is the only one
+	w    io.Writer // gets whole lines, and does not block
+	part []byte    // the beginning of a text line whose end has not come yet
+	host string    // empty: there is only one host
 }
 
 func newJSONLog(w io.Writer) *jsonLog { return &jsonLog{w: w} }
 
-// openJSONLog opens the log on a writer that may block. The function that it returns writes
-// what there is, and ends it.
+// openJSONLog opens the log on a writer that may block. The function that it returns writes what is
+// left and ends the log.
 func openJSONLog(w io.Writer) (j *jsonLog, end func()) {
 	o := openOutlet(w, func(lines int) []byte {
 		b, _ := marshalLine(jsonLine{Time: time.Now().UTC(), Node: programLines, Text: new(lostWords(lines))})
@@ -44,16 +44,16 @@ func openJSONLog(w io.Writer) (j *jsonLog, end func()) {
 	}
 }
 
-// lostWords says what is missing from a container's log.
+// lostWords returns the message about lines that are missing from a container's log.
 func lostWords(lines int) string {
 	return fmt.Sprintf("%d lines before this one are left out: standard output was not read fast enough; 'holdfast logs' has them", lines)
 }
 
-// programLines is the name of lines that are no node's.
+// programLines is the node's name in lines of this program itself.
 const programLines = "holdfast"
 
-// jsonLine is one line of the log. Text is what was said; a line that was a JSON object
-// stands in JSON as it is.
+// jsonLine is one line of the log. A line that was a JSON object is in JSON as it is, and any other
+// line is in Text.
 type jsonLine struct {
 	Time time.Time       `json:"time"`
 	Host string          `json:"host,omitempty"`
@@ -62,10 +62,10 @@ type jsonLine struct {
 	JSON json.RawMessage `json:"json,omitempty"`
 }
 
-// say writes a line of this program's.
+// say writes a line of this program.
 func (j *jsonLog) say(text string) { j.line(programLines, time.Now(), text) }
 
-// Write takes what is for a person, and writes each line that is whole.
+// Write takes text for a person, and writes each complete line of it.
 func (j *jsonLog) Write(p []byte) (int, error) {
 	j.mu.Lock()
 	j.part = append(j.part, p...)
@@ -87,10 +87,10 @@ func (j *jsonLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// end writes a line that has no end.
+// end writes a line whose end has not come.
 func (j *jsonLog) end() { _, _ = j.Write([]byte("\n")) }
 
-// line writes a line of a node's, which may hold anything.
+// line writes a line of a node, which may contain anything.
 func (j *jsonLog) line(node string, at time.Time, text string) {
 	l := jsonLine{Time: at.UTC(), Host: j.host, Node: node}
 	if object(text) {
@@ -99,26 +99,26 @@ func (j *jsonLog) line(node string, at time.Time, text string) {
 		l.Text = &text
 	}
 	b, err := marshalLine(l)
-	if err != nil { // of what looked like JSON
+	if err != nil { // the line only looked like JSON
 		l.JSON, l.Text = nil, &text
 		if b, err = marshalLine(l); err != nil {
-			return // plain text always can be
+			return // cannot happen with plain text
 		}
 	}
 	_, _ = j.writeLine(b)
 }
 
-// marshalLine is a value as a line of JSON, without its end.
+// marshalLine returns a value as JSON, without a line end.
 func marshalLine(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // it is no page
+	e.SetEscapeHTML(false) // the log is not a web page
 	err := e.Encode(v)
 	return bytes.TrimRight(b.Bytes(), "\n"), err
 }
 
-// writeLine writes a line of JSON in one piece. What is not printable is escaped, too:
-// a log is looked at on terminals.
+// writeLine writes a line of JSON in one piece. It also escapes what is not printable, because logs
+// are read on terminals.
 func (j *jsonLog) writeLine(b []byte) (int, error) {
 	var line strings.Builder
 	for _, r := range string(b) {
@@ -138,11 +138,12 @@ func (j *jsonLog) writeLine(b []byte) (int, error) {
 	return io.WriteString(j.w, line.String())
 }
 
-// deepest is how deep a node's JSON may be nested to stay JSON: readers of logs have limits.
+// deepest is how deeply JSON in a node's line may be nested to be kept as JSON: readers of logs
+// have limits.
 const deepest = 32
 
-// object reports whether a line is a JSON object that can stand in another one, for every
-// reader: its numbers fit into a float64, and its text is Unicode (RFC 8259, 6 and 8.2).
+// object reports whether a line is a JSON object that can be part of another one for every reader:
+// its numbers fit into a float64, and its text is Unicode (RFC 8259, 6 and 8.2).
 func object(line string) bool {
 	if !strings.HasPrefix(line, "{") || !utf8.ValidString(line) || depth(line) > deepest {
 		return false
@@ -155,7 +156,7 @@ func object(line string) bool {
 	return replaced || !replacedIn(fields)
 }
 
-// replacedIn reports whether a decoded value has the character that stands for half of a
+// replacedIn reports whether a decoded value contains the character that replaces half of a
 // surrogate pair.
 func replacedIn(v any) bool {
 	switch v := v.(type) {
@@ -173,7 +174,7 @@ func replacedIn(v any) bool {
 	return false
 }
 
-// depth is how deep a line of JSON is nested.
+// depth returns how deeply a line of JSON is nested.
 func depth(line string) (most int) {
 	open, text, escaped := 0, false, false
 	for _, c := range []byte(line) {
@@ -195,15 +196,16 @@ func depth(line string) (most int) {
 	return most
 }
 
-// with is the log of a supervisor: lines of text in its file, and JSON here.
-// Host is the one of several that this is; empty: it is the only one.
+// with returns the log of a supervisor, which writes text to its file and JSON to j. host is the
+// name of this host; empty: there is only one.
 func (j *jsonLog) with(file io.Writer, host string) *slog.Logger {
 	text := slog.NewTextHandler(file, &slog.HandlerOptions{ReplaceAttr: withoutTime})
 	if j == nil {
 		return slog.New(text)
 	}
 	own := slog.NewJSONHandler(supervisorLines{j}, &slog.HandlerOptions{ReplaceAttr: asLine})
-	// What is said beside the message stands apart: it could be called as a field of the line is.
+	// Attributes are in a group of their own, because they could have the name of a field of the
+	// line.
 	who := []slog.Attr{slog.String("node", logs.Supervisor)}
 	if j.host = host; host != "" {
 		who = append(who, slog.String("host", host))
@@ -211,7 +213,7 @@ func (j *jsonLog) with(file io.Writer, host string) *slog.Logger {
 	return slog.New(slog.NewMultiHandler(text, own.WithAttrs(who).WithGroup("more")))
 }
 
-// asLine gives a record the fields of a line.
+// asLine renames the attributes of a record to the fields of a line.
 func asLine(groups []string, a slog.Attr) slog.Attr {
 	switch {
 	case len(groups) > 0:
@@ -223,7 +225,7 @@ func asLine(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// supervisorLines takes the lines of slog's JSON, one at a time.
+// supervisorLines gets the lines of slog's JSON, one at a time.
 type supervisorLines struct{ *jsonLog }
 
 func (l supervisorLines) Write(p []byte) (int, error) {
@@ -233,11 +235,11 @@ func (l supervisorLines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// echoEvery is how often the nodes' logs are looked at.
+// echoEvery is the time between two looks at the nodes' logs.
 const echoEvery = 200 * time.Millisecond
 
-// follow writes what the nodes of this host say from now on. The function that it returns
-// writes what there is by then, and ends it.
+// follow writes what the nodes of this host write from now on. The function that it returns writes
+// what is left and ends that.
 func (j *jsonLog) follow(state string, say func(string) string) (end func()) {
 	if j == nil {
 		return func() {}
@@ -276,8 +278,8 @@ func (j *jsonLog) follow(state string, say func(string) string) (end func()) {
 	}
 }
 
-// echo writes the lines that are new, and returns when the last one was said; zero: there
-// was none. The supervisor's own are here already.
+// echo writes the new lines, and returns the time of the last one; zero: there was none. It skips
+// those of the supervisor, which come by another way.
 func (j *jsonLog) echo(m *logs.Merged) (last time.Time, err error) {
 	if _, err := m.Find(); err != nil {
 		return last, err
@@ -294,8 +296,8 @@ func (j *jsonLog) echo(m *logs.Merged) (last time.Time, err error) {
 	}
 }
 
-// logPlace is up to where the logs of the nodes were shown, for the supervisor that takes
-// over: what they say while there is none belongs to the container's log, too.
+// logPlace is the time up to which the nodes' logs were shown. It is kept for the next supervisor:
+// what the nodes write while there is no supervisor belongs to the container's log, too.
 type logPlace struct {
 	path string
 	kept time.Time
@@ -303,12 +305,12 @@ type logPlace struct {
 
 const (
 	logPlaceFile = "shown"
-	// logPlaceMost is how old a place may be. Before that somebody else looked after the
-	// nodes, or nobody did, and nothing was shown.
+	// logPlaceMost is how old that time may be. With an older one, the nodes were in the meantime
+	// looked after by another supervisor, or by none, and nothing was shown.
 	logPlaceMost = time.Minute
 )
 
-// since is from when on lines are to be shown.
+// since returns the time from which lines are to be shown.
 func (p *logPlace) since(now time.Time) time.Time {
 	b, err := os.ReadFile(p.path)
 	if err != nil {
@@ -321,12 +323,12 @@ func (p *logPlace) since(now time.Time) time.Time {
 	return last.Add(time.Nanosecond)
 }
 
-// keep notes that lines were shown up to a time; zero: none were.
+// keep stores the time up to which lines were shown; zero: no line was.
 func (p *logPlace) keep(last time.Time) error {
 	if last.IsZero() || last.Equal(p.kept) {
 		return nil
 	}
-	// Not synced: it is a matter of seconds, and after a crash of the machine nothing runs.
+	// It is not synced: it is a matter of seconds, and nothing runs after a crash of the machine.
 	if err := os.WriteFile(p.path+".new", last.AppendFormat(nil, time.RFC3339Nano), 0o600); err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func TestASupervisorsLineKeepsItsFieldsApart(t *testing.T) {
 	}
 }
 
-// stuck is a reader of the log that stands still until it is closed.
+// stuck is a reader of the log that stops until it is closed.
 type stuck struct {
 	open  chan struct{}
 	mu    sync.Mutex
@@ -106,7 +106,7 @@ func TestNobodyWaitsForTheContainersLog(t *testing.T) {
 	reader := &stuck{open: make(chan struct{})}
 	j, end := openJSONLog(reader)
 	const said = 40_000
-	for range said { // far more than finds room
+	for range said { // far more than there is room for
 		j.line("web-1", time.Now(), strings.Repeat("x", 100))
 	}
 	close(reader.open)

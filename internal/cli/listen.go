@@ -12,18 +12,18 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// address is where to listen.
+// address is an address to listen on.
 type address struct {
 	network string // tcp or unix
 	at      string // host:port, or the socket's path
 	secure  bool   // clients speak TLS
 }
 
-// maxAbstract is the length of an abstract socket's name in bytes, the @ that
-// stands for its leading NUL included (unix(7)).
+// maxAbstract is the length of an abstract socket's name in bytes, including the @ that stands for
+// its leading NUL (unix(7)).
 const maxAbstract = 108
 
-// parseAddress reads HOST:PORT or unix:PATH; unix:@NAME is an abstract socket.
+// parseAddress parses HOST:PORT or unix:PATH; unix:@NAME is an abstract socket.
 func parseAddress(text string) (address, error) {
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {
 		if path == "" || path == "@" {
@@ -37,7 +37,7 @@ func parseAddress(text string) (address, error) {
 	return address{network: "tcp", at: text}, checkAddress(text)
 }
 
-// loopback says that nobody on another machine can connect.
+// loopback reports whether only this machine can connect.
 func (a address) loopback() bool {
 	if a.network == "unix" {
 		return true
@@ -47,26 +47,26 @@ func (a address) loopback() bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// ownHosts are the names that a service on this machine answers to: the
-// machine's own, and further ones.
+// ownHosts returns the host names that a service on this machine accepts: the machine's own, and
+// further ones.
 func ownHosts(further []string) (*hostname.Set, error) {
 	return hostname.New(append(supervise.MachineNames(), further...)...)
 }
 
-// open listens. A unix socket is for its owner and their group; one that a dead
-// node left behind makes way.
+// open listens at the address. A unix socket is for its owner and the owner's group; it replaces a
+// socket that a dead node has left.
 func (a address) open() (net.Listener, error) {
 	at := a.at
 	switch {
 	case a.network == "unix" && strings.HasPrefix(at, "@"):
-		// HAProxy fills an abstract name up with NULs, which count (manual,
-		// section 4.2, "bind", "abns@").
+		// HAProxy pads an abstract name with NULs, which are part of the name (manual, section 4.2,
+		// "bind", "abns@").
 		at += strings.Repeat("\x00", maxAbstract-len(at))
 	case a.network == "unix":
 		if err := control.RemoveStale(a.at); err != nil {
 			return nil, fmt.Errorf("the web node cannot start: %w", err)
 		}
-		// bind makes the socket with what the umask leaves; nobody else may
+		// bind creates the socket with the mode that the umask leaves, so that other users cannot
 		// connect even for a moment.
 		old := syscall.Umask(0o117)
 		defer syscall.Umask(old)
@@ -78,7 +78,7 @@ func (a address) open() (net.Listener, error) {
 	return ln, nil
 }
 
-// shownAddress is a listener's address as --listen takes it.
+// shownAddress returns a listener's address in the form of --listen.
 func shownAddress(ln net.Listener) string {
 	if ln.Addr().Network() == "unix" {
 		return "unix:" + strings.TrimRight(ln.Addr().String(), "\x00")
@@ -86,7 +86,7 @@ func shownAddress(ln net.Listener) string {
 	return ln.Addr().String()
 }
 
-// listenAddress is $HOST:$PORT, each with a default.
+// listenAddress returns $HOST:$PORT, with a default for each.
 func listenAddress(getenv func(string) string) string {
 	host, port := getenv("HOST"), getenv("PORT")
 	if host == "" {
@@ -98,7 +98,7 @@ func listenAddress(getenv func(string) string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// checkListen refuses an address that nobody can listen on.
+// checkListen returns a usage error for an address that is not valid to listen on.
 func checkListen(address string) error {
 	if err := checkAddress(address); err != nil {
 		return usagef("listen on %q: %w; it is given by --listen or by HOST and PORT", address, err)
@@ -106,7 +106,7 @@ func checkListen(address string) error {
 	return nil
 }
 
-// checkAddress refuses what is not host:port.
+// checkAddress returns an error for a text that is not host:port.
 func checkAddress(address string) error {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {

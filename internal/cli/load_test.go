@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// pipe is the path of a pipe that a command reads its stack file from, as a shell's <(...)
-// makes one: what was read of it once is gone.
+// pipe returns the path of a pipe with a stack file, like that of a shell's <(...). What was read
+// from it once is gone.
 func pipe(t *testing.T, content string) string {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -47,7 +47,7 @@ func TestACommandReadsAStackFileOnce(t *testing.T) {
 		t.Errorf("the first look warned of\n%s\nand both of\n%s", warned, &stderr)
 	}
 
-	// Mistakes stay the same, too.
+	// The mistakes stay the same, too.
 	g = globalsFor(pipe(t, "name: once\nnonsense: 1\n"), io.Discard)
 	_, first := findHost(g, "", false)
 	if _, _, _, err := locateRunnable(g); err == nil || first == nil || err.Error() != first.Error() {

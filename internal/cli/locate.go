@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// locate loads the stack, as loadStack does, and finds its state directory. Without a stack
-// file, on a host of several, it is the stack as it runs.
+// locate loads the stack as loadStack does, and finds its state directory. On a host of several and
+// without a stack file, it returns the stack that runs.
 func locate(g *globals) (s stack.Stack, baseDir, state string, err error) {
 	if stackFile(g.file) == "" {
 		state, self, joined, err := joinedState(g)
@@ -31,8 +31,8 @@ func locate(g *globals) (s stack.Stack, baseDir, state string, err error) {
 	return s, baseDir, state, err
 }
 
-// lastStack is the stack that runs on a host, as the host knows it. One that has heard
-// nothing yet knows its name.
+// lastStack returns the stack that runs on a host, as far as the host knows. A host that has
+// learned nothing yet knows only the stack's name.
 func lastStack(state string, self host.Self) (s stack.Stack, baseDir string) {
 	if s, baseDir, known := supervise.LastFile(state); known {
 		return s, baseDir
@@ -42,14 +42,13 @@ func lastStack(state string, self host.Self) (s stack.Stack, baseDir string) {
 	return s, filepath.Dir(state)
 }
 
-// isJoined reports whether a state directory is that of a host of several.
+// isJoined reports whether a state directory belongs to a host of several.
 func isJoined(state string) bool {
 	_, err := host.ReadSelf(state)
 	return !errors.Is(err, host.ErrNotJoined)
 }
 
-// locateRunnable is locate for a command that has the stack become what the stack file
-// says.
+// locateRunnable is locate for a command that makes the stack what the stack file says.
 func locateRunnable(g *globals) (s stack.Stack, baseDir, state string, err error) {
 	if s, baseDir, state, err = locate(g); err == nil && len(s.Hosts) > 0 && !isJoined(state) {
 		err = usagef("the stack file has hosts, and this machine is none of them yet: 'holdfast up' makes it the first one, or run it at one that is")
@@ -65,14 +64,14 @@ func locateRunnable(g *globals) (s stack.Stack, baseDir, state string, err error
 // mistakenFile is the error of a stack file that has mistakes.
 type mistakenFile struct {
 	error
-	name string // the stack's; empty: the file does not tell
+	name string // the stack's name; empty: the file does not tell
 }
 
 func (e *mistakenFile) Unwrap() error { return e.error }
 
-// locateRunning is locate for a command that looks at what runs, or acts on it. Where
-// the stack file has mistakes, such a command uses the file with which the stack runs:
-// somebody may be at work on the file while another one has to look or to act.
+// locateRunning is locate for a command that looks at what runs, or acts on it. If the stack file
+// has mistakes, it uses the file that the stack runs with: one person may be editing the file while
+// another needs to look or act.
 func locateRunning(g *globals) (s stack.Stack, baseDir, state string, err error) {
 	s, baseDir, state, err = locate(g)
 	var mistaken *mistakenFile

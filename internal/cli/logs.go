@@ -17,11 +17,11 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// logsOptions are what 'holdfast logs' shows.
+// logsOptions is what 'holdfast logs' shows.
 type logsOptions struct {
-	name   string // a node's or an application's; empty: all
+	name   string // of a node or an application; empty: all
 	follow bool
-	lines  int       // of each log to begin with; 0: all
+	lines  int       // how many earlier lines of each log; 0: all
 	since  time.Time // zero: from the beginning
 }
 
@@ -78,15 +78,14 @@ a file lines go as they were written.`,
 	return c
 }
 
-// sinceLayouts are the forms of a time in --since; without a zone it is a local
-// one, without a date one of today.
+// sinceLayouts are the forms of a time in --since. A time without a zone is local.
 var sinceLayouts = []string{
 	time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04Z07:00", "2006-01-02T15:04",
 	"2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04Z07:00", "2006-01-02 15:04",
 	"2006-01-02",
 }
 
-// parseSince reads a time, or how long ago it was.
+// parseSince parses a time, or how long ago it was.
 func parseSince(word string, now time.Time) (time.Time, error) {
 	if days, ok := strings.CutSuffix(word, "d"); ok {
 		if n, err := strconv.ParseFloat(days, 64); err == nil && n >= 0 && n < 100_000 {
@@ -112,10 +111,10 @@ func parseSince(word string, now time.Time) (time.Time, error) {
 
 const (
 	followEvery = 200 * time.Millisecond
-	// A line is shown that long after its time, so that those of other nodes
-	// with an earlier time are there.
+	// followBehind is how long a line waits before it is shown, so that lines of other nodes with
+	// an earlier time can come first.
 	followBehind = 100 * time.Millisecond
-	// followRemote is that time where other hosts have to send their lines first.
+	// followRemote is the same where other hosts have to send their lines first.
 	followRemote = 700 * time.Millisecond
 )
 
@@ -155,22 +154,21 @@ func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error
 	}
 }
 
-// merger shows the lines of several logs, of this host and others, in the order of their
-// times.
+// merger shows the lines of several logs, of this host and others, in the order of their times.
 type merger struct {
 	state   string
 	options logsOptions
 	local   *logs.Merged
 	remotes []*remoteLogs
-	self    string // the name of this host; empty: it is the only one
-	width   int    // of the longest name
-	known   int    // how many logs there are here
-	// terminal: what a program wrote must not steer it.
+	self    string // name of this host; empty: there is only one
+	width   int    // of the longest node's name
+	known   int    // number of logs here
+	// terminal is true where a node's output must not control the terminal.
 	terminal bool
 	say      func(text string)
 }
 
-// find looks for new logs here.
+// find looks for new logs of this host.
 func (m *merger) find() error {
 	names, err := m.local.Find()
 	for _, name := range names {
@@ -180,8 +178,7 @@ func (m *merger) find() error {
 	return err
 }
 
-// belongs reports whether an application of the stack, or a node of one, has
-// the name.
+// belongs reports whether the name is that of an application of the stack, or of one of its nodes.
 func belongs(s stack.Stack, name string) bool {
 	return slices.ContainsFunc(s.AppNames(), func(app string) bool {
 		number, isNode := strings.CutPrefix(name, app+"-")
@@ -190,7 +187,7 @@ func belongs(s stack.Stack, name string) bool {
 	})
 }
 
-// nothing says why there is no log to show.
+// nothing returns an error on why there is no log to show.
 func (m *merger) nothing(s stack.Stack) error {
 	all, err := logs.Nodes(m.state)
 	if err != nil {
@@ -210,8 +207,8 @@ func (m *merger) nothing(s stack.Stack) error {
 	return usagef("no node and no application is called %q; there are logs of %s", m.options.name, strings.Join(all, ", "))
 }
 
-// show shows what is there, in order. While it follows, the last moment is left
-// for the next time.
+// show prints the lines there are, in order. While it follows, it leaves the last moment for the
+// next call.
 func (m *merger) show(w io.Writer) error {
 	now, behind := time.Now(), followBehind
 	if len(m.remotes) > 0 {
@@ -232,7 +229,7 @@ func (m *merger) show(w io.Writer) error {
 	}
 }
 
-// next is the line that comes next of all hosts, and what takes it away; nil: there is none
+// next returns the next line of all hosts, and a function that removes it; nil: there is no line
 // yet.
 func (m *merger) next() (first logs.Entry, take func(), err error) {
 	e, there, err := m.local.Peek()
@@ -250,7 +247,7 @@ func (m *merger) next() (first logs.Entry, take func(), err error) {
 	return first, take, nil
 }
 
-// named has a log that every host has tell whose it is.
+// named adds the host's name to a log that every host has.
 func (m *merger) named(e logs.Entry, host string) logs.Entry {
 	if host != "" && (e.Node == logs.Supervisor || e.Node == supervise.LogWriterCommand) {
 		e.Node += "@" + host
@@ -259,13 +256,13 @@ func (m *merger) named(e logs.Entry, host string) logs.Entry {
 	return e
 }
 
-// stampShown is how the time before a line is shown: RFC 3339, in local time.
+// stampShown is the format of the time before a line: RFC 3339, in local time.
 const stampShown = "2006-01-02T15:04:05.000000Z07:00"
 
 func (m *merger) print(w io.Writer, e logs.Entry) error {
 	line := e.Line
 	if m.terminal {
-		e.Node, line = quote.Text(e.Node), quote.Log(line) // into a pipe or a file it goes as it was written
+		e.Node, line = quote.Text(e.Node), quote.Log(line) // into a pipe or a file it goes unchanged
 	}
 	if e.Stamped {
 		line = e.Time.Local().Format(stampShown) + " " + line

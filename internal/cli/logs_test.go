@@ -60,8 +60,8 @@ func logsOf(t *testing.T, files map[string]string, args ...string) (string, erro
 	return out.String(), err
 }
 
-// The times of all tests are those of one place, wherever they run. It is set before
-// any goroutine reads the time, as those of a web node do until the program ends.
+// All tests use one time zone, wherever they run. It is set here, before any goroutine reads the
+// time: those of a web node do so until the program ends.
 func init() { time.Local = time.FixedZone("there", 3600) }
 
 func TestLogsOfAllAreMergedByTheTimesOfTheirLines(t *testing.T) {
@@ -106,7 +106,7 @@ supervisor  | 2026-11-28T13:00:00.000005+01:00 level=INFO msg=fifth
 	if _, err := logsOf(t, files, "nobody"); !errors.As(err, &usage) || !strings.Contains(err.Error(), `"nobody"`) || !strings.Contains(err.Error(), "web-other-1") {
 		t.Errorf("a name that is none: %v", err)
 	}
-	for _, name := range []string{"web", "web-1"} { // of the default stack
+	for _, name := range []string{"web", "web-1"} { // applications of the default stack
 		_, err := logsOf(t, map[string]string{"supervisor.log": "started\n"}, name)
 		if err == nil || errors.As(err, &usage) || !strings.Contains(err.Error(), name+" has written nothing yet") {
 			t.Errorf("an application that is silent, %s: %v", name, err)

@@ -10,28 +10,28 @@ import (
 	"holdfast/internal/logs"
 )
 
-// remoteAgain is how long 'logs -f' waits before it asks a host again that did not answer.
+// remoteAgain is how long 'logs -f' waits before it asks a silent host again.
 const remoteAgain = 2 * time.Second
 
-// remoteLogs are the logs of another host. Its lines are for one goroutine.
+// remoteLogs are the logs of another host. Only one goroutine may take its lines.
 type remoteLogs struct {
 	host   string
 	follow bool
-	end    <-chan struct{} // nobody wants more
+	end    <-chan struct{} // closed when nobody reads the lines any more
 
-	in   chan control.LogLine // closed when nothing more comes
+	in   chan control.LogLine // closed after the last line
 	err  error                // why the host did not answer at first; set before in has anything
 	next logs.Entry
 	has  bool
-	// reached is true when everything was taken that the host had at the beginning.
+	// reached is true when all lines were taken that the host had at the beginning.
 	reached bool
 }
 
-// ahead is how many lines are read before somebody takes them.
+// ahead is how many lines are read in advance.
 const ahead = 1024
 
-// askOthers begins to read the logs of the other hosts of the stack; none: it has no others,
-// or this host is not up.
+// askOthers begins to read the logs of the other hosts of the stack. It does nothing if there are
+// none, or if this host is not up.
 func (m *merger) askOthers(ctx context.Context, g *globals) {
 	self, notJoined := host.ReadSelf(m.state)
 	if notJoined != nil {
@@ -55,7 +55,7 @@ func (m *merger) askOthers(ctx context.Context, g *globals) {
 	}
 }
 
-// read reads until the host has sent everything, or the context ends.
+// read reads until the host has sent everything, or ctx ends.
 func (r *remoteLogs) read(ctx context.Context, client *control.Client, q logs.Query) {
 	defer close(r.in)
 	for given := false; ; given = true {
@@ -72,7 +72,7 @@ func (r *remoteLogs) read(ctx context.Context, client *control.Client, q logs.Qu
 		if !r.follow {
 			return
 		}
-		r.give(control.LogLine{Reached: true}) // nobody waits for a host that is away
+		r.give(control.LogLine{Reached: true}) // so that nobody waits for a host that is away
 		select {
 		case <-ctx.Done():
 			return
@@ -88,8 +88,8 @@ func (r *remoteLogs) give(line control.LogLine) {
 	}
 }
 
-// peek returns the line that comes next, and leaves it there; false: there is none. It waits
-// for what the host had at the beginning, and for nothing later.
+// peek returns the next line without removing it, or false if there is none. It waits for the lines
+// that the host had at the beginning, but not for later ones.
 func (r *remoteLogs) peek() (e logs.Entry, there bool) {
 	for !r.has {
 		var line control.LogLine
@@ -120,10 +120,10 @@ func (r *remoteLogs) peek() (e logs.Entry, there bool) {
 	return r.next, true
 }
 
-// awaitRemotes waits for the first lines of the other hosts, and says which do not answer.
+// awaitRemotes waits for the first lines of the other hosts, and reports which hosts do not answer.
 func (m *merger) awaitRemotes(ctx context.Context) error {
 	if m.empty() && m.options.name != "" {
-		return ctx.Err() // nothing says which of them
+		return ctx.Err() // there is no log of that name anywhere
 	}
 	for _, r := range m.remotes {
 		if r.err != nil && ctx.Err() == nil {
@@ -133,7 +133,7 @@ func (m *merger) awaitRemotes(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// empty reports whether there is no log of those that are asked for.
+// empty reports whether none of the requested logs exists.
 func (m *merger) empty() bool {
 	none := m.known == 0
 	for _, r := range m.remotes {
@@ -144,7 +144,7 @@ func (m *merger) empty() bool {
 	return none
 }
 
-// endRemotes waits until nobody reads any more. The context has ended.
+// endRemotes waits until all readers have ended. The context must have ended.
 func (m *merger) endRemotes() {
 	for _, r := range m.remotes {
 		for range r.in {
@@ -152,5 +152,5 @@ func (m *merger) endRemotes() {
 	}
 }
 
-// take takes the line away that comes next.
+// take removes the line that peek returns.
 func (r *remoteLogs) take() { r.has = false }

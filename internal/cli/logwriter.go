@@ -10,8 +10,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// logWriterCommand is the process that stores what the nodes say. A supervisor
-// starts it.
+// logWriterCommand is the process that stores the output of the nodes. A supervisor starts it.
 func logWriterCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:    supervise.LogWriterCommand,
@@ -26,8 +25,8 @@ func logWriterCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			// It has little to do, and wakes often: threads that wake each other cost
-			// more than they gain.
+			// It has little work and wakes often, so threads that wake each other cost more than
+			// they gain.
 			runtime.GOMAXPROCS(1)
 			return logs.Write(cmd.Context(), state)
 		},

@@ -9,14 +9,14 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// followMetrics is how often it is looked whether the metrics have another address
-// since a change of the stack.
+// followMetrics is how often serveMetrics checks whether a change of the stack has moved the
+// metrics to another address.
 const followMetrics = time.Second
 
-// serveMetrics answers Prometheus at the stack's address for metrics, also at another
-// one that a change of the stack gives it, until stop, which waits for its end. Where
-// the stack has no such address it does nothing. That a later one is taken is said
-// once, on complaints, and tried again; the former one stays until then.
+// serveMetrics serves Prometheus at the stack's address for metrics, and moves when a change of the
+// stack gives another address. Without an address it serves nothing. If a new address cannot be
+// taken, it says so once on complaints, keeps the old one, and tries again. stop ends it and waits
+// for its end.
 func serveMetrics(sup *supervise.Supervisor, complaints io.Writer) (stop func(), err error) {
 	var server *metrics.Server
 	served := make(chan struct{})
@@ -32,7 +32,7 @@ func serveMetrics(sup *supervise.Supervisor, complaints io.Writer) (stop func(),
 			}
 			go func() {
 				defer close(ended)
-				_ = next.Serve() // it ends by Close; without it the stack goes on
+				_ = next.Serve() // Close ends it; if it fails, the stack goes on without metrics
 			}()
 		}
 		if server != nil {

@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// nodeCommands are the commands that act on nodes: one shape, six verbs.
+// nodeCommands returns the commands that act on nodes: six verbs of one shape.
 func nodeCommands(g *globals) []*cobra.Command {
 	verbs := []struct {
 		action      supervise.Action
@@ -54,8 +54,7 @@ was well for rollout.settle; the first that is not ends it (exit code 1).`
 	return commands
 }
 
-// actOnAll carries an action out on nodes, one after the other. The first failure
-// ends it.
+// actOnAll carries an action out on nodes, one after the other, and ends at the first failure.
 func actOnAll(ctx context.Context, g *globals, names []string, action supervise.Action, done string, stdout, stderr io.Writer) error {
 	s, _, state, err := locateRunning(g)
 	if err != nil {
@@ -67,7 +66,7 @@ func actOnAll(ctx context.Context, g *globals, names []string, action supervise.
 		return nodeError(s.Name, err)
 	}
 	for _, name := range names {
-		if nodes := known[name]; len(nodes) > 0 { // an application's
+		if nodes := known[name]; len(nodes) > 0 { // the name of an application
 			if err := carryOut(ctx, g, supervise.Request{Kind: "restart", Force: nodes}, stdout, stderr); err != nil {
 				return err
 			}
@@ -86,8 +85,8 @@ func actOnAll(ctx context.Context, g *globals, names []string, action supervise.
 	return nil
 }
 
-// namesThere checks that all names are nodes before anything is done to one of them.
-// It returns the nodes of those that are applications, which can be restarted alone.
+// namesThere checks that all names are valid before anything is done. It returns the nodes of the
+// names that are applications, which can only be restarted.
 func namesThere(ctx context.Context, client *control.Client, names []string, action supervise.Action) (nodesOf map[string][]string, err error) {
 	st, err := client.Status(ctx)
 	if err != nil {
@@ -115,12 +114,12 @@ func namesThere(ctx context.Context, client *control.Client, names []string, act
 	return nodesOf, nil
 }
 
-// nodeNames are for the shell's completion: no answer is no harm.
+// nodeNames returns the names of all nodes for the shell's completion, or none if nobody answers.
 func nodeNames(ctx context.Context, g *globals) []string {
 	return namesOf(ctx, g, func(supervise.NodeStatus) bool { return true })
 }
 
-// redisReplicas are for the shell's completion, too.
+// redisReplicas returns the names of the replicas for the shell's completion.
 func redisReplicas(ctx context.Context, g *globals) []string {
 	return namesOf(ctx, g, func(n supervise.NodeStatus) bool { return n.Kind == plan.Redis && n.Role == "replica" })
 }
@@ -134,7 +133,7 @@ func namesOf(ctx context.Context, g *globals, fits func(supervise.NodeStatus) bo
 	return names
 }
 
-// nodesOf are the nodes of the stack; none where nobody answers.
+// nodesOf returns the nodes of the stack, or none if nobody answers.
 func nodesOf(ctx context.Context, g *globals) []supervise.NodeStatus {
 	read, err := statusReader(g)
 	if err != nil {

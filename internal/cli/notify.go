@@ -10,11 +10,11 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// notifier tells systemd how the stack is, where systemd has started the supervisor
-// (sd_notify(3)). It says nothing about a stack that is being taken down.
+// notifier tells systemd the state of the stack, if systemd has started the supervisor
+// (sd_notify(3)). It is silent while the stack is being taken down.
 type notifier struct {
-	text    func() string // how the stack is, in some words
-	listens bool          // somebody wants to know
+	text    func() string // returns the stack's state in a few words
+	listens bool          // systemd wants to be told
 
 	quit chan struct{}
 	all  sync.WaitGroup
@@ -25,8 +25,8 @@ func newNotifier(g *globals, text func() string) *notifier {
 	return &notifier{text: text, listens: g.getenv("NOTIFY_SOCKET") != "", quit: make(chan struct{})}
 }
 
-// started tells that the stack is up, and goes on telling how it is. A stack that is
-// not ready then is looked after as well.
+// started reports that the stack is up, and from then on its state. A stack that is not ready
+// counts as started, because it is looked after as well.
 func (n *notifier) started() {
 	if !n.listens {
 		return
@@ -44,7 +44,7 @@ func (n *notifier) started() {
 			case <-n.quit:
 				return
 			case <-ticker.C:
-				// A supervisor that hangs does not come to the second line.
+				// A supervisor that hangs does not get past text, so the watchdog notices.
 				text := n.text()
 				n.tell(daemon.SdNotifyWatchdog + "\nSTATUS=" + text)
 			}
@@ -64,7 +64,7 @@ func (n *notifier) end() {
 	n.all.Wait()
 }
 
-// inWords is a status in some words.
+// inWords returns a status in a few words.
 func inWords(st supervise.Status) string {
 	up := 0
 	for _, node := range st.Nodes {
@@ -79,5 +79,5 @@ func inWords(st supervise.Status) string {
 	return fmt.Sprintf("%s is %s: %d of %d nodes up, entry %s", st.Stack, ready, up, len(st.Nodes), st.Entry)
 }
 
-// tell ignores an error: systemd notices by itself that it is told nothing.
+// tell ignores errors: systemd notices by itself that it hears nothing.
 func (n *notifier) tell(state string) { _, _ = daemon.SdNotify(false, state) }

@@ -10,36 +10,36 @@ import (
 )
 
 const (
-	// outletMost is how much may wait for standard output, in bytes.
+	// outletMost is how many bytes may wait for standard output.
 	outletMost = 1 << 20
-	// outletEnd is how long the last lines may take.
+	// outletEnd is how long the last lines may take to be written.
 	outletEnd = 2 * time.Second
 )
 
-// outlet writes lines to a container's log without ever waiting for it: who reads the log
-// may stand still, or be gone, and a supervisor that waits looks after nothing. What finds
-// no room is left out, and counted. It is safe for concurrent use.
+// outlet writes lines to a container's log without ever waiting for it. The reader of the log may
+// be slow or gone, and a supervisor that waits for it would look after nothing. Lines that find no
+// room are dropped and counted. It is safe for concurrent use.
 type outlet struct {
 	w io.Writer
-	// lost is the line that says how many are missing at its place.
+	// lost returns the line that takes the place of dropped ones.
 	lost func(lines int) []byte
 
 	mu      sync.Mutex
 	waiting []byte
 	missing int
 	ended   bool
-	work    chan struct{} // something waits, or it is the end
+	work    chan struct{} // has an item when something waits, or it is the end
 	done    chan struct{}
 }
 
-// openOutlet begins to write. It is ended by end.
+// openOutlet starts an outlet. Its end method ends it.
 func openOutlet(w io.Writer, lost func(lines int) []byte) *outlet {
 	o := &outlet{w: w, lost: lost, work: make(chan struct{}, 1), done: make(chan struct{})}
 	go o.run()
 	return o
 }
 
-// Write takes a line, or leaves it out. It never fails.
+// Write queues a line, or drops it. It never fails.
 func (o *outlet) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -53,7 +53,7 @@ func (o *outlet) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// note says how many lines are missing before the next one.
+// note queues the line about dropped lines. o.mu must be held.
 func (o *outlet) note() {
 	if o.missing > 0 {
 		o.waiting = append(o.waiting, o.lost(o.missing)...)
@@ -68,7 +68,7 @@ func (o *outlet) wake() {
 	}
 }
 
-// end writes what waits, for a short time.
+// end writes what waits, for a limited time.
 func (o *outlet) end() {
 	o.mu.Lock()
 	o.note()
@@ -77,7 +77,7 @@ func (o *outlet) end() {
 	o.wake()
 	select {
 	case <-o.done:
-	case <-time.After(outletEnd): // its goroutine ends with the process
+	case <-time.After(outletEnd): // the goroutine ends with the process
 	}
 }
 
@@ -89,7 +89,7 @@ func (o *outlet) run() {
 		o.waiting = nil
 		o.mu.Unlock()
 		if len(lines) > 0 {
-			_, _ = o.w.Write(lines) // nobody is there to be told; the lines are in the files, too
+			_, _ = o.w.Write(lines) // an error cannot be reported anywhere; the lines are in the files, too
 		}
 		if ended {
 			return
@@ -97,6 +97,7 @@ func (o *outlet) run() {
 	}
 }
 
-// outliveReaders keeps this process from dying when nobody reads its output any more: a
-// write fails then. The nodes do not inherit that, as they would a signal that is ignored.
+// outliveReaders keeps this process alive when the reader of its output is gone: a write then
+// returns an error. It catches SIGPIPE instead of ignoring it, because the nodes would inherit an
+// ignored signal.
 func outliveReaders() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }

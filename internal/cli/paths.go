@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// pathFlag is a flag whose value is a path. A shell replaces a ~ only at the
-// beginning of a word: not in --state=~/x (bash), nor in quotes.
+// pathFlag is a flag whose value is a path. It replaces a ~ itself, because a shell does so only at
+// the beginning of a word: not in --state=~/x (bash), nor in quotes.
 type pathFlag struct {
 	path   *string
 	getenv func(string) string
@@ -23,7 +23,7 @@ func (p pathFlag) String() string {
 
 func (pathFlag) Type() string { return "string" }
 
-// Set takes the path with its ~ replaced.
+// Set stores the path with its ~ replaced.
 func (p pathFlag) Set(s string) (err error) {
 	*p.path, err = expandHome(s, p.getenv)
 	return err
@@ -34,7 +34,7 @@ func pathVar(flags *pflag.FlagSet, path *string, getenv func(string) string, nam
 	flags.VarP(pathFlag{path, getenv}, name, short, usage)
 }
 
-// expandHome replaces a ~ at the beginning of a path by the home directory.
+// expandHome replaces a ~ at the beginning of a path with the home directory.
 func expandHome(path string, getenv func(string) string) (string, error) {
 	if !strings.HasPrefix(path, "~") {
 		return path, nil
@@ -50,7 +50,7 @@ func expandHome(path string, getenv func(string) string) (string, error) {
 	return filepath.Join(home, rest), nil
 }
 
-// homeDir is the user's home directory, an absolute path.
+// homeDir returns the user's home directory, an absolute path.
 func homeDir(getenv func(string) string) (string, error) {
 	switch home := getenv("HOME"); {
 	case home == "":
@@ -62,11 +62,11 @@ func homeDir(getenv func(string) string) (string, error) {
 	}
 }
 
-// stateDir is the absolute state directory of a stack of that name.
+// stateDir returns the absolute path of the state directory of the stack with that name.
 //
-// A relative XDG_STATE_HOME is ignored, as the XDG Base Directory Specification
-// demands ("All paths set in these environment variables must be absolute"):
-// it would name another stack in each working directory.
+// It ignores a relative XDG_STATE_HOME, as the XDG Base Directory Specification demands ("All paths
+// set in these environment variables must be absolute"): it would stand for another directory in
+// each working directory.
 func stateDir(g *globals, name string) (string, error) {
 	if g.state != "" {
 		return filepath.Abs(g.state)
@@ -85,5 +85,5 @@ func stateDir(g *globals, name string) (string, error) {
 	return filepath.Join(base, "holdfast", name), nil
 }
 
-// stateIn is the state directory of a stack below a home directory.
+// stateIn returns the state directory of a stack below a home directory.
 func stateIn(home, name string) string { return filepath.Join(home, ".local/state/holdfast", name) }

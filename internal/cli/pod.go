@@ -26,7 +26,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// podOptions are what the manifests tell a pod of itself.
+// podOptions is what the manifests tell a pod about itself.
 type podOptions struct {
 	container
 	name, address, seedFile string
@@ -76,7 +76,7 @@ It answers at port ` + strconv.Itoa(plan.PodPort) + `: ` + pod.LivePath + ` and 
 type podProcess struct {
 	podOptions
 	pod     plan.Pod
-	file    stack.Stack // as it is for all pods
+	file    stack.Stack // the same for all pods
 	base    string
 	state   string
 	seed    plan.Seed
@@ -84,13 +84,13 @@ type podProcess struct {
 	server  *pod.Server
 	who     *pod.Identity
 	log     *slog.Logger
-	// services are those of redis nodes and Sentinels, and addresses theirs and this pod's.
+	// services are those of redis nodes and Sentinels. addresses are theirs and this pod's own.
 	services  *pod.Services
 	addresses map[string]string
-	// stack is what this pod plans, and placed where its nodes are.
+	// stack is the stack as this pod plans it, and placed is where its nodes are.
 	stack  stack.Stack
 	placed plan.Placement
-	// found is true once a balancer had a server.
+	// found is true once the balancer in this pod has had a server.
 	found atomic.Bool
 }
 
@@ -105,7 +105,7 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 	if p.state, err = stateDir(g, s.Name); err != nil {
 		return err
 	}
-	// The volume is this container's alone, and often everybody's by its mode.
+	// The volume belongs to this container alone, although its mode often lets everybody write.
 	private.Alone(filepath.Dir(p.state))
 	if err := plan.CheckPods(s); err != nil {
 		return usageError{err}
@@ -142,8 +142,8 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 	return p.live(ctx, life, &tasks)
 }
 
-// live is the pod from the agreement to the end of its node. ctx ends when the pod is to go,
-// life when the process does.
+// live runs the pod from the agreement with the others to the end of its node. ctx ends when the
+// pod is to go, and life when the process is to end.
 func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) error {
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
@@ -212,14 +212,14 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 		})
 	}
 
-	if ctx.Err() != nil { // the node outlived a supervisor, and is to end
+	if ctx.Err() != nil { // the node outlived a supervisor, and now has to end
 		sup.Attend()
 	} else {
-		_ = sup.Start(ctx) // the node's own status says how it is
+		_ = sup.Start(ctx) // the node's own status reports how it went
 		<-ctx.Done()
 	}
 	if p.linger > 0 {
-		time.Sleep(p.linger) // until nobody sends new connections here
+		time.Sleep(p.linger) // until nothing sends new connections here any more
 	}
 	if err := sup.Leave(context.Background(), p.pod.Node); err != nil {
 		return err
@@ -227,8 +227,8 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 	return whyLeft(ctx)
 }
 
-// endOutlived ends a node that outlived its supervisor, and of which is not known what it runs
-// as: it would be killed with this container.
+// endOutlived ends a node that outlived its supervisor, if it is not known what the node runs as.
+// It would otherwise be killed together with this container.
 func (p *podProcess) endOutlived(outlived bool) error {
 	if !outlived {
 		return nil
@@ -238,7 +238,7 @@ func (p *podProcess) endOutlived(outlived bool) error {
 	return supervise.EndNodes(ctx, p.state)
 }
 
-// whyLeft is the error of a pod that has ended by itself; nil: it was told to.
+// whyLeft returns the error of a pod that ended by itself, or nil if it was told to end.
 func whyLeft(ctx context.Context) error {
 	if moved := new(pod.Moved); errors.As(context.Cause(ctx), &moved) {
 		return moved
@@ -262,12 +262,12 @@ func (p *podProcess) readSeed(file string) error {
 	return err
 }
 
-// showLogs writes what the pod's nodes say to its output.
+// showLogs writes the output of the pod's nodes to w.
 func (p *podProcess) showLogs(ctx context.Context, w io.Writer) {
 	all := logs.NewMerged(p.state, logs.Query{Since: time.Now()})
 	defer all.Close()
 	for {
-		_, _ = all.Find() // a log that is not there yet
+		_, _ = all.Find() // a new log may have appeared
 		for {
 			entry, there, err := all.Next()
 			if err != nil || !there {

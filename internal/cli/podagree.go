@@ -17,9 +17,9 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// takeOver plans what the pod's node runs as, where that outlived its supervisor: what it runs
-// on was agreed on before, and neither DNS nor the other pods are asked. It reports whether
-// that is known.
+// takeOver plans the pod's part for a node that outlived its supervisor. What the node runs on was
+// agreed before, so neither DNS nor the other pods are asked. known is false if that agreement is
+// not known.
 func (p *podProcess) takeOver(outlived bool) (found pod.Found, known bool, err error) {
 	if !outlived {
 		return found, false, nil
@@ -31,7 +31,7 @@ func (p *podProcess) takeOver(outlived bool) (found pod.Found, known bool, err e
 	return found, true, p.place(found.Addresses)
 }
 
-// agree finds out what the node may start on. It ends with ctx.
+// agree finds out what the node may start with. It ends with ctx.
 func (p *podProcess) agree(ctx context.Context) (pod.Agreed, error) {
 	if !p.pod.HasData() {
 		return pod.Agreed{}, nil
@@ -62,8 +62,8 @@ func (p *podProcess) agree(ctx context.Context) (pod.Agreed, error) {
 	}.Agree(ctx)
 }
 
-// findServices finds where the redis nodes and Sentinels are, and plans the pod's part. It waits
-// for DNS where that has to be asked, until ctx ends.
+// findServices finds the addresses of the redis nodes and Sentinels, and plans the pod's part.
+// Where it needs DNS it waits for that, until ctx ends.
 func (p *podProcess) findServices(ctx context.Context) (pod.Found, error) {
 	for {
 		found, err := p.services.Find(ctx)
@@ -79,7 +79,7 @@ func (p *podProcess) findServices(ctx context.Context) (pod.Found, error) {
 	}
 }
 
-// place plans the pod's part with the addresses of the Services, and has it show who it is.
+// place plans the pod's part with the addresses of the Services, and prepares its certificate.
 func (p *podProcess) place(services map[string]string) error {
 	p.addresses = maps.Clone(services)
 	if !p.pod.HasData() {
@@ -89,7 +89,8 @@ func (p *podProcess) place(services map[string]string) error {
 	return p.identify()
 }
 
-// identify has the pod show who it is, and recognize the others.
+// identify prepares the certificate that the pod presents, and the authority by which it recognises
+// the others.
 func (p *podProcess) identify() error {
 	secret, err := p.seed.Derive(p.file.Name, plan.AuthorityLabel, identity.DerivedKeySize)
 	if err != nil {
@@ -104,7 +105,7 @@ func (p *podProcess) identify() error {
 		return fmt.Errorf("the addresses of the pod (--address, and that of its Service): %w", err)
 	}
 	life := p.certificateLife
-	if p.pod.Kind == plan.Sentinel { // each starts anew with its certificate: not all on one day
+	if p.pod.Kind == plan.Sentinel { // Sentinels restart for a new certificate, so theirs do not all end on one day
 		life -= life / 90 * time.Duration(p.pod.Number())
 	}
 	p.who, err = pod.OpenIdentity(p.state, authority, pod.Bearer{Node: p.pod.Node, Addresses: addresses, Life: life})
@@ -115,7 +116,7 @@ func (p *podProcess) identify() error {
 	return nil
 }
 
-// named is whom a majority of the Sentinels names.
+// named returns the master that a majority of the Sentinels names.
 func (p *podProcess) named(ctx context.Context, way redis.Way) (r plan.Replication, err error) {
 	sentinels := map[string]string{}
 	for node, address := range p.addresses {

@@ -14,7 +14,7 @@ import (
 	"holdfast/internal/quote"
 )
 
-// checkPatience is how long the entry of a stack that starts may take to serve.
+// checkPatience is how long it may take until the entry of a starting stack serves.
 const checkPatience = 2 * time.Minute
 
 func podCheckCommand(g *globals) *cobra.Command {
@@ -35,7 +35,7 @@ two minutes until the entry serves. This is the test of the Helm chart.`,
 	return c
 }
 
-// checkEntry tries until the entry has served all of it, or ctx ends.
+// checkEntry repeats the check until it succeeds, or ctx ends.
 func checkEntry(ctx context.Context, url, token string, stdout io.Writer) error {
 	key, value := "holdfast-check-"+strings.ToLower(rand.Text()), rand.Text()
 	for {

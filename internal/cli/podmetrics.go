@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// metrics tells Prometheus of the pod's node.
+// metrics serves the metrics of the pod's node for Prometheus.
 func (p *podProcess) metrics(sup *supervise.Supervisor) (end func(), err error) {
 	server, err := metrics.ListenNode(":"+strconv.Itoa(plan.PodMetricsPort), version, sup, p.pod.Node)
 	if err != nil {
@@ -17,7 +17,7 @@ func (p *podProcess) metrics(sup *supervise.Supervisor) (end func(), err error) 
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = server.Serve() // it ends by Close; without it the node serves on
+		_ = server.Serve() // Close ends it; if it fails, the node goes on without metrics
 	}()
 	return func() {
 		_ = server.Close()

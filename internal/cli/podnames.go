@@ -13,19 +13,20 @@ import (
 	"holdfast/internal/pod"
 )
 
-// services are those of redis nodes and Sentinels.
+// servicesOf returns the Services of these redis nodes and Sentinels.
 func (p *podProcess) servicesOf(nodes []string) *pod.Services {
 	s := &pod.Services{
 		StateDir: p.state, Names: map[string]string{}, Lookup: net.DefaultResolver.LookupHost, Log: p.log, Waiting: p.server.SetWaiting,
 	}
 	for _, node := range nodes {
-		// A pod's own name is in its /etc/hosts, where it leads to the pod and not to the Service.
+		// A pod's own name is in its /etc/hosts, where it stands for the pod and not for the
+		// Service.
 		s.Names[node] = inNamespace(plan.PodService(p.file, node))
 	}
 	return s
 }
 
-// watchNames tells moved that a Service has another address than the one that was found.
+// watchNames calls moved when a Service has another address than the one in found.
 func (p *podProcess) watchNames(ctx context.Context, found pod.Found, moved func(*pod.Moved)) {
 	nodes := plan.DataNodes(p.file)
 	turn := 1 + slices.Index(nodes, p.pod.Node)
@@ -37,13 +38,13 @@ func (p *podProcess) watchNames(ctx context.Context, found pod.Found, moved func
 	}
 }
 
-// findBy is where the balancers find an application's pods. HAProxy takes names as they are,
-// without the domains that the host adds.
+// findBy returns where the balancers find an application's pods. It is a full name, because HAProxy
+// does not add the search domains of the host.
 func (p *podProcess) findBy(app string) string {
 	return net.JoinHostPort(inNamespace(p.file.Name+"-"+app), strconv.Itoa(plan.PodWebPort))
 }
 
-// inNamespace is the whole name of a Service of the pod's namespace.
+// inNamespace returns the full name of a Service in the pod's namespace.
 func inNamespace(service string) string {
 	if domain := firstDomain("/etc/resolv.conf"); domain != "" {
 		return service + "." + domain
@@ -51,7 +52,7 @@ func inNamespace(service string) string {
 	return service
 }
 
-// firstDomain is the domain that the host adds to names first: that of the pod's namespace.
+// firstDomain returns the first search domain of the host, which is that of the pod's namespace.
 func firstDomain(file string) string {
 	text, err := os.ReadFile(file)
 	if err != nil {

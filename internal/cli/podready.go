@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// ready reports why the pod's node cannot serve.
+// ready returns why the pod's node cannot serve, or nil.
 func (p *podProcess) ready(sup *supervise.Supervisor) error {
 	node, there := sup.Status().Node(p.pod.Node)
 	switch {
@@ -26,8 +26,9 @@ func (p *podProcess) ready(sup *supervise.Supervisor) error {
 	return nil
 }
 
-// awaitServers reports why a balancer that has just begun has no server yet: it finds them by
-// DNS. Once it had one it stays ready, since nobody else would have more.
+// awaitServers returns why a new balancer has no server yet; it finds its servers by DNS. A
+// balancer that has had a server stays ready, because the other balancers would find no more
+// servers than this one.
 func (p *podProcess) awaitServers() error {
 	_, port, err := net.SplitHostPort(p.file.Entry.Listen)
 	if err != nil {
@@ -46,7 +47,7 @@ func (p *podProcess) awaitServers() error {
 	return nil
 }
 
-// control answers the commands that are given in the pod, such as 'holdfast status'.
+// control serves the commands that are run in the pod, such as 'holdfast status'.
 func (p *podProcess) control(sup *supervise.Supervisor) (end func(), err error) {
 	no := errors.New("the pods' part is Kubernetes' to change: delete the pod, or apply other manifests")
 	server, err := control.Listen(p.state, control.Handler(sup,

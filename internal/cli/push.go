@@ -25,12 +25,12 @@ type pushing struct {
 	invitation
 	to      string
 	options []string
-	program string // a holdfast for the system there; empty: this one
+	program string // a holdfast for the system of that machine; empty: this program
 	replace bool
 	there   push.Target
 }
 
-// pushLife is how long the token of a push can be used: it is used at once.
+// pushLife is how long the token of a push is valid. It is used at once.
 const pushLife = 10 * time.Minute
 
 func pushCommand(g *globals) *cobra.Command {
@@ -90,7 +90,7 @@ func (o *pushing) run(ctx context.Context, g *globals, name string, stdout io.Wr
 	return o.push(ctx, g, t, name, at, program, system, stdout)
 }
 
-// checkFlags refuses what ssh or the other end would take for something else.
+// checkFlags refuses values that ssh or the other machine would misunderstand.
 func (o *pushing) checkFlags() error {
 	for flag, path := range map[string]string{"--remote-program": o.there.Program, "--remote-state": o.there.State} {
 		if path != "" && !filepath.IsAbs(path) {
@@ -111,7 +111,7 @@ func (o *pushing) checkFlags() error {
 	return nil
 }
 
-// ownProgram is the file to copy, and what system it is for.
+// ownProgram returns the program file to copy, and the system that it is for.
 func (o *pushing) ownProgram() (path, system string, err error) {
 	if o.program == "" {
 		if path, err = os.Executable(); err != nil {
@@ -172,8 +172,8 @@ func (o *pushing) push(ctx context.Context, g *globals, t hostsThere, name strin
 	return err
 }
 
-// fit refuses a machine that could not be the host, and reports whether the program has to be
-// copied there.
+// fit returns an error if the machine cannot be the host, and whether the program has to be copied
+// there.
 func (o *pushing) fit(t hostsThere, name string, found push.Machine, system string) (copies bool, err error) {
 	own := fmt.Sprintf("holdfast %s (commit %s,", version, commit)
 	switch {

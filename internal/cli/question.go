@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// errNothingChanged is the error of a command that was not to go on.
+// errNothingChanged is the error of a command whose user did not want to go on.
 var errNothingChanged = errors.New("nothing was changed")
 
-// ask puts a question on a terminal, and is nil when the answer is yes. Ctrl-C is a no.
-// Where nobody can be asked, the error is a usageError of these words.
+// ask asks a question on the terminal, and returns nil if the answer is yes. Ctrl-C means no.
+// Without a terminal it returns a usage error with the text otherwise.
 func ask(ctx context.Context, g *globals, question, otherwise string) error {
 	in, ok := g.stdin.(*os.File)
 	if !ok || !terminal(in) {
@@ -21,7 +21,7 @@ func ask(ctx context.Context, g *globals, question, otherwise string) error {
 	}
 	fmt.Fprintf(g.stderr, "%s [y/N] ", question)
 	answered := make(chan string, 1)
-	go func() { // it ends with the program, where there is no answer
+	go func() { // without an answer it ends with the program
 		line, _ := bufio.NewReader(in).ReadString('\n')
 		answered <- line
 	}()

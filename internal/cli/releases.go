@@ -9,8 +9,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// releasesCommand keeps the copies of a program's files on this host. The host that leads
-// calls it, also with the program of another version: its words stay.
+// releasesCommand manages the copies of a program's files on this host. The leading host calls it,
+// perhaps with another version of the program, so its arguments and its output must not change.
 func releasesCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: supervise.ReleasesCommand, Short: "Keep the copies of a program's files on this host", Hidden: true,

@@ -102,7 +102,7 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 		return err
 	}
 	defer unlock()
-	staged := true // and this command's to take away
+	staged := true // and this command has to remove it
 	defer func() {
 		if staged {
 			supervise.Unstage(state)
@@ -118,7 +118,7 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 	var done supervise.Restored
 	if runs {
 		fmt.Fprintln(g.stderr, "Restoring it. Redis and the Sentinels stop for it; requests wait.")
-		staged = false // from here on it is the supervisor's, and so is the lock
+		staged = false // from here on the staged data and the lock are the supervisor's
 		unlock()
 		done, err = client.Restore(ctx, "", "")
 	} else {
@@ -137,8 +137,8 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 	return err
 }
 
-// confirm says what is lost, and asks where there is somebody to ask. A stack without
-// data loses none.
+// confirm tells the user what would be lost, and asks for consent. A stack without data loses
+// nothing.
 func confirm(ctx context.Context, g *globals, file string, m backup.Manifest, stackName string, kept, runs, yes bool) error {
 	fmt.Fprintf(g.stderr, "%s:\n%s", quote.Text(file), aboutBackup(m))
 	if m.Stack != stackName {

@@ -71,7 +71,7 @@ shown (exit code 1).
 	return c
 }
 
-// rolloutFlags fills in a rollout.
+// rolloutFlags fills in a rollout from the flags.
 func rolloutFlags(cmd *cobra.Command, r *supervise.Rollout, command string, env []string) (err error) {
 	for _, name := range []string{"command", "dir"} {
 		if f := cmd.Flags().Lookup(name); f.Changed && strings.TrimSpace(f.Value.String()) == "" {
@@ -100,7 +100,7 @@ func rolloutFlags(cmd *cobra.Command, r *supervise.Rollout, command string, env 
 	return nil
 }
 
-// commandWords are the words of a command line, which no shell takes apart.
+// commandWords splits a command line into words. No shell does that.
 func commandWords(line string) (words []string, err error) {
 	if strings.HasPrefix(strings.TrimSpace(line), "[") {
 		if err := json.Unmarshal([]byte(line), &words); err != nil {
@@ -117,7 +117,7 @@ func commandWords(line string) (words []string, err error) {
 	return strings.Fields(line), nil
 }
 
-// appNames are for the shell's completion.
+// appNames returns names of applications for the shell's completion.
 func appNames(g *globals, wanted bool, kinds ...stack.Kind) (names []string) {
 	s, _, err := loadStack(g)
 	if err != nil || !wanted {
@@ -133,7 +133,7 @@ func appNames(g *globals, wanted bool, kinds ...stack.Kind) (names []string) {
 	return names
 }
 
-// carryOut has the supervisor carry a request out, and shows how it goes.
+// carryOut has the supervisor carry a request out, and shows its progress.
 func carryOut(ctx context.Context, g *globals, req supervise.Request, stdout, stderr io.Writer) error {
 	s, _, state, err := locateRunning(g)
 	if err != nil {
@@ -166,21 +166,21 @@ func carryOut(ctx context.Context, g *globals, req supervise.Request, stdout, st
 	return nil
 }
 
-// shownVersion is a version as a program reads it. Of its environment it has the names
-// alone.
+// shownVersion is a version as --json shows it. Env has only the names of the variables, because
+// the values may be secret.
 type shownVersion struct {
 	Number  int       `json:"number"`
 	Since   time.Time `json:"since"`
 	By      string    `json:"by"`
 	Release string    `json:"release,omitempty"`
-	// Kept is false when the files of the release are there no more.
+	// Kept is false when the files of the release no longer exist.
 	Kept    bool     `json:"kept"`
 	Command []string `json:"command"`
 	Dir     string   `json:"dir,omitempty"`
 	Env     []string `json:"env,omitempty"`
 }
 
-// showVersions shows what an application ran when.
+// showVersions shows what an application ran, and since when.
 func showVersions(g *globals, w io.Writer, app string) error {
 	s, _, state, err := locateRunning(g)
 	if err != nil {

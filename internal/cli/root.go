@@ -1,6 +1,13 @@
-// Package cli is the command line: one file per subcommand with its flags, its
-// wiring, and what a person sees. The work itself is done by the packages
-// below; the environment is read here and nowhere else.
+// Package cli is the command line. Each subcommand has a file of its own with its flags, its wiring
+// and its output.
+//
+// Main runs the program: it builds the command tree (newRoot), runs one command, and maps its error
+// to an exit code. Most commands find the stack file and the state directory (locate.go), ask the
+// supervisor through package control, and print the answer (show.go, status.go). The long-running
+// commands are processes themselves: up.go is the supervisor on one machine, hostrun.go a host's
+// process in a stack of several hosts, pod.go a pod, and web.go a web node.
+//
+// The work is done by the packages below. Only this package reads the environment.
 package cli
 
 import (
@@ -28,22 +35,22 @@ const (
 	exitUsage  = 2
 )
 
-// globals are the flags and the surroundings that every subcommand shares.
+// globals are the flags and the environment that every subcommand shares.
 type globals struct {
 	file  string // -f: the stack file; empty: the built-in default stack
 	state string // --state: the stack's state directory; empty: the default
 	json  bool   // --json: print state for programs
-	self  string // how this program was called, for what it tells to type
+	self  string // how this program was called, for the commands in its messages
 	// background is true in the background half of up -d.
 	background bool
-	// mistakes are those of the stack file, where a command uses what runs instead;
-	// nil: it has none.
+	// mistakes is the error of the stack file if a command uses what runs instead; nil: the file is
+	// valid.
 	mistakes error
-	// loaded is the stack file as it was read; nil: not yet. A command reads it once, since
-	// a pipe (-f <(...), -f /dev/stdin) can be read once.
+	// loaded is the stack file after it was read; nil: not yet. It is read only once, because a
+	// pipe (-f <(...), -f /dev/stdin) cannot be read twice.
 	loaded *loaded
-	// logs takes what the supervisor and the nodes say, for --log-format json; nil: it
-	// stays in their files.
+	// logs is where the supervisor and the nodes log with --log-format json; nil: only to their
+	// files.
 	logs *jsonLog
 	// contained is true where the nodes end with this process, as in a container.
 	contained bool
@@ -53,19 +60,19 @@ type globals struct {
 	stderr io.Writer
 }
 
-// usageError is a mistake in what the user gave: exit code 2, nothing started.
+// usageError is a mistake in the user's input: exit code 2, and nothing has started.
 type usageError struct{ err error }
 
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
-// usagef makes a usage error.
+// usagef returns a usage error.
 func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
-// Main runs the program and answers its exit code. SIGINT and SIGTERM end the
-// context of the command; what a second one means is the command's affair.
+// Main runs the program and returns its exit code. SIGINT and SIGTERM end the context of the
+// command; the command decides what a second signal means.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -92,11 +99,11 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(
 	return exitFailed
 }
 
-// errReported is a failure that the command has shown already.
+// errReported is the error of a command that has already shown what failed.
 var errReported = errors.New("failed")
 
-// Run runs one command line until it is done or the context ends. Its error
-// is a usageError for a mistake in the arguments or in the stack file.
+// Run runs one command line until it is done or ctx ends. Its error is a usageError for a mistake
+// in the arguments or in the stack file.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) error {
 	return newGlobals(stdin, stderr, getenv).run(ctx, args, stdout)
 }
@@ -154,8 +161,8 @@ Without a stack file it runs the built-in default stack: two balancers on
 	return root
 }
 
-// fileFlag gives a command, and those below it, the flag that names the stack
-// file. It is not a persistent flag because -f means --follow to logs.
+// fileFlag adds the flag for the stack file to a command and its subcommands. It is not a
+// persistent flag, because -f means --follow in 'logs'.
 func fileFlag(g *globals, c *cobra.Command) {
 	short := "f"
 	if c.Flags().ShorthandLookup(short) != nil {
@@ -167,8 +174,8 @@ func fileFlag(g *globals, c *cobra.Command) {
 	}
 }
 
-// usageArgs turns what cobra says of wrong arguments into usage errors, for a
-// command and those below it.
+// usageArgs turns cobra's errors about wrong arguments into usage errors, for a command and its
+// subcommands.
 func usageArgs(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(cmd *cobra.Command, args []string) error {
@@ -183,11 +190,11 @@ func usageArgs(c *cobra.Command) {
 	}
 }
 
-// defaultFile is the stack file that is read when none is named.
+// defaultFile is the stack file that is read if the user names none.
 const defaultFile = "holdfast.yaml"
 
-// stackFile is the path of the stack file: the one that was named, else the default
-// file where there is one. It is empty for the built-in stack.
+// stackFile returns the path of the stack file: the named one, or else the default file if it
+// exists. It returns "" for the built-in stack.
 func stackFile(named string) string {
 	if _, err := os.Stat(defaultFile); named == "" && err == nil {
 		return defaultFile
@@ -195,16 +202,15 @@ func stackFile(named string) string {
 	return named
 }
 
-// loaded is what was found in the stack file.
+// loaded is the result of reading the stack file.
 type loaded struct {
 	stack   stack.Stack
 	baseDir string
 	err     error
 }
 
-// loadStack reads the declared stack, the first time that a command asks for it. It
-// returns the stack and the absolute directory that the stack's relative paths start from.
-// Warnings go to stderr.
+// loadStack returns the declared stack and the absolute directory that its relative paths start
+// from. It reads the file on the first call only, and writes warnings to stderr.
 func loadStack(g *globals) (stack.Stack, string, error) {
 	if g.loaded == nil {
 		l := &loaded{}
@@ -214,7 +220,7 @@ func loadStack(g *globals) (stack.Stack, string, error) {
 	return g.loaded.stack, g.loaded.baseDir, g.loaded.err
 }
 
-// readStack is loadStack without a memory.
+// readStack is loadStack without the cache.
 func readStack(g *globals) (stack.Stack, string, error) {
 	file := stackFile(g.file)
 	dir, err := baseDir(file)
@@ -252,8 +258,8 @@ func readStack(g *globals) (stack.Stack, string, error) {
 	return s, dir, nil
 }
 
-// wasRead reports whether an empty stack file may be one that somebody has read already,
-// such as a pipe. /dev/null is empty on purpose.
+// wasRead reports whether an empty stack file may be a pipe, say, that was read already. /dev/null
+// is empty on purpose.
 func wasRead(file string) bool {
 	info, err := os.Stat(file)
 	return err == nil && !info.Mode().IsRegular() && filepath.Clean(file) != os.DevNull

@@ -39,10 +39,10 @@ func serviceCommand(g *globals) *cobra.Command {
 	return c
 }
 
-// scope is whose systemd has the service.
+// scope is which systemd has the service: the system's or the user's.
 type scope struct {
 	system bool
-	own    bool // as asked for: --user
+	own    bool // --user was given
 }
 
 func (o *scope) flags(c *cobra.Command) {
@@ -51,7 +51,7 @@ func (o *scope) flags(c *cobra.Command) {
 	c.MarkFlagsMutuallyExclusive("system", "user")
 }
 
-// choose fills in the default.
+// choose sets the default.
 func (o *scope) choose() { o.system = o.system || !o.own && os.Geteuid() == 0 }
 
 // systemctl runs systemctl for the scope.
@@ -71,7 +71,7 @@ func (o scope) systemctl(ctx context.Context, words ...string) error {
 	return nil
 }
 
-// unitPath is where the unit of a stack stands.
+// unitPath returns the path of the stack's unit.
 func (o scope) unitPath(g *globals, stack string) (string, error) {
 	if o.system {
 		return filepath.Join("/etc/systemd/system", export.UnitName(stack)), nil
@@ -152,7 +152,7 @@ func (o *serviceInstall) run(ctx context.Context, g *globals, stdout, stderr io.
 	if o.system && os.Geteuid() != 0 {
 		return usagef("a service of the system needs root: call it with sudo, or give --user")
 	}
-	if err := o.systemctl(ctx, "daemon-reload"); err != nil { // is systemd there at all?
+	if err := o.systemctl(ctx, "daemon-reload"); err != nil { // this fails where there is no systemd
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -175,7 +175,7 @@ func (o *serviceInstall) run(ctx context.Context, g *globals, stdout, stderr io.
 	return nil
 }
 
-// account is who the service runs as.
+// account returns the user that the service runs as.
 func (o *serviceInstall) account(g *globals, stderr io.Writer) (*user.User, error) {
 	if !o.system {
 		if o.runAs != "" {
@@ -201,7 +201,7 @@ func (o *serviceInstall) account(g *globals, stderr io.Writer) (*user.User, erro
 	return account, err
 }
 
-// locate finds the stack, as locate does for the account that the service runs as.
+// locate finds the stack like the function locate, but for the account that the service runs as.
 func (o *serviceInstall) locate(g *globals, account *user.User) (s stack.Stack, base, state string, err error) {
 	if stackFile(g.file) == "" {
 		if s, base, state, err = o.locateJoined(g, account); err != nil || state != "" {
@@ -220,8 +220,8 @@ func (o *serviceInstall) locate(g *globals, account *user.User) (s stack.Stack, 
 	return s, base, state, nil
 }
 
-// locateJoined is locate for a host of several without a stack file; state is empty where
-// there is none.
+// locateJoined finds the stack of a host of several without a stack file. state is empty if there
+// is none.
 func (o *serviceInstall) locateJoined(g *globals, account *user.User) (s stack.Stack, base, state string, err error) {
 	of := *g
 	if g.state == "" && o.system && account.Uid != fmt.Sprint(os.Getuid()) {
@@ -235,7 +235,7 @@ func (o *serviceInstall) locateJoined(g *globals, account *user.User) (s stack.S
 	return s, base, state, nil
 }
 
-// stateOf is the state directory: without --state, that of the account.
+// stateOf returns the state directory. Without --state it is the one of the account.
 func (o *serviceInstall) stateOf(g *globals, name string, account *user.User) (string, error) {
 	if g.state != "" || !o.system || account.Uid == fmt.Sprint(os.Getuid()) {
 		return stateDir(g, name)
@@ -243,7 +243,7 @@ func (o *serviceInstall) stateOf(g *globals, name string, account *user.User) (s
 	return stateIn(account.HomeDir, name), nil
 }
 
-// service is what the unit is made of.
+// service returns what the unit is made of.
 func (o *serviceInstall) service(g *globals, s stack.Stack, base, state string, account *user.User) (export.Service, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -273,12 +273,12 @@ func (o *serviceInstall) service(g *globals, s stack.Stack, base, state string, 
 	return service, nil
 }
 
-// ofSeveral is what is different on a host of several.
+// ofSeveral sets what differs on a host of several.
 func (o *serviceInstall) ofSeveral(g *globals, service *export.Service, s stack.Stack, account *user.User) {
 	if stackFile(g.file) == "" {
-		service.Dir = filepath.Dir(service.State) // what runs has its paths on another host, perhaps
+		service.Dir = filepath.Dir(service.State) // the paths of the running stack may be on another host
 		if _, _, known := supervise.LastFile(service.State); !known {
-			service.LowPorts = o.system // the stack has not begun, and nobody here knows its ports
+			service.LowPorts = o.system // the stack has not begun, so its ports are not known here
 		}
 	}
 	if virtual := s.Entry.Virtual.Bare(); len(virtual) > 0 && account.Uid != "0" {
@@ -286,7 +286,7 @@ func (o *serviceInstall) ofSeveral(g *globals, service *export.Service, s stack.
 	}
 }
 
-// hasLowPort reports whether a stack listens on a port that needs a right of its own.
+// hasLowPort reports whether a stack listens on a port that takes a special right.
 func hasLowPort(s stack.Stack) bool {
 	listens := []string{s.Entry.Listen, s.Metrics.Listen}
 	for _, t := range s.TCP {
@@ -299,8 +299,7 @@ func hasLowPort(s stack.Stack) bool {
 	})
 }
 
-// stopTime is how long a stack may take until it is down: one kind of node stops after
-// the other.
+// stopTime returns how long a stack may take to stop. The kinds of node stop one after the other.
 func stopTime(p plan.Plan) time.Duration {
 	longest := map[plan.Kind]time.Duration{}
 	for _, h := range p.Hosts {
@@ -308,7 +307,7 @@ func stopTime(p plan.Plan) time.Duration {
 			longest[n.Kind] = max(longest[n.Kind], n.Grace)
 		}
 	}
-	const beyond = 30 * time.Second // a step of a change that is under way, and a slow disk
+	const beyond = 30 * time.Second // for a step of a change that is under way, and for a slow disk
 	total := beyond
 	for _, grace := range longest {
 		total += grace
@@ -316,8 +315,8 @@ func stopTime(p plan.Plan) time.Duration {
 	return total
 }
 
-// start has systemd start the service. A supervisor that is there leaves its place as
-// in a crash, and the nodes are adopted.
+// start has systemd start the service. A running supervisor is ended as in a crash, and the new one
+// adopts the nodes.
 func (o *serviceInstall) start(ctx context.Context, name, state string) error {
 	unit := export.UnitName(name)
 	if isJoined(state) {
@@ -325,9 +324,9 @@ func (o *serviceInstall) start(ctx context.Context, name, state string) error {
 	}
 	st, err := control.NewClient(state).Status(ctx)
 	switch {
-	case err != nil: // nobody is there
+	case err != nil: // no supervisor runs
 	case o.systemctl(ctx, "is-active", "--quiet", unit) == nil:
-		return nil // it is systemd's
+		return nil // systemd runs it already
 	case st.Change != nil || st.Phase != supervise.PhaseRunning:
 		return errors.New("a change of the stack is under way, or it is just starting: the service is installed, and 'holdfast service install' again, when that has ended, has it take over")
 	default:
@@ -345,14 +344,14 @@ func (o *serviceInstall) startUnit(ctx context.Context, unit string) error {
 	return nil
 }
 
-// startHost has systemd start the part of a host of several. Its process that is there ends
-// before; the nodes go on.
+// startHost has systemd start the process of a host of several. A process that runs already ends
+// first; the nodes go on.
 func (o *serviceInstall) startHost(ctx context.Context, unit, state string) error {
 	v, err := control.NewClient(state).Hosts(ctx)
 	switch {
-	case err != nil: // nobody is there
+	case err != nil: // no process runs
 	case o.systemctl(ctx, "is-active", "--quiet", unit) == nil:
-		return nil // it is systemd's
+		return nil // systemd runs it already
 	default:
 		if err := endHost(ctx, v.PID, state); err != nil {
 			return err
@@ -374,7 +373,7 @@ func endHost(ctx context.Context, pid int, state string) error {
 	return nil
 }
 
-// call is what a person types to run systemctl for the scope.
+// call returns a systemctl command for the user to type.
 func (o scope) call(words ...string) string {
 	own := ""
 	if !o.system {

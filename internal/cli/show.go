@@ -22,13 +22,13 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// Terminal control (ECMA-48): colours by state, and drawing over what stands.
+// Control sequences for terminals (ECMA-48): colours, and redrawing in place.
 const (
 	green, yellow, red, dim, plain = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 	lineUp, clearDown              = "\x1b[%dA", "\x1b[J"
 )
 
-// terminal reports whether w is a terminal: only there is colour and redraw.
+// terminal reports whether w is a terminal. Only a terminal gets colours and redrawing.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
@@ -46,12 +46,12 @@ func colour(s supervise.State) string {
 	return yellow
 }
 
-// table writes the nodes of a status, aligned. On a terminal, which has so many
-// columns, it is coloured and cut to fit; 0: no terminal.
+// table writes the nodes of a status in aligned columns. columns is the width of the terminal,
+// where lines are coloured and cut; 0: no terminal.
 func table(w io.Writer, g *globals, st supervise.Status, columns int) {
 	var text strings.Builder
 	tw := tabwriter.NewWriter(&text, 0, 4, 2, ' ', 0)
-	host := func(string) string { return "" } // with one host it says nothing
+	host := func(string) string { return "" } // with only one host the column is left out
 	if slices.ContainsFunc(st.Nodes, func(n supervise.NodeStatus) bool { return n.Host != st.Nodes[0].Host }) {
 		host = func(s string) string { return s + "\t" }
 	}
@@ -77,14 +77,14 @@ func table(w io.Writer, g *globals, st supervise.Status, columns int) {
 	}
 }
 
-// role is what a node is in its stack: a redis node's part in the replication,
-// an application's name, else the kind.
+// role returns what a node is in its stack: a redis node's role in the replication, an
+// application's name, or else the kind.
 func role(n supervise.NodeStatus) string {
 	return cmp.Or(n.Role, n.App, string(n.Kind))
 }
 
-// left is the time that a node which starts has left to become ready; empty: it
-// does not start, or may take its time.
+// left returns how long a starting node may still take to become ready, or "" if it is not starting
+// or has no limit.
 func left(n supervise.NodeStatus) string {
 	if n.State != supervise.Starting || n.Until.IsZero() {
 		return ""
@@ -96,7 +96,7 @@ func left(n supervise.NodeStatus) string {
 	return fmt.Sprintf(" (has %v left: health.start)", left)
 }
 
-// unserved says which applications get no answers, a line each.
+// unserved returns a line for each application that has no server.
 func unserved(st supervise.Status) string {
 	var text strings.Builder
 	for _, u := range st.Unserved {
@@ -105,7 +105,7 @@ func unserved(st supervise.Status) string {
 	return text.String()
 }
 
-// ago is the time since t, as a person says it; "-" when nobody knows t.
+// ago returns the time since t in a short form, or "-" for the zero time.
 func ago(t time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -122,13 +122,13 @@ func ago(t time.Time) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// drawEvery is how often a live picture is drawn, and tellEvery how often those
-// who see none are told what is waited for.
+// drawEvery is the time between two live pictures. tellEvery is the time between two reports of
+// what is waited for, where there is no live picture.
 const drawEvery, tellEvery = 50 * time.Millisecond, 5 * time.Second
 
-// showStart shows how the nodes come up, a live line each on a terminal, else
-// a line for each that is up or has failed, and now and then for each that is
-// waited for, until all were. It returns the last status.
+// showStart shows how the nodes start, until all have. On a terminal it keeps a line for each node.
+// Elsewhere it prints a line for each node that is up or has failed, and now and then for the nodes
+// that it waits for. It returns the last status.
 func showStart(ctx context.Context, g *globals, w io.Writer, status func() (supervise.Status, error)) (supervise.Status, error) {
 	began := time.Now()
 	live := terminal(w)
@@ -153,7 +153,7 @@ func showStart(ctx context.Context, g *globals, w io.Writer, status func() (supe
 			line := fmt.Sprintf("  %-14s %-9s %-21s %s", n.Name, n.State, n.Address, g.remark(n)+left(n))
 			switch {
 			case live:
-				line = cut(line, width(w)-1) // a wrapped line would be two to go back over
+				line = cut(line, width(w)-1) // a wrapped line would take two lines
 				line = strings.Replace(line, string(n.State), colour(n.State)+string(n.State)+plain, 1)
 				fmt.Fprintln(w, strings.TrimRight(line, " "))
 			case tell && (n.State == supervise.Starting && n.Detail != "" || n.Excluded != ""),
@@ -173,7 +173,7 @@ func showStart(ctx context.Context, g *globals, w io.Writer, status func() (supe
 	}
 }
 
-// width is how many characters a line of the terminal has.
+// width returns the number of columns of the terminal.
 func width(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
 		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
@@ -183,7 +183,7 @@ func width(w io.Writer) int {
 	return 80
 }
 
-// cut shortens a text to so many characters.
+// cut shortens a text to at most that many characters.
 func cut(s string, most int) string {
 	if r := []rune(s); len(r) > most {
 		return string(r[:most-1]) + "…"
@@ -191,7 +191,7 @@ func cut(s string, most int) string {
 	return s
 }
 
-// showSummary says what stands, what to open and what to type.
+// showSummary prints what is up, which address to open and what to type.
 func showSummary(w io.Writer, g *globals, st supervise.Status, p plan.Plan, took time.Duration) {
 	state := "is up"
 	if !st.Ready {
@@ -225,8 +225,8 @@ func showSummary(w io.Writer, g *globals, st supervise.Status, p plan.Plan, took
 	}
 }
 
-// tries are command lines for a stack that has just come up. Its requests reach
-// kv; nil: something else.
+// tries returns commands to try with a new stack. kv is the application that gets its requests;
+// nil: it is of another kind.
 func tries(g *globals, entry, curl string, kv *stack.KVApp) []string {
 	if kv == nil {
 		return []string{curl + quote.Shell(entry+"/"), g.command("status")}
@@ -241,8 +241,9 @@ func tries(g *globals, entry, curl string, kv *stack.KVApp) []string {
 	}
 }
 
-// curlFor is a call of curl that trusts the entry, and the URL that it reaches the entry by:
-// a certificate may be for names alone, which need not lead to this machine.
+// curlFor returns a call of curl that trusts the entry, and the URL for it. The URL may have a name
+// of the certificate that does not lead to this machine, so curl may need to be told where to
+// connect.
 func curlFor(g *globals, st supervise.Status) (curl, entry string) {
 	u, err := url.Parse(st.Entry)
 	if err != nil || u.Scheme != "https" || len(st.Certificates) == 0 {
@@ -264,8 +265,8 @@ func curlFor(g *globals, st supervise.Status) (curl, entry string) {
 	return "curl --insecure ", st.Entry
 }
 
-// defaultKV is the web node of ours that requests without a route of their own
-// reach; nil: they reach something else.
+// defaultKV returns the kv that gets the requests without a route of their own, or nil if another
+// kind of application does.
 func defaultKV(s stack.Stack) *stack.KVApp {
 	for _, r := range s.Routes {
 		if r.IsDefault() {
@@ -275,7 +276,7 @@ func defaultKV(s stack.Stack) *stack.KVApp {
 	return nil
 }
 
-// census counts the nodes: "2 balancers, web × 2, …".
+// census returns the numbers of nodes: "2 balancers, web × 2, …".
 func census(st supervise.Status) string {
 	count := map[string]int{}
 	var order []string

@@ -63,13 +63,13 @@ one of them is not up: a health check of a container.`,
 	return c
 }
 
-// statusReader answers a function that asks the supervisor, or, when none
-// runs, looks at what the last one left.
+// statusReader returns a function that asks the supervisor for the status. If no supervisor runs,
+// the function looks at what the last one left.
 func statusReader(g *globals) (func(context.Context) (supervise.Status, error), error) {
 	return statusOf(g, control.NewClient)
 }
 
-// statusOf is statusReader with a client.
+// statusOf is statusReader with a function that makes the client.
 func statusOf(g *globals, newClient func(state string) *control.Client) (func(context.Context) (supervise.Status, error), error) {
 	s, base, state, err := locateRunning(g)
 	if err != nil {
@@ -77,7 +77,7 @@ func statusOf(g *globals, newClient func(state string) *control.Client) (func(co
 	}
 	client := newClient(state)
 	if _, lastDir, known := supervise.LastFile(state); known && isJoined(state) {
-		base = lastDir // the same file may lie elsewhere on another host
+		base = lastDir // on another host the same file may have another path
 	}
 	digest := supervise.FileDigest(s, base)
 	return func(ctx context.Context) (supervise.Status, error) {
@@ -86,17 +86,17 @@ func statusOf(g *globals, newClient func(state string) *control.Client) (func(co
 			return lookHere(s, base, state)
 		}
 		if st.Differs = st.File != "" && st.File != digest; st.Differs {
-			same, _ := supervise.Runs(state, s, base) // the supervisor may be of another version
+			same, _ := supervise.Runs(state, s, base) // a supervisor of another version may compute the digest differently
 			st.Differs = !same
 		}
 		return st, err
 	}, nil
 }
 
-// hereLimit is how long a health check waits for the host that leads.
+// hereLimit is how long a health check waits for the leading host.
 const hereLimit = 2 * time.Second
 
-// showHere shows the nodes of this host, as the stack's supervisor sees them, or else as they
+// showHere shows the nodes of this host: as the stack's supervisor reports them, or else as they
 // are found here.
 func showHere(ctx context.Context, g *globals, out io.Writer) error {
 	s, base, state, err := locateRunning(g)
@@ -124,8 +124,8 @@ func showHere(ctx context.Context, g *globals, out io.Writer) error {
 	return nil
 }
 
-// lookHere is the status of a stack without a supervisor on this machine. On a host of
-// several it has the nodes of this host alone: of the others nothing is known here.
+// lookHere returns the status of a stack without a supervisor, as it is found on this machine. On a
+// host of several it has only this host's nodes.
 func lookHere(s stack.Stack, base, state string) (supervise.Status, error) {
 	st, err := supervise.Look(s, base, state)
 	if self, notJoined := host.ReadSelf(state); notJoined == nil {
@@ -135,7 +135,7 @@ func lookHere(s stack.Stack, base, state string) (supervise.Status, error) {
 	return st, err
 }
 
-// changes says what changes, and what could: one line each.
+// changes returns a line for each change that goes on, waits or is possible.
 func changes(g *globals, st supervise.Status) string {
 	var text strings.Builder
 	for _, name := range st.Resting {
@@ -161,8 +161,8 @@ func changes(g *globals, st supervise.Status) string {
 	return text.String()
 }
 
-// atRunTime is what was said of the stack while it ran, a line each. Drained nodes say
-// so themselves.
+// atRunTime returns a line for each setting that was made at run time. Drained nodes are left out,
+// because their rows show it.
 func atRunTime(r *supervise.RunTime) string {
 	if r == nil {
 		return ""
@@ -191,8 +191,8 @@ func printStatus(g *globals, w io.Writer, st supervise.Status) error {
 	}
 	columns := 0
 	if terminal(w) {
-		// The terminal wraps the lines. Why a node is not up stands at the end
-		// of one, and must not be cut off.
+		// The terminal may wrap the lines. The end of a line has the reason why a node is not up,
+		// and must not be cut off.
 		columns = math.MaxInt
 	}
 	fmt.Fprintf(w, "%s: %s\n", st.Stack, g.say(headline(st)))
@@ -205,7 +205,7 @@ func printStatus(g *globals, w io.Writer, st supervise.Status) error {
 	return nil
 }
 
-// serversLine says which servers the nodes run, the balancers' first.
+// serversLine returns a line with the server programs of the nodes, the balancers' first.
 func serversLine(st supervise.Status) string {
 	var all []string
 	for _, n := range slices.Backward(st.Nodes) {
@@ -219,7 +219,8 @@ func serversLine(st supervise.Status) string {
 	return quote.Line("servers "+strings.Join(all, ", ")) + "\n"
 }
 
-// certificateLines say which certificates the entries show, and until when, a line each.
+// certificateLines returns a line for each certificate that an entry presents, and until when it is
+// valid.
 func certificateLines(g *globals, st supervise.Status) string {
 	var text strings.Builder
 	for _, c := range st.Certificates {
@@ -240,7 +241,7 @@ func certificateLines(g *globals, st supervise.Status) string {
 	return text.String()
 }
 
-// until is how long it is to a time, as a person says it.
+// until returns the time until t in a short form.
 func until(t time.Time) string {
 	switch left := time.Until(t); {
 	case left <= 0:
@@ -252,7 +253,7 @@ func until(t time.Time) string {
 	}
 }
 
-// virtualLines say who has the virtual addresses, a line each.
+// virtualLines returns a line for each virtual address and the host that has it.
 func virtualLines(st supervise.Status) string {
 	var text strings.Builder
 	for _, v := range st.Virtual {
@@ -268,7 +269,7 @@ func virtualLines(st supervise.Status) string {
 	return text.String()
 }
 
-// headline says in a few words how the stack is.
+// headline returns the state of the stack in a few words.
 func headline(st supervise.Status) string {
 	running := 0
 	for _, n := range st.Nodes {
@@ -295,7 +296,7 @@ func headline(st supervise.Status) string {
 	return fmt.Sprintf("not ready (%s)", supervisor)
 }
 
-// watchEvery is how often a watch looks.
+// watchEvery is the time between two looks of a watch.
 const watchEvery = 500 * time.Millisecond
 
 // watchStatus shows the status until ctx ends.
@@ -343,8 +344,8 @@ func watchStatus(ctx context.Context, g *globals, w io.Writer, every time.Durati
 	}
 }
 
-// printChanges prints the lines of a status that were not among the last ones,
-// with the time, and returns all of them.
+// printChanges prints the lines of a status that were not in the last one, with the time. It
+// returns all lines.
 func printChanges(w io.Writer, g *globals, st supervise.Status, last []string) (now []string) {
 	now = append(now, st.Stack+": "+g.say(headline(st)))
 	for _, n := range st.Nodes {

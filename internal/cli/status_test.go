@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// watched is what 'status --watch' writes into a pipe while it reads these
-// statuses, one after the other.
+// watched returns what 'status --watch' writes into a pipe while it reads these statuses, one after
+// the other.
 func watched(t *testing.T, g *globals, all ...supervise.Status) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

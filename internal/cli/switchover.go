@@ -52,7 +52,7 @@ Sentinels do not agree, or when a failover is under way. 'holdfast stop' and
 	return cmd
 }
 
-// nodeError says what to do about an error of what was asked of a node.
+// nodeError returns the error of a request about a node, with advice.
 func nodeError(stackName string, err error) error {
 	var unknown *control.UnknownNodeError
 	switch {

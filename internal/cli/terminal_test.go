@@ -16,8 +16,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// openTerminal makes a terminal: what is written to the one file can be read
-// from the other.
+// openTerminal opens a terminal. What is written to terminal can be read from screen.
 func openTerminal(t *testing.T) (terminal, screen *os.File) {
 	t.Helper()
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

@@ -13,12 +13,12 @@ import (
 	"holdfast/internal/token"
 )
 
-// tokenBytes is how many random bytes a new token has: nobody guesses 256 bits.
+// tokenBytes is the number of random bytes in a new token. 256 bits cannot be guessed.
 const tokenBytes = 32
 
-// tokenEntry is the entry of a token file that begins a token.
+// tokenEntry is the entry of a token file, which begins with a new token itself.
 type tokenEntry struct {
-	Token    string   `json:"token,omitempty"` // in clear; only of a new one
+	Token    string   `json:"token,omitempty"` // in clear, only for a new token
 	Name     string   `json:"name"`
 	Hash     string   `json:"hash"`
 	Mode     string   `json:"mode"`
@@ -26,7 +26,7 @@ type tokenEntry struct {
 	Commands []string `json:"commands,omitempty"`
 }
 
-// tokenCommand makes tokens for the file that `holdfast web --tokens` reads.
+// tokenCommand creates tokens for the file that 'holdfast web --tokens' reads.
 func tokenCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "token",
@@ -53,7 +53,7 @@ in a stack, else by 'holdfast web --allow'.`,
 	return c
 }
 
-// entryFlags are the flags for what a token may do.
+// entryFlags adds the flags for what a token may do.
 func entryFlags(c *cobra.Command, e *tokenEntry) {
 	flags := c.Flags()
 	flags.StringVar(&e.Name, "name", "client", "`NAME` of the token, for logs and metrics")
@@ -81,7 +81,7 @@ give it to the client now.`,
 			e.Token = base64.RawURLEncoding.EncodeToString(raw)
 			e.Hash = token.Hash(e.Token)
 			if !g.json {
-				// Apart from the entry, which may go straight into a file.
+				// This goes to stderr, because the entry may go straight into a file.
 				defer fmt.Fprintf(cmd.ErrOrStderr(), "The token, for the client; it is shown this once:\n%s\n", e.Token)
 			}
 			return printToken(g, cmd.OutOrStdout(), e)
@@ -101,7 +101,7 @@ file. On a command line it could be seen by others on the machine.`,
 		Example: `  holdfast token hash --name shop < shop.token`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			text, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), token.MaxLength+3)) // the end of the line, and a byte too many
+			text, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), token.MaxLength+3)) // room for the line end and for one byte too many
 			if err != nil {
 				return fmt.Errorf("read the token: %w", err)
 			}
@@ -117,8 +117,8 @@ file. On a command line it could be seen by others on the machine.`,
 	return c
 }
 
-// printToken shows an entry as the token file has it; a new token itself only
-// to a program, with --json.
+// printToken prints an entry as the token file has it. Only with --json it also prints a new token
+// itself.
 func printToken(g *globals, w io.Writer, e tokenEntry) error {
 	if _, err := token.New([]token.Entry{{Name: e.Name, Hash: e.Hash, Mode: e.Mode, Prefixes: e.Prefixes, Commands: e.Commands}}); err != nil {
 		return usageError{err}
@@ -148,12 +148,12 @@ func writeList(b *strings.Builder, key string, list []string) {
 	fmt.Fprintf(b, "    %s: [%s]\n", key, strings.Join(quoted, ", "))
 }
 
-// quoteYAML writes a text so that YAML reads the same: a string of JSON is one
-// of YAML (YAML 1.2, section 1.2).
+// quoteYAML returns a text as a string of JSON, which YAML reads as the same text (YAML 1.2,
+// section 1.2).
 func quoteYAML(text string) string {
 	out, err := json.Marshal(text)
 	if err != nil {
-		return `""` // no string fails
+		return `""` // cannot happen with a string
 	}
 	return string(out)
 }

@@ -94,18 +94,17 @@ container's log.`,
 	return c
 }
 
-// supervisor is the supervisor until it is told to take the stack down, or another
-// program takes its place.
+// supervisor runs the supervisor until it is told to take the stack down, or another program takes
+// over.
 func supervisor(g *globals, stdout, stderr io.Writer) error {
 	return handingOver(upForeground(g, stdout, stderr))
 }
 
-// upForeground is the supervisor: it stands the stack up and stays until it is
-// told to take it down.
+// upForeground is the supervisor. It starts the stack and stays until it is told to take it down.
 func upForeground(g *globals, stdout, stderr io.Writer) error {
 	began := time.Now()
-	// From the first check to the last node's end: a signal means "down", a
-	// second one "at once". A terminal that is closed means "down" too.
+	// Signals count from the first check to the end of the last node. One means "down", and a
+	// second one "at once". A terminal that is closed means "down", too.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
@@ -132,13 +131,13 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer stopMetrics()
-	asked := make(chan bool, 1) // to take the stack down; and purge?
+	asked := make(chan bool, 1) // a request to take the stack down; true: with its data
 	successor := make(chan string, 1)
-	founded := make(chan control.Founding, 1) // the machine is to be one of several hosts
+	founded := make(chan control.Founding, 1) // a request to become one of several hosts
 	down := func(purge bool) error {
 		select {
 		case asked <- purge:
-		default: // asked already
+		default: // a request is waiting already
 		}
 		return nil
 	}
@@ -148,7 +147,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		}
 		select {
 		case successor <- program:
-		default: // there is one
+		default: // another program is waiting already
 		}
 		return nil
 	}
@@ -158,7 +157,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		}
 		select {
 		case founded <- h:
-		default: // it is one soon
+		default: // a request is waiting already
 		}
 		return nil
 	}
@@ -179,7 +178,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		defer close(ended)
 		started <- sup.Start(starting)
 	}()
-	endStart := func() { // before Stop and Close: they must not race with it
+	endStart := func() { // this must come before Stop and Close, with which the start would race
 		stopStarting()
 		<-ended
 	}
@@ -253,8 +252,8 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// openSupervisor takes a stack's state directory. What the supervisor does is logged to
-// logs/supervisor.log there.
+// openSupervisor opens the supervisor of a stack's state directory. It logs to logs/supervisor.log
+// there.
 func openSupervisor(g *globals, s stack.Stack, base, state string) (*supervise.Supervisor, func() error, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -277,8 +276,8 @@ func openSupervisor(g *globals, s stack.Stack, base, state string) (*supervise.S
 	return sup, log.Close, nil
 }
 
-// differing adds to the error of a stack that is up already that its file says
-// something else than what runs.
+// differing returns the error of a stack that is up already. If the stack file differs from what
+// runs, the error says so.
 func differing(g *globals, err error) error {
 	var locked *supervise.LockedError
 	if !errors.As(err, &locked) {
@@ -296,7 +295,7 @@ func differing(g *globals, err error) error {
 	return err
 }
 
-// withoutTime leaves out the time of slog's lines: the log stamps them.
+// withoutTime removes the time from slog's lines, because the log adds one itself.
 func withoutTime(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.TimeKey {
 		return slog.Attr{}
@@ -304,8 +303,7 @@ func withoutTime(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// upDetached starts the supervisor as a process of its own and waits until the
-// stack is up.
+// upDetached starts the supervisor as a process of its own, and waits until the stack is up.
 func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error {
 	began := time.Now()
 	s, base, state, err := locateRunnable(g)
@@ -313,8 +311,8 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 		return err
 	}
 	args := backgroundUp(g, state)
-	// An interrupted start is taken back, but not a service that ran before.
-	before, _ := supervise.Look(s, base, state) // what is wrong there, the child says
+	// An interrupted start is undone, but a service that ran before goes on.
+	before, _ := supervise.Look(s, base, state) // if something is wrong there, the child reports it
 	serving := slices.ContainsFunc(before.Nodes, func(n supervise.NodeStatus) bool { return n.PID != 0 })
 	child, err := startBackground(args)
 	if err != nil {
@@ -324,7 +322,7 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 	status := func() (supervise.Status, error) {
 		st, err := client.Status(ctx)
 		if err == nil && st.Supervisor != child.pid {
-			return st, control.ErrNoSupervisor // another one's: ours ends
+			return st, control.ErrNoSupervisor // it is another supervisor: ours is about to end
 		}
 		return st, err
 	}
@@ -372,7 +370,7 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 	return nil
 }
 
-// backgroundUp is the command line of the background half of up.
+// backgroundUp returns the command line of the background half of up.
 func backgroundUp(g *globals, state string, more ...string) []string {
 	args := []string{"up", "--background", "--state", state}
 	if g.file != "" {
@@ -381,7 +379,7 @@ func backgroundUp(g *globals, state string, more ...string) []string {
 	return append(args, more...)
 }
 
-// laggards are the nodes that are not up, and why.
+// laggards returns a line for each node that is not up, with the reason.
 func laggards(g *globals, st supervise.Status) string {
 	var text strings.Builder
 	for _, n := range st.Nodes {
@@ -399,17 +397,17 @@ func laggards(g *globals, st supervise.Status) string {
 type child struct {
 	pid    int
 	signal func(os.Signal) error
-	ended  <-chan error // says how it ended, with its own words
+	ended  <-chan error // gets the error of its end, with the text that it printed
 }
 
-// startBackground starts this program as a session of its own.
+// startBackground starts this program in a session of its own.
 func startBackground(args []string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	// What it says before it can log goes to a file without a name: a pipe
-	// would break when this process ends.
+	// What the child prints before it can log goes to a file without a name. A pipe would break
+	// when this process ends.
 	words, err := os.CreateTemp("", "holdfast-up-*")
 	if err != nil {
 		return nil, err
@@ -433,7 +431,7 @@ func startBackground(args []string) (*child, error) {
 	return &child{pid: cmd.Process.Pid, signal: cmd.Process.Signal, ended: ended}, nil
 }
 
-// backgroundError is how the background half ended, in its own words.
+// backgroundError returns the error of the background half, with the text that it printed.
 func backgroundError(err error, said string) error {
 	var lines []string
 	for line := range strings.Lines(strings.TrimSpace(said)) {

@@ -43,7 +43,7 @@ one host after the other. Hosts of two versions work together until then.`,
 	}
 }
 
-// takeOver has this program be the supervisor.
+// takeOver makes this program the supervisor.
 func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 	s, base, state, err := locateRunnable(g)
 	if err != nil {
@@ -69,7 +69,7 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 		_, err = fmt.Fprintln(stdout, "this version is the supervisor already")
 		return err
 	}
-	// The file is compared here: a supervisor that is older may not know its keys.
+	// The files are compared here, because an older supervisor may not know all keys of this one.
 	req := supervise.Request{Kind: "up"}
 	switch same, known := supervise.Runs(state, s, base); {
 	case !known:
@@ -79,7 +79,7 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 	}
 	p, err := client.Preview(ctx, req)
 	switch {
-	case errors.As(err, new(*control.UnknownNodeError)): // it is older than changes are
+	case errors.As(err, new(*control.UnknownNodeError)): // the supervisor is too old for previews
 	case err != nil:
 		return changeError(s.Name, err)
 	case len(p.Refused) > 0:
@@ -93,7 +93,7 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 	case errors.Is(err, control.ErrNoHandOver):
 		err = replaceOld(g, before.Supervisor, state)
 	case errors.Is(err, control.ErrNoSupervisor):
-		err = nil // it was there just now, and may have left before its answer was sent
+		err = nil // it may have left before its answer was sent
 	}
 	if err != nil {
 		return nodeError(s.Name, err)
@@ -107,8 +107,8 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 
 var errOtherFile = errors.New("the stack file says something else than what runs: 'holdfast apply' first, or put the file back")
 
-// olderSupervisor adds to the error of a request that the supervisor may be of another
-// version, which does not know what this one asks for.
+// olderSupervisor returns the error of a request. If the supervisor is another version, which may
+// not know the request, the error says so.
 func olderSupervisor(ctx context.Context, client *control.Client, err error) error {
 	self, selfErr := os.Executable()
 	if selfErr != nil {
@@ -122,8 +122,8 @@ func olderSupervisor(ctx context.Context, client *control.Client, err error) err
 	return fmt.Errorf("%w. The supervisor is another version of Holdfast: 'holdfast upgrade' has this one take over, and then try again", err)
 }
 
-// replaceOld ends a supervisor that cannot hand over, as a crash would, and starts
-// this one.
+// replaceOld ends a supervisor that cannot hand over as a crash would, and starts this program in
+// its place.
 func replaceOld(g *globals, pid int, state string) error {
 	if err := leave(context.Background(), pid, state); err != nil {
 		return err
@@ -152,9 +152,10 @@ func leave(ctx context.Context, pid int, state string) error {
 // takeOverLimit is how long a new supervisor may take until it looks after the nodes.
 const takeOverLimit = 2 * time.Minute
 
-// awaitProgram waits until a program is the supervisor and has adopted the nodes.
+// awaitProgram waits until the program with that digest is the supervisor and has adopted the
+// nodes.
 func awaitProgram(ctx context.Context, client *control.Client, state, digest string) error {
-	const absent = 15 * time.Second // without anybody in its place it has not started
+	const absent = 15 * time.Second // if nothing has run for so long, it has not started
 	began, seen := time.Now(), time.Now()
 	for {
 		st, err := client.Status(ctx)
@@ -175,18 +176,18 @@ func awaitProgram(ctx context.Context, client *control.Client, state, digest str
 	}
 }
 
-// leaving is the error of a process that leaves its place to another program.
+// leaving is the error of a process that hands over to another program.
 type leaving struct {
 	program string
 	args    []string
-	// first is what is done instead, by a supervisor that becomes the part of a host; nil:
-	// another program takes its place.
+	// first runs instead, if it is set: the supervisor of one machine becomes the process of a
+	// host.
 	first func() error
 }
 
 func (h *leaving) Error() string { return "hands over to " + h.program }
 
-// run has the other program take the place of this process.
+// run replaces this process with the other program.
 func (h *leaving) run() error {
 	if h.first != nil {
 		return h.first()
@@ -195,7 +196,7 @@ func (h *leaving) run() error {
 	return fmt.Errorf("hand over to %s: %w; the nodes run on, and 'holdfast up' adopts them", quote.Shell(h.program), err)
 }
 
-// handingOver has another program take the place of this process where err is a *leaving.
+// handingOver hands over to another program if err is a *leaving, and returns any other error.
 func handingOver(err error) error {
 	var over *leaving
 	if errors.As(err, &over) {

@@ -16,23 +16,23 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// older is the supervisor of an older version, which knows no key of this version's
-// stack file, until this program has taken over.
+// older is the supervisor of an older version. It knows no key of this version's stack file until
+// this program has taken over.
 type older struct {
 	control.Stack
 	mu      sync.Mutex
 	program string
-	leaves  bool // at once, when it is to hand over
+	leaves  bool // ends at once when it is told to hand over
 }
 
-// runs returns the program that it is.
+// runs returns the digest of the program that it is.
 func (o *older) runs() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.program
 }
 
-// set has it be a program, which leaves at once or not.
+// set makes it another program, which ends at once on a handover or not.
 func (o *older) set(program string, leaves bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -63,7 +63,7 @@ func (o *older) takeOver(program string) error {
 	defer o.mu.Unlock()
 	o.program = digest
 	if o.leaves {
-		panic(http.ErrAbortHandler) // before its answer is sent
+		panic(http.ErrAbortHandler) // before the answer is sent
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 	"holdfast/internal/web"
 )
 
-// webCommand runs one web node, by itself.
+// webCommand runs a single web node.
 func webCommand(getenv func(string) string) *cobra.Command {
 	f := newWebFlags()
 	c := &cobra.Command{
@@ -59,26 +59,25 @@ is told that others see to it (--auth none).`,
 // webNode is a web node as its flags describe it.
 type webNode struct {
 	listen []address
-	admin  string // host:port; empty: none
+	admin  string // host:port; empty: there is none
 	hosts  []string
-	files  []string // that say who may do what
+	files  []string // files with credentials, whose permissions are checked
 	redis  redis.Config
 	web    web.Config
-	// authorities, certificate and key are for TLS to Redis, in PEM; nil: not
-	// given (see trust). The last two are read anew when their files have changed.
+	// authorities, certificate and key are for TLS to Redis, in PEM; nil: not given (see trust).
+	// The certificate and the key are reread when their files change.
 	authorities, certificate, key []byte
 	certificateFile, keyFile      string
-	// tlsCert, tlsKey and tlsClients are the files for TLS with clients, and server the
-	// settings that follow; nil: no client speaks it.
+	// tlsCert, tlsKey and tlsClients are the files for TLS with clients. server is the resulting
+	// settings; nil: no client speaks TLS.
 	tlsCert, tlsKey, tlsClients string
 	server                      *tls.Config
-	// threads is how many cores it uses; 0: see tune.
+	// threads is how many cores the node uses; 0: tune decides.
 	threads int
 }
 
-// run serves until the context ends. The server ends before the way to Redis
-// does, whose last requests still need it, and before the admin's listener,
-// which shows how it goes.
+// run serves until the context ends. The server stops before the connections to Redis, which its
+// last requests still need, and before the admin listener, which shows the progress.
 func (n *webNode) run(ctx context.Context, stdout, stderr io.Writer) error {
 	n.tune()
 	log := slog.New(slog.NewTextHandler(stderr, nil))
@@ -89,7 +88,7 @@ func (n *webNode) run(ctx context.Context, stdout, stderr io.Writer) error {
 			log.Warn(who+", and so choose who may do what", "file", file)
 		}
 	}
-	n.web.Drain = n.redis.Hold + 2*time.Second // for requests that are held
+	n.web.Drain = n.redis.Hold + 2*time.Second // time for requests that are held
 	client, err := redis.New(n.redis)
 	if err != nil {
 		return err
@@ -144,20 +143,18 @@ func (n *webNode) run(ctx context.Context, stdout, stderr io.Writer) error {
 	return err
 }
 
-// gcPercent and memoryLimit are the garbage collector's: a node has little that
-// lives long, and much that does not, so that a larger heap is cheaper than
-// frequent collections, until it gets large (bytes): than what a node has beside long
-// answers.
+// gcPercent and memoryLimit (bytes) are settings of the garbage collector. A node has little data
+// that lives long and much that does not, so a larger heap is cheaper than frequent collections.
+// The limit applies to the heap without long answers, for which tune adds room.
 const (
 	gcPercent   = 400
 	memoryLimit = 256 << 20
 )
 
-// tune fits the runtime to a web node, but for what its own variables
-// (GOMAXPROCS, GOGC) say. A node that may use every core spends more time on
-// waking threads up than on requests as soon as a balancer and Redis compete
-// with it: on two cores, behind HAProxy, one thread took 0.6 of the CPU of two
-// for each request.
+// tune fits the Go runtime to a web node, unless GOMAXPROCS or GOGC are set. A node that may use
+// every core spends more time on waking threads than on requests when a balancer and Redis compete
+// with it. On two cores behind HAProxy, one thread used 0.6 of the CPU time of two for each
+// request.
 func (n *webNode) tune() {
 	if n.threads > 0 {
 		runtime.GOMAXPROCS(n.threads)

@@ -18,7 +18,7 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// environment is a getenv of fixed variables.
+// environment returns a getenv with fixed variables.
 func environment(vars map[string]string) func(string) string {
 	return func(name string) string { return vars[name] }
 }
@@ -28,7 +28,7 @@ func TestTheWebNodeIsConfiguredByItsEnvironment(t *testing.T) {
 		name string
 		env  map[string]string
 		want redis.Config
-		err  string // a part of the usage error
+		err  string // part of the usage error
 	}{
 		{"a single Redis", map[string]string{"REDIS_URL": "redis://web:s3cret@10.0.0.1:7001/2"},
 			redis.Config{Address: "10.0.0.1:7001", Username: "web", Password: "s3cret", DB: 2}, ""},
@@ -73,8 +73,8 @@ func TestTheWebNodeIsConfiguredByItsEnvironment(t *testing.T) {
 	}
 }
 
-// start runs a command until the test ends it, and answers the address it
-// listens on and what it wrote to stderr.
+// start runs a command until the test ends it. It returns the address that the command listens on,
+// and a function that ends it and returns its stderr.
 func start(t *testing.T, env map[string]string, args ...string) (addr string, end func() string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/plan"
 )
 
-// A node inherits the supervisor's environment: what the plan does not set
-// there, somebody's shell would.
+// A node inherits the supervisor's environment. A variable that the plan does not set would come
+// from somebody's shell.
 func TestAStackSetsEveryVariableOfItsWebNodes(t *testing.T) {
 	var out bytes.Buffer
 	if err := Run(t.Context(), []string{"plan", "--json", "--state", t.TempDir()}, nil, &out, io.Discard, environment(nil)); err != nil {

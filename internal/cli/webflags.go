@@ -21,29 +21,28 @@ import (
 	"holdfast/internal/token"
 )
 
-// option is something a web node is told: by its flag, else by its variable of
-// the environment, where the supervisor puts it.
+// option is a setting of a web node. It comes from a flag, or else from an environment variable,
+// which is how the supervisor sets it.
 type option struct {
 	flag, env string
-	// usage is what --help says of it; a word in backquotes stands for the
-	// value.
+	// usage is the text in --help. A word in backquotes stands for the value.
 	usage string
-	// initial is what holds when nothing is given; empty: set is not called.
+	// initial is the default; with "" and no value, set is not called.
 	initial string
-	// several: the flag may be repeated, and is a list with commas.
+	// several is true if the flag can be repeated. Its value is a list with commas.
 	several bool
-	// secret: no error may quote the value.
+	// secret is true if no error may quote the value.
 	secret bool
-	// path: the value is the path of a file.
+	// path is true if the value is the path of a file.
 	path bool
 	set  func(n *webNode, text string) error
 }
 
-// minRemember is how short the memory for idempotency keys may be, beside
-// --hold: a node takes a write from a balancer up to 20 s after it came there.
+// minRemember is the shortest memory for idempotency keys, without --hold: a node accepts a write
+// up to 20 s after a balancer got it.
 const minRemember = 20 * time.Second
 
-// webOptions are all of them, in the order in which they are read.
+// webOptions are all options, in the order in which they are read.
 var webOptions = []option{
 	{flag: "listen", usage: "`ADDRESS` to listen on, HOST:PORT or unix:PATH; may be repeated", env: "HOLDFAST_LISTEN", several: true, set: setListen},
 	{flag: "listen-tls", usage: "`ADDRESS` to listen on likewise, for clients that speak TLS; needs --tls-cert and --tls-key", env: "HOLDFAST_LISTEN_TLS", several: true, set: func(n *webNode, text string) error {
@@ -226,7 +225,7 @@ var webOptions = []option{
 	}},
 }
 
-// webFlags are the texts that a web node is given, by the names of the flags.
+// webFlags are the values of a web node's options, as texts.
 type webFlags struct {
 	text   map[string]string
 	listen string // $HOST:$PORT
@@ -243,8 +242,8 @@ type given struct {
 	o option
 }
 
-// Set, Type and String are pflag.Value. --help prints no value: one of the
-// variables has a password.
+// Set, Type and String implement pflag.Value. String returns nothing, so that --help shows no
+// value: one of the variables has a password.
 func (g given) Set(text string) error {
 	if g.o.several && g.f.text[g.o.flag] != "" {
 		text = g.f.text[g.o.flag] + "," + text
@@ -255,7 +254,7 @@ func (g given) Set(text string) error {
 func (g given) Type() string   { return "string" }
 func (g given) String() string { return "" }
 
-// register makes the flags.
+// register adds the flags.
 func (f *webFlags) register(flags *pflag.FlagSet) {
 	for _, o := range webOptions {
 		usage := o.usage + " [$" + o.env
@@ -282,8 +281,8 @@ func (f *webFlags) fill(getenv func(string) string) {
 	f.stack, f.app = getenv("HOLDFAST_STACK"), getenv("HOLDFAST_APP")
 }
 
-// node is the web node that is described. Its errors are usage errors that name
-// flag and variable, and never quote the Redis URL, which has a password.
+// node returns the web node that the values describe. Its errors are usage errors that name the
+// flag and the variable, and never quote the Redis URL, which has a password.
 func (f *webFlags) node() (*webNode, error) {
 	n := &webNode{}
 	n.web.InStack, n.redis.App = f.stack != "", f.app
@@ -359,7 +358,7 @@ func (f *webFlags) node() (*webNode, error) {
 	return n, nil
 }
 
-// trust puts what the files for TLS hold where the URL asks for TLS.
+// trust applies the files for TLS to Redis, if the URL asks for TLS.
 func (n *webNode) trust() error {
 	if n.authorities == nil && n.certificate == nil && n.key == nil {
 		return nil
@@ -377,14 +376,14 @@ func (n *webNode) trust() error {
 		if err != nil {
 			return usagef("%s: %w", flags, err)
 		}
-		settings.Certificates = nil // those of before a renewal
+		settings.Certificates = nil // those from before a renewal
 		pair.Show(settings)
 	}
 	n.redis.TLS = settings
 	return nil
 }
 
-// secure makes the settings for clients that speak TLS.
+// secure applies the files for TLS with clients.
 func (n *webNode) secure() error {
 	listens := slices.ContainsFunc(n.listen, func(a address) bool { return a.secure })
 	switch {
@@ -427,7 +426,7 @@ func (n *webNode) listenAt(text string, secure bool) error {
 	return nil
 }
 
-// setScriptUsers reads one or two users, written as in a URL.
+// setScriptUsers parses one or two users, written as in a URL.
 func setScriptUsers(n *webNode, text string) error {
 	parts := items(text)
 	if len(parts) > 2 {
@@ -465,7 +464,7 @@ func setSockets(n *webNode, text string) error {
 	return nil
 }
 
-// items are the parts of a list with commas.
+// items returns the parts of a list with commas.
 func items(text string) []string {
 	var parts []string
 	for part := range strings.SplitSeq(text, ",") {
@@ -495,8 +494,7 @@ func number(text string, least, most int) (int, error) {
 	return n, nil
 }
 
-// size reads a number of bytes: 512, 64kb, 10mb, 1gb (powers of 1024, as in the
-// stack file).
+// size parses a number of bytes: 512, 64kb, 10mb, 1gb (powers of 1024, as in the stack file).
 func size(text string) (int, error) {
 	digits, unit := strings.ToLower(text), 1
 	for suffix, bytes := range map[string]int{"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30} {
@@ -525,7 +523,8 @@ func oneOf[T any](text string, values map[string]T) (T, error) {
 	return value, nil
 }
 
-// checkOrigin refuses what no browser calls an origin (RFC 6454, section 6.2).
+// checkOrigin returns an error for a text that is not an origin of a browser (RFC 6454, section
+// 6.2).
 func checkOrigin(origin string) error {
 	if origin == "*" {
 		return nil

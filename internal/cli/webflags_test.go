@@ -94,7 +94,7 @@ func TestABadSettingNamesItsFlagAndItsVariable(t *testing.T) {
 		{"HOLDFAST_ACCESS_LOG", "2", "from 0 to 1"},
 		{"HOLDFAST_ACCESS_LOG", "NaN", "from 0 to 1"},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318", "--trace"},
-		{"OTEL_EXPORTER_OTLP_TIMEOUT", "10s", ""}, // nobody traces
+		{"OTEL_EXPORTER_OTLP_TIMEOUT", "10s", ""}, // tracing is off
 	} {
 		f := newWebFlags()
 		f.fill(environment(map[string]string{"REDIS_URL": "redis://h", c.variable: c.value}))

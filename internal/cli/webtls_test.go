@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// files writes each text to a file of its own and answers their paths.
+// files writes each text to a file of its own, and returns the paths.
 func files(t *testing.T, texts ...[]byte) (paths []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -50,7 +50,7 @@ func TestAWebNodeSpeaksTLSToRedisAndSentinels(t *testing.T) {
 		end()
 	}
 
-	// Without the authority's certificate nobody is trusted, and it says so.
+	// Without the authority's certificate no server is trusted, and the node says so.
 	addr, _ := start(t, map[string]string{"REDIS_URL": bySentinels, "PORT": "0", "HOLDFAST_HOLD": "300ms"}, "web")
 	if status, body := get(t, "http://"+addr+"/set?key=a&value=b"); status != 503 {
 		t.Errorf("an unknown authority: %d %s", status, body)
