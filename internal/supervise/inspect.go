@@ -81,10 +81,12 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	if err != nil {
 		return Inspection{}, err
 	}
+
 	seen := Inspection{Redis: k.Redis.Replication, Rewriting: k.Redis.Rewriting, Nodes: map[string]Recorded{}}
 	if Locked(stateDir) {
 		seen.Supervisor = d.lockHolder()
 	}
+
 	r, file, known, err := d.readRunning()
 	if err != nil {
 		return Inspection{}, err
@@ -95,6 +97,7 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	} else if there && change.Result == nil {
 		seen.Change = ChangeStatus{ID: change.ID, Kind: change.Kind, Began: change.Began}
 	}
+
 	runs, err := all.anyAlive(ctx, anyKind)
 	if err != nil {
 		return Inspection{}, err
@@ -104,11 +107,13 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	} else if err := seen.plan(r.Overrides.Rebase(file, s).On(s), baseDir, stateDir, k); err != nil {
 		return Inspection{}, err
 	}
+
 	host := together(seen.Plan.Hosts)
 	specs := map[string]plan.Process{}
 	for _, p := range host.Processes {
 		specs[p.Node] = p
 	}
+
 	nodes, err := all.recorded(ctx)
 	if err != nil {
 		return Inspection{}, err

@@ -17,6 +17,7 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
+
 	b := newBoard(p)
 	b.enter("")
 	for _, n := range b.snapshot().Nodes {
@@ -46,6 +47,7 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 			}
 		})
 	}
+
 	st := b.snapshot()
 	st.Ready = false // nobody knows
 	st.Backup, _ = LastBackup(stateDir)

@@ -22,6 +22,7 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last ke
 		return plan.Facts{}, nil, err
 	}
 	h.claims.all(chosen)
+
 	facts := plan.Facts{Ports: chosen, Hosts: last.Hosts, Replication: last.Redis.Replication, Stay: last.stay}
 	if len(s.Hosts) > 0 {
 		facts.Hosts = plan.HostsOf(s)
@@ -29,6 +30,7 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last ke
 			return plan.Facts{}, nil, err
 		}
 	}
+
 	each := facts.Everywhere(plan.HostFacts{BaseDir: baseDir})
 	for name, host := range each {
 		if was, known := last.Facts[name]; h.lacks(name) {
@@ -50,6 +52,7 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last ke
 		host.Interface = cmp.Or(interfaceOf(is, facts.Hosts, name), was.Interface)
 		each[name] = host
 	}
+
 	secrets, err := h.imageSecrets(last.Secrets, s)
 	if err != nil {
 		return plan.Facts{}, nil, err

@@ -174,11 +174,13 @@ func (s *Supervisor) remember() (err error) {
 	if s.cfg.Pod {
 		return nil // PreparePod has written what the pods agreed on: see Remember
 	}
+
 	if len(m.Addresses) == 0 {
 		if m.Addresses, err = s.hosts.recordedAddresses(s.ctx); err != nil {
 			return err
 		}
 	}
+
 	files, err := s.hosts.sentinelFiles(s.ctx)
 	if err != nil {
 		return err
@@ -187,6 +189,7 @@ func (s *Supervisor) remember() (err error) {
 	if err != nil {
 		return err
 	}
+
 	if s.lost, err = s.losesStackFile(with); err != nil {
 		return err
 	}
@@ -201,10 +204,12 @@ func (s *Supervisor) remember() (err error) {
 	hasData := func(node string) bool {
 		return slices.ContainsFunc(with, func(w nodeData) bool { return w.node == node })
 	}
+
 	runs, err := s.hosts.anyAlive(s.ctx, ofRedis)
 	if err != nil {
 		return err
 	}
+
 	switch master := m.Replication.Master; {
 	case master != "" && !hasData(master) && len(with) > 0 && !runs:
 		// The Sentinels would promote any of the others, because the offsets that they compare are

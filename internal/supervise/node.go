@@ -79,7 +79,7 @@ type node struct {
 	made     string          // digest of the settings that proc was started with
 	listens  string          // the address that the last process was started with
 	want     want
-	brief    bool // the stop is part of a restart: see command.brief
+	brief    bool // the node is stopped only for a moment: see command.brief
 	state    State
 	detail   string
 	restarts int

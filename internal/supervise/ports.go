@@ -34,17 +34,21 @@ func choosePorts(stackName string, needs []plan.PortNeed, kept map[string]int, f
 			ports[n.Node], taken[p] = p, true
 		}
 	}
+
 	for _, n := range needs {
 		if p := kept[n.Node]; n.Fixed == 0 && p != 0 && !taken[p] {
 			ports[n.Node], taken[p] = p, true
 		}
 	}
+
 	for _, p := range kept {
 		taken[p] = true
 	}
+
 	h := fnv.New32a()
 	h.Write([]byte(stackName))
 	next := firstPort + int(h.Sum32())%(lastPort-firstPort)
+
 	for _, n := range needs {
 		if ports[n.Node] != 0 {
 			continue

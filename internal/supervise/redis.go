@@ -20,6 +20,7 @@ import (
 func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+
 	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Spoke: map[string]bool{}, Running: map[string]bool{}, Apart: s.hosts.apart, Appointed: s.appointed()}
 	maps.Copy(f.Nodes, s.former)
 	for _, st := range s.board.snapshot().Nodes {
@@ -27,6 +28,7 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 			f.Running[st.Name] = true
 		}
 	}
+
 	answers := make(chan func(), len(s.allNodes())) // each function puts one answer into f
 	asked := 0
 	ask := func(question func() (heard func())) {
@@ -34,6 +36,7 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 		s.tasks.Go(func() { answers <- question() })
 	}
 	silence := func() {}
+
 	for name, n := range s.allNodes() {
 		switch n.spec().Kind {
 		case plan.Sentinel:
@@ -59,6 +62,7 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 			})
 		}
 	}
+
 	for range asked {
 		select {
 		case heard := <-answers:

@@ -132,10 +132,12 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 	if s.board.snapshot().Phase == PhaseStarting {
 		return &StartingError{} // what would stop working without the host is not known yet
 	}
+
 	if _, err := s.changing.begin("down "+host, ""); err != nil {
 		return err
 	}
 	defer s.changing.end(nil)
+
 	nodes := s.board.snapshot().Nodes
 	before, _ := s.resting.of(host)
 	if s.isDown(host, before, nodes) { // an earlier call has done it, and the host's process still has to end
@@ -155,6 +157,7 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 			entry.Nodes = append(entry.Nodes, n.Name)
 		}
 	}
+
 	if err := s.setResting(host, &entry); err != nil {
 		return err
 	}

@@ -121,6 +121,7 @@ func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 	if err := d.roomToStage(m, 1+c.Stack.Redis.Replicas); err != nil {
 		return Staged{}, err
 	}
+
 	program, err := RedisServer(c.Stack.Redis, c.StateDir)
 	if err != nil {
 		return Staged{}, err
@@ -129,6 +130,7 @@ func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 	if err != nil {
 		return Staged{}, err
 	}
+
 	s := Staged{File: c.Path, Manifest: m}
 	dump, err := backup.Dump(c.File, c.Key)
 	if err != nil {

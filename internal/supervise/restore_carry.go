@@ -439,10 +439,12 @@ func (x restoring) endRedis(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+
 		ends := func(context.Context) bool {
 			alive, err := host.Alive(ctx, r.Process)
 			return err == nil && !alive
 		}
+
 		if !ends(nil) {
 			proc, err := host.Adopt(ctx, r.Process)
 			if err != nil && !errors.Is(err, machine.ErrGone) {
@@ -459,6 +461,7 @@ func (x restoring) endRedis(ctx context.Context) error {
 				return fmt.Errorf("%s (pid %d) does not end", node, r.Process.PID)
 			}
 		}
+
 		r.Want, r.State, r.Process = wantUp, "", machine.ID{}
 		if err := host.writeRecord(ctx, node, r); err != nil {
 			return err

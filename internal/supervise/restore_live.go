@@ -280,6 +280,7 @@ func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRes
 	if err != nil {
 		return err
 	}
+
 	s.kept.restored(r.Node, files)
 	if r.ID != "" {
 		s.kept.Restored = r.ID
@@ -294,6 +295,7 @@ func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRes
 	if err := s.saveKept(); err != nil {
 		return err
 	}
+
 	s.lastRestored.Store(&r.ID)
 	for _, name := range slices.Concat(again[0], again[1]) {
 		host := s.home(name) // the node with the data may have been stopped before the restore

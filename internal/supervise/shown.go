@@ -250,10 +250,12 @@ func (on *shownOn) learn(ctx context.Context, host home) error {
 		}
 		return nil // what is shown stays known
 	}
+
 	names, err := host.Glob(ctx, plan.CertificateList+"*")
 	if err != nil {
 		return err
 	}
+
 	has, lists := map[string]certificate.Pair{}, map[string]string{}
 	for _, list := range names {
 		text, err := host.Read(ctx, list)
@@ -275,6 +277,7 @@ func (on *shownOn) learn(ctx context.Context, host home) error {
 			}
 		}
 	}
+
 	on.has, on.lists = has, lists
 	return nil
 }

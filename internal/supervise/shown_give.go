@@ -54,6 +54,7 @@ func (s *Supervisor) writeShown(ctx context.Context, name string, all map[string
 	decided := map[string]*certificate.Pair{}
 	lists := map[string]string{}
 	var wrong error
+
 	for _, entry := range s.stack().Showing() {
 		list := plan.CertificateListOf(entry.Listen)
 		var order strings.Builder
@@ -165,6 +166,7 @@ func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c 
 		}
 		return &has
 	}
+
 	switch {
 	case c.wrong == nil || errors.Is(c.wrong, fs.ErrNotExist) && c.elsewhere:
 		delete(on.doubted, id)
@@ -184,6 +186,7 @@ func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c 
 		}
 		return &has
 	}
+
 	if !good[c.best.Digest] {
 		if t, tried := on.tried[c.best.Digest]; tried && time.Since(t.at) < tryAgain {
 			return stays(t.why)
@@ -196,6 +199,7 @@ func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c 
 		}
 		delete(on.tried, c.best.Digest)
 	}
+
 	if c.wrong == nil || errors.Is(c.wrong, fs.ErrNotExist) {
 		delete(on.refused, id)
 	}

@@ -149,7 +149,8 @@ func (x *stepper) spare(ctx context.Context) error {
 	return fmt.Errorf("no other node of %s serves: its clients would get 503 meanwhile; have another one serve first ('holdfast status' shows why they do not), or set rollout.surge", app)
 }
 
-// bringUp waits until a node is up, in rotation, and has been healthy for a while.
+// bringUp sends a node a command, and waits until the node is up, in rotation, and has been
+// healthy for a while.
 func (x *stepper) bringUp(ctx context.Context, c command) error {
 	s, name := x.sup, x.step.Node
 	n := s.node(name)

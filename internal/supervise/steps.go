@@ -21,7 +21,7 @@ type changeRun struct {
 	tell   func(Event)
 
 	mu   sync.Mutex // guards done, renewed, reloaded, record.Force and tell
-	done int        // steps done, out of the number of
+	done int        // steps done
 	of   int
 	// renewed is how many nodes of a rollout's application have the new version.
 	renewed int
@@ -102,6 +102,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	c.of = 0
 	for _, leg := range legs {
 		c.of += len(leg.steps)
@@ -109,6 +110,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 			return err
 		}
 	}
+
 	s.log.Info("a change begins", "kind", c.record.Kind, "id", c.record.ID, "steps", c.of)
 	s.setDrained(c.final.overrides.With(now.overrides).Drained)
 	c.renewed = c.renewedNodes(now)
@@ -127,6 +129,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 			return err
 		}
 	}
+
 	s.setQuorums(ctx)
 	c.final.plan.Hosts = withoutEmpty(s.Plan(), c.final.plan) // nodes that no step touched stay as they are until takeQuiet
 	s.install(c.final)
@@ -134,12 +137,14 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 	s.generation = max(generation+1, c.record.ID)
 	s.mu.Unlock()
 	s.showLayout()
+
 	if err := c.takeQuiet(ctx); err != nil {
 		return err
 	}
 	if err := s.saveRunning(); err != nil {
 		return err
 	}
+
 	s.spreadShown(ctx, true) // the stack file may name other certificates
 	s.noteVersions(c.record.Kind)
 	s.pruneReleases()
@@ -153,17 +158,20 @@ func (c *changeRun) leg(ctx context.Context, l leg) error {
 	if err := wrong.forChange(startedServers([]leg{l})).err(); err != nil {
 		return err
 	}
+
 	s.mu.Lock()
 	s.programs = with(s.programs, programs)
 	s.plan = withHosts(s.plan, l.to.plan)
 	s.host = together(s.plan.Hosts)
 	s.mu.Unlock()
+
 	now, _ := s.current()
 	changes := plan.Diff(now.host(), l.to.host(), nil)
 	s.setStack(l.to.stack())
 	if err := s.readyLists(ctx); err != nil {
 		return err
 	}
+
 	steps := s.masterLast(l.steps)
 	for len(steps) > 0 {
 		group := steps[:1]

@@ -64,7 +64,7 @@ type Config struct {
 	// Pod is true where each host looks after its own nodes only: all hosts except this one are
 	// machine.Elsewhere. See pod.go.
 	Pod bool
-	// OwnFile: see PodFacts.
+	// OwnFile is true where a pod's Sentinel starts on its own file: see PodFacts.
 	OwnFile bool
 	Share   func(ctx context.Context, name string, content []byte) error
 	// Secret returns the secret with a name. It is for secrets that those who build the containers
@@ -135,8 +135,7 @@ type Supervisor struct {
 	former map[string]string
 	// forgotten is the reason why nobody knows which node was the Redis master; nil: it is known.
 	forgotten error
-	// lost is true when stack.json is missing or empty, although there was a
-	// stack with Redis.
+	// lost is true if stack.json is missing or empty, although there was a stack with Redis.
 	lost bool
 	// bereft is the redis node that was the master and has lost its data; empty: no node has.
 	bereft string
@@ -151,8 +150,9 @@ type Supervisor struct {
 	// catchingUp has a *sync.Mutex for each host. It is held while the host, which was away, gets
 	// what the other hosts got in the meantime.
 	catchingUp sync.Map
-	// switching is held by a switchover. unsettled is true while a switchover, perhaps of an
-	// earlier supervisor, may have left changed settings at the redis nodes.
+	// switching is held by a switchover, and by others that must not run beside one. unsettled is
+	// true while a switchover, perhaps of an earlier supervisor, may have left changed settings at
+	// the redis nodes.
 	switching sync.Mutex
 	unsettled atomic.Bool
 	// restoring is true from the decision for a restore until it is carried out or given up.
@@ -220,6 +220,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 			return nil, ErrSeveralHosts
 		}
 	}
+
 	s := &Supervisor{
 		cfg: cfg, dir: dirAt(cfg.StateDir), log: cfg.Log,
 		nodes: map[string]*node{}, former: map[string]string{}, admins: map[string]*redis.Admin{}, paces: map[string]*pace{},
@@ -229,12 +230,14 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	if cfg.Share != nil {
 		s.dir.share = func(name string, content []byte) error { return cfg.Share(s.ctx, name, content) }
 	}
+
 	if err := s.dir.open(); err != nil {
 		return nil, err
 	}
 	if s.lock, err = s.dir.lock(); err != nil {
 		return nil, err
 	}
+
 	if cfg.Life == nil {
 		cfg.Life = context.Background()
 	}
@@ -244,6 +247,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 			s.Close()
 		}
 	}()
+
 	if err := s.openHosts(); err != nil {
 		return nil, err
 	}
@@ -252,6 +256,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 			return nil, err
 		}
 	}
+
 	for _, h := range s.hosts.all() {
 		if err := h.takeOver(s.ctx, s.log); err != nil && !s.without(h.name, err) {
 			return nil, err
@@ -263,6 +268,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	if err := (restoring{s.dir, s.hosts}).resume(s.ctx, s.log); err != nil {
 		return nil, err
 	}
+
 	if err := s.makePlan(); err != nil {
 		return nil, err
 	}
@@ -350,6 +356,7 @@ func (s *Supervisor) adoptAll() error {
 			adopted = adopted || !s.hosts.apart // it may run
 			continue
 		}
+
 		r, err := host.readRecord(s.ctx, name)
 		if err != nil {
 			return err
@@ -362,6 +369,7 @@ func (s *Supervisor) adoptAll() error {
 		if r.Process.PID == 0 {
 			continue
 		}
+
 		proc, err := host.Adopt(s.ctx, r.Process)
 		if errors.Is(err, machine.ErrGone) {
 			if !n.keepDown.Load() { // it died while nobody watched
@@ -378,9 +386,11 @@ func (s *Supervisor) adoptAll() error {
 			n.unseen = true
 			continue
 		}
+
 		n.outdated.Store(r.Plan != s.digest(*n.spec()))
 		n.adopt(proc, r)
 	}
+
 	for _, n := range s.allNodes() {
 		// If nothing runs, 'up' is a new start, which starts every node.
 		n.keepDown.Store(n.keepDown.Load() && adopted)

@@ -118,6 +118,7 @@ func (s *Supervisor) switchOver(ctx context.Context, only, to string) (_ Switche
 	if only != "" && from != only {
 		return Switched{From: only, To: from}, nil
 	}
+
 	w := s.newSwitchover(f, from, heir)
 	s.tally.switches(heir)
 	defer s.tally.ended()

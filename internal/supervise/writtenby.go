@@ -174,6 +174,7 @@ func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg)
 	if _, wrong := s.findPrograms(ctx, final.plan); len(wrong.of(starts)) > 0 {
 		return wrong.of(starts).err()
 	}
+
 	is, will := map[string]servers.Server{}, map[string]servers.Server{}
 	for _, p := range final.host().Processes {
 		to, _ := final.part(p.Node)
@@ -193,11 +194,13 @@ func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg)
 			will[p.Node] = next
 		}
 	}
+
 	master := s.boardMaster()
 	writer, known := is[master]
 	if !known && master != "" { // then it is no longer in the stack
 		writer, known = s.dataServer(ctx, master)
 	}
+
 	for _, p := range final.host().Processes {
 		if p.Kind != plan.Redis || !starts[p.Node] {
 			continue
@@ -224,6 +227,7 @@ func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg)
 				return refused("%s, and the stack's data is of it: leave redis.server and the installed servers as they are. Data goes over only by commands, into another stack", why)
 			}
 		}
+
 		to, _ := final.part(p.Node)
 		if len(sources) == 0 && !s.hosts.lacks(to.host) {
 			if why := s.hosts.at(to.host).unreadable(ctx, p.Node, p.Program, will[p.Node]); why != "" {
