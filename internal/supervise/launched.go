@@ -13,9 +13,9 @@ import (
 
 // If a supervisor dies between the start of a process and its record, it leaves an unknown
 // process that has the node's port. So each start is noted before, and the note is emptied when
-// the record is written. The next supervisor finds the process by the note's token in its
-// environment, and writes the record. The note is overwritten in place, because that needs no
-// room on a full disk.
+// the record is written. The next supervisor finds the process by the traces of its start
+// (machine.Trace), and writes the record. The note is overwritten in place, because that needs
+// no room on a full disk.
 
 // launch is the content of launch.json in a node's directory: a start that has no record yet.
 // It is empty, without a token, if every start has its record.

@@ -108,7 +108,8 @@ func redisAddresses(processes []plan.Process) map[string]string {
 
 // change is how a plan differs from the Sentinels' files.
 type change struct {
-	// Moved is a sentence about a node that has another address now; empty: none has.
+	// Moved is a sentence about what would move, such as a node to another address; empty: nothing
+	// would.
 	Moved string
 	// Any is true if the files have to be rewritten.
 	Any bool
@@ -293,7 +294,7 @@ func (e *cannotMoveError) Error() string {
 // longer in the stack file.
 func (s *Supervisor) redisRuns() bool { return s.runs(ofRedis) }
 
-// runs reports whether a node has a process whose name kind accepts.
+// runs reports whether a node, or a stray, has a process and a name that kind accepts.
 func (s *Supervisor) runs(kind func(node string) bool) bool {
 	for name, n := range s.allNodes() {
 		if n.proc != nil && kind(name) {

@@ -41,11 +41,12 @@ func pingPeriod(downAfter time.Duration) time.Duration {
 
 // pace is how often one Sentinel asks for INFO.
 type pace struct {
-	// mu is also held while the Sentinel is told, so that it has the period that was wanted last,
-	// and told is about that period.
+	// mu is also held while the Sentinel is told. So the Sentinel has the period that was wanted
+	// last, and told refers to that period.
 	mu   sync.Mutex
 	told int // the pid of the Sentinel that was given its periods; 0: unknown
-	// otherSince is since when the Sentinel has had other periods; zero: it has these.
+	// otherSince is since when the Sentinel has had other periods than those given to it; zero: it
+	// has those.
 	otherSince time.Time
 	// wishes are the requests for another period than infoPeriod for a while.
 	wishes []*wish

@@ -115,8 +115,8 @@ func (n *node) patience() time.Duration {
 }
 
 // hangLimit returns how long a node that was healthy may leave its liveness probe without a
-// response; 0: for any time. Where only its end frees the requests that it holds (see
-// freeClients), one of Holdfast's own web nodes gets only as long as a balancer: then balancers
+// response; 0: for any time. One of Holdfast's own web nodes gets only the limit of a balancer
+// if nothing but its end frees the requests that it holds (see freeClients): balancers then
 // send these requests to another node.
 func (n *node) hangLimit() time.Duration {
 	p := n.spec()

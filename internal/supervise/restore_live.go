@@ -259,7 +259,7 @@ func (s *Supervisor) stopRedis(ctx context.Context) error {
 }
 
 // exchangeData moves the new data into its place. Redis and the Sentinels have ended; a
-// supervisor that comes after this one starts those of again.
+// supervisor that comes after this one starts the nodes in again.
 func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRestore, again [2][]string) error {
 	if err := x.noteMoving(&r); err != nil {
 		return err

@@ -39,9 +39,11 @@ type NodeStatus struct {
 	// Role is master or replica of a redis node, and holder or standby of a keepalived node.
 	Role string `json:"role,omitempty"`
 	// Holds are the virtual addresses that the host of a keepalived node has, separated by spaces.
-	Holds   string `json:"holds,omitempty"`
-	State   State  `json:"state"`
-	Host    string `json:"host"`
+	Holds string `json:"holds,omitempty"`
+	State State  `json:"state"`
+	Host  string `json:"host"`
+	// Address is where the node listens; empty: nowhere. PID is the pid of its process; 0: it has
+	// none.
 	Address string `json:"address"`
 	PID     int    `json:"pid,omitempty"`
 	// Restarts counts the starts beyond the first since the stack came up, under all supervisors.

@@ -19,6 +19,8 @@ type stepper struct {
 	step     plan.Step
 	from, to part // from is empty if the node is new
 	had      bool
+	// settings are what a Set gives the node. settle is how long a node has to be up without a
+	// break to count as healthy.
 	settings *plan.Settings
 	settle   time.Duration
 	// stack is the stack that the step leads to, and stays reports whether a node is in it.

@@ -117,8 +117,8 @@ func (st stray) end(ctx, patient context.Context) bool {
 	}
 }
 
-// EndNodes ends the nodes of a host that is no longer part of its stack, so that the stack's
-// supervisor does not end them. Their data stays.
+// EndNodes ends the nodes of a host that is no longer part of its stack, so that nothing else
+// in the stack uses them. Their data stays.
 func EndNodes(ctx context.Context, stateDir string) error {
 	h := hostsAt(stateDir)
 	defer h.close()

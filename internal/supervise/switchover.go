@@ -370,8 +370,9 @@ func (w *switchover) awaitPromotion(ctx context.Context) error {
 }
 
 // turnOthers makes the other replicas follow the new master, and then the old master. The order
-// matters: a write that only the old master has acknowledged would be lost if the new one died
-// now, because the Sentinels would promote one of the others.
+// matters: a write that only the old master, as a replica of the new one, has acknowledged
+// would be lost if the new master died now, because the Sentinels would promote one of the
+// others.
 func (w *switchover) turnOthers(ctx context.Context) {
 	var inStep sync.WaitGroup
 	for _, name := range w.others() {
@@ -409,7 +410,7 @@ func (w *switchover) verify(ctx context.Context, leaders []string) error {
 		if is {
 			break
 		}
-		// A Sentinel that already names the new master would replace it.
+		// A Sentinel that already names the new master would replace it, if asked.
 		view, err := w.admin(leader).View(ctx, w.sup.name())
 		if err != nil || view.Address != w.address(w.from) || view.Failing {
 			continue

@@ -349,7 +349,7 @@ func (n *node) cannotRead(ctx context.Context, master string) string {
 	p, host := n.spec(), n.home()
 	is, known := host.serverAt(ctx, p.Program, n.sup.program(p.Node, p.Program))
 	if !known {
-		return "" // the start tells
+		return "" // the start reports it
 	}
 	why := host.unreadable(ctx, p.Node, p.Program, is)
 	if why == "" || master == "" || !n.sup.reigns(ctx, master) {
