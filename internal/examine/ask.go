@@ -24,7 +24,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// askAll asks every node that runs, all at once.
+// askAll asks all running nodes concurrently.
 func (e *examination) askAll(ctx context.Context) {
 	var asking sync.WaitGroup
 	asking.Go(func() { e.installed(ctx) })
@@ -47,7 +47,7 @@ func (e *examination) askAll(ctx context.Context) {
 	}
 }
 
-// installed asks the server programs on the disk for their versions.
+// installed asks the installed server programs for their versions.
 func (e *examination) installed(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
@@ -64,10 +64,10 @@ func (e *examination) installed(ctx context.Context) {
 	}
 }
 
-// builtWithLua reports whether a HAProxy that says this of how it was built has Lua.
+// builtWithLua reports whether a HAProxy has Lua, by the output of 'haproxy -vv'.
 func builtWithLua(says string) bool { return strings.Contains(says, " +LUA ") }
 
-// ask asks one node; its error says why that does not answer.
+// ask asks one node. Its error is why the node does not answer.
 func (e *examination) ask(ctx context.Context, p plan.Process, n *doctor.Node) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))
 	defer cancel()
@@ -116,12 +116,12 @@ func (e *examination) askRedis(ctx context.Context, p plan.Process, n *doctor.No
 	return nil
 }
 
-// moving are the settings that a switchover changes for a moment, with the values
-// that it gives them.
+// moving are the settings that a switchover changes for a moment, with the values that it gives
+// them.
 var moving = map[string]string{"min-replicas-to-write": "1000", "repl-ping-replica-period": "3600", "replica-priority": "1"}
 
-// settings asks a redis node for its settings, and again for a while where a
-// switchover that is under way may have changed them.
+// settings asks a redis node for its settings. If a switchover under way may have changed them, it
+// asks again for a while.
 func (e *examination) settings(ctx context.Context, admin *redis.Admin) (map[string]string, error) {
 	for {
 		settings, err := admin.Settings(ctx)
@@ -141,7 +141,7 @@ func (e *examination) settings(ctx context.Context, admin *redis.Admin) (map[str
 		case <-time.After(patience / 5):
 		}
 		if deadline, _ := ctx.Deadline(); time.Until(deadline) < patience/4 {
-			return settings, nil // no switchover takes as long
+			return settings, nil // no switchover takes that long
 		}
 	}
 }
@@ -196,8 +196,8 @@ func (e *examination) askBalancer(ctx context.Context, p plan.Process, n *doctor
 	return nil
 }
 
-// appOf is the application that a proxy of the balancers is for (package plan's
-// haproxy.cfg); empty: for none.
+// appOf returns the application of a proxy of the balancers (package plan's haproxy.cfg); empty: it
+// has none.
 func appOf(s stack.Stack, proxy string) string {
 	if _, there := s.Apps[proxy]; there {
 		return proxy
@@ -210,11 +210,11 @@ func appOf(s stack.Stack, proxy string) string {
 	return ""
 }
 
-// askWeb asks an application's node whether it answers at all, and one of
-// Holdfast's own web nodes what it sees of Redis.
+// askWeb checks that an application's node answers. It asks one of Holdfast's own web nodes what it
+// sees of Redis.
 func (e *examination) askWeb(ctx context.Context, p plan.Process, n *doctor.Node) error {
 	if p.Local != "" && e.elsewhere[p.Node] != "" {
-		return listens(ctx, n.Address) // in TLS, with the balancers alone: the supervisor says how it is
+		return listens(ctx, n.Address) // it speaks TLS with the balancers only; the supervisor knows its state
 	}
 	if err := answers(ctx, p, cmp.Or(p.Local, n.Address)); err != nil {
 		return err
@@ -235,7 +235,8 @@ func (e *examination) askWeb(ctx context.Context, p plan.Process, n *doctor.Node
 	return nil
 }
 
-// answers asks a node what its health check asks. That it is not ready is an answer.
+// answers sends a node the request of its health check. Any answer will do, even that it is not
+// ready.
 func answers(ctx context.Context, p plan.Process, address string) error {
 	if p.Probe.Kind != plan.ProbeHTTP {
 		return listens(ctx, address)
@@ -252,7 +253,7 @@ func answers(ctx context.Context, p plan.Process, address string) error {
 	return resp.Body.Close()
 }
 
-// listens reports an error unless somebody listens at an address.
+// listens returns an error unless something listens at an address.
 func listens(ctx context.Context, address string) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", address)
@@ -262,13 +263,13 @@ func listens(ctx context.Context, address string) error {
 	return err
 }
 
-// noRedirects follows none, and keeps no connection.
+// noRedirects is an HTTP client that follows no redirects and keeps no connection open.
 var noRedirects = &http.Client{
 	Transport:     &http.Transport{DisableKeepAlives: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// unwrapped is the error of a request without the URL around it.
+// unwrapped returns the error of a request without the URL around it.
 func unwrapped(err error) error {
 	if inner := errors.Unwrap(err); inner != nil {
 		return inner
@@ -276,7 +277,7 @@ func unwrapped(err error) error {
 	return err
 }
 
-// contentOf is what the plan has for a file of a node.
+// contentOf returns the content that the plan has for a file of a node.
 func (e *examination) contentOf(node, name string) string {
 	for _, h := range e.seen.Plan.Hosts {
 		for _, f := range h.Files {

@@ -1,7 +1,9 @@
-// Package examine gathers the facts that package doctor judges: it asks the
-// supervisor, every node and the machine, all at once and each for a moment. It
-// changes nothing, and works as well when the supervisor or the whole stack is down:
-// what does not answer is a fact, too.
+// Package examine gathers the facts that package doctor judges. Stack asks the supervisor
+// (examine.go), every node (ask.go) and the machine (machine.go), each for a short time; the nodes
+// are asked concurrently.
+//
+// It changes nothing, and also works if the supervisor or the whole stack is down: that something
+// does not answer is a fact, too. Package doctor decides what the facts mean.
 package examine
 
 import (
@@ -31,38 +33,39 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// Config says which stack to examine.
+// Config describes the stack to examine.
 type Config struct {
 	Stack stack.Stack
-	// BaseDir is where the stack file's relative paths start, StateDir the stack's
-	// own directory; both absolute.
+	// BaseDir is the start of the stack file's relative paths, and StateDir the stack's state
+	// directory. Both are absolute.
 	BaseDir, StateDir string
-	// Host is the name of this host; empty: the stack has no other.
+	// Host is the name of this host; empty: the stack has only this one.
 	Host string
-	// Mistakes are those of the stack file, of which Stack has nothing then.
+	// Mistakes is the error of the stack file, if it has mistakes. Stack then does not come from
+	// that file.
 	Mistakes error
 	// SearchPath is the PATH that nodes inherit.
 	SearchPath string
 }
 
-// patience is how long one question may take.
+// patience limits how long one question may take.
 const patience = 2 * time.Second
 
-// leaderPatience is how long hosts of a stack may take until one of them leads.
+// leaderPatience limits how long the hosts of a stack may take to elect a leader.
 const leaderPatience = 15 * time.Second
 
-// examination is one that is under way.
+// examination is an examination under way.
 type examination struct {
 	Config
 	seen    supervise.Inspection
 	secrets plan.Secrets
 	way     redis.Way
 	facts   doctor.Facts
-	// versions are those of the server programs on the disk.
+	// versions are the versions of the installed server programs.
 	versions map[plan.Program]string
-	// elsewhere has the hosts of the nodes that are on other ones than this.
+	// elsewhere holds, by node, the host of each node that is not on this host.
 	elsewhere map[string]string
-	mu        sync.Mutex // held to change facts.Unseen
+	mu        sync.Mutex // guards facts.Unseen
 }
 
 // Stack gathers the facts of a stack.
@@ -72,17 +75,21 @@ func Stack(ctx context.Context, cfg Config) doctor.Facts {
 	if cfg.Mistakes != nil {
 		e.facts.Mistakes = cfg.Mistakes.Error()
 	}
+
 	e.machine()
 	for _, wrong := range supervise.CheckReferences(cfg.Stack, cfg.BaseDir, cfg.SearchPath) {
 		e.facts.References = append(e.facts.References, wrong.Error())
 	}
+
 	if e.facts.Kept {
 		if err := private.CheckDir(cfg.StateDir); err != nil {
 			e.facts.Open = err.Error()
 		}
 	}
+
 	e.drill()
 	e.backup()
+
 	var err error
 	if e.seen, err = supervise.Inspect(cfg.Stack, cfg.BaseDir, cfg.StateDir); err != nil {
 		e.facts.Unreadable = err.Error()
@@ -92,13 +99,15 @@ func Stack(ctx context.Context, cfg Config) doctor.Facts {
 	if e.secrets, err = supervise.Secrets(cfg.StateDir); err != nil {
 		e.unseen("Redis and the Sentinels", err.Error())
 	}
-	// What runs is judged by what it runs as.
+
+	// A running stack is judged by the stack file that it runs by.
 	e.Config.Stack, e.facts.Stack, e.facts.Differs = e.seen.Plan.Stack, e.seen.Plan.Stack, e.seen.Differs
 	e.way, err = supervise.Way(cfg.StateDir, e.Config.Stack)
 	// A machine that has not joined its stack yet has no certificate, and nothing to ask.
 	if joined := len(e.seen.Nodes) > 0; err != nil && (joined || !errors.Is(err, fs.ErrNotExist)) {
 		e.unseen("Redis and the Sentinels", err.Error())
 	}
+
 	e.facts.Epoch, e.facts.Rewriting = e.seen.Redis.ConfigEpoch, e.seen.Rewriting
 	status := e.supervisor(ctx)
 	e.changes(status)
@@ -118,7 +127,8 @@ func (e *examination) unseen(what, why string) {
 	e.facts.Unseen = append(e.facts.Unseen, doctor.Unseen{What: what, Why: why})
 }
 
-// status asks the supervisor, and again for leaderPatience while another host begins to lead.
+// status asks the supervisor. While another host takes over the lead, it repeats the question for
+// up to leaderPatience.
 func (e *examination) status(ctx context.Context) (supervise.Status, error) {
 	client := control.NewClient(e.StateDir)
 	for began := time.Now(); ; {
@@ -137,7 +147,7 @@ func (e *examination) status(ctx context.Context) (supervise.Status, error) {
 	}
 }
 
-// supervisor asks the supervisor for the status; it is empty where none answers.
+// supervisor asks the supervisor for the status; it is empty if no supervisor answers.
 func (e *examination) supervisor(ctx context.Context) supervise.Status {
 	s := &e.facts.Supervisor
 	s.PID = e.seen.Supervisor
@@ -156,7 +166,7 @@ func (e *examination) supervisor(ctx context.Context) supervise.Status {
 		for _, u := range st.Unserved {
 			s.Unserved = append(s.Unserved, doctor.Unserved{App: u.App, Balancer: u.Balancer, Why: u.Why})
 		}
-	case s.PID == 0: // none runs
+	case s.PID == 0: // no supervisor runs
 		return supervise.Status{}
 	case errors.Is(err, control.ErrNoSupervisor):
 		s.Silent = "it does not listen on its socket"
@@ -166,7 +176,7 @@ func (e *examination) supervisor(ctx context.Context) supervise.Status {
 		s.Silent = err.Error()
 	}
 	if st.Host != "" && st.Host != e.Host {
-		return st // its process is on another host
+		return st // the supervisor's process is on another host
 	}
 	if id, err := process.Identify(s.PID); err == nil {
 		s.Process = &doctor.Process{PID: s.PID, Stopped: process.Stopped(id)}
@@ -174,7 +184,7 @@ func (e *examination) supervisor(ctx context.Context) supervise.Status {
 	return st
 }
 
-// changes looks for changes of the stack that are under way, or were left.
+// changes records changes of the stack that are under way, or that were stopped.
 func (e *examination) changes(status supervise.Status) {
 	c := e.seen.Change
 	if status.Change != nil {
@@ -188,7 +198,7 @@ func (e *examination) changes(status supervise.Status) {
 	}
 }
 
-// listNodes lists the nodes of the plan, and those that run and are in it no more.
+// listNodes lists the nodes of the plan, and running nodes that are no longer in it.
 func (e *examination) listNodes(status supervise.Status) {
 	planned := map[string]bool{}
 	e.findElsewhere()
@@ -224,8 +234,8 @@ func (e *examination) listNodes(status supervise.Status) {
 	}
 }
 
-// findElsewhere finds the nodes of other hosts. What only their own machine tells is left
-// out, and said.
+// findElsewhere finds the nodes of other hosts. Facts that only their own machine knows are
+// recorded as unseen.
 func (e *examination) findElsewhere() {
 	if e.Host == "" {
 		return
@@ -241,7 +251,7 @@ func (e *examination) findElsewhere() {
 	}
 }
 
-// reported is a node of another host, as the supervisor knows it.
+// reported returns a node of another host, as the supervisor knows it.
 func reported(p plan.Process, host string, st supervise.NodeStatus, drained bool) doctor.Node {
 	n := doctor.Node{
 		Name: p.Node, Kind: p.Kind, App: p.App, Host: host, Address: p.Address, Want: "up", Drained: drained,
@@ -256,7 +266,7 @@ func reported(p plan.Process, host string, st supervise.NodeStatus, drained bool
 	return n
 }
 
-// processOf is the process that a record tells of; nil: it does not run.
+// processOf returns the process of a record; nil: it does not run.
 func processOf(id process.ID) *doctor.Process {
 	if id.PID == 0 || !process.Alive(id) {
 		return nil
@@ -264,7 +274,7 @@ func processOf(id process.ID) *doctor.Process {
 	return &doctor.Process{PID: id.PID, Stopped: process.Stopped(id)}
 }
 
-// processes are those of the plan, on all hosts.
+// processes returns the processes of the plan, on all hosts.
 func (e *examination) processes() (all []plan.Process) {
 	for _, h := range e.seen.Plan.Hosts {
 		all = append(all, h.Processes...)
@@ -272,7 +282,7 @@ func (e *examination) processes() (all []plan.Process) {
 	return all
 }
 
-// measure adds what the kernel tells of each process.
+// measure adds the kernel's figures of each process.
 func (e *examination) measure() {
 	of := map[int]*doctor.Process{}
 	for _, n := range e.facts.Nodes {
@@ -289,7 +299,7 @@ func (e *examination) measure() {
 	}
 }
 
-// drill looks for what a drill has left.
+// drill records what a drill has left.
 func (e *examination) drill() {
 	left, err := drill.LeftIn(e.StateDir)
 	e.facts.Drill = doctor.Drill{Running: left.Running, Left: left.Broken, Keys: left.Keys}
@@ -298,9 +308,9 @@ func (e *examination) drill() {
 	}
 }
 
-// ports looks for who holds addresses that the stack needs and does not have.
+// ports records which programs hold addresses that the stack needs and does not have.
 func (e *examination) ports() {
-	balanced := false // a balancer runs, and has the balancers' ports
+	balanced := false // a balancer runs, and so the balancers' ports are the stack's
 	for _, n := range e.facts.Nodes {
 		balanced = balanced || n.Kind.Traits().SharesAddress && n.Process != nil
 	}
@@ -334,7 +344,7 @@ func (e *examination) ports() {
 	}
 }
 
-// files holds the generated files against the plan.
+// files compares the generated files with the plan.
 func (e *examination) files() {
 	for _, h := range e.seen.Plan.Hosts {
 		for _, f := range h.Files {
@@ -355,7 +365,7 @@ func (e *examination) files() {
 	}
 }
 
-// releases looks at the copies of programs' files that nodes run from.
+// releases checks the copies of programs' files from which nodes run.
 func (e *examination) releases() {
 	seen := map[string]bool{}
 	for _, p := range e.processes() {
@@ -374,11 +384,10 @@ func (e *examination) releases() {
 	}
 }
 
-// secretLine are words of a line that has a password in it.
+// secretLine are words that occur in lines with a password.
 var secretLine = []string{"pass", "auth", "AUTH", "hash", "#"}
 
-// difference is the first line in which two texts differ. What may be a password is
-// not shown.
+// difference returns the first line in which two texts differ. It hides what may be a password.
 func difference(path, node, has, wants string) doctor.File {
 	d := doctor.File{Path: path, Node: node}
 	hasLines, wantLines := strings.Split(has, "\n"), strings.Split(wants, "\n")
@@ -399,7 +408,7 @@ func difference(path, node, has, wants string) doctor.File {
 	return d
 }
 
-// shown is a line of a generated file as it may be shown.
+// shown returns a line of a generated file in a form that may be shown.
 func shown(line string) string {
 	trimmed := strings.TrimSpace(line)
 	if strings.HasPrefix(trimmed, "# ") {

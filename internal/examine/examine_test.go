@@ -21,7 +21,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// pemOf is a certificate that ends at a time.
+// pemOf returns a certificate that ends at that time.
 func pemOf(t *testing.T, ends time.Time) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -36,8 +36,8 @@ func pemOf(t *testing.T, ends time.Time) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// The certificates that the stack file gives to a program are found in its arguments
-// and its environment; of a chain the one that ends first counts.
+// Certificates that the stack file passes to a program are found in its arguments and its
+// environment. Of a chain, the one that ends first counts.
 func TestCertificatesOfProgramsAreFound(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -92,10 +92,10 @@ func TestADifferenceShowsNoPassword(t *testing.T) {
 	}
 }
 
-// Where there is no stack at all, there is a machine to look at.
+// Without any stack there is still the machine to examine.
 func TestThereIsSomethingToSeeWithoutAStack(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "hf") // short: a socket's path would be in it
+	dir, err := os.MkdirTemp("", "hf") // short, because of the path of a unix socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,8 +112,8 @@ func TestThereIsSomethingToSeeWithoutAStack(t *testing.T) {
 	}
 }
 
-// What is known of a node of another host is what the supervisor says, and nothing that
-// this machine has under the same pid.
+// A node of another host is judged by what the supervisor reports, and not by a process of this
+// machine with the same pid.
 func TestANodeOfAnotherHostIsAsItsSupervisorSays(t *testing.T) {
 	t.Parallel()
 	p := plan.Process{Node: "redis-2", Kind: plan.Redis, Address: "198.18.7.2:1"}

@@ -17,10 +17,11 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// machine looks at the machine. Where it has no /proc, that is left out.
+// machine records the state of the machine. On a system without /proc, memory and kernel settings
+// are unseen.
 func (e *examination) machine() {
 	m := &e.facts.Machine
-	// The directory may not be there yet: its disk is that of the one above.
+	// The directory may not exist yet. Then its disk is that of the nearest existing parent.
 	at := e.StateDir
 	for at != filepath.Dir(at) {
 		if _, err := os.Stat(at); err == nil {
@@ -62,17 +63,17 @@ func (e *examination) machine() {
 	}
 }
 
-// setting is the value of one of the kernel's; empty: it has none.
+// setting returns the value of a kernel setting; empty: there is no such setting.
 func setting(path string) string {
 	b, _ := os.ReadFile(path)
 	return strings.TrimSpace(string(b))
 }
 
-// maxCertificate is how long a file may be that is looked into for a certificate.
+// maxCertificate is the largest file, in bytes, that is searched for a certificate.
 const maxCertificate = 1 << 20
 
-// certificates looks for certificates among the files that the stack file gives to
-// programs: in their arguments and in their environment.
+// certificates looks for certificates among the files that the stack file passes to programs, in
+// their arguments and in their environment.
 func (e *examination) certificates() {
 	seen := map[string]bool{}
 	for _, p := range e.processes() {
@@ -105,8 +106,8 @@ func (e *examination) certificates() {
 	}
 }
 
-// certificate reads a certificate, and reports whether the file has one. Of a chain
-// the one that ends first counts.
+// certificate reads a certificate, and reports whether the file has one. Of a chain, the one that
+// ends first counts.
 func certificate(path string) (c doctor.Certificate, is bool) {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Size() > maxCertificate {
@@ -136,7 +137,7 @@ func certificate(path string) (c doctor.Certificate, is bool) {
 	return c, true
 }
 
-// backup looks at how the backups are.
+// backup records the state of the backups.
 func (e *examination) backup() {
 	known, err := supervise.LastBackup(e.StateDir)
 	if err != nil {

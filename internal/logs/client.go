@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Client is a connection to a stack's log writer. It is for one goroutine.
+// Client is a connection to a stack's log writer. It is not safe for concurrent use.
 type Client struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -26,10 +26,10 @@ func Dial(state string, limit time.Duration) (*Client, error) {
 	return &Client{conn: conn, in: bufio.NewReader(conn)}, nil
 }
 
-// Close ends the connection. A writer that has none, and no node, ends.
+// Close closes the connection. A writer without connections and nodes ends by itself.
 func (c *Client) Close() { c.conn.Close() }
 
-// Ping asks whether the writer works.
+// Ping returns an error if the writer does not work.
 func (c *Client) Ping(limit time.Duration) error { return c.ask(askPing, limit) }
 
 func (c *Client) ask(words string, limit time.Duration) error {
@@ -64,7 +64,7 @@ func Await(ctx context.Context, state string) error {
 	}
 }
 
-// tell asks the log writer once.
+// tell sends the log writer one request, on a new connection.
 func tell(state, words string, limit time.Duration) error {
 	c, err := Dial(state, limit)
 	if err != nil {
@@ -74,9 +74,9 @@ func tell(state, words string, limit time.Duration) error {
 	return c.ask(words, limit)
 }
 
-// HandOver closes a pipe that a node was started with, once the log writer
-// reads it: what the node says before is in the pipe as long as somebody has it
-// open, and the node may have ended by then. It gives up with the context.
+// HandOver closes a pipe with which a node was started, once the log writer reads it. Until then
+// somebody has to keep the pipe open: the node may have ended already, and its output would be lost
+// with the last open end. HandOver gives up when the context ends.
 func HandOver(ctx context.Context, state, node string, f *os.File) {
 	defer f.Close()
 	for tell(state, askOpen+" "+node, syncLimit) != nil {
@@ -88,9 +88,9 @@ func HandOver(ctx context.Context, state, node string, f *os.File) {
 	}
 }
 
-// syncLimit is how long the last words of a node are waited for.
+// syncLimit is how long to wait for the last output of a node.
 const syncLimit = 300 * time.Millisecond
 
-// Sync waits until what a node has said so far is in its log, but not longer
-// than syncLimit: a writer that does not run has nothing to add.
+// Sync waits until everything that a node has written so far is in its log, for at most syncLimit:
+// a writer that does not run stores nothing.
 func Sync(state, node string) { _ = tell(state, askSync+" "+node, syncLimit) }

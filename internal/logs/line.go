@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// A stored line is its time in UTC, of stampLayout (RFC 3339 with
-// microseconds), a blank, and the line as it came.
+// A stored line consists of the time in UTC in stampLayout (RFC 3339 with microseconds), a blank,
+// and the line as the node wrote it.
 const (
 	stampLayout = "2006-01-02T15:04:05.000000Z"
 	stampLen    = len(stampLayout)
 )
 
-// appendStamp appends what stands before a line that was read at that time.
+// appendStamp appends the stamp of a line that was read at that time.
 func appendStamp(b []byte, now time.Time) []byte {
 	return append(now.UTC().AppendFormat(b, stampLayout), ' ')
 }
 
-// splitStamp takes a stored line apart. Without a stamp it is one that a node
-// wrote into the file by itself, as nodes once did.
+// splitStamp splits a stored line into stamp and text. A line without a stamp was written into the
+// file by the node itself, as in earlier versions.
 func splitStamp(line []byte) (when time.Time, rest []byte, ok bool) {
 	if len(line) <= stampLen || line[stampLen] != ' ' || line[stampLen-1] != 'Z' || line[10] != 'T' {
 		return time.Time{}, line, false
@@ -31,8 +31,8 @@ func splitStamp(line []byte) (when time.Time, rest []byte, ok bool) {
 	return when, line[stampLen+1:], true
 }
 
-// ownTimes are how programs write times into lines that have no stamp: Redis,
-// HAProxy (section 8.2.3 of its manual, %tr), slog, and a drill's complaints.
+// ownTimes are the formats in which programs write times into lines without a stamp: Redis, HAProxy
+// (section 8.2.3 of its manual, %tr), slog, and the errors of a drill's undertaker.
 var ownTimes = []struct {
 	pattern *regexp.Regexp
 	layout  string
@@ -43,7 +43,7 @@ var ownTimes = []struct {
 	{regexp.MustCompile(`^(\d{4}-\d{2}-\d{2}T\S+) `), time.RFC3339Nano},
 }
 
-// ownTime is the time that a line without a stamp tells.
+// ownTime returns the time in a line without a stamp.
 func ownTime(line []byte) (time.Time, bool) {
 	for _, f := range ownTimes {
 		if m := f.pattern.FindSubmatch(line); m != nil {
@@ -56,33 +56,33 @@ func ownTime(line []byte) (time.Time, bool) {
 }
 
 const (
-	// A line without an end is stored in pieces of maxLine bytes.
+	// maxLine is the length in bytes at which a line without an end is cut into pieces.
 	maxLine = 32 << 10
-	// Lines go on to the disk by batches of about so many bytes.
+	// batchSize is roughly how many bytes of lines are stored at once.
 	batchSize = 64 << 10
 )
 
-// cutter makes stored lines of what a node writes. What it has cut goes to emit
-// batch by batch, which may not keep it.
+// cutter turns the output of a node into stored lines. It passes them to emit in batches. emit must
+// not keep the batch.
 type cutter struct {
 	emit func(batch []byte, lines int)
 
-	out    []byte    // whole lines, and then what there is of the next one
+	out    []byte    // whole lines, followed by the beginning of the next one
 	whole  int       // bytes of whole lines
 	lines  int       // whole lines
-	begun  bool      // there is a line without its end
+	begun  bool      // out ends with a line without an end
 	since  time.Time // when that line began
 	length int       // of that line, without its stamp
 	cut    bool      // the last line was ended by its length
 }
 
-// add takes what was read at that time.
+// add adds output that was read at that time.
 func (c *cutter) add(b []byte, now time.Time) {
 	var room [stampLen + 1]byte
 	stamp := appendStamp(room[:0], now)
 	for len(b) > 0 {
 		if !c.begun {
-			if c.cut && b[0] == '\n' { // the end that the last line had after all
+			if c.cut && b[0] == '\n' { // the end of a line that was cut at maxLine
 				c.cut, b = false, b[1:]
 				continue
 			}
@@ -114,7 +114,7 @@ func (c *cutter) end() {
 	}
 }
 
-// flush hands on the lines that are whole.
+// flush passes on the whole lines.
 func (c *cutter) flush() {
 	if c.lines == 0 {
 		return
@@ -124,7 +124,7 @@ func (c *cutter) flush() {
 	c.out, c.whole, c.lines = c.out[:rest], 0, 0
 }
 
-// close ends the line that has begun, too.
+// close ends the line that has begun, and passes everything on.
 func (c *cutter) close() {
 	if c.begun {
 		c.end()

@@ -1,14 +1,14 @@
-// Package logs is what the nodes of a stack say: a process of its own, the log
-// writer, reads it from a named pipe for each node, stamps each line with the
-// time, and stores it in files that never take more than their share of the
-// disk. Here are also the reading of these files and the words by which a
-// supervisor and the log writer talk. Which nodes there are, and when the
-// writer runs, is package supervise's affair.
+// Package logs stores what the nodes of a stack write to their output, and reads it again.
 //
-// The nodes outlive their supervisor, and so does the writer: while one of the
-// two runs, no node waits. A node has its pipe open for reading too, so that a
-// writer that dies is neither an error nor the end of a file to it; what the
-// node says meanwhile waits in the pipe for the next writer.
+// A process of its own, the log writer (writer.go), reads a named pipe for each node (pump.go),
+// stamps each line with the time (line.go), passes it on through an outbox (outbox.go), and stores
+// it in files of limited size (store.go). Reader reads the files of one node (read.go), and Merged
+// those of several (merge.go). Client is how a supervisor talks to the log writer (client.go).
+// Package supervise decides which nodes exist, and when the writer runs.
+//
+// The nodes outlive their supervisor, and so does the writer: as long as one of the two runs, no
+// node has to wait. A node also has the reading end of its pipe open. So if the writer dies, the
+// node gets no error and no end of file, and its output waits in the pipe for the next writer.
 package logs
 
 import (
@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// A file that would grow beyond fileSize is set aside as .1, the one before
-	// it as .2, up to .3: at most 40 MiB for each node, and never more.
+	// A file that would grow beyond fileSize is renamed to .1, the one before it to .2, up to .3.
+	// So a node's logs take at most 40 MiB.
 	fileSize = 10 << 20 // bytes
 	fileKeep = 3
 
@@ -32,39 +32,39 @@ const (
 	pipeSuffix = ".pipe"
 )
 
-// Supervisor is the name under which the log of the supervisor itself stands
-// beside the nodes' logs.
+// Supervisor is the name of the supervisor's own log, next to the nodes' logs.
 const Supervisor = "supervisor"
 
-// Dir is the directory of the logs of a stack with that state directory.
+// Dir returns the directory of the logs of a stack with that state directory.
 func Dir(state string) string { return filepath.Join(state, "logs") }
 
-// File is the newest log file of a node.
+// File returns the path of the newest log file of a node.
 func File(state, node string) string { return filepath.Join(Dir(state), node+suffix) }
 
-// Pipe is where the node writes to.
+// Pipe returns the path of the pipe to which the node writes.
 func Pipe(state, node string) string { return filepath.Join(Dir(state), node+pipeSuffix) }
 
-// socket is where the writer listens. It is in the state directory itself
-// because the path of a socket may have about a hundred bytes only.
+// socket returns the path of the writer's socket. It is directly in the state directory, because
+// the path of a socket is limited to about 100 bytes.
 func socket(state string) string { return filepath.Join(state, SocketName) }
 
 // SocketName is the name of the writer's socket in the state directory.
 const SocketName = "logs.sock"
 
-// lockFile is held by the writer as long as it lives, and tells its identity.
+// lockFile returns the path of the file that the writer locks while it lives. The file holds the
+// writer's identity.
 func lockFile(state string) string { return filepath.Join(Dir(state), "writer.lock") }
 
-// OpenPipe opens a node's named pipe, to be the node's output; it makes one
-// where there is none. It is open for reading too, so that the node gets no
-// SIGPIPE, and blocks only when the pipe is full.
+// OpenPipe opens a node's named pipe as the node's output, and creates it if necessary. It also
+// opens the reading end, so that the node never gets SIGPIPE, and blocks only when the pipe is
+// full.
 func OpenPipe(state, node string) (*os.File, error) {
 	path := Pipe(state, node)
 	err := makePipe(path)
 	if err != nil {
 		return nil, fmt.Errorf("make the pipe for the log of %s: %w", node, err)
 	}
-	// Not os.OpenFile, which would make it non-blocking, for the node as well.
+	// os.OpenFile would make the pipe non-blocking, for the node as well.
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
@@ -89,7 +89,7 @@ func makePipe(path string) error {
 	return unix.Mkfifo(path, 0o600)
 }
 
-// Nodes are the names of those that have a log, sorted.
+// Nodes returns the names of the nodes that have a log, sorted.
 func Nodes(state string) ([]string, error) { return named(state, suffix) }
 
 func named(state, suffix string) ([]string, error) {
@@ -100,7 +100,7 @@ func named(state, suffix string) ([]string, error) {
 	return paths, err
 }
 
-// escapeGlob makes a path a pattern that matches nothing but it.
+// escapeGlob turns a path into a pattern that matches nothing else.
 func escapeGlob(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }

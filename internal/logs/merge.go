@@ -7,32 +7,32 @@ import (
 	"time"
 )
 
-// Query is which lines of which logs somebody wants.
+// Query describes which lines of which logs to read.
 type Query struct {
-	// Name is a node's or an application's; empty: all.
+	// Name is the name of a node or an application; empty: all.
 	Name string
-	// Lines is how many of each log come first; 0: all.
+	// Lines is how many of the latest lines of each log to read at first; 0: all.
 	Lines int
-	// Since leaves out what is older; zero: nothing.
+	// Since leaves out older lines; zero: none.
 	Since time.Time
 }
 
-// Merged reads several logs of a host in the order of their times. It is for one goroutine.
+// Merged reads several logs of a host, sorted by time. It is not safe for concurrent use.
 type Merged struct {
 	state   string
 	query   Query
-	seen    map[string]bool // the logs that are read, by name
+	seen    map[string]bool // names of the logs that are read
 	sources []*source
 }
 
-// source is one log, and the line of it that comes next.
+// source is one log, with its next line.
 type source struct {
 	reader *Reader
 	next   Entry
 	has    bool
 }
 
-// NewMerged makes a reader of the logs that a query asks for. It opens nothing yet: see Find.
+// NewMerged returns a reader of the logs that a query describes. It opens nothing; see Find.
 func NewMerged(state string, q Query) *Merged {
 	return &Merged{state: state, query: q, seen: map[string]bool{}}
 }
@@ -44,9 +44,9 @@ func (m *Merged) Close() {
 	}
 }
 
-// Find begins to read the logs that are asked for and not read yet: those that it finds at
-// the first time from where the query wants them, and later ones whole. It returns the
-// names of all that are read.
+// Find begins to read the logs that match the query and are not read yet. The first call starts
+// each log where the query wants it; logs found later are read whole. It returns the names of all
+// logs that are read.
 func (m *Merged) Find() (names []string, err error) {
 	all, err := Nodes(m.state)
 	if err != nil {
@@ -73,7 +73,7 @@ func (m *Merged) Find() (names []string, err error) {
 	return names, nil
 }
 
-// Peek returns the line that comes next, and leaves it there; false: there is none yet.
+// Peek returns the next line without consuming it. It returns false if there is none yet.
 func (m *Merged) Peek() (Entry, bool, error) {
 	first, err := m.first()
 	if err != nil || first == nil {
@@ -82,7 +82,7 @@ func (m *Merged) Peek() (Entry, bool, error) {
 	return first.next, true, nil
 }
 
-// Next returns the line that comes next; false: there is none yet.
+// Next returns the next line, or false if there is none yet.
 func (m *Merged) Next() (Entry, bool, error) {
 	first, err := m.first()
 	if err != nil || first == nil {
@@ -106,8 +106,8 @@ func (m *Merged) first() (first *source, err error) {
 	return first, nil
 }
 
-// Wanted reports whether the log of a node is asked for by a name: a node has the name, or
-// where none has, the node is one of the application, or the kind, of that name.
+// Wanted reports whether a name selects the log of a node. The name is that of the node. If no node
+// has it, it may be that of the node's application or kind.
 func Wanted(name, node string, all []string) bool {
 	if name == "" || name == node {
 		return true

@@ -7,35 +7,35 @@ import (
 )
 
 const (
-	// outboxMost is how much of a node's log may wait for the disk. Then the
-	// node waits too, for patience; after that its lines are dropped, and
-	// counted, until there is room.
+	// outboxMost is how much of a node's log may wait for the disk. If that is reached, the node
+	// waits for up to patience. After that, its lines are dropped and counted until there is room
+	// again.
 	outboxMost = 1 << 20 // bytes
 	patience   = 200 * time.Millisecond
-	// A larger buffer than that is not kept for the next lines.
+	// bufferKept is the largest buffer that is kept for the next lines.
 	bufferKept = 128 << 10 // bytes
 )
 
-// outbox is what of one node's log waits for the disk. One goroutine puts, and
-// another one takes.
+// outbox holds lines of one node's log that wait for the disk. One goroutine puts lines in, another
+// one stores them.
 type outbox struct {
 	mu       sync.Mutex
 	bytes    []byte
 	lines    int
-	asked    []chan struct{} // closed when all that is here is stored
-	dropped  int             // lines since the last one that found room
+	asked    []chan struct{} // closed when everything put so far is stored
+	dropped  int             // lines dropped since lines last found room
 	dropping bool
 	closed   bool
 
-	work chan struct{} // there is something to take
-	room chan struct{} // something was taken
+	work chan struct{} // signals that there is something to store
+	room chan struct{} // signals that something was taken
 }
 
 func newOutbox() *outbox {
 	return &outbox{work: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
-// signal wakes the goroutine that waits for a channel, or will.
+// signal wakes the goroutine that waits for a channel, or the next one that will.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -43,7 +43,7 @@ func signal(c chan struct{}) {
 	}
 }
 
-// put adds whole lines, or drops them where there is no room in time.
+// put adds whole lines, or drops them if there is no room in time.
 func (o *outbox) put(lines []byte, n int) {
 	if !o.add(lines, n) {
 		o.awaitRoom()
@@ -51,7 +51,8 @@ func (o *outbox) put(lines []byte, n int) {
 	}
 }
 
-// add reports whether the lines were dealt with at once.
+// add adds lines if there is room. It returns false if the caller should wait for room. While lines
+// are being dropped, it drops these, too, and returns true.
 func (o *outbox) add(lines []byte, n int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -100,7 +101,7 @@ func (o *outbox) addOrDrop(lines []byte, n int) {
 	o.dropping = true
 }
 
-// ask has done closed when all that was put before is stored.
+// ask makes keep close done when everything put before is stored.
 func (o *outbox) ask(done chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -108,7 +109,7 @@ func (o *outbox) ask(done chan struct{}) {
 	signal(o.work)
 }
 
-// close ends keep when all that was put is stored.
+// close makes keep return when everything is stored.
 func (o *outbox) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

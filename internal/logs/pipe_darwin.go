@@ -1,4 +1,4 @@
 package logs
 
-// enlarge does nothing: macOS gives a busy pipe more room by itself.
+// enlarge does nothing: macOS enlarges a busy pipe by itself.
 func enlarge(int) {}

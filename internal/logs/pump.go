@@ -13,32 +13,32 @@ import (
 
 const (
 	readSize = 64 << 10 // bytes at once
-	// Between two reads of a pipe that had little in it, so that a node which
-	// writes many lines wakes the writer 200 times a second and not for each.
+	// gather is the pause after reading a pipe that had little in it. A node that writes many lines
+	// thus wakes the writer 200 times a second, and not for each line.
 	gather = 5 * time.Millisecond
-	// A line that has no end yet is stored after that time.
+	// unended is after how long a line without an end is stored.
 	unended = time.Second
-	// How long a pipe may say nothing until it is looked whether anybody has it
-	// open: not every system tells (golang/go#24164).
+	// idle is how long a pipe may be silent before the reader checks whether any process still has
+	// it open: not every system reports that (golang/go#24164).
 	idle = 5 * time.Second
 
-	// drainMost is what is read at once for a caller of ask: more than a pipe
-	// holds, and an end where a node never stops.
+	// drainMost limits what is read at once for a caller of ask. It is more than a pipe holds, and
+	// a limit for a node that never stops writing.
 	drainMost = 4 << 20 // bytes
 )
 
-// pump stores what one node says. It has a reader, as long as a process has the
-// pipe open, and a goroutine for the disk, so that no node waits for that.
+// pump stores what one node writes. It has a reader while a process has the pipe open, and another
+// goroutine for the disk, so that no node has to wait for the disk.
 type pump struct {
 	out    *outbox
-	stored chan struct{} // closed when the outbox is, and all of it is stored
+	stored chan struct{} // closed when the outbox is closed and everything is stored
 
-	// Of the reader.
+	// Used by the reader only.
 	buf []byte
 	cut cutter
 
 	mu      sync.Mutex
-	pipe    *os.File // nil: nobody has it open
+	pipe    *os.File // nil: no process has it open
 	reading sync.WaitGroup
 	asked   []chan struct{}
 	ending  bool
@@ -54,8 +54,8 @@ func newPump(path string) *pump {
 	return p
 }
 
-// open begins to read a pipe, unless that is under way or nobody has the other
-// end of it.
+// open starts the reader of a pipe, unless it is running already or no process has the other end
+// open.
 func (p *pump) open(path string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -83,7 +83,7 @@ func (p *pump) inUse() bool {
 	return p.pipe != nil
 }
 
-// read reads a pipe until no process has it open any more, or the writer ends.
+// read reads a pipe until no process has it open, or the writer ends.
 func (p *pump) read(f *os.File, raw syscall.RawConn) {
 	if p.buf == nil {
 		p.buf = make([]byte, readSize)
@@ -93,7 +93,8 @@ func (p *pump) read(f *os.File, raw syscall.RawConn) {
 		if p.cut.begun {
 			wait = unended
 		}
-		// The deadline first: ask sets it after it has asked.
+		// Set the deadline before looking for questions: ask adds its question first, and then
+		// moves the deadline.
 		if err := f.SetReadDeadline(time.Now().Add(wait)); err != nil {
 			p.leave(f)
 			return
@@ -144,10 +145,10 @@ func (p *pump) read(f *os.File, raw syscall.RawConn) {
 	}
 }
 
-// left ends the reading of a pipe that nobody has open, and reports whether it
-// is so still: a process that was started meanwhile goes on with this reader.
+// left ends the reading of a pipe that no process has open. It returns false if a process has
+// opened it meanwhile: the reader then continues with that process.
 func (p *pump) left(f *os.File, raw syscall.RawConn) bool {
-	p.cut.close() // the last words may have had no end
+	p.cut.close() // the last output may have had no line end
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n, err := readNow(raw, p.buf)
@@ -162,14 +163,14 @@ func (p *pump) left(f *os.File, raw syscall.RawConn) bool {
 	return true
 }
 
-// leave ends the reading of a pipe, also when a process still has it open.
+// leave ends the reading of a pipe, even if a process still has it open.
 func (p *pump) leave(f *os.File) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.shut(f)
 }
 
-// shut closes a pipe. The lock is held.
+// shut closes a pipe. The caller holds the lock.
 func (p *pump) shut(f *os.File) {
 	f.Close()
 	p.pipe = nil
@@ -179,8 +180,7 @@ func (p *pump) shut(f *os.File) {
 	p.asked = nil
 }
 
-// takeAsked returns what the callers of ask wait for, and whether the writer
-// ends.
+// takeAsked returns the channels that callers of ask wait for, and whether the writer is ending.
 func (p *pump) takeAsked() ([]chan struct{}, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -189,7 +189,7 @@ func (p *pump) takeAsked() ([]chan struct{}, bool) {
 	return asked, p.ending
 }
 
-// drain reads what the pipe has now.
+// drain reads everything that is in the pipe now.
 func (p *pump) drain(raw syscall.RawConn) {
 	for all := 0; all < drainMost; {
 		n, err := readNow(raw, p.buf)
@@ -202,8 +202,7 @@ func (p *pump) drain(raw syscall.RawConn) {
 	p.cut.close()
 }
 
-// ask returns a channel that is closed when all that the node has said so far
-// is stored.
+// ask returns a channel that is closed when everything that the node has written so far is stored.
 func (p *pump) ask() <-chan struct{} {
 	done := make(chan struct{})
 	p.mu.Lock()
@@ -217,14 +216,14 @@ func (p *pump) ask() <-chan struct{} {
 	return done
 }
 
-// wake has the reader look what it was asked. The lock is held.
+// wake makes the reader look for questions. The caller holds the lock.
 func (p *pump) wake() {
 	if p.pipe != nil {
-		_ = p.pipe.SetReadDeadline(time.Unix(1, 0)) // where that fails, reading does too
+		_ = p.pipe.SetReadDeadline(time.Unix(1, 0)) // if that fails, reading fails, too
 	}
 }
 
-// end stores what the node has said so far and ends the pump.
+// end stores what the node has written so far, and ends the pump.
 func (p *pump) end() {
 	p.mu.Lock()
 	p.ending = true
@@ -235,8 +234,8 @@ func (p *pump) end() {
 	<-p.stored
 }
 
-// readNow reads what there is, without waiting: 0 bytes and io.EOF where nobody
-// has the pipe open, 0 bytes and no error where nothing is there.
+// readNow reads what is there, without waiting. It returns 0 bytes and io.EOF if no process has the
+// pipe open, and 0 bytes and no error if it is empty.
 func readNow(raw syscall.RawConn, buf []byte) (n int, err error) {
 	outer := raw.Control(func(fd uintptr) {
 		for {

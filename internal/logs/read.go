@@ -15,15 +15,14 @@ import (
 type Entry struct {
 	Node string
 	Time time.Time
-	// Stamped tells a line with the time at which it was read from one that
-	// the node wrote by itself, with the time that it tells or that of the line
-	// before it.
+	// Stamped is true if the log writer stamped the line when it read it. Otherwise Time is the
+	// time that the line itself contains, or that of the line before it.
 	Stamped bool
 	Line    string
 }
 
-// Reader reads the log of one node from its oldest line on, over the files that
-// were set aside. It is for one goroutine.
+// Reader reads the log of one node from its oldest line on, across the renamed files. It is not
+// safe for concurrent use.
 type Reader struct {
 	node  string
 	path  string
@@ -31,19 +30,18 @@ type Reader struct {
 
 	file   *os.File
 	in     *bufio.Reader
-	offset int64 // of what comes next
+	offset int64 // of the next line
 	part   []byte
 	last   time.Time
 	begun  bool
 }
 
-// NewReader makes a reader of the lines since a time; the zero time is all of
-// them. It opens nothing yet.
+// NewReader returns a reader of the lines since a time; zero: all lines. It opens nothing yet.
 func NewReader(state, node string, since time.Time) *Reader {
 	return &Reader{node: node, path: File(state, node), since: since, in: bufio.NewReaderSize(nil, 2*maxLine)}
 }
 
-// Close closes the file that is open.
+// Close closes the open file.
 func (r *Reader) Close() {
 	if r.file != nil {
 		r.file.Close()
@@ -51,8 +49,7 @@ func (r *Reader) Close() {
 	}
 }
 
-// SkipTo leaves out all but the last lines of what is there now. It comes
-// before Next.
+// SkipTo skips all but that many of the lines that are there now. It must be called before Next.
 func (r *Reader) SkipTo(lines int) error {
 	for i := 0; i <= fileKeep; i++ {
 		f, err := os.Open(aside(r.path, i))
@@ -76,7 +73,7 @@ func (r *Reader) SkipTo(lines int) error {
 	return nil
 }
 
-// lastLines is where the last lines of a file begin, and how many there are.
+// lastLines returns where the last lines of a file begin, and how many there are.
 func lastLines(f *os.File, lines int) (offset int64, found int, err error) {
 	end, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -99,18 +96,18 @@ func lastLines(f *os.File, lines int) (offset int64, found int, err error) {
 		}
 	}
 	if end > 0 {
-		found++ // the line that the file begins with
+		found++ // the first line of the file
 	}
 	return 0, found, nil
 }
 
-// start reads a file from there on.
+// start reads a file from an offset on.
 func (r *Reader) start(f *os.File, offset int64) {
 	r.file, r.offset, r.part, r.begun = f, offset, r.part[:0], true
 	r.in.Reset(io.NewSectionReader(f, offset, 1<<62))
 }
 
-// Next returns the next line; false: there is no more yet.
+// Next returns the next line, or false if there is none yet.
 func (r *Reader) Next() (Entry, bool, error) {
 	if !r.begun {
 		if ok, err := r.oldest(); !ok {
@@ -143,14 +140,14 @@ func (r *Reader) entry(line []byte) Entry {
 	return Entry{Node: r.node, Time: when, Stamped: stamped, Line: strings.TrimRight(string(rest), "\r")}
 }
 
-// line returns the next line that has its end, from this file or a newer one.
+// line returns the next complete line, from this file or a newer one.
 func (r *Reader) line() (line []byte, ok bool, err error) {
 	for {
 		if line, ok, err = r.lineHere(); ok || err != nil {
 			return line, ok, err
 		}
-		// Look first whether there is a newer file, and then whether more was
-		// written to this one before it was set aside.
+		// First look whether there is a newer file, and only then whether more was written to this
+		// one before it was renamed.
 		newer, err := r.newer()
 		if err != nil || newer == nil {
 			return nil, false, err
@@ -162,13 +159,13 @@ func (r *Reader) line() (line []byte, ok bool, err error) {
 		last := r.part
 		r.file.Close()
 		r.start(newer, 0)
-		if len(last) > 0 { // its writer was killed
+		if len(last) > 0 { // a line whose writer was killed
 			return bytes.Clone(last), true, nil
 		}
 	}
 }
 
-// lineHere returns the next line of the file that is open.
+// lineHere returns the next line of the open file.
 func (r *Reader) lineHere() (line []byte, ok bool, err error) {
 	piece, err := r.in.ReadSlice('\n')
 	r.offset += int64(len(piece))
@@ -188,8 +185,8 @@ func (r *Reader) lineHere() (line []byte, ok bool, err error) {
 	return nil, false, err
 }
 
-// oldest opens the oldest file that may have lines of the time that is wanted,
-// and reports whether there is one.
+// oldest opens the oldest file that may have lines of the wanted time. It returns false if there is
+// no such file.
 func (r *Reader) oldest() (bool, error) {
 	for i := fileKeep; i >= 0; i-- {
 		f, err := os.Open(aside(r.path, i))
@@ -209,8 +206,8 @@ func (r *Reader) oldest() (bool, error) {
 	return false, nil
 }
 
-// newer opens the file that follows the open one; nil if no file does.
-// A file that was emptied is read from its beginning.
+// newer opens the file that follows the open one; nil if there is none. If the open file was
+// emptied, it is read from its beginning.
 func (r *Reader) newer() (*os.File, error) {
 	mine, err := r.file.Stat()
 	if err != nil {
@@ -219,7 +216,7 @@ func (r *Reader) newer() (*os.File, error) {
 	if mine.Size() < r.offset {
 		r.start(r.file, 0)
 	}
-	at := fileKeep + 1 // it is older than all: everything is newer
+	at := fileKeep + 1 // not found: the open file is older than all others
 	for i := 0; i <= fileKeep; i++ {
 		if there, err := os.Stat(aside(r.path, i)); err == nil && os.SameFile(mine, there) {
 			at = i
@@ -236,12 +233,12 @@ func (r *Reader) newer() (*os.File, error) {
 	return nil, nil
 }
 
-// Tail is the last lines of what a node has said since a time, shortened; none when
-// it has no log. The zero time is all of them.
+// Tail returns the last lines that a node has written since a time, each cut to a maximal length;
+// zero: since ever. It returns nothing if the node has no log.
 func Tail(state, node string, since time.Time) []string {
 	const most, lines = 1 << 10, 8 // bytes of a line, lines
 	Sync(state, node)
-	r := NewReader(state, node, since.Truncate(time.Microsecond)) // as lines are stamped
+	r := NewReader(state, node, since.Truncate(time.Microsecond)) // the precision of the stamps
 	defer r.Close()
 	if err := r.SkipTo(lines); err != nil {
 		return nil

@@ -22,12 +22,12 @@ func put(t *testing.T, path string, lines ...string) {
 	}
 }
 
-// at is a stored line of so many seconds after noon.
+// at returns a stored line of that many seconds after noon.
 func at(seconds int, line string) string {
 	return string(appendStamp(nil, noon.Add(time.Duration(seconds)*time.Second))) + line
 }
 
-// rest is what a reader has now.
+// rest returns the lines that a reader has now.
 func rest(t *testing.T, r *Reader) []string {
 	t.Helper()
 	var lines []string

@@ -12,14 +12,14 @@ import (
 	"holdfast/internal/private"
 )
 
-// store is the log files of one node. It is for one goroutine.
+// store is the log files of one node. It is not safe for concurrent use.
 type store struct {
 	path string
-	size int64 // that a file may have
+	size int64 // largest size of a file
 
 	file   *os.File
 	length int64     // of the file
-	looked time.Time // when the file was last seen to be at its path
+	looked time.Time // when the file was last known to be at its path
 
 	missed int   // lines that could not be stored
 	why    error // the last reason
@@ -27,8 +27,8 @@ type store struct {
 
 func newStore(path string) *store { return &store{path: path, size: fileSize} }
 
-// write stores whole lines, or counts them as missed: where it has failed
-// before, a line that says so goes first.
+// write stores whole lines, or counts them as missed. After a failure, the next successful write
+// begins with a line that reports the missed ones.
 func (s *store) write(batch []byte, lines int) {
 	if err := s.writeAfterNote(batch); err != nil {
 		s.missed, s.why = s.missed+lines, err
@@ -64,10 +64,10 @@ func (s *store) append(b []byte) error {
 	return nil
 }
 
-// noteRoom is what is left free in a file for the line about lost lines.
+// noteRoom is the room, in bytes, that is left in a file for the line about lost lines.
 const noteRoom = 1 << 10
 
-// prepare makes sure of a file that has room for so many bytes.
+// prepare opens a file that has room for that many bytes.
 func (s *store) prepare(more int64) error {
 	if now := time.Now(); s.file != nil && now.Sub(s.looked) > time.Second {
 		s.look()
@@ -87,7 +87,7 @@ func (s *store) prepare(more int64) error {
 	return nil
 }
 
-// look notices that somebody has removed or emptied the file.
+// look closes the file if it is no longer at its path, and notices if it was emptied.
 func (s *store) look() {
 	mine, err := s.file.Stat()
 	if err == nil {
@@ -117,26 +117,26 @@ func (s *store) open() error {
 	return s.mend()
 }
 
-// isDevice reports whether a log's path leads to a device, such as /dev/null: who
-// does not want a log may link it there.
+// isDevice reports whether a log's path leads to a device: a user who wants no log may link it to
+// /dev/null.
 func isDevice(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode()&fs.ModeCharDevice != 0
 }
 
-// mend ends a line that the last writer was killed in.
+// mend ends a line in which the last writer was killed.
 func (s *store) mend() error {
 	var last [1]byte
 	if s.length == 0 {
 		return nil
 	}
 	if _, err := s.file.ReadAt(last[:], s.length-1); err != nil || last[0] == '\n' {
-		return nil // a file that cannot be read is still written to
+		return nil // a file that cannot be read can still be written to
 	}
 	return s.append([]byte{'\n'})
 }
 
-// rotate sets the file aside.
+// rotate renames the files, so that a new one can begin.
 func (s *store) rotate() error {
 	s.close()
 	for i := fileKeep - 1; i >= 0; i-- {
@@ -154,7 +154,7 @@ func (s *store) close() {
 	}
 }
 
-// aside is the path of a file that was set aside i times.
+// aside returns the path of a file that was renamed i times.
 func aside(path string, i int) string {
 	if i == 0 {
 		return path
@@ -162,15 +162,14 @@ func aside(path string, i int) string {
 	return path + "." + strconv.Itoa(i)
 }
 
-// Log is the log of a process that stores its own lines, such as the
-// supervisor. It opens its file at the first line, and is safe for concurrent
-// use.
+// Log is the log of a process that stores its own lines, such as the supervisor. It opens its file
+// at the first line. It is safe for concurrent use.
 type Log struct {
 	mu    sync.Mutex
 	store *store
 }
 
-// NewLog makes the log with that name in a stack's directory of logs.
+// NewLog returns the log with that name in a stack's directory of logs.
 func NewLog(state, name string) *Log { return &Log{store: newStore(File(state, name))} }
 
 // Write stores whole lines.
@@ -180,7 +179,7 @@ func (l *Log) Write(b []byte) (int, error) {
 	c := cutter{emit: l.store.write}
 	c.add(b, time.Now())
 	c.close()
-	return len(b), nil // what is lost is counted, and told later
+	return len(b), nil // lost lines are counted, and reported later
 }
 
 // Close closes the file.

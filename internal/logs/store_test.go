@@ -13,13 +13,13 @@ var noon = time.Date(2026, 11, 28, 12, 0, 0, 123456000, time.UTC)
 
 const noonStamp = "2026-11-28T12:00:00.123456Z "
 
-// read returns what a file has; nothing if the file does not exist.
+// read returns the content of a file; nothing if the file does not exist.
 func read(path string) string {
 	b, _ := os.ReadFile(path)
 	return string(b)
 }
 
-// taken is how much the files of a log take, and how many there are.
+// taken returns how many bytes the files of a log take, and how many there are.
 func taken(t *testing.T, path string) (bytes int64, files int) {
 	t.Helper()
 	paths, err := filepath.Glob(path + "*")
@@ -27,7 +27,7 @@ func taken(t *testing.T, path string) (bytes int64, files int) {
 		t.Fatal(err)
 	}
 	for _, p := range paths {
-		if info, err := os.Stat(p); err == nil { // it may be being set aside
+		if info, err := os.Stat(p); err == nil { // it may be being renamed
 			bytes += info.Size()
 		}
 	}
@@ -155,7 +155,7 @@ func TestALineThatAKilledWriterLeftHasAnEnd(t *testing.T) {
 
 func TestANodeWaitsForASlowDiskOnceAndThenLosesLines(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "node.log")
-	o := newOutbox() // nobody stores anything yet
+	o := newOutbox() // nothing is stored yet
 	full := []byte(strings.Repeat("x", outboxMost-1) + "\n")
 	o.put(full, 1)
 

@@ -19,46 +19,47 @@ import (
 	"holdfast/internal/process"
 )
 
-// Words to the log writer, each a line that is answered by a line.
+// Requests to the log writer. Each is a line, and is answered by a line.
 const (
 	askPing = "ping" // answered as long as the writer works
-	askOpen = "open" // NODE: it was started
-	askSync = "sync" // NODE: answered when all that it has said is stored
+	askOpen = "open" // NODE: the node was started
+	askSync = "sync" // NODE: answered when everything that the node has written is stored
 	answer  = "ok"
 )
 
 const (
-	// Pipes that nobody told it of are looked for that often.
+	// scanEvery is the interval at which the writer looks for pipes that it was not told of.
 	scanEvery = 5 * time.Second
-	// Without a supervisor, and with no node left that has its pipe open, the
-	// writer ends after that time.
+	// alone is after how long the writer ends if it has no supervisor and no node has its pipe
+	// open.
 	alone = 10 * time.Second
 )
 
-// writer is the log writer: a process of its own for one state directory.
+// writer is the log writer: a process of its own for each state directory.
 type writer struct {
 	state string
 
 	mu        sync.Mutex
 	pumps     map[string]*pump
 	clients   int
-	aloneFrom time.Time // when it last had a client, or a node
+	aloneFrom time.Time // when it last had a client or a node
 }
 
 // ErrRuns is the error of a second log writer of a stack.
 var ErrRuns = errors.New("the log writer of this stack runs already")
 
-// Write is the log writer of the stack with that state directory. It works
-// until the context ends, and then stores what the nodes have said so far.
+// Write runs the log writer of the stack with that state directory. When the context ends, it
+// stores what the nodes have written so far, and returns. It also returns when nothing needs it;
+// see alone.
 func Write(ctx context.Context, state string) error {
 	lock, err := takeLock(state)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	_ = os.Remove(socket(state)) // of a writer that was killed: this one has the lock
-	// Nobody else may connect even for a moment: bind makes the socket with what
-	// the umask leaves.
+	_ = os.Remove(socket(state)) // left by a writer that was killed: this one has the lock
+	// bind creates the socket with the rights that the umask leaves. So no other user can connect,
+	// even for a moment.
 	old := unix.Umask(0o177)
 	l, err := net.Listen("unix", socket(state))
 	unix.Umask(old)
@@ -68,7 +69,7 @@ func Write(ctx context.Context, state string) error {
 	defer l.Close()
 
 	w := &writer{state: state, pumps: map[string]*pump{}, aloneFrom: time.Now()}
-	// First listen, then look for pipes: what is not told is found.
+	// Listen first and look for pipes afterwards: a pipe that the writer is not told of is found.
 	go w.accept(l)
 	for needed := true; needed; {
 		w.scan()
@@ -116,8 +117,7 @@ func writeID(f *os.File, id process.ID) error {
 	return err
 }
 
-// Running is the identity that the last log writer of a stack wrote down; false
-// where there was none.
+// Running returns the identity of the last log writer of a stack; false if there was none.
 func Running(state string) (process.ID, bool) {
 	var id process.ID
 	b, err := os.ReadFile(lockFile(state))
@@ -137,8 +137,7 @@ func (w *writer) scan() {
 	}
 }
 
-// complain writes what is wrong with the writer itself to where its own words
-// go.
+// complain writes an error of the writer itself to its standard error output.
 func complain(err error) { fmt.Fprintf(os.Stderr, "%s\n", err) }
 
 // open reads a node's pipe, if it is not read yet.
@@ -150,7 +149,7 @@ func (w *writer) open(node string) error {
 	return p.open(Pipe(w.state, node))
 }
 
-// pump is a node's pump; it makes one for a node that has none yet.
+// pump returns a node's pump, and makes one if the node has none.
 func (w *writer) pump(node string) (*pump, error) {
 	if node != filepath.Base(node) {
 		return nil, fmt.Errorf("%q is no name of a node", node)
@@ -169,8 +168,7 @@ func (w *writer) pump(node string) (*pump, error) {
 	return w.pumps[node], nil
 }
 
-// needed reports whether there is still something to write, or somebody who
-// may start it.
+// needed reports whether there is still something to write, or a client that may start a node.
 func (w *writer) needed() bool {
 	if _, err := os.Stat(Dir(w.state)); err != nil {
 		return false // the stack's data was removed
@@ -187,7 +185,7 @@ func (w *writer) needed() bool {
 	return time.Since(w.aloneFrom) < alone
 }
 
-// end stores what the nodes have said so far.
+// end stores what the nodes have written so far.
 func (w *writer) end() {
 	w.mu.Lock()
 	pumps := w.pumps
@@ -200,14 +198,14 @@ func (w *writer) end() {
 	all.Wait()
 }
 
-// accept serves those who ask, until the listener is closed.
+// accept serves clients until the listener is closed.
 func (w *writer) accept(l net.Listener) {
 	for {
 		conn, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil { // out of descriptors, at most
+		if err != nil { // out of file descriptors, at worst
 			complain(err)
 			time.Sleep(100 * time.Millisecond)
 			continue
@@ -239,7 +237,7 @@ func (w *writer) count(n int) {
 	w.aloneFrom = time.Now()
 }
 
-// do does what it is asked.
+// do carries out one request.
 func (w *writer) do(words string) error {
 	verb, node, _ := strings.Cut(words, " ")
 	switch verb {

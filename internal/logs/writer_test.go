@@ -17,7 +17,7 @@ import (
 // newState makes a state directory.
 func newState(t *testing.T) string {
 	t.Helper()
-	// Not t.TempDir: a unix socket's path may have about a hundred bytes.
+	// Not t.TempDir: the path of a unix socket is limited to about 100 bytes.
 	state, err := os.MkdirTemp("", "hf")
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func startNode(t *testing.T, state, node, script string) *process.Process {
 	return p
 }
 
-// all are the lines of a node's log.
+// all returns the lines of a node's log.
 func all(t *testing.T, state, node string) []string {
 	t.Helper()
 	r := NewReader(state, node, time.Time{})
