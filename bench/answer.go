@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// answer is an HTTP answer.
+// answer is an HTTP response.
 type answer struct {
 	status  int
 	body    []byte
@@ -20,8 +20,9 @@ type answer struct {
 	closes  bool     // the connection ends with it
 }
 
-// readAnswer reads an answer (RFC 9112, section 6.3): a body of a given
-// length, in chunks, or up to the end of the connection. It keeps body.
+// readAnswer reads a response (RFC 9112, section 6.3): a body of a given length, in chunks, or up
+// to the end of the connection. It uses the memory of body. It stores the headers only if body is
+// nil.
 func readAnswer(r *bufio.Reader, body []byte) (answer, error) {
 	a := answer{body: body[:0]}
 	line, err := r.ReadSlice('\n')
@@ -108,7 +109,7 @@ func more(r io.Reader, body []byte, n int) ([]byte, error) {
 	return body, nil
 }
 
-// right is nil when it is the answer of the exchange.
+// right returns an error if this is not the expected answer.
 func (a answer) right(want string) error {
 	if a.status != 200 || string(a.body) != want {
 		return fmt.Errorf("answered %d %.200q, want 200 %.200q", a.status, a.body, want)
@@ -116,7 +117,7 @@ func (a answer) right(want string) error {
 	return nil
 }
 
-// send sends one request on a connection of its own.
+// send sends one request on a new connection.
 func send(address string, request []byte) (answer, error) {
 	conn, err := net.DialTimeout("tcp", address, 2*time.Second)
 	if err != nil {
@@ -132,8 +133,8 @@ func send(address string, request []byte) (answer, error) {
 	return readAnswer(bufio.NewReader(conn), nil)
 }
 
-// healthy is nil when the path is answered by what stands for health: 2xx, or
-// of an application that has no such path, any answer but a server's error.
+// healthy returns an error if the path is answered with a server error (5xx), or not at all. Any
+// other status counts as healthy, since an application may have no such path.
 func healthy(address, path string) error {
 	a, err := send(address, http("GET", path, ""))
 	if err == nil && a.status >= 500 {

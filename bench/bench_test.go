@@ -206,7 +206,7 @@ func TestGoalsAreJudged(t *testing.T) {
 	if _, reached := goals[0].reached(r); reached != "no" {
 		t.Errorf("got %s", reached)
 	}
-	// What was measured in pairs is compared with what was measured beside it alone.
+	// Figures that were measured in pairs are compared only within their pair.
 	for round, ours := range []float64{20, 30, 40} {
 		r.Pairs.add("get-64", "holdfast", round, map[string]float64{figureRate: ours})
 		r.Pairs.add("get-64", "webdis", round, map[string]float64{figureRate: ours / 2})
@@ -235,14 +235,13 @@ func TestGoalsAreMeasuredInPairs(t *testing.T) {
 	}
 }
 
-// Holdfast and the ceiling need no package beyond those of a stack, and the
-// open loop needs no wrk.
+// Holdfast and the ceiling need only the packages of a stack, and the open loop does not need wrk.
 func TestAQuickRunMeasuresAndLeavesNothing(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "holdfast")
 	if out, err := exec.Command("go", "build", "-pgo=off", "-o", binary, "holdfast/cmd/holdfast").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	temp, err := os.MkdirTemp("/tmp", "hb") // HAProxy's socket wants a short path
+	temp, err := os.MkdirTemp("/tmp", "hb") // short, because of the path of HAProxy's socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,8 +288,7 @@ func TestAQuickRunMeasuresAndLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestMain has the test's binary stand in for this program where that starts
-// itself as the ceiling.
+// TestMain makes the test binary act as this program when the program starts itself as the ceiling.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == ceilingCommand {
 		main()

@@ -13,10 +13,10 @@ const (
 	largeValue = 10 << 10
 )
 
-// pipelined is how many commands one pipeline has.
+// pipelined is the number of commands in one pipeline.
 const pipelined = 32
 
-// op is what is asked for.
+// op is the operation that a case measures.
 type op string
 
 // The operations.
@@ -27,10 +27,10 @@ const (
 	pipeSets op = "pipeline of 32 SETs"
 )
 
-// writes says whether the operation does.
+// writes reports whether the operation writes.
 func (o op) writes() bool { return o == set || o == pipeSets }
 
-// commands is how many one request has.
+// commands returns the number of commands in one request.
 func (o op) commands() int {
 	if o == pipeGets || o == pipeSets {
 		return pipelined
@@ -38,7 +38,7 @@ func (o op) commands() int {
 	return 1
 }
 
-// exchange is a request in its bytes and the body of the right answer.
+// exchange is a request and the body of the right answer.
 type exchange struct {
 	request []byte
 	want    string
@@ -47,16 +47,16 @@ type exchange struct {
 // subject is one way to use a peer.
 type subject struct {
 	name, peer string
-	what       string // for the report; empty: as the peer's
-	// make makes a request of the operation for keys of values of that size;
-	// one that the subject does not have is nil.
+	what       string // for the report; empty: same as the peer's
+	// make returns a request for each operation that the subject has, for keys with values of that
+	// size.
 	make map[op]func(keys []string, size int) exchange
-	// fixed is for a server without a store.
+	// fixed is true for a server without a store.
 	fixed bool
 }
 
-// key and value are those that an operation has; a key that is written is
-// never one that is read.
+// key returns the n-th key of an operation. Keys that are written are never read by another
+// operation.
 func key(o op, size, n int) string {
 	k := prefixOf(size) + strconv.Itoa(n)
 	if o.writes() {
@@ -69,7 +69,7 @@ func prefixOf(size int) string { return "v" + strconv.Itoa(size) + "-" }
 
 func value(key string, size int) string { return strings.Repeat(key+".", size/len(key)+1)[:size] }
 
-// keysOf is how many keys a load goes round.
+// keysOf returns how many keys a load uses in turn.
 func keysOf(size int) int {
 	if size == largeValue {
 		return 128
@@ -77,7 +77,7 @@ func keysOf(size int) int {
 	return 1024
 }
 
-// http makes the bytes of a request.
+// http returns a request as bytes.
 func http(method, path, body string, headers ...string) []byte {
 	b := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: localhost\r\n", method, path)
 	for _, h := range headers {
@@ -89,7 +89,7 @@ func http(method, path, body string, headers ...string) []byte {
 	return append(append(b, "\r\n"...), body...)
 }
 
-// sourceGet and sourceSet are the source's routes.
+// sourceGet and sourceSet use the routes of the source, the tutorial's web application.
 func sourceGet(headers ...string) func([]string, int) exchange {
 	return func(keys []string, size int) exchange {
 		return exchange{http("GET", "/get?key="+keys[0], "", headers...), value(keys[0], size)}
@@ -109,7 +109,7 @@ func fixedGet(headers ...string) func([]string, int) exchange {
 	}
 }
 
-// pipeline is a request of Upstash's contract.
+// pipeline is a pipeline request of Upstash's REST API.
 func pipeline(o op) func([]string, int) exchange {
 	return func(keys []string, size int) exchange {
 		var commands, results []string
@@ -127,7 +127,7 @@ func pipeline(o op) func([]string, int) exchange {
 	}
 }
 
-// restGet and restSet are Upstash's contract, too.
+// restGet and restSet use Upstash's REST API, too.
 func restGet(keys []string, size int) exchange {
 	return exchange{http("GET", "/get/"+keys[0], ""), fmt.Sprintf(`{"result":%q}`, value(keys[0], size))}
 }
@@ -136,12 +136,12 @@ func restSet(keys []string, size int) exchange {
 	return exchange{http("POST", "/set/"+keys[0], value(keys[0], size)), `{"result":"OK"}`}
 }
 
-// webdisGet asks for the value as it is: the suffix tells the format.
+// webdisGet asks for the plain value: the suffix chooses the format.
 func webdisGet(keys []string, size int) exchange {
 	return exchange{http("GET", "/GET/"+keys[0]+".txt", ""), value(keys[0], size)}
 }
 
-// webdisSet has the value in the path, or in the body when it is large.
+// webdisSet puts the value into the path, or into the body if it is large.
 func webdisSet(keys []string, size int) exchange {
 	v := value(keys[0], size)
 	if size == largeValue {
@@ -173,7 +173,7 @@ var subjects = []subject{
 	{name: "haproxy", peer: "haproxy", fixed: true, make: makes{get: fixedGet()}},
 }
 
-// kind is how a case is measured.
+// kind is the way in which a case is measured.
 type kind string
 
 // The kinds of case.
@@ -183,7 +183,7 @@ const (
 	idle   kind = "idle connections"
 )
 
-// scenario is one case: what is asked, and how.
+// scenario is one case: which operation is measured, and how.
 type scenario struct {
 	name        string
 	kind        kind
@@ -191,11 +191,11 @@ type scenario struct {
 	size        int
 	connections int
 	behind      bool     // through HAProxy
-	subjects    []string // that it is for; one of them that has no such operation is left out
+	subjects    []string // the subjects it is for; those without the operation are left out
 }
 
-// Who is in how many cases: the variants and the source's application, which
-// answers some thousand requests per second at most, only in the main ones.
+// The subjects of most cases. The variants, and the source's application with its few thousand
+// requests per second, are only in the main cases.
 var (
 	fast = []string{"holdfast", "holdfast-rest", "holdfast-cached", "holdfast-once", "holdfast-async", "webdis", "nginx", "ceiling"}
 	some = []string{"holdfast", "holdfast-cached", "webdis", "nginx", "ceiling"}
@@ -225,8 +225,8 @@ var scenarios = []scenario{
 	{"idle-2000", idle, get, smallValue, 2000, false, some},
 }
 
-// crowded reports whether so many connections go through the balancers that they
-// take a good part of a second to stand.
+// crowded reports whether so many connections go through the balancers that opening them takes a
+// good part of a second.
 func (c scenario) crowded() bool { return c.behind && c.connections >= 2000 }
 
 func caseNames() []string {
@@ -237,8 +237,8 @@ func caseNames() []string {
 	return names
 }
 
-// chosen are the cases that were asked for: by name, or, where no case has
-// that name, by its beginning.
+// chosen returns the cases with these names. A name that no case has selects the cases that begin
+// with it.
 func chosen(names []string) []scenario {
 	if len(names) == 0 {
 		return scenarios
@@ -254,7 +254,7 @@ func chosen(names []string) []scenario {
 	return found
 }
 
-// of are the subjects of a case, on the peers that were asked for.
+// of returns the subjects of a case, on the peers that were asked for.
 func (c scenario) of(only []string) []subject {
 	var found []subject
 	for _, s := range subjects {
@@ -268,7 +268,7 @@ func (c scenario) of(only []string) []subject {
 	return found
 }
 
-// exchanges are the requests that a load goes round.
+// exchanges returns the requests that a load sends in turn.
 func (c scenario) exchanges(s subject) []exchange {
 	var all []exchange
 	n := keysOf(c.size)

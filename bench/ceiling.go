@@ -13,14 +13,13 @@ import (
 	"holdfast/internal/web"
 )
 
-// ceilingCommand is the first argument by which this program runs itself as
-// the server that has no Redis.
+// ceilingCommand is the first argument with which this program starts itself as the server without
+// Redis.
 const ceilingCommand = "ceiling"
 
-// serveCeiling answers every GET with a fixed value: what a web node's own
-// event loop and HTTP server can do without commands and Redis, on as many cores
-// as a web node uses. The arguments are its address and the headers of every
-// answer, "name: value".
+// serveCeiling answers every GET with a fixed value. It shows what a web node's own event loop and
+// HTTP server can do without commands and Redis, on as many cores as a web node uses. The arguments
+// are its address and the headers of every answer, as "name: value".
 func serveCeiling(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return errors.New("ceiling wants an address")
@@ -50,5 +49,5 @@ func serveCeiling(ctx context.Context, args []string) error {
 	return nil
 }
 
-// fixedValue is what a server without a store answers.
+// fixedValue returns the answer of a server without a store.
 func fixedValue(size int) string { return strings.Repeat("x", size) }

@@ -19,28 +19,28 @@ import (
 	"holdfast/internal/process"
 )
 
-// bench is one run: the peers that stand, and what was measured.
+// bench is one run: the running peers, and what was measured.
 type bench struct {
 	options
 	dir      string
 	progress io.Writer
-	standing map[string]*standing // by the peer's name
-	launches int                  // topologies that were begun
+	standing map[string]*standing // by the name of the peer
+	launches int                  // number of topologies started
 	headers  []string             // of the ceiling's answers
-	slices   bool                 // the goals' pairs are being measured
-	profiles []*profile.Profile   // of Holdfast's node, one of each measurement
+	slices   bool                 // the pairs of the goals are being measured
+	profiles []*profile.Profile   // of Holdfast's node, one for each measurement
 	report   *report
 }
 
-// standing is a peer that runs.
+// standing is a running peer.
 type standing struct {
 	peer
 	topology *topology
-	warm     bool // it has had a load
+	warm     bool // it has already had a load
 }
 
-// compare measures all that was asked for. Everything that it started has
-// ended when it returns.
+// compare measures everything that was asked for. All processes that it started have ended when it
+// returns.
 func compare(ctx context.Context, o options, progress io.Writer) (_ *report, err error) {
 	if err := roomForFiles(); err != nil {
 		return nil, err
@@ -61,6 +61,7 @@ func compare(ctx context.Context, o options, progress io.Writer) (_ *report, err
 			err = fmt.Errorf("%w (what the servers wrote is in %s)", err, dir)
 		}
 	}()
+
 	text, err := assets.ReadFile("assets/wrk.lua")
 	if err != nil {
 		return nil, err
@@ -68,6 +69,7 @@ func compare(ctx context.Context, o options, progress io.Writer) (_ *report, err
 	if err := os.WriteFile(filepath.Join(dir, "wrk.lua"), text, 0o600); err != nil {
 		return nil, err
 	}
+
 	cases := chosen(o.cases)
 	for _, p := range peers {
 		if !slices.ContainsFunc(cases, func(c scenario) bool {
@@ -85,10 +87,12 @@ func compare(ctx context.Context, o options, progress io.Writer) (_ *report, err
 			}
 		}
 	}
+
 	wanted := b.preflight(cases)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+
 	began := time.Now()
 	err = b.rounds(ctx, cases, wanted)
 	if err == nil {
@@ -101,8 +105,8 @@ func compare(ctx context.Context, o options, progress io.Writer) (_ *report, err
 	return b.report, err
 }
 
-// roomForFiles lets this process and those that it starts have as many open
-// files as they may.
+// roomForFiles raises the limit of open files, for this process and those that it starts, to the
+// most that is allowed.
 func roomForFiles() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -112,14 +116,14 @@ func roomForFiles() error {
 	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 }
 
-// stand starts a peer with all that belongs to it, and fills its store.
+// stand starts a peer with its whole topology, and fills its store.
 func (b *bench) stand(ctx context.Context, p peer) error {
 	b.launches++
 	t, err := newTopology(filepath.Join(b.dir, strconv.Itoa(b.launches)), p.name)
 	if err != nil {
 		return err
 	}
-	b.standing[p.name] = &standing{peer: p, topology: t} // from here on it is ended with the others
+	b.standing[p.name] = &standing{peer: p, topology: t} // from here on compare ends it
 	if p.redis {
 		if err := t.startRedis(ctx, p.name == "holdfast"); err != nil {
 			return err
@@ -164,7 +168,7 @@ func (b *bench) serve(ctx context.Context, p peer, t *topology, address string) 
 	})
 }
 
-// address is where a case meets a peer.
+// address returns the address at which a case reaches a peer.
 func (b *bench) address(c scenario, s subject) string {
 	t := b.standing[s.peer].topology
 	if c.behind {
@@ -173,8 +177,8 @@ func (b *bench) address(c scenario, s subject) string {
 	return t.server
 }
 
-// readHeaders keeps the headers of Holdfast's answers, for the ceiling to
-// answer the same: with fewer it would be too high.
+// readHeaders stores the headers of Holdfast's answers, so that the ceiling can send the same ones.
+// With fewer headers the ceiling would be too high.
 func (b *bench) readHeaders() error {
 	a, err := send(b.standing["holdfast"].topology.server, http("GET", "/get?key="+key(get, smallValue, 0), ""))
 	if err != nil {
@@ -190,8 +194,8 @@ func (b *bench) readHeaders() error {
 	return nil
 }
 
-// preflight asks each subject of each case once, and answers whether it gave
-// the right answer. One that did not is a failure of the run, not a gap.
+// preflight sends each subject of each case one request, and returns those with the right answer. A
+// wrong answer is a failure of the run and not a gap in the report.
 func (b *bench) preflight(cases []scenario) map[part]bool {
 	good := map[part]bool{}
 	for _, c := range cases {
@@ -217,8 +221,8 @@ func (b *bench) fail(c scenario, s subject, err error) {
 	b.report.Failures = append(b.report.Failures, text)
 }
 
-// rounds measures. In each round every case has every subject, in another
-// order each time: what else happens on the machine meets them alike.
+// rounds measures every subject of every case once in each round. The order of the subjects is
+// random each time, so that other activity on the machine affects them alike.
 func (b *bench) rounds(ctx context.Context, cases []scenario, wanted map[part]bool) error {
 	for round := range b.options.rounds {
 		for _, c := range cases {
@@ -238,8 +242,8 @@ func (b *bench) rounds(ctx context.Context, cases []scenario, wanted map[part]bo
 	return nil
 }
 
-// record keeps one measurement of a subject. That it failed is in the report; its
-// error is that there is no more to be measured.
+// record stores one measurement of a subject. A failed measurement goes into the report. The error
+// is only that of ctx.
 func (b *bench) record(ctx context.Context, c scenario, s subject, cells cells, round int, title string) error {
 	figures, err := b.measured(ctx, c, s)
 	if ctx.Err() != nil {
@@ -254,12 +258,12 @@ func (b *bench) record(ctx context.Context, c scenario, s subject, cells cells, 
 	return nil
 }
 
-// sample is the key that is looked for after a load that writes: every load
-// begins with the first keys, so it has been written. (wrk itself takes the
-// very first request to look at it, and does not send it.)
+// sample is the key that is looked up after a load that writes. Every load begins with the first
+// keys, so this one has been written. (It is not the first, because wrk only inspects the very
+// first request and does not send it.)
 const sample = 7
 
-// measured is one measurement of one subject.
+// measured carries out one measurement of one subject.
 func (b *bench) measured(ctx context.Context, c scenario, s subject) (map[string]float64, error) {
 	t := b.standing[s.peer].topology
 	if err := t.emptyLogs(); err != nil {
@@ -301,8 +305,8 @@ func (b *bench) measured(ctx context.Context, c scenario, s subject) (map[string
 	return b.figures(c, s, l, used)
 }
 
-// forget deletes the key that every load of the case writes, so that finding
-// it later proves something.
+// forget deletes the key that every load of the case writes, so that finding it afterwards proves
+// something.
 func (t *topology) forget(written string) error {
 	if written == "" {
 		return nil
@@ -311,14 +315,14 @@ func (t *topology) forget(written string) error {
 	return err
 }
 
-// has is nil when master and replicas have the value.
+// has returns an error unless master and replicas have the value.
 func (t *topology) has(ctx context.Context, key, want string) error {
 	for _, p := range t.plan.Hosts[0].Processes {
 		if p.Kind != "redis" {
 			continue
 		}
 		if err := until(ctx, 5*time.Second, func() error {
-			// Replicas have the data, and no right of the default user less.
+			// The default user has all rights on replicas, too.
 			got, err := ask(p.Address, "GET", key)
 			if err == nil && got != want {
 				err = fmt.Errorf("%s has %.100q for %s, want %.100q", p.Node, got, key, want)
@@ -331,7 +335,7 @@ func (t *topology) has(ctx context.Context, key, want string) error {
 	return nil
 }
 
-// restart starts the server of a peer anew, and checks its answers.
+// restart starts the server of a peer again, and checks its answers.
 func (b *bench) restart(ctx context.Context, c scenario, s subject, all []exchange) error {
 	standing := b.standing[s.peer]
 	t := standing.topology
@@ -341,11 +345,11 @@ func (b *bench) restart(ctx context.Context, c scenario, s subject, all []exchan
 	if _, err := b.serve(ctx, standing.peer, t, t.server); err != nil {
 		return err
 	}
-	// The balancer in front may still hold the old one's connections.
+	// The balancer may still have connections to the old server.
 	return until(ctx, 10*time.Second, func() error { return b.check(c, s, all) })
 }
 
-// check spot-checks bodies: wrk looks at statuses alone.
+// check checks some bodies, since wrk only looks at statuses.
 func (b *bench) check(c scenario, s subject, all []exchange) error {
 	for _, i := range []int{0, len(all) / 2, len(all) - 1} {
 		a, err := send(b.address(c, s), all[i].request)
@@ -366,6 +370,7 @@ func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exc
 	if _, err := os.Stat(requests); errors.Is(err, os.ErrNotExist) {
 		if err := writeRequests(requests, all); err != nil {
 			return loaded{}, nil, err
+
 		}
 	}
 	warm := b.warm
@@ -378,20 +383,24 @@ func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exc
 		}
 		standing.warm = true
 	}
+
 	if err := t.forget(written); err != nil {
 		return loaded{}, nil, err
 	}
+
 	before, err := t.use()
 	if err != nil {
 		return loaded{}, nil, err
 	}
+
 	l, err := b.profiled(ctx, s, func() (loaded, error) {
 		measure := b.measure
-		if c.crowded() { // so that its connections are a small part of it
+		if c.crowded() { // so that opening its connections is a small part of it
 			measure += time.Duration(c.connections) * time.Millisecond
 		}
 		return wrk(ctx, b.dir, address, requests, c.connections, measure)
 	})
+
 	if err != nil {
 		return loaded{}, nil, err
 	}
@@ -419,7 +428,7 @@ func (b *bench) openLoad(ctx context.Context, c scenario, s subject, all []excha
 		return loaded{}, nil, err
 	}
 	used, err := t.since(before)
-	// The warm-up is in what was used: take off its part.
+	// The use includes the warm-up: remove its share.
 	part := float64(b.measure) / float64(b.warm+b.measure)
 	for tier, u := range used {
 		u.cpu = time.Duration(float64(u.cpu) * part)
@@ -428,7 +437,7 @@ func (b *bench) openLoad(ctx context.Context, c scenario, s subject, all []excha
 	return l, used, err
 }
 
-// since is the CPU used since before, and the memory now.
+// since returns the CPU time used since before, and the present memory.
 func (t *topology) since(before map[string]usage) (map[string]usage, error) {
 	used, err := t.use()
 	for tier, u := range used {
@@ -438,8 +447,8 @@ func (t *topology) since(before map[string]usage) (map[string]usage, error) {
 	return used, err
 }
 
-// idleCost is what a connection costs that had an answer and now idles. The
-// server is a fresh one: what a former load left in a heap would hide it.
+// idleCost returns the memory of a connection that had one answer and now idles. The server is a
+// new one: memory left in its heap by an earlier load would hide the cost.
 func (b *bench) idleCost(ctx context.Context, c scenario, s subject, all []exchange) (_ map[string]float64, err error) {
 	standing := b.standing[s.peer]
 	port, err := freePort()
@@ -457,7 +466,7 @@ func (b *bench) idleCost(ctx context.Context, c scenario, s subject, all []excha
 	if b.quick {
 		settle = 100 * time.Millisecond
 	}
-	for range 100 { // the first requests make what every server needs once
+	for range 100 { // the first requests allocate what every server needs once
 		if err := b.one(address, all[0]); err != nil {
 			return nil, err
 		}
@@ -496,7 +505,7 @@ func (b *bench) one(address string, x exchange) error {
 	return a.right(x.want)
 }
 
-// figures are what is told of a measurement.
+// figures returns the figures of a measurement.
 func (b *bench) figures(c scenario, s subject, l loaded, used map[string]usage) (map[string]float64, error) {
 	commands := float64(l.requests) * float64(c.op.commands())
 	if commands == 0 {
@@ -513,7 +522,7 @@ func (b *bench) figures(c scenario, s subject, l loaded, used map[string]usage) 
 		f[figureLoader] = l.cpu.Seconds() / commands
 	}
 	for tier, u := range used {
-		// In front of a straight case the balancer only asks for health.
+		// Without the balancer in front, it only sends health checks.
 		if tier == tierHAProxy && !c.behind {
 			continue
 		}

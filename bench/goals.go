@@ -5,17 +5,17 @@ import (
 	"strconv"
 )
 
-// goal is what a figure of Holdfast has to reach.
+// goal is a bound that a figure of Holdfast has to reach.
 type goal struct {
 	what  string
 	above cellName
-	below cellName // what it is divided by; empty: by one
-	least bool     // the bound is the least that will do; else the most
+	below cellName // the divisor; empty: 1
+	least bool     // the bound is a minimum; otherwise a maximum
 	bound float64
 	unit  string
 }
 
-// cellName is a figure of the report.
+// cellName names a figure of the report.
 type cellName struct{ scenario, subject, figure string }
 
 var goals = []goal{
@@ -37,8 +37,8 @@ var goals = []goal{
 	{"p99 with 8,000 connections against 64", cellName{"rate-get-8000", "holdfast", figureP99}, cellName{"rate-get-64", "holdfast", figureP99}, false, 2, "×"},
 }
 
-// reached is the figure of a goal, and whether it is there. It is that of its
-// pair, if that was measured by itself.
+// reached returns the figure of a goal, and whether it reaches the bound. It uses the measurements
+// of the goal's pair if there are any.
 func (g goal) reached(r *report) (spread, string) {
 	var s spread
 	if g.below == (cellName{}) {

@@ -1,7 +1,13 @@
-// Command bench stands Holdfast and its peers up on this machine, gives each
-// the same load in interleaved rounds of one run, and writes what it measured:
-// throughput, CPU per request of each tier, latency at a fixed rate, memory.
-// Benchmarks of single packages stand beside their code (go test -bench).
+// Command bench runs Holdfast and its peers on this machine, gives each the same load in
+// interleaved rounds of one run, and writes what it measured: throughput, CPU per request of each
+// tier, latency at a fixed rate, memory.
+//
+// compare (compare.go) starts each peer (peers.go) with a stack of its own (topology.go) and
+// measures every case (cases.go): in a closed loop with wrk (wrk.go), in an open loop (open.go), or
+// with idle connections. What the goals compare (goals.go) is measured again pair by pair
+// (pairs.go). report.go writes the results.
+//
+// Benchmarks of single packages are next to their code (go test -bench).
 package main
 
 import (
@@ -32,24 +38,24 @@ func main() {
 	}
 }
 
-// options are what a run is told.
+// options are the settings of a run.
 type options struct {
 	rounds   int
-	pairs    int           // more rounds of what the goals compare
+	pairs    int           // additional rounds for what the goals compare
 	measure  time.Duration // of one measurement
-	warm     time.Duration // of load before it
-	rate     int           // requests per second, open loop
+	warm     time.Duration // length of the load before a measurement
+	rate     int           // requests per second in the open loop
 	only     []string      // peers; empty: all
-	cases    []string      // beginnings of names of cases; empty: all
+	cases    []string      // names of cases, or beginnings of names; empty: all
 	holdfast string        // path of the binary
-	out      string        // markdown; the plot goes beside it
+	out      string        // Markdown file; the plot is written next to it
 	json     string
-	profile  string // of Holdfast's CPU under all these loads, for the compiler
+	profile  string // file for a CPU profile of Holdfast under all these loads, for the compiler
 	quick    bool
 }
 
-// run is the whole program. Its error tells what could not be measured, when
-// the rest was.
+// run is the whole program. If some measurements failed, it writes the report of the others and
+// returns an error.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == ceilingCommand {
 		return serveCeiling(ctx, args[1:])

@@ -12,35 +12,34 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Latencies are recorded in microseconds, up to a minute, in three digits.
+// newHistogram returns a histogram of latencies in microseconds, up to a minute, with three digits.
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60_000_000, 3) }
 
-// record records a latency; what is longer than a minute counts as one.
+// record records a latency. A longer one than a minute counts as a minute.
 func record(h *hdrhistogram.Histogram, d time.Duration) {
 	_ = h.RecordValue(min(max(d.Microseconds(), 1), h.HighestTrackableValue()))
 }
 
-// openLoop sends at a fixed rate, whatever becomes of the answers, on the
-// connection that has been free for longest, so that all of them have their
-// turn. A request that finds none free waits for one, and its latency counts
-// from when it should have been sent: a server that stalls cannot hide it by
-// getting fewer requests meanwhile.
+// openLoop sends at a fixed rate, whatever becomes of the answers. It uses the connection that has
+// been free longest, so that all connections are used. A request that finds no free connection
+// waits for one. Its latency counts from when it should have been sent: a server that stalls cannot
+// hide that by getting fewer requests meanwhile.
 type openLoop struct {
 	address   string
 	exchanges []exchange
-	counts    time.Time // what was due before does not
+	counts    time.Time // requests due before do not count
 
 	mu       sync.Mutex
 	all      []*openConn
 	free     []*openConn
 	waiting  []due
-	ending   bool // who has its answer ends
+	ending   bool // connections end after their present answer
 	seen     *hdrhistogram.Histogram
 	answered int64
 	err      error
 }
 
-// due is a request to send.
+// due is a request to send, with its time.
 type due struct {
 	at time.Time
 	x  *exchange
@@ -49,10 +48,10 @@ type due struct {
 type openConn struct {
 	loop *openLoop
 	conn net.Conn
-	sent chan due // what was sent and not answered yet; one at most
+	sent chan due // the request that was sent and not answered yet; at most one
 }
 
-// dial opens the connections, each with one exchange to have it accepted.
+// dial opens the connections, with one exchange on each, so that the server has accepted it.
 func (l *openLoop) dial(ctx context.Context, n int) (err error) {
 	defer func() {
 		if err != nil {
@@ -96,8 +95,8 @@ func (l *openLoop) close() {
 	}
 }
 
-// run sends for that long at that rate; what was due in the first part, warm,
-// does not count. It returns when every answer is there, or patience is over.
+// run sends at a rate for warm and then measure. Requests that were due during warm do not count.
+// It returns when every answer has arrived, or when patience is over.
 func (l *openLoop) run(ctx context.Context, rate int, warm, measure time.Duration) (loaded, error) {
 	const patience = 10 * time.Second
 	defer l.close()
@@ -124,7 +123,7 @@ func (l *openLoop) run(ctx context.Context, rate int, warm, measure time.Duratio
 	failed := l.err != nil
 	l.ending, l.waiting = true, nil
 	for _, c := range l.free {
-		close(c.sent) // the others see that all is ending when they have their answer
+		close(c.sent) // the others notice ending when they have their answer
 	}
 	l.mu.Unlock()
 	if failed {
@@ -143,10 +142,9 @@ func (l *openLoop) run(ctx context.Context, rate int, warm, measure time.Duratio
 	}, nil
 }
 
-// pace hands out every request when it is due, and at the end waits until no
-// connection is busy. It answers how late it was itself. It sleeps in the
-// kernel: Go's timers are as coarse as a millisecond when nothing else runs
-// (epoll_wait).
+// pace sends every request when it is due, and finally waits until no request waits for a
+// connection. It returns how late it was itself. It sleeps in the kernel, because Go's timers have
+// a resolution of only a millisecond when nothing else runs (epoll_wait).
 func (l *openLoop) pace(ctx context.Context, began time.Time, rate int, d time.Duration) (*hdrhistogram.Histogram, error) {
 	late := newHistogram()
 	total := int(d.Seconds() * float64(rate))
@@ -186,8 +184,8 @@ func (l *openLoop) pace(ctx context.Context, began time.Time, rate int, d time.D
 	return late, ctx.Err()
 }
 
-// dispatch sends on the connection that has been free for longest, or has the
-// request wait for one.
+// dispatch sends a request on the connection that has been free longest, or queues it if none is
+// free.
 func (l *openLoop) dispatch(d due) {
 	l.mu.Lock()
 	if len(l.free) == 0 {
@@ -216,7 +214,7 @@ func (l *openLoop) fail(err error) {
 	}
 }
 
-// read reads the answer to what was sent, until no more is.
+// read reads the answers to the requests that are sent, until there are no more.
 func (c *openConn) read() {
 	r := bufio.NewReaderSize(c.conn, 4<<10)
 	body := make([]byte, 0, 512)
@@ -236,8 +234,8 @@ func (c *openConn) read() {
 	}
 }
 
-// answered records an answer, and sends what waits; without any the
-// connection is free. It is false when all is ending.
+// answered records an answer. It then sends the next waiting request, or marks the connection as
+// free. It returns false if the run is ending.
 func (c *openConn) answered(at time.Time) bool {
 	l := c.loop
 	took := time.Since(at)

@@ -8,26 +8,24 @@ import (
 	"time"
 )
 
-// part is a case's measurement of a subject, and pair the two whose figures a goal
-// compares.
+// part is a case's measurement of a subject. pair is the two whose figures a goal compares.
 type (
 	part struct{ scenario, subject string }
 	pair [2]part
 )
 
-// slice is the length of a measurement in a pair, at most: how fast a machine is
-// changes from second to second where others share it, so that two long ones were
-// not measured on the same. sliceWarm is the load before it, for a server that has
-// had some before.
+// slice is the greatest length of a measurement in a pair. On a shared machine the speed changes
+// from second to second, so two long measurements would not meet the same speed. sliceWarm is the
+// load before it, for a server that has already had some.
 const slice, sliceWarm = 400 * time.Millisecond, 100 * time.Millisecond
 
-// launched is for how many rounds of pairs the servers stay. Of two processes of the
-// same binary one may be quicker by some hundredths for as long as it runs, by where
-// its memory is: what no number of rounds would tell.
+// launched is for how many rounds of pairs the servers keep running. Of two processes of the same
+// binary one may be faster by a few percent for as long as it runs, because of its memory layout.
+// More rounds with the same process would not show that.
 const launched = 5
 
-// pairs are those of all goals of the closed loop, each once, but for those about
-// crowds: in a slice their connections would hardly stand.
+// pairs returns the pairs of all goals in the closed loop, each once. It leaves out those with
+// crowds of connections, which would hardly be open within a slice.
 func pairs() []pair {
 	var all []pair
 	for _, g := range goals {
@@ -42,15 +40,15 @@ func pairs() []pair {
 	return all
 }
 
-// find is the case and the subject of a measurement; there are both.
+// find returns the case and the subject of a measurement. Both must exist.
 func (p part) find() (scenario, subject) {
 	c := scenarios[slices.IndexFunc(scenarios, func(c scenario) bool { return c.name == p.scenario })]
 	return c, subjects[slices.IndexFunc(subjects, func(s subject) bool { return s.name == p.subject })]
 }
 
-// again measures the pairs of the goals many more times, briefly, the two one right
-// after the other: a ratio of what was measured a minute apart tells more of the
-// machine. Servers that no pair is about have ended then.
+// again measures the pairs of the goals many more times, briefly, the two of a pair one right after
+// the other: a ratio of figures taken a minute apart shows more about the machine. Servers that no
+// pair needs are ended first.
 func (b *bench) again(ctx context.Context, wanted map[part]bool) error {
 	if b.options.pairs == 0 {
 		return nil
@@ -84,7 +82,7 @@ func (b *bench) again(ctx context.Context, wanted map[part]bool) error {
 			if rand.IntN(2) == 0 {
 				slices.Reverse(p[:])
 			}
-			own++ // one that several goals are about is compared with what was measured beside it
+			own++ // a subject of several pairs is compared only with the partner measured next to it
 			for _, part := range p {
 				c, s := part.find()
 				title := fmt.Sprintf("pairs %d of %d", round+1, b.options.pairs)
@@ -97,7 +95,7 @@ func (b *bench) again(ctx context.Context, wanted map[part]bool) error {
 	return nil
 }
 
-// standAnew starts all that stands anew.
+// standAnew restarts everything that is running.
 func (b *bench) standAnew(ctx context.Context) error {
 	for name, s := range b.standing {
 		if err := s.topology.end(); err != nil {

@@ -20,19 +20,19 @@ import (
 //go:embed assets
 var assets embed.FS
 
-// launch is a server to start.
+// launch describes how to start a server.
 type launch struct {
 	program   string
 	args, env []string
 }
 
-// place is where a server is to serve, and from what.
+// place describes where a server serves, and what it may use.
 type place struct {
 	topology *topology
 	address  string // host:port
 	holdfast string // the binary under test
-	dir      string // its own
-	// headers are those that a server with a fixed value answers.
+	dir      string // a directory of its own
+	// headers are the headers that a server with a fixed value sends.
 	headers []string
 }
 
@@ -40,20 +40,20 @@ type place struct {
 type peer struct {
 	name   string
 	what   string // for the report
-	redis  bool   // it has a master and replicas
-	health string // a path that answers 2xx without any key
-	// entry is a line for the balancer's entry in front of it.
+	redis  bool   // it needs a master and replicas
+	health string // a path that is answered with 2xx without any key
+	// entry is an extra line for the entry of the balancer in front of it.
 	entry string
-	// muddles is for a server that, once clients broke off while it worked for
-	// them, gives later ones the answers of others (webdis 0.1.9, seen here:
-	// its spot checks failed after loads that wrk had ended). It is started
-	// anew for each measurement, and its answers are checked before the load.
+	// muddles is true for a server that can give clients the answers of others, after clients have
+	// disconnected while it worked for them. Webdis 0.1.9 does: its spot checks failed after loads
+	// that wrk had ended. Such a server is restarted for each measurement, and its answers are
+	// checked before the load.
 	muddles bool
 	serve   func(place) (launch, error)
 	version []string // a command that prints it
 }
 
-// peers are all that can be compared.
+// peers are all servers that can be compared.
 var peers = []peer{
 	{name: "holdfast", what: "one web node; writes acknowledged by both replicas", redis: true, health: "/healthz/ready", serve: serveHoldfast},
 	{name: "webdis", what: "Debian's package with its own settings (2 threads)", redis: true, muddles: true, health: "/PING", serve: serveWebdis, version: []string{"dpkg-query", "-W", "webdis"}},
@@ -74,7 +74,7 @@ func peerNames() []string {
 	return names
 }
 
-// versionOf is the first line with a number that a command prints.
+// versionOf returns the first version number that a command prints.
 func versionOf(command []string) string {
 	path, err := lookPath(command[0])
 	if err != nil {
@@ -87,7 +87,7 @@ func versionOf(command []string) string {
 	return regexp.MustCompile(`[0-9]+\.[0-9.]+[-+~:a-z0-9.]*`).FindString(string(out))
 }
 
-// serveHoldfast runs the node of the plan, or a second one at another address.
+// serveHoldfast starts the web node of the plan, or a second one at another address.
 func serveHoldfast(at place) (launch, error) {
 	host, port, err := net.SplitHostPort(at.address)
 	if err != nil {
@@ -97,7 +97,7 @@ func serveHoldfast(at place) (launch, error) {
 		if p.Kind == plan.Web {
 			env := append(p.Env[:len(p.Env):len(p.Env)], "HOST="+host, "PORT="+port)
 			if at.address != at.topology.server {
-				// A second node: the first has the plan's addresses.
+				// A second node: the first one has the plan's addresses.
 				env = append(env, "HOLDFAST_LISTEN="+at.address, "HOLDFAST_ADMIN=")
 			}
 			return launch{at.holdfast, p.Args, env}, nil
@@ -135,8 +135,8 @@ func serveNginx(at place) (launch, error) {
 	return launch{program: "nginx", args: []string{"-c", path, "-e", "stderr"}}, os.WriteFile(path, config.Bytes(), 0o600)
 }
 
-// serveFlask runs the application as the source does. Python is the system's:
-// the packages' modules are for that one.
+// serveFlask runs the application as the source does. It uses the system's Python, for which the
+// packages install their modules.
 func serveFlask(at place) (launch, error) {
 	text, err := assets.ReadFile("assets/app.py")
 	if err != nil {

@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// plotted are the cases of the plot, one panel each.
+// plotted are the cases in the plot, one panel for each.
 var plotted = []string{"get-64", "set-64", "haproxy-get-64", "haproxy-set-64"}
 
-// plot draws the throughput of the main cases as an SVG: a bar is the median,
-// its line goes from the least to the greatest round.
+// plot draws the throughput of the main cases as an SVG. A bar is the median; its line goes from
+// the lowest to the highest round.
 func (r *report) plot() string {
 	const (
 		width, label, panelGap = 960, 150, 34
 		bar, gap, top          = 18, 6, 46
-		digits                 = 70 // right of the longest bar
+		digits                 = 70 // room to the right of the longest bar
 	)
 	var b strings.Builder
 	y := top
@@ -59,7 +59,7 @@ text { fill: #222 } .name { text-anchor: end } .panel { font-weight: 600; font-s
 `, width, y, width, y, r.Rounds, b.String())
 }
 
-// caption says what a case is.
+// caption describes a case.
 func caption(name string) string {
 	for _, c := range scenarios {
 		if c.name == name {
@@ -73,7 +73,7 @@ func caption(name string) string {
 	return name
 }
 
-// shade tells Holdfast, its peers, and what answers a fixed value apart.
+// shade returns the colour class: Holdfast, a peer, or a server with a fixed value.
 func shade(s subject) string {
 	switch {
 	case s.fixed:

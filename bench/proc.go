@@ -17,26 +17,26 @@ import (
 // on every architecture that Go runs on (proc(5)).
 const ticksPerSecond = 100
 
-// usage is what a process and its children have used so far.
+// usage is what a process has used so far.
 type usage struct {
-	cpu time.Duration // user and system, ended children that were waited for included
+	cpu time.Duration // user and system time, including ended children that were waited for
 	rss int64         // bytes
 }
 
-// stat is what one line of /proc/PID/stat says.
+// stat is the part of /proc/PID/stat that is used here.
 type stat struct {
 	parent int
 	usage
 }
 
-// parseStat reads a line of /proc/PID/stat (proc(5)). The name stands in
-// parentheses and may have blanks and parentheses itself.
+// parseStat parses /proc/PID/stat (proc(5)). The name is in parentheses, and may contain blanks and
+// parentheses itself.
 func parseStat(line string, pageSize int) (stat, error) {
 	end := strings.LastIndexByte(line, ')')
 	if end < 0 {
 		return stat{}, fmt.Errorf("no name in %q", line)
 	}
-	fields := strings.Fields(line[end+1:]) // from field 3, the state, on
+	fields := strings.Fields(line[end+1:]) // from field 3 (state) on
 	if len(fields) < 22 {
 		return stat{}, fmt.Errorf("%d fields after the name in %q", len(fields), line)
 	}
@@ -65,7 +65,7 @@ func readStats() (map[int]stat, error) {
 	for _, path := range paths {
 		line, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		s, err := parseStat(string(line), os.Getpagesize())
 		if err != nil {
@@ -80,7 +80,7 @@ func readStats() (map[int]stat, error) {
 	return stats, nil
 }
 
-// of sums up the processes and their living descendants.
+// of sums up the usage of processes and their living descendants.
 func of(stats map[int]stat, roots []int) usage {
 	children := map[int][]int{}
 	for pid, s := range stats {
@@ -96,8 +96,7 @@ func of(stats map[int]stat, roots []int) usage {
 	return sum
 }
 
-// stopped ends a process: it is asked, and after a while killed. What is left
-// of its group goes with it.
+// stopped ends a process: by a signal, and by SIGKILL to its group if it has not ended after grace.
 func stopped(p *process.Process, ask syscall.Signal, grace time.Duration) error {
 	if err := p.Signal(ask); err != nil && !errors.Is(err, process.ErrGone) {
 		return err

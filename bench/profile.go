@@ -13,8 +13,8 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// profiled has Holdfast's node keep a profile of its CPU while load runs, when
-// one is wanted, for as long as it is for whole seconds, and the subject is that node.
+// profiled records a CPU profile of Holdfast's node while load runs, if a profile is wanted and the
+// subject is that node. The profile covers whole seconds only.
 func (b *bench) profiled(ctx context.Context, s subject, load func() (loaded, error)) (loaded, error) {
 	if b.profile == "" || b.slices || s.peer != "holdfast" {
 		return load()
@@ -33,8 +33,7 @@ func (b *bench) profiled(ctx context.Context, s subject, load func() (loaded, er
 	return l, err
 }
 
-// fetchProfile fetches a profile of the node's next time, about as long as a
-// measurement.
+// fetchProfile records a profile of the node from now on, for about the length of a measurement.
 func (b *bench) fetchProfile(ctx context.Context) (*profile.Profile, error) {
 	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", b.standing["holdfast"].topology.admin, int(b.measure/time.Second))
 	request, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodGet, url, nil)
@@ -56,8 +55,8 @@ func (b *bench) fetchProfile(ctx context.Context) (*profile.Profile, error) {
 	return fetched, nil
 }
 
-// writeProfile writes one profile of all that were kept, for the compiler
-// (https://go.dev/doc/pgo). Where the binary stood is nobody's business.
+// writeProfile merges all recorded profiles into one for the compiler (https://go.dev/doc/pgo). It
+// removes the binary's directory.
 func (b *bench) writeProfile() error {
 	if b.profile == "" {
 		return nil

@@ -18,8 +18,8 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// The figures of a measurement, in requests (commands) per second, seconds and
-// bytes. Figures of CPU are seconds per command, by tier.
+// The figures of a measurement, in requests (commands) per second, seconds and bytes. CPU figures
+// are seconds per command, by tier.
 const (
 	figureRate   = "per second"
 	figureP50    = "p50"
@@ -32,7 +32,7 @@ const (
 	figureCPU    = "cpu "
 )
 
-// report is what was measured, and where.
+// report is what was measured, and on which machine.
 type report struct {
 	Date     time.Time
 	Took     time.Duration
@@ -41,15 +41,15 @@ type report struct {
 	Measure  time.Duration
 	Rate     int
 	Failures []string
-	// Cells has what the rounds measured, and Pairs what the goals compare, each
-	// pair in rounds of its own.
+	// Cells has the measurements of the rounds. Pairs has those that the goals compare, with a
+	// round of its own for each pair.
 	Cells, Pairs cells
 }
 
-// cells have each figure of each round: case, subject, figure, round.
+// cells holds each figure of each round, by case, subject, figure and round.
 type cells map[string]map[string]map[string]map[int]float64
 
-// machine is where it was measured, and what versions.
+// machine describes the machine, and the versions of the programs.
 type machine struct {
 	CPU      string
 	Cores    int
@@ -79,8 +79,8 @@ func newReport(o options) *report {
 	return r
 }
 
-// field is the first value of that name in a file of "name: value" or
-// "name=value" lines; empty when there is none.
+// field returns the first value with that name in a file of "name: value" or "name=value" lines;
+// empty if there is none.
 func field(path, name string) string {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -94,7 +94,7 @@ func field(path, name string) string {
 	return ""
 }
 
-// add keeps the figures of one measurement.
+// add stores the figures of one measurement.
 func (all cells) add(c, s string, round int, figures map[string]float64) {
 	if all[c] == nil {
 		all[c] = map[string]map[string]map[int]float64{}
@@ -110,20 +110,20 @@ func (all cells) add(c, s string, round int, figures map[string]float64) {
 	}
 }
 
-// of is a figure over the rounds.
+// of returns a figure over the rounds.
 func (all cells) of(c, s, figure string) spread {
 	return over(slices.Collect(maps.Values(all[c][s][figure])))
 }
 
-// ratio is that of two figures over the rounds.
+// ratio returns the ratio of two figures over the rounds.
 func (all cells) ratio(above, below cellName) spread {
 	return ratio(all[above.scenario][above.subject][above.figure], all[below.scenario][below.subject][below.figure])
 }
 
-// of is a figure over the rounds of all cases.
+// of returns a figure over the rounds of all cases.
 func (r *report) of(c, s, figure string) spread { return r.Cells.of(c, s, figure) }
 
-// brief is one measurement in a line of progress.
+// brief formats one measurement for a line of progress.
 func brief(f map[string]float64) string {
 	if v, is := f[figureIdle]; is {
 		return fmt.Sprintf("%.0f bytes/connection", v)
@@ -139,7 +139,7 @@ type table struct {
 	rows        [][]string
 }
 
-// tables are all that was measured, case after case.
+// tables returns all measurements, case by case.
 func (r *report) tables() []table {
 	all := []table{r.goalTable()}
 	for _, c := range scenarios {
@@ -239,7 +239,7 @@ func (r *report) writeJSON(path string) error {
 	return renameio.WriteFile(path, append(text, '\n'), 0o644)
 }
 
-// writeMarkdown writes the report, and the plot beside it.
+// writeMarkdown writes the report, and the plot next to it.
 func (r *report) writeMarkdown(path string) error {
 	plot := strings.TrimSuffix(path, filepath.Ext(path)) + ".svg"
 	if err := renameio.WriteFile(plot, []byte(r.plot()), 0o644); err != nil {
@@ -315,7 +315,7 @@ broke off while it worked for them, it was seen to give later clients the answer
 	return renameio.WriteFile(path, []byte(strings.TrimRight(b.String(), "\n")+"\n"), 0o644)
 }
 
-// pairing says how pairs were measured, if any were.
+// pairing describes how pairs were measured, if they were.
 func (r *report) pairing() string {
 	if len(r.Pairs) == 0 {
 		return ""
@@ -327,7 +327,7 @@ about were still there, after every %d rounds in processes of their own. CPU is 
 so short a time: that its quarters are far apart is due to that, too.`, min(r.Measure, slice), launched)
 }
 
-// cell keeps a text within its cell of a table.
+// cell escapes a text for a cell of a table.
 func cell(s string) string { return strings.NewReplacer("|", `\|`, "\n", " ").Replace(s) }
 
 func versions(v map[string]string) string {
@@ -338,7 +338,7 @@ func versions(v map[string]string) string {
 	return strings.Join(all, ", ")
 }
 
-// size writes a number of bytes.
+// size formats a number of bytes.
 func size(n int) string {
 	if n%1024 == 0 {
 		return fmt.Sprintf("%d KB", n/1024)
@@ -346,7 +346,7 @@ func size(n int) string {
 	return fmt.Sprintf("%d bytes", n)
 }
 
-// number writes a figure; one that is not there is a dash.
+// number formats a figure; a dash if there is none.
 func number(v float64, digits int) string {
 	if math.IsNaN(v) {
 		return "–"
@@ -354,7 +354,7 @@ func number(v float64, digits int) string {
 	return fmt.Sprintf("%.*f", digits, v)
 }
 
-// thousands writes a number with commas.
+// thousands formats a number with commas.
 func thousands(v float64) string {
 	if math.IsNaN(v) {
 		return "–"
@@ -369,7 +369,7 @@ func thousands(v float64) string {
 	return s
 }
 
-// seconds writes a latency in three digits.
+// seconds formats a latency with three digits.
 func seconds(v float64) string {
 	switch {
 	case math.IsNaN(v) || v == 0:

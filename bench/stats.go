@@ -5,14 +5,14 @@ import (
 	"slices"
 )
 
-// spread is a figure over rounds.
+// spread is the distribution of a figure over the rounds.
 type spread struct {
 	Median, Min, Max float64
-	Low, High        float64 // a quarter of the values is at most, or at least, that
+	Low, High        float64 // the first and third quartile
 	N                int
 }
 
-// over sums up a figure's values; of none it is NaN.
+// over returns the distribution of a figure's values; NaN without values.
 func over(values []float64) spread {
 	if len(values) == 0 {
 		none := math.NaN()
@@ -28,7 +28,7 @@ func over(values []float64) spread {
 	return s
 }
 
-// half is half the distance between least and greatest, as a part of the
+// half returns half the distance between the lowest and the highest value, as a fraction of the
 // median.
 func (s spread) half() float64 {
 	if s.Median == 0 {
@@ -37,8 +37,8 @@ func (s spread) half() float64 {
 	return (s.Max - s.Min) / 2 / math.Abs(s.Median)
 }
 
-// ratio is that of two figures, round by round, as both were measured at
-// nearly the same time; a round that has but one of them is left out.
+// ratio divides two figures round by round, since the two of a round were measured at nearly the
+// same time. It leaves out rounds that lack one of them.
 func ratio(above, below map[int]float64) spread {
 	var values []float64
 	for round, a := range above {

@@ -21,7 +21,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// A tier is what CPU is told of apart.
+// A tier is a group of processes whose CPU is reported separately.
 const (
 	tierServer    = "server"
 	tierMaster    = "redis master"
@@ -32,9 +32,9 @@ const (
 
 var tiers = []string{tierServer, tierMaster, tierReplicas, tierSentinels, tierHAProxy}
 
-// topology is what one peer has to itself: a stack as package plan makes it,
-// with one web node, its balancers, a master and two replicas. A peer other
-// than Holdfast stands where the web node would; it needs no Sentinels.
+// topology is one peer's own stack, as package plan makes it: one web node, its balancers, a master
+// and two replicas. A peer other than Holdfast takes the place of the web node, and has no
+// Sentinels.
 type topology struct {
 	name   string
 	dir    string // its state directory
@@ -48,8 +48,8 @@ type topology struct {
 	all    []*process.Process // in the order of their start
 }
 
-// entryConnections is how many connections a balancer takes: each gets about half
-// of a case's, and one client address three quarters of them at most.
+// entryConnections is the connection limit of a balancer. Each balancer gets about half of a case's
+// connections, and allows one client address at most three quarters of its limit.
 const entryConnections = 8000
 
 // newTopology plans a stack and writes its files. It starts nothing.
@@ -103,8 +103,8 @@ func (t *topology) write() error {
 	for _, f := range host.Files {
 		content := f.Content
 		if filepath.Base(f.Path) == "users.acl" && strings.Contains(f.Path, "redis-") {
-			// The peers know neither users nor passwords: here the default
-			// user is on. Holdfast's nodes go on as the user of a stack.
+			// The peers have no users and passwords, so the default user is enabled here.
+			// Holdfast's nodes still log in as the user of a stack.
 			content = regexp.MustCompile(`(?m)^user default .*$`).ReplaceAllString(content, "user default reset on nopass ~* &* +@all")
 		}
 		if err := os.WriteFile(filepath.Join(t.dir, f.Path), []byte(content), 0o600); err != nil {
@@ -114,8 +114,8 @@ func (t *topology) write() error {
 	return nil
 }
 
-// startRedis starts master and replicas, and Sentinels when they are wanted,
-// and waits until the replicas follow.
+// startRedis starts master and replicas, and the Sentinels if wanted, and waits until the replicas
+// follow.
 func (t *topology) startRedis(ctx context.Context, sentinels bool) error {
 	var master []string
 	for _, p := range t.plan.Hosts[0].Processes {
@@ -154,10 +154,9 @@ func (t *topology) startRedis(ctx context.Context, sentinels bool) error {
 	return nil
 }
 
-// startHAProxy starts the balancers that a stack would have, with this peer's
-// server for their only one. What is different from peer to peer is that
-// server's address, the path that tells its health, and extra, a line for the
-// entry.
+// startHAProxy starts the balancers of the stack, with this peer's server as their only one.
+// Between peers, only three things differ: the server's address, the path of its health check, and
+// extra, a line for the entry.
 func (t *topology) startHAProxy(ctx context.Context, health, extra string) error {
 	for _, p := range t.plan.Hosts[0].Processes {
 		if p.Kind != plan.Balancer {
@@ -183,12 +182,12 @@ func (t *topology) startHAProxy(ctx context.Context, health, extra string) error
 }
 
 var (
-	serverLine = regexp.MustCompile(`(?m)^(    server web-1) \S+`) // of both backends
+	serverLine = regexp.MustCompile(`(?m)^(    server web-1) \S+`) // in both backends
 	checkLine  = regexp.MustCompile(`(?m)^(    http-check send meth GET uri) \S+`)
 	entryLine  = regexp.MustCompile(`(?m)^frontend entry\n(?:    .*\n)*?    bind .*$`)
 )
 
-// balancerConfig puts another server in the place of the web node.
+// balancerConfig replaces the web node by another server.
 func balancerConfig(text, address, health, extra string) (string, error) {
 	for line, want := range map[*regexp.Regexp]int{serverLine: 2, checkLine: 1, entryLine: 1} {
 		if n := len(line.FindAllString(text, -1)); n != want {
@@ -204,7 +203,7 @@ func balancerConfig(text, address, health, extra string) (string, error) {
 	return text, nil
 }
 
-// start starts a process of the topology. Its program is a path or a name.
+// start starts a process of the topology. program is a path or a name.
 func (t *topology) start(tier, name, program string, args, env []string) (*process.Process, error) {
 	path, err := lookPath(program)
 	if err != nil {
@@ -222,7 +221,7 @@ func (t *topology) start(tier, name, program string, args, env []string) (*proce
 	return p, nil
 }
 
-// use reads what each tier has used so far.
+// use returns what each tier has used so far.
 func (t *topology) use() (map[string]usage, error) {
 	stats, err := readStats()
 	if err != nil {
@@ -242,8 +241,8 @@ func (t *topology) use() (map[string]usage, error) {
 	return used, nil
 }
 
-// emptyLogs keeps a day of HAProxy's request logs from filling the disk. The
-// processes append, so they go on at the beginning.
+// emptyLogs empties the logs, so that HAProxy's request logs do not fill the disk. The processes
+// open them for appending, so they continue at the beginning.
 func (t *topology) emptyLogs() error {
 	paths, err := filepath.Glob(filepath.Join(t.log, "*.log"))
 	for _, path := range paths {
@@ -256,14 +255,14 @@ func (t *topology) emptyLogs() error {
 func (t *topology) end() error {
 	var errs []error
 	for i := len(t.all) - 1; i >= 0; i-- {
-		// Nobody needs the data: there is nothing to wait for.
+		// The data is not needed, so the grace period is short.
 		errs = append(errs, stopped(t.all[i], syscall.SIGTERM, 2*time.Second))
 	}
 	t.all, t.tiers = nil, map[string][]*process.Process{}
 	return errors.Join(errs...)
 }
 
-// endServer ends the server under test alone.
+// endServer ends only the server under test.
 func (t *topology) endServer() error {
 	var errs []error
 	for _, p := range t.tiers[tierServer] {
@@ -274,8 +273,7 @@ func (t *topology) endServer() error {
 	return errors.Join(errs...)
 }
 
-// ask sends Redis one command, in the default user's name, and answers the
-// reply's text.
+// ask sends Redis one command as the default user, and returns the text of the reply.
 func ask(address string, args ...string) (string, error) {
 	conn, err := net.DialTimeout("tcp", address, time.Second)
 	if err != nil {

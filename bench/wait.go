@@ -15,8 +15,7 @@ import (
 	"time"
 )
 
-// until asks again and again until the answer is nil; after that long it is
-// the last answer.
+// until calls ask repeatedly until it returns nil. After the given time it returns the last error.
 func until(ctx context.Context, within time.Duration, ask func() error) error {
 	deadline := time.Now().Add(within)
 	for {
@@ -43,7 +42,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// accepts is nil when somebody listens there.
+// accepts returns an error unless something listens there.
 func accepts(address string) error {
 	conn, err := net.DialTimeout("tcp", address, time.Second)
 	if err != nil {
@@ -52,8 +51,8 @@ func accepts(address string) error {
 	return conn.Close()
 }
 
-// freePort finds a port below those that the kernel gives to outgoing
-// connections, so that none of the load's own takes it before the server does.
+// freePort returns a free port below the range for outgoing connections, so that no connection of
+// the load takes it before the server does.
 func freePort() (int, error) {
 	for range 100 {
 		port := 15000 + rand.IntN(16000)
@@ -65,7 +64,7 @@ func freePort() (int, error) {
 	return 0, errors.New("no free port found")
 }
 
-// lookPath finds a program also where a plain user's PATH seldom looks.
+// lookPath finds a program, also in directories that a user's PATH often lacks.
 func lookPath(program string) (string, error) {
 	if strings.Contains(program, "/") {
 		return filepath.Abs(program)
@@ -78,8 +77,7 @@ func lookPath(program string) (string, error) {
 	return "", fmt.Errorf("there is no program %s: run scripts/setup --bench", program)
 }
 
-// readReply reads one reply that is a line or a string (Redis serialization
-// protocol).
+// readReply reads one reply that is a line or a string (Redis serialization protocol).
 func readReply(r *bufio.Reader) (string, error) {
 	line, err := r.ReadString('\n')
 	if err != nil {

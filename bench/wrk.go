@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// loaded is what a load saw.
+// loaded is the result of a load.
 type loaded struct {
 	requests int64
 	took     time.Duration
 	p50, p99 time.Duration
 	p999     time.Duration // the 99.9th percentile
-	cpu      time.Duration // the loader's own
-	late     time.Duration // open loop: how late it sent, 99th percentile
+	cpu      time.Duration // CPU time of the load generator
+	late     time.Duration // open loop: how late requests were sent, 99th percentile
 }
 
 // wrkResult is what assets/wrk.lua prints.
@@ -32,11 +32,11 @@ type wrkResult struct {
 	P50, P99, P999                        int64
 }
 
-// errNothing is a load without a single answer.
+// errNothing is the error of a load without a single answer.
 var errNothing = errors.New("not one request was answered")
 
-// parseWrk finds the result in wrk's output. Any error of any request is an
-// error: a server that drops some of them is not quick.
+// parseWrk finds the result in wrk's output. It returns an error if any request failed: a server
+// that drops requests is not fast.
 func parseWrk(out []byte) (loaded, error) {
 	_, text, found := bytes.Cut(out, []byte("@RESULT@"))
 	if !found {
@@ -57,7 +57,7 @@ func parseWrk(out []byte) (loaded, error) {
 	return loaded{requests: r.Requests, took: micros(r.Micros), p50: micros(r.P50), p99: micros(r.P99), p999: micros(r.P999)}, nil
 }
 
-// writeRequests writes exchanges as assets/wrk.lua reads them.
+// writeRequests writes exchanges in the format that assets/wrk.lua reads.
 func writeRequests(path string, all []exchange) error {
 	var b bytes.Buffer
 	for _, x := range all {
@@ -67,13 +67,13 @@ func writeRequests(path string, all []exchange) error {
 	return os.WriteFile(path, b.Bytes(), 0o600)
 }
 
-// wrk runs the closed loop: each connection sends when it got its answer.
+// wrk runs the closed loop: each connection sends its next request when it has its answer.
 func wrk(ctx context.Context, dir, address, requests string, connections int, d time.Duration) (loaded, error) {
 	path, err := lookPath("wrk")
 	if err != nil {
 		return loaded{}, err
 	}
-	// wrk takes whole seconds; it ends early when it is asked by SIGINT.
+	// wrk takes whole seconds, but ends early on SIGINT.
 	seconds := int(d/time.Second) + 1
 	cmd := exec.Command(path,
 		"-t", strconv.Itoa(min(connections, runtime.NumCPU())), "-c", strconv.Itoa(connections),
