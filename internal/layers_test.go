@@ -1,6 +1,6 @@
-// Package internal holds no code, only the test that keeps the house in order:
-// which package may import which, what the pure ones may not touch, that every
-// package says what it is for, and that no file outgrows its reader.
+// Package internal holds no code, only tests of the tree's structure: which package may import
+// which, what the pure packages may not use, that every package has a comment, and that no file is
+// too long.
 package internal
 
 import (
@@ -21,12 +21,11 @@ import (
 // module is the import path of the module.
 const module = "holdfast"
 
-// layers are the packages below internal/, from the top of the house to its
-// foundation. A package imports only those that stand below it. A new package
-// gets its line here, and in docs/architecture.md.
+// layers are the packages below internal/, from the top to the bottom. A package imports only
+// packages below it. A new package needs a line here, and one in docs/architecture.md.
 var layers = []string{
 	"cli",         // one file per subcommand
-	"examine",     // the facts about a stack, gathered for doctor
+	"examine",     // gathers the facts about a stack for doctor
 	"drill",       // faults, and the verdict on them
 	"load",        // paced clients
 	"attack",      // clients that ask too much
@@ -42,14 +41,14 @@ var layers = []string{
 	"agent",       // another host's machine, over one connection
 	"release",     // copies of users' programs
 	"backup",      // the format of backups, where they are kept, how one is verified
-	"identity",    // who the hosts of a stack are to each other: certificates, joining
+	"identity",    // the hosts' certificates, and how a host joins
 	"push",        // another machine joins by ssh
 	"encrypt",     // files encrypted with age
 	"machine",     // one host: its nodes' files, processes, sockets, ports and logs
-	"logs",        // what the nodes say
+	"logs",        // the logs of the nodes
 	"process",     // one child process
 	"doctor",      // what is wrong with a stack. Pure
-	"export",      // a plan in other systems' words. Pure
+	"export",      // a plan in the form of other systems. Pure
 	"plan",        // stack → files and processes. Pure
 	"stack",       // the declared stack. Pure
 	"haproxy",     // client of HAProxy's runtime socket
@@ -58,22 +57,22 @@ var layers = []string{
 	"token",       // who may do what. Pure
 	"redis",       // discovery, connections, durable writes
 	"socket",      // system calls that never wait
-	"commands",    // what clients may do with Redis' commands. Pure
+	"commands",    // which of Redis' commands clients may use. Pure
 	"otlp",        // spans to a collector
 	"isolate",     // this machine's network, cut for a time
 	"private",     // files that nobody else may change
 	"certificate", // whether a certificate is good to be shown
-	"keypair",     // certificates that are renewed in their files
-	"hostname",    // the names that a service answers to. Pure
-	"servers",     // the server programs: versions, and whose data each reads. Pure
-	"quote",       // foreign text for terminals, reports and shells. Pure
+	"keypair",     // keys and certificates that are renewed in their files
+	"hostname",    // the host names that a service answers to. Pure
+	"servers",     // the server programs: versions, and whose data each can read. Pure
+	"quote",       // makes foreign text safe for terminals, reports and shells. Pure
 }
 
-// pure are the packages that hold the thinking: values in, values out.
+// pure are the packages that only compute: values in, values out.
 var pure = []string{"history", "doctor", "export", "plan", "stack", "token", "quote", "commands", "hostname", "servers"}
 
-// stateless are packages that serve requests; they can reach nothing that
-// knows of the stack they are part of.
+// stateless are the packages that serve requests. They may not import, even indirectly, what knows
+// about the stack (ofTheStack).
 var (
 	stateless   = []string{"web", "static"}
 	ofTheStack  = []string{"control", "supervise", "logs", "process", "plan", "stack", "haproxy"}
@@ -89,26 +88,25 @@ var (
 	}
 )
 
-// impure are imports that reach disk, network, other processes or chance.
+// impure are imports that give access to the disk, the network, other processes or randomness.
 var impure = []string{
 	"os", "os/exec", "os/signal", "os/user", "syscall", "golang.org/x/sys/unix", "io/ioutil",
 	"net/http", "crypto/rand", "math/rand", "math/rand/v2", "log", "log/slog",
 }
 
-// impureNames are what a pure package may not use of a package that it may
-// import.
+// impureNames are the names that a pure package may not use of a package that it may import.
 var impureNames = map[string][]string{
 	"time":          {"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker", "NewTimer"},
 	"path/filepath": {"Abs", "EvalSymlinks", "Glob", "Walk", "WalkDir"},
 }
 
-// pureNetNames are all that a pure package may use of package net.
+// pureNetNames are the only names that a pure package may use of package net.
 var pureNetNames = []string{"SplitHostPort", "JoinHostPort", "ParseIP", "ParseCIDR", "IP", "IPNet", "IPv4", "AddrError", "ParseError"}
 
-// noName are package names that say nothing about what lives there.
+// noName are package names that do not say what a package contains.
 var noName = []string{"util", "utils", "common", "helper", "helpers", "misc", "shared", "types"}
 
-// maxLines is the length of a source file beyond which it has to be split.
+// maxLines is the greatest length of a source file.
 const maxLines = 550
 
 // source is one Go file.
@@ -116,7 +114,7 @@ type source struct {
 	path  string // such as internal/plan/plan.go
 	dir   string
 	test  bool
-	made  bool // by a program: its reader reads what it is made of
+	made  bool // generated by a program; its source is what people read
 	file  *ast.File
 	lines int
 	fset  *token.FileSet
@@ -133,8 +131,7 @@ func (s source) imports() []string {
 	return paths
 }
 
-// uses answers where the file uses the names of an imported package, as
-// "line: time.Now".
+// uses returns where the file uses names of an imported package, as "line: time.Now".
 func (s source) uses(pkg string, is func(name string) bool) []string {
 	local := ""
 	for _, spec := range s.file.Imports {
@@ -196,7 +193,7 @@ func read(tree fs.FS) ([]source, error) {
 	return sources, err
 }
 
-// complaints are all the rules that the sources break.
+// complaints returns every breach of a rule in the sources.
 func complaints(sources []source) []string {
 	var wrong []string
 	for _, rule := range []func([]source) []string{
@@ -207,8 +204,8 @@ func complaints(sources []source) []string {
 	return wrong
 }
 
-// layer answers the name of the directory's layer: internal/plan/x is plan's.
-// It is empty for what is not below internal/.
+// layer returns the name of the layer that a directory belongs to: "plan" for internal/plan/x. It
+// returns "" for a directory outside internal/.
 func layer(dir string) string {
 	rest, below := strings.CutPrefix(dir, "internal/")
 	if !below {
@@ -242,7 +239,7 @@ func knownPackages(sources []source) []string {
 	return wrong
 }
 
-// downwards holds for tests as well: they may not need more than their package.
+// downwards also applies to tests: they may not need more than their package.
 func downwards(sources []source) []string {
 	var wrong []string
 	for _, s := range sources {
@@ -297,23 +294,22 @@ func statelessReach(sources []source) []string {
 	return wrong
 }
 
-// thisMachine are the imports by which a file reaches this machine's files, processes
-// and logs.
+// thisMachine are imports that give access to this machine's files, processes and logs.
 var thisMachine = []string{
 	"os", "os/exec", "golang.org/x/sys/unix",
 	module + "/internal/process", module + "/internal/private", module + "/internal/logs",
 }
 
-// thisMachineNames are what also reaches this machine of packages that have more.
+// thisMachineNames are names that do the same, in packages that have others as well.
 var thisMachineNames = map[string][]string{
 	"net":           {"Dial", "DialTimeout", "DialTCP", "DialUnix", "Dialer", "Listen", "ListenTCP", "ListenUnix", "ListenConfig", "Interfaces"},
 	"path/filepath": {"Abs", "EvalSymlinks", "Glob", "Walk", "WalkDir"},
 	"syscall":       {"Kill", "Open", "Stat", "Exec", "ForkExec", "Wait4", "Flock", "Unlink", "Mkdir", "Rename"},
 }
 
-// atHome are the files of package supervise that work in the supervisor's own state
-// directory, or look at what the stack file names on its machine. What all others do, they
-// do to a host of the stack, which may be another machine: through package machine alone.
+// atHome are the files of package supervise that work in the supervisor's own state directory, or
+// check what the stack file names on its machine. The other files work on a host of the stack,
+// which may be another machine, so they have to use package machine.
 var atHome = map[string]string{
 	"state.go":         "the state directory and its lock",
 	"record.go":        "changes that have ended",
@@ -333,7 +329,7 @@ var atHome = map[string]string{
 	"limit_linux.go":   "the supervisor's own limits, seen from outside",
 }
 
-// throughMachines: what is done to the hosts of a stack goes through package machine.
+// throughMachines: what is done to the hosts of a stack has to go through package machine.
 func throughMachines(sources []source) []string {
 	var wrong []string
 	for _, s := range sources {
@@ -377,7 +373,7 @@ func purity(sources []source) []string {
 	return wrong
 }
 
-// soleImporters holds for what ships: a test may ask a server by its own means.
+// soleImporters only applies to the program: a test may ask a server in its own way.
 func soleImporters(sources []source) []string {
 	var wrong []string
 	for _, s := range sources {
@@ -395,7 +391,7 @@ func soleImporters(sources []source) []string {
 	return wrong
 }
 
-// docs: every package has one package comment that begins with its name.
+// docs: every package has exactly one package comment, which begins with its name.
 func docs(sources []source) []string {
 	found := map[string][]source{}
 	named := map[string]string{}
@@ -407,7 +403,7 @@ func docs(sources []source) []string {
 	for _, s := range sources {
 		name := s.file.Name.Name
 		if named[s.dir] == "" {
-			named[s.dir] = name // nothing there but outside tests
+			named[s.dir] = name // the directory has only external tests
 		}
 		if s.file.Doc != nil && name == named[s.dir] {
 			found[s.dir] = append(found[s.dir], s)
@@ -442,13 +438,13 @@ func lengths(sources []source) []string {
 	return wrong
 }
 
-// forTests reports whether a package is there for tests alone, like httptest.
+// forTests reports whether a package exists only for tests, like httptest.
 func forTests(dir string) bool {
 	return strings.HasSuffix(dir, "test")
 }
 
-// productionOnly: no test machinery in what ships, and the environment is read
-// only where flags are parsed.
+// productionOnly: the program contains nothing for tests, and reads the environment only where it
+// parses flags.
 func productionOnly(sources []source) []string {
 	var wrong []string
 	for _, s := range sources {
@@ -473,8 +469,8 @@ func productionOnly(sources []source) []string {
 	return wrong
 }
 
-// smallProgram: what looks up methods by their names makes the linker keep every exported
-// method of every type, and the program half as large again; gRPC alone is 4 % of it.
+// smallProgram: a package that looks up methods by name makes the linker keep every exported method
+// of every type, which makes the program half as large again. gRPC alone is 4 % of it.
 func smallProgram(sources []source) []string {
 	var wrong []string
 	for _, s := range sources {

@@ -15,10 +15,10 @@ import (
 	"github.com/valyala/quicktemplate/parser"
 )
 
-// outputTags are the tags that write something, by the directory of their templates. A
-// configuration has its own quotes, which {%s x %}, made for HTML, would spoil. In a page
-// everything is said by a function that takes a text and escapes it, or that takes
-// markup, a type that no text of a history has: nothing is written as it is.
+// outputTags are the tags that may write something, by the directory of their templates. A
+// configuration has its own way of quoting, which {%s x %}, made for HTML, would spoil. In a page
+// every text is written by a function that escapes it, or that takes markup, a type that no text of
+// a history has. So nothing is written unescaped.
 var outputTags = map[string][]string{
 	"plan":         {"s=", "d", "dl", "="},
 	"export":       {"s=", "d", "="},
@@ -90,7 +90,7 @@ func TestTemplatesWriteNothingUnquotedByMistake(t *testing.T) {
 			t.Errorf("internal/%s: %s", file, wrong)
 		}
 	}
-	// The test sees what it looks for.
+	// The check itself finds what it looks for.
 	for text, wrong := range map[string]int{
 		"{%s x %}": 1, "{% s= x %}": 1, "{%- v x -%}": 1, "{%=h x() %}": 1, "{%= text(x) %}{% if x %}{% endif -%}": 0, "{%d n %}": 0,
 	} {
@@ -111,7 +111,7 @@ func forbiddenTags(template string, allowed []string) (wrong []string) {
 	return wrong
 }
 
-// Nothing but drawings, the style and the script becomes a part of a report's page as it is.
+// Only drawings, the style and the script become part of a report's page without escaping.
 func TestOnlyAFewPlacesMakeMarkup(t *testing.T) {
 	files, err := filepath.Glob("drill/report/*")
 	if err != nil {

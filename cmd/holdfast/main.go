@@ -1,6 +1,5 @@
-// Command holdfast stands up, operates and watches a highly available web
-// application: HAProxy, web nodes, replicated Redis. It only delegates; see
-// package cli.
+// Command holdfast starts, operates and tests a highly available web application: HAProxy, web
+// nodes, replicated Redis. It only calls package cli.
 package main
 
 import (

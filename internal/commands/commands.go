@@ -1,7 +1,12 @@
-// Package commands says which of Redis' commands the clients of a web node may
-// use: which are free, which have to be allowed by name, and which nobody may
-// use. The web node, the stack file's validation and the rights of the node's
-// Redis user go by this one rule. Pure: it knows names, and asks no Redis.
+// Package commands decides which of Redis' commands the clients of a web node may use: which are
+// free, which have to be allowed by name, and which nobody may use. The web node, the validation of
+// the stack file and the rights of the nodes' Redis users all follow this one rule.
+//
+// Judge and Named return the rule for a command (commands.go). RefusedWords looks at its arguments
+// (words.go), and RefusedScript at the setting for scripts (scripts.go). NodeRights and the
+// functions beside it write the same rule as rights of Redis users (rights.go).
+//
+// The package is pure: it knows names, and asks no Redis.
 package commands
 
 import (
@@ -9,7 +14,7 @@ import (
 	"strings"
 )
 
-// Rule is what holds for a command.
+// Rule is whether clients may use a command.
 type Rule int
 
 // The rules.
@@ -22,16 +27,16 @@ const (
 	Never
 )
 
-// Command is what Redis says of one of its commands (COMMAND).
+// Command is what Redis reports about one of its commands (COMMAND).
 type Command struct {
-	Name      string // lower case; of a subcommand "config|set"
-	Container bool   // it stands for its subcommands alone
-	// Dangerous: of the category @dangerous or @admin. Blocking: it may wait for
-	// data. Stateful: it belongs to a connection.
+	Name      string // in lower case; a subcommand is "config|set"
+	Container bool   // it only stands for its subcommands
+	// Dangerous is true for the categories @dangerous and @admin. Blocking is true if the command
+	// may wait for data. Stateful is true if it changes its connection.
 	Dangerous, Blocking, Stateful bool
 }
 
-// Why a command is never allowed, or has to be.
+// The reasons why a command is never allowed, or has to be allowed by name.
 const (
 	ofConnection = "it belongs to a connection, and requests have none of their own"
 	ofMaster     = "who is the master is not a client's decision"
@@ -48,8 +53,8 @@ const (
 	waiting      = "it may wait for data, and with it the connection"
 )
 
-// always are never allowed, neither in a stack nor to a node by itself: by name
-// or, where all subcommands are meant, by that of the container.
+// always are the commands that are never allowed, whether in a stack or to a node that runs by
+// itself. The name of a container stands for all of its subcommands.
 var always = reasons(map[string]string{
 	ofConnection: "asking auth client discard exec hello multi psubscribe psync punsubscribe quit readonly readwrite replconf reset " +
 		"script|debug select ssubscribe subscribe sunsubscribe sync unsubscribe unwatch watch",
@@ -57,8 +62,8 @@ var always = reasons(map[string]string{
 	ofDatabase: "migrate move swapdb",
 })
 
-// inStacks are never allowed in a stack. Whoever runs a node by itself, with a
-// Redis of their own, may allow the dangerous ones among them.
+// inStacks are the commands that are never allowed in a stack. A node that runs by itself, with its
+// owner's Redis, can allow the dangerous ones among them.
 var inStacks = reasons(map[string]string{
 	ofUsers:   "acl",
 	ofCluster: "cluster",
@@ -67,45 +72,43 @@ var inStacks = reasons(map[string]string{
 	internal:  "memory|purge pfdebug pfselftest restore-asking",
 })
 
-// Dangerous are the commands that have to be allowed because Redis calls them
-// dangerous (category @dangerous). They are named one by one, since a Redis that
-// does not know a command refuses the users' file and with it to start. MONITOR
-// is a stream, /monitor.
+// Dangerous are the commands that have to be allowed because Redis calls them dangerous (category
+// @dangerous). Each is named, because a Redis that does not know a command refuses the users' file
+// and does not start. MONITOR is the stream /monitor.
 var Dangerous = []string{
 	"bgrewriteaof", "bgsave", "config|get", "config|resetstat", "flushall", "flushdb", "keys",
 	"latency|doctor", "latency|graph", "latency|histogram", "latency|history", "latency|latest", "latency|reset",
 	"module|list", "monitor", "restore", "slowlog|get", "slowlog|len", "slowlog|reset",
 }
 
-// Blocking are those that have to be allowed because they may wait.
+// Blocking are the commands that have to be allowed because they may wait.
 var Blocking = []string{
 	"blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin", "wait", "waitaof", "xread", "xreadgroup",
 }
 
-// Shared are those that have to be allowed because they change or end what
-// everybody runs: who loads a function anew decides what others' FCALL does.
+// Shared are the commands that have to be allowed because they change or end what all clients run:
+// a function that is loaded anew changes what the FCALL of others does.
 var Shared = []string{
 	"function|delete", "function|flush", "function|kill", "function|load", "function|restore", "script|flush", "script|kill",
 }
 
-// Vectors are those of vector sets, which have to be allowed because they need a server
-// that has them: Redis puts them into no category, and one that does not know a command
-// refuses the users' file.
+// Vectors are the commands of vector sets. They have to be allowed because they need a server that
+// has them: Redis puts them into no category, and a server that does not know a command refuses the
+// users' file.
 var Vectors = []string{
 	"vadd", "vcard", "vdim", "vemb", "vgetattr", "vinfo", "vismember", "vlinks", "vrandmember", "vrem", "vsetattr", "vsim",
 }
 
-// Granted are free although the categories that a stack's web nodes have a right
-// to leave them out, most as dangerous ones. Whoever may read the data may know
-// what they tell.
+// Granted are free, although the categories that a stack's web nodes may use leave them out, mostly
+// as dangerous. A client that may read the data may also learn what these commands tell.
 var Granted = []string{
-	"info",     // numbers about the server; clients ask for it
+	"info",     // numbers about the server, which clients ask for
 	"lastsave", // the time of the last snapshot
 	"latency|help", "memory|doctor", "memory|help", "memory|malloc-stats", "memory|stats",
 	"object|help", "pubsub|help",
-	"role", // who is master; no secret to a client
+	"role", // which node is the master is not secret to a client
 	"slowlog|help",
-	"sort", "sort_ro", // dangerous for their O(N log N); no worse than SUNION of large sets
+	"sort", "sort_ro", // dangerous for their O(N log N), but no worse than SUNION of large sets
 	"xgroup|help", "xinfo|help",
 }
 
@@ -119,7 +122,7 @@ func reasons(names map[string]string) map[string]string {
 	return why
 }
 
-// Judge is the rule for a command, and why. inStack: the node is one of a stack.
+// Judge returns the rule for a command, and the reason. inStack is true for a node of a stack.
 func Judge(c Command, inStack bool) (Rule, string) {
 	rule, why := Named(c.Name, c.Container)
 	switch {
@@ -128,7 +131,7 @@ func Judge(c Command, inStack bool) (Rule, string) {
 	case !inStack && slices.Contains(Vectors, c.Name):
 		return Free, ""
 	case rule == Never && !inStack && Refused(c.Name) == "":
-		rule, why = Free, "" // the node's own Redis has the say, but for what it calls dangerous
+		rule, why = Free, "" // the node's own Redis decides, except about what it calls dangerous
 	case rule != Free || c.Container || slices.Contains(Granted, c.Name):
 		return rule, why
 	}
@@ -145,8 +148,8 @@ func Judge(c Command, inStack bool) (Rule, string) {
 	return rule, why
 }
 
-// Named is the rule in a stack for a name, as far as names tell: what Redis has
-// beside these is free or, where Redis calls it dangerous, never allowed.
+// Named returns the rule that a name alone gives in a stack, and the reason. Commands that are not
+// listed here are free, or never allowed if Redis calls them dangerous.
 func Named(name string, container bool) (Rule, string) {
 	switch {
 	case slices.Contains(Dangerous, name):
@@ -170,13 +173,13 @@ func Named(name string, container bool) (Rule, string) {
 	return Free, ""
 }
 
-// Refused is why nobody may use a command of this name, also at a node by itself
-// that allows it. It is empty for all others.
+// Refused returns why nobody may use a command of this name, even at a node by itself that allows
+// it, or "".
 func Refused(name string) string { return reasonIn(always, name) }
 
-// RefusedProgram is why a program of the user's own may not use a command of this name in
-// a stack, whatever is allowed. Its connections are its own: what belongs to one is
-// free, but for what makes it a replica's. It is empty for all others.
+// RefusedProgram returns why a user's own program may not use a command of this name in a stack,
+// whatever is allowed, or "". The program has connections of its own, so commands that change a
+// connection are free, except those of replication.
 func RefusedProgram(name string) string {
 	switch name {
 	case "copy":
@@ -190,7 +193,7 @@ func RefusedProgram(name string) string {
 	return reasonIn(inStacks, name)
 }
 
-// reasonIn is the reason that stands for a name or for its container.
+// reasonIn returns the reason for a name or for its container.
 func reasonIn(names map[string]string, name string) string {
 	if why := names[name]; why != "" {
 		return why
@@ -198,7 +201,7 @@ func reasonIn(names map[string]string, name string) string {
 	return names[family(name)]
 }
 
-// family is the container of a subcommand, or the command itself.
+// family returns the container of a subcommand, or the command itself.
 func family(name string) string {
 	container, _, _ := strings.Cut(name, "|")
 	return container

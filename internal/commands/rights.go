@@ -5,9 +5,10 @@ import (
 	"strings"
 )
 
-// channelsOfClients are all channels but the Sentinels' own, as patterns of a Redis
-// user (manual, "ACL", pub/sub channels): no pattern there excludes one. They are,
-// for each place in the name, what ends before it and what differs there.
+// channelsOfClients are all channels except the Sentinels' own, as patterns of a Redis user
+// (manual, "ACL", pub/sub channels). A pattern cannot exclude a channel. So for each position in
+// that channel's name there is a pattern for names that end before it, and one for names that
+// differ there.
 var channelsOfClients = func() string {
 	var all []string
 	for i, c := range SentinelChannel {
@@ -19,21 +20,22 @@ var channelsOfClients = func() string {
 	return strings.Join(append(all, "&"+SentinelChannel+"?*"), " ")
 }()
 
-// NodeRights are what the Redis user of a stack's web nodes may do, as Redis' users'
-// file has it: an application's data commands, and of the dangerous ones those that
-// are allowed. It may listen to any pattern, for Redis compares one only with whole
-// patterns: what the Sentinels say to each other, the web node keeps to itself.
+// NodeRights returns the rights of the Redis user of a stack's web nodes, in the form of Redis'
+// users' file: the data commands of an application, and the dangerous ones that are allowed.
+//
+// The user may subscribe to any pattern, because Redis compares patterns only as whole texts. The
+// web node itself hides what the Sentinels say to each other.
 func NodeRights(allow []string) string {
 	return rights("~*", channelsOfClients,
 		"-@all +@read +@write +@connection +@transaction +@scripting +@pubsub -@admin -@dangerous -move",
 		granted(Granted), "+time +wait", granted(allow), "(&* -@all +psubscribe)")
 }
 
-// ScriptRights are what the Redis user may do that runs the scripts of clients who may
-// write: what a client may do by commands, and no more. The database is the one that
-// clients have, by its number. A rule cannot tell one COPY from another by its option
-// DB, so a script may not use COPY at all. The rights hold for all commands of a
-// transaction with a script in it.
+// ScriptRights returns the rights of the Redis user that runs the scripts of clients who may write.
+// Such a script may do what the client may do by commands, and no more. database is the number of
+// the clients' database. A rule cannot check COPY's option DB, so scripts may not use COPY at all.
+//
+// The rights apply to all commands of a transaction that contains a script.
 func ScriptRights(database int, allow []string) string {
 	return rights("~*", channelsOfClients,
 		"-@all +@read +@write -@admin -@dangerous -copy -move",
@@ -41,19 +43,18 @@ func ScriptRights(database int, allow []string) string {
 		granted(allow), fmt.Sprintf("+select|%d", database))
 }
 
-// ReadScriptRights are what the Redis user may do that runs the scripts of clients who
-// may only read: see ScriptRights.
+// ReadScriptRights returns the rights of the Redis user that runs the scripts of clients who may
+// only read. See ScriptRights.
 func ReadScriptRights(database int) string {
 	return rights("~*",
 		"-@all +@read -@admin -@dangerous -scan +sort_ro +ping +echo +time",
 		granted(scriptNames), fmt.Sprintf("+select|%d", database))
 }
 
-// ProgramRights are what the Redis user of an application's own program may do: the
-// data commands, in the databases that are named by their numbers, and what is
-// allowed beside them. No COPY, for the reason that ScriptRights have. Redis compares a
-// pattern that a client subscribes to only with whole patterns, so these are named,
-// too: see SafePattern.
+// ProgramRights returns the rights of the Redis user of an application's own program: the data
+// commands in the databases with these numbers, and what is allowed in addition. COPY is left out
+// for the reason given at ScriptRights. Redis compares a pattern that a client subscribes to only
+// as a whole text, so the patterns are listed, too: see SafePattern.
 func ProgramRights(databases []int, patterns, allow []string) string {
 	var selects, listens []string
 	for _, d := range databases {
@@ -68,9 +69,9 @@ func ProgramRights(databases []int, patterns, allow []string) string {
 		denied(Shared), granted(Granted), "+time +wait", granted(allow), strings.Join(selects, " "))
 }
 
-// SafePattern reports whether a pattern of channels (manual, PSUBSCRIBE) certainly leaves
-// the Sentinels' channel out, by how it begins: with it also all patterns and channels
-// that it matches are others.
+// SafePattern reports whether a pattern of channels (manual, PSUBSCRIBE) certainly excludes the
+// Sentinels' channel. It looks only at how the pattern begins: if that differs, every channel that
+// it matches differs as well.
 func SafePattern(pattern string) bool {
 	begins := pattern
 	if i := strings.IndexAny(pattern, `*?[\`); i >= 0 {
@@ -87,10 +88,10 @@ func rights(parts ...string) string {
 	return strings.Join(all, " ")
 }
 
-// denied take rights to commands away, by their names.
+// denied returns rules that take rights to these commands away.
 func denied(names []string) string { return "-" + strings.Join(names, " -") }
 
-// granted are rights to commands by their names.
+// granted returns rules that give rights to these commands.
 func granted(names []string) string {
 	if len(names) == 0 {
 		return ""

@@ -5,31 +5,30 @@ import (
 	"strings"
 )
 
-// Scripts says which scripts and functions clients may run.
+// Scripts is which scripts and functions clients may run.
 type Scripts int
 
-// Which scripts may be run.
+// The values of Scripts.
 const (
 	AllScripts  Scripts = iota
 	ReadScripts         // those that Redis keeps from writing: EVAL_RO, EVALSHA_RO, FCALL_RO
 	NoScripts
 )
 
-// ScriptModes are the names that the settings have for it.
+// ScriptModes are the names of these values in the settings.
 var ScriptModes = map[string]Scripts{"on": AllScripts, "read": ReadScripts, "off": NoScripts}
 
-// scriptNames run a script or a function.
+// scriptNames are the commands that run a script or a function.
 var scriptNames = []string{"eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"}
 
-// IsScripting reports whether a command, or a container of that name, is about
-// scripts or functions.
+// IsScripting reports whether a command, or a container of that name, is about scripts or
+// functions.
 func IsScripting(name string) bool {
 	container := family(name)
 	return slices.Contains(scriptNames, name) || container == "script" || container == "function"
 }
 
-// RefusedScript is why a command is refused for the scripts that clients may run.
-// The result is empty for all others.
+// RefusedScript returns why a command is refused with this setting for scripts, or "".
 func RefusedScript(mode Scripts, name string) string {
 	switch {
 	case mode == NoScripts && IsScripting(name):
@@ -40,8 +39,8 @@ func RefusedScript(mode Scripts, name string) string {
 	return ""
 }
 
-// InNoScript reports whether no script can carry a command out, whatever it may be:
-// nobody may use it, it is not among what is allowed, or it is about scripts itself.
+// InNoScript reports whether scripts can certainly not execute a command: nobody may use it, it is
+// not allowed, or it is about scripts itself.
 func InNoScript(name string, allow []string) bool {
 	if IsScripting(name) {
 		return true

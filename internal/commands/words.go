@@ -2,18 +2,18 @@ package commands
 
 import "strings"
 
-// SentinelChannel is where the Sentinels tell each other who the master is (manual,
-// "High availability with Redis Sentinel"). Who writes there can move the master.
+// SentinelChannel is the channel on which the Sentinels tell each other which node is the master
+// (manual, "High availability with Redis Sentinel"). A client that can write there can move the
+// master.
 const SentinelChannel = "__sentinel__:hello"
 
-// Why a command is refused for its arguments.
+// The reasons why a command is refused for its arguments.
 const (
 	otherDatabase = "its option DB leads out of the database, and clients have this one alone: leave it out"
 	ofSentinels   = "the channel " + SentinelChannel + " is the Sentinels' own"
 )
 
-// HasRefusedWords reports whether RefusedWords looks at the arguments of a command
-// of this name.
+// HasRefusedWords reports whether RefusedWords looks at the arguments of a command of this name.
 func HasRefusedWords(name string) bool {
 	switch name {
 	case "copy", "publish", "spublish", "subscribe", "ssubscribe":
@@ -22,12 +22,12 @@ func HasRefusedWords(name string) bool {
 	return false
 }
 
-// RefusedWords returns why nobody may use a command with these arguments. words are
-// the whole command. The result is empty for all others.
+// RefusedWords returns why nobody may use a command with these arguments, or "". words is the whole
+// command.
 func RefusedWords(name string, words []string) string {
 	switch name {
 	case "copy":
-		// COPY source destination [DB number] [REPLACE], in any order.
+		// COPY source destination [DB number] [REPLACE], with the options in any order.
 		for _, option := range words[min(3, len(words)):] {
 			if strings.EqualFold(option, "db") {
 				return otherDatabase

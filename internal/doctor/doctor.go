@@ -1,5 +1,10 @@
-// Package doctor judges how a stack is: facts in, findings out. It is pure.
-// Package examine gathers the facts, and changes nothing either.
+// Package doctor judges the state of a stack: facts in, findings out. It is pure.
+//
+// Judge runs all checks on the Facts and returns a Report. Each check is a function in a file by
+// subject: running.go (supervisor and nodes), redis.go (Redis and Sentinels), service.go (web nodes
+// and balancers), machine.go, virtual.go.
+//
+// Package examine gathers the facts. It changes nothing either.
 package doctor
 
 import (
@@ -11,14 +16,14 @@ import (
 // Level is how much a finding matters.
 type Level string
 
-// The levels. An error or a warning needs somebody; a note is good to know.
+// The levels. An error or a warning needs attention; a note is good to know.
 const (
 	Error   Level = "error"   // something does not work, or the next fault stops the service
-	Warning Level = "warning" // it works, and will not for long or not under a fault
+	Warning Level = "warning" // it works now, but not for long or not under a fault
 	Note    Level = "note"
 )
 
-// rank orders levels, the worst first.
+// rank orders the levels, the worst first.
 var rank = map[Level]int{Error: 0, Warning: 1, Note: 2}
 
 // Finding is one thing that is not as it should be.
@@ -28,13 +33,13 @@ type Finding struct {
 	Check string `json:"check"`
 	// Node is the node that it is about; empty: no single one.
 	Node string `json:"node,omitempty"`
-	// What is wrong, with the values seen; what that Means; and what to Do.
+	// What is wrong, with the values seen; what it Means; and what to Do.
 	What  string `json:"what"`
 	Means string `json:"means"`
 	Do    string `json:"do"`
 }
 
-// Report is how a stack is.
+// Report is the state of a stack.
 type Report struct {
 	Stack    string    `json:"stack"`
 	Findings []Finding `json:"findings"`
@@ -43,10 +48,10 @@ type Report struct {
 	Unseen []Unseen `json:"unseen,omitempty"`
 }
 
-// NeedsSomebody reports whether anything is more than a note.
+// NeedsSomebody reports whether any finding is more than a note.
 func (r Report) NeedsSomebody() bool { return r.Count(Error)+r.Count(Warning) > 0 }
 
-// Count is how many findings have a level.
+// Count returns the number of findings of a level.
 func (r Report) Count(l Level) (n int) {
 	for _, f := range r.Findings {
 		if f.Level == l {
@@ -62,7 +67,7 @@ type check struct {
 	find func(*findings)
 }
 
-// checks are all of them, in the order in which a person would look.
+// checks are all checks, in the order in which a person would look.
 var checks = []check{
 	{"supervisor", checkSupervisor},
 	{"nodes", checkNodes},
@@ -118,7 +123,7 @@ func Judge(facts Facts) Report {
 	return r
 }
 
-// plural is a number of things in words: "1 error", "2 errors".
+// plural returns a number of things in words: "1 error", "2 errors".
 func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -126,7 +131,7 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// Summary is the report in one line.
+// Summary returns the report in one line.
 func (r Report) Summary() string {
 	if len(r.Findings) == 0 {
 		return "nothing is wrong"

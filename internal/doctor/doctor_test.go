@@ -13,7 +13,7 @@ import (
 
 var now = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 
-// healthy are the facts of the default stack at which nothing is wrong.
+// healthy returns the facts of the default stack when nothing is wrong.
 func healthy() Facts {
 	f := Facts{
 		Now: now, Stack: stack.Default(), StateDir: "/state", Kept: true,
@@ -91,14 +91,14 @@ func TestNothingIsWrongWithAHealthyStack(t *testing.T) {
 	}
 }
 
-// each has a stack with one thing wrong, and what has to be found.
+// each has stacks with one thing wrong, and what doctor has to find.
 var each = []struct {
 	wrong string
 	make  func(f *Facts)
 	level Level
 	check string
 	node  string
-	words string // part of what is wrong or to do
+	words string // part of the text on what is wrong, or on what to do
 }{
 	{"no supervisor", func(f *Facts) { f.Supervisor = Supervisor{} }, Error, "supervisor", "", "no supervisor runs, and 10 of 10 nodes do"},
 	{"a supervisor that hangs", func(f *Facts) { f.Supervisor.Silent = "no answer" }, Error, "supervisor", "", "does not answer"},
@@ -304,7 +304,7 @@ var each = []struct {
 	{"a clock that was set", func(f *Facts) { f.node("redis-1").Redis.Info["uptime_in_seconds"] = "9000" }, Warning, "clocks", "redis-1", "set by 1h30m0s"},
 }
 
-// name has every Sentinel name an address.
+// name makes every Sentinel name this address as the master.
 func name(f *Facts, address string) {
 	for _, n := range f.sentinels() {
 		n.Sentinel.Master = address
@@ -341,7 +341,7 @@ func TestEachThingThatIsWrongIsFound(t *testing.T) {
 	}
 }
 
-// What follows from something else that is found is not told as a fault of its own.
+// A consequence of another finding is not reported as a fault of its own.
 func TestOneFaultIsNotToldTwice(t *testing.T) {
 	t.Parallel()
 	f := healthy()

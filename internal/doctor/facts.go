@@ -8,46 +8,45 @@ import (
 	"holdfast/internal/stack"
 )
 
-// Facts are what was seen of a stack at one time. What could not be looked at is
-// absent, and Unseen says why.
+// Facts are what was seen of a stack at one time. What could not be looked at is missing here, and
+// Unseen has the reason.
 type Facts struct {
-	// Now is when it was looked.
+	// Now is the time of the look.
 	Now   time.Time
 	Stack stack.Stack
 	// StateDir is the stack's state directory.
 	StateDir string
-	// Kept is true when the state directory has anything of the stack: it was up
-	// at some time.
+	// Kept is true when the state directory contains anything of the stack, so that the stack was
+	// up at some time.
 	Kept bool
-	// Unreadable says why the state directory cannot be read; empty: it can.
+	// Unreadable is why the state directory cannot be read; empty: it can.
 	Unreadable string
 	Supervisor Supervisor
-	// Nodes are those of the stack file, in the order of their start, and after
-	// them the strays: nodes that run and are not in the stack file any more.
+	// Nodes are the nodes of the stack file in the order of their start, and then the strays: nodes
+	// that run although the stack file no longer has them.
 	Nodes []Node
-	// Ports are addresses that are no node's own, such as the balancers' way to
-	// the Redis master, and that somebody else holds.
+	// Ports are addresses that belong to no node, such as the balancers' port for the Redis master,
+	// and that another process holds.
 	Ports []Port
-	// Epoch is the configuration epoch that the state directory has of the last
-	// master, and Rewriting is true when a supervisor ended while it wrote the
-	// Sentinels' files anew.
+	// Epoch is the configuration epoch of the last master, as the state directory has it. Rewriting
+	// is true when a supervisor ended while it rewrote the Sentinels' files.
 	Epoch     int64
 	Rewriting bool
-	// Differs is true when the stack file is not what runs. Stack is what runs then.
+	// Differs is true when the stack file is not what runs. Stack is then what runs.
 	Differs bool
-	// Files are generated files that are not as the plan has them.
+	// Files are the generated files that differ from the plan.
 	Files []File
-	// Releases are those copies of programs' files that are not as they were made.
+	// Releases are the copies of programs' files that have changed since they were made.
 	Releases []Release
-	// Mistakes are those of the stack file; empty: it has none. Stack is what runs then.
+	// Mistakes are the mistakes in the stack file; empty: there are none. With mistakes, Stack is
+	// what runs.
 	Mistakes string
-	// References are what the stack file names and is not there or cannot be
-	// used, one sentence each.
+	// References are what the stack file names but is missing or unusable, one sentence each.
 	References []string
 	// Open says who else may change the state directory; empty: nobody.
 	Open string
-	// NoLua is true where the balancers' program has no Lua, and programs of the stack reach
-	// Redis through them.
+	// NoLua is true where the balancers' program has no Lua, although programs of the stack reach
+	// Redis through the balancers.
 	NoLua        bool
 	Certificates []Certificate
 	Drill        Drill
@@ -65,16 +64,16 @@ type Unseen struct {
 
 // Supervisor is the process that looks after the nodes.
 type Supervisor struct {
-	// PID is that of the process that holds the state directory; 0: none does.
+	// PID is the process that holds the state directory; 0: there is none.
 	PID int
-	// Silent says why it does not answer on its socket; empty: it does.
+	// Silent is why it does not answer on its socket; empty: it does.
 	Silent string
-	// Phase is what it is about: starting, running or stopping.
+	// Phase is what it is doing: starting, running or stopping.
 	Phase   string
 	Process *Process
-	// Unserved are applications that a balancer has no server for.
+	// Unserved are applications for which a balancer has no server.
 	Unserved []Unserved
-	// Virtual are the virtual addresses of the entry, and the hosts that have each.
+	// Virtual are the virtual addresses of the entry, each with the hosts that have it.
 	Virtual []Virtual
 }
 
@@ -84,7 +83,7 @@ type Virtual struct {
 	Hosts   []string
 }
 
-// Unserved is an application that a balancer has no server for.
+// Unserved is an application for which a balancer has no server.
 type Unserved struct{ App, Balancer, Why string }
 
 // Node is one node of the stack.
@@ -94,31 +93,30 @@ type Node struct {
 	App     string
 	Host    string
 	Address string
-	// Stray is true for a node that is not in the stack file any more.
+	// Stray is true for a node that runs although the stack file no longer has it.
 	Stray bool
-	// State, Since, Crashes and Detail are the supervisor's word, or where none
-	// answers what the last one wrote down.
+	// State, Since, Crashes and Detail are what the supervisor reports, or, without a supervisor,
+	// what the last one stored.
 	State   string
 	Since   time.Time
 	Crashes int
 	Detail  string
-	// Want is what its operator wants of it: up, down or paused.
+	// Want is the state that its operator wants: up, down or paused.
 	Want string
-	// Died is true when it was last seen running and has no process now.
+	// Died is true when it was running at the last look and has no process now.
 	Died bool
 	// Drained is true when its operator has taken it out of rotation.
 	Drained bool
-	// Outdated is true when it runs with other settings than the plan has now.
+	// Outdated is true when it runs with other settings than those of the present plan.
 	Outdated bool
-	// Process is what runs; nil: nothing does.
+	// Process is the running process; nil: there is none.
 	Process *Process
-	// Holder names who listens at the node's address while it does not run.
+	// Holder is the process that listens at the node's address while the node does not run.
 	Holder string
-	// Silent says why a node that runs does not answer; empty: it does, or was
-	// not asked.
+	// Silent is why a running node does not answer; empty: it does, or was not asked.
 	Silent string
-	// Server is the name of the running program (package servers), Version what it
-	// calls itself, and Installed what the one on the disk does. Empty: unknown.
+	// Server is the name of the running program (package servers). Version is the version that it
+	// reports, and Installed that of the program on the disk. Empty: unknown.
 	Server, Version, Installed string
 
 	Redis    *Redis
@@ -127,79 +125,76 @@ type Node struct {
 	Balancer *Balancer
 }
 
-// Process is what the kernel tells of a process.
+// Process is what the kernel reports of a process.
 type Process struct {
 	PID int
 	// Stopped is true while a signal keeps it from running (SIGSTOP).
 	Stopped bool
-	// Age is how long ago it was started, by a clock that nobody sets.
+	// Age is the time since its start, by a clock that cannot be set.
 	Age time.Duration
-	// Replaced is true when the program's file is another one now.
+	// Replaced is true when the program's file has been replaced since.
 	Replaced bool
-	// OpenFiles it has, of MaxFiles that it may have; 0: unknown.
+	// OpenFiles is how many files it has open, and MaxFiles how many it may have; 0: unknown.
 	OpenFiles, MaxFiles int
 	// HugePages is true when it gets transparent huge pages without asking.
 	HugePages bool
 }
 
-// Redis is what a redis node tells of itself.
+// Redis is what a redis node reports about itself.
 type Redis struct {
 	Master bool
-	// Follows is the address of a replica's master; Linked is true when the
-	// connection to it is up.
+	// Follows is the address of a replica's master. Linked is true when the connection to it is up.
 	Follows string
 	Linked  bool
 	// Offset is the replication offset in bytes.
 	Offset int64
-	// Info is INFO, Settings CONFIG GET *, and Wanted the settings that the plan
-	// has (base.conf), by name and in the words of CONFIG GET.
+	// Info is INFO, and Settings is CONFIG GET *. Wanted are the settings of the plan (base.conf)
+	// by name, in the form of CONFIG GET.
 	Info, Settings, Wanted map[string]string
 	// Ahead is how far its clock is ahead of this machine's.
 	Ahead time.Duration
 }
 
-// number is a number of INFO; 0 when it is not there.
+// number returns a number of INFO, or 0 if INFO does not have it.
 func (r Redis) number(name string) int64 {
 	n, _ := strconv.ParseInt(r.Info[name], 10, 64)
 	return n
 }
 
-// Sentinel is what a Sentinel holds of the master.
+// Sentinel is what a Sentinel reports about the master.
 type Sentinel struct {
-	// Master is the address that it names, in configuration epoch Epoch.
+	// Master is the address that it names, as of configuration epoch Epoch.
 	Master string
 	Epoch  int64
-	// Failing is true while a failover is under way, Down while this Sentinel
-	// holds the master for down.
+	// Failing is true while a failover is under way, and Down while this Sentinel considers the
+	// master down.
 	Failing, Down bool
-	// Quorum is how many have to agree that the master is down; Replicas and
-	// Others are how many replicas and other Sentinels it knows.
+	// Quorum is how many Sentinels have to agree that the master is down. Replicas and Others are
+	// how many replicas and other Sentinels it knows.
 	Quorum, Replicas, Others int
 	DownAfter, Timeout       time.Duration
-	// Tilt is true when it does nothing because its clock jumped or it was
-	// starved.
+	// Tilt is true when it does nothing because its clock jumped or it got no CPU time.
 	Tilt bool
-	// Unable says why it could not fail over (SENTINEL CKQUORUM); empty: it could.
+	// Unable is why it could not fail over (SENTINEL CKQUORUM); empty: it could.
 	Unable string
 }
 
-// Web is what a web node of Holdfast's own tells of itself.
+// Web is what one of Holdfast's own web nodes reports about itself.
 type Web struct {
 	Ready bool
-	// Master is the address of the Redis master that it uses; empty: it knows
-	// none.
+	// Master is the address of the Redis master that it uses; empty: it knows none.
 	Master string
-	// Replicas are online at the master, and InSync of them must have a write
-	// before it is acknowledged; it knows that once it Wrote.
+	// Replicas is how many replicas are online at the master. InSync is how many of them must have
+	// a write before it is acknowledged; the node knows that number once it has Wrote.
 	Replicas, InSync int
 	Wrote            bool
-	// Held is how many requests wait for Redis.
+	// Held is the number of requests that wait for Redis.
 	Held int
 }
 
-// Balancer is what a balancer tells of itself.
+// Balancer is what a balancer reports about itself.
 type Balancer struct {
-	// Connections are open now, of MaxConnections that may be.
+	// Connections is how many are open now, and MaxConnections how many may be.
 	Connections, MaxConnections int
 	Stopping                    bool
 	Servers                     []Server
@@ -208,25 +203,24 @@ type Balancer struct {
 // Server is one server of a balancer.
 type Server struct {
 	Backend, Name string
-	// App is the application that the backend is for; empty: none, such as the
-	// way to the Redis master.
+	// App is the application of the backend; empty: none, such as for the port of the Redis master.
 	App string
-	// Serves is true when it gets requests; State is HAProxy's word for how it
-	// is, and Finding says so with what its check found.
+	// Serves is true when it gets requests. State is its state in HAProxy's words, and Finding adds
+	// what its check found.
 	Serves  bool
 	State   string
 	Finding string
 }
 
-// Port is an address that the stack needs and somebody else holds.
+// Port is an address that the stack needs and another process holds.
 type Port struct{ Address, For, Holder string }
 
-// File is a generated file that is not as the plan has it.
+// File is a generated file that differs from the plan.
 type File struct {
-	Path string // below the state directory
+	Path string // relative to the state directory
 	Node string
-	// Missing: it is not there. Else Line is the first line that differs, from 1,
-	// with what it Has and what the plan Wants.
+	// Missing is true if the file does not exist. Otherwise Line is the first line that differs,
+	// from 1; Has is its text, and Wants the plan's.
 	Missing    bool
 	Line       int
 	Has, Wants string
@@ -235,76 +229,75 @@ type File struct {
 // Release is the copy of an application's files that its nodes run from.
 type Release struct {
 	App, Digest string
-	// Damaged says why no node can start from it; empty: one can. Changed are the
-	// files in it that are not as they were.
+	// Damaged is why no node can start from it; empty: one can. Changed are the files in it that
+	// have changed.
 	Damaged string
 	Changed []string
 }
 
-// Certificate is one that the stack file names.
+// Certificate is a certificate that the stack file names.
 type Certificate struct {
 	Path, For string
 	Subject   string
 	Ends      time.Time
-	// Broken says why it cannot be read; empty: it can.
+	// Broken is why it cannot be read; empty: it can.
 	Broken string
-	// Entry is true for one that an entry shows. Refused says why what its file has now is
-	// not shown, and Gap what its chain lacks; empty: nothing.
+	// Entry is true for a certificate that an entry presents. Refused is why the present content of
+	// its file is not used, and Gap is what its chain lacks; empty: nothing.
 	Entry        bool
 	Refused, Gap string
 }
 
 // Drill is what a drill has left.
 type Drill struct {
-	// Running is true while one is under way: what it breaks it undoes.
+	// Running is true while a drill is under way: it undoes what it breaks.
 	Running bool
-	// Left are the things to undo, in words. Keys are among them that are in
-	// nobody's way.
+	// Left are the things to undo, in words. Keys are those of them that do no harm.
 	Left, Keys []string
-	// Damaged says why that cannot be read; empty: it can.
+	// Damaged is why the record of these cannot be read; empty: it can.
 	Damaged string
 }
 
-// Change is one of the stack that was begun and has not ended.
+// Change is a change of the stack that has begun and not ended.
 type Change struct {
 	What  string
 	Since time.Time
-	// Running is true while somebody carries it out. Stopped says why it was stopped
-	// before its end; empty: it was not.
+	// Running is true while a supervisor carries it out. Stopped is why it stopped before its end;
+	// empty: it did not.
 	Running bool
 	Stopped string
-	// Left are the nodes that such a change has left with other settings than the
-	// stack has for them.
+	// Left are the nodes that it has left with settings that differ from the rest of the stack.
 	Left []string
 }
 
-// Backup is how the backups of the stack are.
+// Backup is the state of the stack's backups.
 type Backup struct {
-	// Last is when the last good one was made; zero: never.
+	// Last is the time of the last good one; zero: there is none.
 	Last time.Time
 	// Next is when the next one is due; zero: they are made on demand.
 	Next time.Time
-	// Failed is when the last try failed, and Why; zero: it did not.
+	// Failed is the time of the last try if that failed, and Why is the reason; zero: it did not
+	// fail.
 	Failed time.Time
 	Why    string
 }
 
-// Machine is the machine, in bytes where nothing else is said.
+// Machine is the machine. Sizes are in bytes.
 type Machine struct {
-	// DiskFree of DiskSize are free for this user where the state directory is,
-	// InodesFree of Inodes.
+	// DiskFree is what this user may still use of the disk of the state directory, and DiskSize its
+	// size. InodesFree and Inodes are the same for its inodes.
 	DiskFree, DiskSize uint64
 	InodesFree, Inodes uint64
-	// MemoryAvailable of Memory is what programs can still have; 0: unknown.
+	// MemoryAvailable is how much of Memory programs can still get; 0: unknown.
 	MemoryAvailable, Memory uint64
-	// Overcommit is vm.overcommit_memory, HugePages the choice in
-	// transparent_hugepage/enabled, Backlog net.core.somaxconn. Empty or 0: unknown.
+	// Overcommit is vm.overcommit_memory, HugePages is the chosen value in
+	// transparent_hugepage/enabled, and Backlog is net.core.somaxconn. Empty or 0: unknown.
 	Overcommit string
 	HugePages  string
 	Backlog    int
 }
 
-// node returns the node of that name.
+// node returns the node of that name, or nil.
 func (f Facts) node(name string) *Node {
 	for i := range f.Nodes {
 		if f.Nodes[i].Name == name {
@@ -314,7 +307,7 @@ func (f Facts) node(name string) *Node {
 	return nil
 }
 
-// at returns the redis node that has an address.
+// at returns the redis node with that address, or nil.
 func (f Facts) at(address string) *Node {
 	for i, n := range f.Nodes {
 		if n.Kind == plan.Redis && n.Address == address {
@@ -324,7 +317,7 @@ func (f Facts) at(address string) *Node {
 	return nil
 }
 
-// running counts the nodes that have a process.
+// running returns the number of nodes that have a process.
 func (f Facts) running() (count int) {
 	for _, n := range f.Nodes {
 		if n.Process != nil {
@@ -334,8 +327,8 @@ func (f Facts) running() (count int) {
 	return count
 }
 
-// replicas are the redis nodes that answer and call themselves replicas, masters
-// those that call themselves master.
+// replicas returns the redis nodes that answer and report to be replicas, and masters those that
+// report to be masters.
 func (f Facts) replicas() []Node { return f.answering(false) }
 func (f Facts) masters() []Node  { return f.answering(true) }
 

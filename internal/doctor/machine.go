@@ -9,11 +9,11 @@ import (
 
 // The machine: disk, memory, the kernel's settings, limits and clocks.
 
-// endsSoon is how long before its end a certificate is warned of.
+// endsSoon is how long before its end doctor warns of a certificate.
 const endsSoon = 21 * 24 * time.Hour
 
-// Free space of the disk, in bytes, below which 'up' refuses to start, and the
-// share of disk, inodes and memory, in percent, below which there is little.
+// leastFree is the free space of the disk, in bytes, below which 'up' refuses to start. littleOf is
+// the share of disk, inodes and memory, in percent, below which there is little left.
 const (
 	leastFree = 64 << 20
 	littleOf  = 5
@@ -24,7 +24,7 @@ func checkDisk(f *findings) {
 	if m.DiskSize == 0 {
 		return
 	}
-	data := uint64(0) // what one rewrite of each append-only file takes
+	data := uint64(0) // space for rewriting each append-only file once
 	for _, n := range f.Nodes {
 		if n.Redis != nil {
 			data += uint64(n.Redis.number("aof_current_size"))
@@ -65,8 +65,8 @@ func checkMemory(f *findings) {
 		f.add(Warning, "", fmt.Sprintf("the redis nodes may take %s MB together (redis.memory), and the machine has %s MB", megabytes(int64(limits)), megabytes(int64(m.Memory))),
 			"the kernel may kill one before it refuses a write", "lower redis.memory, or add memory")
 	}
-	// A fork for a snapshot or a rewrite wants as much as Redis has, unless the
-	// kernel promises more than there is.
+	// A fork for a snapshot or a rewrite needs as much memory as Redis has, unless the kernel may
+	// promise more than there is.
 	if m.Overcommit != "" && m.Overcommit != "1" {
 		level, means := Note, "a snapshot or a rewrite of the append-only file may fail when Redis has about half of the memory"
 		if used > m.MemoryAvailable {
@@ -76,8 +76,8 @@ func checkMemory(f *findings) {
 	}
 }
 
-// leastBacklog is tcp-backlog of package plan's redis nodes; a balancer has as
-// many connections waiting as it may have at all.
+// leastBacklog is the tcp-backlog of package plan's redis nodes. A balancer may have as many
+// connections waiting as it may have connections at all.
 const leastBacklog = 1024
 
 func checkKernel(f *findings) {
@@ -110,11 +110,11 @@ func checkLimits(f *findings) {
 	}
 }
 
-// What clocks may differ by between hosts, and the least jump that matters.
+// The differences of clocks between hosts, and the jumps of one clock, that matter.
 const (
 	clocksDiffer = time.Second
-	// A web node turns down a write that a balancer got 20 s ago: half of that is left for
-	// how long it may really have waited.
+	// clocksTurnDown is half of the 20 s after which a web node turns down a write that a balancer
+	// got. The other half is left for the time that the write has really waited.
 	clocksTurnDown = 10 * time.Second
 	clockJump      = 5 * time.Second
 )
@@ -135,21 +135,20 @@ func checkClocks(f *findings) {
 		if n.Process == nil || n.Process.Age == 0 || n.Redis.Info["uptime_in_seconds"] == "" {
 			continue
 		}
-		// Redis counts its uptime by the clock on the wall, the kernel by one that
-		// nobody sets.
+		// Redis counts its uptime by the wall clock, and the kernel by a clock that cannot be set.
 		jump := time.Duration(n.Redis.number("uptime_in_seconds"))*time.Second - n.Process.Age
 		if jump.Abs() > max(clockJump, n.Process.Age/1000) {
 			f.add(Warning, n.Name, fmt.Sprintf("the clock was set by %v since %s was started", jump.Round(time.Second), n.Name),
 				"a jump puts Sentinels into TILT mode, and ends keys with a time to live early or late", "let NTP slew the clock, and set it at boot alone")
-			return // all nodes of a host see the same
+			return // all nodes of the host see the same jump
 		}
 	}
 }
 
-// oldBackup is the age from which on a backup that is made on demand is old.
+// oldBackup is the age from which a backup made on demand is old.
 const oldBackup = 7 * 24 * time.Hour
 
-// lateBackup is how late one that is made by a schedule may be: it takes its time.
+// lateBackup is how late a scheduled backup may be, because it takes some time.
 const lateBackup = time.Hour
 
 func checkBackup(f *findings) {

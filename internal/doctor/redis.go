@@ -11,9 +11,9 @@ import (
 	"holdfast/internal/plan"
 )
 
-// Redis and the Sentinels: who is master, by whose word, and how the data is.
+// Redis and the Sentinels: which node is the master, by whose report, and the state of the data.
 
-// sentinels are the Sentinels that answer.
+// sentinels returns the Sentinels that answer.
 func (f Facts) sentinels() (nodes []Node) {
 	for _, n := range f.Nodes {
 		if n.Sentinel != nil {
@@ -23,13 +23,13 @@ func (f Facts) sentinels() (nodes []Node) {
 	return nodes
 }
 
-// failing reports whether a Sentinel has a failover under way.
+// failing reports whether any Sentinel has a failover under way.
 func (f Facts) failing() bool {
 	return slices.ContainsFunc(f.sentinels(), func(n Node) bool { return n.Sentinel.Failing })
 }
 
-// named returns the address that every Sentinel that answers names as the master;
-// empty: they differ, or none answers.
+// named returns the address that all answering Sentinels name as the master. It returns "" if they
+// differ or none answers.
 func (f Facts) named() string {
 	all := f.sentinels()
 	if len(all) == 0 || slices.ContainsFunc(all, func(n Node) bool { return n.Sentinel.Master != all[0].Sentinel.Master }) {
@@ -77,7 +77,7 @@ func checkRoles(f *findings) {
 	}
 }
 
-// word is an address, and the node that has it.
+// word returns an address with the name of its node.
 func (f Facts) word(address string) string {
 	switch n := f.at(address); {
 	case address == "":
@@ -132,7 +132,7 @@ func checkSentinels(f *findings) {
 	}
 }
 
-// checkSight looks at which nodes a Sentinel knows.
+// checkSight checks which nodes a Sentinel knows.
 func (f *findings) checkSight(n Node, majority int) {
 	s, replicas, others := n.Sentinel, f.Stack.Redis.Replicas, f.Stack.Redis.Sentinels-1
 	if s.Quorum != majority {
@@ -169,7 +169,7 @@ func checkEpochs(f *findings) {
 	}
 }
 
-// What a replica may lack, in bytes, and how long it may be silent, in seconds.
+// How far a replica may be behind, in bytes, and how long it may be silent, in seconds.
 const (
 	muchBehind = 8 << 20
 	longSilent = 4
@@ -209,7 +209,7 @@ func checkReplication(f *findings) {
 	}
 }
 
-// checkLag looks at how far a replica is behind, by its master's word.
+// checkLag checks how far a replica is behind, as its master reports it.
 func (f *findings) checkLag(n, master Node) {
 	for _, line := range master.Redis.Info {
 		fields := map[string]string{}
@@ -258,7 +258,7 @@ func checkPersistence(f *findings) {
 	}
 }
 
-// nearlyFull is the share of a limit from which on it is near, in percent.
+// nearlyFull is the share of a limit, in percent, from which the limit is near.
 const nearlyFull = 90
 
 func checkRedisMemory(f *findings) {
@@ -288,7 +288,7 @@ func checkRedisMemory(f *findings) {
 	}
 }
 
-// grave are settings whose deviation endangers data or stops writes.
+// grave are settings whose wrong values endanger data or stop writes.
 var grave = map[string]string{
 	"appendonly":            "what is written is not on the disk: a restart loses it, and a master that comes back empty would empty its replicas",
 	"min-replicas-to-write": "a master refuses writes for want of replicas, or takes some that are lost in a failover; a switchover that was broken off leaves it high",
@@ -298,7 +298,7 @@ var grave = map[string]string{
 	"protected-mode":        "who reaches the port may have more rights than meant",
 }
 
-// means of some others.
+// settingMeans are the consequences of wrong values of other settings.
 var settingMeans = map[string]string{
 	"replica-priority":         "the Sentinels prefer another node than they should; a switchover that was broken off leaves it so",
 	"repl-ping-replica-period": "master and replicas notice late that the other is gone; a switchover that was broken off leaves it so",
@@ -307,7 +307,7 @@ var settingMeans = map[string]string{
 
 func checkSettings(f *findings) {
 	for _, n := range f.Nodes {
-		if n.Redis == nil || n.Outdated { // checkStackFile
+		if n.Redis == nil || n.Outdated { // see checkStackFile
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(n.Redis.Wanted)) {
@@ -332,7 +332,7 @@ func checkSettings(f *findings) {
 	}
 }
 
-// quoted is a value as it can be typed.
+// quoted returns a value in the form in which it can be typed.
 func quoted(value string) string {
 	if value == "" || strings.Contains(value, " ") {
 		return `"` + value + `"`

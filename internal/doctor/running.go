@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/plan"
 )
 
-// What runs and what should: the supervisor, the nodes, what was left unfinished.
+// What runs and what should run: the supervisor, the nodes, and what was left unfinished.
 
 func checkSupervisor(f *findings) {
 	running := f.running()
@@ -48,7 +48,7 @@ func checkSupervisor(f *findings) {
 
 func checkNodes(f *findings) {
 	if f.running() == 0 {
-		return // the supervisor's finding says so
+		return // the finding about the supervisor covers it
 	}
 	for _, n := range f.Nodes {
 		switch {
@@ -70,7 +70,7 @@ func checkNodes(f *findings) {
 			}
 			f.add(Error, n.Name, fmt.Sprintf("%s does not run%s", n.Name, why), f.without(n),
 				fmt.Sprintf("'holdfast logs %[1]s' and 'holdfast logs supervisor' show why; 'holdfast start %[1]s' tries it now", n.Name))
-		case n.Process.Stopped: // checkPaused
+		case n.Process.Stopped: // see checkPaused
 		case n.Silent != "":
 			f.add(Error, n.Name, fmt.Sprintf("%s runs (pid %d) and does not answer: %s", n.Name, n.Process.PID, n.Silent), f.without(n),
 				fmt.Sprintf("'holdfast logs %[1]s'; 'holdfast restart %[1]s' if it stays so", n.Name))
@@ -85,7 +85,7 @@ func checkNodes(f *findings) {
 	}
 }
 
-// without is what it means that a node is not there.
+// without returns the consequences of a missing node.
 func (f *findings) without(n Node) string {
 	others := 0
 	for _, o := range f.Nodes {
@@ -118,7 +118,7 @@ func (f *findings) without(n Node) string {
 	return fmt.Sprintf("%d others go on", others)
 }
 
-// ago says how long ago something was; empty: nobody knows.
+// ago returns how long ago a time was, or "" for the zero time.
 func (f *findings) ago(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -126,7 +126,7 @@ func (f *findings) ago(t time.Time) string {
 	return " " + roughly(f.Now.Sub(t)) + " ago"
 }
 
-// roughly is a duration for a person.
+// roughly returns a duration for a person.
 func roughly(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
@@ -160,8 +160,8 @@ func checkPaused(f *findings) {
 	}
 }
 
-// A node is taken for one that dies again and again when it crashed so often and its
-// process is so young. Restarts that somebody asked for do not count.
+// A node counts as one that dies again and again if it has crashed at least this often and its
+// process is younger than this. Restarts that somebody asked for do not count.
 const (
 	manyCrashes = 3
 	recentStart = 10 * time.Minute
@@ -231,7 +231,7 @@ func checkPorts(f *findings) {
 	}
 }
 
-// some are the first of several texts.
+// some returns the first of several texts.
 func some(all []string) string {
 	const shown = 5
 	if len(all) <= shown {

@@ -11,10 +11,10 @@ import (
 	"holdfast/internal/servers"
 )
 
-// The web nodes and the balancers, against what the nodes themselves are.
+// The web nodes and the balancers, compared with the state of the nodes themselves.
 
-// heldMany is how many requests at one node wait for Redis when they pile up:
-// under load some tens wait at any moment.
+// heldMany is the number of requests at one node that wait for Redis from which they pile up. Under
+// load some tens wait at any moment.
 const heldMany = 1000
 
 func checkInSync(f *findings) {
@@ -41,7 +41,8 @@ func checkInSync(f *findings) {
 		case w.Wrote && w.InSync == 0:
 			f.add(level, n.Name, n.Name+" has no replica in sync", "no write is acknowledged: writes wait and get 503", "see why the replicas do not run or do not keep up")
 		case w.Wrote && w.InSync < w.Replicas:
-			// It learns that a replica is back from its next write: this may be long ago.
+			// The node learns only at its next write that a replica is back, which may be long
+			// after.
 			f.add(Note, n.Name, fmt.Sprintf("%s had %d of %d replicas that are online in sync at its last write", n.Name, w.InSync, w.Replicas),
 				"a replica did not keep up then", "if it is so again and again, see its disk, its processor and the network")
 		case w.Replicas < f.Stack.Redis.Replicas:
@@ -63,7 +64,7 @@ func checkRotation(f *findings) {
 			continue
 		}
 		served := map[string]bool{}
-		var apps []string // in order
+		var apps []string // in the order of the configuration
 		for _, s := range b.Balancer.Servers {
 			f.checkServer(b, s)
 			if s.App == "" {
@@ -90,7 +91,7 @@ func checkRotation(f *findings) {
 	}
 }
 
-// checkDrained tells of nodes that their operator has taken out of rotation.
+// checkDrained notes the nodes that their operator has taken out of rotation.
 func checkDrained(f *findings) {
 	for _, n := range f.Nodes {
 		if n.Drained {
@@ -99,18 +100,18 @@ func checkDrained(f *findings) {
 	}
 }
 
-// checkServer holds what a balancer holds of one server against what the node is.
+// checkServer compares a balancer's view of one server with the state of the node.
 func (f *findings) checkServer(b Node, s Server) {
 	n := f.node(s.Name)
 	switch {
 	case s.App == "":
 		return
-	case n != nil && n.Drained && !s.Serves: // checkDrained
+	case n != nil && n.Drained && !s.Serves: // see checkDrained
 	case s.State == "MAINT" || s.State == "DRAIN":
 		f.add(Warning, s.Name, fmt.Sprintf("%s has %s of %s in the state %s", b.Name, s.Name, s.Backend, s.State),
 			"it gets no new requests: somebody took it out and did not put it back, or it is about to be stopped",
 			fmt.Sprintf("'holdfast restart %s' puts it back", s.Name))
-	case n == nil && !s.Serves: // an address elsewhere
+	case n == nil && !s.Serves: // a server elsewhere
 		f.add(Warning, s.Name, fmt.Sprintf("%s sends %s of %s no requests: %s", b.Name, s.Name, s.Backend, s.Finding), "the others get its share", "see why that server does not answer its health check")
 	case n == nil || n.Process == nil && !s.Serves:
 	case n.Process == nil:
@@ -121,7 +122,7 @@ func (f *findings) checkServer(b Node, s Server) {
 	}
 }
 
-// checkMasterWay looks at where a balancer sends those who know no Sentinels.
+// checkMasterWay checks where a balancer sends programs that do not support Sentinel.
 func (f *findings) checkMasterWay(b Node) {
 	masters := f.masters()
 	var to []string
@@ -177,7 +178,7 @@ func checkVersions(f *findings) {
 			}
 			untested[is] = append(untested[is], n)
 		}
-		if program == servers.Valkey { // a node of it beside a Redis
+		if program == servers.Valkey { // Valkey counts together with Redis
 			program = servers.Redis
 		}
 		if byKind[program] == nil {
@@ -243,7 +244,7 @@ func checkFiles(f *findings) {
 	for _, file := range f.Files {
 		n := f.node(file.Node)
 		if n != nil && n.Outdated {
-			continue // that the stack file differs explains it
+			continue // the change of the stack file explains it
 		}
 		switch {
 		case file.Missing && f.running() == 0: // 'up' writes it
@@ -288,14 +289,14 @@ func checkCertificates(f *findings) {
 	}
 }
 
-// How long before its end a certificate of the entry is a warning, and an error. Whoever
-// renews them does so weeks before.
+// shownEndsSoon and shownEndsNow are how long before its end a certificate of the entry is a
+// warning, and an error. Automatic renewal happens weeks before.
 const (
 	shownEndsSoon = 14 * 24 * time.Hour
 	shownEndsNow  = 2 * 24 * time.Hour
 )
 
-// checkShown judges a certificate that an entry shows.
+// checkShown judges a certificate that an entry presents.
 func checkShown(f *findings, c Certificate) {
 	const do = "have the files of the stack file (tls) renewed; the balancers take them up by themselves within seconds"
 	left, ends := c.Ends.Sub(f.Now), c.Ends.UTC().Format("2006-01-02 15:04")

@@ -6,10 +6,9 @@ import (
 	"strings"
 )
 
-// Settings reads the settings of a redis node from its file (base.conf), by name
-// and in the words of CONFIG GET: several lines "save" are one value, and so are
-// those of client-output-buffer-limit. Directives that are no settings of CONFIG GET
-// are left out.
+// Settings returns the settings of a redis node's file (base.conf) by name, in the form of CONFIG
+// GET. Several lines "save" are one value, and so are those of client-output-buffer-limit.
+// Directives that CONFIG GET does not have are left out.
 func Settings(conf string) map[string]string {
 	settings := map[string]string{}
 	for line := range strings.Lines(conf) {
@@ -31,7 +30,7 @@ func Settings(conf string) map[string]string {
 	return settings
 }
 
-// confWords are the words of a line of redis.conf; quotes may be around them.
+// confWords returns the words of a line of redis.conf, without their quotes.
 func confWords(line string) (words []string) {
 	for line != "" {
 		var word string
@@ -60,7 +59,7 @@ func sameSetting(name, a, b string) bool {
 		return true
 	}
 	switch name {
-	case "client-output-buffer-limit": // in any order; "slave" is an old word for "replica"
+	case "client-output-buffer-limit": // in any order; "slave" is the old word for "replica"
 		return slices.Equal(bufferLimits(a), bufferLimits(b))
 	case "unixsocketperm":
 		x, errX := strconv.ParseInt(a, 8, 32)
@@ -72,7 +71,7 @@ func sameSetting(name, a, b string) bool {
 	return okX && okY && x == y
 }
 
-// bufferLimits are the limits of each class of clients, sorted.
+// bufferLimits returns the limits of each class of clients, sorted.
 func bufferLimits(value string) (limits []string) {
 	words := strings.Fields(strings.ReplaceAll(value, "slave", "replica"))
 	for len(words) >= 4 {
@@ -85,7 +84,7 @@ func bufferLimits(value string) (limits []string) {
 	return limits
 }
 
-// size reads a number of bytes as redis.conf has it (redis.conf, "Note on units").
+// size parses a number of bytes in the form of redis.conf (redis.conf, "Note on units").
 func size(text string) (int64, bool) {
 	lower := strings.ToLower(text)
 	for _, u := range []struct {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// checkVirtual looks at who has the virtual addresses. Only a supervisor knows, and not
-// while the nodes start or stop.
+// checkVirtual checks which hosts have the virtual addresses. Only a supervisor knows that, and
+// only while no nodes start or stop.
 func checkVirtual(f *findings) {
 	if s := f.Supervisor; s.PID == 0 || s.Silent != "" || s.Phase != "running" {
 		return

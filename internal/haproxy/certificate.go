@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// ErrNoList is the error of a list of certificates that HAProxy does not know.
+// ErrNoList is the error for a list of certificates that HAProxy does not know.
 var ErrNoList = errors.New("no such list of certificates is known")
 
-// Shown is a certificate that HAProxy shows.
+// Shown is a certificate that HAProxy presents to clients.
 type Shown struct {
 	Path  string
 	SHA1  string   // fingerprint
-	Chain []string // the names of the certificates after it, each with its issuer's, as HAProxy writes them
+	Chain []string // names of the certificates after it, each with its issuer's, as HAProxy writes them
 }
 
-// Shown are the certificates that a list of them names (a crt-list), in its order.
+// Shown returns the certificates that a list (crt-list) names, in its order.
 func (c *Client) Shown(ctx context.Context, list string) (all []Shown, err error) {
 	out, err := c.do(ctx, "show ssl crt-list "+word(list))
 	if err != nil {
@@ -52,13 +52,13 @@ func (c *Client) Shown(ctx context.Context, list string) (all []Shown, err error
 	return all, nil
 }
 
-// word is a path as one word of a command.
+// word returns a path as one word of a command.
 func word(path string) string {
 	return strings.NewReplacer(`\`, `\\`, " ", `\ `, ";", `\;`).Replace(path)
 }
 
-// Certificate is the serial number, in hexadecimal digits, of the certificate that HAProxy
-// has read from a file ("show ssl cert").
+// Certificate returns the serial number, in hexadecimal digits, of the certificate that HAProxy has
+// read from a file ("show ssl cert").
 func (c *Client) Certificate(ctx context.Context, path string) (serial string, err error) {
 	err = c.ofCertificate(ctx, path, func(name, value string) {
 		if name == "Serial" {
@@ -68,7 +68,7 @@ func (c *Client) Certificate(ctx context.Context, path string) (serial string, e
 	return serial, err
 }
 
-// ofCertificate passes on what HAProxy tells of a certificate, line by line.
+// ofCertificate calls tells with each line that HAProxy reports about a certificate.
 func (c *Client) ofCertificate(ctx context.Context, path string, tells func(name, value string)) error {
 	out, err := c.do(ctx, "show ssl cert "+word(path))
 	if err != nil {
@@ -88,10 +88,10 @@ func (c *Client) ofCertificate(ctx context.Context, path string, tells func(name
 	return nil
 }
 
-// SetCertificate has HAProxy go by another text of a file with a certificate and its key
-// (PEM), from the next handshake on. Connections that are open stay.
+// SetCertificate replaces the content of a file with a certificate and its key (PEM) in HAProxy's
+// memory. It applies from the next handshake on; open connections stay.
 func (c *Client) SetCertificate(ctx context.Context, path, text string) error {
-	// An empty line ends the text (management guide, section 9.3).
+	// An empty line would end the text (management guide, section 9.3).
 	text = strings.TrimSpace(strings.ReplaceAll(text, "\n\n", "\n"))
 	for _, step := range []struct{ command, shown, good string }{
 		{"set ssl cert " + word(path) + " <<\n" + text + "\n", "set ssl cert", "ransaction"},

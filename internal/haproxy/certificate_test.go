@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/certificate"
 )
 
-// A list of certificates in a directory with a blank in its name, which ends a word of a command.
+// The list is in a directory with a blank in its name, which would end a word of a command.
 func TestAListOfCertificatesIsReadAndChanged(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a b")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -61,7 +61,7 @@ func TestAListOfCertificatesIsReadAndChanged(t *testing.T) {
 	if _, prints := shown(); prints[1] != certificate.SHA1(made["one"].Leaf) || prints[0] != want[0] {
 		t.Errorf("after a change: %q", prints)
 	}
-	// What comes after it is known by its names. (HAProxy does not verify it.)
+	// The certificates after it are known by their names. (HAProxy does not verify the chain.)
 	chained := slices.Concat(made["one"].PEM, made["two"].PEM[:strings.Index(string(made["two"].PEM), "-----BEGIN PRIVATE")])
 	if err := c.SetCertificate(t.Context(), paths[1], string(chained)); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,12 @@
-// Package haproxy is a client of HAProxy's runtime socket (HAProxy manual:
-// management guide, section 9.3, "Unix Socket commands"): what a process
-// counts, how its servers are, and taking one out of rotation. It writes no
-// configuration; that is package plan's.
+// Package haproxy is a client of HAProxy's runtime socket (HAProxy manual: management guide,
+// section 9.3, "Unix Socket commands"). It reads what a process counts and the state of its
+// servers, takes servers out of rotation and back, and replaces certificates.
+//
+// Client sends one command per connection. Info and Stat read the state; SetState, SetHealth,
+// EndSessions and Accept change it. ServerStates passes it on to the next worker (states.go), and
+// Worker reaches a worker that ends after a reload (worker.go).
+//
+// The package writes no configuration; that is package plan's.
 package haproxy
 
 import (
@@ -21,17 +26,17 @@ import (
 	"holdfast/internal/quote"
 )
 
-// Client talks to one HAProxy process. It holds no connection: each call
-// makes its own, so it is safe for concurrent use and survives a reload.
+// Client is a client of one HAProxy process. Each call makes a connection of its own, so a Client
+// is safe for concurrent use and survives a reload.
 type Client struct {
 	socket string
 	dial   Dial
-	// prefix names the process that a command on the socket of a master is for; empty:
-	// the socket is a worker's own.
+	// prefix names the process that a command on the socket of a master is for; empty: the socket
+	// belongs to a worker.
 	prefix string
 }
 
-// NewClient is a client of the runtime socket at a path. It does not connect.
+// NewClient returns a client of the runtime socket at a path. It does not connect.
 func NewClient(socket string) *Client {
 	dial := func(ctx context.Context) (net.Conn, error) {
 		var dialer net.Dialer
@@ -40,12 +45,12 @@ func NewClient(socket string) *Client {
 	return &Client{socket: socket, dial: dial}
 }
 
-// Dial makes a connection to a runtime socket. One end of it can be closed alone
-// (CloseWrite).
+// Dial connects to a runtime socket. The connection should have CloseWrite, which closes one
+// direction of it.
 type Dial func(ctx context.Context) (net.Conn, error)
 
-// Via is the client with connections that are made in another way, such as to a socket of
-// another machine. Its path stands in errors.
+// Via returns the client with another way to connect, such as to a socket of another machine.
+// Errors still name the path.
 func (c *Client) Via(dial Dial) *Client {
 	via := *c
 	via.dial = dial
@@ -56,16 +61,16 @@ func (c *Client) Via(dial Dial) *Client {
 type Info struct {
 	Version string
 	PID     int
-	Uptime  time.Duration // to the second
-	// Connections are those open now, and the most that may be.
+	Uptime  time.Duration // in whole seconds
+	// Connections is how many are open now, and MaxConnections how many may be.
 	Connections, MaxConnections int
-	// TotalConnections and TotalRequests count since the start.
+	// TotalConnections and TotalRequests count since the start of the process.
 	TotalConnections, TotalRequests int64
-	// Stopping is true after a soft stop was asked for.
+	// Stopping is true after a soft stop was requested.
 	Stopping bool
 }
 
-// Info asks for the state of the process.
+// Info returns the state of the process.
 func (c *Client) Info(ctx context.Context) (Info, error) {
 	out, err := c.do(ctx, "show info")
 	if err != nil {
@@ -99,63 +104,61 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 	return info, bad
 }
 
-// Stat is one row of the statistics ("show stat"; management guide, section
-// 9.1): a server in a backend, or a whole proxy, whose Server is "FRONTEND" or
-// "BACKEND". Fields that a row does not have are zero.
+// Stat is one row of the statistics ("show stat"; management guide, section 9.1). It is about a
+// server of a backend, or about a whole proxy, whose Server is "FRONTEND" or "BACKEND". Fields that
+// a row does not have are zero.
 type Stat struct {
-	Backend, Server string // Backend is the proxy's name, a frontend's too
-	// Address is where a server listens, as the running configuration has it. A socket
-	// below the level of an operator does not show it.
+	Backend, Server string // Backend is the name of the proxy, even of a frontend
+	// Address is where a server listens, as the running configuration has it. A socket below the
+	// level "operator" does not show it.
 	Address string
-	// Status is a server's UP, DOWN, DRAIN, MAINT, NOLB or "no check",
-	// perhaps with more behind it ("UP 1/3" on its way down, "MAINT
-	// (resolution)"); OPEN or STOP for a frontend. See State.
+	// Status of a server is UP, DOWN, DRAIN, MAINT, NOLB or "no check", perhaps with more after it
+	// ("UP 1/3" on its way down, "MAINT (resolution)"). A frontend's is OPEN or STOP. See State.
 	Status string
-	// CheckStatus is the last health check's result: L4OK, L7STS and so on;
-	// INI before the first has ended, empty without checks. A "* " in front
-	// says that another is running.
+	// CheckStatus is the result of the last health check: L4OK, L7STS and so on. It is INI before
+	// the first check has ended, and empty without checks. A "* " in front means that another check
+	// is running.
 	CheckStatus string
-	// CheckMeaning is CheckStatus in words ("Layer7 wrong status"); CheckCode
-	// the status that an HTTP check was answered with, 0: none; CheckDetail
-	// what the check found, for a person. Part of that may be the server's own
-	// text.
+	// CheckMeaning is CheckStatus in words ("Layer7 wrong status"). CheckCode is the status of the
+	// answer to an HTTP check; 0: there was none. CheckDetail is what the check found, for a
+	// person. It may contain text of the server's.
 	CheckMeaning string
 	CheckCode    int
 	CheckDetail  string
-	// Tracks is the server, as BACKEND/SERVER, whose status this one takes over
-	// instead of being checked itself; empty: none.
+	// Tracks is the server, as BACKEND/SERVER, whose status this one shares instead of being
+	// checked itself; empty: it shares none.
 	Tracks string
-	// Sessions are open now, Queued are waiting, TotalSessions count since
-	// the start. To a server of a backend in HTTP mode, each request is a
-	// session; a frontend's sessions are connections, and Requests its requests.
+	// Sessions are open now, Queued are waiting, and TotalSessions count since the start. For a
+	// server of a backend in HTTP mode, each request is a session. A frontend's sessions are
+	// connections, and Requests are its requests.
 	Sessions, Queued, TotalSessions, Requests int64
-	// Retries and Redispatches count what was sent to this server and then again:
-	// to itself, and to another one.
+	// Retries and Redispatches count requests that were sent to this server and then again: to the
+	// same server, and to another one.
 	Retries, Redispatches int64
-	// Since is how long the status has been this one, to the second.
+	// Since is how long the status has been the same, in whole seconds.
 	Since time.Duration
 }
 
-// IsServer reports whether the row is a server's, not a whole proxy's.
+// IsServer reports whether the row is about a server and not about a whole proxy.
 func (s Stat) IsServer() bool {
 	return s.Server != "FRONTEND" && s.Server != "BACKEND"
 }
 
-// State is Status' first word: UP, DOWN, DRAIN, MAINT, …
+// State returns the first word of Status: UP, DOWN, DRAIN, MAINT, …
 func (s Stat) State() string {
 	state, _, _ := strings.Cut(s.Status, " ")
 	return state
 }
 
-// Checked reports whether the row's status rests on a health check. HAProxy
-// takes a server for UP until its first check has ended.
+// Checked reports whether the row's status comes from a health check. HAProxy considers a server UP
+// until its first check has ended.
 func (s Stat) Checked() bool {
 	status := strings.TrimPrefix(s.CheckStatus, "* ")
 	return status != "" && status != "INI"
 }
 
-// Serves reports whether HAProxy sends requests to the row's server on good
-// grounds: its check has found it fit, or it is not to be checked.
+// Serves reports whether HAProxy has a good reason to send requests to the row's server: its check
+// succeeded, or it has no checks.
 func (s Stat) Serves() bool {
 	switch s.State() {
 	case "UP":
@@ -166,14 +169,13 @@ func (s Stat) Serves() bool {
 	return false
 }
 
-// Hangs reports whether the row's server is down because it did not answer its
-// check in time, rather than with an error or not at all.
+// Hangs reports whether the row's server is down because its check timed out. It is false for a
+// check that got an error or no connection.
 func (s Stat) Hangs() bool {
 	return s.State() == "DOWN" && strings.HasSuffix(strings.TrimPrefix(s.CheckStatus, "* "), "TOUT")
 }
 
-// Answers reports whether the row's server gave an answer to its last check, be it a wrong
-// one.
+// Answers reports whether the row's server answered its last check, even with a wrong answer.
 func (s Stat) Answers() bool {
 	status := strings.TrimPrefix(s.CheckStatus, "* ")
 	return strings.HasPrefix(status, "L7") && !strings.HasSuffix(status, "TOUT")
@@ -182,8 +184,8 @@ func (s Stat) Answers() bool {
 // Unreached reports whether the last check of the row's server got no connection in time.
 func (s Stat) Unreached() bool { return strings.TrimPrefix(s.CheckStatus, "* ") == "L4TOUT" }
 
-// Finding is the row's status for a person, and what the last check found where
-// that is why: "DOWN (Layer7 wrong status 400)".
+// Finding returns the row's status for a person, with what the last check found if that is the
+// reason: "DOWN (Layer7 wrong status 400)".
 func (s Stat) Finding() string {
 	switch {
 	case s.Serves() || s.State() == "DRAIN" || s.State() == "MAINT":
@@ -201,8 +203,7 @@ func (s Stat) Finding() string {
 	return s.Status + " (" + found + ")"
 }
 
-// Stat asks for the statistics of all proxies and servers, in the order of
-// the configuration.
+// Stat returns the statistics of all proxies and servers, in the order of the configuration.
 func (c *Client) Stat(ctx context.Context) ([]Stat, error) {
 	rows, err := c.Rows(ctx)
 	if err != nil {
@@ -215,11 +216,11 @@ func (c *Client) Stat(ctx context.Context) ([]Stat, error) {
 	return stats, nil
 }
 
-// Row is one row of the statistics by HAProxy's own names of the columns; those
-// that do not apply to the row are empty.
+// Row is one row of the statistics, by HAProxy's names of the columns. Columns that do not apply to
+// the row are empty.
 type Row map[string]string
 
-// Rows asks for the statistics as Stat does, with every column.
+// Rows returns the statistics as Stat does, but with every column.
 func (c *Client) Rows(ctx context.Context) ([]Row, error) {
 	out, err := c.do(ctx, "show stat")
 	if err != nil {
@@ -255,13 +256,13 @@ func (c *Client) Rows(ctx context.Context) ([]Row, error) {
 	}
 }
 
-// number is a column's; 0 where it does not apply.
+// number returns the number in a column, or 0 if it is empty.
 func (r Row) number(name string) int64 {
 	n, _ := strconv.ParseInt(r[name], 10, 64)
 	return n
 }
 
-// Stat is the row with its figures read.
+// Stat returns the row with its figures parsed.
 func (r Row) Stat() Stat {
 	return Stat{
 		Backend: r["pxname"], Server: r["svname"], Address: r["addr"],
@@ -274,22 +275,20 @@ func (r Row) Stat() Stat {
 	}
 }
 
-// State is what an operator wants of a server.
+// State is the state that an operator wants a server to have.
 type State string
 
 // The states. HAProxy manual, management guide, "set server … state".
 const (
-	Ready State = "ready" // in rotation, as its checks say
-	Drain State = "drain" // no new sessions but those a cookie brings; open ones go on
+	Ready State = "ready" // in rotation, as its checks decide
+	Drain State = "drain" // no new sessions except those that a cookie brings; open ones go on
 	Maint State = "maint" // out of rotation, and not checked
 )
 
-// ErrNoServer is wrapped by an error about a server or backend that the
-// process does not have.
+// ErrNoServer is wrapped by errors about a server or backend that the process does not have.
 var ErrNoServer = errors.New("no such server")
 
-// checkNames refuses what would be a further command in the place of a name, or
-// none.
+// checkNames returns an error for a text that is not a name, and could contain another command.
 func checkNames(names ...string) error {
 	for _, name := range names {
 		if name == "" || strings.ContainsAny(name, " \t\r\n;/\\") {
@@ -299,8 +298,8 @@ func checkNames(names ...string) error {
 	return nil
 }
 
-// EndSessions ends the sessions that one server of a backend has: their clients'
-// connections are closed ("shutdown sessions server").
+// EndSessions ends the sessions at one server of a backend ("shutdown sessions server"). Their
+// clients' connections are closed.
 func (c *Client) EndSessions(ctx context.Context, backend, server string) error {
 	if err := checkNames(backend, server); err != nil {
 		return err
@@ -315,8 +314,8 @@ func (c *Client) EndSessions(ctx context.Context, backend, server string) error 
 	return nil
 }
 
-// Accept has a frontend take connections, or refuse them until it is told otherwise
-// ("enable frontend", "disable frontend"). Connections that are open stay.
+// Accept makes a frontend take connections, or refuse them until further notice ("enable frontend",
+// "disable frontend"). Open connections stay.
 func (c *Client) Accept(ctx context.Context, frontend string, on bool) error {
 	if err := checkNames(frontend); err != nil {
 		return err
@@ -329,7 +328,7 @@ func (c *Client) Accept(ctx context.Context, frontend string, on bool) error {
 	if err != nil {
 		return err
 	}
-	// What is enabled, or disabled, already is an error to HAProxy.
+	// To HAProxy it is an error to enable what is enabled, or to disable what is disabled.
 	if out = strings.TrimSpace(out); out != "" && !strings.Contains(out, "already "+verb+"d") {
 		return fmt.Errorf("HAProxy at %s: %s frontend %s: %s", c.socket, verb, frontend, out)
 	}
@@ -349,8 +348,8 @@ func (c *Client) SetState(ctx context.Context, backend, server string, state Sta
 	return c.setServer(ctx, backend, server, "state "+string(state))
 }
 
-// SetHealth has one server of a backend taken for up, or for down, until its checks
-// find otherwise. A server that tracks another one has no health of its own.
+// SetHealth makes HAProxy consider one server of a backend up or down until its checks find
+// otherwise. A server that tracks another one has no health of its own.
 func (c *Client) SetHealth(ctx context.Context, backend, server string, up bool) error {
 	if err := checkNames(backend, server); err != nil {
 		return err
@@ -368,7 +367,7 @@ func (c *Client) setServer(ctx context.Context, backend, server, what string) er
 	if err != nil {
 		return err
 	}
-	// Silence is success; there is no code to go by (management guide, 9.3).
+	// Success is an empty answer; there is no error code (management guide, 9.3).
 	switch out = strings.TrimSpace(out); {
 	case out == "":
 		return nil
@@ -379,9 +378,8 @@ func (c *Client) setServer(ctx context.Context, backend, server, what string) er
 	}
 }
 
-// SetStateEverywhere sets the state of a server in every backend that has one
-// of its name, and answers how many those were: a node may stand behind the
-// HTTP entry and layer 4 entries as well.
+// SetStateEverywhere sets the state of a server in every backend that has a server of that name,
+// and returns how many those were. A node may be behind the HTTP entry and behind layer 4 entries.
 func (c *Client) SetStateEverywhere(ctx context.Context, server string, state State) (int, error) {
 	stats, err := c.Stat(ctx)
 	if err != nil {
@@ -403,16 +401,16 @@ func (c *Client) SetStateEverywhere(ctx context.Context, server string, state St
 	return n, nil
 }
 
-// do sends one command and answers what comes back until HAProxy closes. It
-// ends when ctx does.
+// do sends one command and returns the answer, up to where HAProxy closes the connection. It ends
+// when ctx ends.
 func (c *Client) do(ctx context.Context, command string) (string, error) {
 	return c.doAs(ctx, command, command)
 }
 
-// doAs is do for a command that an error shows as something else.
+// doAs is do for a command that errors should show as another text.
 func (c *Client) doAs(ctx context.Context, command, shown string) (string, error) {
 	fail := func(doing string, err error) error {
-		// The context's end shows as a time-out or a closed connection.
+		// The end of the context shows as a time-out or a closed connection.
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
@@ -428,7 +426,7 @@ func (c *Client) doAs(ctx context.Context, command, shown string) (string, error
 	if _, err := io.WriteString(conn, c.prefix+command+"\n"); err != nil {
 		return "", fail("sending "+strconv.Quote(shown), err)
 	}
-	if end, ok := conn.(interface{ CloseWrite() error }); ok && c.prefix != "" { // a master waits for more
+	if end, ok := conn.(interface{ CloseWrite() error }); ok && c.prefix != "" { // a master would wait for another command
 		if err := end.CloseWrite(); err != nil {
 			return "", fail("sending "+strconv.Quote(shown), err)
 		}

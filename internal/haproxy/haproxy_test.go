@@ -17,11 +17,11 @@ import (
 	"time"
 )
 
-// start runs a real HAProxy with backends "web" and "tcp" that both have the
-// server web-1, which is up, and "web" also web-2, which is down.
+// start runs a real HAProxy. Both of its backends, "web" and "tcp", have the server web-1, which is
+// up; "web" also has web-2, which is down.
 func start(t *testing.T) *Client { return startWith(t, "") }
 
-// startWith has more lines of configuration.
+// startWith adds lines to the configuration.
 func startWith(t *testing.T, more string) *Client {
 	t.Helper()
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
@@ -29,7 +29,7 @@ func startWith(t *testing.T, more string) *Client {
 	down := httptest.NewServer(nil)
 	down.Close()
 
-	// A unix socket's path is short, a test's own directory long.
+	// A unix socket needs a short path, and t.TempDir is long.
 	dir, err := os.MkdirTemp("/tmp", "holdfast")
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ backend tcp
 	return c
 }
 
-// program finds HAProxy.
+// program returns the path of HAProxy.
 func program(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("haproxy")
@@ -95,7 +95,7 @@ func eventually(t *testing.T, condition func() error) {
 	}
 }
 
-// hasState is nil when a server has a state.
+// hasState returns an error unless a server has this state.
 func hasState(t *testing.T, c *Client, backend, server, state string) error {
 	stats, err := c.Stat(t.Context())
 	if err != nil {
@@ -221,7 +221,7 @@ func TestAHungHAProxyIsGivenUpWithTheContext(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "hung.sock")
-	listener, err := net.Listen("unix", path) // accepts, and never answers
+	listener, err := net.Listen("unix", path) // it accepts connections and never answers
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// ServerStates asks for what the process knows of its servers, in the format that
-// another one reads at its start ("show servers state"; configuration manual,
-// "load-server-state-from-file").
+// ServerStates returns what the process knows of its servers, in the format that another process
+// reads at its start ("show servers state"; configuration manual, "load-server-state-from-file").
 func (c *Client) ServerStates(ctx context.Context) (string, error) {
 	return c.do(ctx, "show servers state")
 }
@@ -25,13 +24,13 @@ const (
 	stateColumns = 19
 )
 
-// disabledInFile is the bit of stateAdmin that a server has which the configuration
-// disables (SRV_ADMF_CMAINT in HAProxy's include/haproxy/server-t.h).
+// disabledInFile is the bit of stateAdmin of a server that the configuration disables
+// (SRV_ADMF_CMAINT in HAProxy's include/haproxy/server-t.h).
 const disabledInFile = 0x04
 
-// KeepStates is the server states without those of servers that a configuration does
-// not have at the same address: a state file's address wins over the configuration's.
-// A server that either configuration disables is left out, too: the new one decides.
+// KeepStates returns the states of those servers that the configuration has at the same address.
+// The others have to go, because the address in a state file overrides the configuration's. A
+// server that either configuration disables is left out as well: the new configuration decides.
 func KeepStates(states, config string) string {
 	has := configured(config)
 	var kept strings.Builder
@@ -51,7 +50,7 @@ func KeepStates(states, config string) string {
 	return kept.String()
 }
 
-// configured are the addresses of a configuration's servers, by BACKEND/SERVER.
+// configured returns the addresses of a configuration's servers, by BACKEND/SERVER.
 func configured(config string) map[string]string {
 	all := map[string]string{}
 	backend := ""

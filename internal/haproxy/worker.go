@@ -7,18 +7,18 @@ import (
 	"strings"
 )
 
-// Worker is a client of one worker of an HAProxy in master-worker mode, through the
-// socket of its master (-S): also of a worker that only ends what it has in hand since a
-// reload, and that no other socket leads to (management guide, section 9.4).
+// Worker returns a client of one worker of an HAProxy in master-worker mode, through the socket of
+// its master (-S). It also reaches a worker that only finishes its requests after a reload, which
+// no other socket does (management guide, section 9.4).
 func Worker(masterSocket string, pid int) *Client {
 	c := NewClient(masterSocket)
 	c.prefix = fmt.Sprintf("@!%d ", pid)
 	return c
 }
 
-// CloseSessions closes every session of a frontend, and returns how many there were.
+// CloseSessions closes every session of a frontend, and returns how many it closed.
 func (c *Client) CloseSessions(ctx context.Context, frontend string) (closed int, err error) {
-	// "shutdown sessions server" is refused by a worker that ends.
+	// A worker that is ending refuses "shutdown sessions server".
 	sessions, err := c.do(ctx, "show sess")
 	if err != nil {
 		return 0, err
@@ -30,7 +30,7 @@ func (c *Client) CloseSessions(ctx context.Context, frontend string) (closed int
 		}
 	}
 	for some := range slices.Chunk(shutdown, atOnce) {
-		// One that has ended meanwhile is as good.
+		// The command may find that a session has ended by itself, which is fine.
 		if _, err := c.do(ctx, strings.Join(some, ";")); err != nil {
 			return closed, err
 		}
@@ -39,6 +39,6 @@ func (c *Client) CloseSessions(ctx context.Context, frontend string) (closed int
 	return closed, nil
 }
 
-// atOnce is how many commands to close a session fit into one line with room to spare: one
-// has at most 35 characters, and a line as many as HAProxy's buffer has (16,384).
+// atOnce is how many commands to close a session are sent in one line. Each has at most 35
+// characters, and a line must fit into HAProxy's buffer (16,384).
 const atOnce = 100

@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// After a reload the old worker loses the connections of one frontend, and answers what
-// another one has in hand.
+// After a reload the old worker closes the connections of one frontend, and still answers the
+// requests of another one.
 func TestAnOldWorkerClosesTheSessionsOfOneFrontend(t *testing.T) {
 	answer := make(chan struct{})
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -40,7 +40,7 @@ func TestAnOldWorkerClosesTheSessionsOfOneFrontend(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	worker, master, config := filepath.Join(dir, "w.sock"), filepath.Join(dir, "m.sock"), filepath.Join(dir, "cfg")
-	// HAProxy takes ports that it is given; unix sockets are free for certain.
+	// HAProxy needs ports that somebody chooses; unix sockets are certainly free.
 	entry, redis := filepath.Join(dir, "e.sock"), filepath.Join(dir, "r.sock")
 	text := fmt.Sprintf(`
 global
@@ -77,7 +77,7 @@ backend redis
 	c := NewClient(worker)
 	var old Info
 	eventually(t, func() (err error) { old, err = c.Info(t.Context()); return err })
-	eventually(t, func() error { // a master that is not there yet takes no signal
+	eventually(t, func() error { // a master that has not started yet takes no signal
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		info, err := Worker(master, old.PID).Info(ctx)
@@ -100,7 +100,7 @@ backend redis
 	if _, err := io.WriteString(request, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error { // both have come to their server
+	eventually(t, func() error { // both have reached their server
 		stats, err := c.Stat(t.Context())
 		for _, s := range stats {
 			if s.IsServer() && s.Sessions != 1 {
@@ -113,7 +113,7 @@ backend redis
 		t.Fatal(err)
 	}
 	eventually(t, func() error {
-		// A worker that has just given its listeners away does not reply.
+		// A worker that has just handed its listeners over does not reply.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		info, err := c.Info(ctx)
@@ -123,7 +123,7 @@ backend redis
 		return err
 	})
 	var closed int
-	eventually(t, func() (err error) { // the master is not there for a moment when it reloads
+	eventually(t, func() (err error) { // the master is away for a moment when it reloads
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		closed, err = Worker(master, old.PID).CloseSessions(ctx, "redis.entry")

@@ -1,17 +1,18 @@
-// Package hostname is which names a service answers to. It is pure.
-//
-// A page of another site can have its own name lead to an address of this
-// machine or network (DNS rebinding). A browser then holds the service for that
-// page's site, and lets it read and write. What gives such a request away is
-// its Host. So a service that asks nobody for a token answers only to names
-// that nobody else can have:
-//
-//   - addresses, which no name server is asked for;
+// Package hostname decides which host names a service answers to. It is pure.
+// | A page of another site can make its own name lead to an address of this
+// machine or network (DNS rebinding). A browser then treats the service as a
+// part of that site, and lets the page read and write. Such a request is
+// recognisable only by its Host header. So a service that requires no token
+// answers only to names that nobody else can have:
+// |   - addresses, for which no name server is asked;
 //   - names without a dot, such as localhost, a machine's name or that of a
-//     service among containers: none of them is sold on the internet;
-//   - names below localhost (RFC 6761), internal (ICANN's for private use), svc
-//     and cluster.local (Kubernetes);
-//   - names that it was told.
+//     service among containers: none of them can be bought on the internet;
+//   - names below localhost (RFC 6761), internal (ICANN's domain for private
+//     use), svc and cluster.local (Kubernetes);
+//   - names that it is given.
+//
+// | New makes a Set of such names. Has checks a request; Pattern is the same
+// rule as a regular expression, for HAProxy.
 package hostname
 
 import (
@@ -22,22 +23,22 @@ import (
 	"strings"
 )
 
-// All, as a name, is every name.
+// All, given as a name, stands for every name.
 const All = "*"
 
-// private are the domains whose names are always a service's own.
+// private are the domains whose names always belong to the service.
 var private = []string{"localhost", "internal", "svc", "cluster.local"}
 
-// Set is a set of host names. It is not changed, and nil has every name.
+// Set is a set of host names. It does not change. A nil Set contains every name.
 type Set struct {
 	names   map[string]bool // lower case
-	domains [][]byte        // lower case, each with a dot before it
+	domains [][]byte        // in lower case, each with a dot in front
 }
 
 var valid = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_][A-Za-z0-9._-]{0,252}$`)
 
-// New makes the set of a service's own names and further ones: a name,
-// *.DOMAIN for all names below one, or All.
+// New returns the set of a service's own names and of these: a name, *.DOMAIN for all names below a
+// domain, or All.
 func New(names ...string) (*Set, error) {
 	s := &Set{names: map[string]bool{}}
 	for _, domain := range private {
@@ -60,8 +61,8 @@ func New(names ...string) (*Set, error) {
 	return s, nil
 }
 
-// Has reports whether a Host header, with a port or without, has one of the
-// names. An empty one has: a browser always sends a name.
+// Has reports whether the set contains the name in a Host header, with or without a port. It
+// contains the empty name, because a browser always sends a name.
 func (s *Set) Has(host []byte) bool {
 	if s == nil || len(host) == 0 {
 		return true
@@ -105,8 +106,8 @@ func (s *Set) Has(host []byte) bool {
 	return false
 }
 
-// Pattern is a regular expression, for what does not tell cases apart, that
-// matches what the set has. A nil set has none.
+// Pattern returns a regular expression that matches the names in the set. It has to be used without
+// regard to case. The set must not be nil.
 func (s *Set) Pattern() string {
 	names := make([]string, 0, len(s.names))
 	for name := range s.names {

@@ -47,7 +47,7 @@ func TestWhichHostsAreAServicesOwn(t *testing.T) {
 	}
 }
 
-// The balancers ask the pattern, and the nodes the set.
+// The balancers use the pattern, and the nodes use the set.
 func FuzzHosts(f *testing.F) {
 	for _, c := range hosts {
 		f.Add(c.host)
@@ -56,7 +56,7 @@ func FuzzHosts(f *testing.F) {
 	pattern := regexp.MustCompile("(?i)" + s.Pattern())
 	f.Fuzz(func(t *testing.T, host string) {
 		for i := range len(host) {
-			if host[i] >= 0x80 { // Go folds more than ASCII, and HAProxy bytes
+			if host[i] >= 0x80 { // Go folds the case of more than ASCII, and HAProxy that of bytes
 				return
 			}
 		}

@@ -1,8 +1,8 @@
-// Package quote makes text that somebody else wrote fit to be shown: answers
-// and output of applications, headers, names of files and processes. What
-// reaches a terminal, a report or a message goes through Text; what is to be
-// pasted into a shell through Shell. How HAProxy and Redis quote is package
-// plan's. Pure.
+// Package quote makes text that somebody else wrote safe to show: answers and output of
+// applications, headers, names of files and processes. It is pure.
+//
+// Text is for whatever reaches a terminal, a report or a message. Shell is for what a user pastes
+// into a shell. How HAProxy and Redis quote is in package plan.
 package quote
 
 import (
@@ -17,13 +17,13 @@ import (
 // Most is how many characters of a foreign text a message shows.
 const Most = 200
 
-// Text is a foreign text as one line of at most Most characters in which
-// nothing moves the cursor, changes colours or turns the direction of writing.
+// Text returns a foreign text as one line of at most Most characters, in which nothing moves the
+// cursor, changes colours or reverses the direction of writing.
 func Text(s string) string { return Cut(s, Most) }
 
-// Cut is Text of at most so many characters; what is beyond is a "…".
+// Cut is Text for at most most characters. If the text is longer, it ends in "…".
 func Cut(s string, most int) string {
-	if enough := utf8.UTFMax * (most + 1); len(s) > enough { // a huge text is not worth quoting whole
+	if enough := utf8.UTFMax * (most + 1); len(s) > enough { // there is no point in quoting all of a huge text
 		s = s[:enough]
 	}
 	s = Line(s)
@@ -33,9 +33,9 @@ func Cut(s string, most int) string {
 	return string([]rune(s)[:max(most-1, 0)]) + "…"
 }
 
-// Line is Text of any length: what is not printable, control characters and
-// those that turn the direction of writing included, is shown as Go writes it
-// (\n, \x1b, \u202e). Most texts are returned as they are.
+// Line is Text for any length. Characters that are not printable, including control characters and
+// those that reverse the direction of writing, become Go escapes (\n, \x1b, \u202e). Most texts are
+// returned unchanged.
 func Line(s string) string {
 	if strings.IndexFunc(s, odd) < 0 {
 		return s
@@ -58,11 +58,11 @@ func Line(s string) string {
 // longLog is how many characters of one line of a log a terminal shows.
 const longLog = 10_000
 
-// colours are sequences that change the colour of what follows (ECMA-48, SGR).
+// colours matches sequences that change the colour of what follows (ECMA-48, SGR).
 var colours = regexp.MustCompile("\x1b\\[[0-9;:]*m")
 
-// Log is a line of a program's log for a terminal. Colours are left out: many
-// programs write them, and one that hides text has them, too. Tabs are spaces.
+// Log returns a line of a program's log for a terminal. It removes colours, which many programs
+// write, but which can also hide text. Tabs become spaces.
 func Log(s string) string {
 	if strings.IndexFunc(s, odd) >= 0 {
 		s = strings.ReplaceAll(colours.ReplaceAllLiteralString(s, ""), "\t", "    ")
@@ -70,12 +70,12 @@ func Log(s string) string {
 	return Cut(s, longLog)
 }
 
-// odd reports whether a character may not be shown as it is. unicode.IsPrint
-// leaves out control characters (C0, DEL, C1), format characters (marks of
-// direction, zero width) and every space but the plain one.
+// odd reports whether a character must not be shown as it is. unicode.IsPrint excludes control
+// characters (C0, DEL, C1), format characters (marks of direction, zero width) and every space
+// except the plain one.
 func odd(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }
 
-// Shell is a word as a POSIX shell reads it back.
+// Shell returns a word in the form from which a POSIX shell reads the same word.
 func Shell(word string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./_-", r)
@@ -86,8 +86,8 @@ func Shell(word string) string {
 	if strings.IndexFunc(word, odd) < 0 {
 		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 	}
-	// What is not printable must not reach the terminal as it is. $'…' is of
-	// POSIX 2024, and of every shell that people type into.
+	// What is not printable must not reach the terminal. $'…' is part of POSIX 2024, and every
+	// common shell knows it.
 	var out strings.Builder
 	for i := 0; i < len(word); i++ {
 		switch c := word[i]; {
@@ -102,7 +102,7 @@ func Shell(word string) string {
 	return "$'" + out.String() + "'"
 }
 
-// Command is a command line of these words.
+// Command returns a command line of these words.
 func Command(words ...string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {

@@ -1,6 +1,8 @@
-// Package servers says what is known of the server programs that a stack is made of:
-// how they tell their versions, which versions will do, which were tested, and whose
-// data each of them reads. Pure.
+// Package servers knows the server programs that a stack is made of: how they report their
+// versions, which versions are supported, which were tested, and whose data each can read. It is
+// pure.
+//
+// Parse and OfInfo recognise a Server. TooOld, Untested and CannotRead judge it.
 package servers
 
 import (
@@ -21,17 +23,17 @@ const (
 
 // Server is a server program of one version.
 type Server struct {
-	Name    string // one of those above
+	Name    string // one of the names above
 	Version string // such as 8.0.2
 }
 
 func (s Server) String() string { return s.Name + " " + s.Version }
 
-// words find what a server program says of itself when it is asked for its version.
+// words matches what a server program prints when it is asked for its version.
 var words = regexp.MustCompile(`(?m)^(HA-?Proxy version |Redis server v=|Valkey server v=|Keepalived v)(\d+\.\d[0-9A-Za-z.+~-]*)`)
 
-// Parse finds the server in what a program says of its version, and reports whether one
-// is in it.
+// Parse finds the server in what a program prints about its version, and reports whether it found
+// one.
 func Parse(text string) (Server, bool) {
 	m := words.FindStringSubmatch(text)
 	if m == nil {
@@ -47,15 +49,15 @@ func Parse(text string) (Server, bool) {
 	return Server{name, m[2]}, true
 }
 
-// Named is the server that a text of its name and version tells of, as String makes it.
+// Named parses a name and a version in the form of String.
 func Named(text string) (Server, bool) {
 	name, version, ok := strings.Cut(strings.TrimSpace(text), " ")
 	s := Server{name, version}
 	return s, ok && known[name].oldest != number{} && s.number() != number{}
 }
 
-// OfInfo returns the server that the INFO of a Redis or Valkey tells of, and reports false
-// where it tells of none. Valkey tells a version of Redis, too.
+// OfInfo returns the server of an INFO of Redis or Valkey, and reports whether INFO names one.
+// Valkey reports a version of Redis as well.
 func OfInfo(info map[string]string) (Server, bool) {
 	s := Server{Redis, info["redis_version"]}
 	if v := info["valkey_version"]; v != "" {
@@ -64,7 +66,7 @@ func OfInfo(info map[string]string) (Server, bool) {
 	return s, s.number() != number{}
 }
 
-// number is the part of a version that counts here.
+// number is the part of a version that matters here.
 type number struct{ major, minor int }
 
 func (n number) String() string { return fmt.Sprintf("%d.%d", n.major, n.minor) }
@@ -83,24 +85,23 @@ func (s Server) number() number {
 	return number{major, minor}
 }
 
-// known are the oldest version of each server that will do, and those with which
-// this version of Holdfast was tested.
+// known are the oldest supported version of each server, and the versions with which this version
+// of Holdfast was tested.
 var known = map[string]struct {
 	oldest number
 	tested []number
 }{
-	// -S of its master, and what the runtime socket tells of servers.
+	// The -S of its master, and what the runtime socket reports about servers.
 	HAProxy: {number{2, 4}, []number{{2, 6}, {3, 0}}},
 	// SENTINEL DEBUG and the multi-part append-only file came with 7.0.
 	Redis: {number{7, 0}, []number{{7, 0}, {8, 0}}},
-	// The first one, which is Redis 7.2 by another name.
+	// The first version, which is Redis 7.2 under another name.
 	Valkey: {number{7, 2}, []number{{8, 1}}},
 	// track_file outside of VRRP came with 2.1.
 	Keepalived: {number{2, 1}, []number{{2, 2}, {2, 3}}},
 }
 
-// TooOld says which version is needed at least where this one is too old; empty: it
-// will do.
+// TooOld returns the oldest supported version if this one is older, or "".
 func (s Server) TooOld() string {
 	if oldest := known[s.Name].oldest; s.number().less(oldest) {
 		return oldest.String()
@@ -108,7 +109,7 @@ func (s Server) TooOld() string {
 	return ""
 }
 
-// Untested says which versions were tested where this one was not; empty: it was.
+// Untested returns the tested versions if this one is not among them, or "".
 func (s Server) Untested() string {
 	all := known[s.Name].tested
 	if slices.Contains(all, s.number()) || len(all) == 0 {
@@ -121,23 +122,23 @@ func (s Server) Untested() string {
 	return strings.Join(names, " and ")
 }
 
-// Resends reports whether a HAProxy sends a request to another server when the session at
-// the one that has taken it is ended by command ("shutdown sessions server"). 2.6 does; 3.0
-// ends the client's connection instead, without an answer.
+// Resends reports whether a HAProxy sends a request to another server when a command ends the
+// session at the server that has it ("shutdown sessions server"). 2.6 does; 3.0 closes the client's
+// connection instead, without an answer.
 func (s Server) Resends() bool { return s.number().less(number{2, 7}) }
 
-// HasVectors reports whether a server has vector sets.
+// HasVectors reports whether the server has vector sets.
 func (s Server) HasVectors() bool { return s.Name == Redis && !s.number().less(number{8, 0}) }
 
-// A Redis writes its data in a format of a number (rdb.h, RDB_VERSION), and loads one of a
-// lower number. Valkey went on from the format of Redis 7.2, 11, and has numbers of its own
-// from version 9.0 on; it refuses those that Redis has used since.
+// Redis writes its data in a numbered format (rdb.h, RDB_VERSION), and reads formats up to its own.
+// Valkey continued from the format of Redis 7.2, number 11, and has numbers of its own from version
+// 9.0 on. It refuses the numbers that Redis has used since.
 const (
 	lastCommon  = 11
 	firstValkey = 80
 )
 
-// format is that of the data which a Redis or Valkey writes.
+// format returns the number of the data format that a Redis or Valkey writes.
 func (s Server) format() int {
 	n := s.number()
 	switch {
@@ -153,9 +154,9 @@ func (s Server) format() int {
 	return 12
 }
 
-// CannotRead says why a Redis or Valkey cannot load the data that another one has
-// written; empty: it can. An older version of the same server counts as unable to: the newer
-// one may have written commands that it does not know.
+// CannotRead returns why a Redis or Valkey cannot load the data that another server has written, or
+// "". An older version of the same server counts as unable, because the newer one may have written
+// commands that it does not know.
 func (s Server) CannotRead(of Server) string {
 	switch {
 	case s.Name == of.Name && s.number().less(of.number()):

@@ -1,13 +1,14 @@
-// Package socket reads from sockets and writes to them by system calls that wait
-// for no peer, and of which the scheduler therefore need not be told. What the
-// runtime does by itself it has to be told of, and a thread of its own then looks
-// after each call that takes more than 20 µs, as one that sends to a loopback
-// interface mostly does: that thread wakes up some 7,000 times a second, and takes
-// the others' place each time.
+// Package socket reads from and writes to sockets with system calls that never wait for the peer,
+// without telling the Go scheduler about them.
 //
-// The kernel may still take its time to copy, or for memory. And the race detector
-// learns nothing from these calls: who hands a buffer to them is not seen.
+// The runtime's own reads and writes tell the scheduler. Then a thread of its own watches each call
+// that takes more than 20 µs, as most sends on a loopback interface do. That thread wakes up some
+// 7,000 times a second, and each time displaces the others.
 //
-// On systems other than Linux on amd64 and arm64, Swift is all there is, and it
-// changes nothing.
+// Receive and Transmit are the calls, for an event loop; Swift wraps a connection so that its Read
+// and Write use them. The kernel may still take time to copy, or to find memory. The race detector
+// does not see these calls, so it cannot check who hands a buffer to them.
+//
+// On systems other than Linux on amd64 and arm64 there is only Swift, which returns the connection
+// unchanged.
 package socket

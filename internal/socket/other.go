@@ -4,5 +4,5 @@ package socket
 
 import "net"
 
-// Swift answers the connection as it is.
+// Swift returns the connection unchanged.
 func Swift(c net.Conn) net.Conn { return c }

@@ -13,44 +13,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mostAtOnce is how many bytes one system call of a Conn takes: nobody else has
-// its processor while it copies them.
+// mostAtOnce is how many bytes one system call of a Conn may transfer. Nothing else can use its
+// processor while the kernel copies them.
 const mostAtOnce = 256 << 10
 
-// Receive reads what a socket has, into b, which is not empty. Its error is
-// EAGAIN when there is nothing, whatever the socket is set to (recv(2),
-// MSG_DONTWAIT); 0 bytes and no error are the end.
+// Receive reads what a socket has into b, which must not be empty. It returns EAGAIN when there is
+// nothing to read, whatever the mode of the socket (recv(2), MSG_DONTWAIT). 0 bytes without an
+// error are the end.
 func Receive(fd int, b []byte) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
 	return int(n), errno
 }
 
-// Transmit writes as much of b, which is not empty, as a socket takes. Its error
-// is EAGAIN when that is nothing.
+// Transmit writes as much of b, which must not be empty, as the socket takes. It returns EAGAIN
+// when the socket takes nothing.
 func Transmit(fd int, b []byte) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	return int(n), errno
 }
 
-// Conn is a TCP connection that is read from and written to by Receive and
-// Transmit. Several goroutines may use it at a time, as any net.Conn.
+// Conn is a TCP connection that uses Receive and Transmit. It is safe for concurrent use, like any
+// net.Conn.
 type Conn struct {
 	*net.TCPConn
 	raw     syscall.RawConn
 	in, out transfer
-	// receive and transmit are made once.
+	// receive and transmit are created once, for all calls.
 	receive, transmit func(fd uintptr) bool
 }
 
 // transfer is a Read or a Write that is under way.
 type transfer struct {
-	mu    sync.Mutex // held through it
-	b     []byte     // what is left of it
+	mu    sync.Mutex // held for the whole call
+	b     []byte     // what is left to read or write
 	n     int        // bytes
 	errno syscall.Errno
 }
 
-// Swift makes a connection one of these, if it can be one. It waits for nothing.
+// Swift returns c as a Conn if c is a TCP connection, and c itself otherwise. It does not wait.
 func Swift(c net.Conn) net.Conn {
 	t, ok := c.(*net.TCPConn)
 	if !ok {
@@ -88,7 +88,7 @@ func Swift(c net.Conn) net.Conn {
 	return s
 }
 
-// Read is net.Conn's.
+// Read implements net.Conn.
 func (c *Conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -110,8 +110,8 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return t.n, nil
 }
 
-// Write is net.Conn's. What it answers beside an error is how many bytes may have
-// left: what certainly did not happen is told by that.
+// Write implements net.Conn. With an error it returns how many bytes may have been sent: from that,
+// callers derive what certainly did not happen.
 func (c *Conn) Write(b []byte) (int, error) {
 	t := &c.out
 	t.mu.Lock()
@@ -125,14 +125,14 @@ func (c *Conn) Write(b []byte) (int, error) {
 	case t.errno != 0:
 		err = os.NewSyscallError("sendto", t.errno)
 	case left > 0:
-		err = io.ErrUnexpectedEOF // the kernel took nothing, and did not say why
+		err = io.ErrUnexpectedEOF // the kernel took nothing and gave no error
 	default:
 		return t.n, nil
 	}
 	return t.n, c.told("write", err)
 }
 
-// told is an error as package net has it.
+// told returns an error in the form of package net.
 func (c *Conn) told(op string, err error) error {
 	if inside, ok := err.(*net.OpError); ok {
 		err = inside.Err

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pair is a connection, swift, and its other end.
+// pair returns a connection made by Swift, and its other end.
 func pair(t *testing.T) (swift net.Conn, other *net.TCPConn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -35,7 +35,7 @@ func pair(t *testing.T) (swift net.Conn, other *net.TCPConn) {
 		t.Fatal(err)
 	}
 	for _, c := range []net.Conn{dialled, accepted} {
-		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil { // nothing hangs for ever
+		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil { // so that nothing hangs for ever
 			t.Fatal(err)
 		}
 	}
@@ -52,7 +52,7 @@ func pair(t *testing.T) (swift net.Conn, other *net.TCPConn) {
 
 func TestWhatIsWrittenIsRead(t *testing.T) {
 	swift, other := pair(t)
-	// More than the kernel takes at once, for a reader that comes late.
+	// More than the kernel takes at once, for a reader that starts late.
 	sent := make([]byte, 32<<20)
 	chance := rand.NewChaCha8([32]byte{1})
 	_, _ = chance.Read(sent)
@@ -105,7 +105,7 @@ func TestABrokenConnectionIsAnError(t *testing.T) {
 	if err := other.SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
-	other.Close() // by a reset
+	other.Close() // this sends a reset
 	if _, err := swift.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("read: %v", err)
 	}
@@ -138,8 +138,7 @@ func TestADeadlineEndsWhatWaits(t *testing.T) {
 	}
 }
 
-// Who was told that so much has left relies on it: less would be a write that is
-// sent again.
+// Callers rely on this number: if it were too small, they would send a write twice.
 func TestWhatHasLeftIsCounted(t *testing.T) {
 	for name, end := range map[string]func(swift net.Conn, other *net.TCPConn){
 		"closed":       func(swift net.Conn, _ *net.TCPConn) { swift.Close() },
@@ -158,13 +157,13 @@ func TestWhatHasLeftIsCounted(t *testing.T) {
 				read <- err
 			}()
 			go func() {
-				n, err := swift.Write(make([]byte, 64<<20)) // nobody reads it
+				n, err := swift.Write(make([]byte, 64<<20)) // nothing reads it
 				written <- outcome{n, err}
 			}()
 			if _, err := io.ReadFull(other, make([]byte, 1)); err != nil {
 				t.Fatal(err)
 			}
-			for full, last := 0, -1; full != last; { // until it waits
+			for full, last := 0, -1; full != last; { // until the write blocks
 				last = full
 				time.Sleep(20 * time.Millisecond)
 				full = unread(t, other)
@@ -185,7 +184,7 @@ func TestWhatHasLeftIsCounted(t *testing.T) {
 				}
 				swift.Close()
 			default:
-				return // what came is lost
+				return // the bytes that arrived are lost
 			}
 			if rest, err := io.Copy(io.Discard, other); err != nil || int(rest)+1 != w.n {
 				t.Errorf("%d came, %d are said to have left; %v", rest+1, w.n, err)
@@ -194,7 +193,7 @@ func TestWhatHasLeftIsCounted(t *testing.T) {
 	}
 }
 
-// unread is how many bytes have come to a connection that nobody has read.
+// unread returns how many bytes have arrived at a connection and were not read.
 func unread(t *testing.T, c *net.TCPConn) (n int) {
 	t.Helper()
 	raw, err := c.SyscallConn()

@@ -1,6 +1,8 @@
-// Package static serves a directory over HTTP as it is: GET and HEAD, ranges,
-// modification times, and nothing outside the directory, whatever a path or a
-// symbolic link says. It does not list directories.
+// Package static serves a directory over HTTP as it is: GET and HEAD, ranges, modification times.
+// It serves nothing outside the directory, whatever a path or a symbolic link says, and lists no
+// directories.
+//
+// Open opens the directory, and Serve serves it until the context ends.
 package static
 
 import (
@@ -17,12 +19,12 @@ import (
 	"holdfast/internal/hostname"
 )
 
-// HealthPath answers 200 as long as the directory can be opened, whatever is
-// in it. It hides a file of that name.
+// HealthPath answers 200 as long as the directory can be opened, whatever is in it. It hides a file
+// of that name.
 const HealthPath = "/healthz/live"
 
-// Time limits of a connection; the idle one is longer than HAProxy keeps an
-// idle connection to a server (pool-purge-delay, 5 s).
+// Time limits of a connection. The idle one is longer than HAProxy keeps an idle connection to a
+// server (pool-purge-delay, 5 s).
 const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 75 * time.Second
@@ -36,8 +38,9 @@ type Server struct {
 	hosts *hostname.Set
 }
 
-// Open opens the directory to serve. node is told in the Holdfast-Node header
-// when it is not empty. hosts are the names that it answers to; nil: all. Close the server when it no longer serves.
+// Open opens the directory to serve. node, if it is not empty, is the value of the Holdfast-Node
+// header. hosts are the host names that the server answers to; nil: all. The server has to be
+// closed when it no longer serves.
 func Open(dir, node string, hosts *hostname.Set) (*Server, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -49,8 +52,8 @@ func Open(dir, node string, hosts *hostname.Set) (*Server, error) {
 // Close closes the directory.
 func (s *Server) Close() error { return s.root.Close() }
 
-// Serve answers requests on the listener until the context ends, and lets
-// those under way finish, for 10 s at most.
+// Serve serves requests on the listener until the context ends. Then it lets those under way
+// finish, for at most 10 s.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	server := &http.Server{
 		Handler:           s,
@@ -91,7 +94,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.health(w)
 		return
 	}
-	// A page of another site whose name leads here could read them.
+	// A page of another site whose name leads here could read the files.
 	if !s.hosts.Has([]byte(r.Host)) {
 		http.Error(w, "The Host of the request is no name of this service; --hosts adds names (entry.hosts in the stack file).", http.StatusMisdirectedRequest)
 		return
@@ -99,7 +102,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.FileServerFS(files{s.root}).ServeHTTP(w, r)
 }
 
-// health answers whether the directory is still there.
+// health reports whether the directory still exists.
 func (s *Server) health(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 	if _, err := s.root.Stat("."); err != nil {
@@ -110,9 +113,9 @@ func (s *Server) health(w http.ResponseWriter) {
 	_, _ = w.Write([]byte("live\n"))
 }
 
-// files is the directory as the file server sees it: no name that starts with
-// a dot, no directory without an index.html, nothing but regular files, and
-// whatever leads out of the directory is not there.
+// files is the directory as the file server sees it. Names that start with a dot, directories
+// without an index.html, anything but regular files, and whatever leads out of the directory do not
+// exist in it.
 type files struct{ root *os.Root }
 
 func (f files) Open(name string) (fs.File, error) {
@@ -122,7 +125,7 @@ func (f files) Open(name string) (fs.File, error) {
 			return nil, missing
 		}
 	}
-	// Looked at before it is opened: opening a named pipe would block.
+	// This is checked before opening, because opening a named pipe would block.
 	info, err := f.root.Stat(name)
 	switch {
 	case errors.Is(err, fs.ErrPermission):

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// site makes a directory with everything in it that a server may get wrong.
+// site makes a directory with everything that a server may get wrong.
 func site(t *testing.T) string {
 	t.Helper()
 	outside := t.TempDir()
@@ -102,7 +102,7 @@ func TestFiles(t *testing.T) {
 		{"HEAD", HealthPath, "", 200, ""},
 	} {
 		t.Run(test.method+" "+test.path, func(t *testing.T) {
-			// By hand: a client would clean the path.
+			// The request is written by hand, because a client would clean the path.
 			conn, err := net.Dial("tcp", addr)
 			if err != nil {
 				t.Fatal(err)

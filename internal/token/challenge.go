@@ -6,16 +6,16 @@ import (
 	"fmt"
 )
 
-// A balancer that finds web nodes by DNS, and speaks with them in plain, asks with each health
-// check whether a node is one of its stack: a server of somebody else may have got the address,
-// and be well, too. The check has a challenge in ChallengeHeader, and the node answers with the
+// With each health check a balancer asks a web node that it found by DNS, and speaks to without
+// TLS, to prove that it belongs to the stack. A stranger's server may have got the address, and may
+// be healthy as well. The check sends a challenge in ChallengeHeader, and the node returns the
 // Response to it in ResponseHeader.
 const (
 	ChallengeHeader = "Holdfast-Challenge"
 	ResponseHeader  = "Holdfast-Response"
 )
 
-// ChallengeKey is the key of responses, which follows from a secret that only the balancers and
+// ChallengeKey returns the key for responses. It follows from a secret that only the balancers and
 // web nodes of a stack have.
 func ChallengeKey(secret string) []byte {
 	key := hmac.New(sha256.New, []byte(secret))
@@ -23,8 +23,8 @@ func ChallengeKey(secret string) []byte {
 	return key.Sum(nil)
 }
 
-// Response is what a node of the stack with that secret answers to a challenge: its HMAC with
-// SHA-256, in capital hexadecimal digits, as HAProxy writes it.
+// Response returns what a node of the stack with that secret has to return to a challenge: the HMAC
+// with SHA-256, in capital hexadecimal digits as HAProxy writes it.
 func Response(secret, challenge string) string {
 	mac := hmac.New(sha256.New, ChallengeKey(secret))
 	mac.Write([]byte(challenge))

@@ -17,30 +17,30 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Mode of a token.
+// The modes of a token.
 const (
 	ReadWrite = "read-write"
 	ReadOnly  = "read-only"
 )
 
-// maxFile is how large a token file may be, in bytes.
+// maxFile is the largest size of a token file, in bytes.
 const maxFile = 1 << 20
 
 // Entry is a token as the file has it.
 type Entry struct {
 	Name string // one to 64 printable characters, for logs and metrics
-	Hash string // of the token: see Hash
+	Hash string // of the token; see Hash
 	Mode string // ReadWrite or ReadOnly; empty: ReadWrite
-	// Prefixes begin the keys and channels that may be used; empty: all may.
+	// Prefixes are the beginnings of the keys and channels that may be used; empty: all may.
 	Prefixes []string
-	// Commands are what may be used, COMMAND, COMMAND|SUBCOMMAND or @CLASS,
-	// and with a minus before it what may not. Empty: all that Mode allows.
+	// Commands are what may be used (COMMAND, COMMAND|SUBCOMMAND or @CLASS), and with a minus in
+	// front what may not. Empty: all that Mode allows.
 	Commands []string
 }
 
-// mistake is one thing that is wrong with a file.
+// mistake is one mistake in a file.
 type mistake struct {
-	line, column int // from 1; 0: nowhere in particular
+	line, column int // from 1; 0: no particular place
 	what         string
 }
 
@@ -51,7 +51,7 @@ func (m mistake) Error() string {
 	return fmt.Sprintf("%d:%d: %s", m.line, m.column, m.what)
 }
 
-// New makes a set of entries. The error names all that is wrong.
+// New returns a set of these entries. Its error names every mistake.
 func New(entries []Entry) (*Set, error) {
 	r := reader{}
 	for i, e := range entries {
@@ -69,9 +69,8 @@ func New(entries []Entry) (*Set, error) {
 //	    prefixes: ["shop:", "session:"]
 //	    commands: ["@read", "@write", "-flushall"]
 //
-// Only name and hash have to be given. The error names everything that is
-// wrong, each as "NAME:LINE:COLUMN: what", one a line; it quotes no hash, lest
-// it be a token given by mistake.
+// Only name and hash are required. The error names every mistake as "NAME:LINE:COLUMN: what", one a
+// line. It never quotes a hash, which might be a token that was given by mistake.
 func Parse(name string, data []byte) (*Set, error) {
 	r := reader{file: name}
 	if len(data) > maxFile {
@@ -86,8 +85,8 @@ func Parse(name string, data []byte) (*Set, error) {
 	}
 	parts := lexer.Tokenize(string(data))
 	for _, part := range parts {
-		// The scanner makes U+FFFD of half a surrogate pair (\uDC00), and one
-		// prefix of several. Only what is not escaped is in Origin.
+		// The scanner turns half a surrogate pair (\uDC00) into U+FFFD, and joins several tokens
+		// into one text. Origin has only the characters that were not escaped.
 		const unknown = "\uFFFD"
 		if part.Type == token.DoubleQuoteType && strings.Count(part.Value, unknown) > strings.Count(part.Origin, unknown) {
 			r.wrong(mistake{line: part.Position.Line, column: part.Position.Column}, "an escape in the text stands for no character: write the character itself")
@@ -120,8 +119,8 @@ func Parse(name string, data []byte) (*Set, error) {
 	return r.set()
 }
 
-// parseYAML guards against the parser's own faults: a file that trips it is a
-// broken file.
+// parseYAML returns an error where the YAML parser panics: a file that makes it panic is a broken
+// file.
 func parseYAML(parts token.Tokens) (file *ast.File, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -131,7 +130,7 @@ func parseYAML(parts token.Tokens) (file *ast.File, err error) {
 	return parser.Parse(parts, 0)
 }
 
-// reader collects tokens, and all that is wrong with them.
+// reader collects the tokens of a file, and its mistakes.
 type reader struct {
 	file     string
 	entries  []*Rights
@@ -167,7 +166,7 @@ func (r *reader) set() (*Set, error) {
 	return s, nil
 }
 
-// places are where the parts of an entry stand.
+// places are where the parts of an entry are in the file.
 type places struct {
 	whole, name, hash, mode mistake
 	prefixes, commands      []mistake
@@ -183,8 +182,8 @@ func (p places) of(list []mistake, i int) mistake {
 // item is a command, a subcommand or a class.
 var item = regexp.MustCompile(`^(@[a-z]+|[a-z0-9_.-]+(\|[a-z0-9_-]+)?)$`)
 
-// Item says what is wrong with COMMAND, COMMAND|SUBCOMMAND or @CLASS, in lower
-// case; nil: nothing. Which commands there are, Redis alone knows.
+// Item returns an error for a text that is not COMMAND, COMMAND|SUBCOMMAND or @CLASS in lower case.
+// Whether a command exists, only Redis knows.
 func Item(text string) error {
 	if !item.MatchString(text) {
 		return fmt.Errorf("%q is not a command (get, config|set) or a class (@read)", text)
@@ -192,7 +191,7 @@ func Item(text string) error {
 	return nil
 }
 
-// add checks an entry and takes it.
+// add checks an entry, and adds it if it is valid.
 func (r *reader) add(e Entry, at places) {
 	begun := len(r.mistakes)
 	if e.Name == "" || len(e.Name) > 64 || strings.ContainsFunc(e.Name, func(c rune) bool { return c <= ' ' || c > '~' }) {
@@ -227,7 +226,7 @@ func (r *reader) add(e Entry, at places) {
 	}
 	for i, text := range e.Commands {
 		what, minus := strings.CutPrefix(strings.ToLower(text), "-")
-		what = strings.TrimPrefix(what, "+") // as Redis' ACL has it
+		what = strings.TrimPrefix(what, "+") // the form of Redis' ACL
 		if err := Item(what); err != nil {
 			r.wrong(at.of(at.commands, i), "token %q: %v", e.Name, err)
 			continue

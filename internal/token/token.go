@@ -1,6 +1,10 @@
-// Package token holds who may do what: the tokens that clients present, and
-// the rights of each. It knows tokens by their hashes alone. Where a token
-// comes from in a request, and what a command is, is the caller's affair.
+// Package token holds the tokens that clients present, and the rights of each. It stores tokens
+// only as hashes.
+//
+// Parse reads a token file into a Set; Find returns the Rights of a token, and their methods check
+// a command, a key or a pattern. The balancers' challenge to web nodes is in challenge.go.
+//
+// How a request carries a token, and what a command is, is up to the caller.
 package token
 
 import (
@@ -11,23 +15,22 @@ import (
 	"strings"
 )
 
-// MinLength is how short a token may be, in characters. Its hash has no salt
-// and is quick to compute, which is safe only for what cannot be guessed: 16
-// random characters of base64 are 96 bits.
+// MinLength is the shortest length of a token, in characters. Its hash has no salt and is quick to
+// compute, which is safe only for tokens that cannot be guessed: 16 random characters of base64 are
+// 96 bits.
 const MinLength = 16
 
-// MaxLength is how long a token may be, in characters: it has to fit into a
-// header field with room to spare.
+// MaxLength is the greatest length of a token, in characters. It has to fit into a header field
+// with room to spare.
 const MaxLength = 1024
 
-// Hash is the SHA-256 of a token, in hex: what a token file holds of it.
+// Hash returns the SHA-256 of a token in hexadecimal digits, which is what a token file has.
 func Hash(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(sum[:])
 }
 
-// Check says what is wrong with a text as a token; nil: nothing. The error
-// does not quote it.
+// Check returns an error if a text cannot be a token. The error does not quote the text.
 func Check(token string) error {
 	switch {
 	case len(token) < MinLength:
@@ -36,8 +39,7 @@ func Check(token string) error {
 		return fmt.Errorf("the token has %d characters; give at most %d", len(token), MaxLength)
 	}
 	for i := range len(token) {
-		// What RFC 6750, section 2.1, allows behind "Bearer" is narrower;
-		// this is what arrives unharmed.
+		// RFC 6750, section 2.1, allows fewer characters behind "Bearer"; these arrive unchanged.
 		if token[i] <= ' ' || token[i] > '~' {
 			return fmt.Errorf("character %d of the token is a blank or not printable ASCII, which no Authorization header carries", i+1)
 		}
@@ -45,26 +47,24 @@ func Check(token string) error {
 	return nil
 }
 
-// Rights are what the bearer of a token may do. A nil *Rights is somebody who
-// needs no token: all is allowed. Rights do not change; anybody may use them
-// at any time.
+// Rights are what the bearer of a token may do. A nil *Rights is for a client that needs no token:
+// it allows everything. Rights do not change, so they are safe for concurrent use.
 type Rights struct {
-	// Name is the token's, for logs and metrics.
+	// Name is the token's name, for logs and metrics.
 	Name string
-	// ReadOnly: only commands that Redis calls read-only.
+	// ReadOnly allows only commands that Redis calls read-only.
 	ReadOnly bool
-	// Prefixes begin the keys and channels that may be used. Empty: all may.
+	// Prefixes are the beginnings of the keys and channels that may be used. Empty: all may.
 	Prefixes []string
-	// Allow and Deny are the commands ("get", "config|set") and classes
-	// ("@string") that may be used, and may not. An empty Allow allows all.
-	// Deny wins.
+	// Allow and Deny are the commands ("get", "config|set") and classes ("@string") that may be
+	// used, and that may not. An empty Allow allows all. Deny takes precedence.
 	Allow, Deny []string
 }
 
-// Limited says that not every key may be used.
+// Limited reports whether some keys may not be used.
 func (r *Rights) Limited() bool { return r != nil && len(r.Prefixes) > 0 }
 
-// Key says whether a key, or a channel, may be used.
+// Key reports whether a key, or a channel, may be used.
 func (r *Rights) Key(key string) bool {
 	if !r.Limited() {
 		return true
@@ -77,8 +77,8 @@ func (r *Rights) Key(key string) bool {
 	return false
 }
 
-// Pattern says whether everything that a glob-style pattern (Redis manual,
-// KEYS) can match may be used.
+// Pattern reports whether everything that a glob-style pattern (Redis manual, KEYS) can match may
+// be used.
 func (r *Rights) Pattern(pattern string) bool {
 	if !r.Limited() {
 		return true
@@ -86,7 +86,7 @@ func (r *Rights) Pattern(pattern string) bool {
 	return r.Key(literal(pattern))
 }
 
-// literal is what every match of a pattern begins with.
+// literal returns the text with which every match of a pattern begins.
 func literal(pattern string) string {
 	var out strings.Builder
 	for i := 0; i < len(pattern); i++ {
@@ -95,7 +95,7 @@ func literal(pattern string) string {
 			return out.String()
 		case '\\':
 			if i+1 == len(pattern) {
-				return out.String() // what a lone backslash matches is not sure
+				return out.String() // what a lone backslash matches is not certain
 			}
 			i++
 		}
@@ -104,10 +104,9 @@ func literal(pattern string) string {
 	return out.String()
 }
 
-// Command says whether a command may be used, apart from its keys. Its name is
-// in lower case, of a subcommand "config|set"; readOnly says that Redis calls
-// it read-only; its classes are Redis' ACL categories without the @. A
-// subcommand is meant by the name of its command too.
+// Command reports whether a command may be used, apart from its keys. name is in lower case,
+// "config|set" for a subcommand. readOnly is true if Redis calls the command read-only. classes are
+// its ACL categories in Redis, without the @. A rule for a command also applies to its subcommands.
 func (r *Rights) Command(name string, readOnly bool, classes []string) bool {
 	if r == nil {
 		return true
@@ -121,8 +120,8 @@ func (r *Rights) Command(name string, readOnly bool, classes []string) bool {
 	return len(r.Allow) == 0 || Names(r.Allow, name, classes)
 }
 
-// AllBut reports whether the bearer may use every command that the mode allows, but
-// for those that nobody misses, by their names.
+// AllBut reports whether the bearer may use every command that the mode allows, except commands for
+// which nobodyMisses returns true.
 func (r *Rights) AllBut(nobodyMisses func(name string) bool) bool {
 	if r == nil {
 		return true
@@ -135,9 +134,9 @@ func (r *Rights) AllBut(nobodyMisses func(name string) bool) bool {
 	return len(r.Allow) == 0 || slices.Contains(r.Allow, "@all")
 }
 
-// Names says whether a list of commands and @classes has a command in it: by
-// its name, by the name of the command that it is a subcommand of, or by one
-// of its classes. "@all" is every command.
+// Names reports whether a list of commands and @classes contains a command: by its name, by the
+// name of the command that it is a subcommand of, or by one of its classes. "@all" is every
+// command.
 func Names(list []string, name string, classes []string) bool {
 	parent, _, _ := strings.Cut(name, "|")
 	for _, item := range list {
@@ -160,19 +159,18 @@ func Names(list []string, name string, classes []string) bool {
 	return false
 }
 
-// Set is all tokens that are good. It does not change; anybody may use it at
-// any time.
+// Set is a set of valid tokens. It does not change, so it is safe for concurrent use.
 type Set struct {
 	byHash map[[sha256.Size]byte]*Rights
 	all    []*Rights
 }
 
-// Find answers the rights of a token; nil when it is not a good one. The time
-// it takes tells nothing of a good token: only hashes are compared, and who
-// could choose a token for its hash knows none the better.
+// Find returns the rights of a token, or nil if the token is not valid. The time that it takes
+// reveals nothing about valid tokens: it compares only hashes, and being able to choose a token for
+// its hash does not help to find one.
 func (s *Set) Find(token []byte) *Rights {
 	return s.byHash[sha256.Sum256(token)]
 }
 
-// All are the rights of every token, in the order of the file.
+// All returns the rights of every token, in the order of the file.
 func (s *Set) All() []*Rights { return s.all }

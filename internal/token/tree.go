@@ -6,13 +6,13 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// place is where a value stands.
+// place returns where a value is in the file.
 func place(n ast.Node) mistake {
 	if n == nil {
 		return mistake{}
 	}
 	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 && !m.IsFlowStyle {
-		n = m.Values[0].Key // a block begins with its first key, not with its first colon
+		n = m.Values[0].Key // a block begins with its first key, not with the colon after it
 	}
 	if m, ok := n.(*ast.MappingValueNode); ok {
 		n = m.Key
@@ -23,7 +23,7 @@ func place(n ast.Node) mistake {
 	return mistake{}
 }
 
-// pairs are the keys and values of a mapping; false when it is none.
+// pairs returns the keys and values of a mapping, or false for any other node.
 func pairs(n ast.Node) ([]*ast.MappingValueNode, bool) {
 	switch n := n.(type) {
 	case *ast.MappingNode:
@@ -114,7 +114,7 @@ func (r *reader) scalar(n ast.Node, key string) string {
 	case *ast.LiteralNode:
 		return strings.TrimSpace(n.Value.Value)
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
-		// A hash may be digits alone; it is meant as it is written.
+		// A hash may consist of decimal digits; the text counts as it is written.
 		return n.GetToken().Value
 	}
 	r.wrong(place(n), "%s has to be a text", key)
@@ -129,7 +129,7 @@ func (r *reader) scalars(n ast.Node, key string) ([]string, []mistake) {
 		return nil, nil
 	}
 	if len(list.Values) == 0 {
-		// Nobody may take it for "none of them".
+		// An empty list must not be mistaken for "none".
 		r.wrong(place(n), "%s is empty; leave it out to allow all", key)
 	}
 	var texts []string

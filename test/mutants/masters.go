@@ -1,6 +1,6 @@
 package mutants
 
-// electing are the rules by which a web node holds a node for the master.
+// electing are the rules by which a web node decides which node is the master.
 var electing = []Mutant{{
 	Name:    "minority-of-sentinels",
 	Rule:    "more than half of all Sentinels name the master",
@@ -108,7 +108,7 @@ var electing = []Mutant{{
 	Tests:   tests("redis", "TestNothingIsSentToANodeThatMayBeNoMaster"),
 }}
 
-// starting are the supervisor's rules on who starts as the master.
+// starting are the supervisor's rules about which redis node starts as the master.
 var starting = []Mutant{{
 	Name:    "start-by-a-minority",
 	Rule:    "a redis node starts as a majority of the Sentinels say",
@@ -219,7 +219,7 @@ var starting = []Mutant{{
 	Tests:   tests("supervise", "TestAtAColdStartAReplicaThatMissedWritesWaitsForOneThatHasThem"),
 }}
 
-// balancing are what HAProxy, Redis and the Sentinels are told.
+// balancing are rules in what HAProxy, Redis and the Sentinels are told.
 var balancing = []Mutant{{
 	Name:    "no-key-of-the-balancer",
 	Rule:    "a request that a balancer sends again has a key",

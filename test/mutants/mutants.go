@@ -1,7 +1,9 @@
-// Package mutants is a list of programs that are Holdfast with one rule of safety
-// broken on purpose, and of what has to convict each: a test, or a drill. A proof
-// that convicts none of them proves nothing. The program in run goes through the
-// list ('make mutants'); tests of package test take some of it.
+// Package mutants is a list of mutants: versions of Holdfast with one safety rule broken on
+// purpose. For each it names what has to detect it, a test or a drill. A test suite that detects
+// none of them would prove nothing.
+//
+// Table is the list, in parts by what is broken (table.go, repeating.go, masters.go). The program
+// in run goes through the list ('make mutants'); tests of package test check some of it.
 package mutants
 
 import (
@@ -16,38 +18,38 @@ import (
 // Mutant is Holdfast with a rule broken.
 type Mutant struct {
 	Name string
-	// Rule is what is broken, as a sentence says it of the right program.
+	// Rule is the broken rule, as a sentence about the right program.
 	Rule    string
 	Changes []Change
-	// Covered says which other rule is broken with it, since that one alone would
-	// still give right answers; empty: none is.
+	// Covered says which other rule is broken as well, because with this rule alone the answers
+	// would still be right; empty: there is no other.
 	Covered string
 
-	// What convicts it is one of these. Tests is a package and a regular expression
-	// of tests, at least one of which has to fail. Fault is a drill on a stack of its
-	// own that has to find one of the anomalies in Found.
+	// Tests or Fault says what has to detect it. Tests is a package and a regular expression of
+	// tests, at least one of which has to fail. Fault is a drill on a stack of its own, which has
+	// to find one of the anomalies in Found.
 	Tests Tests
 	Fault string
 	Found []string
-	// Tries is how often it is looked for, where chance has a part in it. 0: once,
-	// and a drill up to four times.
+	// Tries is the largest number of runs, where chance has a part in the result. 0: one run of
+	// tests, or four drills.
 	Tries int
 }
 
-// Change is one text of a file that is replaced. The text is in the file once.
+// Change is one text of a file that is replaced. The file contains Old exactly once.
 type Change struct {
-	File     string // from the root of the tree
+	File     string // relative to the root of the tree
 	Old, New string
 }
 
 // Tests are some tests of a package.
 type Tests struct{ Package, Run string }
 
-// drills is how many drills may be needed where a row does not say it: some mutants
-// do harm only when an operation falls into a moment, which not every drill hits.
+// drills is the largest number of drills where a mutant does not set Tries. Some mutants do harm
+// only when an operation falls into a certain moment, which not every drill hits.
 const drills = 4
 
-// Most returns how often a mutant is looked for at the most.
+// Most returns the largest number of runs for a mutant.
 func (m Mutant) Most() int {
 	switch {
 	case m.Tries > 0:
@@ -68,8 +70,8 @@ func Named(name string) (Mutant, bool) {
 	return Mutant{}, false
 }
 
-// Broken returns the files of a tree that a mutant changes, as they become. Its
-// error says which text is not where the list has it.
+// Broken returns the changed contents of the files that a mutant changes. Its error names a text
+// that the tree does not have exactly once.
 func (m Mutant) Broken(root string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, c := range m.Changes {
@@ -89,8 +91,8 @@ func (m Mutant) Broken(root string) (map[string][]byte, error) {
 	return files, nil
 }
 
-// Overlay writes a mutant's files into a directory and returns the file for
-// 'go build -overlay', which builds the tree with them in their places.
+// Overlay writes a mutant's files into a directory and returns the path of the file for 'go build
+// -overlay', which builds the tree with these files.
 func (m Mutant) Overlay(root, dir string) (string, error) {
 	files, err := m.Broken(root)
 	if err != nil {
@@ -112,7 +114,7 @@ func (m Mutant) Overlay(root, dir string) (string, error) {
 	return path, os.WriteFile(path, overlay, 0o600)
 }
 
-// ConvictedBy says in a few words what has to convict a mutant.
+// ConvictedBy returns in a few words what has to detect a mutant.
 func (m Mutant) ConvictedBy() string {
 	if m.Fault != "" {
 		return "drill `" + m.Fault + "`"

@@ -1,7 +1,6 @@
 package mutants
 
-// repeating are the rules by which a request is sent again, and by which its
-// client is told what became of it.
+// repeating are the rules about when a request is sent again, and what its client is told about it.
 var repeating = []Mutant{{
 	Name:    "write-again",
 	Rule:    "a command whose answer was lost, and that writes without a record, is not sent again",
@@ -94,7 +93,7 @@ var repeating = []Mutant{{
 	Tests:   tests("web", "TestTheIdempotencyKeyReachesTheStore"),
 }}
 
-// remembering are the rules by which a repetition counts once.
+// remembering are the rules by which a repeated request counts only once.
 var remembering = []Mutant{{
 	Name:    "key-ignored",
 	Rule:    "a request with a key that was carried out is answered from its record",

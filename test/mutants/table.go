@@ -1,7 +1,7 @@
 package mutants
 
-// Table is every mutant, in the order of what it breaks: what is acknowledged, what
-// is read, what is sent again, who is the master, and who may start as one.
+// Table is every mutant, in the order of what it breaks: acknowledging writes, reading, sending
+// requests again, choosing the master, and starting as the master.
 var Table = concat(acknowledging, reading, withoutWait, repeating, remembering, electing, starting, balancing)
 
 func concat(parts ...[]Mutant) (all []Mutant) {
@@ -11,17 +11,16 @@ func concat(parts ...[]Mutant) (all []Mutant) {
 	return all
 }
 
-// in is a change of a file of package redis.
+// in returns a change of a file of package redis.
 func in(file, old, new string) Change { return Change{"internal/redis/" + file, old, new} }
 
-// at is a change of a file anywhere below internal.
+// at returns a change of a file anywhere below internal.
 func at(file, old, new string) Change { return Change{"internal/" + file, old, new} }
 
-// tests are tests of a package below internal.
+// tests returns tests of a package below internal.
 func tests(pkg, run string) Tests { return Tests{"./internal/" + pkg, run} }
 
-// acknowledging are the rules by which a write is acknowledged (session.go,
-// insync.go).
+// acknowledging are the rules by which a write is acknowledged (session.go, insync.go).
 var acknowledging = []Mutant{{
 	Name:    "ack-before-wait",
 	Rule:    "a write is acknowledged when the replicas have it",
@@ -104,8 +103,7 @@ var acknowledging = []Mutant{{
 	Tests:   tests("redis", "TestAReplicaThatHasJustComeJoinsLater"),
 }}
 
-// reading are the rules by which a read is answered by the master, a replica, or
-// from the cache.
+// reading are the rules for answering a read by the master, by a replica, or from the cache.
 var reading = []Mutant{{
 	Name:    "old-proof",
 	Rule:    "an answer rests on a proof that the replicas follow this master, which is at most 150 ms old",

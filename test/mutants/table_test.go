@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A rule that was written anew is to be broken anew: a mutant whose text is not in
-// the tree any more would prove nothing.
+// When a rule is rewritten, its mutant has to be rewritten as well: a mutant whose text is no
+// longer in the tree would prove nothing.
 func TestEveryMutantCanBeMade(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -37,7 +37,7 @@ func TestEveryMutantCanBeMade(t *testing.T) {
 	}
 }
 
-// findText wants a text in a file of a directory.
+// findText fails the test unless a file of the directory contains a text.
 func findText(t *testing.T, mutant, dir, pattern string) {
 	t.Helper()
 	paths, _ := filepath.Glob(filepath.Join(dir, "*.go"))

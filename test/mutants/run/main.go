@@ -1,5 +1,5 @@
-// Command run builds each program of the list of mutants and has it convicted, by a test or
-// by a drill, and prints a table of what came of it. It is 'make mutants'.
+// Command run builds each mutant of the list, runs the test or the drill that has to detect it, and
+// prints a table of the results. It is 'make mutants'.
 package main
 
 import (
@@ -32,15 +32,15 @@ func main() {
 	os.Exit(code)
 }
 
-// run returns exit code 0 when every mutant was convicted, 1 when one was not, and
-// 2 when nothing was run.
+// run returns exit code 0 when every mutant was detected, 1 when one was not, and 2 when nothing
+// was run.
 func run(ctx context.Context, args []string, out, progress io.Writer) (int, error) {
 	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
 	flags.SetOutput(progress)
 	only := flags.String("only", "", "names of mutants, with commas; empty: all of them")
 	list := flags.Bool("list", false, "print the table without running anything")
 	if err := flags.Parse(args); err != nil {
-		return 2, nil // it has told
+		return 2, nil // Parse has reported it
 	}
 	if flags.NArg() > 0 {
 		return 2, fmt.Errorf("%q is no flag; mutants are chosen by -only name,name", flags.Arg(0))
@@ -84,7 +84,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (int, erro
 	return code, nil
 }
 
-// choose returns the mutants of some names.
+// choose returns the mutants with these names.
 func choose(names string) ([]mutants.Mutant, error) {
 	if names == "" {
 		return mutants.Table, nil
@@ -100,7 +100,7 @@ func choose(names string) ([]mutants.Mutant, error) {
 	return some, nil
 }
 
-// findRoot returns the root of the tree, in which this was started.
+// findRoot returns the root of the tree in which the program was started.
 func findRoot() (string, error) {
 	out, err := exec.Command("go", "env", "GOMOD").Output()
 	mod := strings.TrimSpace(string(out))
@@ -110,12 +110,12 @@ func findRoot() (string, error) {
 	return filepath.Dir(mod), nil
 }
 
-// result is what came of a mutant.
+// result is the result of one mutant.
 type result struct {
 	convicted bool
 	runs      int
-	how       string // what has convicted it, in a few words
-	said      string // of what has not
+	how       string // what has detected it, in a few words
+	said      string // output of what has not
 }
 
 func (r result) String() string {
@@ -125,10 +125,11 @@ func (r result) String() string {
 	return "SURVIVES"
 }
 
-// lastLines is how much is shown of what did not convict a mutant.
+// lastLines is how many lines are shown of what did not detect a mutant.
 const lastLines = 30
 
-// try builds a mutant and looks for it as often as it may take.
+// try builds a mutant and runs its test or drill until it is detected, at most as often as it may
+// take.
 func try(ctx context.Context, root string, m mutants.Mutant) (r result) {
 	dir, err := os.MkdirTemp("", "mutant")
 	if err != nil {
@@ -155,9 +156,8 @@ func try(ctx context.Context, root string, m mutants.Mutant) (r result) {
 	return r
 }
 
-// byTests runs tests of a mutant. Those of another test's failure do not count, nor
-// does a program that cannot be built. Tests that fail convict nothing unless they
-// pass in the right program.
+// byTests runs the tests of a mutant. A program that cannot be built is not detected, nor do
+// failures of other tests count. The tests must also pass in the right program.
 func byTests(ctx context.Context, root, dir, overlay string, m mutants.Mutant) result {
 	r := runTests(ctx, root, dir, overlay, m.Tests)
 	if !r.convicted || ctx.Err() != nil {
@@ -171,12 +171,12 @@ func byTests(ctx context.Context, root, dir, overlay string, m mutants.Mutant) r
 	return result{said: "the same tests fail in the right program: " + r.how}
 }
 
-// controls is how often tests may be run before they count as tests that fail in the
-// right program: one that depends on the machine's speed may fail once.
+// controls is how often the tests may run in the right program before they count as failing there.
+// A test that depends on the machine's speed may fail once.
 const controls = 2
 
-// runTests runs tests with an overlay, or, if that is empty, without one. Its result
-// is convicted if one of them fails.
+// runTests runs tests with an overlay, or without one if overlay is empty. The result is convicted
+// if one of them fails.
 func runTests(ctx context.Context, root, dir, overlay string, t mutants.Tests) result {
 	binary := filepath.Join(dir, "tests")
 	if said, err := command(ctx, root, "go", "test", "-c", "-overlay", overlay, "-o", binary, t.Package); err != nil {
@@ -237,7 +237,7 @@ func byDrill(ctx context.Context, root, dir, overlay string, m mutants.Mutant) r
 	return result{said: v.Result + ": " + strings.Join(v.Why, "; ")}
 }
 
-// command runs a program and returns what it said.
+// command runs a program and returns its output.
 func command(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
@@ -247,7 +247,7 @@ func command(ctx context.Context, dir, name string, args ...string) (string, err
 	return string(out), err
 }
 
-// table is what docs/drill.md shows.
+// table returns the table of docs/drill.md.
 func table(all []mutants.Mutant, results map[string]result) string {
 	var b strings.Builder
 	b.WriteString("| mutant | the rule that is broken | convicted by |")
