@@ -1,15 +1,16 @@
-// Package agent carries the calls of package machine to another host. A Server runs on
-// every host of the stack and does what it is told to that host's nodes. A Remote is the
-// machine.Machine of another host, for the supervisor that leads.
+// Package agent carries the calls of machine.Machine to another host. A Server runs on every
+// host of the stack and carries out calls on that host's nodes (server.go). A Remote is the
+// machine.Machine of another host, for the supervisor of the leader (remote.go, process.go,
+// stream.go).
 //
-// One connection leads from the leader to each host, and has many streams (yamux). A call
-// is an HTTP request on one of them, with JSON in and out. A connection to a node is a
-// stream that the host joins to it. The caller makes the connections, over mutual TLS:
-// who may call is decided there, and not here.
+// The leader has one connection to each host, with many streams on it (yamux). A call is an
+// HTTP request on a stream, with JSON in both directions. A connection to a node is a stream
+// that the host connects to the node. The caller makes the connections, over mutual TLS; it
+// also decides who may call, which is not checked here.
 //
-// Every call has the term of the supervisor that makes it. A host that has heard of a
-// later term answers no call of an earlier one, so a leader that was replaced without
-// knowing it changes nothing any more: see Terms.
+// Every call has the term of the leader that makes it. A host that has heard of a later term
+// refuses calls of earlier ones. So a leader that was replaced, and does not know it, cannot
+// change anything any more: see Terms.
 package agent
 
 import (
@@ -28,32 +29,32 @@ import (
 	"holdfast/internal/machine"
 )
 
-// The protocol. What a later version adds has a name of its own, so that two versions
-// understand each other while a stack is upgraded host by host.
+// The protocol. A later version must give new names to what it adds, so that two versions can
+// work together while a stack is upgraded host by host.
 const (
 	prefix     = "/machine/v1/"
 	termHeader = "Holdfast-Term"
-	streamName = "holdfast-stream" // what a connection to a node is upgraded to
+	streamName = "holdfast-stream" // the protocol that a connection to a node is upgraded to
 
 	maxBody = 64 << 20 // bytes of a call, and of its answer
 )
 
-// Limits of time. The manual of nothing says them: they are long for a network of
-// machines that stand side by side, and short for a person who waits.
+// Time limits. They come from no manual: they are long for a network of neighbouring machines,
+// and short for a person who waits.
 const (
-	callLimit     = 10 * time.Second // of a call without a deadline of its own
-	connectLimit  = 2 * time.Second  // of a connection to a host
-	silentFor     = time.Second      // how long a host that was silent is not asked again
-	aliveInterval = time.Second      // between two questions whether the other end is there
-	aliveLimit    = 3 * time.Second  // for the answer, and for a write
+	callLimit     = 10 * time.Second // for a call without a deadline of its own
+	connectLimit  = 2 * time.Second  // for connecting to a host
+	silentFor     = time.Second      // how long no new connection is tried after one timed out
+	aliveInterval = time.Second      // between two keep-alive messages
+	aliveLimit    = 3 * time.Second  // for the answer to one, and for a write
 )
 
-// multiplexing are the settings of a connection at both ends.
+// multiplexing returns the settings of a connection, for both of its ends.
 func multiplexing() *yamux.Config {
 	c := yamux.DefaultConfig()
 	c.KeepAliveInterval, c.ConnectionWriteTimeout, c.StreamOpenTimeout = aliveInterval, aliveLimit, aliveLimit
 	c.StreamCloseTimeout, c.MaxStreamWindowSize = 30*time.Second, 1<<20
-	c.LogOutput, c.Logger = nil, log.New(io.Discard, "", 0) // an end is told by its errors
+	c.LogOutput, c.Logger = nil, log.New(io.Discard, "", 0) // the errors of its methods are enough
 	return c
 }
 
@@ -63,18 +64,19 @@ type reply struct {
 	Error *fault          `json:"error,omitempty"`
 }
 
-// fault is an error on its way between hosts.
+// fault is an error in the form that is sent between hosts.
 type fault struct {
 	Text string `json:"text"`
-	// Known names the error that its receiver has to recognise; empty: none of them.
+	// Known is a name in knownErrors if the error is one of those, or else empty.
 	Known string `json:"known,omitempty"`
 }
 
-// ErrDeposed says that a host has heard of a later term than the caller's: another
+// ErrDeposed means that a host has heard of a later term than the caller's: another
 // supervisor leads.
 var ErrDeposed = errors.New("another supervisor leads the stack now")
 
-// knownErrors are those that are the same at the other end.
+// knownErrors are the errors that the other end can recognize with errors.Is, by the names
+// under which they are sent.
 var knownErrors = map[string]error{
 	"not-exist":  fs.ErrNotExist,
 	"permission": fs.ErrPermission,
@@ -86,7 +88,7 @@ var knownErrors = map[string]error{
 	"deposed":    ErrDeposed,
 }
 
-// faultOf is an error as it is sent; nil: there is none.
+// faultOf returns an error in the form that is sent, or nil for a nil error.
 func faultOf(err error) *fault {
 	if err == nil {
 		return nil
@@ -100,7 +102,7 @@ func faultOf(err error) *fault {
 	return f
 }
 
-// err is an error as it was received.
+// err returns a received error.
 func (f *fault) err() error {
 	if known := knownErrors[f.Known]; known != nil {
 		return &sentError{f.Text, known}
@@ -108,7 +110,7 @@ func (f *fault) err() error {
 	return errors.New(f.Text)
 }
 
-// sentError is an error of another host that is also one of those that are known here.
+// sentError is an error of another host that is one of knownErrors.
 type sentError struct {
 	text  string
 	known error
@@ -126,10 +128,10 @@ func answer(w http.ResponseWriter, out any, err error) {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(r) // whoever asked is gone
+	_ = json.NewEncoder(w).Encode(r) // an error means that the caller is gone
 }
 
-// What calls carry.
+// The arguments and results of calls.
 type (
 	nothing struct{}
 	named   struct {

@@ -17,8 +17,8 @@ import (
 	"holdfast/internal/machine/machinetest"
 )
 
-// cable is the network between a leader and a host: a listener whose connections can be
-// cut, and that can be told to take no more.
+// cable is the network between a leader and a host: a listener whose connections can be cut, and
+// that can be made to accept no new ones.
 type cable struct {
 	t      *testing.T
 	listen net.Listener
@@ -30,7 +30,7 @@ type cable struct {
 	dials atomic.Int64
 }
 
-// newCable has a server answer on loopback.
+// newCable serves a Server on the loopback interface.
 func newCable(t *testing.T, server *Server) *cable {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -53,7 +53,7 @@ func newCable(t *testing.T, server *Server) *cable {
 				conn.Close()
 				continue
 			}
-			serving.Go(func() { _ = server.Serve(conn) }) // its end is told by the calls
+			serving.Go(func() { _ = server.Serve(conn) }) // the calls show how it ends
 		}
 	})
 	t.Cleanup(func() {
@@ -72,7 +72,7 @@ func (c *cable) dial(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", c.listen.Addr().String())
 }
 
-// cut ends all connections, and lets new ones in unless the host is to stay away.
+// cut closes all connections. It accepts new ones unless the host is to stay away.
 func (c *cable) cut(stay bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,7 +83,7 @@ func (c *cable) cut(stay bool) {
 	c.conns = nil
 }
 
-// newHost is a state directory, as the supervisor's own is made.
+// newHost makes a state directory like that of a supervisor.
 func newHost(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hf")
@@ -99,7 +99,7 @@ func newHost(t *testing.T) string {
 	return dir
 }
 
-// connected is a host, by a cable.
+// connected returns a host that is reached by a cable.
 func connected(t *testing.T, term uint64) (*Remote, *cable, *Terms) {
 	t.Helper()
 	dir := newHost(t)
@@ -124,7 +124,7 @@ func TestAnotherHostIsAMachine(t *testing.T) {
 	})
 }
 
-// sleeper is a process that runs until it is told otherwise.
+// sleeper starts a process that runs until it is ended.
 func sleeper(t *testing.T, m machine.Machine) machine.Process {
 	t.Helper()
 	p, err := m.Start(t.Context(), machine.Spec{Node: "web-1", Program: "/bin/sleep", Args: []string{"1000"}, Env: os.Environ()})
@@ -144,7 +144,8 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// A process of a host that is cut off may run: it has ended only when its host says so.
+// While a host is cut off, its processes may run. A process counts as ended only when its host
+// reports that.
 func TestAProcessOutlivesTheConnection(t *testing.T) {
 	r, c, _ := connected(t, 1)
 	p := sleeper(t, r)
@@ -163,7 +164,7 @@ func TestAProcessOutlivesTheConnection(t *testing.T) {
 		t.Fatal("the process has ended with the connection")
 	case <-time.After(3 * askAgain):
 	}
-	if err := syscall.Kill(p.ID().PID, syscall.SIGKILL); err != nil { // nobody hears of it now
+	if err := syscall.Kill(p.ID().PID, syscall.SIGKILL); err != nil { // the leader cannot hear of it yet
 		t.Fatal(err)
 	}
 	c.cut(false)
@@ -180,7 +181,7 @@ func TestAProcessOutlivesTheConnection(t *testing.T) {
 	}
 }
 
-// All who want a host that is away share one attempt to connect.
+// All calls to a host that is away share one attempt to connect.
 func TestAHostThatIsAwayIsNotStormed(t *testing.T) {
 	r, c, _ := connected(t, 1)
 	c.listen.Close()
@@ -198,7 +199,7 @@ func TestAHostThatIsAwayIsNotStormed(t *testing.T) {
 	}
 }
 
-// A host that takes a connection and says nothing keeps nobody for longer than they wait.
+// A host that accepts a connection and sends nothing holds no call longer than its context.
 func TestAHostThatHangsKeepsNobody(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -223,7 +224,7 @@ func TestAHostThatHangsKeepsNobody(t *testing.T) {
 	}
 }
 
-// A leader that was replaced changes nothing any more, and what it holds is closed.
+// A leader that was replaced cannot change anything any more, and its connections are closed.
 func TestALeaderThatWasReplacedIsRefused(t *testing.T) {
 	old, c, terms := connected(t, 4)
 	now := New("two", old.dir, 5, c.dial)
@@ -250,7 +251,7 @@ func TestALeaderThatWasReplacedIsRefused(t *testing.T) {
 	defer stream.Close()
 	p := sleeper(t, old)
 
-	if err := now.MakeDir(t.Context(), "nodes/x"); err != nil { // the host hears of term 5
+	if err := now.MakeDir(t.Context(), "nodes/x"); err != nil { // by this call the host hears of term 5
 		t.Fatal(err)
 	}
 	if _, err := stream.Read(make([]byte, 1)); err == nil {
@@ -287,7 +288,7 @@ func TestALeaderThatWasReplacedIsRefused(t *testing.T) {
 	}
 }
 
-// slow is a machine that takes its time to write.
+// slow is a machine whose Write takes long.
 type slow struct {
 	machine.Machine
 	began, ended chan struct{}
@@ -296,12 +297,12 @@ type slow struct {
 func (s *slow) Write(ctx context.Context, _ machine.File) error {
 	close(s.began)
 	<-ctx.Done()
-	time.Sleep(100 * time.Millisecond) // it has to clear up
+	time.Sleep(100 * time.Millisecond) // it still has to clean up
 	close(s.ended)
 	return ctx.Err()
 }
 
-// The new leader looks at nothing that the former one is still changing.
+// The new leader reads nothing that the former one is still changing.
 func TestALaterTermWaitsUntilEarlierCallsHaveEnded(t *testing.T) {
 	dir := newHost(t)
 	local := machine.NewLocal(dir)
@@ -329,7 +330,7 @@ func TestALaterTermWaitsUntilEarlierCallsHaveEnded(t *testing.T) {
 	writing.Wait()
 }
 
-// A call is made once, whatever becomes of the connection: a start must not be repeated.
+// A call is sent once, whatever happens to the connection: a start must not be repeated.
 func TestNoCallIsRepeated(t *testing.T) {
 	dir := newHost(t)
 	local := machine.NewLocal(dir)
@@ -343,7 +344,7 @@ func TestNoCallIsRepeated(t *testing.T) {
 		var working sync.WaitGroup
 		for range 5 {
 			calls++
-			working.Go(func() { _ = r.MakeDir(t.Context(), "nodes/a") }) // some fail: see below
+			working.Go(func() { _ = r.MakeDir(t.Context(), "nodes/a") }) // some fail, because the connection is cut
 		}
 		c.cut(false)
 		working.Wait()
@@ -364,8 +365,8 @@ func (c *counting) MakeDir(ctx context.Context, name string) error {
 	return c.Machine.MakeDir(ctx, name)
 }
 
-// A host that was restarted has heard of leaders by what the hosts agree on, and obeys none
-// that came before.
+// A host that was restarted knows from the agreement which leaders there were, and obeys no
+// earlier one.
 func TestAHostObeysNoTermBeforeTheOneItKnows(t *testing.T) {
 	terms := &Terms{Known: func() uint64 { return 7 }}
 	if _, _, err := terms.Begin(t.Context(), 6); !errors.Is(err, ErrDeposed) {

@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/machine"
 )
 
-// askAgain is the pause before a host is asked again that could not be reached.
+// askAgain is the pause before a host that could not be reached is asked again.
 const askAgain = 250 * time.Millisecond
 
 // process is a process of another host.
@@ -21,10 +21,10 @@ type process struct {
 	exit   string // set before done is closed
 
 	mu sync.Mutex
-	// signals are to be sent, in this order; sending is true while somebody does.
+	// signals are waiting to be sent, in this order; sending is true while sendAll runs.
 	signals []signal
 	sending bool
-	// stopped is what was heard last; asking is true while it is asked for.
+	// stopped is the host's last answer; asking is true while a new one is fetched.
 	stopped, asking bool
 }
 
@@ -45,15 +45,15 @@ func (r *Remote) Adopt(ctx context.Context, id machine.ID) (machine.Process, err
 	return r.watched(id), nil
 }
 
-// watched is a process whose end is waited for.
+// watched returns a process, and starts to wait for its end.
 func (r *Remote) watched(id machine.ID) *process {
 	p := &process{remote: r, id: id, done: make(chan struct{})}
 	r.tasks.Go(p.watch)
 	return p
 }
 
-// watch waits for the end of the process. A host that cannot be reached is asked until it
-// answers: its processes may well run.
+// watch waits for the end of the process. If the host cannot be reached, it asks again until
+// the host answers, because the process may still run.
 func (p *process) watch() {
 	for p.remote.life.Err() == nil {
 		exit, err := p.await(p.remote.life)
@@ -72,7 +72,7 @@ func (p *process) watch() {
 	}
 }
 
-// await returns how the process has ended, when it has.
+// await waits until the process has ended, and returns how.
 func (p *process) await(ctx context.Context) (string, error) {
 	req, err := p.remote.request(ctx, "wait", p.id)
 	if err != nil {
@@ -109,8 +109,9 @@ func (p *process) Signal(sig syscall.Signal) error { return p.send(sig, false) }
 // SignalGroup implements machine.Process.
 func (p *process) SignalGroup(sig syscall.Signal) error { return p.send(sig, true) }
 
-// send sends a signal behind those that were sent before. One that does not reach its host
-// is lost: whoever sent it sees that the process goes on, and sends another one.
+// send queues a signal after those that were sent before, and does not wait for it. A signal
+// that does not reach the host is lost: the caller sees that the process goes on, and sends
+// another one.
 func (p *process) send(sig syscall.Signal, group bool) error {
 	if p.Exit() != "" {
 		return machine.ErrGone
@@ -142,8 +143,8 @@ func (p *process) sendAll() {
 	}
 }
 
-// Stopped implements machine.Process. It returns what the host has said last, and asks it
-// again.
+// Stopped implements machine.Process. It returns the host's last answer, and fetches a new one
+// in the background.
 func (p *process) Stopped() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -19,9 +19,9 @@ import (
 	"holdfast/internal/machine"
 )
 
-// Remote is the machine of another host. A host that cannot be reached is asked anew by
-// every call, but for a moment after it was silent; none of them waits longer than its
-// context, or ten seconds.
+// Remote is the machine of another host. While the host cannot be reached, every call tries to
+// connect again, except for a moment (silentFor) after an attempt timed out. A call waits until
+// its context ends, or 10 s if the context has no deadline. It is safe for concurrent use.
 type Remote struct {
 	host string // its name
 	dir  string
@@ -29,16 +29,18 @@ type Remote struct {
 	dial func(ctx context.Context) (net.Conn, error)
 	http *http.Client
 
-	// mu guards session, the connection; nil: there is none yet. joining is closed when
-	// an attempt at one has ended.
+	// mu guards the fields below. Session is the connection, or nil if there is none yet.
+	// Joining is closed when the attempt to connect that is under way has ended; it is nil
+	// if none is.
 	mu      sync.Mutex
 	session *yamux.Session
 	joining chan struct{}
-	failed  error // of the last attempt
-	// silent is until when no other attempt is made: the last one was not answered.
+	failed  error // the error of the last attempt
+	// silent is until when no new attempt is made, because the last one timed out.
 	silent time.Time
 
-	// tasks are goroutines that watch processes; end ends them.
+	// tasks are the goroutines in the background, such as those that watch processes; end
+	// ends them.
 	tasks sync.WaitGroup
 	life  context.Context
 	end   context.CancelFunc
@@ -46,8 +48,8 @@ type Remote struct {
 
 var _ machine.Machine = (*Remote)(nil)
 
-// New is the machine of a host, by the absolute path of its state directory there. dial
-// connects to its Server. Every call is one of a supervisor that leads in that term.
+// New returns the machine of a host. Dir is the absolute path of the host's state directory,
+// and dial connects to its Server. All calls are made under this term.
 func New(host, dir string, term uint64, dial func(ctx context.Context) (net.Conn, error)) *Remote {
 	r := &Remote{host: host, dir: dir, term: term, dial: dial}
 	r.life, r.end = context.WithCancel(context.Background())
@@ -63,7 +65,7 @@ func (r *Remote) Close() error {
 	r.end()
 	r.mu.Lock()
 	if r.session != nil {
-		_ = r.session.Close() // it is the end in any case
+		_ = r.session.Close() // it ends in any case
 	}
 	r.mu.Unlock()
 	r.tasks.Wait()
@@ -71,7 +73,7 @@ func (r *Remote) Close() error {
 	return nil
 }
 
-// open opens a stream to the host, over a new connection where there is none.
+// open opens a stream to the host. It connects first if there is no connection.
 func (r *Remote) open(ctx context.Context) (net.Conn, error) {
 	session, err := r.connect(ctx)
 	if err != nil {
@@ -85,7 +87,7 @@ func (r *Remote) open(ctx context.Context) (net.Conn, error) {
 	return stream, nil
 }
 
-// connect returns the connection to the host. One attempt at it is for all who want it.
+// connect returns the connection to the host. All callers share one attempt to connect.
 func (r *Remote) connect(ctx context.Context) (*yamux.Session, error) {
 	for {
 		r.mu.Lock()
@@ -120,7 +122,7 @@ func (r *Remote) connect(ctx context.Context) (*yamux.Session, error) {
 	}
 }
 
-// join makes a connection.
+// join makes the connection for connect.
 func (r *Remote) join() {
 	ctx, cancel := context.WithTimeout(r.life, connectLimit)
 	defer cancel()
@@ -128,12 +130,12 @@ func (r *Remote) join() {
 	conn, err := r.dial(ctx)
 	if err == nil {
 		if session, err = yamux.Client(conn, multiplexing()); err != nil {
-			_ = conn.Close() // the first error is the one to tell
+			_ = conn.Close() // the first error matters more
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if session != nil && r.life.Err() != nil { // Close was here
+	if session != nil && r.life.Err() != nil { // Close was called meanwhile
 		_ = session.Close()
 	}
 	r.session, r.failed = session, err
@@ -144,7 +146,7 @@ func (r *Remote) join() {
 	r.joining = nil
 }
 
-// request is a call as it is sent.
+// request returns the HTTP request of a call.
 func (r *Remote) request(ctx context.Context, method string, in any) (*http.Request, error) {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -154,12 +156,12 @@ func (r *Remote) request(ctx context.Context, method string, in any) (*http.Requ
 	if err != nil {
 		return nil, err
 	}
-	req.GetBody = nil // a call is made once: a start must not be repeated
+	req.GetBody = nil // net/http must not repeat a call, such as the start of a process
 	req.Header.Set(termHeader, strconv.FormatUint(r.term, 10))
 	return req, nil
 }
 
-// call makes a call and waits for its answer.
+// call makes a call and returns its result.
 func call[Out any](ctx context.Context, r *Remote, method string, in any) (out Out, err error) {
 	if _, limited := ctx.Deadline(); !limited {
 		var cancel context.CancelFunc
@@ -178,7 +180,7 @@ func call[Out any](ctx context.Context, r *Remote, method string, in any) (out O
 	return take[Out](ctx, r, resp)
 }
 
-// take reads an answer.
+// take reads the answer to a call.
 func take[Out any](ctx context.Context, r *Remote, resp *http.Response) (out Out, err error) {
 	if resp.StatusCode != http.StatusOK {
 		return out, fmt.Errorf("%s answers %s: it may be of another version of Holdfast", r.host, resp.Status)
@@ -193,7 +195,7 @@ func take[Out any](ctx context.Context, r *Remote, resp *http.Response) (out Out
 	return out, json.Unmarshal(answered.Out, &out)
 }
 
-// unanswered is the error of a call that has no answer.
+// unanswered returns the error of a call that got no answer.
 func (r *Remote) unanswered(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
@@ -209,7 +211,7 @@ func (r *Remote) Path(elem ...string) string {
 	return filepath.Join(append([]string{r.dir}, elem...)...)
 }
 
-// do makes a call whose answer has nothing in it.
+// do makes a call that has no result.
 func (r *Remote) do(ctx context.Context, method string, in any) error {
 	_, err := call[nothing](ctx, r, method, in)
 	return err

@@ -18,7 +18,7 @@ import (
 	"holdfast/internal/machine"
 )
 
-// Server does to one host what supervisors of other hosts tell it. It is safe for
+// Server carries out the calls of other hosts' supervisors on one host. It is safe for
 // concurrent use.
 type Server struct {
 	machine machine.Machine
@@ -27,25 +27,24 @@ type Server struct {
 	http    *http.Server
 
 	mu sync.Mutex
-	// processes are those that were started or adopted through here. Those that have
-	// ended stay for a while, since how they ended may be asked for.
+	// processes are those that were started or adopted through this server. They stay for a
+	// while after their end, because the caller may still ask how they ended.
 	processes map[machine.ID]machine.Process
 }
 
-// maxProcesses is how many processes a Server remembers before it forgets those that have
-// ended.
+// maxProcesses is how many processes a Server keeps before it forgets those that have ended.
 const maxProcesses = 256
 
-// NewServer is the server of a machine, where self is the path of Holdfast's program. Serve
-// has it answer.
+// NewServer returns the server of a machine; self is the path of Holdfast's program there. It
+// serves nothing before Serve.
 func NewServer(m machine.Machine, self string, terms *Terms) *Server {
 	s := &Server{machine: m, self: self, terms: terms, processes: map[machine.ID]machine.Process{}}
 	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: aliveLimit}
 	return s
 }
 
-// Serve answers the calls that come by a connection, until it ends. The caller has made
-// sure that a host of the stack is at its other end.
+// Serve serves the calls on a connection until the connection ends. The caller has verified
+// that a host of the stack is at the other end.
 func (s *Server) Serve(conn net.Conn) error {
 	session, err := yamux.Server(conn, multiplexing())
 	if err != nil {
@@ -109,14 +108,14 @@ func (s *Server) handler() http.Handler {
 	})
 	handle(s, mux, "tail", func(ctx context.Context, in tail) ([]string, error) { return m.Tail(ctx, in.Node, in.Since), nil })
 
-	// These two take as long as what they are about, and change nothing: a later term
-	// does not wait for them.
+	// These two are not part of handle, so that a later term does not wait for them: they
+	// can take as long as a process or a connection lives, and change nothing.
 	mux.HandleFunc("POST "+prefix+"wait", s.wait)
 	mux.HandleFunc("POST "+prefix+"dial", s.dial)
 	return mux
 }
 
-// handle answers one kind of call.
+// handle registers the handler of one kind of call.
 func handle[In, Out any](s *Server, mux *http.ServeMux, name string, do func(ctx context.Context, in In) (Out, error)) {
 	mux.HandleFunc("POST "+prefix+name, func(w http.ResponseWriter, r *http.Request) {
 		term, in, err := ask[In](r)
@@ -135,7 +134,7 @@ func handle[In, Out any](s *Server, mux *http.ServeMux, name string, do func(ctx
 	})
 }
 
-// ask reads a call.
+// ask reads the term and the argument of a call.
 func ask[In any](r *http.Request) (term uint64, in In, err error) {
 	if term, err = strconv.ParseUint(r.Header.Get(termHeader), 10, 64); err != nil {
 		return 0, in, fmt.Errorf("the call says no term: %w", err)
@@ -146,7 +145,7 @@ func ask[In any](r *http.Request) (term uint64, in In, err error) {
 	return term, in, nil
 }
 
-// keep remembers a process.
+// keep adds a process that was started or adopted, and returns its ID.
 func (s *Server) keep(p machine.Process, err error) (machine.ID, error) {
 	if err != nil {
 		return machine.ID{}, err
@@ -164,7 +163,7 @@ func (s *Server) keep(p machine.Process, err error) (machine.ID, error) {
 	return p.ID(), nil
 }
 
-// process is one that runs, or that was known here and has ended.
+// process returns a process that was kept, which may have ended, or else adopts it.
 func (s *Server) process(ctx context.Context, id machine.ID) (machine.Process, error) {
 	s.mu.Lock()
 	p := s.processes[id]
@@ -191,7 +190,7 @@ func (s *Server) signal(ctx context.Context, in signal) error {
 	return p.Signal(syscall.Signal(in.Number))
 }
 
-// wait answers when a process has ended.
+// wait serves the call that waits for the end of a process.
 func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	_, id, err := ask[machine.ID](r)
 	var p machine.Process
@@ -202,7 +201,7 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 		answer(w, nil, err)
 		return
 	}
-	// The head tells at once that the process is known.
+	// The header is sent at once: it tells the caller that the process is known.
 	w.WriteHeader(http.StatusOK)
 	if err := http.NewResponseController(w).Flush(); err != nil {
 		return
@@ -214,7 +213,7 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// dial joins the stream of a call to a connection to a node.
+// dial serves the call that connects its stream to a node.
 func (s *Server) dial(w http.ResponseWriter, r *http.Request) {
 	term, to, err := ask[address](r)
 	if err != nil {
@@ -250,14 +249,15 @@ func (s *Server) dial(w http.ResponseWriter, r *http.Request) {
 	joinStreams(stream, buffered.Reader, node)
 }
 
-// lastWords is how long a node may go on after its caller has nothing more to say.
+// lastWords is how long a node may go on sending after its caller has closed its direction.
 const lastWords = 5 * time.Second
 
-// joinStreams copies both ways until both ends have closed.
+// joinStreams copies in both directions until both ends have closed. Said has what was already
+// read from the caller.
 func joinStreams(caller net.Conn, said io.Reader, node net.Conn) {
 	var copying sync.WaitGroup
 	copying.Go(func() {
-		_, _ = io.Copy(node, said) // its end is what matters
+		_, _ = io.Copy(node, said) // an error ends the connection like an end of file
 		if half, ok := node.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 			_ = node.SetReadDeadline(time.Now().Add(lastWords))
 			return

@@ -26,7 +26,7 @@ func (r *Remote) Dial(ctx context.Context, network, at string) (conn net.Conn, e
 			_ = stream.Close()
 		}
 	}()
-	// What waits for the other end gives up when the context ends.
+	// A deadline in the past interrupts reads and writes when the context ends.
 	stop := context.AfterFunc(ctx, func() { _ = stream.SetDeadline(time.Unix(1, 0)) })
 	if err := req.Write(stream); err != nil {
 		return nil, r.unanswered(ctx, err)
@@ -44,7 +44,7 @@ func (r *Remote) Dial(ctx context.Context, network, at string) (conn net.Conn, e
 		return nil, fmt.Errorf("%s answers %s to a connection", r.host, resp.Status)
 	}
 	if !stop() {
-		return nil, ctx.Err() // it ended at the last moment
+		return nil, ctx.Err() // the context ended at the last moment
 	}
 	return &joined{stream, said}, nil
 }
@@ -52,15 +52,16 @@ func (r *Remote) Dial(ctx context.Context, network, at string) (conn net.Conn, e
 // joined is a connection to a node of another host.
 type joined struct {
 	net.Conn
-	said *bufio.Reader // may have read further than the head
+	said *bufio.Reader // it may have read more than the header
 }
 
 func (j *joined) Read(p []byte) (int, error) { return j.said.Read(p) }
 
-// CloseWrite says that nothing more is sent. (yamux closes a stream one way.)
+// CloseWrite closes the direction to the node: Close of a yamux stream closes only the sending
+// side.
 func (j *joined) CloseWrite() error { return j.Conn.Close() }
 
-// Close ends the connection. What waits for the node is told.
+// Close closes the connection. The deadline also interrupts reads that wait for the node.
 func (j *joined) Close() error {
 	_ = j.SetDeadline(time.Unix(1, 0))
 	return j.Conn.Close()

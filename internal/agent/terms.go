@@ -7,17 +7,17 @@ import (
 	"sync"
 )
 
-// Terms has a host listen to one leader at a time: the one with the latest term (the
-// fencing number of what the hosts agree on). The zero value has heard of none. It is
-// safe for concurrent use.
+// Terms makes a host obey one leader at a time: the one with the latest term. The term is the
+// number of a leadership in what the hosts agree on (package agree), and fences former leaders.
+// The zero value has heard of no term. Terms is safe for concurrent use.
 type Terms struct {
-	// Known is the latest term that the host has heard of elsewhere; nil: nowhere. A host
-	// that was restarted has heard of no caller, but of leaders.
+	// Known returns the latest term that the host has heard of in the agreement; it may be
+	// nil. A host that was restarted has not been called yet, but it may know of leaders.
 	Known func() uint64
 
 	mu     sync.Mutex
 	latest uint64
-	// calls are those under way, and streams the connections to nodes, with their terms.
+	// calls are the calls under way, and streams the connections to nodes, with their terms.
 	calls   map[*ongoing]uint64
 	streams map[io.Closer]uint64
 	changed chan struct{} // closed when a call ends
@@ -26,8 +26,8 @@ type Terms struct {
 // ongoing is a call that is under way.
 type ongoing struct{ cancel context.CancelFunc }
 
-// Hear learns of a term. Calls of earlier ones are told to end, and connections to nodes
-// that were made in them are closed.
+// Hear records a term. It cancels the calls of earlier terms, and closes their connections to
+// nodes.
 func (t *Terms) Hear(term uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -46,15 +46,16 @@ func (t *Terms) hear(term uint64) {
 	}
 	for stream, of := range t.streams {
 		if of < term {
-			_ = stream.Close() // it is the end in any case
+			_ = stream.Close() // it ends in any case
 			delete(t.streams, stream)
 		}
 	}
 }
 
-// Begin has something of a term begin, such as a call, with a context that ends when a later
-// term is heard of. It waits until the calls of earlier terms have ended: they may be changing
-// what this one looks at.
+// Begin begins a call, or something else that is done under a term. It first waits until the
+// calls of earlier terms have ended, because they may still be changing what this one reads. The
+// context that it returns ends when a later term is heard of. The caller must call end. The
+// error is ErrDeposed if a later term is known already.
 func (t *Terms) Begin(ctx context.Context, term uint64) (of context.Context, end func(), err error) {
 	if t.Known != nil {
 		t.Hear(t.Known())
@@ -111,8 +112,8 @@ func (t *Terms) end(c *ongoing) {
 	}
 }
 
-// join adds a connection to a node, which ends with its term. It returns false when that
-// is over.
+// join adds a connection to a node, which is closed when a later term is heard of. It returns
+// false if one was heard of already.
 func (t *Terms) join(stream io.Closer, term uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

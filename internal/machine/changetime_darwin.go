@@ -5,5 +5,5 @@ import (
 	"time"
 )
 
-// changeTime is when a file, or what is told of it, was last changed.
+// changeTime returns when a file's content or metadata was last changed.
 func changeTime(st *syscall.Stat_t) time.Time { return time.Unix(st.Ctimespec.Unix()) }

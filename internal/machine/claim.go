@@ -7,13 +7,13 @@ import (
 	"strconv"
 )
 
-// Claim keeps a port of this machine from every other supervisor that claims it, until it
-// is closed; false: another one has it. A program that knows nothing of claims can still
-// listen there.
+// Claim claims a port of this machine among all supervisors, until the claim is closed. It
+// returns false if another one has claimed the port. A claim does not keep other programs from
+// listening at the port.
 //
-// A claim is a socket with the port's number in Linux' abstract namespace (unix(7)). Like
-// a port, the name is one network namespace's, whatever user has it, and the kernel frees
-// it when the process ends. Where there is no such namespace, every port can be claimed.
+// A claim is a socket named after the port in Linux' abstract namespace (unix(7)). Like a port,
+// the name belongs to a network namespace and not to a user, and the kernel frees it when the
+// process ends. On systems without this namespace, every port can be claimed.
 func Claim(port int) (claim io.Closer, free bool) {
 	if runtime.GOOS != "linux" {
 		return io.NopCloser(nil), true

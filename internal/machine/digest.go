@@ -14,23 +14,24 @@ import (
 // Digest implements Processes.
 func (m *Local) Digest(_ context.Context, path string) (string, error) { return m.digests.digest(path) }
 
-// Digest is Local.Digest of a file that is not asked for again.
+// Digest is Local.Digest without its cache.
 func Digest(path string) (string, error) { return new(fileDigests).digest(path) }
 
-// fileDigests are the digests of program files. It is safe for concurrent use.
+// fileDigests is a cache of the digests of program files. It is safe for concurrent use.
 type fileDigests struct {
 	mu    sync.Mutex
 	known map[fileVersion]string
 }
 
-// fileVersion is one content of one file.
+// fileVersion identifies one content of one file.
 type fileVersion struct {
 	device, inode uint64
 	size          int64
 	modified      time.Time
 }
 
-// digest is the SHA-256 of a file's content. A file that has not changed is read once.
+// digest returns the first 8 bytes of the SHA-256 of a file's content, in hexadecimal. A file
+// that has not changed is read once.
 func (d *fileDigests) digest(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -54,7 +55,7 @@ func (d *fileDigests) digest(path string) (string, error) {
 	if _, err := io.Copy(h, f); err != nil {
 		return "", err
 	}
-	if d.known == nil || len(d.known) > 100 { // there are a handful of programs
+	if d.known == nil || len(d.known) > 100 { // a stack has a handful of programs
 		d.known = map[fileVersion]string{}
 	}
 	d.known[v] = hex.EncodeToString(h.Sum(nil)[:8])

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// Elsewhere is a host that somebody else looks after, such as another pod: its nodes can be
-// spoken with, and nothing can be done there. It is away for whoever asks, and every method
-// that would act there returns ErrUnreachable.
+// Elsewhere is a host that another supervisor looks after, such as another pod. Its nodes can
+// be connected to, but nothing can be done there. Present reports false, and every method that
+// would act on the host returns ErrUnreachable.
 type Elsewhere struct {
-	// Dir is the path of its state directory there.
+	// Dir is the path of the state directory on that host.
 	Dir string
 }
 
 var _ Machine = Elsewhere{}
 
-// Dial implements Machine. Its nodes are reached by the network alone.
+// Dial implements Machine. It connects only by TCP.
 func (Elsewhere) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if network != "tcp" {
 		return nil, ErrUnreachable

@@ -28,15 +28,15 @@ func (m *Local) Facts(context.Context) (Facts, error) {
 		return facts, err
 	}
 	free, err := FreeDisk(m.dir)
-	if err != nil { // what a node's start asks for is known all the same
+	if err != nil { // not an error of Facts: the start of a node needs only the other facts
 		facts.DiskError = err.Error()
 	}
 	facts.FreeDisk = free
 	return facts, nil
 }
 
-// Names are the names of this machine: what it calls itself, and the same
-// where names are told by multicast (RFC 6762).
+// Names returns the names of this machine: its host name, and its name in multicast DNS
+// (RFC 6762).
 func Names() []string {
 	name, err := os.Hostname()
 	if err != nil {
@@ -52,8 +52,8 @@ func Names() []string {
 	return names
 }
 
-// haproxyUser is the user that a HAProxy started by root drops to; empty when
-// it is not root that starts it, or the distribution made no such user.
+// haproxyUser returns the user that a HAProxy started by root switches to. It is empty if this
+// user is not root, or if the distribution made no such user.
 func haproxyUser() string {
 	const name = "haproxy"
 	if os.Geteuid() != 0 {
@@ -65,8 +65,8 @@ func haproxyUser() string {
 	return name
 }
 
-// openFiles is how many files a process of this user may have open; 0: unknown.
-// HAProxy raises its soft limit to the hard one by itself.
+// openFiles returns how many files a process of this user may have open, or 0 if unknown. It is
+// the hard limit, to which HAProxy raises its soft limit itself.
 func openFiles() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -75,8 +75,8 @@ func openFiles() int {
 	return int(min(limit.Max, 1<<30))
 }
 
-// FreeDisk is the room that is left for a directory, in bytes. One that is not there yet
-// is going to be where the directory above it is.
+// FreeDisk returns the room that is left on the disk of a directory, in bytes. For a directory
+// that does not exist yet, it is the disk of the nearest directory above it.
 func FreeDisk(dir string) (uint64, error) {
 	var fs unix.Statfs_t
 	err := unix.Statfs(dir, &fs)

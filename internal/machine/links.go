@@ -13,11 +13,11 @@ import (
 // Link is a network interface.
 type Link struct {
 	Name string
-	// Addresses are without the lengths of their networks.
+	// Addresses have no prefix length.
 	Addresses []string
 }
 
-// links are the network interfaces. One that goes away meanwhile is left out.
+// links returns the network interfaces. An interface that vanishes meanwhile is left out.
 func links() (links []Link, err error) {
 	all, err := net.Interfaces()
 	if err != nil {
@@ -39,7 +39,7 @@ func links() (links []Link, err error) {
 	return links, nil
 }
 
-// userName is the name of the user that this process runs as; empty: it has none.
+// userName returns the name of the user that this process runs as, or "" if it has none.
 func userName() string {
 	u, err := user.LookupId(strconv.Itoa(os.Geteuid()))
 	if err != nil {
@@ -48,15 +48,15 @@ func userName() string {
 	return u.Username
 }
 
-// setsAddresses reports whether a program that this process starts may set addresses and
-// send VRRP's packets: it inherits the rights, or its file has some.
+// setsAddresses reports whether a program that this process starts may set addresses and send
+// VRRP packets: it inherits both capabilities, or its file has capabilities of its own.
 func setsAddresses(program string) bool {
 	const both = 1<<12 | 1<<13 // CAP_NET_ADMIN and CAP_NET_RAW (capabilities(7))
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return os.Geteuid() == 0
 	}
-	// A program gets all that root may have, and of another user the ambient ones.
+	// A program of root gets the whole bounding set, that of another user the ambient set.
 	name := "CapAmb:"
 	if os.Geteuid() == 0 {
 		name = "CapBnd:"

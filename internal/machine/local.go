@@ -18,19 +18,19 @@ import (
 	"holdfast/internal/private"
 )
 
-// Local is this machine, and one state directory on it.
+// Local is this machine with one state directory. It is safe for concurrent use.
 type Local struct {
-	dir string
-	// digests are of program files.
+	dir     string
 	digests fileDigests
 
-	// tasks hand over the logs of nodes that were just started. life ends them.
+	// tasks are the goroutines that hand over the logs of nodes that were just started. They
+	// end with life.
 	tasks sync.WaitGroup
 	life  context.Context
 	end   context.CancelFunc
 }
 
-// NewLocal returns this machine with a state directory, an absolute path.
+// NewLocal returns this machine with a state directory, given by its absolute path.
 func NewLocal(dir string) *Local {
 	m := &Local{dir: dir}
 	m.life, m.end = context.WithCancel(context.Background())
@@ -49,7 +49,8 @@ func (m *Local) Path(elem ...string) string {
 	return filepath.Join(append([]string{m.dir}, elem...)...)
 }
 
-// at is the absolute path of a name that comes from a caller.
+// at returns the absolute path of a name that comes from a caller, or an error if the name leads
+// out of the state directory.
 func (m *Local) at(name string) (string, error) {
 	if !filepath.IsLocal(name) {
 		return "", fmt.Errorf("%q is not the name of a file below the state directory", name)
@@ -69,37 +70,36 @@ func (m *Local) Write(_ context.Context, f File) error {
 	return WriteFile(path, f.Mode, f.Content)
 }
 
-// overwrite writes over what a file has.
+// overwrite writes content over the beginning of a file, in place.
 func overwrite(path string, content []byte) error {
 	f, err := private.Open(path, os.O_WRONLY|os.O_CREATE)
 	if err != nil {
 		return err
 	}
 	if _, err := f.WriteAt(content, 0); err != nil {
-		_ = f.Close() // the first error is the one to tell
+		_ = f.Close() // the first error matters more
 		return err
 	}
 	return f.Close()
 }
 
-// WriteFile replaces a file whole or not at all, also when power is lost midway. While
-// it does, the content is in a file beside it that Unfinished knows by its name.
+// WriteFile replaces a file whole or not at all, even if the power fails meanwhile. Until the
+// rename, the content is in a temporary file beside it.
 func WriteFile(path string, mode fs.FileMode, content []byte) error {
-	// The temporary file lies beside its target, whatever TMPDIR says: a
-	// rename does not cross file systems.
+	// The temporary file must be beside its target, whatever TMPDIR says, because a rename
+	// does not work across file systems.
 	dir := filepath.Dir(path)
 	if err := renameio.WriteFile(path, content, mode, renameio.WithTempDir(dir)); err != nil {
 		return fmt.Errorf("write %s: %w", path, known(err))
 	}
-	// The rename itself is only safe when the directory is.
+	// The rename survives a loss of power only once the directory is synced.
 	if err := SyncDir(dir); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
 
-// SyncDir makes what was renamed in a directory, or made there, safe from a loss of
-// power.
+// SyncDir syncs a directory, so that renames and new files in it survive a loss of power.
 func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
@@ -133,7 +133,7 @@ func (m *Local) Stat(_ context.Context, name string) (Info, error) {
 		return Info{}, err
 	}
 	itself, err := os.Lstat(path)
-	if errors.Is(err, syscall.ENOTDIR) { // what would have it is no directory
+	if errors.Is(err, syscall.ENOTDIR) { // a file is in the place of its directory
 		err = &knownError{fs.ErrNotExist, err}
 	}
 	if err != nil {
@@ -180,14 +180,14 @@ func (m *Local) Glob(_ context.Context, pattern string) ([]string, error) {
 	if !filepath.IsLocal(pattern) {
 		return nil, fmt.Errorf("%q is not a pattern of files below the state directory", pattern)
 	}
-	// Where nothing can be seen, fs.Glob finds nothing and says nothing.
+	// fs.Glob ignores a directory that cannot be read, so that is checked here.
 	top, _, _ := strings.Cut(pattern, "/")
 	if !strings.ContainsAny(top, `*?[\`) && strings.Contains(pattern, "/") {
 		if _, err := os.ReadDir(filepath.Join(m.dir, top)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
-	// Not filepath.Glob, for which characters of the state directory are patterns, too.
+	// Not filepath.Glob: it would also read the state directory's own path as a pattern.
 	return fs.Glob(os.DirFS(m.dir), pattern)
 }
 

@@ -16,7 +16,7 @@ func TestThisMachineIsAMachine(t *testing.T) {
 	machinetest.Test(t, func(_ *testing.T, dir string) machine.Machine { return machine.NewLocal(dir) })
 }
 
-// smallDisk is a machine whose state directory is on a disk of its own.
+// smallDisk returns a machine whose state directory is on a disk of its own, of 64 KB.
 func smallDisk(t *testing.T) *machine.Local {
 	t.Helper()
 	dir := t.TempDir()
@@ -68,7 +68,7 @@ func TestTheFreeDiskIsThatOfTheStateDirectory(t *testing.T) {
 	}
 }
 
-// Files that cannot be seen are not taken for files that are not there.
+// Files that cannot be seen are not reported as missing.
 func TestADirectoryThatCannotBeReadIsAnError(t *testing.T) {
 	m := machine.NewLocal(t.TempDir())
 	if names, err := m.Glob(t.Context(), "nodes/*/x"); err != nil || len(names) > 0 {

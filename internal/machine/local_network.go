@@ -23,11 +23,11 @@ func (m *Local) Dial(ctx context.Context, network, address string) (net.Conn, er
 		}
 		address = path
 	}
-	// A connection to a host that has vanished is noticed soon.
+	// With keep-alive, a connection to a host that has vanished ends soon.
 	dialer := net.Dialer{KeepAlive: time.Second}
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
-		return nil, known(err) // not a Conn that holds nothing
+		return nil, known(err) // not conn, which may be an interface around a nil pointer
 	}
 	return conn, nil
 }
@@ -37,13 +37,13 @@ func (m *Local) Free(_ context.Context, address string) error {
 	err := listenOnce(address)
 	var why *net.OpError
 	if errors.As(err, &why) {
-		err = why.Err // who asks knows the address
+		err = why.Err // without the address, which the caller knows
 	}
 	return known(err)
 }
 
-// listenOnce listens on an address for a moment. It does not share the port
-// (SO_REUSEPORT), so it sees also those who would.
+// listenOnce listens on an address for a moment. It does not set SO_REUSEPORT, so it fails also
+// if those who listen there share the port.
 func listenOnce(address string) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -60,8 +60,8 @@ func (m *Local) Holder(_ context.Context, port int) string {
 // Present implements Network.
 func (m *Local) Present(context.Context) bool { return true }
 
-// holder names the process that listens on a TCP port, as "redis-server (pid
-// 42)"; empty when that cannot be seen, as for another user's process.
+// holder returns the name of the process that listens on a TCP port, such as "redis-server
+// (pid 42)". It is empty if that cannot be seen, for example for another user's process.
 func holder(port int) string {
 	inodes := map[string]bool{}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {

@@ -41,8 +41,8 @@ func (m *Local) Start(_ context.Context, spec Spec) (Process, error) {
 	return proc, nil
 }
 
-// explainStart says in other words why a program of the user's could not be
-// started, where the kernel's are misleading.
+// explainStart returns a better error for a program that could not be started, in those cases
+// in which the kernel's error is misleading.
 func explainStart(spec Spec, wd string, err error) error {
 	if info, statErr := os.Stat(wd); statErr != nil || !info.IsDir() {
 		return fmt.Errorf("cannot start in the directory %s: %w", quote.Shell(wd), process.Enterable(wd))
@@ -53,7 +53,7 @@ func explainStart(spec Spec, wd string, err error) error {
 	return err
 }
 
-// Variable is the last value of a variable in an environment.
+// Variable returns the last value of a variable in an environment, or "".
 func Variable(environ []string, name string) string {
 	for i := len(environ) - 1; i >= 0; i-- {
 		if v, ok := strings.CutPrefix(environ[i], name+"="); ok {
@@ -67,7 +67,7 @@ func Variable(environ []string, name string) string {
 func (m *Local) Adopt(_ context.Context, id ID) (Process, error) {
 	proc, err := process.Adopt(id)
 	if err != nil {
-		return nil, err // not a Process that holds nothing
+		return nil, err // not proc, which would be an interface around a nil pointer
 	}
 	return proc, nil
 }
@@ -104,10 +104,11 @@ func (m *Local) Run(ctx context.Context, program string, args ...string) (Output
 // LookPath implements Processes.
 func (m *Local) LookPath(_ context.Context, name string) (string, error) { return LookPath(name) }
 
-// sbin are directories that a user's PATH may lack.
+// sbin are the directories of servers that a user's PATH may lack.
 var sbin = []string{"/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin", "/usr/local/bin"}
 
-// LookPath finds a program on PATH or where the distributions put servers.
+// LookPath returns the absolute path of a program. It looks on PATH, and for a bare name also
+// in the directories in which distributions put servers.
 func LookPath(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err == nil {

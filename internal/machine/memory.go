@@ -7,10 +7,9 @@ import (
 	"strings"
 )
 
-// FreeMemory returns how much memory, in bytes, the machine can still give without
-// taking it from somebody: what the kernel says is available, and in a control group
-// with a limit no more than what is left of that. known is false where the system does
-// not say.
+// FreeMemory returns how much memory is available, in bytes: the kernel's own estimate, and
+// at most what is left of the limit of this process's control group. Known is false if the
+// system does not report it.
 func FreeMemory() (free int64, known bool) {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -29,9 +28,9 @@ func FreeMemory() (free int64, known bool) {
 	return free, known
 }
 
-// groupMemory returns what is left of the limit of the control group that this process
-// sees as the root of all (cgroup v2, as a container has it). Files that are cached count
-// as left: the kernel takes them back.
+// groupMemory returns what is left of the limit of a control group (cgroup v2). In a
+// container its root is the container's own group. Cached files count as free, because the
+// kernel can drop them.
 func groupMemory(root string) (left int64, limited bool) {
 	number := func(name string) (int64, error) {
 		text, err := os.ReadFile(filepath.Join(root, name))

@@ -17,34 +17,35 @@ import (
 	"time"
 )
 
-// Outside is what was read outside of the state directory.
+// Outside is what was read outside the state directory.
 type Outside struct {
-	// Digest tells one content from another.
+	// Digest is another one whenever the content may have changed.
 	Digest string
-	// Files are by their names in the directory; of a file alone, the name is ".". They are
-	// nil where Digest is the one that the caller knows.
+	// Files are the contents of the files, by their names in the directory; a single file has
+	// the name ".". It is nil if Digest is the one that the caller knows.
 	Files map[string][]byte
-	// Wrong says of files in a directory, by their names, why they could not be read.
+	// Wrong has the files of a directory that could not be read, by their names.
 	Wrong map[string]Wrong
 }
 
 // Wrong is why a file could not be read.
 type Wrong struct {
 	Text string
-	// Missing is true where it does not exist (a link leads nowhere), and Forbidden where
+	// Missing is true if the file does not exist (a link leads nowhere), and Forbidden if
 	// Holdfast's user may not read it.
 	Missing, Forbidden bool
 }
 
 func (w Wrong) Error() string { return w.Text }
 
-// Is has errors.Is know what an error of this machine was, wherever it is read.
+// Is makes errors.Is recognize fs.ErrNotExist and fs.ErrPermission, also after the error was
+// sent from another machine.
 func (w Wrong) Is(target error) bool {
 	return target == fs.ErrNotExist && w.Missing || target == fs.ErrPermission && w.Forbidden
 }
 
-// Limits of what is read outside: that of a file, of all files together, of how many there
-// are, and of how deep a directory is read.
+// Limits of what is read outside: the size of one file, the size of all files together, their
+// number, and the depth of a directory.
 const (
 	maxOutside      = 1 << 20  // bytes
 	maxOutsideAll   = 16 << 20 // bytes
@@ -52,11 +53,11 @@ const (
 	outsideDepth    = 2
 )
 
-// outsideSettled is how long a file has to be unchanged for its time to tell what it has. One
-// that was written twice within the clock's step has the same time for two contents.
+// outsideSettled is how long a file must have been unchanged before its time is trusted. A file
+// that is written twice within one step of the clock has two contents with the same time.
 const outsideSettled = 2 * time.Second
 
-// LookOutside is Local.LookOutside on this machine, for somebody without a state directory.
+// LookOutside is Local.LookOutside, for callers that have no state directory.
 func LookOutside(path, known string, endings []string) (Outside, error) {
 	o := Outside{Files: map[string][]byte{}, Wrong: map[string]Wrong{}}
 	info, err := os.Stat(path)
@@ -99,25 +100,25 @@ func LookOutside(path, known string, endings []string) (Outside, error) {
 	return o, nil
 }
 
-// looking is a look at a file or directory.
+// looking is the state of one LookOutside.
 type looking struct {
 	root    string
 	endings []string
 	files   []outsideFile
-	all     int // bytes that were read
+	all     int // bytes read so far
 }
 
 type outsideFile struct {
 	name string
 	info fs.FileInfo
-	err  error // why there is no info
+	err  error // why info is nil
 }
 
 func (l *looking) add(name string, info fs.FileInfo) {
 	l.files = append(l.files, outsideFile{name: name, info: info})
 }
 
-// dir finds the files of a directory and of those below it.
+// dir adds the files of a directory, and of the directories below it down to depth.
 func (l *looking) dir(below string, depth int) error {
 	entries, err := os.ReadDir(filepath.Join(l.root, below))
 	if err != nil && depth == outsideDepth {
@@ -131,7 +132,7 @@ func (l *looking) dir(below string, depth int) error {
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		info, err := os.Stat(filepath.Join(l.root, name)) // of certbot's, all are links
+		info, err := os.Stat(filepath.Join(l.root, name)) // follows links: all files of certbot are links
 		fits := slices.Contains(l.endings, filepath.Ext(name))
 		switch {
 		case err != nil && fits:
@@ -151,8 +152,8 @@ func (l *looking) dir(below string, depth int) error {
 	return nil
 }
 
-// digest tells by the times, sizes and places of the files whether any was written. settled
-// is false where one was written just now: then its content has to tell.
+// digest returns a digest of the times, sizes and inodes of the files. Settled is false if a
+// file was written so recently that the digest is no proof; then the contents are compared.
 func (l *looking) digest(now time.Time) (digest string, settled bool) {
 	h := sha256.New()
 	settled = true
@@ -174,7 +175,7 @@ func (l *looking) digest(now time.Time) (digest string, settled bool) {
 	return hex.EncodeToString(h.Sum(nil)), settled
 }
 
-// contents is a digest of what was read.
+// contents returns a digest of what was read.
 func (o Outside) contents() string {
 	h := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(o.Files)) {
@@ -192,7 +193,7 @@ func (l *looking) read(file outsideFile) ([]byte, error) {
 		return nil, file.err
 	}
 	path := filepath.Join(l.root, file.name)
-	// A pipe without a writer would be waited for.
+	// O_NONBLOCK, because opening a named pipe without a writer would block.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err

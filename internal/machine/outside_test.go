@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A pipe in the place of a file is refused, and nobody waits for what it may bring.
+// A named pipe in the place of a file is refused at once.
 func TestAPipeIsNoFileToReadFrom(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -2,21 +2,21 @@ package process
 
 import "time"
 
-// Figures are what a node takes: its process and all that it has started in its
-// session. They are zero where the kernel does not tell.
+// Figures are what a node uses: its first process, and all others of that one's
+// session. They are zero where the kernel does not report them.
 type Figures struct {
-	// CPU is the processor time of all, also of those that have ended.
+	// CPU is the processor time of all of them, including children that have ended.
 	CPU time.Duration
-	// Memory is the resident memory of all, in bytes; pages that they share count
-	// for each.
+	// Memory is the resident memory of all of them, in bytes. A shared page counts
+	// once for each process.
 	Memory int64
-	// OpenFiles are those of the process that has most, of MaxFiles that it may
-	// have.
+	// OpenFiles is the number of open files of the process that has the most, and
+	// MaxFiles is the limit of that process.
 	OpenFiles, MaxFiles int
-	// Age is how long ago the first one was started, by a clock that nobody sets.
+	// Age is how long ago the first process was started, by a clock that cannot be set.
 	Age time.Duration
-	// Replaced is true when the file of its program is another one now.
+	// Replaced is true if the file of its program was deleted or replaced since.
 	Replaced bool
-	// HugePages is true when the kernel gives it transparent huge pages unasked.
+	// HugePages is true if the kernel may give it transparent huge pages unasked.
 	HugePages bool
 }

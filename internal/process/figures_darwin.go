@@ -1,4 +1,4 @@
 package process
 
-// FiguresOf returns no figures: there is no /proc.
+// FiguresOf returns nil: there is no /proc on macOS.
 func FiguresOf(...int) map[int]Figures { return nil }

@@ -15,16 +15,16 @@ import (
 // /proc: USER_HZ, which is 100 on every architecture that Go runs on (time(7)).
 const tick = 10 * time.Millisecond
 
-// Fields of /proc/pid/stat (proc(5)), counted from the one after the command: the
-// session, the processor times, the start and the resident pages.
+// Indexes of fields of /proc/pid/stat (proc(5)), counted from the one after the
+// command: the session, the processor times, the start and the resident pages.
 const (
 	sessionField            = 3
 	firstTime, lastTime     = 11, 14
 	startField, memoryField = 19, 21
 )
 
-// FiguresOf returns the figures of nodes, by the pid of the process that was started,
-// which leads a session of its own (Start).
+// FiguresOf returns the figures of nodes, by the pid of each node's first process,
+// which is the leader of a session of its own (Start).
 func FiguresOf(pids ...int) map[int]Figures {
 	all := map[int]Figures{}
 	for _, pid := range pids {
@@ -68,7 +68,7 @@ func FiguresOf(pids ...int) map[int]Figures {
 	return all
 }
 
-// uptime is how long the machine has been up.
+// uptime returns how long the machine has been up.
 func uptime() time.Duration {
 	b, _ := os.ReadFile("/proc/uptime")
 	text, _, _ := strings.Cut(string(b), " ")
@@ -76,8 +76,8 @@ func uptime() time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// files are how many files a process has open, and may have at most; 0: it is
-// another user's.
+// files returns how many files a process has open, and its limit. Both are 0 for
+// another user's process.
 func files(pid int) (open, most int) {
 	if dir, err := os.Open(fmt.Sprintf("/proc/%d/fd", pid)); err == nil {
 		names, _ := dir.Readdirnames(-1)
@@ -93,8 +93,8 @@ func files(pid int) (open, most int) {
 	return open, most
 }
 
-// hugePages reports whether a process gets transparent huge pages where the machine
-// gives them to all: Redis forbids them for itself (disable-thp).
+// hugePages reports whether a process gets transparent huge pages if the machine gives
+// them to all processes. Redis turns them off for itself (disable-thp).
 func hugePages(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The figures of a node count what its processes have started, too.
+// The figures of a node include the processes that its first process has started.
 func TestFiguresCountTheWholeSession(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

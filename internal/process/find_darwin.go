@@ -1,7 +1,7 @@
 package process
 
-// Now is the time in the unit of ID.Start; 0: it is not known here.
+// Now returns 0: the time in the unit of ID.Start is not known on macOS.
 func Now() uint64 { return 0 }
 
-// Find returns no process: nothing here tells what one was started with.
+// Find returns nil: macOS does not tell what a process was started with.
 func Find(variable, output string, since uint64) []ID { return nil }

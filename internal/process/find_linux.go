@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// Now is the time in the unit of ID.Start, rounded down to the kernel's clock tick.
+// Now returns the time in the unit of ID.Start, rounded down to the kernel's clock tick.
+// It is 0 if it cannot be read.
 func Now() uint64 {
 	b, err := os.ReadFile("/proc/uptime")
 	if err != nil {
@@ -25,10 +26,10 @@ func Now() uint64 {
 	return ticks
 }
 
-// Find returns the processes that Start has started with a variable of their
-// environment (NAME=VALUE), or with an output, since then, the oldest first: some
-// programs overwrite the one (Redis), and some replace the other. Processes of other
-// users are left out.
+// Find returns the processes, the oldest first, that Start has started since a time
+// with a variable in their environment (NAME=VALUE), or with an output. One of the two
+// is enough, because some programs overwrite their environment (Redis), and some
+// redirect their output. Processes of other users are left out.
 func Find(variable, output string, since uint64) (found []ID) {
 	out, _ := os.Stat(output)
 	all, _ := filepath.Glob("/proc/[0-9]*")

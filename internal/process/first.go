@@ -8,40 +8,41 @@ import (
 	"time"
 )
 
-// First is what the first process of a container does beside its work: it waits for
-// every process that lost its parent, and hands signals on. The work itself is done by
-// a child, so that nothing else in this process waits for children.
+// First does the duties of the first process of a container: it waits for every
+// process that has lost its parent, and forwards signals. The actual work is done by a
+// child, so that nothing else in this process waits for children.
 type First struct {
 	Path string
 	Args []string // without the program's name
 	Env  []string
-	// Say tells what happens to the child. It must not block.
+	// Say is called with messages about the child. It must not block.
 	Say func(text string)
 }
 
 const (
-	// A child that died is started again at once; one that dies again within firstCalm,
-	// after a pause that grows up to firstPauseMost.
+	// A child that has died is started again at once. If it dies again within firstCalm,
+	// there is a pause, which grows from firstPause up to firstPauseMost.
 	firstCalm      = 10 * time.Second
 	firstPause     = 100 * time.Millisecond
 	firstPauseMost = 5 * time.Second
-	// firstLinger is how long the nodes of a child that failed at its start may take to
-	// end: it has told them to.
+	// firstLinger is how long the nodes of a child that failed may take to end, after
+	// the child has told them to.
 	firstLinger = 3 * time.Second
-	// firstHandlers is how long a child that has just begun may take until it handles
-	// signals. Before that they would kill it.
+	// firstHandlers is how long a child may take after its start until it handles
+	// signals. A signal before that would kill it.
 	firstHandlers = 500 * time.Millisecond
-	// firstEnds is how many children may try to take down what a former one left.
+	// firstEnds is how many children may try to take down the nodes that a former child
+	// has left.
 	firstEnds = 4
 )
 
-// Run starts the child, and starts it again when it dies: when a signal killed it, or when it
-// failed and left processes behind, which need somebody who looks after them. It returns the
-// exit status of a child that ended otherwise. What still runs then ends with this process.
+// Run starts the child, and starts it again if a signal has killed it, or if it has failed
+// and left processes behind, which need a supervisor. It returns the exit status of a child
+// that ended in another way. Whatever still runs then ends with this process.
 //
-// SIGTERM, SIGINT, SIGHUP and SIGQUIT are all handed on as SIGTERM: to a container
-// each of them means the end, and SIGQUIT would have a Go program write out its stacks.
-// If the child has died, another one is started to take down what it left.
+// SIGTERM, SIGINT, SIGHUP and SIGQUIT are all forwarded as SIGTERM: each of them tells a
+// container to end, and at SIGQUIT a Go program would print its stacks. If the child dies
+// before it has ended the nodes, another one is started to take them down.
 func (f First) Run() (status int, err error) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
@@ -83,8 +84,8 @@ func (f First) Run() (status int, err error) {
 	}
 }
 
-// live starts the child and hands signals on until it has ended. Told is whether there
-// were any, now or before.
+// live starts the child and forwards signals until the child has ended. Told reports
+// whether a signal has come, during this child or before.
 func (f First) live(signals <-chan os.Signal, told *bool) (how syscall.WaitStatus, err error) {
 	pid, err := f.start()
 	if err != nil {
@@ -93,7 +94,7 @@ func (f First) live(signals <-chan os.Signal, told *bool) (how syscall.WaitStatu
 	ended := make(chan syscall.WaitStatus, 1)
 	go reapUntil(pid, ended)
 
-	tell := func() { _ = syscall.Kill(pid, syscall.SIGTERM) } // it may just have ended
+	tell := func() { _ = syscall.Kill(pid, syscall.SIGTERM) } // an error means that the child has just ended
 	handles := time.After(firstHandlers)
 	for {
 		select {
@@ -112,8 +113,8 @@ func (f First) live(signals <-chan os.Signal, told *bool) (how syscall.WaitStatu
 	}
 }
 
-// start starts the child in a process group of its own: a terminal's signals reach it
-// by this process alone, and so once.
+// start starts the child in a process group of its own. So a terminal's signals reach
+// it only through this process, and only once.
 func (f First) start() (pid int, err error) {
 	pid, err = syscall.ForkExec(f.Path, append([]string{f.Path}, f.Args...), &syscall.ProcAttr{
 		Env: f.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true},
@@ -124,7 +125,8 @@ func (f First) start() (pid int, err error) {
 	return pid, nil
 }
 
-// reapUntil waits for every child, adopted ones included, until one has ended.
+// reapUntil waits for all children, including adopted ones, until the child pid has
+// ended, and sends how.
 func reapUntil(pid int, ended chan<- syscall.WaitStatus) {
 	for {
 		var how syscall.WaitStatus
@@ -140,8 +142,8 @@ func reapUntil(pid int, ended chan<- syscall.WaitStatus) {
 	}
 }
 
-// orphans waits for the children that have ended, and reports whether others are left. None
-// of them is the one that does the work: that has ended.
+// orphans collects the children that have ended, and reports whether others are left.
+// It is called after the child that does the work has ended, so the others are orphans.
 func orphans() bool {
 	for {
 		switch got, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); {
@@ -152,7 +154,8 @@ func orphans() bool {
 	}
 }
 
-// orphansAfter reports whether some are left after that time at most.
+// orphansAfter waits until no orphans are left, for at most limit, and reports whether
+// some still are.
 func orphansAfter(limit time.Duration) bool {
 	for end := time.Now().Add(limit); orphans(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -162,7 +165,7 @@ func orphansAfter(limit time.Duration) bool {
 	return false
 }
 
-// statusOf is a child's exit status, as a shell has it.
+// statusOf returns a child's exit status as a shell would: 128 + the signal that ended it.
 func statusOf(how syscall.WaitStatus) int {
 	if how.Signaled() {
 		return 128 + int(how.Signal())

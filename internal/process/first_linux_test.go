@@ -16,8 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// beFirstOf has the test binary be the first process of a container, whose work is a shell
-// script. Orphans come to a subreaper as they do to pid 1 (prctl(2)).
+// beFirstOf is the environment variable that makes the test binary act as the first process of
+// a container, with a shell script as its work. It becomes a subreaper, to which orphans come as
+// they do to pid 1 (prctl(2)).
 const beFirstOf = "HOLDFAST_TEST_FIRST"
 
 func TestMain(m *testing.M) {
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// contained is a first process with the output of all that runs below it.
+// contained is such a first process, with the output of everything that runs below it.
 type contained struct {
 	cmd *exec.Cmd
 	out output
@@ -64,12 +65,12 @@ func newContained(t *testing.T, script string) *contained {
 	c := &contained{cmd: exec.Command(os.Args[0])}
 	c.cmd.Env = []string{beFirstOf + "=" + script, "PATH=" + os.Getenv("PATH")}
 	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.out
-	c.cmd.WaitDelay = time.Second // what it has started may have its output open
+	c.cmd.WaitDelay = time.Second // its descendants may still have the output open
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = c.cmd.Process.Signal(syscall.SIGTERM) // its child ends with it
+		_ = c.cmd.Process.Signal(syscall.SIGTERM) // also ends its child
 		_ = c.cmd.Wait()
 	})
 	return c
@@ -84,7 +85,7 @@ func (c *contained) says(t *testing.T, words string) {
 	}
 }
 
-// ends returns the exit status.
+// ends waits for the end of the first process, and returns its exit status.
 func (c *contained) ends(t *testing.T) int {
 	t.Helper()
 	ended := make(chan error, 1)
@@ -109,7 +110,7 @@ func TestTheFirstProcessWaitsForOrphans(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Each orphan tells its pid, and ends when the test says so.
+	// Each orphan writes its pid, and ends when the test tells it to.
 	c := newContained(t, fmt.Sprintf(`for i in 1 2 3; do (sh -c 'echo $$ >> %[1]s/orphans; exec cat %[1]s/wait$0' $i & ) ; done; echo ready; exec sleep 1000`, dir))
 	c.says(t, "ready")
 	var orphans []string
@@ -169,12 +170,12 @@ func TestASupervisorThatWasKilledAfterItWasToldToEndIsNot(t *testing.T) {
 	}
 }
 
-// node is a shell's words for a process that outlives it until its file is there.
+// node returns a shell command for a process that outlives the shell, until the file end exists.
 func node(dir string) string {
 	return fmt.Sprintf(`(sh -c 'until test -e %s/end; do sleep 0.01; done' & )`, dir)
 }
 
-// A Go program that panics, or finds no memory, exits with 2.
+// A Go program that panics, or runs out of memory, exits with status 2.
 func TestASupervisorThatFailsWhileNodesRunIsStartedAgain(t *testing.T) {
 	dir := t.TempDir()
 	c := newContained(t, fmt.Sprintf(`test -e %[1]s/died && { echo again; touch %[1]s/end; exit 0; }; touch %[1]s/died; %[2]s; exit 2`, dir, node(dir)))
@@ -193,12 +194,12 @@ func TestASupervisorThatFailsAtItsStartIsNotStartedAgain(t *testing.T) {
 	}
 }
 
-// Its nodes are not killed with the container, but taken down.
+// The nodes are not killed with the container, but taken down by the next supervisor.
 func TestASignalWhileThereIsNoSupervisorIsForTheNextOne(t *testing.T) {
 	dir := t.TempDir()
 	c := newContained(t, fmt.Sprintf(`test -e %[1]s/died && { trap 'echo down; touch %[1]s/end; exit 0' TERM; while :; do sleep 0.01; done; }
 		touch %[1]s/died; %[2]s; kill -KILL $$`, dir, node(dir)))
-	c.says(t, "is started again") // and does not handle signals yet
+	c.says(t, "is started again") // the new one does not handle signals yet
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

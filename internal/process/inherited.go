@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// KeepInheritedFiles keeps the files that this process was started with, but
-// for standard input, output and error, from every process that it starts. A
-// lock of the caller's, or the end of a pipe that somebody waits for, would
-// otherwise live as long as the nodes do.
+// KeepInheritedFiles makes sure that the files which this process has inherited,
+// except standard input, output and error, are not inherited by the processes
+// that it starts. Otherwise a lock of this process's caller, or the end of a pipe
+// whose close somebody waits for, would stay open as long as the nodes run.
 func KeepInheritedFiles() error {
 	if err := closeOnExec(3); err != nil {
 		return fmt.Errorf("keep inherited files from the nodes: %w", err)
@@ -19,14 +19,14 @@ func KeepInheritedFiles() error {
 	return nil
 }
 
-// closeEachOnExec marks every descriptor from first on that is open now.
+// closeEachOnExec sets close-on-exec for every open descriptor from first on.
 func closeEachOnExec(first int) error {
 	entries, err := os.ReadDir("/dev/fd")
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		// The directory's own descriptor is in the list, and closed by now.
+		// The list includes the descriptor of the directory itself, which is closed now.
 		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first {
 			unix.CloseOnExec(fd)
 		}

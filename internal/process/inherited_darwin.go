@@ -1,4 +1,4 @@
 package process
 
-// closeOnExec marks every descriptor from first on.
+// closeOnExec sets close-on-exec for every open descriptor from first on.
 func closeOnExec(first int) error { return closeEachOnExec(first) }

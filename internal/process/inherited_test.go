@@ -16,7 +16,7 @@ func TestWhatTheCallerHadOpenIsNotHandedOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			inherited, err := unix.Dup(int(f.Fd())) // without CLOEXEC, as the caller's are
+			inherited, err := unix.Dup(int(f.Fd())) // without close-on-exec, like inherited files
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,7 +2,8 @@ package process
 
 import "errors"
 
-// Within does something in a network namespace. There are none here.
+// Within calls do. There are no network namespaces on macOS: with one, Within returns an
+// error.
 func Within(netns string, do func() error) error {
 	if netns == "" {
 		return do()

@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Within does something in a network namespace, which has a path such as
-// /run/netns/NAME; the empty path is the namespace this process is in. Sockets
-// that it makes, and processes that it starts, belong to that namespace.
-// Nothing but the network is another one there. ErrNoNetwork says that there is
-// no such namespace.
+// Within calls do in a network namespace, given by a path such as
+// /run/netns/NAME. The empty path is the namespace of this process. Sockets that
+// do makes, and processes that it starts, belong to that namespace; only the
+// network is different there. The error is ErrNoNetwork if there is no such
+// namespace.
 func Within(netns string, do func() error) error {
 	if netns == "" {
 		return do()
 	}
-	// Open before there is a thread to lose.
+	// Opened here, before a thread is given up for it (inside).
 	f, err := os.Open(netns)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrNoNetwork, err)
@@ -33,14 +33,15 @@ func Within(netns string, do func() error) error {
 	return <-done
 }
 
-// inside does something in a namespace. Its goroutine must end with it: the
-// namespace is the thread's, which the runtime ends with a goroutine that is
-// locked to it.
+// inside calls do in a namespace. Its goroutine must end when it returns: the
+// namespace belongs to the thread, and the runtime ends a thread together with
+// the goroutine that is locked to it.
 func inside(netns *os.File, do func() error) error {
 	runtime.LockOSThread()
 	if unix.Gettid() == os.Getpid() {
-		// A process' first thread cannot end alone, and stands for the whole
-		// process in /proc. It is held here, so that another one is taken.
+		// The first thread of a process cannot end alone, and represents the whole
+		// process in /proc. It stays locked here, so that the new goroutine gets
+		// another thread.
 		defer runtime.UnlockOSThread()
 		done := make(chan error, 1)
 		go func() { done <- inside(netns, do) }()

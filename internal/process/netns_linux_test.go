@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// network makes a network namespace for a test and answers its path.
+// network makes a network namespace for a test and returns its path.
 func network(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -34,7 +34,7 @@ func TestWhatHappensWithinANetworkLeavesThisProcessWhereItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	// Its loopback interface is down, so that nothing can be reached there.
+	// The namespace's loopback interface is down, so nothing can be reached there.
 	err = Within(netns, func() error {
 		_, err := net.Dial("tcp", l.Addr().String())
 		return err
@@ -42,8 +42,8 @@ func TestWhatHappensWithinANetworkLeavesThisProcessWhereItIs(t *testing.T) {
 	if err == nil {
 		t.Error("a listener of this network was reached from within the other one")
 	}
-	// Nor is it anything else that the process is seen by, on whichever of its
-	// threads it was.
+	// The namespace that /proc shows for this process stays the same, whichever thread
+	// entered the other one.
 	before, _ := os.Readlink("/proc/self/ns/net")
 	for range 200 {
 		if err := Within(netns, func() error { return nil }); err != nil {

@@ -1,6 +1,8 @@
-// Package process is one child process: start it, or adopt one that outlived
-// its parent, signal it, and learn of its end. What to run, and when to run it
-// again, is package supervise's affair.
+// Package process handles single processes: it starts them, adopts those that have
+// outlived their parent, sends signals, and waits for their end. It also has the
+// duties of a container's first process (first.go), what a node's processes use
+// (figures.go), and why a program cannot be started (runnable.go). What to run, and
+// when to run it again, is decided in package supervise.
 package process
 
 import (
@@ -14,50 +16,51 @@ import (
 	"holdfast/internal/private"
 )
 
-// ID tells a process from every other one, also from a later one with the
-// same pid.
+// ID identifies a process. A later process with the same pid has another ID.
 type ID struct {
 	PID int `json:"pid"`
-	// Start is the time of the process' start in the kernel's own unit.
+	// Start is when the process was started, in the kernel's own unit.
 	Start uint64 `json:"start"`
-	// Boot tells boots of the machine apart: Start counts from one.
+	// Boot identifies the boot of the machine, from which Start is counted.
 	Boot string `json:"boot"`
 }
 
-// Spec says what to start.
+// Spec is a process to start.
 type Spec struct {
 	Path string // absolute path of the program
 	Args []string
 	Env  []string // the whole environment
 	Dir  string
-	// Output is where standard output and error go; it stays open, and the
-	// caller's. It must not break with the caller, as an ordinary pipe would.
+	// Output receives standard output and error. The caller keeps it and has to
+	// close it. The process must be able to write to it after the caller's end, so
+	// it cannot be an ordinary pipe.
 	Output *os.File
-	// Log is the file that they are appended to where Output is nil.
+	// Log is the file that they are appended to if Output is nil.
 	Log string
-	// Private keeps what the process writes from other users (umask 077).
+	// Private keeps the files that it makes from other users (umask 077).
 	Private bool
 }
 
-// umask is held while the umask, which is this whole process', is another one.
+// umask is held during each start, because Private changes the umask of this whole
+// process for a moment.
 var umask sync.Mutex
 
-// ErrGone says that a process to adopt has ended.
+// ErrGone means that a process has ended.
 var ErrGone = errors.New("process has ended")
 
-// ErrNoNetwork says that a network namespace is not there.
+// ErrNoNetwork means that there is no such network namespace.
 var ErrNoNetwork = errors.New("no such network namespace")
 
-// Process is a running process that has a process group of its own. It is
-// safe for concurrent use.
+// Process is a process, running or ended, that has a process group of its own. It
+// is safe for concurrent use.
 type Process struct {
 	id   ID
 	done chan struct{}
 	exit string // set before done is closed
 }
 
-// Start starts a process in a process group of its own, so that it outlives
-// its starter and can be signalled together with its children.
+// Start starts a process in a session, and so a process group, of its own. It
+// outlives this process and can be signalled together with its children.
 func Start(spec Spec) (*Process, error) {
 	output := spec.Output
 	if output == nil {
@@ -73,9 +76,9 @@ func Start(spec Spec) (*Process, error) {
 	cmd.Env = spec.Env
 	cmd.Dir = spec.Dir
 	cmd.Stdout, cmd.Stderr = output, output
-	// A session of its own is a process group too. In its starter's session the
-	// kernel would wake a stopped process, and hang it up, when the starter
-	// dies (setpgid(2), orphaned process groups).
+	// A process group alone is not enough. When this process dies, the kernel would
+	// send SIGHUP and SIGCONT to a stopped process in the same session (setpgid(2),
+	// orphaned process groups).
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	var err error
 	umask.Lock()
@@ -90,8 +93,8 @@ func Start(spec Spec) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Path, err)
 	}
-	// Even if it has ended by now it is a zombie until the Wait below, so its
-	// identity can be read.
+	// If it has ended already, it is a zombie until the Wait below, so its identity
+	// can be read in any case.
 	id, err := identify(cmd.Process.Pid)
 	if err != nil {
 		cmd.Process.Kill()
@@ -108,8 +111,8 @@ func Start(spec Spec) (*Process, error) {
 	return p, nil
 }
 
-// Adopt takes over a process that somebody else started. It answers ErrGone
-// when that process has ended, a zombie included.
+// Adopt takes over a process that another process has started. The error is ErrGone
+// if it has ended; a zombie counts as ended.
 func Adopt(id ID) (*Process, error) {
 	if !Alive(id) {
 		return nil, ErrGone
@@ -126,15 +129,16 @@ func Adopt(id ID) (*Process, error) {
 	return p, nil
 }
 
-// started are the pids of the processes that this one has started, and waits for.
+// started has the pids of the processes that Start has started and waits for.
 var started sync.Map
 
-// reap returns how an adopted process ended. Only its parent is told: that is this
-// process where it was another program when it started it. A child that nobody asks
-// for stays a zombie.
+// reap returns how an adopted process ended. The kernel tells that only to its parent.
+// This process may be the parent although it has adopted the process: it may have
+// started it before it replaced its own program (exec). Then it also has to wait for
+// the child, which would stay a zombie.
 func reap(pid int) string {
 	if _, ours := started.Load(pid); ours {
-		return "ended" // its own Wait is told
+		return "ended" // the Wait of Start gets the status
 	}
 	var status syscall.WaitStatus
 	if got, err := syscall.Wait4(pid, &status, syscall.WNOHANG, nil); err != nil || got != pid {
@@ -146,7 +150,7 @@ func reap(pid int) string {
 	return fmt.Sprintf("exit status %d", status.ExitStatus())
 }
 
-// Identify answers the identity of a process that runs now.
+// Identify returns the ID of a running process. The error is ErrGone if there is none.
 func Identify(pid int) (ID, error) {
 	id, err := identify(pid)
 	if err != nil || !Alive(id) {
@@ -155,8 +159,8 @@ func Identify(pid int) (ID, error) {
 	return id, nil
 }
 
-// Signal sends a signal to a process that somebody else looks after; group: and
-// to its children. It answers ErrGone when that process has ended.
+// Signal sends a signal to a process that was not started or adopted here, and with
+// group also to its children. The error is ErrGone if it has ended.
 func Signal(id ID, sig syscall.Signal, group bool) error {
 	p := Process{id: id}
 	if group {
@@ -171,7 +175,7 @@ func Stopped(id ID) bool {
 	return Alive(id) && p.Stopped()
 }
 
-// Alive reports whether the process still runs; a zombie does not.
+// Alive reports whether a process still runs; a zombie does not.
 func Alive(id ID) bool {
 	now, err := identify(id.PID)
 	if err != nil || now != id {
@@ -181,21 +185,21 @@ func Alive(id ID) bool {
 	return err == nil && state != 'Z' && state != 'X'
 }
 
-// end records how the process ended. What is left of its group, such as a
-// worker that lost its master, goes with it.
+// end records how the process ended. It kills what is left of the process group, such
+// as a worker that has lost its master.
 func (p *Process) end(how string) {
 	p.exit = how
 	syscall.Kill(-p.id.PID, syscall.SIGKILL)
 	close(p.done)
 }
 
-// ID answers the identity to adopt the process by.
+// ID returns the identity by which the process can be adopted.
 func (p *Process) ID() ID { return p.id }
 
-// Done is closed when the process has ended.
+// Done returns a channel that is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Exit says how the process ended. It is empty before Done is closed.
+// Exit returns how the process ended. It is empty before Done is closed.
 func (p *Process) Exit() string {
 	select {
 	case <-p.done:
@@ -205,13 +209,13 @@ func (p *Process) Exit() string {
 	}
 }
 
-// Signal sends a signal to the process alone: what asks it to end.
+// Signal sends a signal to the process alone, such as one that asks it to end.
 func (p *Process) Signal(sig syscall.Signal) error {
 	return p.kill(p.id.PID, sig)
 }
 
-// SignalGroup sends a signal to the process and its children: SIGKILL,
-// SIGSTOP, SIGCONT.
+// SignalGroup sends a signal to the process and its children, such as SIGKILL,
+// SIGSTOP or SIGCONT.
 func (p *Process) SignalGroup(sig syscall.Signal) error {
 	return p.kill(-p.id.PID, sig)
 }

@@ -7,13 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// zombie is SZOMB, stopped is SSTOP of macOS' sys/proc.h.
+// zombie is SZOMB and stopped is SSTOP of sys/proc.h of macOS.
 const (
 	zombie  = 5
 	stopped = 4
 )
 
-// identify reads the identity of a process, a zombie's too.
+// identify returns the ID of a process, which may be a zombie.
 func identify(pid int) (ID, error) {
 	info, err := unix.SysctlKinfoProc("kern.proc.pid", pid)
 	if err != nil {
@@ -26,7 +26,8 @@ func identify(pid int) (ID, error) {
 	return ID{PID: pid, Start: uint64(start.Sec)*1e6 + uint64(start.Usec)}, nil
 }
 
-// state is the process' state in proc(5)'s letters, as far as they matter here.
+// state returns the state of a process as a letter of proc(5). It tells apart only the
+// states that matter here.
 func state(pid int) (byte, error) {
 	info, err := unix.SysctlKinfoProc("kern.proc.pid", pid)
 	if err != nil {
@@ -41,7 +42,7 @@ func state(pid int) (byte, error) {
 	return 'S', nil
 }
 
-// watch answers a channel that is closed when the process ends.
+// watch returns a channel that is closed when the process ends. It polls every 100 ms.
 func watch(id ID) (<-chan struct{}, error) {
 	ended := make(chan struct{})
 	go func() {
@@ -53,5 +54,5 @@ func watch(id ID) (<-chan struct{}, error) {
 	return ended, nil
 }
 
-// Children are the pids of a process' children; none where that cannot be seen.
+// Children returns nil: the children of a process are not known on macOS.
 func Children(int) []int { return nil }

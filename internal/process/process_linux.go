@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// boot is the kernel's random id of this boot.
+// boot returns the kernel's random ID of this boot.
 var boot = sync.OnceValues(func() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(b)), err
 })
 
-// identify reads the identity of a process, a zombie's too.
+// identify returns the ID of a process, which may be a zombie.
 func identify(pid int) (ID, error) {
 	b, err := boot()
 	if err != nil {
@@ -35,7 +35,7 @@ func identify(pid int) (ID, error) {
 	return ID{PID: pid, Start: start, Boot: b}, nil
 }
 
-// state is the process' state letter: R, S, D, Z (zombie), T (stopped)…
+// state returns the state letter of a process: R, S, D, Z (zombie), T (stopped)…
 func state(pid int) (byte, error) {
 	fields, err := stat(pid)
 	if err != nil {
@@ -44,8 +44,8 @@ func state(pid int) (byte, error) {
 	return fields[0][0], nil
 }
 
-// stat reads the fields of /proc/pid/stat that follow the command, which may
-// itself hold blanks and parentheses.
+// stat returns the fields of /proc/pid/stat that follow the command, which may itself
+// contain blanks and parentheses. There are at least 20.
 func stat(pid int) ([]string, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -59,8 +59,8 @@ func stat(pid int) ([]string, error) {
 	return fields, nil
 }
 
-// watch answers a channel that is closed when the process ends. A pidfd tells
-// so also of a process that is nobody's child or stays a zombie.
+// watch returns a channel that is closed when the process ends. It uses a pidfd, which
+// works also for a process that is not a child of this one, or that stays a zombie.
 func watch(id ID) (<-chan struct{}, error) {
 	fd, err := unix.PidfdOpen(id.PID, 0)
 	if err != nil {
@@ -69,7 +69,7 @@ func watch(id ID) (<-chan struct{}, error) {
 		}
 		return nil, fmt.Errorf("watch process %d: %w", id.PID, err)
 	}
-	// The pid may have changed hands between the check and the open.
+	// Checked again, because another process may have got the pid before it was opened.
 	if !Alive(id) {
 		unix.Close(fd)
 		return nil, ErrGone
@@ -88,7 +88,7 @@ func watch(id ID) (<-chan struct{}, error) {
 	return ended, nil
 }
 
-// Children are the pids of a process' children; none where that cannot be seen.
+// Children returns the pids of a process's children, or nil if they cannot be seen.
 func Children(pid int) (pids []int) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {

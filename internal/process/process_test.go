@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shell starts a shell script and ends it with the test.
+// shell starts a shell script, and ends it at the end of the test.
 func shell(t *testing.T, script string) (*Process, string) {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")
@@ -101,8 +101,8 @@ func TestWhatALeaderLeavesBehindGoesWithIt(t *testing.T) {
 }
 
 func TestAStoppedProcessIsSeenAsStopped(t *testing.T) {
-	// Not a shell that starts one command after the other: while it does so
-	// (vfork), and the command is stopped before it begins, the shell is not.
+	// The shell must not be just starting a command: if the new process is stopped
+	// before it begins the command (vfork), the shell itself does not stop.
 	p, _ := shell(t, "sleep 1000 & wait")
 	if err := p.SignalGroup(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)

@@ -17,10 +17,10 @@ import (
 	"holdfast/internal/quote"
 )
 
-// Runnable reports why a file cannot be started as a program; nil: nothing is
-// wrong with it. The kernel says "no such file" of the file also when it means
-// the script's interpreter. searchPath is the PATH that the program would
-// have, by which env(1) finds an interpreter.
+// Runnable returns why a file cannot be started as a program, or nil if nothing is
+// wrong with it. It explains more than the kernel, which returns "no such file" also
+// if a script's interpreter is missing. SearchPath is the PATH that the program would
+// have, on which env(1) looks for an interpreter.
 func Runnable(path, searchPath string) error {
 	if err := executable(path); err != nil {
 		return err
@@ -50,7 +50,7 @@ func Runnable(path, searchPath string) error {
 	return nil
 }
 
-// executable reports why a path is no file that may be executed.
+// executable returns why a path is not a file that this user may execute, or nil.
 func executable(path string) error {
 	info, err := os.Stat(path)
 	switch {
@@ -74,7 +74,7 @@ func executable(path string) error {
 	return nil
 }
 
-// Enterable reports why a path is no directory that this user can enter; nil: it is one.
+// Enterable returns why a path is not a directory that this user can enter, or nil.
 func Enterable(path string) error {
 	info, err := os.Stat(path)
 	switch {
@@ -91,7 +91,8 @@ func Enterable(path string) error {
 	return nil
 }
 
-// checkInterpreter reports why a script's first line names nothing that runs.
+// checkInterpreter returns why the first line of a script names no usable interpreter,
+// or nil.
 func checkInterpreter(path, line, searchPath string) error {
 	if strings.HasSuffix(line, "\r") {
 		return fmt.Errorf("%s has lines that end as on Windows (CRLF), so that #! asks for %q: convert it (sed -i 's/\\r$//' %[1]s)", quote.Shell(path), line)
@@ -106,7 +107,8 @@ func checkInterpreter(path, line, searchPath string) error {
 	if filepath.Base(words[0]) != "env" {
 		return nil
 	}
-	// env -S splits the rest, which is one argument otherwise.
+	// The interpreter is the first word after env that is no option and no assignment.
+	// (Several words are possible with env -S, which splits its argument.)
 	name := ""
 	for _, w := range words[1:] {
 		if !strings.HasPrefix(w, "-") && !strings.Contains(w, "=") {
@@ -129,13 +131,13 @@ func onPath(name, searchPath string) bool {
 	return false
 }
 
-// machines are the processors that a binary is for, by Go's names.
+// machines has Go's names for the processors of ELF files.
 var machines = map[elf.Machine]string{
 	elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_386: "386", elf.EM_ARM: "arm",
 	elf.EM_RISCV: "riscv64", elf.EM_PPC64: "ppc64", elf.EM_S390: "s390x",
 }
 
-// checkELF reports why a binary is not for this machine.
+// checkELF returns why a binary does not run on this machine, or nil.
 func checkELF(path string, f *os.File) error {
 	if runtime.GOOS != "linux" {
 		return fmt.Errorf("%s is a program for Linux, and this is %s", quote.Shell(path), runtime.GOOS)
@@ -144,8 +146,8 @@ func checkELF(path string, f *os.File) error {
 	if err != nil {
 		return fmt.Errorf("%s is a damaged program: %w", quote.Shell(path), err)
 	}
-	// A 64-bit processor may run programs of its 32-bit kind as well, and a
-	// registered emulator any.
+	// A 64-bit processor may also run programs of its 32-bit relative, and with a
+	// registered emulator those of any other.
 	arch, known := machines[b.Machine]
 	akin := map[string]string{"386": "amd64", "arm": "arm64"}[arch] == runtime.GOARCH
 	if known && arch != runtime.GOARCH && !akin && !foreignFormats() {
@@ -167,8 +169,8 @@ func checkELF(path string, f *os.File) error {
 	return nil
 }
 
-// foreignFormats reports whether the kernel was told of further formats of
-// programs, such as other processors' (binfmt_misc).
+// foreignFormats reports whether further formats of programs were registered with the
+// kernel, such as those of other processors (binfmt_misc).
 func foreignFormats() bool {
 	entries, _ := os.ReadDir("/proc/sys/fs/binfmt_misc")
 	for _, e := range entries {

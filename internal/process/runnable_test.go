@@ -15,7 +15,7 @@ func TestWhyAProgramCannotRunIsSaid(t *testing.T) {
 	for _, c := range []struct {
 		name, content string
 		mode          os.FileMode
-		want          string // empty: it runs
+		want          string // a part of the error; empty: it runs
 	}{
 		{"fine", "#!/bin/sh\nexit 0\n", 0o755, ""},
 		{"fine by env", "#!/usr/bin/env sh\nexit 0\n", 0o755, ""},

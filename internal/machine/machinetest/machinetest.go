@@ -1,5 +1,5 @@
-// Package machinetest has the test that every implementation of machine.Machine
-// passes, with real files, processes and sockets.
+// Package machinetest has the test that every implementation of machine.Machine has to
+// pass, with real files, processes and sockets.
 package machinetest
 
 import (
@@ -21,8 +21,8 @@ import (
 	"holdfast/internal/machine"
 )
 
-// Test holds a Machine to what the interface says. open returns one whose state
-// directory is dir, and which runs here; it is closed with its test.
+// Test checks that a Machine does what the interface says. Open returns a Machine on
+// this host whose state directory is dir; Test closes it.
 func Test(t *testing.T, open func(t *testing.T, dir string) machine.Machine) {
 	for name, test := range map[string]func(*host){
 		"a file is written whole, and read":                 (*host).writesAndReads,
@@ -51,7 +51,7 @@ func Test(t *testing.T, open func(t *testing.T, dir string) machine.Machine) {
 		"the host has facts":                                (*host).hasFacts,
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "hf") // short: a socket's path may have 100 bytes only
+			dir, err := os.MkdirTemp("", "hf") // a short path: that of a socket may have about 100 bytes
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,7 +111,7 @@ func (h *host) alive(id machine.ID) bool {
 	return is
 }
 
-// ended waits for the end of a process.
+// ended waits for the end of a process, and returns how it ended.
 func (h *host) ended(proc machine.Process) {
 	h.Helper()
 	select {
@@ -121,7 +121,7 @@ func (h *host) ended(proc machine.Process) {
 	}
 }
 
-// within waits for a condition.
+// within polls a condition until it is true.
 func (h *host) within(what string, is func() bool) {
 	h.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
@@ -132,13 +132,13 @@ func (h *host) within(what string, is func() bool) {
 }
 
 func (h *host) looksOutside() {
-	dir := h.TempDir() // which the state directory does not have
+	dir := h.TempDir() // outside the state directory
 	for name, content := range map[string]string{"b.pem": "b", "sub/a.key": "a", "sub/deeper/no.pem": "no", "notes.txt": "no", ".hidden.pem": "no"} {
 		h.must(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
 		h.must(os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
 	}
 	h.must(os.Symlink("b.pem", filepath.Join(dir, "link.pem")))
-	h.must(os.Symlink("nowhere", filepath.Join(dir, "lost.pem"))) // no matter of the others
+	h.must(os.Symlink("nowhere", filepath.Join(dir, "lost.pem"))) // does not affect the other files
 	endings := []string{".pem", ".key"}
 	got, err := h.LookOutside(h.ctx, dir, "", endings)
 	want := map[string][]byte{"b.pem": []byte("b"), "link.pem": []byte("b"), "sub/a.key": []byte("a")}
@@ -152,7 +152,7 @@ func (h *host) looksOutside() {
 	if err != nil || again.Digest != got.Digest || again.Files != nil {
 		h.Errorf("what is known came again: %q, %v", again.Files, err)
 	}
-	// Of the same length, and within the step of a clock.
+	// Another content of the same length, within the same step of the clock.
 	h.must(os.WriteFile(filepath.Join(dir, "b.pem"), []byte("c"), 0o644))
 	other, err := h.LookOutside(h.ctx, dir, got.Digest, endings)
 	if err != nil || string(other.Files["link.pem"]) != "c" {
@@ -172,7 +172,7 @@ func (h *host) looksOutside() {
 
 func (h *host) writesAndReads() {
 	h.must(h.MakeDir(h.ctx, "nodes/x-1/data"))
-	h.must(h.MakeDir(h.ctx, "nodes/x-1/data")) // which is there
+	h.must(h.MakeDir(h.ctx, "nodes/x-1/data")) // it exists already
 	for _, content := range []string{"a long first content", "", "short"} {
 		h.write("nodes/x-1/f", content)
 		got, err := h.Read(h.ctx, "nodes/x-1/f")
@@ -426,7 +426,7 @@ func (h *host) finds() {
 func (h *host) leavesProcesses() {
 	proc, err := h.Start(h.ctx, machine.Spec{Node: "x-1", Program: "/bin/sleep", Args: []string{"1000"}})
 	h.must(err)
-	h.Cleanup(func() { _ = syscall.Kill(proc.ID().PID, syscall.SIGKILL) }) // nobody tells of its end any more
+	h.Cleanup(func() { _ = syscall.Kill(proc.ID().PID, syscall.SIGKILL) }) // the machine does not look after it any more
 	h.must(h.Close())
 	if err := syscall.Kill(proc.ID().PID, 0); err != nil {
 		h.Errorf("it ends with the Machine: %v", err)

@@ -79,7 +79,7 @@ func (h *host) dials() {
 				return
 			}
 			defer conn.Close()
-			b, _ := io.ReadAll(conn) // to the end of what is sent
+			b, _ := io.ReadAll(conn) // until the other end closes its direction
 			_, _ = conn.Write(bytes.ToUpper(b))
 		}()
 		address := l.Addr().String()
@@ -135,7 +135,7 @@ func (h *host) knowsFreeAddresses() {
 	}
 	h.must(l.Close())
 	h.must(h.Free(h.ctx, address))
-	h.must(h.Free(h.ctx, address)) // nobody has it since
+	h.must(h.Free(h.ctx, address)) // the first check did not keep it
 	if who := h.Holder(h.ctx, port); who != "" {
 		h.Errorf("the holder of a free port: %q", who)
 	}
