@@ -16,8 +16,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// shopServer is a program that says what its environment tells it, and ends as it
-// tells it.
+// shopServer is a program that answers with a word from its environment, and ends as its
+// environment says.
 const shopServer = `
 import os, sys, threading, http.server
 end = os.environ.get("END", "")
@@ -42,8 +42,8 @@ class Server(http.server.ThreadingHTTPServer):
 Server((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
 `
 
-// visitors ask a path of the entry, over connections that they keep, and count what
-// was not answered with 200.
+// visitors request a path of the entry over connections that they keep, and count the answers other
+// than 200.
 type visitors struct {
 	stop   chan struct{}
 	all    sync.WaitGroup
@@ -90,10 +90,10 @@ func (v *visitors) end() {
 	v.all.Wait()
 }
 
-// applied are the cases of one stack file after the other, under one load.
+// applied is a stack whose file is applied again and again under one load.
 type applied struct {
 	*instance
-	parts map[string]string // of the stack file
+	parts map[string]string // parts of the stack file
 }
 
 // set changes parts of the file.
@@ -115,7 +115,7 @@ apps:
 		a.parts["env"], a.parts["ports"], a.parts["nodes"], a.parts["apps"], a.parts["routes"]))
 }
 
-// pids are those of the nodes.
+// pids returns the process ids of the nodes.
 func (a *applied) pids() map[string]int {
 	pids := map[string]int{}
 	for _, n := range a.status().Nodes {
@@ -124,8 +124,8 @@ func (a *applied) pids() map[string]int {
 	return pids
 }
 
-// anew are the nodes that have other processes than before, with + for one that is
-// new, and - for one that is gone.
+// anew returns the nodes whose processes have changed, with + for a new node and - for one that is
+// gone.
 func anew(before, after map[string]int) string {
 	var all []string
 	for _, name := range []string{"redis-1", "web-1", "web-2", "web-3", "shop-1", "shop-2", "pages-1", "stock-1", "balancer-1", "balancer-2"} {
@@ -143,7 +143,7 @@ func anew(before, after map[string]int) string {
 	return strings.Join(all, " ")
 }
 
-// newApplied stands such a stack up.
+// newApplied starts such a stack.
 func newApplied(t *testing.T) *applied {
 	t.Helper()
 	s := newInstance(t, "")
@@ -161,7 +161,7 @@ func newApplied(t *testing.T) *applied {
 	return a
 }
 
-// under runs the cases while others use the stack, of whose requests none may fail.
+// under runs the cases while clients use the stack, none of whose requests may fail.
 func (a *applied) under(t *testing.T, cases func(st supervise.Status)) {
 	t.Helper()
 	st := a.status()
@@ -197,7 +197,7 @@ func TestAChangeThatIsCutOffGoesOnUnderLoad(t *testing.T) {
 	a.endsWithTheStack(t)
 }
 
-// changes are what is changed, and which nodes get other processes for it.
+// changes are changes of the file, and the nodes that get new processes for each.
 func (a *applied) changes(t *testing.T, st supervise.Status) {
 	for _, c := range []struct {
 		what    string
@@ -221,7 +221,7 @@ func (a *applied) changes(t *testing.T, st supervise.Status) {
 			t.Errorf("%s: status does not say that the file differs", c.what)
 		}
 		a.must("apply", "--yes")
-		// A connection from before gets its next answer by the former routes.
+		// A connection from before the change gets its next answer by the old routes.
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 		if got := anew(before, a.pids()); got != c.touched {
 			t.Errorf("%s: other processes: %q, want %q", c.what, got, c.touched)
@@ -251,7 +251,7 @@ func (a *applied) changes(t *testing.T, st supervise.Status) {
 	}
 }
 
-// judge ends the visits, of which none may have failed.
+// judge ends the visits, and fails the test if one of them failed.
 func (v *visitors) judge(t *testing.T) {
 	t.Helper()
 	v.end()
@@ -260,7 +260,7 @@ func (v *visitors) judge(t *testing.T) {
 	}
 }
 
-// stops are programs that do not become well: nothing is changed in the end.
+// stops applies programs that do not become healthy: in the end nothing has changed.
 func (a *applied) stops(t *testing.T) {
 	for _, c := range []struct{ env, settle, word string }{
 		{"WORD: bad, END: start", "300ms", "there is no harbour"},
@@ -282,8 +282,8 @@ func (a *applied) stops(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 
-	// The nodes that were done before one that does not come up keep what they have, until
-	// the stack file is applied again. That it is what it was changes nothing.
+	// The nodes before one that does not come up keep the new version until the stack file is
+	// applied again. That this file is then the old one makes no difference.
 	env := a.parts["env"]
 	a.set("env", "WORD: half, END: second")
 	if said := a.fails(1, "apply", "--yes"); !strings.Contains(said, "the second mast is missing") {
@@ -303,13 +303,13 @@ func (a *applied) stops(t *testing.T) {
 	}
 }
 
-// refuses are files that are refused before anything is done.
+// refuses applies files that are refused before anything is done.
 func (a *applied) refuses(t *testing.T) {
 	before := a.pids()
 	entry, redis, env := a.parts["entry"], a.parts["redis"], a.parts["env"]
 	a.set("redis", "replicas: none")
 	a.fails(2, "apply", "--yes")
-	// Whoever has to look or to act need not wait until the file is mended.
+	// Commands that look or act work without a valid file.
 	a.must("status")
 	a.must("drain", "shop-1")
 	a.must("undrain", "shop-1")
@@ -340,8 +340,8 @@ func (a *applied) refuses(t *testing.T) {
 	}
 }
 
-// survives is a change whose supervisor is killed in the middle, and one that comes
-// while it is under way.
+// survives makes a change whose supervisor is killed in the middle, and one that comes while
+// another is under way.
 func (a *applied) survives(t *testing.T) {
 	before := a.pids()
 	a.set("env", "WORD: three", "settle", "4s")
@@ -367,8 +367,8 @@ func (a *applied) survives(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 
-	// A program that does not become well is not rolled over every node by 'up', nor when
-	// its change was cut off at the first node.
+	// 'up' does not roll a program that fails over every node, not even when its change was cut off
+	// at the first node.
 	for _, cut := range []bool{true, false} {
 		before = a.pids()
 		if cut {
@@ -400,8 +400,8 @@ func (a *applied) survives(t *testing.T) {
 	}
 }
 
-// asks is a change on a terminal: nothing happens before "yes", and Ctrl-C after it ends
-// the command alone.
+// asks makes a change on a terminal: nothing happens before "yes", and Ctrl-C after it ends only
+// the command.
 func (a *applied) asks(t *testing.T) {
 	before := a.pids()
 	a.set("env", "WORD: four", "settle", "1s")
@@ -429,9 +429,9 @@ func (a *applied) asks(t *testing.T) {
 	expect(t, a.status().Entry+"/shop", 200, "four")
 }
 
-// goesOnInTheMiddle are changes that are cut off when a new node has its port and no
-// balancer knows it, and when the balancers have the new configuration and nobody has
-// written it down.
+// goesOnInTheMiddle makes changes that are cut off at two moments: when a new node has its port but
+// no balancer knows it, and when the balancers have the new configuration but it has not been
+// recorded.
 func (a *applied) goesOnInTheMiddle(t *testing.T) {
 	for _, c := range []struct {
 		what, touched string
@@ -468,13 +468,13 @@ func (a *applied) goesOnInTheMiddle(t *testing.T) {
 			t.Errorf("cut off when %s: %+v", c.what, st)
 		}
 		if c.what == "a balancer reloads" {
-			http.DefaultTransport.(*http.Transport).CloseIdleConnections() // these go by the former routes
+			http.DefaultTransport.(*http.Transport).CloseIdleConnections() // the old connections would use the old routes
 			expect(t, a.status().Entry+"/dive", 200, "four")
 		}
 	}
 }
 
-// endsWithTheStack is a change in the middle of which the stack is taken down.
+// endsWithTheStack takes the stack down in the middle of a change.
 func (a *applied) endsWithTheStack(t *testing.T) {
 	before := a.pids()
 	a.set("env", "WORD: five", "settle", "1h")

@@ -24,11 +24,11 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// writers are clients that each count a key of their own up.
+// writers are clients, each of which increments a key of its own.
 type writers struct {
 	acknowledged [4]atomic.Int64
-	refused      atomic.Int64 // answers that say "come again"
-	unknown      atomic.Int64 // answers that nobody knows
+	refused      atomic.Int64 // answers 503, after which a client may try again
+	unknown      atomic.Int64 // answers 504, whose outcome is unknown
 	wrong        atomic.Value // an answer that no client should get
 	stop         chan struct{}
 	all          sync.WaitGroup
@@ -58,7 +58,7 @@ func startWriters(entry string) *writers {
 					w.acknowledged[i].Store(n)
 				case http.StatusServiceUnavailable:
 					w.refused.Add(1)
-				case http.StatusGatewayTimeout: // and it says so
+				case http.StatusGatewayTimeout: // the answer says that the outcome is unknown
 					w.unknown.Add(1)
 				default:
 					w.wrong.Store(resp.Status)
@@ -78,7 +78,8 @@ func (w *writers) end(t *testing.T) {
 	}
 }
 
-// content is a digest of database 0 of a backup, and its manifest.
+// content returns a digest of database 0 of a backup, its manifest, and a function that returns the
+// values of its keys.
 func content(t *testing.T, path string) (digest string, m backup.Manifest, value func(key string) int64) {
 	t.Helper()
 	f, err := backup.Open(path)
@@ -107,7 +108,7 @@ func content(t *testing.T, path string) (digest string, m backup.Manifest, value
 	return digest, m, func(key string) int64 { return values[key] }
 }
 
-// once sends a write with a key that says which request it is.
+// once sends a write with an idempotency key.
 func once(t *testing.T, url, key string) string {
 	t.Helper()
 	req, _ := http.NewRequest(http.MethodPost, url, nil)
@@ -118,7 +119,7 @@ func once(t *testing.T, url, key string) string {
 
 func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T) {
 	t.Parallel()
-	// Records of requests last as long as the test on a slow machine.
+	// The records of requests have to last as long as the test, even on a slow machine.
 	const remember = "apps: {web: {kv: {remember: 20m}}}\n"
 	s := newInstance(t, minimal(t)+remember)
 	s.must("up", "-d")
@@ -126,7 +127,7 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 	for i := range 50 {
 		answerOf(t)(http.Post(fmt.Sprintf("%s/hset/hash-%d/field/%d", entry, i, i), "", nil))
 	}
-	// More than a pipe takes, and a small disk.
+	// The data is larger than a pipe's buffer and than the small disk below.
 	noise := make([]byte, 1<<20)
 	_, _ = rand.Read(noise)
 	if code, said := answerOf(t)(http.Post(entry+"/set/noise", "", bytes.NewReader(noise))); code != 200 {
@@ -136,7 +137,7 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 		t.Fatal(got)
 	}
 
-	// Under writes: whatever was acknowledged before it began is in it.
+	// The backup is taken under writes, and has every write that was acknowledged before it began.
 	w := startWriters(entry)
 	s.await("writes", 10*time.Second, func() bool { return w.acknowledged[3].Load() > 20 })
 	var before [4]int64
@@ -161,7 +162,7 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 		t.Error(out)
 	}
 
-	// Elsewhere: a stack that was never up starts with it, and has the same data.
+	// A stack that was never up starts with the backup, and has the same data.
 	other := newInstance(t, minimal(t)+remember)
 	other.must("restore", file)
 	other.must("up", "-d")
@@ -178,7 +179,7 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 		t.Errorf("a new request is answered %s", got)
 	}
 
-	// In the running stack, under writes: they wait, and none gets a wrong answer.
+	// In the running stack writes wait for the restore, and none gets a wrong answer.
 	if got := once(t, entry+"/incr/counter", "lost"); got != `{"result":2}` {
 		t.Error(got)
 	}
@@ -208,7 +209,7 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 	}
 	expect(t, entry+"/hget/hash-49/field", 200, `{"result":"49"}`)
 
-	// What is damaged or missing changes nothing.
+	// Damaged or missing backups change nothing.
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -233,11 +234,11 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 	expect(t, entry+"/get/counter", 200, `{"result":"2"}`)
 }
 
-// interruptsABackupAndARestore presses Ctrl-C at each before it has changed anything, and
-// at a restore that the supervisor has begun.
+// interruptsABackupAndARestore presses Ctrl-C at each before it has changed anything, and at a
+// restore that the supervisor has begun.
 func (s *instance) interruptsABackupAndARestore(file string) {
 	s.t.Helper()
-	// Nobody reads what it writes to standard output.
+	// Nothing reads its standard output.
 	stalled := s.command("backup", "-o", "-")
 	out, err := stalled.StdoutPipe()
 	if err != nil {
@@ -267,8 +268,8 @@ func (s *instance) interruptsABackupAndARestore(file string) {
 	}
 }
 
-// interrupts presses Ctrl-C at a command once it says something and a condition holds,
-// and returns what it has said. Its exit code has to be 1.
+// interrupts presses Ctrl-C at a command once it prints when and the condition holds, and returns
+// what it printed. Its exit code has to be 1.
 func (s *instance) interrupts(cmd *exec.Cmd, when string, and func() bool) string {
 	s.t.Helper()
 	errs, err := cmd.StderrPipe()
@@ -298,7 +299,7 @@ func (s *instance) interrupts(cmd *exec.Cmd, when string, and func() bool) strin
 	return said.String()
 }
 
-// backsUpToAFullDisk takes a backup to a disk that gets full in the middle.
+// backsUpToAFullDisk takes a backup to a disk that becomes full in the middle.
 func (s *instance) backsUpToAFullDisk() {
 	s.t.Helper()
 	if os.Geteuid() != 0 {
@@ -349,9 +350,9 @@ func TestASupervisorThatDiesInARestoreLeavesTheNextToCarryItThrough(t *testing.T
 				break
 			}
 		}
-		time.Sleep(after) // it dies at another step
+		time.Sleep(after) // it dies at another step each time
 		s.killSupervisor()
-		_ = restore.Wait() // it may have been too late to do harm
+		_ = restore.Wait() // it may have been too late for any harm
 		s.must("up", "-d")
 		s.awaitHealthy()
 		expect(t, entry+"/get?key=a", 200, "old")
@@ -376,13 +377,13 @@ func TestScheduledBackupsAreTakenKeptAndTellOfFailures(t *testing.T) {
 	if b := s.status().Backup; !b.Last.Scheduled || b.Failure != nil || count() != 1 {
 		t.Errorf("%+v, and %d files", b, count())
 	}
-	for range 3 { // one by hand goes to the same place, and the oldest go
+	for range 3 { // backups by hand go to the same place, and the oldest are removed
 		s.must("backup")
 	}
 	if count() != 2 {
 		t.Errorf("%d backups are kept", count())
 	}
-	// A place that cannot be written to.
+	// The place cannot be written to any more.
 	if err := os.Rename(at, at+"-away"); err != nil {
 		t.Fatal(err)
 	}

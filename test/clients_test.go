@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// clientCode are the blocks of code of docs/clients.md, by language, in order: the first of each
-// is for REDIS_URL, the second for the Sentinels.
+// clientCode returns the blocks of code of docs/clients.md by language, in order. The first block
+// of each language is for REDIS_URL, and the second for the Sentinels.
 func clientCode(t *testing.T) map[string][]string {
 	t.Helper()
 	text, err := os.ReadFile("../docs/clients.md")
@@ -35,7 +35,7 @@ func clientCode(t *testing.T) map[string][]string {
 	return code
 }
 
-// clientPrograms are the commands of programs that connect as docs/clients.md says, by their names.
+// clientPrograms returns the commands of programs that connect as docs/clients.md shows, by name.
 func clientPrograms(t *testing.T) map[string][]string {
 	t.Helper()
 	code, dir := clientCode(t), t.TempDir()
@@ -76,7 +76,7 @@ func clientPrograms(t *testing.T) map[string][]string {
 	return programs
 }
 
-// clientRun is a program that writes, and what it said in the end.
+// clientRun is a program that writes, and its report.
 type clientRun struct {
 	name  string
 	cmd   *exec.Cmd
@@ -87,7 +87,7 @@ type clientRun struct {
 	Failed  int            `json:"failed"`
 	Longest float64        `json:"longest"` // seconds
 	Errors  map[string]int `json:"errors"`
-	Last    int            `json:"last"` // what is there in the end
+	Last    int            `json:"last"` // the value at the end
 }
 
 func startClient(t *testing.T, name string, command, env []string) *clientRun {
@@ -114,7 +114,7 @@ func startClient(t *testing.T, name string, command, env []string) *clientRun {
 	return c
 }
 
-// end has the program say how it went.
+// end makes the program report, and reads the report.
 func (c *clientRun) end(t *testing.T) {
 	t.Helper()
 	c.stop.Close()
@@ -128,7 +128,7 @@ func (c *clientRun) end(t *testing.T) {
 	_ = c.cmd.Wait()
 }
 
-// The lines of docs/clients.md bear a change of the master, and the death of one.
+// Clients that connect as docs/clients.md shows survive a switchover, and the death of the master.
 func TestClientsGoOnWhenTheMasterChanges(t *testing.T) {
 	t.Parallel()
 	programs := clientPrograms(t)
@@ -153,9 +153,9 @@ func TestClientsGoOnWhenTheMasterChanges(t *testing.T) {
 		for name, command := range programs {
 			all = append(all, startClient(t, name, command, env))
 		}
-		time.Sleep(time.Second) // of writes before it
+		time.Sleep(time.Second) // some writes before the event
 		event.do()
-		time.Sleep(2 * time.Second) // and after it
+		time.Sleep(2 * time.Second) // and some after it
 		var ending sync.WaitGroup
 		for _, c := range all {
 			ending.Go(func() { c.end(t) })
@@ -170,10 +170,10 @@ func TestClientsGoOnWhenTheMasterChanges(t *testing.T) {
 				}
 			}
 			if c.name == "redis-py sentinels" && c.Failed == refused && refused < c.Tried/2 {
-				c.Failed = 0 // docs/clients.md says so: it repeats no error of Redis'
+				c.Failed = 0 // as docs/clients.md says, it does not repeat errors of Redis
 			}
 			if c.name == "redis-py url" && c.Failed == c.Errors["Connection closed by server."] && c.Failed <= 2 {
-				c.Failed = 0 // docs/clients.md says so
+				c.Failed = 0 // as docs/clients.md says
 			}
 			if c.Tried < 50 || c.Failed > 0 || c.Longest > 15 {
 				t.Errorf("%s, %s: %d of %d writes failed, the longest took %.1f s: %v", c.name, event.what, c.Failed, c.Tried, c.Longest, c.Errors)

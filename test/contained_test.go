@@ -19,18 +19,18 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// nobodyKnown is a user who has no entry in /etc/passwd.
+// nobodyKnown is a user without an entry in /etc/passwd.
 const nobodyKnown = "31999"
 
-// boxed is a stack whose supervisor is the first process of a pid namespace, with a root file
-// system that is read-only, no home, no variables but PATH, and a user whom nobody knows: a
-// container as far as a supervisor can tell.
+// boxed is a stack whose supervisor is the first process of a pid namespace. It has a read-only
+// root file system, no home, no variables except PATH, and an unknown user. For a supervisor this
+// looks like a container.
 type boxed struct {
 	t                   *testing.T
 	dir, state, program string
 	entry               string
 	life                *exec.Cmd
-	first               int // the pid of its first process, out here
+	first               int // pid of its first process, outside
 	out                 *syncBuffer
 	ended               chan struct{}
 }
@@ -67,7 +67,7 @@ func newBoxed(t *testing.T) *boxed {
 	return b
 }
 
-// as is a command line that is carried out by the unknown user without an environment.
+// as returns a command line that the unknown user runs without an environment.
 func (b *boxed) as(args ...string) []string {
 	return append([]string{
 		"setpriv", "--reuid=" + nobodyKnown, "--regid=" + nobodyKnown, "--clear-groups", "--no-new-privs",
@@ -75,7 +75,7 @@ func (b *boxed) as(args ...string) []string {
 	}, args...)
 }
 
-// begin begins a life of the container, and waits until it serves.
+// begin starts the container, and waits until it serves.
 func (b *boxed) begin() {
 	b.t.Helper()
 	const inside = `mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"`
@@ -115,7 +115,7 @@ func (b *boxed) await(what string, is func() bool) {
 	}
 }
 
-// status is what 'holdfast status' says; pids are those inside.
+// status returns the answer of 'holdfast status'. Its pids are those inside.
 func (b *boxed) status() (st supervise.Status, ok bool) {
 	args := b.as("status", "--json", "-f", filepath.Join(b.dir, "holdfast.yaml"))
 	out, err := exec.Command(args[0], args[1:]...).Output()
@@ -130,7 +130,7 @@ func (b *boxed) signal(pid int, sig string) {
 	}
 }
 
-// kill ends the life as an orchestrator that has lost patience does.
+// kill ends the container as an orchestrator does after its time-out.
 func (b *boxed) kill() {
 	_ = syscall.Kill(b.first, syscall.SIGKILL)
 	_ = b.life.Process.Kill()
@@ -138,7 +138,7 @@ func (b *boxed) kill() {
 	b.life = nil
 }
 
-// stop ends the life as an orchestrator does.
+// stop ends the container as an orchestrator does at first.
 func (b *boxed) stop() {
 	b.t.Helper()
 	if err := syscall.Kill(b.first, syscall.SIGTERM); err != nil {
@@ -169,7 +169,7 @@ func (b *boxed) get(path string) string {
 	return string(body)
 }
 
-// zombies are processes inside that nobody has waited for.
+// zombies returns processes inside that were not waited for.
 func (b *boxed) zombies() (all []string) {
 	for _, pid := range process.Children(b.first) {
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -189,7 +189,7 @@ func TestAStackLivesInAContainerLifeAfterLife(t *testing.T) {
 	}
 	before, _ := b.status()
 
-	b.kill() // and with it everything inside
+	b.kill() // this also kills everything inside
 
 	b.begin()
 	if got := b.get("/get?key=imooc"); got != "imooc.com" {
@@ -254,7 +254,7 @@ func (b *boxed) survivesItsSupervisor(before supervise.Status) {
 	b.await("an end of zombies", func() bool { return len(b.zombies()) == 0 })
 }
 
-// saysJSON looks at all that the container has written.
+// saysJSON checks everything that the container has written.
 func (b *boxed) saysJSON() {
 	b.t.Helper()
 	nodes := map[string]int{}

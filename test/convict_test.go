@@ -17,8 +17,8 @@ import (
 	"holdfast/test/mutants"
 )
 
-// Negative controls: what is broken on purpose has to be found. A checker that
-// has never failed proves nothing.
+// These are negative controls: what is broken on purpose has to be found. A checker that has never
+// failed proves nothing.
 
 // async is a stack that acknowledges writes which no replica has.
 const async = `
@@ -27,18 +27,19 @@ apps:
     kv: {writes: async}
 `
 
-// tries is how many drills may be needed to find what is broken: it does harm
-// when an operation falls into a moment, which not every drill hits.
+// tries is how many drills may be needed to find what is broken. It does harm when an operation
+// falls into a certain moment, which not every drill hits.
 const tries = 4
 
-// convicts repeats a drill until it finds an anomaly of one of those kinds.
+// convicts repeats a drill until it finds an anomaly of one of these kinds.
 func (s *instance) convicts(start func() *drilling, what ...string) {
 	s.t.Helper()
 	for n := 1; ; n++ {
 		d := start()
 		var v judged
 		code := d.wait()
-		// What is broken may harm the first requests, which ask whether there can be a drill.
+		// The fault may already harm the first requests, which find out whether a drill is
+		// possible.
 		if early := "as if nothing had been written"; code != 2 || !strings.Contains(d.log(), early) {
 			v, code = d.verdict()
 		}
@@ -48,7 +49,7 @@ func (s *instance) convicts(start func() *drilling, what ...string) {
 		if n == tries {
 			s.t.Fatalf("none of %d drills finds a %v; the last verdict is %q (exit %d): %v %+v", n, what, v.Result, code, v.Why, v.Anomalies)
 		}
-		if s.status().Supervisor != 0 { // else it is a stack of the drill's own
+		if s.status().Supervisor != 0 { // otherwise it is a stack of the drill's own
 			s.awaitHealthy()
 		}
 	}
@@ -63,8 +64,8 @@ func TestWritesThatNoReplicaHasAreMissed(t *testing.T) {
 	s.clean()
 }
 
-// A failover of a healthy master is no switchover: it takes writes that are
-// lost, until it hears that it is one no more (redis#6062, #13118).
+// A forced failover of a healthy master is not a switchover: until the old master learns that it
+// was replaced, it takes writes, which are lost (redis#6062, #13118).
 func TestAPlainSentinelFailoverLosesWrites(t *testing.T) {
 	s := newInstance(t, minimal(t)+async)
 	s.must("up", "-d")
@@ -77,7 +78,7 @@ func TestAPlainSentinelFailoverLosesWrites(t *testing.T) {
 	}, "lost write", "stale read", "not linearizable", "wrong counter", "wrong set")
 }
 
-// plainFailover has a Sentinel that does not stand still fail over.
+// plainFailover makes a Sentinel that is not stopped fail over.
 func (s *instance) plainFailover() {
 	s.t.Helper()
 	for _, n := range s.status().Nodes {
@@ -88,8 +89,7 @@ func (s *instance) plainFailover() {
 	}
 }
 
-// The same with writes that wait for the replicas is safe, and yet no part of
-// the drill.
+// The same with writes that wait for the replicas is safe, even though the drill did not do it.
 func TestAPlainSentinelFailoverLosesNothingThatIsInSync(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
@@ -106,8 +106,8 @@ func TestAPlainSentinelFailoverLosesNothingThatIsInSync(t *testing.T) {
 	}
 }
 
-// A master that comes back empty before the Sentinels have missed it empties
-// its replicas. Holdfast's supervisor does not let it; here it stands still.
+// A master that comes back empty before the Sentinels miss it empties its replicas. Holdfast's
+// supervisor prevents that, but here it is stopped.
 func TestAMasterThatIsWipedAndRevivedIsConvicted(t *testing.T) {
 	t.Parallel()
 	s := newInstance(t, minimal(t))
@@ -122,9 +122,9 @@ func TestAMasterThatIsWipedAndRevivedIsConvicted(t *testing.T) {
 	}, "lost write")
 }
 
-// wipeMaster has the master come back without its data, and reign until no
-// replica has that key any more, or the Sentinels have elected another: then
-// the replicas were not emptied.
+// wipeMaster makes the master come back without its data. It stays master until no replica has that
+// key any more, or until the Sentinels have elected another one, so that the replicas were not
+// emptied.
 func (s *instance) wipeMaster(key string) {
 	s.t.Helper()
 	st := s.status()
@@ -170,7 +170,7 @@ func (s *instance) wipeMaster(key string) {
 			if err == nil && strings.HasPrefix(role, "master") {
 				return true
 			}
-			// One that takes its master's data over answers with an error.
+			// A replica that is loading its master's data answers with an error.
 			if has, err := s.redisAt(address, "exists", key); err != nil || has != "0" {
 				return false
 			}
@@ -187,14 +187,14 @@ func listening(address string) bool {
 	return err == nil
 }
 
-// stopped says that a process stands still.
+// stopped reports whether a process is stopped.
 func stopped(pid int) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	return err == nil && strings.Contains(string(b), ") T ")
 }
 
-// Three of the mutants ('make mutants' has all): what they break is acknowledging,
-// repeating, and reading.
+// These are three of the mutants (see 'make mutants' for all). They break acknowledging, repeating
+// and reading.
 func TestBrokenProgramsAreConvicted(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs("..")
@@ -202,7 +202,7 @@ func TestBrokenProgramsAreConvicted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"ack-before-wait", "key-ignored", "replica-as-master"} {
-		t.Run(name, func(t *testing.T) { // one at a time: each drill wants a machine
+		t.Run(name, func(t *testing.T) { // one at a time, because each drill needs the machine
 			m, there := mutants.Named(name)
 			if !there {
 				t.Fatal("there is no such mutant")
@@ -213,7 +213,7 @@ func TestBrokenProgramsAreConvicted(t *testing.T) {
 				t.Fatal(err)
 			}
 			program := filepath.Join(s.dir, "holdfast")
-			// Without the profile it shares what the linter has built.
+			// Without the profile the build shares what the linter has built.
 			build := exec.Command("go", "build", "-pgo=off", "-overlay", overlay, "-o", program, "holdfast/cmd/holdfast")
 			if out, err := build.CombinedOutput(); err != nil {
 				t.Fatalf("build the broken program: %v\n%s", err, out)

@@ -11,9 +11,8 @@ import (
 	"time"
 )
 
-// Many writes are held for want of a master, more than the web nodes get at
-// once. What can be answered all the same is, and the writes are carried out
-// when the master is back.
+// More writes are held for want of a master than the web nodes get at once. Requests that need no
+// master are answered all the same, and the writes are executed when the master is back.
 func TestHeldWritesKeepNobodyElseFromAnAnswer(t *testing.T) {
 	t.Parallel()
 	s := newInstance(t, fmt.Sprintf(`
@@ -24,7 +23,7 @@ apps: {web: {kv: {hold: 10s}}}
 	entry := s.awaitHealthy().Entry
 	expect(t, entry+"/set/k/v", 200, `{"result":"OK"}`)
 
-	// Nobody fails over: two Sentinels of three are away.
+	// No failover happens while two of three Sentinels are away.
 	away := []string{"sentinel-1", "sentinel-2", s.master()}
 	for _, node := range away {
 		s.must("pause", node)
@@ -77,7 +76,7 @@ apps: {web: {kv: {hold: 10s}}}
 	}
 }
 
-// patient asks over a connection of its own, and waits.
+// patient sends a request over a connection of its own, and waits for the answer.
 func patient(request *http.Request) (status int, err error) {
 	c := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := c.Do(request)

@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// port is the port that a node listens on.
+// port returns the port that a node listens on.
 func (s *instance) port(node string) string {
 	s.t.Helper()
 	_, port, err := net.SplitHostPort(s.node(node).Address)
@@ -21,8 +21,8 @@ func (s *instance) port(node string) string {
 	return port
 }
 
-// leader is another master than a node, as another redis node says itself. The
-// node is not asked: it may be cut off and not know better.
+// leader returns a redis node other than but that reports to be the master. It does not ask but
+// itself, which may be cut off and not know better.
 func (s *instance) leader(but string) string {
 	s.t.Helper()
 	for _, n := range s.status().Nodes {
@@ -33,8 +33,8 @@ func (s *instance) leader(but string) string {
 	return ""
 }
 
-// cutOffMaster cuts the master off for a while by the rules that cutting makes
-// of its port, and checks that it is replaced and comes back as a replica.
+// cutOffMaster cuts the master off for a while, by the rules that cutting returns for its port. It
+// checks that the master is replaced and comes back as a replica.
 func cutOffMaster(t *testing.T, during time.Duration, cutting func(port string) []string) {
 	var began, replaced, mended time.Time
 	o := underLoad(t, func(s *instance) {
@@ -57,8 +57,8 @@ func cutOffMaster(t *testing.T, during time.Duration, cutting func(port string) 
 	o.onlyUnknown(t, began, replaced)
 }
 
-// onlyUnknown checks that what failed are writes whose outcome is unknown, no
-// more than were in flight, each of which was sent before the fault was over.
+// onlyUnknown checks that only writes failed, with an unknown outcome. They must be no more than
+// were in flight, and each must have been sent before the fault was over.
 func (o outcome) onlyUnknown(t *testing.T, began, over time.Time) {
 	t.Helper()
 	if len(o.failed) > loadClients {
@@ -85,7 +85,7 @@ func TestAMasterThatIsCutOffIsReplaced(t *testing.T) {
 	})
 }
 
-// It gets every request and carries it out, and nobody hears of it.
+// The master gets every request and executes it, but its answers arrive nowhere.
 func TestAMasterThatIsHeardByNobodyIsReplaced(t *testing.T) {
 	inOwnNetwork(t, func() {
 		cutOffMaster(t, 4*time.Second, func(port string) []string { return []string{"tcp sport " + port} })
@@ -121,8 +121,8 @@ func TestAReplicaThatIsCutOffIsNotNoticed(t *testing.T) {
 	})
 }
 
-// linkPort is the port from which a replica is connected to its master: the
-// only connection of its process to there.
+// linkPort returns the port from which a replica is connected to its master. It is the only
+// connection of its process to the master.
 func (s *instance) linkPort(master, replica string) string {
 	s.t.Helper()
 	sockets := shell(s.t, "ss", "-Htnp", "state", "established", "dport", "=", ":"+s.port(master))
@@ -130,7 +130,7 @@ func (s *instance) linkPort(master, replica string) string {
 		if !strings.Contains(line, fmt.Sprintf("pid=%d,", s.node(replica).PID)) {
 			continue
 		}
-		_, port, err := net.SplitHostPort(strings.Fields(line)[2]) // after two queues
+		_, port, err := net.SplitHostPort(strings.Fields(line)[2]) // the first two fields are queues
 		if err != nil {
 			s.t.Fatalf("%v in %q", err, line)
 		}

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// What a full disk may leave: an append-only file that is broken in its midst.
+// A full disk may leave an append-only file that is broken in the middle.
 func TestAReplicaWithADamagedFileGetsItsDataFromTheMaster(t *testing.T) {
 	t.Parallel()
 	s := newInstance(t, minimal(t)+"redis:\n  replicas: 1\n")
@@ -42,7 +42,7 @@ func TestAReplicaWithADamagedFileGetsItsDataFromTheMaster(t *testing.T) {
 		t.Error("the supervisor's log does not say so")
 	}
 
-	// A master's is not touched: nobody has what it has.
+	// The file of a master is not touched, because no other node has its data.
 	s.must("stop", "redis-2")
 	s.must("stop", "redis-1")
 	file := filepath.Join(s.state, "nodes", "redis-1", "data", "appendonlydir", "appendonly.aof.manifest")
@@ -50,7 +50,7 @@ func TestAReplicaWithADamagedFileGetsItsDataFromTheMaster(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.fails(1, "start", "redis-1")
-	time.Sleep(time.Second) // more of its starts
+	time.Sleep(time.Second) // for more attempts to start it
 	if b, err := os.ReadFile(file); err != nil || string(b) != "nonsense\n" {
 		t.Errorf("the file of a master is %q, %v", b, err)
 	}

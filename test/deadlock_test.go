@@ -22,7 +22,7 @@ func (s *instance) redisCLI(node string, args ...string) string {
 	return out
 }
 
-// redisAt is redisCLI for an address: also when no supervisor answers for it.
+// redisAt is redisCLI for an address. It works without a supervisor.
 func (s *instance) redisAt(address string, args ...string) (string, error) {
 	s.t.Helper()
 	var kept struct {
@@ -54,7 +54,7 @@ func TestTheDeadlockThatSentinelsDoNotLeaveIsMended(t *testing.T) {
 	st := s.awaitHealthy()
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	s.must("stop", "redis-2")
-	// Every Sentinel names redis-1 the master, and it follows a dead node.
+	// Every Sentinel names redis-1 as the master, although it follows a dead node.
 	_, port, _ := net.SplitHostPort(s.node("redis-2").Address)
 	if out := s.redisCLI("redis-1", "replicaof", "127.0.0.1", port); out != "OK" {
 		t.Fatal(out)
@@ -94,7 +94,7 @@ func TestTheDefaultUserAndTheWebUserAreKeptOut(t *testing.T) {
 			t.Error("the web user may do what it must not")
 		}
 	}
-	// Secrets are for their owner alone, and on no command line.
+	// Only the owner can read secrets, and no command line has them.
 	for _, f := range []string{"stack.json", "nodes/redis-1/base.conf", "nodes/balancer-1/haproxy.cfg", "nodes/redis-1/users.acl"} {
 		info, err := os.Stat(filepath.Join(s.state, f))
 		if err != nil || info.Mode().Perm() != 0o600 {

@@ -20,7 +20,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// examined is what the doctor finds now, without a process of its own.
+// examined returns what doctor finds now. It runs in this process.
 func (s *instance) examined() doctor.Report {
 	s.t.Helper()
 	text, err := os.ReadFile(s.file)
@@ -36,8 +36,8 @@ func (s *instance) examined() doctor.Report {
 	}))
 }
 
-// finds waits until the doctor finds something: of a level, by a check, about a
-// node, with all of the words in it.
+// finds waits until doctor finds something of a level, by a check, about a node, with all of these
+// words.
 func (s *instance) finds(level doctor.Level, check, node string, words ...string) {
 	s.t.Helper()
 	var last doctor.Report
@@ -55,12 +55,12 @@ func (s *instance) finds(level doctor.Level, check, node string, words ...string
 	}
 }
 
-// wellAgain waits until the doctor finds nothing that needs anybody.
+// wellAgain waits until doctor finds nothing but notes.
 func (s *instance) wellAgain() {
 	s.t.Helper()
 	var last doctor.Report
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		// This machine's own disk and memory are not the stack's.
+		// The stack is not to blame for the disk and memory of this machine.
 		last = s.examined()
 		last.Findings = slices.DeleteFunc(last.Findings, func(f doctor.Finding) bool { return f.Check == "disk" || f.Check == "memory" })
 		if !last.NeedsSomebody() {
@@ -92,7 +92,7 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	s.wellAgain()
 	master, replica := s.master(), s.replica()
 
-	// Settings of Redis that somebody has changed.
+	// Somebody has changed settings of Redis.
 	s.redisCLI(master, "config", "set", "min-replicas-to-write", "99")
 	s.finds(doctor.Error, "settings", master, "min-replicas-to-write 99", "the plan 1", "restart "+master)
 	s.redisCLI(master, "config", "set", "min-replicas-to-write", "1")
@@ -106,8 +106,8 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	s.finds(doctor.Warning, "sentinels", "sentinel-1", "down-after-milliseconds 9s", "500ms")
 	s.redisCLI("sentinel-1", "sentinel", "set", s.name, "quorum", "2", "down-after-milliseconds", "500")
 
-	// A file of a node that somebody has edited, and one that is gone. A password
-	// in such a line is not shown.
+	// Somebody has edited a file of a node, and another file is gone. A password in such a line is
+	// not shown.
 	base := filepath.Join(s.state, "nodes", replica, "base.conf")
 	content, err := os.ReadFile(base)
 	if err != nil {
@@ -131,12 +131,12 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	s.finds(doctor.Warning, "files", replica, "is missing")
 	edit("", "")
 
-	// A stack file that is not what runs.
+	// The stack file differs from what runs.
 	s.write("name: " + s.name + "\n" + text + "retries: 7\n")
 	s.finds(doctor.Warning, "stack-file", "", "differs from what runs", "apply --plan")
 	s.write("name: " + s.name + "\n" + text)
 
-	// A server that was taken out of a balancer.
+	// A server was taken out of a balancer.
 	b := haproxy.NewClient(filepath.Join(s.state, "nodes", "balancer-1", "haproxy.sock"))
 	if err := b.SetState(t.Context(), "web", "web-2", haproxy.Maint); err != nil {
 		t.Fatal(err)
@@ -146,7 +146,7 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// What a drill that was killed has left.
+	// A killed drill has left something.
 	journal := filepath.Join(s.state, "drill-undo.json")
 	if err := os.WriteFile(journal, []byte(`[{"id":1,"why":"a rule that cuts redis-2 off","remove":"/nonexistent/holdfast"}]`), 0o600); err != nil {
 		t.Fatal(err)
@@ -155,7 +155,7 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	s.must("drill", "undo")
 	s.wellAgain()
 
-	// A backup that failed.
+	// A backup has failed.
 	backup := filepath.Join(s.state, "backup.json")
 	if err := os.WriteFile(backup, []byte(`{"failure":{"at":"2026-03-05T05:00:00Z","error":"no room"}}`), 0o600); err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Nodes that hang and that were stopped. The command says so, too.
+	// Nodes hang, and others were stopped. The command reports it, too.
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	pid := s.node(replica).PID
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
@@ -188,8 +188,8 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	s.must("start", "sentinel-3")
 	s.wellAgain()
 
-	// A master that follows somebody, although every Sentinel names it, and a
-	// supervisor that is gone, or hangs.
+	// The master follows another node although every Sentinel names it, and the supervisor hangs or
+	// is gone.
 	supervisor := s.status().Supervisor
 	if err := syscall.Kill(supervisor, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -203,7 +203,7 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	s.finds(doctor.Error, "supervisor", "", "no supervisor runs", "up -d")
 	for _, name := range []string{"redis-1", "redis-2", "redis-3"} {
 		if name != master {
-			s.redisCLI(name, "config", "set", "replica-priority", "0") // Sentinels promote none of them
+			s.redisCLI(name, "config", "set", "replica-priority", "0") // so that Sentinels promote none of them
 		}
 	}
 	address := s.node(master).Address
@@ -213,7 +213,7 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	if out, err := s.redisAt(address, "replicaof", "no", "one"); err != nil {
 		t.Fatal(out, err)
 	}
-	s.must("up", "-d") // it puts the priorities back
+	s.must("up", "-d") // this restores the priorities
 	s.awaitHealthy()
 	s.wellAgain()
 }
@@ -231,7 +231,7 @@ func TestTheDoctorWorksOnAStackThatIsDown(t *testing.T) {
 	s.must("down")
 	s.finds(doctor.Note, "supervisor", "", "was taken down")
 
-	// What would keep it from starting.
+	// Something would keep the stack from starting.
 	redis, _ := st.Node("redis-2")
 	l, err := net.Listen("tcp", redis.Address)
 	if err != nil {
@@ -247,7 +247,7 @@ func TestTheDoctorWorksOnAStackThatIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Everything dies at once, the supervisor with it.
+	// Everything dies at once, including the supervisor.
 	s.must("up", "-d")
 	st = s.awaitHealthy()
 	kill(t, st.Supervisor)

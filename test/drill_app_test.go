@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// The tokens of the stack with an application of the user's own.
+// The tokens of a stack with an application of the user's own.
 const (
 	drillToken  = "may-do-it-all"
 	lookerToken = "may-read-alone"
 )
 
-// withSite is a stack whose routes lead to files of the user's own, and to two
-// applications of kind kv by their hosts alone. One has tokens and a cookie.
+// withSite returns a stack whose routes lead to files of the user's, and to two applications of
+// kind kv that are reached only by their hosts. One of the two has tokens and a cookie.
 func withSite(t *testing.T) string {
 	hash := func(token string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(token))) }
 	return minimal(t) + `
@@ -41,7 +41,7 @@ routes:
 `
 }
 
-// newSite stands such a stack up.
+// newSite starts such a stack.
 func newSite(t *testing.T, text string) *instance {
 	t.Helper()
 	s := newInstance(t, text)
@@ -57,7 +57,7 @@ func newSite(t *testing.T, text string) *instance {
 	return s
 }
 
-// secretFile is a file with a secret in it.
+// secretFile writes a file with a secret, and returns its path.
 func (s *instance) secretFile(name, secret string) string {
 	s.t.Helper()
 	path := filepath.Join(s.dir, name)
@@ -67,7 +67,7 @@ func (s *instance) secretFile(name, secret string) string {
 	return path
 }
 
-// ask asks the entry, with headers, and answers status and body.
+// ask sends a request to the entry with headers, and returns the status and the body.
 func (s *instance) ask(path string, header map[string]string) (int, string) {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.status().Entry+path, nil)
@@ -96,7 +96,7 @@ func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
 	s := newSite(t, withSite(t))
 	drill, looker := s.secretFile("drill-token", drillToken), s.secretFile("looker-token", lookerToken)
 
-	// What there cannot be is refused before anything starts, with what to do.
+	// Impossible drills are refused before anything starts, with advice.
 	says(t, s.fails(2, "drill", "kill-web"), "several applications of kind kv", "--app", "other or store")
 	says(t, s.fails(2, "drill", "--app", "site"), "of kind files", "other, store")
 	says(t, s.fails(2, "drill", "--app", "shop"), "no such application")
@@ -130,13 +130,13 @@ func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
 		t.Errorf("keys are left: %d %s", code, body)
 	}
 
-	// The files know nothing of Redis: what is struck there is not under load.
+	// The files do not use Redis, so a fault there is not under load.
 	idle, code := s.drill("kill-replica", "--url", "/").verdict()
 	if idle.Result != "inconclusive" || code != 1 || !strings.Contains(fmt.Sprint(idle.Why), "carried out no command of an application") {
 		t.Errorf("a replica that nobody uses: %s (exit %d): %v", idle.Result, code, idle.Why)
 	}
 
-	// It has its own way to the application, and nobody else has it.
+	// The drill has a way of its own to the application, and only the drill can use it.
 	for _, value := range []string{"", "store", "/store", "secret/store", strings.Repeat("0", 64) + "/store"} {
 		if code, body := s.ask("/", map[string]string{"Holdfast-Drill": value}); code != 200 || body != "kelp" {
 			t.Errorf("Holdfast-Drill: %s leads to %d %s", value, code, body)
@@ -144,7 +144,7 @@ func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
 	}
 }
 
-// A stack without any application of kind kv, and without Redis.
+// The stack has no application of kind kv, and no Redis.
 func TestADrillOfURLsJudgesAvailabilityAlone(t *testing.T) {
 	s := newSite(t, minimal(t)+`
 apps:

@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/plan"
 )
 
-// placesOfRedis are where each redis node and Sentinel is.
+// placesOfRedis returns the addresses of the redis nodes and Sentinels.
 func (s *instance) placesOfRedis() map[string]string {
 	all := map[string]string{}
 	for _, n := range s.status().Nodes {
@@ -41,7 +41,7 @@ func TestADrillChangesRedisNodesWithoutAnybodyNoticing(t *testing.T) {
 	s.must("up", "-d")
 	s.awaitHealthy()
 	unchanged, at := s.unchanged(), s.placesOfRedis()
-	v := s.drill("apply-redis", "--rate", "100").holds("apply-redis") // about half a minute
+	v := s.drill("apply-redis", "--rate", "100").holds("apply-redis") // this takes about half a minute
 	for _, words := range []string{
 		"every Sentinel knows the 3 replicas and the 4 other Sentinels", "which was the master, moved from",
 		"every Sentinel knows the 2 replicas and the 2 other Sentinels", "the stack is what it was",
@@ -55,8 +55,8 @@ func TestADrillChangesRedisNodesWithoutAnybodyNoticing(t *testing.T) {
 	s.sameAt(at)
 }
 
-// The former master is on its way to another port: the file of before alone, which
-// leaves ports open, would leave it there.
+// The old master is on its way to another port. The old file leaves ports open, so by itself it
+// would leave the node there.
 func TestADrillThatIsKilledPutsRedisNodesBackWhereTheyWere(t *testing.T) {
 	t.Parallel()
 	s := newInstance(t, minimal(t)+quick)

@@ -17,7 +17,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// judged is what a drill prints for programs, as far as tests look.
+// judged is the part of a drill's JSON output that the tests use.
 type judged struct {
 	Result    string
 	Why       []string
@@ -41,9 +41,9 @@ type drilling struct {
 	s        *instance
 	cmd      *exec.Cmd
 	out      bytes.Buffer
-	progress string // the file with what it says meanwhile
+	progress string // the file with its progress messages
 	ended    chan error
-	slower   int // how often it began again with a lower rate
+	slower   int // how many times it was restarted with a lower rate
 }
 
 // drill starts a drill of the stack.
@@ -56,7 +56,7 @@ func (s *instance) startDrill(cmd *exec.Cmd) *drilling {
 	s.t.Helper()
 	d := &drilling{t: s.t, s: s}
 	d.start(cmd)
-	s.t.Cleanup(func() { // before the stack goes
+	s.t.Cleanup(func() { // before the stack is taken down
 		d.cmd.Process.Signal(os.Interrupt)
 		select {
 		case <-d.ended:
@@ -89,8 +89,8 @@ func (d *drilling) start(cmd *exec.Cmd) {
 // tooFast is what a drill prints when the machine is too slow for its rate.
 const tooFast = "choose a lower --rate"
 
-// again starts the drill again, with a lower rate, and reports whether it did: a
-// machine that others use may be too slow for any rate that is chosen beforehand.
+// again restarts the drill with a lower rate, and reports whether it did. A busy machine may be too
+// slow for any rate that is chosen beforehand.
 func (d *drilling) again() bool {
 	d.t.Helper()
 	rates := []string{"200", "100", "50"}
@@ -100,7 +100,7 @@ func (d *drilling) again() bool {
 	rate := rates[d.slower]
 	d.slower++
 	d.t.Logf("the machine is too slow: again, with --rate %s", rate)
-	if d.s.status().Supervisor != 0 { // else it is a stack of the drill's own
+	if d.s.status().Supervisor != 0 { // otherwise it is a stack of the drill's own
 		d.s.awaitHealthy()
 	}
 	old := d.cmd
@@ -109,13 +109,13 @@ func (d *drilling) again() bool {
 	return true
 }
 
-// log is what it has said so far.
+// log returns what it has printed so far.
 func (d *drilling) log() string {
 	b, _ := os.ReadFile(d.progress)
 	return string(b)
 }
 
-// wait waits for its end, and answers its exit code.
+// wait waits for its end, and returns its exit code.
 func (d *drilling) wait() int {
 	d.t.Helper()
 	select {
@@ -131,7 +131,7 @@ func (d *drilling) wait() int {
 	return d.cmd.ProcessState.ExitCode()
 }
 
-// verdict waits for its end, and answers what it found.
+// verdict waits for its end, and returns what it found.
 func (d *drilling) verdict() (v judged, code int) {
 	d.t.Helper()
 	code = d.wait()
@@ -150,7 +150,7 @@ func (d *drilling) verdict() (v judged, code int) {
 	return v, code
 }
 
-// holds waits for its end, and wants the stack to have held.
+// holds waits for its end, and checks that the stack has held.
 func (d *drilling) holds(faults ...string) judged {
 	d.t.Helper()
 	v, code := d.verdict()
@@ -173,7 +173,7 @@ func (d *drilling) holds(faults ...string) judged {
 	return v
 }
 
-// has says that an anomaly of one of those kinds was found.
+// has reports whether an anomaly of one of these kinds was found.
 func (v judged) has(what ...string) bool {
 	for _, a := range v.Anomalies {
 		if slices.Contains(what, a.What) {
@@ -183,7 +183,7 @@ func (v judged) has(what ...string) bool {
 	return false
 }
 
-// notes says that what no fault explains was noticed, in those words.
+// notes reports whether the drill noticed something that no fault explains, in these words.
 func (v judged) notes(words string) bool {
 	for _, n := range v.Notices {
 		if strings.Contains(n.Text, words) {
@@ -193,7 +193,7 @@ func (v judged) notes(words string) bool {
 	return false
 }
 
-// phase waits until the drill says that it does something.
+// phase waits until the drill reports that it does something.
 func (d *drilling) phase(words string) {
 	d.t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(d.log(), words); time.Sleep(20 * time.Millisecond) {
@@ -207,8 +207,8 @@ func (d *drilling) phase(words string) {
 	}
 }
 
-// clean checks that a drill left nothing behind: no key, no file but its
-// report, and no process that stands still.
+// clean checks that a drill left nothing behind: no key, no file except its report, and no stopped
+// process.
 func (s *instance) clean() {
 	s.t.Helper()
 	if _, body := get(s.t, s.status().Entry+"/v1/keys?limit=1000&prefix=holdfast-drill:"); !strings.Contains(body, `"keys":[]`) {
@@ -226,14 +226,14 @@ func (s *instance) clean() {
 	}
 }
 
-// gently are the arguments of a drill that others run beside.
+// gently are the arguments of a drill beside which other tests run.
 var gently = []string{"--rate", "100"}
 
-// quick is of a stack file: changes do not wait for long.
+// quick is a part of a stack file: changes do not wait for long.
 const quick = "\nrollout: {settle: 200ms}\n"
 
-// unchanged looks at what the stack is; the function that it returns checks that it is
-// that again, and that nobody has written to its file.
+// unchanged records what the stack is. The function that it returns checks that the stack is the
+// same again, and that its file was not written.
 func (s *instance) unchanged() func() {
 	s.t.Helper()
 	look := func() (supervise.RunsAs, []byte) {
@@ -278,7 +278,7 @@ func TestADrillOfAStackThatHolds(t *testing.T) {
 			t.Errorf("the evidence for %s does not say %q: %s", script.Name, want, script.Evidence)
 		}
 	}
-	// Its history says the same again, and its page opens.
+	// Judging its history again gives the same result, and its page opens.
 	files, _ := filepath.Glob(filepath.Join(s.state, "drills", "*", "history.jsonl"))
 	if len(files) != 1 {
 		t.Fatalf("histories: %v", files)
@@ -291,12 +291,12 @@ func TestADrillOfAStackThatHolds(t *testing.T) {
 	if err != nil || !bytes.Contains(page, []byte("kill-stalled-master")) {
 		t.Errorf("the report: %v", err)
 	}
-	if !strings.Contains(v.Repeat, "holdfast drill kill-web kill-replica") { // as it was called
+	if !strings.Contains(v.Repeat, "holdfast drill kill-web kill-replica") { // the command as it was called
 		t.Errorf("repeat it with %q", v.Repeat)
 	}
 }
 
-// What is done behind the drill's back must not pass for its own.
+// What others do meanwhile must not count as the drill's own fault.
 func TestADrillNoticesWhatItDidNotDo(t *testing.T) {
 	t.Parallel()
 	s := newInstance(t, minimal(t))
@@ -341,7 +341,7 @@ func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
 	}
 	says(t, s.must("drill", "undo"), "undone: 0")
 
-	// A change of the stack is taken back, where its supervisor was killed, too.
+	// A drill's change of the stack is undone even if its supervisor was killed.
 	for fault, words := range map[string]string{"apply": "restart web-", "apply-kill-supervisor": "killing supervisor"} {
 		d := s.drill(append([]string{fault}, gently...)...)
 		d.phase(words)
@@ -357,7 +357,7 @@ func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
 	}
 }
 
-// standing are the web nodes that stand still.
+// standing returns the web nodes that are stopped.
 func (s *instance) standing() []string {
 	var all []string
 	for _, n := range s.status().Nodes {
@@ -393,7 +393,7 @@ func TestWhatADrillRefuses(t *testing.T) {
 		t.Errorf("web-2 is %s", n.State)
 	}
 
-	// What undoes a fault would put the declared stack in the running one's place.
+	// Undoing a fault would replace the running stack with the declared one.
 	s.write("name: " + s.name + "\nentry: {listen: '127.0.0.1:6399'}\n")
 	says(t, s.fails(1, "drill", "kill-web"), "not the one that", s.file, "its entry is", "--file")
 }

@@ -16,7 +16,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// pageServer has a page for everybody, and does not start where it is told so.
+// pageServer has one page, and does not start if it is told so.
 const pageServer = `
 import http.server, os, sys
 if os.environ.get("END"): sys.exit("there is no harbour")
@@ -31,7 +31,7 @@ http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), H
 
 // stoppedStack is a stack with a change that stops after the reload of its balancers.
 type stoppedStack struct {
-	*tcpStack // of which the change brings the entries own and plain
+	*tcpStack // the change adds the entries own and plain
 }
 
 func newStoppedStack(t *testing.T, entry string) (*stoppedStack, certificate.Pair) {
@@ -48,7 +48,7 @@ func newStoppedStack(t *testing.T, entry string) (*stoppedStack, certificate.Pai
 	return s, own
 }
 
-// text is the stack file with more below the entry, the application and the stack.
+// text returns the stack file with additions to the entry, the application and the stack.
 func (s *stoppedStack) text(entry, app, more string) string {
 	return fmt.Sprintf(`name: %s
 entry:
@@ -60,7 +60,7 @@ redis: {enabled: false}
 %s`, s.name, s.entry, entry, app, more)
 }
 
-// entries are the tcp entries that the change brings.
+// entries returns the tcp entries that the change adds.
 func (s *stoppedStack) entries(host string) string {
 	return fmt.Sprintf("tcp:\n  - {listen: \"%s:%d\", app: page, auth: none, tls: {certificates: [{certificate: own.pem}]}}\n  - {listen: \"%s:%d\", app: page, auth: none}\n", host, s.own, host, s.plain)
 }
@@ -98,14 +98,14 @@ func TestAStoppedChangeLeavesTheBalancersWhatTheyHave(t *testing.T) {
 	s.stops(s.text(with("127.0.0.1"), endsAt, s.entries("127.0.0.1")))
 	s.awaitShownAt(s.own, own)
 
-	// The supervisor has looked after the certificates since.
+	// The supervisor has renewed the certificates in the meantime.
 	s.awaitShown("www.example.com", s.certify("www.pem", "", "www.example.com"))
 	before := s.node("balancer-1").PID
 	kill(t, before)
 	s.replaced("balancer-1", before)
 	s.awaitShownAt(s.own, own)
 
-	// What the balancers listen at already is not taken, and is widened.
+	// An address at which the balancers listen already does not count as taken, and can be widened.
 	for _, host := range []string{"127.0.0.1", "0.0.0.0"} {
 		s.write(s.text(with(host), "", s.entries(host)))
 		s.must("apply", "--yes")
@@ -115,7 +115,7 @@ func TestAStoppedChangeLeavesTheBalancersWhatTheyHave(t *testing.T) {
 		}
 	}
 
-	// What a stranger has is taken.
+	// An address of another process is taken.
 	stranger, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestAStoppedChangeLeavesTheBalancersWhatTheyHave(t *testing.T) {
 
 func TestASupervisorAfterAStoppedChangeKeepsItsCertificates(t *testing.T) {
 	t.Parallel()
-	s, own := newStoppedStack(t, "") // the stack of before has no TLS
+	s, own := newStoppedStack(t, "") // the earlier stack has no TLS
 	s.stops(s.text("", endsAt, s.entries("127.0.0.1")))
 	s.awaitShownAt(s.own, own)
 

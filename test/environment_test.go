@@ -29,7 +29,7 @@ func (s *instance) harmless() {
 	}
 }
 
-// says checks an error message: one of its lines, and all the words.
+// says checks that an error message contains all the words.
 func says(t *testing.T, msg string, words ...string) {
 	t.Helper()
 	for _, w := range words {
@@ -42,7 +42,7 @@ func says(t *testing.T, msg string, words ...string) {
 	}
 }
 
-// refused runs 'up' in both ways; each has to fail with the same words.
+// refused runs 'up' in both ways. Each has to fail with the same words.
 func (s *instance) refused(code int, words ...string) {
 	s.t.Helper()
 	says(s.t, s.fails(code, "up", "-d"), words...)
@@ -114,8 +114,8 @@ apps:
 }
 
 func TestAMissingRedisIsNamedWithTheWayToGetIt(t *testing.T) {
-	// The servers are also looked for where distributions put them, so they
-	// have to be hidden: in a mount namespace of its own, which needs root.
+	// The servers are also looked up where distributions install them. So they have to be hidden,
+	// in a mount namespace, which needs root.
 	needRoot(t)
 	s := newInstance(t, minimal(t))
 	hide := "mount --bind /dev/null $(readlink -f $(command -v " + redistest.Program("server") + ")) && exec \"$@\""
@@ -168,7 +168,7 @@ func TestAnotherUsersStateDirectoryIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.refused(1, "belongs to user 65534")
-	if entries, _ := os.ReadDir(s.state); len(entries) > 1 { // logs/ may not even be made
+	if entries, _ := os.ReadDir(s.state); len(entries) > 1 { // not even logs/ may be made
 		t.Errorf("something was written: %v", entries)
 	}
 	if err := os.Chown(s.state, os.Getuid(), os.Getgid()); err != nil {
@@ -238,7 +238,7 @@ func TestAMasterWhoseDataIsGoneRefusesToWipeItsReplicas(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(s.state, "nodes", master, "data")); err != nil {
 		t.Fatal(err)
 	}
-	s.run("up", "-d") // the Sentinels promote one that has the data
+	s.run("up", "-d") // the Sentinels promote a node that has the data
 	s.await("another master", 30*time.Second, func() bool { m := s.master(); return m != "" && m != master })
 	s.awaitHealthy()
 	expect(t, st.Entry+"/get?key=k", 200, "v")

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// newExample is a stack of examples/, as it stands.
+// newExample returns a stack of examples/ with its file unchanged.
 func newExample(t *testing.T, file string) *instance {
 	t.Helper()
 	s := newInstance(t, "")
@@ -28,7 +28,7 @@ func newExample(t *testing.T, file string) *instance {
 	return s
 }
 
-// elsewhere is a server that Holdfast does not run: it answers with its port.
+// elsewhere is a server that Holdfast does not run. It answers with its port.
 func elsewhere(t *testing.T, port int) {
 	t.Helper()
 	l, err := listen(port)
@@ -42,7 +42,7 @@ func elsewhere(t *testing.T, port int) {
 	t.Cleanup(func() { server.Close() })
 }
 
-// seen asks an address often and counts the answers.
+// seen sends many requests to an address, and counts the answers.
 func seen(t *testing.T, url string) map[string]int {
 	t.Helper()
 	answers := map[string]int{}
@@ -129,7 +129,7 @@ func TestExampleTokens(t *testing.T) {
 	}
 }
 
-// visit is where the example's own program says how often it was asked.
+// visit matches where the example's own program tells how often it was asked.
 var visit = regexp.MustCompile(`You are visit (\d+)`)
 
 func TestExampleOwnProgram(t *testing.T) {
@@ -162,7 +162,7 @@ func TestExampleOwnProgram(t *testing.T) {
 		t.Errorf("Set-Cookie: %q", cookie)
 	}
 	s.programFindsItsWay("visits-1", "visits")
-	// Its Redis address leads to the master, whoever that is.
+	// Its Redis address leads to the master, whichever node that is.
 	old := s.master()
 	s.must("kill", old)
 	s.await("another master", 20*time.Second, func() bool { m := s.master(); return m != "" && m != old })
@@ -177,9 +177,9 @@ func TestExampleOwnProgram(t *testing.T) {
 	s.programFindsItsWay("visits-1", "visits")
 }
 
-// programFindsItsWay does what a program's client library does with the environment of
-// one of its nodes: it asks each Sentinel for the master, and logs in there and at the
-// balancers' port. It stays in its database.
+// programFindsItsWay does what a program's client library does with the environment of one of its
+// nodes: it asks each Sentinel for the master, and logs in at the master and at the balancers'
+// port. It stays in its database.
 func (s *instance) programFindsItsWay(node, app string) {
 	s.t.Helper()
 	env := s.environment(node)
@@ -199,7 +199,7 @@ func (s *instance) programFindsItsWay(node, app string) {
 
 	master := s.node(s.master()).Address
 	for _, sentinel := range strings.Split(env["REDIS_SENTINELS"], ",") {
-		// A Sentinel that did not lead the failover hears of it a moment later.
+		// A Sentinel that did not lead the failover learns of it a moment later.
 		s.await("the master by "+sentinel, 20*time.Second, func() bool {
 			return strings.Replace(ask(sentinel, "sentinel", "get-master-addr-by-name", env["REDIS_MASTER_NAME"]), "\n", ":", 1) == master
 		})

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// A client that takes thousands of connections, streams or places for bodies keeps
-// nobody out: neither another token, from its own address or from elsewhere, at
-// the entry, nor who asks a node directly.
+// A client that takes thousands of connections, streams or places for bodies keeps nobody else out:
+// neither another token, from its own address or from elsewhere, at the entry, nor a client that
+// asks a node directly.
 func TestAGreedyClientKeepsNobodyOut(t *testing.T) {
 	const greedy, other = "a-token-that-is-greedy", "a-token-of-somebody-else"
 	s := newInstance(t, fmt.Sprintf(`
@@ -51,7 +51,7 @@ apps:
 	for _, c := range []struct {
 		name, at, sends string
 		count           int
-		refused         string // what some of them are answered with
+		refused         string // status of the answers to some of them
 	}{
 		{"half a head", entry, "GET / HTTP/1.1\r\nHost: a\r\n", 6100, ""},
 		{"half a body", entry, "POST /set/k HTTP/1.1\r\n" + bearer + "Content-Length: 100\r\n\r\nx", 2000, ""},
@@ -73,7 +73,7 @@ apps:
 		}
 		if c.refused != "" {
 			s.await(c.name+": some are answered "+c.refused, 20*time.Second, func() bool {
-				for i := range held { // the newest are turned away first, or the oldest are closed
+				for i := range held { // the newest are refused first, or the oldest are closed
 					conn := held[len(held)-1-i]
 					if c.refused == "408" {
 						conn = held[i]
@@ -91,7 +91,7 @@ apps:
 			{entry, "127.0.0.1", "/set/k/v"}, {entry, "127.0.0.2", "/set/k/v"}, {entry, "127.0.0.1", "/subscribe/c"},
 			{node, "127.0.0.1", "/set/k/v"}, {node, "127.0.0.2", "/subscribe/c"},
 		} {
-			// Meanwhile the machine may be too busy for a health check.
+			// In the meantime the machine may be too busy for a health check.
 			s.await(fmt.Sprintf("%s: another client's %s at %s from %s", c.name, o.path, o.at, o.source), 15*time.Second, func() bool {
 				status, err := ask(o.at, o.source, o.path)
 				return err == nil && status == 200

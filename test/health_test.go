@@ -14,8 +14,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// picky is a program that answers 400 to a Host that it does not know, as
-// Django does to one that is not among its ALLOWED_HOSTS.
+// picky is a program that answers 400 to an unknown Host, as Django does if it is not among
+// ALLOWED_HOSTS.
 const picky = `
 import http.server, os, sys, time
 
@@ -38,8 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
 `
 
-// newPicky is a stack of that program, which knows one host, with more lines
-// of its health.
+// newPicky returns a stack of that program, which knows one host. health is added to its health
+// section.
 func newPicky(t *testing.T, host, health string) *instance {
 	t.Helper()
 	s := newInstance(t, fmt.Sprintf(`
@@ -57,7 +57,7 @@ redis: {enabled: false}
 	return s
 }
 
-// askHost asks an entry for a host.
+// askHost sends a request to an entry with a Host header.
 func askHost(t *testing.T, url, host string) int {
 	t.Helper()
 	r, err := http.NewRequest("GET", url, nil)
@@ -82,9 +82,8 @@ func TestAProgramThatKnowsOnlyItsOwnHost(t *testing.T) {
 	}
 }
 
-// A program may send its answer in two parts, as Python's http.server does. The
-// balancers need only the first, and must not end the connection by a reset:
-// the program would log an error at each check.
+// A program may send its answer in two parts, as Python's http.server does. The balancers need only
+// the first part, but must not reset the connection: the program would log an error at each check.
 func TestAHealthCheckResetsNoConnection(t *testing.T) {
 	t.Parallel()
 	s := newInstance(t, fmt.Sprintf(`
@@ -115,7 +114,7 @@ redis: {enabled: false}
 	})
 }
 
-// The address of a node is the Host that a library would ask with.
+// A library would send the address of a node as the Host.
 func TestAProgramThatTurnsTheBalancersDownIsNotReady(t *testing.T) {
 	t.Parallel()
 	s := newPicky(t, "127.0.0.1", ", start: 2s")
@@ -134,7 +133,7 @@ func TestStatusShowsWhatTheBalancersHoldOfANode(t *testing.T) {
 	s.must("up", "-d")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	// Something that the supervisor does not see keeps one balancer from it.
+	// Something that the supervisor does not see keeps one balancer from using the node.
 	balancer := haproxy.NewClient(filepath.Join(s.state, "nodes", "balancer-2", "haproxy.sock"))
 	if err := balancer.SetState(ctx, "shop", "shop-1", haproxy.Maint); err != nil {
 		t.Fatal(err)

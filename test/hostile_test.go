@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// postJSON sends a body and returns status and answer.
+// postJSON sends a body, and returns the status and the answer.
 func postJSON(t *testing.T, url, body string) (int, string) {
 	t.Helper()
 	c := http.Client{Timeout: 30 * time.Second}
 	return answerOf(t)(c.Post(url, "application/json", strings.NewReader(body)))
 }
 
-// A request may be slow, for its sender. The master that works on it stays the
-// master, and others are served.
+// A request may be slow for its sender. The master that works on it stays the master, and others
+// are served.
 func TestASlowRequestTakesNobodyElseDown(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
@@ -46,7 +46,7 @@ func TestASlowRequestTakesNobodyElseDown(t *testing.T) {
 		}
 	}
 	t.Logf("%d writes of others meanwhile", others)
-	// Nor does one command on very much data, or a transaction of many: it is
+	// The same goes for one command on very much data, or a transaction of many commands: they are
 	// refused.
 	for i := range 30 {
 		members := fmt.Sprintf(`["SADD","many"%s]`, strings.Repeat(fmt.Sprintf(`,"%d:%%d"`, i), 5000))
@@ -72,19 +72,19 @@ func TestASlowRequestTakesNobodyElseDown(t *testing.T) {
 	if code, body := postJSON(t, st.Entry+"/pipeline", "["+union+`,["SCARD","many"],`+union+"]"); code != 200 || !strings.Contains(body, `{"result":150000}`) {
 		t.Errorf("in a pipeline: %d %s", code, body)
 	}
-	// Nor does a script that would never end, as long as it has written nothing.
+	// The same goes for a script that would never end, as long as it has written nothing.
 	if code, body := postJSON(t, st.Entry, `["EVAL","while true do end","0"]`); code != 400 || !strings.Contains(body, "killed") {
 		t.Errorf("a script without an end: %d %s", code, body)
 	}
-	// A probe may have met the script: its node is not up until the next one.
+	// A probe may have met the script. Its node is then not up until the next probe.
 	s.await("a master that is up", 10*time.Second, func() bool { return s.master() != "" })
 	if now := s.master(); now != master {
 		t.Errorf("the master was %s and is %s", master, now)
 	}
 }
 
-// A script that has written cannot be ended but with its Redis. It takes one node
-// down, and not the next; that node is killed and comes back.
+// A script that has written can only be ended together with its Redis. It takes down one node and
+// not the next; that node is killed and comes back.
 func TestAScriptThatWritesAndNeverEndsTakesOneNodeDown(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")

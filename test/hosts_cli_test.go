@@ -19,18 +19,19 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// cableHost is a machine of a test: a network namespace with one link, and the holdfast
-// program with a state directory of its own there.
+// cableHost is a machine of a test: a network namespace with one link, and the holdfast program
+// with a state directory of its own.
 type cableHost struct {
 	t                    *testing.T
 	name, netns, address string
 	bridge               string // the network namespace of the bridge
 	dir, state           string
 	env                  []string
-	program              string // holdfast's; empty: the one that is tested
+	program              string // holdfast's path; empty: the tested one
 }
 
-// cableHosts makes hosts, plugged into one bridge; without names one, two and three.
+// cableHosts makes hosts that are plugged into one bridge. The default names are one, two and
+// three.
 func cableHosts(t *testing.T, names ...string) (all map[string]*cableHost) {
 	t.Helper()
 	if len(names) == 0 {
@@ -106,7 +107,7 @@ func (h *cableHost) fails(code int, args ...string) (stderr string) {
 	return stderr
 }
 
-// token is a token for a host, made here.
+// token returns a token for a host, made on this one.
 func (h *cableHost) token(name string) string {
 	h.t.Helper()
 	line := strings.TrimSpace(h.must("host", "add", name))
@@ -125,7 +126,7 @@ func (h *cableHost) list() (v host.View) {
 	return v
 }
 
-// status is the stack's status at a host; false: there is none now.
+// status returns the stack's status at a host, or false if there is none now.
 func (h *cableHost) status() (st supervise.Status, ok bool) {
 	h.t.Helper()
 	stdout, _, _ := h.run("status", "--json")
@@ -144,7 +145,7 @@ func (h *cableHost) eventually(what string, is func() bool) {
 	}
 }
 
-// ready waits until a host says that the stack is well.
+// ready waits until a host reports that the stack is well.
 func (h *cableHost) ready() (st supervise.Status) {
 	h.t.Helper()
 	h.eventually("the stack is well at host "+h.name, func() bool {
@@ -177,7 +178,7 @@ func TestThreeMachinesFromNothing(t *testing.T) {
 		}
 	}
 
-	// The first host is found by its address, and says what to do next.
+	// The first host is found by its address, and tells what to do next.
 	says(t, one.must("up", "-d"), "Host one of the stack shop is up", "Hosts two and three have not joined", "host add two")
 	says(t, one.fails(1, "up"), "up already")
 	says(t, two.fails(1, "up", "-d"), "up already, on host one", "host add two")
@@ -190,7 +191,7 @@ func TestThreeMachinesFromNothing(t *testing.T) {
 	says(t, three.fails(1, "join", token, "-d"), "cannot listen there")
 	says(t, two.fails(1, "join", token), "already")
 	if err := os.Remove(filepath.Join(two.dir, "holdfast.yaml")); err != nil {
-		t.Fatal(err) // no host but the first needs one
+		t.Fatal(err) // only the first host needs the file
 	}
 	three.must("join", two.token("three"), "-d")
 
@@ -209,7 +210,7 @@ func TestThreeMachinesFromNothing(t *testing.T) {
 	says(t, one.must("logs", "sentinel-3", "-n", "0"), "+monitor master shop")
 	says(t, three.must("logs", "supervisor", "-n", "0"), "supervisor@one", "supervisor@three", "this host leads")
 
-	// A host goes down for maintenance, from another one, and comes back.
+	// A host goes down for maintenance on request of another one, and comes back.
 	says(t, one.fails(2, "down", "four"), "four", "one, three and two")
 	says(t, three.must("down", "two"), "host two is down for maintenance")
 	says(t, one.must("status"), "host two is down for maintenance")
@@ -220,7 +221,7 @@ func TestThreeMachinesFromNothing(t *testing.T) {
 	})
 	before := pids(one.ready())
 
-	// The leader's process is killed: another one leads, and the nodes run on.
+	// The leader's process is killed: another host leads, and the nodes go on.
 	leader := hosts[one.list().Leader]
 	if err := syscall.Kill(leader.list().PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -241,7 +242,7 @@ func TestThreeMachinesFromNothing(t *testing.T) {
 		}
 	}
 
-	// A host is removed, hears of it, and joins anew.
+	// A host is removed, learns of it, and joins again.
 	says(t, one.fails(2, "host", "remove", "three"), "--yes")
 	says(t, one.must("host", "remove", "three", "--yes"), "host three is removed")
 	three.eventually("host three has left", func() bool {
@@ -263,7 +264,7 @@ func TestThreeMachinesFromNothing(t *testing.T) {
 	})
 	three.ready() // its nodes were stopped when it was removed
 
-	// Any host takes the stack down, and the processes of all end.
+	// Any host can take the stack down, and the processes of all hosts end.
 	says(t, three.must("down"), "down on all hosts")
 	for _, h := range hosts {
 		h.eventually("host "+h.name+" has ended", func() bool { return !host.Claimed(h.state) })

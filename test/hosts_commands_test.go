@@ -22,13 +22,12 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// commanded is a stack of three hosts, whose files lie at one path on all of them, as they
-// have to.
+// commanded is a stack of three hosts. Its files have the same path on all of them, as they must.
 type commanded struct {
 	t     *testing.T
 	hosts map[string]*cableHost
-	dir   string            // of the stack file and of the program
-	parts map[string]string // of the stack file
+	dir   string            // directory of the stack file and of the program
+	parts map[string]string // parts of the stack file
 }
 
 func newCommanded(t *testing.T) *commanded {
@@ -57,12 +56,12 @@ func newCommanded(t *testing.T) *commanded {
 	return c
 }
 
-// plug has the test reach the hosts by their network.
+// plug connects the test to the hosts' network.
 func (c *commanded) plug(one *cableHost) {
 	c.t.Helper()
 	tag := strings.TrimSuffix(one.netns, "-1")
 	link := fmt.Sprintf("hf%d", time.Now().UnixNano()%1e9)
-	shell(c.t, "ip", "link", "add", link, "type", "veth", "peer", "name", "e9", "netns", tag+"-0") // ends with the namespace
+	shell(c.t, "ip", "link", "add", link, "type", "veth", "peer", "name", "e9", "netns", tag+"-0") // it ends with the namespace
 	shell(c.t, "ip", "-netns", tag+"-0", "link", "set", "e9", "master", "br0", "up")
 	shell(c.t, "ip", "address", "add", strings.TrimSuffix(one.address, ".1")+".100/24", "dev", link)
 	shell(c.t, "ip", "link", "set", link, "up")
@@ -109,7 +108,7 @@ rollout: {settle: 200ms}
 		part("on", "one, two, three"), part("command", "[python3, -u, app.py]"), part("level", "info")))
 }
 
-// install puts a version of the program to where the hosts have it.
+// install installs a version of the program at the path that the hosts use.
 func (c *commanded) install(version string) {
 	c.t.Helper()
 	(&instance{t: c.t}).install(binary, filepath.Join(c.dir, "holdfast"), version)
@@ -131,7 +130,7 @@ func (c *commanded) run(name string, part func(t *testing.T)) {
 	})
 }
 
-// roles are the host that leads, and the two others.
+// roles returns the leading host and the two others.
 func (c *commanded) roles() (leader, a, b *cableHost) {
 	c.t.Helper()
 	var others []*cableHost
@@ -150,7 +149,7 @@ func (c *commanded) roles() (leader, a, b *cableHost) {
 	return leader, others[0], others[1]
 }
 
-// entries are the addresses at which clients are answered.
+// entries returns the addresses at which clients are served.
 func (c *commanded) entries() (all []string) {
 	c.t.Helper()
 	st := c.hosts["one"].ready()
@@ -162,7 +161,7 @@ func (c *commanded) entries() (all []string) {
 	return all
 }
 
-// shows checks that the application answers with the words at every entry.
+// shows checks that the application answers with these words at every entry.
 func (c *commanded) shows(words string) {
 	c.t.Helper()
 	for _, entry := range c.entries() {
@@ -174,7 +173,7 @@ func (c *commanded) shows(words string) {
 	}
 }
 
-// node is a node as a host sees it.
+// node returns a node as a host sees it.
 func (h *cableHost) node(name string) supervise.NodeStatus {
 	h.t.Helper()
 	st, ok := h.status()
@@ -185,7 +184,7 @@ func (h *cableHost) node(name string) supervise.NodeStatus {
 	return n
 }
 
-// nodesOf are the nodes of an application as a host sees them.
+// nodesOf returns the nodes of an application as a host sees them.
 func (h *cableHost) nodesOf(app string) (all []supervise.NodeStatus) {
 	h.t.Helper()
 	st, _ := h.status()
@@ -197,7 +196,7 @@ func (h *cableHost) nodesOf(app string) (all []supervise.NodeStatus) {
 	return all
 }
 
-// begin runs the program on a host, and returns when it has said the words.
+// begin runs the program on a host, and returns when it has printed these words.
 func (h *cableHost) begin(words string, args ...string) (end func() (said string, code int)) {
 	h.t.Helper()
 	cmd := exec.Command("ip", append([]string{"netns", "exec", h.netns, h.program}, append(args, "--state", h.state)...)...)
@@ -210,7 +209,7 @@ func (h *cableHost) begin(words string, args ...string) (end func() (said string
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // its code tells
+		_ = cmd.Wait() // end returns the exit code
 	}()
 	h.t.Cleanup(func() { <-ended })
 	for end := time.Now().Add(30 * time.Second); !strings.Contains(said.String(), words); time.Sleep(10 * time.Millisecond) {
@@ -224,7 +223,7 @@ func (h *cableHost) begin(words string, args ...string) (end func() (said string
 	}
 }
 
-// killHost kills the process of a host, and its nodes run on.
+// killHost kills the process of a host. Its nodes go on.
 func (h *cableHost) killHost() {
 	h.t.Helper()
 	if err := syscall.Kill(h.list().PID, syscall.SIGKILL); err != nil {
@@ -301,7 +300,7 @@ func TestEveryCommandAtAnyHost(t *testing.T) {
 		}
 		says(t, a.must("status", "--file", c.file()), "ready")
 
-		// One that fails is undone.
+		// A change that fails is undone.
 		c.write(map[string]string{"level": "debug", "on": moved, "command": "[python3, -c, 'raise SystemExit(\"no such shop\")']"})
 		says(t, a.fails(1, "apply", "--yes", "--file", c.file()), "no such shop")
 		b.ready()
@@ -326,12 +325,13 @@ func TestEveryCommandAtAnyHost(t *testing.T) {
 	c.run("two operators", func(t *testing.T) {
 		end := a.begin("begun", "restart", "shop")
 		says(t, b.fails(1, "scale", "shop=4"), "another change is under way (restart")
-		c.write(map[string]string{"level": "warn"}) // and what has moved may stay where it is
+		c.write(map[string]string{"level": "warn"}) // what has moved may stay where it is
 		says(t, b.fails(1, "apply", "--yes", "--file", c.file()), "another change is under way (restart")
 		if said, code := end(); code != 0 {
 			t.Errorf("exit %d: %s", code, said)
 		}
-		// Of two at the same moment one is carried out, and then the other one or nothing of it.
+		// Of two at the same moment one is carried out, and then either the other one or nothing of
+		// it.
 		first := a.begin("", "apply", "--yes", "--file", c.file())
 		second := b.begin("", "apply", "--yes", "--file", c.file())
 		done := 0
@@ -385,7 +385,7 @@ func TestEveryCommandAtAnyHost(t *testing.T) {
 	}
 }
 
-// master is the redis node that is the master, as a host sees it.
+// master returns the redis node that is the master, as a host sees it.
 func (h *cableHost) master() string {
 	h.t.Helper()
 	st, _ := h.status()
@@ -412,7 +412,7 @@ func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
 				t.Errorf("host %s was %+v, and is %+v", h.name, before, now)
 			}
 			programs[now.Program] = h.name
-			if i == 1 { // a host of the former version is told what to do, and tells the others
+			if i == 1 { // a host of the old version is told what to do, and tells the others
 				b.must("drain", "shop-1")
 				a.must("undrain", "shop-1")
 			}
@@ -469,7 +469,7 @@ func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
 
 	c.run("a host is away", func(t *testing.T) {
 		leader, a, b = c.roles()
-		endAll(t, leader.netns) // as when its power is lost
+		endAll(t, leader.netns) // as when it loses its power
 		b.must("scale", "shop=4")
 		if n := a.node("shop-4"); n.State != supervise.Up || n.Host == leader.name {
 			t.Errorf("shop-4 on host %s is %s", n.Host, n.State)
@@ -491,8 +491,8 @@ func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
 	})
 }
 
-// losesAHostInARestore loses the host that leads, and the one with the data, at two moments of
-// a restore: the data is the old or the new, whole, and whoever asked hears which.
+// losesAHostInARestore loses the leading host, and the one with the data, at two moments of a
+// restore. The data is then the old or the new one, complete, and the user is told which.
 func (c *commanded) losesAHostInARestore(t *testing.T) {
 	for _, at := range []struct{ when, lost string }{
 		{`"aside"`, "leader"}, {`"moving"`, "data"},
@@ -539,7 +539,7 @@ func (c *commanded) losesAHostInARestore(t *testing.T) {
 	}
 }
 
-// syncBuffer is a buffer that several goroutines use.
+// syncBuffer is a buffer that is safe for concurrent use.
 type syncBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

@@ -16,15 +16,15 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// passed are three hosts with passes, whose nodes end with their processes: containers, but
-// for the image.
+// passed is three hosts with passes, whose nodes end with their processes: containers without an
+// image.
 type passed struct {
 	*commanded
 	folder string
 	lives  map[string]*life
 }
 
-// life is a host's process, from its start to its end.
+// life is a host's process from its start to its end.
 type life struct {
 	cmd   *exec.Cmd
 	said  *syncBuffer
@@ -51,14 +51,14 @@ func newPassed(t *testing.T) *passed {
 			if t.Failed() {
 				t.Logf("host %s said:\n%s", name, p.lives[name].said)
 			}
-			_ = p.lives[name].cmd.Process.Kill() // what else runs ends with the network
+			_ = p.lives[name].cmd.Process.Kill() // whatever else runs ends with the network
 			<-p.lives[name].ended
 		}
 	})
 	return p
 }
 
-// begin begins a life of hosts.
+// begin starts hosts.
 func (p *passed) begin(names ...string) {
 	p.t.Helper()
 	for _, name := range names {
@@ -68,7 +68,7 @@ func (p *passed) begin(names ...string) {
 		cmd.Dir = h.dir
 		l := &life{cmd: cmd, said: &syncBuffer{}, ended: make(chan struct{})}
 		cmd.Stdout, cmd.Stderr = l.said, l.said
-		cmd.WaitDelay = time.Second // nodes that it has left behind have its output open
+		cmd.WaitDelay = time.Second // nodes that it leaves behind have its output open
 		if err := cmd.Start(); err != nil {
 			p.t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func (p *passed) begin(names ...string) {
 	}
 }
 
-// end ends the lives of hosts, all at once, as an orchestrator does.
+// end stops hosts, all at once, as an orchestrator does.
 func (p *passed) end(names ...string) {
 	p.t.Helper()
 	for _, name := range names {
@@ -118,7 +118,7 @@ func (p *passed) ask(host, path, want string) {
 	}
 }
 
-// masterOf is the host of the Redis master.
+// masterOf returns the host of the Redis master.
 func masterOf(st supervise.Status) string {
 	for _, n := range st.Nodes {
 		if n.Role == "master" {
@@ -135,7 +135,7 @@ func TestHostsWithPassesComeAndGoAsContainersDo(t *testing.T) {
 	st := p.hosts["one"].ready()
 	p.ask("one", "/set?key=imooc&value=imooc.com", "OK. We have set imooc to be imooc.com")
 
-	// The host of the master is told to end: another one has it before.
+	// The host of the master is told to end: another host has the master before it does.
 	gone := masterOf(st)
 	other := "two"
 	if gone == other {
@@ -166,7 +166,7 @@ func TestHostsWithPassesComeAndGoAsContainersDo(t *testing.T) {
 	})
 	p.ask(gone, "/get?key=imooc", "imooc.com")
 
-	// All end at once, and begin again.
+	// All hosts end at once, and start again.
 	p.end("one", "two", "three")
 	p.begin("one", "two", "three")
 	p.hosts["one"].ready()

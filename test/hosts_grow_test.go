@@ -20,8 +20,8 @@ func (h *cableHost) write(text string) {
 	}
 }
 
-// spread is how many nodes of a kind run on each host, as "one: 2 two: 1", and says where a
-// node is not at the address of its host.
+// spread returns how many nodes of a kind run on each host, as "one: 2 two: 1". It fails the test
+// if a node is not at the address of its host.
 func spread(t *testing.T, hosts map[string]*cableHost, st supervise.Status, kind string) string {
 	t.Helper()
 	count := map[string]int{}
@@ -40,7 +40,7 @@ func spread(t *testing.T, hosts map[string]*cableHost, st supervise.Status, kind
 	return strings.Join(all, " ")
 }
 
-// A stack that runs on one machine becomes one of three hosts, and then one of two, while it
+// A stack that runs on one machine becomes a stack of three hosts, and then of two, while it
 // serves. No request fails, and no write is lost.
 func TestOneHostGrowsToThreeAndShrinksToTwoUnderLoad(t *testing.T) {
 	t.Parallel()
@@ -100,7 +100,7 @@ func TestOneHostGrowsToThreeAndShrinksToTwoUnderLoad(t *testing.T) {
 	two.must("down")
 }
 
-// hostLines are the hosts as a stack file has them.
+// hostLines returns the hosts as a stack file has them.
 func hostLines(hosts ...*cableHost) string {
 	text := "hosts:\n"
 	for _, h := range hosts {
@@ -109,8 +109,8 @@ func hostLines(hosts ...*cableHost) string {
 	return text
 }
 
-// tellOfTries logs what the balancers and the supervisor of a host have said of requests that
-// failed or were tried again.
+// tellOfTries logs what the balancers and the supervisor of a host have logged about requests that
+// failed or were retried.
 func (h *cableHost) tellOfTries() {
 	h.t.Helper()
 	stdout, _, _ := h.run("logs", "-n", "0")
@@ -124,7 +124,7 @@ func (h *cableHost) tellOfTries() {
 	}
 }
 
-// A stack that has begun with one host speaks TLS from the first, and grows with it.
+// A stack that began with one host uses TLS from the start, and grows with it.
 func TestAnEncryptedStackGetsAHostUnderLoad(t *testing.T) {
 	t.Parallel()
 	hosts := cableHosts(t)

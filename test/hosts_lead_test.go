@@ -23,8 +23,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// loopHost is a host of a stack of several in this process, at a loopback address of its
-// own, with a supervisor when it leads.
+// loopHost is a host of a stack of several, in this process and at a loopback address of its own.
+// It has a supervisor while it leads.
 type loopHost struct {
 	*host.Host
 	name, state string
@@ -66,7 +66,7 @@ func newLoopStack(t *testing.T, more string) *loopStack {
 	return l
 }
 
-// join has another host of the file join.
+// join makes another host of the file join.
 func (l *loopStack) join(name string) {
 	l.t.Helper()
 	var address netip.Addr
@@ -113,7 +113,7 @@ func (l *loopStack) open(name, state string) {
 	l.hosts[name] = h
 }
 
-// patientWriter takes what comes after the test.
+// patientWriter accepts writes even after the test.
 type patientWriter struct{ io.Writer }
 
 func (w *patientWriter) Write(p []byte) (n int, err error) {
@@ -127,7 +127,7 @@ func (l *loopStack) lead(ctx context.Context, h *loopHost, lead host.Leadership,
 		joined[m.Name] = m.State != ""
 	}
 	for _, of := range l.file.Hosts {
-		if !joined[of.Name] { // the stack is not complete: it begins when it is
+		if !joined[of.Name] { // the stack begins when all hosts have joined
 			<-ctx.Done()
 			return nil
 		}
@@ -165,7 +165,7 @@ func (l *loopStack) lead(ctx context.Context, h *loopHost, lead host.Leadership,
 	return nil
 }
 
-// status is what the leader says.
+// status returns the leader, and its status.
 func (l *loopStack) status() (leader string, st supervise.Status) {
 	for name, h := range l.hosts {
 		if sup := h.sup.Load(); sup != nil {
@@ -175,7 +175,7 @@ func (l *loopStack) status() (leader string, st supervise.Status) {
 	return "", st
 }
 
-// ready waits until the whole stack is.
+// ready waits until the whole stack is ready.
 func (l *loopStack) ready() {
 	l.t.Helper()
 	l.eventually("the stack is ready", func() error {
@@ -221,7 +221,7 @@ func (l *loopStack) end() {
 	os.RemoveAll(l.dir)
 }
 
-// get asks an entry for a key.
+// get requests a key from an entry.
 func (l *loopStack) get(address, path string) (string, error) {
 	client := http.Client{Timeout: 10 * time.Second}
 	resp, err := client.Get("http://" + address + path)
@@ -236,7 +236,7 @@ func (l *loopStack) get(address, path string) (string, error) {
 	return string(b), err
 }
 
-// entries are the addresses of the entry, at each host.
+// entries returns the address of the entry at each host.
 func (l *loopStack) entries() (all []string) {
 	_, port, _ := strings.Cut(strings.TrimPrefix(l.file.Entry.Listen, "0.0.0.0"), ":")
 	for _, h := range l.file.Hosts {
@@ -258,7 +258,7 @@ func TestAStackRunsOnSeveralHosts(t *testing.T) {
 			t.Errorf("get at %s: %q %v", entry, v, err)
 		}
 	}
-	// Another host leads: nothing is started anew.
+	// When another host leads, no node is restarted.
 	leader, before := l.status()
 	l.hosts[leader].Close()
 	old := l.hosts[leader]
@@ -281,7 +281,7 @@ func TestAStackRunsOnSeveralHosts(t *testing.T) {
 	})
 }
 
-// nodesNot are the nodes of some hosts that are in another state than this one.
+// nodesNot returns the nodes of some hosts that are not in this state.
 func nodesNot(st supervise.Status, state supervise.State, is func(host string) bool) (names []string) {
 	for _, n := range st.Nodes {
 		if is(n.Host) && n.State != state {
@@ -354,7 +354,7 @@ func TestAHostGoesDownForMaintenanceAndComesBack(t *testing.T) {
 	}
 	<-ended
 
-	// A supervisor that begins meanwhile knows that the host rests.
+	// A supervisor that begins in the meantime knows that the host rests.
 	old := l.hosts[leader]
 	old.Close()
 	l.open(leader, old.state)

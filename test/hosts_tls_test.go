@@ -14,7 +14,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// show has every host show a certificate, to so many connections in a row.
+// show waits until every host presents a certificate on many connections in a row.
 func (l *loopStack) show(what string, leaf *x509.Certificate) {
 	l.t.Helper()
 	for _, entry := range l.entries() {
@@ -35,8 +35,8 @@ func (l *loopStack) show(what string, leaf *x509.Certificate) {
 	}
 }
 
-// The balancers of all hosts take up what is renewed, whichever host leads, and a host that leads
-// anew shows the self-signed certificate of the one before.
+// The balancers of all hosts take up renewed certificates, whichever host leads. A new leader keeps
+// the self-signed certificate of the one before.
 func TestAllHostsShowWhatIsRenewed(t *testing.T) {
 	l := newLoopStack(t, "balancers: 3\n")
 	file := filepath.Join(l.dir, "www.pem")

@@ -26,8 +26,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// The ways of a host into a stack of several, and out of it: one stack, whose tests follow
-// each other.
+// The ways of a host into a stack of several and out of it. The parts of the test use one stack,
+// one after the other.
 func TestTheWaysOfAHostInAndOut(t *testing.T) {
 	hosts := cableHosts(t)
 	w := &ways{hosts: hosts, one: hosts["one"], two: hosts["two"], three: hosts["three"]}
@@ -65,7 +65,7 @@ func TestTheWaysOfAHostInAndOut(t *testing.T) {
 			step.do(t)
 			t.Logf("%.1f s", time.Since(began).Seconds())
 		}) {
-			break // the others would only repeat it
+			break // the others would fail for the same reason
 		}
 	}
 	for _, h := range hosts {
@@ -77,10 +77,10 @@ func TestTheWaysOfAHostInAndOut(t *testing.T) {
 type ways struct {
 	hosts           map[string]*cableHost
 	one, two, three *cableHost
-	sshOptions      []string // by which host one reaches host two
+	sshOptions      []string // with which host one reaches host two
 }
 
-// text is the stack file: with a directory that is served on host one alone, and more.
+// text returns the stack file, with a directory that is served only on host one, and with more.
 func (w *ways) text(files string, more ...string) string {
 	return fmt.Sprintf("name: shop\nentry: {listen: \"0.0.0.0:8080\", auth: none}\nhosts:\n  one: {address: %s}\n  two: {address: %s}\n  three: {address: %s, only: [sentinel]}\nredis: {replicas: 3}\n"+
 		"apps:\n  web: {kv: {}}\n  docs: {files: %s, nodes: 2, on: [one]}\nroutes:\n  - {path-prefix: /docs/, app: docs}\n  - {app: web}\n%s",
@@ -95,7 +95,7 @@ func (w *ways) write(t *testing.T, text string) {
 	}
 }
 
-// on has a host with another state directory, for as long as a function runs.
+// on gives a host another state directory while do runs.
 func (h *cableHost) on(state string, do func()) {
 	before := h.state
 	defer func() { h.state = before }()
@@ -122,7 +122,7 @@ func (w *ways) tokens(t *testing.T) {
 	says(t, w.two.fails(2, "join", token, "--as", "three"), "is for host two", "to be host three")
 	says(t, w.three.fails(1, "join", token), "for host two at "+w.two.address, "cannot listen there", "not used up")
 
-	// Somebody writes another host's name into it.
+	// Somebody writes another host's name into the token.
 	parsed, err := identity.ParseToken(token)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func (w *ways) tokens(t *testing.T) {
 	parsed.Host, parsed.Address = "three", netip.MustParseAddr(w.three.address)
 	says(t, w.three.fails(1, "join", parsed.Encode()), "for host two and not for another")
 
-	// It comes too late.
+	// The token has expired.
 	late, err := control.NewClient(w.one.state).Invite(t.Context(), "two", netip.MustParseAddr(w.two.address), time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func (w *ways) otherAuthority(t *testing.T) {
 			t.Fatal(err)
 		}
 		says(t, w.three.fails(1, "up", "-d"), "up already, on host one", "host replace three")
-		shell(t, "ip", "-netns", w.three.netns, "link", "set", "eth0", "down") // it cannot know
+		shell(t, "ip", "-netns", w.three.netns, "link", "set", "eth0", "down") // so that it cannot find out
 		w.three.must("up", "-d")
 		shell(t, "ip", "-netns", w.three.netns, "link", "set", "eth0", "up")
 	})
@@ -172,9 +172,9 @@ func (w *ways) otherAuthority(t *testing.T) {
 	}
 }
 
-// sshd starts an ssh server on a host, at a port, and returns what ssh needs to know of it. In
-// its mount namespace the command hide runs first. Before all other programs those of the
-// directory before are found there.
+// sshd starts an ssh server on a host, at a port, and returns the options with which ssh reaches
+// it. The server runs in a mount namespace of its own, in which the command hide runs first.
+// Programs in the directory before take precedence there.
 func (h *cableHost) sshd(t *testing.T, port int, before, hide string) (options []string) {
 	t.Helper()
 	if _, err := exec.LookPath("sshd"); err != nil {
@@ -215,7 +215,7 @@ func (h *cableHost) sshd(t *testing.T, port int, before, hide string) (options [
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // it is killed, with all that runs on the host
+		_ = cmd.Wait() // it is killed with everything that runs on the host
 	}()
 	h.eventually("sshd listens", func() bool {
 		select {
@@ -269,7 +269,7 @@ func (w *ways) pushRefused(t *testing.T) {
 	says(t, w.one.fails(2, "push", "four"), "four", "one, two and three")
 	says(t, w.one.fails(1, "push", "one"), "one of the stack already")
 
-	// ssh: nobody there, a stranger's key, no ssh.
+	// ssh fails: no server, an unknown host key, no ssh.
 	says(t, w.one.fails(1, push("--ssh-option", "Port=2222")...), "host two is not reached, and nothing was changed", "Connection refused")
 	before := filepath.Join(w.two.dir, "before")
 	options := w.two.sshd(t, 2222, before, "")
@@ -287,7 +287,7 @@ func (w *ways) pushRefused(t *testing.T) {
 	says(t, w.one.fails(1, push(options...)...), "there is no ssh on this machine", "host add two")
 	w.one.env = nil
 
-	// The machine is none that could be the host.
+	// The machine cannot be the host.
 	program(t, filepath.Join(before, "uname"), `case $1 in -s) echo Linux;; *) echo riscv128;; esac`)
 	says(t, w.one.fails(1, push(options...)...), "host two is linux/riscv128", "--program FILE")
 	if err := os.Remove(filepath.Join(before, "uname")); err != nil {
@@ -311,8 +311,8 @@ func (w *ways) pushRefused(t *testing.T) {
 	w.sshOptions = options
 }
 
-// A stack's host joins by ssh, with the program that is copied there, and nobody who lists
-// processes sees its token.
+// A host joins by ssh, with the program that is copied to it, and no list of processes shows its
+// token.
 func (w *ways) push(t *testing.T) {
 	stop, seen := make(chan struct{}), make(chan string, 1)
 	go func() {
@@ -326,7 +326,7 @@ func (w *ways) push(t *testing.T) {
 			}
 			paths, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 			for _, path := range paths {
-				text, _ := os.ReadFile(path) // of this stack, which its paths tell
+				text, _ := os.ReadFile(path) // of this stack, as its paths show
 				if bytes.Contains(text, []byte("hf1_")) && bytes.Contains(text, []byte(filepath.Dir(w.one.dir))) {
 					found = string(text)
 				}
@@ -355,7 +355,7 @@ func (w *ways) push(t *testing.T) {
 		t.Errorf("%v is left", left)
 	}
 	says(t, w.one.fails(1, args...), "host two is one of the stack already")
-	// Host three is to be on a machine that is host two.
+	// Host three is to be on the machine of host two.
 	args[1] = "three"
 	says(t, w.one.fails(1, append(args, "--to", w.two.address)...), "a host of a stack already", w.two.state)
 }
@@ -373,7 +373,7 @@ func (w *ways) bundle(t *testing.T) {
 	says(t, w.three.fails(2, "join", "--bundle", file, "hf1_x"), "unknown command")
 	open := []string{"join", "--bundle", file, "--passphrase-file", secret, "-d"}
 	says(t, w.three.must(open...), "host three of the stack shop now")
-	// Configuration management comes again.
+	// Configuration management runs the command again.
 	says(t, w.three.must(open...), "host three of the stack shop already, and is up")
 	w.three.endProcess()
 	says(t, w.three.must(open...), "host three of the stack shop already.")
@@ -398,18 +398,18 @@ func (w *ways) service(t *testing.T) {
 	}
 }
 
-// link takes a host's link up or down.
+// link sets a host's link up or down.
 func (h *cableHost) link(state string) {
 	h.t.Helper()
 	shell(h.t, "ip", "-netns", h.netns, "link", "set", "eth0", state)
 }
 
-// cutOff cuts a host off from the others. Then it loses its power, the stack is changed, and
-// it comes back.
+// cutOff cuts a host off from the others. Then the host loses its power, the stack is changed, and
+// the host comes back.
 func (w *ways) cutOff(t *testing.T) {
 	before := w.one.ready()
 	w.two.link("down")
-	// Each command waits for a leader for a while, so they are tried side by side.
+	// Each command waits for a leader for a while, so they run side by side.
 	var refused sync.WaitGroup
 	for _, args := range [][]string{
 		{"scale", "web=3"}, {"apply", "--yes"}, {"restart", "web-2"}, {"switchover"}, {"host", "add", "three"}, {"host", "remove", "three", "--yes"}, {"export", "host", "three"},
@@ -422,7 +422,8 @@ func (w *ways) cutOff(t *testing.T) {
 					t.Errorf("a host that is cut off does %v", args)
 					return
 				}
-				// Until it knows that it is cut off, it says that the leader does not answer.
+				// Until the host knows that it is cut off, it reports that the leader does not
+				// answer.
 				said = stderr
 				if _, last, is := strings.Cut("\n"+said, "\nholdfast: "); is && strings.Contains(last, "a majority of its hosts has to reach each other. What runs, runs on") && strings.Count(last, "\n") == 1 {
 					return
@@ -437,7 +438,7 @@ func (w *ways) cutOff(t *testing.T) {
 	})
 	refused.Wait()
 
-	// What runs on the host that is cut off runs on.
+	// The nodes of the host that is cut off go on.
 	conn, err := w.two.dial(w.two.address + ":8080")
 	if err != nil {
 		t.Errorf("its balancer: %v", err)
@@ -467,7 +468,7 @@ func (w *ways) cutOff(t *testing.T) {
 	w.hasNewest(t, w.two.ready(), before, changed)
 }
 
-// hasNewest checks that host two, which was away, has what the others changed meanwhile.
+// hasNewest checks that host two, which was away, has what the others changed in the meantime.
 func (w *ways) hasNewest(t *testing.T, st, before, changed supervise.Status) {
 	t.Helper()
 	if got := w.two.insist(t, "/docs/which"); got != "second" {
@@ -485,7 +486,7 @@ func (w *ways) hasNewest(t *testing.T, st, before, changed supervise.Status) {
 			t.Errorf("%s: %s", n.Name, n.Outdated)
 		}
 	}
-	w.two.eventually("host two knows the newest generation", func() bool { // it hears of it after its nodes are up
+	w.two.eventually("host two knows the newest generation", func() bool { // it learns of it after its nodes are up
 		running, err := os.ReadFile(filepath.Join(w.two.state, "running.json"))
 		return err == nil && bytes.Contains(running, []byte("/one/second")) && !bytes.Contains(running, []byte("/one/first"))
 	})
@@ -498,7 +499,7 @@ func (w *ways) hasNewest(t *testing.T, st, before, changed supervise.Status) {
 	}
 }
 
-// redisOf are the redis nodes of a host, and who is the master of all.
+// redisOf returns the redis nodes of a host, and the master of the stack.
 func redisOf(st supervise.Status, name string) (there []string, master string) {
 	for _, n := range st.Nodes {
 		if n.Kind == plan.Redis && n.Host == name {
@@ -511,7 +512,7 @@ func redisOf(st supervise.Status, name string) (there []string, master string) {
 	return there, master
 }
 
-// moveMaster has a redis node of a host be the master.
+// moveMaster makes a redis node of a host the master.
 func (w *ways) moveMaster(t *testing.T, name string) {
 	t.Helper()
 	there, _ := redisOf(w.one.ready(), name)
@@ -523,7 +524,7 @@ func (w *ways) moveMaster(t *testing.T, name string) {
 	})
 }
 
-// insist asks the balancer of a host, until it answers.
+// insist asks the balancer of a host until it answers.
 func (h *cableHost) insist(t *testing.T, path string) string {
 	t.Helper()
 	answer := ""
@@ -545,7 +546,7 @@ func (h *cableHost) replacing(name string) string {
 	return token
 }
 
-// The host with the master loses its power, and its disk.
+// The host with the master loses its power and its disk.
 func (w *ways) emptyDisk(t *testing.T) {
 	w.moveMaster(t, "two")
 	w.one.insist(t, "/set?key=precious&value=kept")
@@ -554,7 +555,7 @@ func (w *ways) emptyDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// What its service does, and what a person tries first.
+	// This is what its service does, and what a person tries first.
 	says(t, w.two.fails(2, "up", "--joined", "--as", "two"), "host two", "its disk was emptied", "Nothing was started", "host replace two")
 	if _, err := os.Stat(w.two.state); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the state directory was made: %v", err)
@@ -579,7 +580,7 @@ func (w *ways) emptyDisk(t *testing.T) {
 	}
 }
 
-// A host with the master is replaced by another machine, while clients write.
+// A host with the master is replaced by another machine while clients write.
 func (w *ways) replace(t *testing.T) {
 	w.moveMaster(t, "two")
 	load := startLoadBy(t, w.one.dial, "http://"+w.one.address+":8080", 100, false)
@@ -603,7 +604,7 @@ func (w *ways) replace(t *testing.T) {
 		t.Errorf("the master is %s; on the new machine are %v", master, there)
 	}
 	load.end()
-	w.moveMaster(t, "two") // everything is read from there
+	w.moveMaster(t, "two") // so that everything is read from there
 	o := load.finish(t)
 	if o.enough(t, 200); len(o.failed) > 0 {
 		t.Errorf("%d requests failed: %v", len(o.failed), o.errs)

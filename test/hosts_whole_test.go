@@ -27,7 +27,7 @@ func TestAStackOfSeveralHostsIsDrilledRestoredAndPurged(t *testing.T) {
 	c.run("purge", c.purges)
 }
 
-// drills strikes nodes of any host, from one of them.
+// drills runs drills that strike nodes of any host, from one of them.
 func (c *commanded) drills(t *testing.T) {
 	leader, a, _ := c.roles()
 	says(t, a.fails(2, "drill", "kill-web", "kill-supervisor"), "kill-supervisor cannot be brought about", "nobody could start again")
@@ -70,12 +70,12 @@ func (c *commanded) drills(t *testing.T) {
 	}
 }
 
-// cuts cuts hosts off, by a drill at another one.
+// cuts cuts hosts off, by a drill on another host.
 func (c *commanded) cuts(t *testing.T) {
 	tables := func(h *cableHost) string {
 		return strings.TrimSpace(shell(t, "ip", "netns", "exec", h.netns, "nft", "list", "tables"))
 	}
-	// The clients are to be at a host without the master, or with it.
+	// The clients have to be on a host without the master, or with it.
 	at := func(hasMaster bool) *cableHost {
 		for _, name := range []string{"one", "two", "three"} {
 			h := c.hosts[name]
@@ -104,7 +104,7 @@ func (c *commanded) cuts(t *testing.T) {
 	}
 	says(t, stdout+stderr, "run the drill at another host")
 
-	// Drill and host die in the middle of it: the cut ends by itself.
+	// The drill and its host die in the middle: the cut ends by itself.
 	a := at(false)
 	drill := exec.Command("ip", append([]string{"netns", "exec", a.netns, a.program, "drill", "cut-host", "--state", a.state}, little...)...)
 	drill.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -138,7 +138,7 @@ func (c *commanded) cuts(t *testing.T) {
 	})
 	cut.must("up", "-d")
 	cut.ready()
-	a.eventually("no drill on host "+a.name, func() bool { // its undertaker ends
+	a.eventually("no drill on host "+a.name, func() bool { // the process that undoes the drill ends
 		_, _, code := a.run("drill", "undo")
 		return code == 0
 	})
@@ -147,7 +147,7 @@ func (c *commanded) cuts(t *testing.T) {
 	}
 }
 
-// purges removes the stack from all hosts, and begins it anew.
+// purges removes the stack from all hosts, and starts it again.
 func (c *commanded) purges(t *testing.T) {
 	_, a, b := c.roles()
 	before := pids(a.ready())
@@ -173,8 +173,8 @@ func (c *commanded) purges(t *testing.T) {
 	c.hosts["two"].must("join", one.token("two"), "-d")
 }
 
-// restores restores a backup from any host, and is refused where that would change half of
-// the stack.
+// restores restores a backup from any host. It is refused where it would change only half of the
+// stack.
 func (c *commanded) restores(t *testing.T) {
 	leader, a, b := c.roles()
 	for _, h := range []*cableHost{a, leader} {
@@ -194,7 +194,7 @@ func (c *commanded) restores(t *testing.T) {
 				t.Errorf("the former data of host %s is not in %s", name, aside)
 			}
 		}
-		if done.Node == "" { // another host led from the middle of it on: this machine is busy
+		if done.Node == "" { // another host took the lead in the middle, because this machine is busy
 			continue
 		}
 		if done.AsideAt[leader.name] == "" || len(done.AsideAt) != 3 {
@@ -203,7 +203,7 @@ func (c *commanded) restores(t *testing.T) {
 	}
 	c.nothingLeft()
 
-	// What is refused changes nothing.
+	// A refused restore changes nothing.
 	c.set("now")
 	backup := filepath.Join(c.dir, a.name+".tar")
 	whole, err := os.ReadFile(backup)
@@ -221,7 +221,7 @@ func (c *commanded) restores(t *testing.T) {
 	c.nothingLeft()
 }
 
-// set gives the key that a restore is looked at by a value.
+// set sets the key by which a restore is recognised.
 func (c *commanded) set(value string) {
 	c.t.Helper()
 	body, err := ask(&fasthttp.Client{ReadTimeout: 15 * time.Second}, c.entries()[0]+"/set?key=restored&value="+value)
@@ -241,11 +241,11 @@ func (c *commanded) has(value string) {
 	}
 }
 
-// nothingLeft checks that no host has anything of a restore but the former data.
+// nothingLeft checks that all that any host has of a restore is the old data.
 func (c *commanded) nothingLeft() {
 	c.t.Helper()
 	for _, h := range c.hosts {
-		// A host that follows hears a moment later that the restore is at its end.
+		// A host that follows learns a moment later that the restore has ended.
 		h.eventually("nothing of a restore is left on host "+h.name, func() bool {
 			left, _ := filepath.Glob(filepath.Join(h.state, "restore*"))
 			return len(left) == 0
@@ -253,7 +253,7 @@ func (c *commanded) nothingLeft() {
 	}
 }
 
-// nothingDecided waits until no host has the decision of a restore.
+// nothingDecided waits until no host has the decision of a restore any more.
 func (c *commanded) nothingDecided() {
 	c.t.Helper()
 	for _, h := range c.hosts {

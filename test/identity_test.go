@@ -12,12 +12,11 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// A node is its name and its data, not its address: whatever a stack file
-// changes between a 'down' and the next 'up', the node with the newest
-// acknowledged data is the master.
+// A node is its name and its data, not its address. Whatever a stack file changes between a 'down'
+// and the next 'up', the node with the newest acknowledged data is the master.
 
-// stale stands a stack up, writes "old", has every node of the list miss the
-// write of "new", and takes the stack down.
+// stale starts a stack, writes "old", makes the listed nodes miss the write of "new", and takes the
+// stack down.
 func (s *instance) stale(nodes ...string) {
 	s.t.Helper()
 	s.must("up", "-d")
@@ -30,7 +29,7 @@ func (s *instance) stale(nodes ...string) {
 	s.must("down")
 }
 
-// upWithNew stands the stack up and wants the newest value there.
+// upWithNew starts the stack, and checks that it has the newest value.
 func (s *instance) upWithNew() supervise.Status {
 	s.t.Helper()
 	s.must("up", "-d")
@@ -39,7 +38,7 @@ func (s *instance) upWithNew() supervise.Status {
 	return st
 }
 
-// failsOver makes a replica the master, and wants a write to work after it.
+// failsOver makes a replica the master, and checks that writes work after it.
 func (s *instance) failsOver() {
 	s.t.Helper()
 	was := s.master()
@@ -50,8 +49,8 @@ func (s *instance) failsOver() {
 	expect(s.t, st.Entry+"/get/order", 200, `{"result":"new"}`)
 }
 
-// ownPorts gives the web nodes ports that no other stack of this machine prefers:
-// it could take them while this one is down.
+// ownPorts gives the web nodes ports that no other stack of this machine prefers. Otherwise another
+// stack could take them while this one is down.
 func ownPorts(t *testing.T) string {
 	return fmt.Sprintf("apps: {web: {kv: {}, ports: [%d, %d]}}\n", freePort(t), freePort(t))
 }
@@ -70,8 +69,7 @@ func TestNodesThatExchangeTheirPortsKeepTheirData(t *testing.T) {
 	s.write(name + redisPorts(entry, b, a, c))
 	s.upWithNew()
 	s.failsOver()
-	// A supervisor that is gone and a file that moves what runs: refused, and
-	// nothing is touched.
+	// With the supervisor gone, a file that moves running nodes is refused, and nothing is touched.
 	master := s.master()
 	before := s.awaitHealthy()
 	s.killSupervisor()
@@ -100,7 +98,7 @@ func TestRedisMayBeOffForAWhile(t *testing.T) {
 	s.must("up", "-d")
 	s.must("down")
 
-	// A program that took the port of a node meanwhile is named.
+	// A program that has taken the port of a node in the meantime is named.
 	node, _ := before.Node("redis-2")
 	squatter, err := net.Listen("tcp", node.Address)
 	if err != nil {
@@ -118,7 +116,7 @@ func TestRedisMayBeOffForAWhile(t *testing.T) {
 	}
 	s.must("down")
 
-	// And the advice that it gives works, for the master too.
+	// Its advice works, for the master, too.
 	s.write(name + redisPorts(entry, freePort(t), freePort(t)))
 	s.upWithNew()
 	s.failsOver()
@@ -133,7 +131,7 @@ func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
 	st := s.awaitHealthy()
 	expect(t, st.Entry+"/set/order/old", 200, `{"result":"OK"}`)
 	s.must("stop", "redis-2")
-	s.must("restart", "redis-1") // so that redis-3 is the master
+	s.must("restart", "redis-1") // so that redis-3 becomes the master
 	s.await("redis-3 as the master", 20*time.Second, func() bool { return s.master() == "redis-3" })
 	s.await("a write", 10*time.Second, func() bool { code, _ := get(t, st.Entry+"/set/order/new"); return code == 200 })
 	s.must("down")
@@ -144,7 +142,7 @@ func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
 			t.Errorf("it says %q", said)
 		}
 	}
-	// Without Sentinels, and with them again, it stays the master.
+	// It stays the master without Sentinels, and with them again.
 	s.write(name + entry + "redis: {sentinels: 0}\n")
 	s.upWithNew()
 	if s.master() != "redis-3" {
@@ -154,7 +152,7 @@ func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
 	s.write(name + entry + "redis: {sentinels: 5}\n")
 	s.upWithNew()
 	s.must("down")
-	// The Sentinels' own memory is gone, and the stack has another name.
+	// The Sentinels' own state is gone, and the stack has another name.
 	for i := range 5 {
 		if err := os.RemoveAll(filepath.Join(s.state, "nodes", fmt.Sprintf("sentinel-%d", i+1))); err != nil {
 			t.Fatal(err)
@@ -165,7 +163,7 @@ func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
 	if s.master() != "redis-3" {
 		t.Errorf("the master is %s", s.master())
 	}
-	// What the refusal advises leads out of it.
+	// The advice of the refusal works.
 	s.failsOver()
 	s.must("down")
 	s.write("name: " + s.name + "-again\n" + entry + "redis: {replicas: 1}\n")
@@ -178,10 +176,10 @@ func TestALostStackFileLosesNoData(t *testing.T) {
 	s.must("up", "-d")
 	st := s.awaitHealthy()
 	expect(t, st.Entry+"/set/order/old", 200, `{"result":"OK"}`)
-	s.must("stop", "redis-1") // another one becomes the master
+	s.must("stop", "redis-1") // another node becomes the master
 	s.await("a write", 20*time.Second, func() bool { code, _ := get(t, st.Entry+"/set/order/new"); return code == 200 })
 
-	// The supervisor is gone, and the file is damaged: what is advised works.
+	// The supervisor is gone, and the file is damaged: the advice works.
 	s.killSupervisor()
 	file := filepath.Join(s.state, "stack.json")
 	if err := os.WriteFile(file, []byte(`{"booted": tr`), 0o600); err != nil {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withoutRedis is a stack that is up at once: balancers and a file server.
+// withoutRedis returns a stack that is up at once: balancers and a file server.
 func withoutRedis(t *testing.T) string {
 	return minimal(t) + "apps:\n  site:\n    files: .\n"
 }
@@ -25,7 +25,7 @@ func TestWhatTheCallerHoldsOpenIsHeldByNobodyElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	up := s.command("up", "-d")
-	up.ExtraFiles = []*os.File{lock, lock} // 3 and 4, as a shell's "9>" would be
+	up.ExtraFiles = []*os.File{lock, lock} // descriptors 3 and 4, as a shell's "9>" makes one
 	if out, err := up.CombinedOutput(); err != nil {
 		t.Fatalf("up -d: %v\n%s", err, out)
 	}

@@ -20,25 +20,24 @@ import (
 // rate is the steady load under which nodes are killed, in requests per second.
 const rate = 200
 
-// underLoad stands a stack up, loads it, does something to it, and answers
-// what the clients saw.
+// underLoad starts a stack, loads it, runs during, and returns what the clients saw.
 func underLoad(t *testing.T, during func(s *instance)) outcome {
 	t.Helper()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()
 	l := startLoad(t, st.Entry, rate)
-	time.Sleep(time.Second) // traffic before the fault
+	time.Sleep(time.Second) // some traffic before the fault
 	during(s)
-	time.Sleep(time.Second) // and after it
+	time.Sleep(time.Second) // and some after it
 	o := l.finish(t)
 	o.enough(t, rate)
 	s.awaitHealthy()
 	return o
 }
 
-// killNode kills a node's process behind Holdfast's back and waits until the
-// node is up with a new one.
+// killNode kills a node's process without Holdfast's knowledge, and waits until the node is up with
+// a new one.
 func (s *instance) killNode(name string) {
 	s.t.Helper()
 	before := s.node(name)
@@ -78,7 +77,7 @@ func TestAKilledSentinelIsNotNoticed(t *testing.T) {
 
 func TestAKilledBalancerLosesAtMostItsRequestsInFlight(t *testing.T) {
 	o := underLoad(t, func(s *instance) { s.killNode("balancer-1"); s.killNode("balancer-2") })
-	// Every client has one connection: each can lose one request at each kill.
+	// Each client has one connection, so each kill can cost it one request.
 	if len(o.failed) > 2*loadClients {
 		t.Errorf("%d requests failed: %v", len(o.failed), o.errs)
 	}
@@ -97,8 +96,8 @@ func TestAKilledMasterIsAPause(t *testing.T) {
 		if n := s.node(old); n.Role != "replica" {
 			t.Errorf("the old master %s came back as %q", old, n.Role)
 		}
-		// And it stays so: Sentinels that have just connected to a new master
-		// must not hold it for down.
+		// It stays like this: Sentinels that have just connected to a new master must not consider
+		// it down.
 		now := s.master()
 		for range 30 {
 			time.Sleep(100 * time.Millisecond)
@@ -135,8 +134,8 @@ func TestAHungWebNodeLeavesTheRotationAndReturns(t *testing.T) {
 	st := s.awaitHealthy()
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	s.must("pause", "web-1")
-	// It leaves after two missed checks; then nobody meets it. A request that it had before is
-	// sent to the other one, or ended where HAProxy does not do that.
+	// The node leaves after two missed checks, and then gets no requests. A request that it had
+	// before is sent to the other node, or ended by versions of HAProxy that do not resend.
 	client := http.Client{Timeout: 10 * time.Second}
 	var haproxy servers.Server
 	s.await("the version of HAProxy", 20*time.Second, func() (known bool) {
@@ -165,7 +164,7 @@ func TestAHungWebNodeLeavesTheRotationAndReturns(t *testing.T) {
 	s.await("both nodes answering", 20*time.Second, func() bool { return len(s.answering(st.Entry, 20)) == 2 })
 }
 
-// answering is the nodes that answer when an entry is asked some times.
+// answering returns the nodes that answer a number of requests to the entry.
 func (s *instance) answering(entry string, times int) map[string]bool {
 	nodes := map[string]bool{}
 	for range times {
@@ -273,9 +272,8 @@ func TestAChangedStackFileReachesTheNodesThatTheNextUpAdopts(t *testing.T) {
 	}
 }
 
-// adoptsWhatWasNotRecorded starts nodes anew while their records cannot be written, as
-// good as a supervisor that is killed between a start and its record. The next one finds
-// them.
+// adoptsWhatWasNotRecorded restarts nodes while their records cannot be written. This is like
+// killing the supervisor between a start and its record. The next supervisor finds the processes.
 func (s *instance) adoptsWhatWasNotRecorded(nodes ...string) {
 	s.t.Helper()
 	var started []int
@@ -320,7 +318,7 @@ func TestABalancerThatNoRecordTellsOfIsNotStartedTwice(t *testing.T) {
 	stranger = s.node("balancer-1")
 
 	s.killSupervisor()
-	// As an earlier version leaves it that is killed between a start and its record.
+	// An earlier version leaves this when it is killed between a start and its record.
 	if err := os.Remove(filepath.Join(s.state, "nodes", "balancer-1", "process.json")); err != nil {
 		t.Fatal(err)
 	}

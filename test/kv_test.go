@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/plan"
 )
 
-// askAs sends a request with a token, and answers status and body.
+// askAs sends a request with a token, and returns the status and the body.
 func askAs(t *testing.T, method, url, token, body string) (int, string) {
 	t.Helper()
 	r, err := http.NewRequest(method, url, strings.NewReader(body))
@@ -116,8 +116,8 @@ apps:
 	}
 }
 
-// tokensFileChanges has the tokens in a file of their own, which a web node reads when it
-// starts: status shows that it has changed, and apply brings it.
+// tokensFileChanges puts the tokens into a file, which a web node reads when it starts. status
+// shows when the file has changed, and apply takes the change up.
 func (s *instance) tokensFileChanges(minimal, entry, shop, look string) {
 	s.t.Helper()
 	const fresh = "a-token-that-is-new"
@@ -132,7 +132,7 @@ func (s *instance) tokensFileChanges(minimal, entry, shop, look string) {
 	}
 	answers := func(when, token string, want int) {
 		s.t.Helper()
-		for range 4 { // of each node
+		for range 4 { // so that each node answers
 			if status, body := askAs(s.t, "GET", entry+"/get/shop:a", token, ""); status != want {
 				s.t.Errorf("%s: %s gets %d %s, want %d", when, token, status, body, want)
 			}
@@ -147,7 +147,7 @@ func (s *instance) tokensFileChanges(minimal, entry, shop, look string) {
 	s.await("the status to show it", 20*time.Second, func() bool { return s.node("web-1").Outdated != "" && s.node("web-2").Outdated != "" })
 	says(s.t, s.must("status"), "web-1", "goes by the tokens", "tokens.yaml", "apply")
 	answers("before it is applied", shop, 200)
-	s.killSupervisor() // the next one knows it, too
+	s.killSupervisor() // the next supervisor knows it, too
 	s.must("up", "-d")
 	says(s.t, s.must("apply", "--plan"), "web-1", "its tokens file has changed")
 	before := s.status()

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// chatProgram is a user's program with WebSockets, as far as a balancer is concerned. It does
-// not end before the last of them.
+// chatProgram is a user's program that looks like WebSockets to a balancer. It does not end before
+// the last of them.
 const chatProgram = `
 import os, signal, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,8 +54,8 @@ while open_sockets:
     time.sleep(0.05)
 `
 
-// What an open WebSocket costs a restart is what grace says, twice: the balancers wait so
-// long for the node's requests, and the supervisor for its end.
+// An open WebSocket delays a restart by twice the grace: the balancers wait that long for the
+// node's requests, and the supervisor for its end.
 func TestAnOpenWebSocketDelaysAStopByTheGrace(t *testing.T) {
 	t.Parallel()
 	s := newInstance(t, minimal(t)+`
@@ -79,7 +79,7 @@ rollout: {settle: 100ms}
 	s.must("restart", node)
 	took := time.Since(begun)
 	t.Logf("restart of %s took %v", node, took)
-	// Its requests have a second, its end another; the rest is the new one's start.
+	// Its requests have one second and its end another; the rest is the start of the new process.
 	if took < 1500*time.Millisecond || took > 8*time.Second {
 		t.Errorf("the restart took %v, want 2 s and what a start takes", took)
 	}
@@ -88,7 +88,7 @@ rollout: {settle: 100ms}
 	}
 	conn.Close()
 
-	// A node without one is not waited for.
+	// A node without a WebSocket is not waited for.
 	_, _, node = chats(t, entry)
 	other := map[string]string{"chat-1": "chat-2", "chat-2": "chat-1"}[node]
 	begun = time.Now()

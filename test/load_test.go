@@ -23,12 +23,12 @@ type operation struct {
 	write bool
 	began time.Time
 	took  time.Duration
-	err   error // also for any status but 200
+	err   error // set for any status but 200, too
 }
 
-// load is paced clients: each owns a key, and in turn writes the next number to
-// it, reads it back, and counts up in one of several ways that must not happen
-// twice. They do not retry: what fails is counted.
+// load is paced clients. Each has a key of its own, and in turn writes the next number to it, reads
+// it back, and increments counters in one of several ways that must not happen twice. The clients
+// do not retry: what fails is counted.
 type load struct {
 	entry   string
 	dial    fasthttp.DialFunc // nil: from this network
@@ -44,18 +44,18 @@ type client struct {
 	tried      int // the last number that was sent
 	counters   []*counter
 	operations []operation
-	wrong      []string // answers that cannot be
+	wrong      []string // impossible answers
 }
 
-// counter is a key that is only ever incremented by one, and by one client.
+// counter is a key that only one client increments, always by one.
 type counter struct {
 	key          string
-	path, body   string // of the request that does it
-	acked, tried int    // how often it was confirmed and sent
-	last         int    // the number last answered
+	path, body   string // of the request that increments it
+	acked, tried int    // how often an increment was confirmed, and sent
+	last         int    // the last number in an answer
 }
 
-// loads numbers them: a counter belongs to one.
+// loads numbers the loads, because a counter belongs to one load.
 var loads atomic.Int64
 
 func (c *client) count(load int64, kind, path, body string) {
@@ -63,23 +63,23 @@ func (c *client) count(load int64, kind, path, body string) {
 	c.counters = append(c.counters, &counter{key: key, path: path, body: strings.ReplaceAll(body, "$K", key)})
 }
 
-// loadClients share the rate: each waits for its answer before it goes on.
+// loadClients share the rate. Each waits for its answer before it goes on.
 const loadClients = 50
 
-// startLoad begins to send requests per second in all, half of them writes.
+// startLoad begins to send rate requests per second in all, half of them writes.
 func startLoad(t *testing.T, entry string, rate int) *load {
 	t.Helper()
 	return startLoadOf(t, entry, rate, true)
 }
 
-// startLoadOf is startLoad with scripts or without. A script that a busy machine makes
-// long has others wait for it.
+// startLoadOf is startLoad with or without scripts. On a busy machine a script may take long and
+// make others wait for it.
 func startLoadOf(t *testing.T, entry string, rate int, scripts bool) *load {
 	t.Helper()
 	return startLoadBy(t, nil, entry, rate, scripts)
 }
 
-// startLoadBy is startLoadOf from where dial connects.
+// startLoadBy is startLoadOf with connections from dial.
 func startLoadBy(t *testing.T, dial fasthttp.DialFunc, entry string, rate int, scripts bool) *load {
 	t.Helper()
 	l := &load{entry: entry, dial: dial, stop: make(chan struct{}), began: time.Now()}
@@ -100,7 +100,7 @@ func startLoadBy(t *testing.T, dial fasthttp.DialFunc, entry string, rate int, s
 }
 
 func (l *load) run(c *client, every time.Duration, i int) {
-	// One connection a client, and no retry behind the test's back.
+	// A client has one connection, and does not retry without the test's knowledge.
 	h := &fasthttp.Client{
 		Dial: l.dial, MaxConnsPerHost: 1, MaxIdemponentCallAttempts: 1,
 		RetryIfErr:  func(*fasthttp.Request, int, error) (bool, bool) { return false, false },
@@ -155,8 +155,8 @@ func (c *client) get(h *fasthttp.Client, entry string) error {
 	return nil
 }
 
-// increment counts one up. The answer is the number after it: one more than
-// ever before, and no more than was sent.
+// increment increments a counter. The answer is the new number: greater than every earlier one, and
+// at most the number of requests sent.
 func (c *client) increment(h *fasthttp.Client, entry string, k *counter) error {
 	k.tried++
 	body, err := post(h, entry+k.path, k.body)
@@ -173,8 +173,8 @@ func (c *client) increment(h *fasthttp.Client, entry string, k *counter) error {
 	return nil
 }
 
-// check takes in a value that was read: never older than what was
-// acknowledged, never newer than what was sent.
+// check checks a value that was read: it must not be older than what was acknowledged, nor newer
+// than what was sent.
 func (c *client) check(body string) {
 	n, err := strconv.Atoi(body)
 	if err != nil || n < c.acked || n > c.tried {
@@ -184,7 +184,7 @@ func (c *client) check(body string) {
 
 func ask(h *fasthttp.Client, url string) (string, error) { return post(h, url, "") }
 
-// post sends a body, if there is one, else a GET.
+// post sends a body, or a GET if there is none.
 func post(h *fasthttp.Client, url, body string) (string, error) {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
@@ -216,7 +216,7 @@ func (l *load) end() {
 type outcome struct {
 	requests int
 	failed   []operation
-	longest  time.Duration // the longest answer
+	longest  time.Duration // the time of the slowest answer
 	errs     map[string]int
 }
 
@@ -262,7 +262,7 @@ func (l *load) finish(t *testing.T) outcome {
 	return o
 }
 
-// enough checks the test's own assumption: that there was traffic.
+// enough checks the test's own assumption, that there was traffic.
 func (o outcome) enough(t *testing.T, least int) {
 	t.Helper()
 	if o.requests < least {

@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/process"
 )
 
-// flooding is a stack without Redis whose only node writes without pause.
+// flooding returns a stack without Redis whose only node writes without a pause.
 func flooding(t *testing.T) string {
 	return minimal(t) + fmt.Sprintf(`
 apps:
@@ -26,7 +26,7 @@ redis: {enabled: false}
 `, binary)
 }
 
-// writer is the log writer that runs.
+// writer returns the running log writer.
 func (s *instance) writer() process.ID {
 	s.t.Helper()
 	var id process.ID
@@ -38,8 +38,8 @@ func (s *instance) writer() process.ID {
 	return id
 }
 
-// grows waits until a log has another newest file, and looks that its files
-// keep their limit meanwhile.
+// grows waits until a log has a new newest file, and checks meanwhile that its files keep their
+// limit.
 func (s *instance) grows(node string) {
 	s.t.Helper()
 	path := filepath.Join(s.state, "logs", node+".log")
@@ -74,7 +74,7 @@ func TestTheLogOfANodeThatNeverStopsKeepsItsLimitThroughEveryDeath(t *testing.T)
 	s.await("another writer", 30*time.Second, func() bool { return s.writer() != first })
 	s.grows("site-1")
 
-	// Without a supervisor the writer goes on, and the next one adopts it.
+	// Without a supervisor the writer goes on, and the next supervisor adopts it.
 	second := s.writer()
 	s.killSupervisor()
 	s.grows("site-1")
@@ -83,7 +83,7 @@ func TestTheLogOfANodeThatNeverStopsKeepsItsLimitThroughEveryDeath(t *testing.T)
 		t.Errorf("the writer was %+v and is %+v", second, now)
 	}
 
-	// Without both the node waits, and goes on with the next ones.
+	// Without both, the node waits, and goes on with the next ones.
 	s.killSupervisor()
 	kill(t, second.PID)
 	if code, _ := get(t, st.Entry+"/holdfast.yaml"); code != 200 {

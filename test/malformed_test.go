@@ -12,10 +12,9 @@ import (
 	"time"
 )
 
-// sendRaw sends bytes as they are, closes the sending half, and answers all
-// that comes back until the other side closes. It closes its half when the answer
-// begins, or when none has come for a while: a balancer takes a client that has
-// closed it before for one that has gone.
+// sendRaw sends bytes as they are, closes its sending half, and returns everything that comes back
+// until the other side closes. It closes that half only when the answer begins, or when none has
+// come for a while: a balancer takes a client that closes it earlier for one that has gone.
 func sendRaw(t *testing.T, addr, raw string) (answer []byte, closed bool) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -39,9 +38,8 @@ func sendRaw(t *testing.T, addr, raw string) (answer []byte, closed bool) {
 
 var statusLine = regexp.MustCompile(`HTTP/1\.[01] [0-9]{3} `)
 
-// What no proper client sends is for the balancer or for the node to refuse;
-// what one of them takes for the end of a request, the other must not take for
-// the beginning of the next.
+// A request that no proper client sends has to be refused by the balancer or by the node. Where one
+// of them sees the end of a request, the other must not see the beginning of the next.
 func TestMalformedRequestsThroughTheEntryHarmNobody(t *testing.T) {
 	t.Parallel()
 	s := newInstance(t, minimal(t))
@@ -130,7 +128,7 @@ func TestMalformedRequestsThroughTheEntryHarmNobody(t *testing.T) {
 			expect(t, st.Entry+"/get?key=k", 200, "v")
 		}
 	}
-	// No node was harmed either.
+	// No node was harmed.
 	for _, n := range s.awaitHealthy().Nodes {
 		if n.Restarts > 0 {
 			t.Errorf("%s was started again", n.Name)

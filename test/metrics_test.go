@@ -18,7 +18,7 @@ import (
 	"holdfast/internal/plan"
 )
 
-// figures are the metrics at an address: values by series, as "name{labels}".
+// figures returns the metrics at an address: values by series, as "name{labels}".
 func figures(t *testing.T, address string) map[string]float64 {
 	t.Helper()
 	resp, err := http.Get("http://" + address + "/metrics")
@@ -83,12 +83,12 @@ func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 		awaitFigure(series, is)
 	}
 	s.await("the in-sync set of the node that wrote", 20*time.Second, func() bool {
-		expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v") // a node learns of it by its writes
+		expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v") // a node learns of it by its own writes
 		now := figures(t, p.Metrics)
 		return now[`holdfast_web_in_sync_replicas{node="web-1"}`]+now[`holdfast_web_in_sync_replicas{node="web-2"}`] >= 2
 	})
 
-	// Every metric that the example alerts and the dashboard name is there.
+	// Every metric that the example alerts and the dashboard use exists.
 	known := map[string]bool{"up": true}
 	suffix := regexp.MustCompile(`(_bucket|_sum|_count)?(\{.*)?$`)
 	addresses := []string{p.Metrics}
@@ -103,8 +103,8 @@ func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 			known[name], known[suffix.ReplaceAllString(series, "")] = true, true
 		}
 	}
-	known["holdfast_virtual_address_holders"] = true // of several hosts
-	// Of an entry with TLS, which TestCertificatesAreTakenUpAndBrokenOnesRefused has.
+	known["holdfast_virtual_address_holders"] = true // only with several hosts
+	// Only for an entry with TLS, which TestCertificatesAreTakenUpAndBrokenOnesRefused has.
 	known["holdfast_certificate_expiry_timestamp_seconds"], known["holdfast_certificate_refused"] = true, true
 	expressions := append(alertExpressions(t), dashboardExpressions(t)...)
 	if len(expressions) < 50 {
@@ -118,7 +118,7 @@ func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 		}
 	}
 
-	// A page of another site cannot have its own name lead here.
+	// A page of another site cannot use its own name to get here.
 	req, err := http.NewRequest(http.MethodGet, "http://"+p.Metrics+"/metrics", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 		t.Errorf("another host's name gets %s", resp.Status)
 	}
 
-	// What happens is counted.
+	// Events are counted.
 	s.must("switchover")
 	awaitFigure(`holdfast_switchovers_total{result="done"}`, equals(1))
 	s.awaitHealthy()
@@ -144,7 +144,7 @@ func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 	awaitFigure(`holdfast_node_crashes_total{node="`+was+`"}`, equals(1))
 	s.must("restart", "web-1")
 	awaitFigure(`holdfast_node_restarts_total{node="web-1"}`, equals(1))
-	awaitFigure(`holdfast_node_crashes_total{node="web-1"}`, equals(0)) // it was asked for
+	awaitFigure(`holdfast_node_crashes_total{node="web-1"}`, equals(0)) // the restart was requested
 	s.must("stop", "web-2")
 	awaitFigure(`holdfast_node_state{node="web-2",state="down"}`, equals(1))
 }
@@ -167,8 +167,8 @@ func TestMetricsFollowAChangeOfTheirAddress(t *testing.T) {
 	})
 }
 
-// alertExpressions are those of the example alerts. Each alert says what it means and
-// what to do.
+// alertExpressions returns the expressions of the example alerts. It checks that each alert says
+// what it means and what to do.
 func alertExpressions(t *testing.T) (all []string) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/alerts.yml")
@@ -200,7 +200,7 @@ func alertExpressions(t *testing.T) (all []string) {
 	return all
 }
 
-// dashboardExpressions are those of the Grafana dashboard.
+// dashboardExpressions returns the expressions of the Grafana dashboard.
 func dashboardExpressions(t *testing.T) (all []string) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/grafana.json")

@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// The variables by which a test finds itself inside its network: the test's
-// name, and the program that the test outside has built.
+// The variables with which a test finds itself inside its network: the name of the test, and the
+// program that the test outside has built.
 const (
 	insideVariable = "HOLDFAST_TEST_INSIDE"
 	binaryVariable = "HOLDFAST_TEST_BINARY"
 )
 
-// inOwnNetwork runs a test in a network namespace that has nothing but a
-// loopback interface: in this test program, started once more inside. The
-// namespace and all that runs in it are gone afterwards, whatever happened.
+// inOwnNetwork runs a test in a network namespace with nothing but a loopback interface. It starts
+// this test program again inside. The namespace and all that runs in it are gone afterwards,
+// whatever happened.
 func inOwnNetwork(t *testing.T, test func()) {
 	t.Helper()
 	if os.Getenv(insideVariable) == t.Name() {
@@ -31,8 +31,8 @@ func inOwnNetwork(t *testing.T, test func()) {
 	needNetworks(t)
 	name := fmt.Sprintf("hf-%d-%d", os.Getpid(), instances.Add(1))
 	shell(t, "ip", "netns", "add", name)
-	// What the test inside writes goes with it, also when it is killed. Not
-	// t.TempDir: a unix socket's path may have about a hundred bytes.
+	// What the test inside writes goes with it, even if it is killed. It does not use t.TempDir,
+	// because the path of a unix socket may only have about a hundred bytes.
 	dir, err := os.MkdirTemp("", "hf")
 	if err != nil {
 		t.Fatal(err)
@@ -58,8 +58,8 @@ func inOwnNetwork(t *testing.T, test func()) {
 	}
 }
 
-// needNetworks skips a test where no network namespace can be made, but not in
-// continuous integration.
+// needNetworks skips a test if no network namespace can be made. In continuous integration it fails
+// the test instead.
 func needNetworks(t *testing.T) {
 	t.Helper()
 	why := ""
@@ -80,7 +80,7 @@ func needNetworks(t *testing.T) {
 	}
 }
 
-// endAll kills what runs in a namespace, and answers how many there were.
+// endAll kills what runs in a namespace, and returns how many processes there were.
 func endAll(t *testing.T, netns string) (found int) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -103,7 +103,7 @@ func endAll(t *testing.T, netns string) (found int) {
 	}
 }
 
-// shell runs a command of the system that has to succeed.
+// shell runs a system command that has to succeed.
 func shell(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
@@ -113,8 +113,8 @@ func shell(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// cut drops without a word what matches one of the rules (nftables
-// expressions) when it arrives, on connections that there are as on new ones.
+// cut silently drops packets that match one of the rules (nftables expressions) when they arrive,
+// on existing connections as well as on new ones.
 func cut(t *testing.T, rules ...string) {
 	t.Helper()
 	shell(t, "nft", "add table inet cut; add chain inet cut in { type filter hook input priority 0; }")

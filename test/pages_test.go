@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// The page of an answer that a balancer gives by itself has a file of its own, and a change of it
-// comes by apply.
+// The page of an answer that a balancer gives by itself is in a file, and apply takes up a change
+// of the file.
 func TestPagesOfTheOperatorsOwnAreFiles(t *testing.T) {
 	t.Parallel()
 	entry := freePort(t)
@@ -47,7 +47,7 @@ func TestPagesOfTheOperatorsOwnAreFiles(t *testing.T) {
 	}
 	const first, second = "<!doctype html>\n<p>Back \"soon\", 100 %\n", "<!doctype html>\n<p>It takes longer\n"
 	put(first)
-	s.fails(1, "up", "-d") // no server is there, and so it is not ready
+	s.fails(1, "up", "-d") // without a server the stack is not ready
 	s.await("the page", 10*time.Second, func() bool { return shown() == first })
 	put(second)
 	if got := s.must("apply", "--plan"); !strings.Contains(got, "entry.errors.503") {
@@ -56,7 +56,7 @@ func TestPagesOfTheOperatorsOwnAreFiles(t *testing.T) {
 	s.must("apply", "--yes")
 	s.await("the other page", 10*time.Second, func() bool { return shown() == second })
 
-	// What runs has the page, and needs the file no more.
+	// The running stack has the page, and no longer needs the file.
 	if err := os.RemoveAll(filepath.Join(s.dir, "errors")); err != nil {
 		t.Fatal(err)
 	}

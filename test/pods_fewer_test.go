@@ -22,9 +22,9 @@ import (
 	"holdfast/internal/process"
 )
 
-// Kubernetes ends the pods with the highest numbers at once where there are to be fewer, and
-// replaces the others one by one, of redis nodes and Sentinels at the same time. Here the one
-// that leaves is the master.
+// To have fewer pods, Kubernetes ends the pods with the highest numbers at once, and replaces the
+// others one by one, redis nodes and Sentinels at the same time. Here the pod that leaves has the
+// master.
 func TestFewerPodsWhereTheMasterIsOneOfThem(t *testing.T) {
 	t.Run("it is told to end", func(t *testing.T) {
 		p := newLargePodStack(t)
@@ -38,7 +38,7 @@ func TestFewerPodsWhereTheMasterIsOneOfThem(t *testing.T) {
 		says(t, said.String(), "switchover done")
 		p.checkSmall()
 	})
-	// Its machine may be gone. Then the Sentinels that remain are to name another master, and it
+	// Its machine may be gone. Then the remaining Sentinels have to name another master, which
 	// takes all three of them: they were four.
 	t.Run("it dies", func(t *testing.T) {
 		p := newLargePodStack(t)
@@ -47,8 +47,8 @@ func TestFewerPodsWhereTheMasterIsOneOfThem(t *testing.T) {
 	})
 }
 
-// newLargePodStack is a stack of four redis nodes and four Sentinels whose master is redis-4,
-// with a value in it.
+// newLargePodStack returns a stack of four redis nodes and four Sentinels. redis-4 is the master,
+// and there is a value.
 func newLargePodStack(t *testing.T) *podStack {
 	t.Helper()
 	p := newPodStackOf(t, strings.Replace(podFile, "replicas: 1", "replicas: 3, sentinels: 4", 1),
@@ -61,7 +61,7 @@ func newLargePodStack(t *testing.T) *podStack {
 	said := ""
 	last.eventually("a switchover", func() bool {
 		out, err := exec.Command(binary, "switchover", "--to", "redis-4", "--file", p.file, "--state", last.state).CombinedOutput()
-		if err != nil && said != string(out) { // refused until all are in step
+		if err != nil && said != string(out) { // refused until all are in sync
 			said = string(out)
 			t.Logf("holdfast switchover: %v\n%s", err, out)
 		}
@@ -74,8 +74,8 @@ func newLargePodStack(t *testing.T) *podStack {
 	return p
 }
 
-// shrink makes a stack of four redis nodes and four Sentinels one of two and three, as Kubernetes
-// does. End ends the pods that leave.
+// shrink reduces a stack of four redis nodes and four Sentinels to two and three, as Kubernetes
+// does. end ends the pods that leave.
 func (p *podStack) shrink(end func(*podLife)) {
 	p.t.Helper()
 	if err := os.WriteFile(p.file, []byte(podFile), 0o600); err != nil {
@@ -112,7 +112,8 @@ func (p *podStack) shrink(end func(*podLife)) {
 	}
 }
 
-// replace ends a pod and begins it anew, and waits until it is ready. It returns why it is not.
+// replace ends a pod, starts it again, and waits until it is ready. It returns an error if it does
+// not become ready.
 func (p *podStack) replace(node string) error {
 	l := p.pods[node]
 	first := process.Children(l.cmd.Process.Pid)
@@ -140,8 +141,8 @@ func (p *podStack) replace(node string) error {
 	return fmt.Errorf("%s is not ready again: %s", node, why)
 }
 
-// checkSmall checks that one of two redis nodes is the master and takes writes, that nothing is
-// lost, and that the Sentinels know three of themselves in the end and one replica.
+// checkSmall checks that one of the two redis nodes is the master and takes writes, that nothing is
+// lost, and that in the end the Sentinels know three Sentinels and one replica.
 func (p *podStack) checkSmall() {
 	p.t.Helper()
 	master, replica := p.allReady()
@@ -160,7 +161,7 @@ func (p *podStack) checkSmall() {
 	}
 }
 
-// about is what a Sentinel says of the master.
+// about returns what a Sentinel reports about the master.
 func (l *podLife) about() string {
 	ctx, cancel := context.WithTimeout(l.of.t.Context(), 5*time.Second)
 	defer cancel()

@@ -31,9 +31,9 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// podStack are the pods with data of a stack, without Kubernetes: each is the first process of a
-// pid namespace, with a network of its own and a name server that the test takes away. The
-// address of its Service is its own.
+// podStack is the pods with data of a stack, without Kubernetes. Each pod is the first process of a
+// pid namespace, with a network of its own, and with a name server that the test can take away. Its
+// Service has the same address as the pod.
 type podStack struct {
 	t         *testing.T
 	text      string // the stack file
@@ -41,7 +41,7 @@ type podStack struct {
 	pods      map[string]*podLife // by node
 	file      string
 	seed      string
-	identity  *pod.Identity // of a web node, which may ask Redis
+	identity  *pod.Identity // identity of a web node, which may ask Redis
 	passwords plan.Secrets
 }
 
@@ -52,7 +52,7 @@ type podLife struct {
 	*cableHost
 	of    *podStack
 	node  string
-	names string // its resolv.conf
+	names string // path of its resolv.conf
 	cmd   *exec.Cmd
 	said  *syncBuffer
 	ended chan struct{}
@@ -63,7 +63,7 @@ func newPodStack(t *testing.T) *podStack {
 	return newPodStackOf(t, podFile, "redis-1", "redis-2", "sentinel-1", "sentinel-2", "sentinel-3")
 }
 
-// newPodStackOf is newPodStack of another stack file, which has these redis nodes and Sentinels.
+// newPodStackOf is newPodStack with another stack file, which has these redis nodes and Sentinels.
 func newPodStackOf(t *testing.T, text string, nodes ...string) *podStack {
 	t.Helper()
 	needRoot(t)
@@ -107,7 +107,7 @@ func newPodStackOf(t *testing.T, text string, nodes ...string) *podStack {
 	return p
 }
 
-// prove has the test show that it is a web node, and returns the stack.
+// prove gives the test a web node's certificate, and returns the stack.
 func (p *podStack) prove() stack.Stack {
 	p.t.Helper()
 	of, _, err := stack.Parse(p.file, []byte(p.text))
@@ -138,7 +138,7 @@ func (p *podStack) prove() stack.Stack {
 	return of
 }
 
-// begin begins the lives of pods; none: of all.
+// begin starts these pods, or all without names.
 func (p *podStack) begin(nodes ...string) {
 	p.t.Helper()
 	for node, l := range p.pods {
@@ -180,7 +180,7 @@ func (l *podLife) start() error {
 	return nil
 }
 
-// first is the pod's first process, and supervisor its child.
+// first returns the pod's first process, and supervisor its child.
 func (l *podLife) first() int {
 	l.of.t.Helper()
 	below := process.Children(l.cmd.Process.Pid)
@@ -196,7 +196,7 @@ func (l *podLife) supervisor() (pid int) {
 	l.eventually("a supervisor", func() bool {
 		all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, file := range all {
-			args, _ := os.ReadFile(file) // one that has just ended has none
+			args, _ := os.ReadFile(file) // a process that has just ended has none
 			about, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "status"))
 			if strings.Contains(string(args), "--contained") && strings.Contains(string(about), parent) {
 				pid, _ = strconv.Atoi(filepath.Base(filepath.Dir(file)))
@@ -208,7 +208,7 @@ func (l *podLife) supervisor() (pid int) {
 	return pid
 }
 
-// kill ends a pod as one whose machine is gone.
+// kill ends a pod as if its machine were gone.
 func (l *podLife) kill() {
 	if l.cmd == nil {
 		return
@@ -218,7 +218,7 @@ func (l *podLife) kill() {
 	l.cmd = nil
 }
 
-// ends waits until a pod that was told to has ended, and returns its exit status.
+// ends waits until a pod that was told to end has ended, and returns its exit status.
 func (l *podLife) ends() int {
 	l.of.t.Helper()
 	select {
@@ -231,7 +231,7 @@ func (l *podLife) ends() int {
 	return code
 }
 
-// eventually fails the test where that is not so within a minute and a half.
+// eventually fails the test if the condition does not hold within a minute and a half.
 func (l *podLife) eventually(what string, is func() bool) {
 	l.of.t.Helper()
 	for end := time.Now().Add(90 * time.Second); !is(); time.Sleep(50 * time.Millisecond) {
@@ -241,7 +241,7 @@ func (l *podLife) eventually(what string, is func() bool) {
 	}
 }
 
-// status is what 'holdfast status' says in a pod.
+// status returns the pod's node in the answer of 'holdfast status'.
 func (l *podLife) status() (n supervise.NodeStatus, ok bool) {
 	out, err := exec.Command(binary, "status", "--json", "--file", l.of.file, "--state", l.state).Output()
 	var st supervise.Status
@@ -251,7 +251,7 @@ func (l *podLife) status() (n supervise.NodeStatus, ok bool) {
 	return st.Node(l.node)
 }
 
-// dial connects to a port of a pod, from its own network.
+// dial connects to a port of a pod from the pod's own network.
 func (l *podLife) dial(ctx context.Context, port int) (conn net.Conn, err error) {
 	err = process.Within(filepath.Join("/run/netns", l.netns), func() (err error) {
 		conn, err = new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("%s:%d", l.address, port))
@@ -260,7 +260,7 @@ func (l *podLife) dial(ctx context.Context, port int) (conn net.Conn, err error)
 	return conn, err
 }
 
-// probe asks as the kubelet does.
+// probe sends a probe as the kubelet does.
 func (l *podLife) probe(path string) (status int, body string) {
 	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -286,7 +286,7 @@ func (l *podLife) ready() {
 	})
 }
 
-// allReady waits until all pods are, and returns those of the master and the replica.
+// allReady waits until all pods are ready, and returns those of the master and the replica.
 func (p *podStack) allReady() (master, replica *podLife) {
 	p.t.Helper()
 	for _, l := range p.pods {
@@ -302,7 +302,7 @@ func (p *podStack) allReady() (master, replica *podLife) {
 	return nil, nil
 }
 
-// redis carries commands out at a redis node, one line each, and returns the answers' lines.
+// redis runs commands at a redis node, one a line, and returns the lines of the answers.
 func (l *podLife) redis(lines ...string) []string {
 	l.of.t.Helper()
 	ctx, cancel := context.WithTimeout(l.of.t.Context(), 30*time.Second)
@@ -315,7 +315,7 @@ func (l *podLife) redis(lines ...string) []string {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 	lines = append([]string{"AUTH web " + l.of.passwords.Web}, lines...)
-	go io.WriteString(conn, strings.Join(lines, "\r\n")+"\r\n") // what fails is not answered
+	go io.WriteString(conn, strings.Join(lines, "\r\n")+"\r\n") // a failure shows as a missing answer
 	var answers []string
 	for in := bufio.NewReader(conn); len(answers) < len(lines); {
 		answer, err := in.ReadString('\n')
@@ -353,8 +353,8 @@ func TestPodsWhoseSupervisorDiesAndWhoseDNSIsAway(t *testing.T) {
 		t.Errorf("%s has pid %d and was started %d times again; its pid was %d", n.Name, n.PID, n.Restarts, before.PID)
 	}
 
-	// The master's supervisor dies, and at once the pod is told to end. The next one takes the
-	// node over, whoever else answers, and hands the master's part over.
+	// The master's supervisor dies, and right after that the pod is told to end. The next
+	// supervisor takes the node over, whichever pods answer, and hands the master's role over.
 	was := master.supervisor()
 	for _, pid := range []int{was, master.first()} {
 		sig := syscall.SIGKILL
@@ -377,7 +377,7 @@ func TestPodsWhoseSupervisorDiesAndWhoseDNSIsAway(t *testing.T) {
 		t.Errorf("what was written is gone: %q", got)
 	}
 
-	// It comes back while DNS is away: all that it needs is there.
+	// The pod comes back while DNS is away, because all that it needs is on its volume.
 	began = time.Now()
 	p.begin(master.node)
 	master.ready()
@@ -387,7 +387,7 @@ func TestPodsWhoseSupervisorDiesAndWhoseDNSIsAway(t *testing.T) {
 		t.Errorf("%s came back as %q", master.node, n.Role)
 	}
 
-	// So do all of them, at once.
+	// So do all of them at once.
 	for _, l := range p.pods {
 		l.kill()
 	}
@@ -395,8 +395,8 @@ func TestPodsWhoseSupervisorDiesAndWhoseDNSIsAway(t *testing.T) {
 	p.allReady()
 }
 
-// A redis node that loads its data for long is alive, and not ready: the kubelet starts it again
-// for nothing, and nobody sends it anything.
+// A redis node that takes long to load its data is alive but not ready: the kubelet must not
+// restart it, and nothing sends it requests.
 func TestAPodWhoseRedisLoadsForLongIsAlive(t *testing.T) {
 	p := newPodStack(t)
 	slow := p.slowRedis("redis-2")
@@ -420,8 +420,8 @@ func TestAPodWhoseRedisLoadsForLongIsAlive(t *testing.T) {
 		t.Errorf("the pod ended with %d", code)
 	}
 
-	// Redis waits for so many microseconds with each key, and answers after some 50 of them, or
-	// after 1,024 of an append-only file.
+	// Redis pauses for that many microseconds at each key, and answers after some 50 keys, or after
+	// 1,024 bytes of an append-only file.
 	if err := os.WriteFile(slow, []byte("--key-load-delay 200 --loading-process-events-interval-bytes 1024"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -455,7 +455,7 @@ func TestAPodWhoseRedisLoadsForLongIsAlive(t *testing.T) {
 	}
 }
 
-// slowRedis has the Redis of a pod get the arguments that stand in a file at its start.
+// slowRedis makes the Redis of a pod use the arguments in a file when it starts.
 func (p *podStack) slowRedis(node string) (file string) {
 	p.t.Helper()
 	program, err := exec.LookPath("redis-server")

@@ -23,7 +23,7 @@ func (s *instance) powerLoss() {
 	if pid := s.status().Supervisor; pid != 0 {
 		kill(s.t, pid)
 	}
-	st := s.status() // with what it has started a moment ago, which lost power, too
+	st := s.status() // this includes what it started a moment ago, which loses power, too
 	for _, n := range st.Nodes {
 		if n.PID != 0 {
 			syscall.Kill(-n.PID, syscall.SIGKILL)
@@ -47,7 +47,7 @@ func TestEverythingKilledAtOnceComesBackWithTheSameDataAndMaster(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()
-	// A master that is not the first one, so that the memory is what counts.
+	// The master is not the first one, so that the record of it matters.
 	s.must("kill", "redis-1")
 	s.await("another master", 20*time.Second, func() bool { m := s.master(); return m != "" && m != "redis-1" })
 	s.awaitHealthy()
@@ -107,6 +107,6 @@ func TestPowerLostInTheMidstOfAFailoverLosesNoAcknowledgedWrite(t *testing.T) {
 		s.must("up", "-d")
 		s.awaitHealthy()
 		t.Logf("round %d: the master is %s", round, s.master())
-		l.finish(t) // reads every key back
+		l.finish(t) // this reads every key back
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// environment is that of a node's process.
+// environment returns the environment of a node's process.
 func (s *instance) environment(node string) map[string]string {
 	s.t.Helper()
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", s.node(node).PID))
@@ -28,7 +28,7 @@ func (s *instance) environment(node string) map[string]string {
 	return env
 }
 
-// withProgram is a stack with a program, shop, that may use Redis.
+// withProgram returns a stack with a program, shop, that may use Redis.
 func withProgram(t *testing.T) *instance {
 	t.Helper()
 	s := newInstance(t, minimal(t)+fmt.Sprintf(`apps:
@@ -42,8 +42,8 @@ func withProgram(t *testing.T) *instance {
 	return s
 }
 
-// writer is a program with a client library that repeats nothing: it connects anew for the
-// command after an error.
+// writer is a program whose client library does not retry. After an error it opens a new connection
+// for the next command.
 type writer struct {
 	at *url.URL
 
@@ -51,7 +51,7 @@ type writer struct {
 	replies *bufio.Reader
 
 	written, ended int
-	refused        []string // errors that Redis replied, and connections that were not taken
+	refused        []string // errors from Redis, and refused connections
 }
 
 var errRefused = errors.New("refused")
@@ -82,7 +82,7 @@ func (w *writer) run(stop <-chan struct{}, name string) {
 	}
 }
 
-// do sends a command, on a new connection where there is none.
+// do sends a command, on a new connection if there is none.
 func (w *writer) do(command string) error {
 	if w.conn == nil {
 		conn, err := net.Dial("tcp", w.at.Host)
@@ -110,8 +110,8 @@ func (w *writer) send(command string) error {
 	return err
 }
 
-// Programs that know one address alone, and whose clients repeat nothing, lose no more than
-// the connections that they had.
+// Programs that know only one address, and whose clients do not retry, lose no more than the
+// connections that they had.
 func TestAProgramIsNotRefusedWhenTheMasterChanges(t *testing.T) {
 	t.Parallel()
 	s := withProgram(t)
@@ -136,9 +136,9 @@ func TestAProgramIsNotRefusedWhenTheMasterChanges(t *testing.T) {
 			writers[i] = &writer{at: at}
 			all.Go(func() { writers[i].run(stop, fmt.Sprintf("w%d", i)) })
 		}
-		time.Sleep(500 * time.Millisecond) // of writes before it
+		time.Sleep(500 * time.Millisecond) // some writes before the change
 		change()
-		time.Sleep(500 * time.Millisecond) // and after it
+		time.Sleep(500 * time.Millisecond) // and some after it
 		close(stop)
 		all.Wait()
 		for i, w := range writers {

@@ -16,8 +16,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// members are the cases of one stack after the other whose redis nodes and Sentinels
-// change, under one load.
+// members is a stack whose redis nodes and Sentinels change, case by case, under one load.
 type members struct {
 	*instance
 	entry                string
@@ -33,7 +32,7 @@ func (m *members) set() {
 		m.name, m.entry, cmp.Or(m.settle, "300ms"), m.replicas, m.sentinels, list(m.ports[:min(len(m.ports), m.replicas+1)]), list(m.sentinelPorts[:min(len(m.sentinelPorts), m.sentinels)])))
 }
 
-// addresses are where the nodes of a kind are, in the order of their names.
+// addresses returns the addresses of the nodes of a kind, sorted by node.
 func (m *members) addresses(kind plan.Kind) (all []string) {
 	for _, n := range m.status().Nodes {
 		if n.Kind == kind {
@@ -56,8 +55,8 @@ func (m *members) knows(sentinel, table string) (all []string) {
 	return all
 }
 
-// exact checks that every Sentinel knows the nodes that there are and no others, and has
-// the quorum of their number.
+// exact checks that every Sentinel knows exactly the existing nodes, and has the quorum for their
+// number.
 func (m *members) exact(what string) {
 	m.t.Helper()
 	st := m.status()
@@ -94,7 +93,7 @@ func (m *members) exact(what string) {
 	}
 }
 
-// failsOverNow kills the master and wants another one.
+// failsOverNow kills the master, and checks that another one takes over.
 func (m *members) failsOverNow(what string) {
 	m.t.Helper()
 	was := m.node(m.master())
@@ -103,7 +102,8 @@ func (m *members) failsOverNow(what string) {
 	m.awaitHealthy()
 }
 
-// becomes makes a redis node the master. While a failover comes to its end that is refused.
+// becomes makes a redis node the master. It repeats this while it is refused, at the end of a
+// failover.
 func (m *members) becomes(name string) {
 	m.t.Helper()
 	m.await(name+" as the master", 20*time.Second, func() bool {
@@ -114,7 +114,7 @@ func (m *members) becomes(name string) {
 	})
 }
 
-// apply applies the file, after a look at its plan, which has these lines.
+// apply applies the file, and first checks that its plan has these lines.
 func (m *members) apply(what string, lines ...string) {
 	m.t.Helper()
 	m.set()
@@ -132,8 +132,8 @@ func (m *members) apply(what string, lines ...string) {
 	}
 }
 
-// underLoad stands the stack up and runs the cases while others use it, of whose
-// requests none may fail.
+// underLoad starts the stack, and runs the cases while clients use it, none of whose requests may
+// fail.
 func (m *members) underLoad(cases func()) {
 	m.t.Helper()
 	m.set()
@@ -177,7 +177,7 @@ func TestRedisNodesAndSentinelsMoveUnderLoad(t *testing.T) {
 	})
 }
 
-// moves are other ports: of a replica and the master at once, and of Sentinels.
+// moves changes ports: of a replica and the master at once, and of Sentinels.
 func (m *members) moves() {
 	m.becomes("redis-1")
 	for range 3 {
@@ -189,9 +189,8 @@ func (m *members) moves() {
 	m.apply("all move", "redis-1 hand over", "redis-2 restart", "sentinel-3 restart")
 }
 
-// isPutBack is a replica that cannot start: it is taken away again, and no Sentinel
-// remembers it. What it could not read is its own file, from when it was a part of the
-// stack before.
+// isPutBack adds a replica that cannot start. It is removed again, and no Sentinel remembers it.
+// What it cannot read is its own file, from an earlier time in the stack.
 func (m *members) isPutBack() {
 	file := filepath.Join(m.state, "nodes", "redis-4", "redis.conf")
 	before, err := os.ReadFile(file)
@@ -214,8 +213,8 @@ func (m *members) isPutBack() {
 	}
 }
 
-// survivesAKill is a change whose supervisor is killed in the middle: when the node that
-// goes has just gone, and is to be forgotten.
+// survivesAKill makes a change whose supervisor is killed in the middle: when the node that leaves
+// has just ended, and has to be forgotten.
 func (m *members) survivesAKill() {
 	m.replicas = 3
 	m.apply("a replica more again")
@@ -254,7 +253,7 @@ func (m *members) survivesAKill() {
 	}
 }
 
-// refuses are changes that are refused before anything is done.
+// refuses makes changes that are refused before anything is done.
 func (m *members) refuses() {
 	replicas, sentinels, ports := m.replicas, m.sentinels, m.ports
 	for _, c := range []struct {
@@ -275,7 +274,7 @@ func (m *members) refuses() {
 		m.replicas, m.sentinels, m.ports = replicas, sentinels, ports
 	}
 
-	// The replica that would stay is away.
+	// The replica that would stay is down.
 	m.becomes("redis-1")
 	m.must("stop", "redis-2")
 	m.replicas = 1

@@ -9,12 +9,12 @@ import (
 	"holdfast/internal/plan"
 )
 
-// The balancers lead programs to the Redis master. Where a node becomes it that they do
-// not know, as where the master before it has died in the middle of a change, programs
-// have none until it hands over.
+// The balancers lead programs to the Redis master. If a node becomes master that they do not know,
+// as when the previous master dies in the middle of a change, programs have no master until that
+// node hands over.
 
-// applying starts to apply the file. The function that it returns waits until that has
-// ended, and returns what was said.
+// applying starts to apply the file. The function that it returns waits for the end, and returns
+// the output.
 func (m *members) applying() (end func() (said string, err error)) {
 	m.t.Helper()
 	m.set()
@@ -40,7 +40,7 @@ func (m *members) applying() (end func() (said string, err error)) {
 	}
 }
 
-// awaitStep waits until a change is at a node.
+// awaitStep waits until a change works on a node.
 func (m *members) awaitStep(node string) {
 	m.t.Helper()
 	m.await("a step of "+node, 30*time.Second, func() bool {
@@ -59,7 +59,7 @@ func TestAReplicaThatIsToLeaveAndBecomesTheMasterHandsOverAtTheNextStep(t *testi
 	m.awaitHealthy()
 	for _, n := range m.status().Nodes {
 		if n.Kind == plan.Redis && n.Name != "redis-4" {
-			m.redisCLI(n.Name, "config", "set", "replica-priority", "0") // no Sentinel promotes it
+			m.redisCLI(n.Name, "config", "set", "replica-priority", "0") // so that no Sentinel promotes it
 		}
 	}
 	m.replicas = 2

@@ -17,9 +17,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// shopProgram is a user's program. Its file "version" says what it answers with; of
-// the version broken it does not start, and as mortal it dies soon after its first
-// answer.
+// shopProgram is a user's program. Its file "version" determines its answers. With the version
+// "broken" it does not start, and with "mortal" it dies soon after its first answer.
 const shopProgram = `
 import os, signal, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -90,7 +89,7 @@ rollout: {settle: 300ms}
 	return s
 }
 
-// onSmallDisk gives the stack a disk of its own for its state, where that is allowed.
+// onSmallDisk gives the stack a disk of its own for its state, if the test may do that.
 func (s *shop) onSmallDisk() {
 	s.t.Helper()
 	if os.Geteuid() != 0 {
@@ -102,7 +101,7 @@ func (s *shop) onSmallDisk() {
 	if err := syscall.Mount("tmpfs", s.state, "tmpfs", 0, "size=120m,mode=700"); err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { // before newInstance's: what is mounted cannot be removed
+	s.t.Cleanup(func() { // before newInstance's cleanup, because a mounted directory cannot be removed
 		if s.t.Failed() {
 			s.dumpLogs()
 		}
@@ -122,7 +121,7 @@ func (s *shop) put(name, content string) {
 	}
 }
 
-// answers are what the entry answers to a number of requests, each once.
+// answers returns the different answers of the entry to a number of requests.
 func (s *shop) answers(entry string) []string {
 	s.t.Helper()
 	seen := map[string]bool{}
@@ -138,7 +137,7 @@ func (s *shop) answers(entry string) []string {
 	return all
 }
 
-// runs wants these answers from the entry and no other.
+// runs checks that the entry gives exactly these answers.
 func (s *shop) runs(want ...string) {
 	s.t.Helper()
 	if got := s.answers(s.status().Entry); !slices.Equal(got, want) {
@@ -146,14 +145,14 @@ func (s *shop) runs(want ...string) {
 	}
 }
 
-// crash kills the supervisor and has the next one take over.
+// crash kills the supervisor, and the next one takes over.
 func (s *shop) crash() {
 	s.t.Helper()
 	s.killSupervisor()
 	s.must("up", "-d")
 }
 
-// underLoad sends requests while do runs, and wants an answer to each.
+// underLoad sends requests while do runs, and checks that each is answered.
 func (s *shop) underLoad(do func()) {
 	s.t.Helper()
 	l, err := clients.New(clients.Config{
@@ -174,7 +173,7 @@ func (s *shop) underLoad(do func()) {
 		<-ended
 		failed, all := 0, l.Operations()
 		for _, op := range all {
-			// What no client had time for was not sent: the machine has other work.
+			// A client that had no time sent nothing, because the machine is busy.
 			if op.Outcome != history.OK && op.Client >= 0 {
 				if failed++; failed <= 5 {
 					s.t.Errorf("a request failed that was sent at %v, at %v: %d %s", op.Start, op.End, op.Status, op.Error)
@@ -193,7 +192,7 @@ func (s *shop) underLoad(do func()) {
 func TestAProgramGetsNewVersionsUnderLoad(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, "one")
-	s.comesBackFromAVersionThatDies() // nobody can promise its clients an answer
+	s.comesBackFromAVersionThatDies() // this version may cost requests
 	s.underLoad(func() {
 		s.rollsOut()
 		s.comesBackFromABadVersion()
@@ -202,7 +201,7 @@ func TestAProgramGetsNewVersionsUnderLoad(t *testing.T) {
 	})
 }
 
-// Nor does one notice that it gets more nodes or fewer, or starts anew.
+// Clients do not notice either that it gets more or fewer nodes, or restarts.
 func TestAProgramsNodesChangeUnderLoad(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, "five")
@@ -256,13 +255,13 @@ func (s *shop) comesBackFromABadVersion() {
 	}
 	s.runs("one - shop-1", "one - shop-2")
 
-	// The second node cannot have it: the first one gets back what it had.
+	// The second node fails with it, so the first one gets its old version back.
 	s.put("version", "two")
 	s.put("app.py", strings.Replace(shopProgram, `version == "broken"`, `os.environ["HOLDFAST_NODE"] == "shop-2"`, 1))
 	says(s.t, s.fails(1, "rollout", "shop"), "shop-2", "no database called shop", "run the one before again")
 	s.runs("one - shop-1", "one - shop-2")
 
-	// What cannot be is a mistake, and known before anything is copied.
+	// An impossible rollout is a usage error before anything is copied.
 	if err := os.Remove(filepath.Join(s.dir, "shop", "app.py")); err != nil {
 		s.t.Fatal(err)
 	}
@@ -277,7 +276,8 @@ func (s *shop) comesBackFromABadVersion() {
 	}
 	s.put("app.py", shopProgram)
 	s.put("version", "one")
-	// Another command than the copied files have: the advice says how both come at once.
+	// The command differs from the one that the copied files have: the advice tells how to change
+	// both at once.
 	s.write("name: " + s.name + "\n" + strings.Replace(s.text, "[python3, -u, app.py]", "[./shop, app.py]", 1))
 	s.put("shop", "#!/usr/bin/env python3\n"+shopProgram)
 	if err := os.Chmod(filepath.Join(s.dir, "shop", "shop"), 0o755); err != nil {
@@ -374,7 +374,7 @@ func (s *shop) drains() {
 		s.t.Error("restart shop has left its nodes as they were")
 	}
 
-	// The only node that serves is started anew beside one more.
+	// Before the only serving node restarts, an additional one starts.
 	s.must("stop", "shop-2")
 	s.must("restart", "shop")
 	s.must("start", "shop-2")
@@ -407,7 +407,7 @@ func (s *shop) goesOnAfterCtrlC() {
 	s.runs("six - shop-1", "six - shop-2")
 }
 
-// stopsARestart is a restart of all nodes of which the first does not come up again.
+// stopsARestart restarts all nodes while the first one does not come up again.
 func (s *shop) stopsARestart() {
 	other := s.node("shop-2").PID
 	brake := filepath.Join(s.state, "releases", "shop", "brake")
@@ -426,7 +426,7 @@ func (s *shop) stopsARestart() {
 	s.runs("six - shop-1", "six - shop-2")
 }
 
-// rollsOutWithMoreNodes is a rollout for which further nodes serve meanwhile.
+// rollsOutWithMoreNodes is a rollout during which additional nodes serve.
 func (s *shop) rollsOutWithMoreNodes() {
 	s.text = strings.Replace(s.text, "settle: 300ms", "settle: 300ms, surge: 2", 1)
 	s.write("name: " + s.name + "\n" + s.text)
@@ -438,7 +438,7 @@ func (s *shop) rollsOutWithMoreNodes() {
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	most, least := 0, 100 // nodes, and nodes that serve
+	most, least := 0, 100 // the number of nodes, and of nodes that serve
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	s.await("the end of the rollout", 60*time.Second, func() bool {
@@ -467,8 +467,8 @@ func (s *shop) rollsOutWithMoreNodes() {
 	s.must("apply", "--yes")
 }
 
-// comesBackFromAFullDisk is a rollout in the middle of which the disk of the state
-// directory gets full.
+// comesBackFromAFullDisk is a rollout in the middle of which the disk of the state directory
+// becomes full.
 func (s *shop) comesBackFromAFullDisk() {
 	before := s.node("shop-1").PID
 	s.put("version", "eight")
@@ -526,7 +526,7 @@ func (s *shop) keepsWhatWasSaid() {
 	s.must("apply", "--yes")
 	s.runs("eight debug shop-1", "eight debug shop-2")
 
-	// The file has the last word where it changes.
+	// A change in the file overrides the setting made at run time.
 	s.write("name: " + s.name + "\n" + strings.Replace(s.text, "nodes: 2", "nodes: 2\n    env: {LEVEL: info}", 1))
 	s.must("apply", "--yes")
 	s.runs("eight info shop-1", "eight info shop-2")

@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/servers"
 )
 
-// programs is a directory that alone has the servers which an instance finds.
+// programs is a directory with the only servers that an instance finds.
 type programs struct {
 	t   *testing.T
 	dir string
@@ -41,9 +41,9 @@ func ownPrograms(s *instance) programs {
 	return p
 }
 
-// put installs a server of a version, such as Valkey 8.1, in the place of what was there
-// by the name of its file. It is the Redis of this machine, which tells another name and
-// another version of itself, when it is asked for its version and in its INFO.
+// put installs a server of a version, such as Valkey 8.1, and replaces an earlier one with that
+// file name. It is this machine's Redis, which then reports another name and version, on its
+// command line and in its INFO.
 func (p programs) put(name, version string) {
 	p.t.Helper()
 	path, err := exec.LookPath(redistest.Program("server"))
@@ -78,7 +78,7 @@ func (p programs) put(name, version string) {
 
 func fileOf(server string) string { return strings.ToLower(server) + "-server" }
 
-// write puts a file in the place of another one, which may run.
+// write replaces a file that may be running.
 func (p programs) write(name string, content []byte) {
 	p.t.Helper()
 	path := filepath.Join(p.dir, name)
@@ -90,8 +90,8 @@ func (p programs) write(name string, content []byte) {
 	}
 }
 
-// wrap has the server's file be a script, which fails for what has one of some words in its
-// arguments, and else becomes the server.
+// wrap replaces the server's file with a script. The script fails if its arguments match failing,
+// and otherwise becomes the server.
 func (p programs) wrap(name string, failing string) {
 	p.t.Helper()
 	real := filepath.Join(p.dir, "real-"+fileOf(name))
@@ -103,8 +103,8 @@ func (p programs) wrap(name string, failing string) {
 	p.write(fileOf(name), fmt.Appendf(nil, "#!/bin/sh\ncase \"$*\" in %s) exit 1 ;; esac\nexec %s \"$@\"\n", failing, real))
 }
 
-// writtenBy awaits that the records beside the data name these servers, and that redis nodes
-// and Sentinels run them.
+// writtenBy waits until the records beside the data name these servers, and redis nodes and
+// Sentinels run them.
 func (s *instance) writtenBy(want string) {
 	s.t.Helper()
 	got := ""
@@ -153,7 +153,7 @@ func TestTheServerOfTheDataStaysWhateverElseIsInstalled(t *testing.T) {
 			says(t, s.must("plan"), first)
 			s.must("down")
 			if second == "Redis 7.0" {
-				install("Redis 8.0") // which could read the data
+				install("Redis 8.0") // this version could read the data
 			}
 			s.must("up", "-d")
 			s.awaitHealthy()
@@ -162,7 +162,7 @@ func TestTheServerOfTheDataStaysWhateverElseIsInstalled(t *testing.T) {
 				return
 			}
 
-			// Only the stack file changes it.
+			// Only the stack file can change it.
 			s.must("down")
 			if err := os.Remove(filepath.Join(p.dir, "valkey-server")); err != nil {
 				t.Fatal(err)
@@ -199,7 +199,7 @@ func TestAChangeOfServerThatFailsIsTakenBack(t *testing.T) {
 	with("redis")
 	s.must("apply", "--yes")
 
-	// It fails on the second node: the first one stays, until the file is as it was.
+	// It fails on the second node: the first one stays until the file is as it was.
 	p.wrap(servers.Valkey, "*/redis-2/*")
 	with("valkey")
 	s.fails(1, "apply", "--yes")
@@ -237,7 +237,7 @@ func TestAnOlderPackageRefusesOnlyWhatStartsAServer(t *testing.T) {
 	s.must("restart", "web")
 	s.killSupervisor()
 	s.write("name: " + s.name + "\n" + text + "redis: {server: redis}\n")
-	_ = s.command("up", "-d").Run() // the change is refused, and the nodes are looked after
+	_ = s.command("up", "-d").Run() // the change is refused, but the nodes are looked after
 	if s.status().Supervisor == 0 {
 		t.Error("the nodes run without a supervisor")
 	}
@@ -259,8 +259,8 @@ func TestTheServersThatRunAreAsked(t *testing.T) {
 	s.awaitHealthy()
 	s.writtenBy("Redis 8.0")
 
-	// An earlier version of Holdfast knew no records, or has left another one; and the
-	// program is a newer one when the supervisor first looks.
+	// An earlier version of Holdfast had no records, or left a wrong one, and the program on the
+	// disk is newer when the supervisor first looks.
 	s.killSupervisor()
 	records, _ := filepath.Glob(filepath.Join(s.state, "nodes/redis-*/data/written-by"))
 	if len(records) != 3 {
@@ -281,7 +281,7 @@ func TestTheServersThatRunAreAsked(t *testing.T) {
 	s.write("name: " + s.name + "\n" + text + "redis: {server: valkey}\n")
 	says(t, s.fails(1, "apply", "--yes"), "cannot read the data of Redis 8.0")
 
-	// While nobody knows, another server than the usual one is not taken.
+	// While the server of the data is unknown, only the usual server is accepted.
 	s.must("down")
 	for _, record := range records {
 		if err := os.Remove(record); err != nil {

@@ -12,8 +12,7 @@ import (
 	"holdfast/internal/servers"
 )
 
-// installed are the servers on this machine, by the value of redis.server that asks for
-// each.
+// installed returns the servers of this machine, by the value of redis.server that asks for each.
 func installed(t *testing.T) map[string]servers.Server {
 	t.Helper()
 	all := map[string]servers.Server{}
@@ -31,9 +30,9 @@ func installed(t *testing.T) map[string]servers.Server {
 	return all
 }
 
-// twoServers has an instance find a Redis and a Valkey. Where the machine has one alone,
-// it finds it by two names, as Redis 7.0 and as Valkey 8.1. The second one reads what the
-// first one has written, and not the other way round.
+// twoServers makes an instance find a Redis and a Valkey. A machine that has only one of them gets
+// it under two names, as Redis 7.0 and as Valkey 8.1. The second server can read what the first one
+// has written, but not the other way round.
 func twoServers(t *testing.T, s *instance) (first, second string) {
 	t.Helper()
 	if is := installed(t); len(is) == 2 {
@@ -95,7 +94,7 @@ func TestTheServersAreNamedWithTheirVersions(t *testing.T) {
 	s.must("up", "-d")
 	s.awaitHealthy()
 	is := installed(t)
-	want, there := is["redis"] // which comes first where either will do
+	want, there := is["redis"] // it takes precedence where either will do
 	if !there {
 		want = is["valkey"]
 	}
@@ -154,8 +153,7 @@ func TestVectorSetsTakeAServerThatHasThem(t *testing.T) {
 	}
 }
 
-// What package servers says of whose data a server reads is compared with the servers
-// that are there.
+// Package servers' rules about whose data a server reads are compared with the installed servers.
 func TestWhoReadsWhoseData(t *testing.T) {
 	t.Parallel()
 	is := installed(t)

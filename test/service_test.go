@@ -15,11 +15,11 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// userSystemd is the path of the systemd that users have.
+// userSystemd is the path of systemd, also for users' own instances.
 const userSystemd = "/lib/systemd/systemd"
 
-// systemd is a user's systemd of a test's own. It wants a machine that was booted by
-// systemd, which only it sees.
+// systemd is a user's systemd that belongs to a test. It needs a machine that was booted by
+// systemd, and only it is made to see one.
 type systemd struct {
 	*instance
 	process *exec.Cmd
@@ -39,7 +39,7 @@ func newSystemd(t *testing.T) *systemd {
 	}
 	s.env = []string{"XDG_RUNTIME_DIR=" + run, "XDG_CONFIG_HOME=" + filepath.Join(s.dir, "config"), "DBUS_SESSION_BUS_ADDRESS="}
 	s.boot()
-	t.Cleanup(func() { // before the instance's own
+	t.Cleanup(func() { // before the instance's own cleanup
 		s.shutDown()
 		s.purge() // what runs without systemd is in its groups
 		s.removeControlGroups()
@@ -62,9 +62,9 @@ mount -t tmpfs none /run/systemd && mkdir /run/systemd/system && exec `+userSyst
 	s.await("systemd", 10*time.Second, func() bool { _, err := s.systemctl("list-units"); return err == nil })
 }
 
-// controlGroups are those of this systemd, one in each hierarchy. It moves all processes
-// of the group that it is started in to one called init.scope: in the root group that is
-// everybody's.
+// controlGroups returns the control groups of this systemd, one in each hierarchy. systemd moves
+// all processes of the group in which it is started to a group called init.scope. In the root group
+// these would be everybody's.
 func (s *systemd) controlGroups() (all []string) {
 	s.t.Helper()
 	files, err := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
@@ -80,7 +80,7 @@ func (s *systemd) controlGroups() (all []string) {
 	return all
 }
 
-// removeControlGroups removes them, the innermost first.
+// removeControlGroups removes these groups, the innermost first.
 func (s *systemd) removeControlGroups() {
 	for _, group := range s.controlGroups() {
 		var inside []string
@@ -98,7 +98,7 @@ func (s *systemd) removeControlGroups() {
 	}
 }
 
-// shutDown has systemd stop its services and end.
+// shutDown makes systemd stop its services and end.
 func (s *systemd) shutDown() {
 	if s.process == nil {
 		return
@@ -124,7 +124,7 @@ func (s *systemd) mustSystemctl(words ...string) {
 	}
 }
 
-// nodes are the processes of all nodes, as text.
+// nodes returns the process ids of all nodes as one text.
 func (s *systemd) nodes() string {
 	var all []string
 	for _, n := range s.status().Nodes {
@@ -145,7 +145,7 @@ func TestSystemdKeepsTheStackUp(t *testing.T) {
 	if !strings.Contains(said, unit) || !strings.Contains(said, "enable-linger") {
 		t.Errorf("it says %q", said)
 	}
-	// The same nodes, adopted by systemd's supervisor.
+	// The nodes are the same, adopted by systemd's supervisor.
 	first := s.awaitHealthy().Supervisor
 	if first == before || s.nodes() != nodes {
 		t.Errorf("supervisor %d, before %d; nodes %s, before %s", first, before, s.nodes(), nodes)
@@ -153,12 +153,12 @@ func TestSystemdKeepsTheStackUp(t *testing.T) {
 	if out, _ := s.systemctl("show", "--property=MainPID,StatusText", unit); !strings.Contains(out, fmt.Sprint("MainPID=", first)) || !strings.Contains(out, "is ready: 10 of 10 nodes up") {
 		t.Errorf("systemd knows %q", out)
 	}
-	s.must("service", "install", "--user") // once more changes nothing
+	s.must("service", "install", "--user") // a second time changes nothing
 	if got := s.awaitHealthy().Supervisor; got != first {
 		t.Errorf("another supervisor: %d, before %d", got, first)
 	}
 
-	// A crash of the supervisor.
+	// The supervisor crashes.
 	kill(t, first)
 	s.await("another supervisor", 15*time.Second, func() bool { p := s.status().Supervisor; return p != 0 && p != first })
 	s.awaitHealthy()
@@ -166,7 +166,7 @@ func TestSystemdKeepsTheStackUp(t *testing.T) {
 		t.Errorf("nodes %s, before %s", s.nodes(), nodes)
 	}
 
-	// A changed file. (A service that is just starting is not reloaded.)
+	// The file changes. (A service that is just starting is not reloaded.)
 	s.await("the service", 10*time.Second, func() bool { _, err := s.systemctl("is-active", unit); return err == nil })
 	text, err := os.ReadFile(s.file)
 	if err != nil {
@@ -184,14 +184,14 @@ func TestSystemdKeepsTheStackUp(t *testing.T) {
 			t.Errorf("%s is %s, pid %d", n.Name, n.State, n.PID)
 		}
 	}
-	s.mustSystemctl("start", unit) // returns when the stack is ready
+	s.mustSystemctl("start", unit) // this returns when the stack is ready
 	if !s.status().Ready {
 		t.Errorf("%+v", s.status())
 	}
 	s.must("down")
 	s.await("the end of the service", 10*time.Second, func() bool { _, err := s.systemctl("is-active", unit); return err != nil })
 
-	// A boot.
+	// The machine boots.
 	s.shutDown()
 	s.boot()
 	s.awaitHealthy()

@@ -14,7 +14,7 @@ import (
 	"holdfast/internal/drill/report/browsertest"
 )
 
-// attacks is a page that tries to write at a node in every way that a page has.
+// attacks is a page that tries to write to a node in every way that a page has.
 const attacks = `<!doctype html><meta name=referrer content=%[2]q><body><script>
 const target = %[1]q, waits = [];
 const add = (tag, set) => waits.push(new Promise(done => {
@@ -67,7 +67,7 @@ func TestAPageOfAnotherSiteInABrowser(t *testing.T) {
 	defer evil.Close()
 	page := strings.Replace(evil.URL, "127.0.0.1", "evil.example", 1)
 	ctx := browsertest.Open(t, "about:blank", chromedp.Flag("host-resolver-rules", "MAP *.example 127.0.0.1"))
-	// To a name over plain http a browser does not say whose page asks.
+	// For a plain http target a browser does not reveal which page asks.
 	for _, round := range [][2]string{{"127.0.0.1", "no-referrer"}, {"node.example", "no-referrer"}, {"node.example", "unsafe-url"}} {
 		target, policy = "http://"+round[0]+":"+port, round[1]
 		if err := chromedp.Do(ctx, chromedp.Navigate(page)); err != nil {
@@ -89,7 +89,7 @@ func TestAPageOfAnotherSiteInABrowser(t *testing.T) {
 		}
 	}
 	for _, try := range []struct{ address, want string }{
-		{"http://127.0.0.1:" + port + "/set/rebound/typed", "OK"}, // as in the address bar
+		{"http://127.0.0.1:" + port + "/set/rebound/typed", "OK"}, // as typed into the address bar
 		{"http://node.example:" + port + "/get/rebound", "typed"},
 		{"http://evil.example:" + port + "/set/rebound/x", "Host of the request"},
 	} {

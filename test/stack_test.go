@@ -1,5 +1,5 @@
-// Package test is the end-to-end tests: the built holdfast program, the real
-// HAProxy and Redis, and clients that know nothing of either.
+// Package test contains the end-to-end tests: the built holdfast program, the real HAProxy and
+// Redis, and clients that know nothing of either.
 package test
 
 import (
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		if binary = os.Getenv(binaryVariable); binary != "" {
 			holdPreferredPorts()
-			return m.Run() // inside a network, or another system: it is built
+			return m.Run() // inside a network namespace, or on another system, where it was built before
 		}
 		dir, err := os.MkdirTemp("", "hf")
 		if err != nil {
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "holdfast")
-		// Without the profile it shares what the tests are built of.
+		// Without the profile the build shares what the tests are built of.
 		build := exec.Command("go", "build", "-race", "-pgo=off", "-o", binary, "holdfast/cmd/holdfast")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build holdfast: %v\n%s", err, out)
@@ -53,15 +53,14 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// preferredPorts are those that web nodes take when they are free. The tests hold
-// them, except where an example needs one: two stacks that are started at the same
-// time would both choose them.
+// preferredPorts are the ports that web nodes take when they are free. The tests hold them except
+// where an example needs one: two stacks that start at the same time would both choose them.
 var preferredPorts = map[int]net.Listener{5001: nil, 5002: nil, 5003: nil, 5004: nil}
 
 func holdPreferredPorts() {
 	for port, held := range preferredPorts {
 		if held == nil {
-			preferredPorts[port], _ = listen(port) // somebody else's is as good
+			preferredPorts[port], _ = listen(port) // it does not matter who holds it
 		}
 	}
 }
@@ -79,22 +78,23 @@ func releasePreferredPorts() {
 type instance struct {
 	t     *testing.T
 	name  string
-	file  string // stack file; empty: none
+	file  string // path of the stack file; empty: none
 	state string
 	dir   string // working directory of commands
 	env   []string
 
-	clientOf string // the state directory that client asks
+	clientOf string // the state directory that client belongs to
 	client   *control.Client
 }
 
 var instances atomic.Int32
 
-// newInstance makes a stack of its own name, state and entry port, from a stack
-// file's text that needs no name and no entry. It is taken down with the test.
+// newInstance returns a stack with a name, a state directory and an entry port of its own. The text
+// of its stack file needs no name and no entry. The stack is taken down at the end of the test.
 func newInstance(t *testing.T, text string) *instance {
 	t.Helper()
-	// Not t.TempDir: a unix socket's path may have about a hundred bytes.
+	// It does not use t.TempDir, because the path of a unix socket may only have about a hundred
+	// bytes.
 	dir, err := os.MkdirTemp("", "hf")
 	if err != nil {
 		t.Fatal(err)
@@ -114,8 +114,8 @@ func newInstance(t *testing.T, text string) *instance {
 	return s
 }
 
-// purge takes the stack down and removes its state, when what undoes a drill that was
-// killed has ended.
+// purge takes the stack down and removes its state. It first waits until a process has ended that
+// undoes a killed drill.
 func (s *instance) purge() {
 	s.t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
@@ -144,7 +144,7 @@ func (s *instance) dumpLogs() {
 	s.t.Logf("status of %s:\n%s", s.name, stdout)
 }
 
-// command is a holdfast command on this stack, not started.
+// command returns a holdfast command for this stack, not started.
 func (s *instance) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, append(args, "--state", s.state)...)
 	if s.file != "" && len(args) > 0 && args[0] != "version" {
@@ -179,8 +179,7 @@ func (s *instance) must(args ...string) string {
 	return stdout
 }
 
-// fails runs a command that has to fail with that exit code, and answers what
-// it says.
+// fails runs a command that has to fail with this exit code, and returns what it printed.
 func (s *instance) fails(want int, args ...string) string {
 	s.t.Helper()
 	stdout, stderr, code := s.run(args...)
@@ -190,8 +189,8 @@ func (s *instance) fails(want int, args ...string) string {
 	return stderr
 }
 
-// status asks for the status, whatever it is: the supervisor itself, which is
-// quicker than a command, or the command when there is none.
+// status returns the status, in any state. It asks the supervisor, which is quicker than running
+// the command; without a supervisor it runs the command.
 func (s *instance) status() supervise.Status {
 	s.t.Helper()
 	if s.clientOf != s.state {
@@ -203,7 +202,7 @@ func (s *instance) status() supervise.Status {
 	return s.statusCommand()
 }
 
-// statusCommand asks the status command.
+// statusCommand runs the status command.
 func (s *instance) statusCommand() supervise.Status {
 	s.t.Helper()
 	stdout, stderr, _ := s.run("status", "--json")
@@ -223,7 +222,7 @@ func (s *instance) node(name string) supervise.NodeStatus {
 	return n
 }
 
-// master is the redis node that is the master; empty when it is not exactly one.
+// master returns the redis node that is the master, or "" if there is not exactly one.
 func (s *instance) master() string {
 	s.t.Helper()
 	var masters []string
@@ -241,7 +240,7 @@ func (s *instance) master() string {
 // await polls a condition.
 func (s *instance) await(what string, limit time.Duration, cond func() bool) {
 	s.t.Helper()
-	limit *= 3 // others may use the machine
+	limit *= 3 // the machine may be busy
 	for deadline := time.Now().Add(limit); !cond(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("not within %v: %s", limit, what)
@@ -265,7 +264,7 @@ func (s *instance) awaitHealthy() supervise.Status {
 	return st
 }
 
-// killSupervisor kills the supervisor alone, and waits for its end.
+// killSupervisor kills only the supervisor, and waits for its end.
 func (s *instance) killSupervisor() {
 	s.t.Helper()
 	pid := s.status().Supervisor
@@ -276,7 +275,7 @@ func (s *instance) killSupervisor() {
 	s.await("the supervisor's end", 10*time.Second, func() bool { return s.status().Supervisor == 0 })
 }
 
-// kill sends SIGKILL as somebody would behind Holdfast's back.
+// kill sends SIGKILL without Holdfast's knowledge.
 func kill(t *testing.T, pid int) {
 	t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -284,14 +283,14 @@ func kill(t *testing.T, pid int) {
 	}
 }
 
-// get asks for a URL and answers status and body.
+// get requests a URL, and returns the status and the body.
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
 	c := http.Client{Timeout: 10 * time.Second}
 	return answerOf(t)(c.Get(url))
 }
 
-// answerOf returns what reads an answer, and ends the test when there is none.
+// answerOf returns a function that reads an answer, and ends the test if there is none.
 func answerOf(t *testing.T) func(*http.Response, error) (status int, body string) {
 	return func(resp *http.Response, err error) (int, string) {
 		t.Helper()
@@ -307,7 +306,7 @@ func answerOf(t *testing.T) func(*http.Response, error) (status int, body string
 	}
 }
 
-// expect asks for a URL and wants exactly this.
+// expect requests a URL, and checks the status and the body.
 func expect(t *testing.T, url string, status int, body string) {
 	t.Helper()
 	if code, got := get(t, url); code != status || got != body {
@@ -315,9 +314,8 @@ func expect(t *testing.T, url string, status int, body string) {
 	}
 }
 
-// freePort is a port that nobody listens on. It is from below those of other
-// packages' servers (15000 and up), which stacks choose (20000 and up), and of
-// outgoing connections.
+// freePort returns a port that nobody listens on. It is below the ports of other packages' servers
+// (15000 and up), those that stacks choose (20000 and up), and those of outgoing connections.
 var nextPort atomic.Int32
 
 func freePort(t *testing.T) int {
@@ -333,7 +331,7 @@ func freePort(t *testing.T) int {
 	return 0
 }
 
-// header asks for a URL on a new connection and answers a header of the answer.
+// header requests a URL on a new connection, and returns a header of the answer.
 func header(t *testing.T, url, name string) string {
 	t.Helper()
 	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}

@@ -10,8 +10,8 @@ import (
 	"holdfast/internal/plan"
 )
 
-// A replica that hangs keeps a switchover waiting behind its fence, and there its
-// supervisor dies. The master takes writes again before there is another supervisor.
+// A replica that hangs keeps a switchover waiting behind its fence. If the supervisor dies there,
+// the master takes writes again before there is another supervisor.
 func TestASupervisorThatDiesInASwitchoverLeavesAMasterThatTakesWrites(t *testing.T) {
 	t.Parallel()
 	s := newInstance(t, minimal(t))
@@ -42,7 +42,7 @@ func TestASupervisorThatDiesInASwitchoverLeavesAMasterThatTakesWrites(t *testing
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.run("switchover", "--to", heir.Name) // which its supervisor does not outlive
+		s.run("switchover", "--to", heir.Name) // its supervisor dies before it ends
 	}()
 	soon("the Sentinels are steered", func() bool { return has(heir.Address, "replica-priority", "1") })
 	if err := syscall.Kill(hangs.PID, syscall.SIGSTOP); err != nil {
@@ -56,7 +56,7 @@ func TestASupervisorThatDiesInASwitchoverLeavesAMasterThatTakesWrites(t *testing
 		t.Fatal("a supervisor runs")
 	}
 
-	// It is the master, or was replaced just before: either way writes go on.
+	// The node is the master or was replaced just before. Either way writes go on.
 	soon("no node refuses writes any more", func() bool {
 		return !has(master.Address, "min-replicas-to-write", "1000")
 	})

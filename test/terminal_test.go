@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onTerminal is a command that has a terminal of its own, as a person's shell gives it.
+// onTerminal is a command with a terminal of its own, as a shell would give it.
 type onTerminal struct {
 	*exec.Cmd
-	keys io.Writer // what is typed
+	keys io.Writer // writes what is typed
 	mu   sync.Mutex
 	said strings.Builder
 	all  sync.WaitGroup
@@ -53,7 +53,7 @@ func (s *instance) startOnTerminal(args ...string) *onTerminal {
 		in := bufio.NewReader(screen)
 		for {
 			b, err := in.ReadByte()
-			if err != nil { // nobody has the terminal any more
+			if err != nil { // nothing has the terminal open any more
 				return
 			}
 			c.mu.Lock()
@@ -64,7 +64,7 @@ func (s *instance) startOnTerminal(args ...string) *onTerminal {
 	return c
 }
 
-// shows is what it has written so far.
+// shows returns what it has written so far.
 func (c *onTerminal) shows() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,7 +74,7 @@ func (c *onTerminal) shows() string {
 // end waits for its end, and returns what it wrote and its exit code.
 func (c *onTerminal) end(t *testing.T) (string, int) {
 	t.Helper()
-	_ = c.Wait() // the exit code tells
+	_ = c.Wait() // the exit code is returned
 	c.all.Wait()
 	return c.shows(), c.ProcessState.ExitCode()
 }

@@ -36,7 +36,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
 `
 
-// chained is a certificate for a name with its key, and that of its issuer, in PEM.
+// chained returns a certificate for a name, its key, and the certificate of its issuer, in PEM.
 func chained(t *testing.T, name string) (leaf, key, issuer []byte) {
 	t.Helper()
 	encode := func(kind string, der []byte) []byte {
@@ -71,7 +71,7 @@ func chained(t *testing.T, name string) (leaf, key, issuer []byte) {
 	return encode("CERTIFICATE", own), encode("PRIVATE KEY", private), encode("CERTIFICATE", made)
 }
 
-// In a state directory with an apostrophe in its name, which HAProxy's configuration quotes.
+// The state directory has an apostrophe in its name, which HAProxy's configuration has to quote.
 func TestWhatGoesWrongWithOneCertificateIsNoMatterOfTheOthers(t *testing.T) {
 	t.Parallel()
 	s := &secureStack{instance: newInstance(t, ""), entry: freePort(t), redirect: freePort(t), roots: x509.NewCertPool()}
@@ -91,7 +91,7 @@ redis: {enabled: false}
 	}
 	s.write(file(""))
 
-	// Somebody has the address of the redirect.
+	// Another process has the address of the redirect.
 	other, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", s.redirect))
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ redis: {enabled: false}
 		resp.Body.Close()
 		return resp.StatusCode
 	}
-	// A browser keeps nothing of a redirect that may be taken back.
+	// A browser must not store a redirect that may be removed again.
 	if code := redirected(); code != 307 {
 		t.Errorf("without hsts the redirect is %d", code)
 	}
@@ -135,7 +135,7 @@ redis: {enabled: false}
 		}
 	}
 
-	// A link that leads nowhere, nonsense, a key alone: the others are renewed.
+	// With a dangling link, nonsense, and only a key, the other certificates are still renewed.
 	if err := os.Symlink("nowhere", filepath.Join(s.dir, "tls", "link.pem")); err != nil {
 		t.Fatal(err)
 	}
@@ -153,8 +153,8 @@ redis: {enabled: false}
 		}
 	}
 
-	// A chain that was cut is shown, and named; the whole one is taken up, also by a supervisor
-	// that comes later and knows nothing of what the balancers have.
+	// A chain with a gap is used, and reported. A complete one is taken up, even by a later
+	// supervisor that does not know what the balancers have.
 	leaf, key, issuer := chained(t, "a.example.com")
 	s.put("tls/a.pem", append(append([]byte{}, leaf...), key...))
 	s.awaitStatus("tls/a.pem", "without its chain", func(c supervise.CertificateStatus) bool {

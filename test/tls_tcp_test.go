@@ -17,8 +17,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// proxiedServer takes no connection that does not begin with the PROXY protocol, version 2. It
-// answers a line with who it is from, by HTTP where that is asked for.
+// proxiedServer only accepts connections that begin with the PROXY protocol, version 2. It answers
+// a line with the client's address, in HTTP if the line is an HTTP request.
 const proxiedServer = `
 import os, socketserver, struct
 class Handler(socketserver.StreamRequestHandler):
@@ -64,7 +64,7 @@ tcp:
 %s`, s.name, s.entry, s.shared, s.own, s.plain, more)
 }
 
-// shownAt is the certificate that is shown at a port.
+// shownAt returns the certificate that is presented at a port.
 func shownAt(port int) (*x509.Certificate, error) {
 	conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
@@ -86,7 +86,7 @@ func (s *tcpStack) awaitShownAt(port int, want certificate.Pair) {
 	})
 }
 
-// answersLine has a line said on a connection, and returns the answer.
+// answersLine sends a line on a connection, and returns the answer.
 func answersLine(conn net.Conn, line string) (string, error) {
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	if _, err := fmt.Fprintf(conn, "%s\n", line); err != nil {
@@ -133,7 +133,7 @@ func TestTCPEntriesSpeakTLSAndTellWhoTheClientIs(t *testing.T) {
 		t.Error("TLS 1.1 is spoken")
 	}
 
-	// By HTTP, too, whoever else has had the connection before.
+	// The same in HTTP, whichever client has used the connection to the server before.
 	for _, address := range []string{"127.0.0.78", "127.0.0.79", "127.0.0.78"} {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
 		client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{

@@ -30,7 +30,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// headersServer answers with the headers that a program is told of the client by.
+// headersServer answers with the headers that tell a program about its client.
 const headersServer = `
 import http.server, os
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -45,15 +45,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
 `
 
-// secureStack is a stack whose entry speaks HTTPS.
+// secureStack is a stack whose entry uses HTTPS.
 type secureStack struct {
 	*instance
 	entry, redirect int // ports
 	roots           *x509.CertPool
 }
 
-// certify writes a new certificate for names, and its key, into the stack's directory. Where
-// key is empty, they are in one file.
+// certify writes a new certificate for these names, and its key, into the stack's directory. If key
+// is empty, they are in one file.
 func (s *secureStack) certify(file, key string, names ...string) certificate.Pair {
 	s.t.Helper()
 	pair, err := certificate.SelfSigned(names, nil, time.Now())
@@ -79,7 +79,7 @@ func (s *secureStack) put(name string, content []byte) {
 	}
 }
 
-// transport comes to the entry by whatever name, by HTTP/2 or HTTP/1.1.
+// transport connects to the entry for any host name, with HTTP/2 or HTTP/1.1.
 func (s *secureStack) transport(two bool) *http.Transport {
 	t := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: s.roots},
@@ -94,7 +94,7 @@ func (s *secureStack) transport(two bool) *http.Transport {
 	return t
 }
 
-// shows is the certificate that the entry shows for a name; empty: for an address.
+// shows returns the certificate that the entry presents for a name; empty: for an address.
 func (s *secureStack) shows(name string) (*x509.Certificate, error) {
 	conn, err := tls.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.entry)), &tls.Config{ServerName: name, InsecureSkipVerify: true})
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *secureStack) shows(name string) (*x509.Certificate, error) {
 	return conn.ConnectionState().PeerCertificates[0], nil
 }
 
-// awaitShown waits until every new connection is shown a certificate: both balancers have it.
+// awaitShown waits until every new connection gets a certificate, so that both balancers have it.
 func (s *secureStack) awaitShown(name string, want certificate.Pair) {
 	s.t.Helper()
 	in := 0
@@ -121,7 +121,7 @@ func (s *secureStack) awaitShown(name string, want certificate.Pair) {
 	}
 }
 
-// awaitStatus waits for what the status says of the certificate of a file.
+// awaitStatus waits until the status of a file's certificate fulfils a condition.
 func (s *secureStack) awaitStatus(file, what string, is func(supervise.CertificateStatus) bool) {
 	s.t.Helper()
 	var last []supervise.CertificateStatus
@@ -136,7 +136,8 @@ func (s *secureStack) awaitStatus(file, what string, is func(supervise.Certifica
 	s.t.Fatalf("%s: not %s: %+v", file, what, last)
 }
 
-// newSecureStack is up, with one certificate in two files and one in one file.
+// newSecureStack returns a running stack with one certificate in two files and another one in one
+// file.
 func newSecureStack(t *testing.T) (s *secureStack, www, shop certificate.Pair) {
 	t.Helper()
 	s = &secureStack{instance: newInstance(t, ""), entry: freePort(t), redirect: freePort(t), roots: x509.NewCertPool()}
@@ -149,7 +150,7 @@ func newSecureStack(t *testing.T) (s *secureStack, www, shop certificate.Pair) {
 	return s, www, shop
 }
 
-// withCertificates is the stack file with further certificates.
+// withCertificates returns the stack file with further certificates.
 func (s *secureStack) withCertificates(more string) string {
 	return fmt.Sprintf(`name: %s
 entry:
@@ -227,7 +228,7 @@ func TestTheEntrySpeaksHTTPS(t *testing.T) {
 	})
 }
 
-// redirects sends plain HTTP to the entry.
+// redirects checks that plain HTTP is redirected to the entry.
 func (s *secureStack) redirects(t *testing.T) {
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for _, c := range []struct{ method, host, want string }{
@@ -261,7 +262,8 @@ func (s *secureStack) redirects(t *testing.T) {
 	}
 }
 
-// tellsTheProgram has a program know that its client came by HTTPS, whatever that says.
+// tellsTheProgram checks that a program learns that its client came by HTTPS, whatever the client
+// claims.
 func (s *secureStack) tellsTheProgram(t *testing.T) {
 	for _, two := range []bool{true, false} {
 		req, err := http.NewRequest("GET", "https://www.example.com/headers", nil)
@@ -290,7 +292,7 @@ func (s *secureStack) tellsTheProgram(t *testing.T) {
 	}
 }
 
-// secureLoad is clients by HTTP/2 and HTTP/1.1, some of which connect anew each time.
+// secureLoad is clients with HTTP/2 and HTTP/1.1, some of which connect anew each time.
 type secureLoad struct {
 	done   atomic.Int64
 	mu     sync.Mutex
@@ -349,7 +351,8 @@ func TestCertificatesAreTakenUpAndBrokenOnesRefused(t *testing.T) {
 	s.awaitShown("www.example.com", www)
 	load.end(t, "a certificate was renewed")
 
-	// A key of another one: the certificate of before stays, also in a balancer that dies.
+	// The key belongs to another certificate: the old certificate stays in use, even in a balancer
+	// that dies.
 	s.put("www.key", shop.PEM[strings.Index(string(shop.PEM), "-----BEGIN PRIVATE KEY"):])
 	s.awaitStatus("www.pem", "refused", func(c supervise.CertificateStatus) bool {
 		return strings.Contains(c.Refused, "the key is not that of the certificate") && c.Fingerprint == certificate.Fingerprint(www.Leaf)
@@ -373,7 +376,7 @@ func TestCertificatesAreTakenUpAndBrokenOnesRefused(t *testing.T) {
 	s.put("www.key", www.PEM[strings.Index(string(www.PEM), "-----BEGIN PRIVATE KEY"):])
 	s.awaitStatus("www.pem", "good again", func(c supervise.CertificateStatus) bool { return c.Refused == "" })
 
-	// One more, by the stack file: the balancers reload.
+	// The stack file adds a certificate: the balancers reload.
 	third := s.certify("third.pem", "", "third.example.com")
 	load = s.startSecureLoad()
 	s.write(s.withCertificates("      - {certificate: third.pem}\n"))
@@ -382,7 +385,7 @@ func TestCertificatesAreTakenUpAndBrokenOnesRefused(t *testing.T) {
 	s.awaitShown("", www)
 	load.end(t, "a certificate was added")
 
-	// Broken files hold no change up, and new ones that are broken are no change.
+	// Broken files do not hold a change up, and a change to a missing new file is refused.
 	s.put("third.pem", []byte("nonsense"))
 	s.must("restart", "headers")
 	s.write(s.withCertificates("      - {certificate: fourth.pem}\n"))
@@ -392,7 +395,7 @@ func TestCertificatesAreTakenUpAndBrokenOnesRefused(t *testing.T) {
 	s.awaitShown("third.example.com", third)
 }
 
-// A proxy that passes connections on unread says from whom each is; nobody else may.
+// A proxy that passes connections on unread tells the client's address; nobody else may.
 func TestAProxyAtLayer4SaysWhoTheClientIs(t *testing.T) {
 	t.Parallel()
 	entry := freePort(t)
@@ -443,7 +446,7 @@ func TestASelfSignedEntryInABrowser(t *testing.T) {
 	if want := "curl --cacert " + filepath.Join(s.state, supervise.SelfSignedFile) + ` "https://127.0.0.1:`; !strings.Contains(said, want) {
 		t.Errorf("up does not say %q:\n%s", want, said)
 	}
-	for line := range strings.Lines(said) { // what it says works
+	for line := range strings.Lines(said) { // its advice works
 		if line = strings.TrimSpace(line); strings.HasPrefix(line, "curl ") {
 			if out, code := s.pasted(line); code != 0 || !strings.Contains(out, "imooc.com") {
 				t.Errorf("%s: exit %d, %s", line, code, out)
@@ -458,7 +461,7 @@ func TestASelfSignedEntryInABrowser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A browser that does not know it refuses, one that trusts its key does not.
+	// A browser that does not know the certificate refuses it; one that trusts its key does not.
 	page := fmt.Sprintf("https://127.0.0.1:%d/set/browser/1", entry)
 	pin := sha256.Sum256(pair.Leaf.RawSubjectPublicKeyInfo)
 	ctx := browsertest.Open(t, "about:blank", chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(pin[:])))
@@ -493,7 +496,7 @@ func TestASelfSignedEntryInABrowser(t *testing.T) {
 			resp.Body.Close()
 			return resp.StatusCode
 		}
-		one("/get/x") // the connection is there
+		one("/get/x") // so that the connection exists
 		var asking sync.WaitGroup
 		var refused atomic.Int32
 		for range 30 {
@@ -512,7 +515,7 @@ func TestASelfSignedEntryInABrowser(t *testing.T) {
 		}
 	})
 
-	// It stays when the stack is taken down and comes up again.
+	// The certificate stays when the stack is taken down and comes up again.
 	s.must("down")
 	s.must("up", "-d")
 	if again, err := os.ReadFile(filepath.Join(s.state, supervise.SelfSignedFile)); err != nil || string(again) != string(text) {

@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// install puts a program to a path, as another version: bytes behind the end of an ELF
-// file do not matter to it.
+// install writes a program to a path as another version. Bytes behind the end of an ELF file change
+// nothing else.
 func (s *instance) install(source, path, version string) {
 	s.t.Helper()
 	program, err := os.ReadFile(source)
@@ -81,7 +81,7 @@ func TestANewVersionOfHoldfastTakesOver(t *testing.T) {
 	}
 	says(t, s.must("upgrade", "--help"), "take over")
 
-	// It looks after what it has adopted, and reaps it.
+	// It looks after the nodes that it has adopted, and reaps them.
 	sentinel := s.node("sentinel-1").PID
 	kill(t, sentinel)
 	s.await("another sentinel-1", 30*time.Second, func() bool {
@@ -92,7 +92,7 @@ func TestANewVersionOfHoldfastTakesOver(t *testing.T) {
 		t.Errorf("the old sentinel-1 (%d) is a zombie", sentinel)
 	}
 
-	// HAProxy and Redis as a package manager replaces them.
+	// HAProxy and Redis are replaced as a package manager does it.
 	installServers("two")
 	s.await("the status to show that all servers were replaced", 30*time.Second, func() bool {
 		for _, n := range s.status().Nodes {

@@ -16,14 +16,14 @@ import (
 	"time"
 )
 
-// The tokens of these tests' stack.
+// The tokens of the stack in these tests.
 const (
 	writerToken = "a-token-that-writes"
 	readerToken = "a-token-that-reads"
 )
 
-// upstashClient installs the @upstash/redis client and the programs of
-// testdata/upstash that use it, once for all tests. It goes with the binary.
+// upstashClient installs the @upstash/redis client and the programs of testdata/upstash that use
+// it, once for all tests. They are removed with the binary.
 var upstashClient = sync.OnceValues(func() (dir string, err error) {
 	dir = filepath.Join(filepath.Dir(binary), "upstash")
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "upstash"))); err != nil {
@@ -37,7 +37,7 @@ var upstashClient = sync.OnceValues(func() (dir string, err error) {
 	return dir, nil
 })
 
-// upstash stands up a stack with tokens, for the programs in dir.
+// upstash starts a stack with tokens, for the programs in dir.
 func upstash(t *testing.T) (s *instance, dir string, env []string) {
 	t.Helper()
 	dir, err := upstashClient()
@@ -106,7 +106,7 @@ func TestTheUpstashClientDoesNotNoticeAKilledMaster(t *testing.T) {
 	old := s.master()
 	s.killNode(old)
 	s.await("another master", 20*time.Second, func() bool { m := s.master(); return m != "" && m != old })
-	// Whichever web node is asked.
+	// This holds at whichever web node answers.
 	for range 4 {
 		if status, body := ask(`["EVALSHA","` + loaded.Result + `","1","k"]`); status != 200 || body != `{"result":["k",7]}` {
 			t.Errorf("a script that was loaded before: %d %s", status, body)
@@ -115,7 +115,7 @@ func TestTheUpstashClientDoesNotNoticeAKilledMaster(t *testing.T) {
 			t.Errorf("a cursor of the master that died: %d %s", status, body)
 		}
 	}
-	// A machine with much else to do gets little done in any given time.
+	// A busy machine gets little done in a given time, so the test waits for an event.
 	if _, err := stdin.Write([]byte("a new master\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestTheUpstashClientDoesNotNoticeAKilledMaster(t *testing.T) {
 	var result struct {
 		Requests      int
 		Failed, Wrong []string
-		Longest       float64 // milliseconds
+		Longest       float64 // in milliseconds
 	}
 	if err := json.Unmarshal(lines.Bytes(), &result); err != nil {
 		t.Fatalf("%v in %q\n%s", err, lines.Text(), &complaints)

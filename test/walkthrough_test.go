@@ -14,7 +14,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// minimal is a stack with an entry of its own and defaults otherwise.
+// minimal returns a stack with an entry of its own and otherwise defaults.
 func minimal(t *testing.T) string {
 	return fmt.Sprintf("entry:\n  listen: 127.0.0.1:%d\n", freePort(t))
 }

@@ -32,11 +32,11 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// tap hears what passes between the hosts of a test, and looks for words in it.
+// tap captures what passes between the hosts of a test, and looks for words in it.
 type tap struct {
 	fd      int
 	mu      sync.Mutex
-	words   map[string]string // what they are → the word
+	words   map[string]string // the words by what they are
 	heard   map[string]bool
 	packets int
 	work    sync.WaitGroup
@@ -85,7 +85,7 @@ func (c *tap) look(packet []byte) {
 	}
 }
 
-// listenFor has the tap look for the secrets of the stack and for more words.
+// listenFor makes the tap look for the secrets of the stack and for more words.
 func (c *tap) listenFor(t *testing.T, state string, more map[string]string) {
 	t.Helper()
 	secrets, err := supervise.Secrets(state)
@@ -104,7 +104,7 @@ func (c *tap) listenFor(t *testing.T, state string, more map[string]string) {
 	}
 }
 
-// forget has the tap have heard nothing.
+// forget clears what the tap has heard.
 func (c *tap) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,7 +117,7 @@ func (c *tap) hears(what string) bool {
 	return c.heard[what]
 }
 
-// ask asks the entry at a host for a path, from there.
+// ask requests a path from the entry at a host, from that host.
 func (h *cableHost) ask(path string) error {
 	client := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -151,7 +151,7 @@ const (
 	wireValue = "value-2718281828459045"
 )
 
-// startWire stands a stack up on three hosts, with a tap between them.
+// startWire starts a stack on three hosts, with a tap between them.
 func startWire(t *testing.T, network string) (map[string]*cableHost, *tap) {
 	hosts := cableHosts(t)
 	one, two, three := hosts["one"], hosts["two"], hosts["three"]
@@ -188,7 +188,7 @@ func TestATrustedNetworkIsInPlain(t *testing.T) {
 		return tap.hears("the password Replication") && tap.hears("the password Sentinel") && tap.hears("the password Web")
 	})
 
-	// While it is down it is told another network, and all hosts turn to TLS together.
+	// While the stack is down its network is changed, and all hosts switch to TLS together.
 	one.must("down")
 	file, err := os.ReadFile(filepath.Join(one.dir, "holdfast.yaml"))
 	if err != nil {
@@ -248,7 +248,7 @@ func TestNothingBetweenHostsIsInPlain(t *testing.T) {
 		t.Errorf("only %d requests were made meanwhile", asked)
 	}
 
-	// A failover.
+	// A failover happens.
 	var master supervise.NodeStatus
 	for _, n := range one.ready().Nodes {
 		if n.Role == "master" {
@@ -281,8 +281,7 @@ func TestNothingBetweenHostsIsInPlain(t *testing.T) {
 	}
 }
 
-// leadsToRedis reports whether programs of a host are led to the Redis master by its
-// balancers.
+// leadsToRedis reports whether the balancers of a host lead its programs to the Redis master.
 func (h *cableHost) leadsToRedis() bool {
 	h.t.Helper()
 	text, err := os.ReadFile(filepath.Join(h.state, "stack.json"))
@@ -311,8 +310,8 @@ func (h *cableHost) leadsToRedis() bool {
 	return err == nil && standing.Master
 }
 
-// showsItsCertificate waits until the redis nodes, Sentinels and balancers of a host have
-// the certificate that the host has now.
+// showsItsCertificate waits until the redis nodes, Sentinels and balancers of a host use the
+// certificate that the host has now.
 func (h *cableHost) showsItsCertificate() {
 	h.t.Helper()
 	text, err := os.ReadFile(filepath.Join(h.state, plan.CertificateFile))

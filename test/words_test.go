@@ -14,8 +14,8 @@ import (
 	"holdfast/internal/token"
 )
 
-// evilServer is an application that is well until it is asked for /evil. Then
-// its health answers forge rows and steer the terminal.
+// evilServer is an application that is healthy until it is asked for /evil. After that its health
+// answers forge rows and control the terminal.
 const evilServer = `
 import http.server, os, sys
 evil = False
@@ -30,8 +30,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
 `
 
-// pasted runs a command line that was shown, in the shell that somebody pastes
-// it into.
+// pasted runs a command line from a message in a shell, as if it were pasted there.
 func (s *instance) pasted(line string) (said string, code int) {
 	s.t.Helper()
 	cmd := exec.Command("sh", "-c", line)
@@ -41,8 +40,8 @@ func (s *instance) pasted(line string) (said string, code int) {
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// A stack whose program, file and state directory have a space in their paths,
-// and whose entry asks for tokens.
+// The program, the file and the state directory of the stack have a space in their paths, and its
+// entry requires tokens.
 func TestWhatIsSaidCanBePastedAndIsNotForged(t *testing.T) {
 	t.Parallel()
 	s := newInstance(t, "")
@@ -68,7 +67,7 @@ routes:
 	if err := os.Symlink(binary, filepath.Join(s.dir, "my bin", "holdfast")); err != nil {
 		t.Fatal(err)
 	}
-	// As one types it, from the directory of the stack.
+	// The command as a person types it, in the directory of the stack.
 	const typed = "'my bin/holdfast'"
 	here := " -f 'my stack.yaml' --state 'my state'"
 
