@@ -241,7 +241,7 @@ func (b *boxed) survivesItsSupervisor(before supervise.Status) {
 			web = n.PID
 		}
 	}
-	b.signal(web, "KILL") // its parent is the first process by now
+	b.signal(web, "KILL") // by now its parent is the first process
 	b.await("web-1 to be started again", func() bool {
 		st, ok := b.status()
 		for _, n := range st.Nodes {

@@ -20,7 +20,7 @@ import (
 // These are negative controls: what is broken on purpose has to be found. A checker that has never
 // failed proves nothing.
 
-// async is a stack that acknowledges writes which no replica has.
+// async is a stack that acknowledges writes that no replica has.
 const async = `
 apps:
   web:

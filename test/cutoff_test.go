@@ -105,7 +105,7 @@ func TestAReplicaThatIsCutOffIsNotNoticed(t *testing.T) {
 			s.await("the master missing the replica", 8*time.Second, func() bool {
 				return strings.Contains(s.redisCLI(master, "info", "replication"), "min_slaves_good_slaves:1")
 			})
-			// After repl-timeout (10 s) it would connect from another port.
+			// After repl-timeout (10 s) the replica would connect from another port.
 			if time.Since(began) > 9*time.Second {
 				t.Fatal("too slow a machine to judge")
 			}

@@ -21,7 +21,7 @@ func (s *instance) placesOfRedis() map[string]string {
 	return all
 }
 
-// sameAt checks that each redis node and Sentinel is where it was.
+// sameAt checks that each redis node and Sentinel is at its former address.
 func (s *instance) sameAt(was map[string]string) {
 	s.t.Helper()
 	is := s.placesOfRedis()

@@ -86,7 +86,7 @@ func (d *drilling) start(cmd *exec.Cmd) {
 	go func() { ended <- cmd.Wait(); close(ended) }()
 }
 
-// tooFast is what a drill prints when the machine is too slow for its rate.
+// tooFast is what a drill prints if the machine is too slow for its rate.
 const tooFast = "choose a lower --rate"
 
 // again restarts the drill with a lower rate, and reports whether it did. A busy machine may be too

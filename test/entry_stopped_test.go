@@ -79,7 +79,7 @@ func (s *stoppedStack) stops(text string) {
 	}
 }
 
-// replaced waits until a balancer has come back after its process was killed.
+// replaced waits until a balancer is back after its process was killed.
 func (s *stoppedStack) replaced(balancer string, before int) {
 	s.t.Helper()
 	s.await(balancer+" again", 15*time.Second, func() bool {

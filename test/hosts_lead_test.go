@@ -305,7 +305,7 @@ func TestAHostGoesDownForMaintenanceAndComesBack(t *testing.T) {
 	leader, st := l.status()
 	sup := l.hosts[leader].sup.Load()
 
-	// The host that rests has the master.
+	// The host that goes down has the master.
 	var away, node string
 	for _, n := range st.Nodes {
 		if n.Kind == plan.Redis && n.Host != leader {

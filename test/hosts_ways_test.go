@@ -247,7 +247,7 @@ func (h *cableHost) dial(address string) (conn net.Conn, err error) {
 	return conn, err
 }
 
-// program writes a script in the place of a program.
+// program replaces a program by a script.
 func program(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

@@ -17,7 +17,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// What is done to a stack of several hosts as a whole, from any of them.
+// Operations on a stack of several hosts as a whole, from any of them.
 
 func TestAStackOfSeveralHostsIsDrilledRestoredAndPurged(t *testing.T) {
 	c := newCommanded(t)

@@ -17,7 +17,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// rate is the steady load under which nodes are killed, in requests per second.
+// rate is the load under which nodes are killed, in requests per second.
 const rate = 200
 
 // underLoad starts a stack, loads it, runs during, and returns what the clients saw.
@@ -212,7 +212,7 @@ func TestAKilledSupervisorIsNotNoticedAndTheNextAdoptsEveryNode(t *testing.T) {
 				kept++
 			}
 		}
-		if kept == 0 { // one may have missed a probe
+		if kept == 0 { // one that may have missed a probe
 			t.Error("no node is up since when it was before")
 		}
 	})

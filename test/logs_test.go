@@ -131,7 +131,7 @@ func TestABalancerSaysOnceThatAServerIsDown(t *testing.T) {
 				down = append(down, line)
 			}
 		}
-		return len(down) >= 4 // two balancers, two entries
+		return len(down) >= 4 // two balancers with two entries each
 	})
 	for _, line := range down {
 		if !strings.Contains(line, "[WARNING]") {

@@ -335,7 +335,7 @@ func TestPodsWhoseSupervisorDiesAndWhoseDNSIsAway(t *testing.T) {
 		t.Fatalf("a write: %q", got)
 	}
 
-	// A supervisor dies while DNS is away: the next one takes the node over, and asks nobody.
+	// A supervisor dies while DNS is away. The next one adopts the node without asking anything.
 	p.dns.Be(dnstest.Silent)
 	before, _ := replica.status()
 	if err := syscall.Kill(replica.supervisor(), syscall.SIGKILL); err != nil {

@@ -72,7 +72,7 @@ func TestEverythingKilledAtOnceComesBackWithTheSameDataAndMaster(t *testing.T) {
 	}
 }
 
-// watchMasters looks for two masters at one moment until stop is closed.
+// watchMasters looks for two masters at the same time until stop is closed.
 func (s *instance) watchMasters(stop <-chan struct{}) (saw string) {
 	for {
 		select {

@@ -42,7 +42,7 @@ func (m *members) addresses(kind plan.Kind) (all []string) {
 	return all
 }
 
-// knows returns the addresses in a table of a Sentinel's.
+// knows returns the addresses in a table of a Sentinel.
 func (m *members) knows(sentinel, table string) (all []string) {
 	m.t.Helper()
 	fields := strings.Fields(m.redisCLI(sentinel, "sentinel", table, m.name))

@@ -71,7 +71,7 @@ func (s *systemd) controlGroups() (all []string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil { // one hierarchy, version 2
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil { // a single hierarchy, version 2
 		files = []string{"/sys/fs/cgroup/cgroup.procs"}
 	}
 	for _, file := range files {

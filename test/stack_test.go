@@ -23,7 +23,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// binary is the holdfast program, built with the race detector.
+// binary is the path of the holdfast program, built with the race detector.
 var binary string
 
 func TestMain(m *testing.M) {
@@ -45,8 +45,8 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "build holdfast: %v\n%s", err, out)
 			return 1
 		}
-		// A program with the race detector waits a second before it exits
-		// (https://go.dev/doc/articles/race_detector), and each test runs several.
+		// A program with the race detector waits 1 s before it exits
+		// (https://go.dev/doc/articles/race_detector), and each test runs several programs.
 		os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 		holdPreferredPorts()
 		return m.Run()
@@ -80,7 +80,7 @@ type instance struct {
 	name  string
 	file  string // path of the stack file; empty: none
 	state string
-	dir   string // working directory of commands
+	dir   string // the working directory of commands
 	env   []string
 
 	clientOf string // the state directory that client belongs to

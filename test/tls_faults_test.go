@@ -23,7 +23,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// ownHSTS answers with a Strict-Transport-Security of its own at /own.
+// ownHSTS answers with a Strict-Transport-Security header of its own at /own.
 const ownHSTS = `
 import http.server, os
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// config is what an image says of itself.
+// config is the configuration of an image.
 type config struct {
 	Architecture string
 	Config       struct {
@@ -21,8 +21,8 @@ type config struct {
 	}
 }
 
-// readImage reads an archive that docker load takes: the image's settings, the size of
-// its layers as they are sent, and its ID.
+// readImage reads an archive in the format of docker load. It returns the image's configuration,
+// the size of its layers as they are transferred, and its ID.
 func readImage(archive string) (c config, size int64, id string, err error) {
 	files, err := readTar(archive)
 	if err != nil {
@@ -41,7 +41,7 @@ func readImage(archive string) (c config, size int64, id string, err error) {
 	return c, size, manifest[0].Config, json.Unmarshal(files[manifest[0].Config], &c)
 }
 
-// readFiles returns the files of an image, of all layers, by path.
+// readFiles returns the files in all layers of an image, by path.
 func readFiles(archive string) (map[string][]byte, error) {
 	outer, err := readTar(archive)
 	if err != nil {

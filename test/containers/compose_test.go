@@ -16,7 +16,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// What the machine publishes of the built-in stack, and the network of its containers.
+// The network of the built-in stack's containers, and the first address that the machine publishes.
 const (
 	subnet = "198.18.63.0/24"
 	first  = "http://127.0.0.1:6301"
@@ -24,10 +24,10 @@ const (
 
 var entries = []string{first, "http://127.0.0.1:6302", "http://127.0.0.1:6303"}
 
-// hosts are the containers of the built-in stack.
+// hosts are the hosts of the built-in stack, one container each.
 var hosts = []string{"one", "two", "three"}
 
-// project is the built-in stack as containers.
+// project is a stack as a Compose project.
 type project struct {
 	t   *testing.T
 	dir string
@@ -35,7 +35,7 @@ type project struct {
 	file string
 }
 
-// image is the image of the stack.
+// image returns the image of the stack.
 func image() string {
 	if name := os.Getenv("HOLDFAST_STACK_IMAGE"); name != "" {
 		return name
@@ -43,8 +43,8 @@ func image() string {
 	return "holdfast-stack"
 }
 
-// needCompose skips a test where there is no dockerd or no compose, but not in continuous
-// integration.
+// needCompose skips a test if there is no dockerd or no compose. In continuous integration it fails
+// instead.
 func needCompose(t *testing.T) {
 	t.Helper()
 	why := ""
@@ -63,14 +63,14 @@ func needCompose(t *testing.T) {
 	}
 }
 
-// export writes the built-in stack as containers.
+// export writes the built-in stack as a Compose project.
 func export(t *testing.T) *project {
 	t.Helper()
 	needCompose(t)
 	return exported(t, "")
 }
 
-// exported writes a stack as containers, the built-in one where the file is empty.
+// exported writes a stack as a Compose project; the built-in one if file is empty.
 func exported(t *testing.T, file string) *project {
 	t.Helper()
 	p := &project{t: t, dir: filepath.Join(t.TempDir(), "web"), file: file}
@@ -78,7 +78,7 @@ func exported(t *testing.T, file string) *project {
 	return p
 }
 
-// export calls the program in the image, as somebody does who has nothing else.
+// export runs the program in the image, as a user does who has nothing else.
 func (p *project) export() {
 	p.t.Helper()
 	out := filepath.Dir(p.dir)
@@ -93,7 +93,7 @@ func (p *project) export() {
 	p.docker(args...)
 }
 
-// compose calls docker compose in the project's folder.
+// compose runs docker compose in the project's folder.
 func (p *project) compose(args ...string) (out string, err error) {
 	cmd := exec.Command("docker", append([]string{"compose"}, args...)...)
 	cmd.Dir = p.dir
@@ -110,7 +110,7 @@ func (p *project) must(args ...string) string {
 	return out
 }
 
-// docker calls docker.
+// docker runs docker.
 func (p *project) docker(args ...string) {
 	p.t.Helper()
 	if out, err := exec.Command("docker", args...).CombinedOutput(); err != nil {
@@ -118,10 +118,10 @@ func (p *project) docker(args ...string) {
 	}
 }
 
-// container is the name of a host's container.
+// container returns the name of a host's container.
 func container(host string) string { return "holdfast-" + host + "-1" }
 
-// up stands the stack up, and takes it away with the test.
+// up stands the stack up, and removes it when the test ends.
 func (p *project) up() {
 	p.t.Helper()
 	p.t.Cleanup(func() {
@@ -137,13 +137,13 @@ func (p *project) up() {
 	p.well()
 }
 
-// status is what one of the hosts says.
+// status returns what one of the hosts reports.
 func (p *project) status() (st supervise.Status, err error) {
 	for _, host := range hosts {
 		cmd := exec.Command("docker", "exec", container(host), "holdfast", "status", "--json")
 		var out bytes.Buffer
 		cmd.Stdout = &out
-		_ = cmd.Run() // 1: not ready
+		_ = cmd.Run() // exit code 1: not ready
 		if err = json.Unmarshal(out.Bytes(), &st); err == nil && st.Host != "" {
 			return st, nil
 		}
@@ -169,7 +169,7 @@ func (p *project) well() (st supervise.Status) {
 	return st
 }
 
-// ill says what is wrong with a stack; empty: nothing.
+// ill returns what is wrong with a stack; empty: nothing.
 func ill(st supervise.Status) string {
 	var wrong []string
 	masters := 0
@@ -192,7 +192,7 @@ func ill(st supervise.Status) string {
 	return strings.Join(wrong, "; ")
 }
 
-// ask returns the body of a good answer.
+// ask returns the body of a successful answer.
 func ask(url string) (string, error) {
 	client := http.Client{Timeout: 20 * time.Second}
 	resp, err := client.Get(url)
@@ -207,7 +207,7 @@ func ask(url string) (string, error) {
 	return string(body), err
 }
 
-// hostOf is the host of the redis node with a role.
+// hostOf returns the host of the redis node with a role.
 func hostOf(t *testing.T, st supervise.Status, role string) string {
 	t.Helper()
 	for _, n := range st.Nodes {
@@ -260,7 +260,7 @@ func TestTheStackServesFromContainersWhateverBecomesOfOne(t *testing.T) {
 			p.well()
 		}
 		for _, host := range hosts {
-			p.must("up", "-d", "--no-deps", host) // back, so that the image can go
+			p.must("up", "-d", "--no-deps", host) // back, so that the image can be removed
 			p.well()
 		}
 	})
@@ -294,7 +294,7 @@ func (p *project) loses(name, role string, do func(host string)) {
 	load.judge()
 }
 
-// walkThrough is the source's, byte for byte.
+// walkThrough is the walk-through of the source, byte for byte.
 func (p *project) walkThrough() {
 	p.t.Helper()
 	for _, step := range [][2]string{
@@ -311,7 +311,7 @@ func (p *project) walkThrough() {
 	}
 }
 
-// isClosed looks at what a container may do.
+// isClosed checks the rights of a container.
 func (p *project) isClosed() {
 	p.t.Helper()
 	out, err := exec.Command("docker", "inspect", "--format", "{{.HostConfig.ReadonlyRootfs}} {{.State.Pid}}", container("one")).Output()
@@ -333,7 +333,7 @@ func (p *project) isClosed() {
 	}
 }
 
-// isHealthy waits until docker calls all containers healthy.
+// isHealthy waits until docker reports all containers as healthy.
 func (p *project) isHealthy() {
 	p.t.Helper()
 	for _, host := range hosts {
@@ -348,7 +348,7 @@ func (p *project) isHealthy() {
 	}
 }
 
-// saysJSON looks at what a container has written: lines of JSON, of its own nodes.
+// saysJSON checks the output of a container: lines of JSON, from its own nodes.
 func (p *project) saysJSON() {
 	p.t.Helper()
 	out, err := exec.Command("docker", "logs", container("one")).Output()
@@ -372,7 +372,7 @@ func (p *project) saysJSON() {
 	}
 }
 
-// restarts stops all containers at once, and starts them again: what was written is there.
+// restarts stops all containers at once, and starts them again. The data is still there.
 func (p *project) restarts() {
 	p.t.Helper()
 	if _, err := ask(first + "/set?key=before&value=restart"); err != nil {

@@ -17,14 +17,13 @@ import (
 	"time"
 )
 
-// label marks what these tests make in the engine.
+// label marks what these tests create in the engine.
 const label = "holdfast-test"
 
-// patience is how long a test waits for what takes a moment at most on a machine that
-// has nothing else to do.
+// patience limits how long a test waits for what takes only a moment on an idle machine.
 const patience = 2 * time.Minute
 
-// needEngine skips a test where no container engine answers; with CI=true it fails.
+// needEngine skips a test if no container engine answers; with CI=true it fails.
 func needEngine(t *testing.T) {
 	t.Helper()
 	out, err := exec.Command("docker", "version", "--format", "{{.Server.Version}}").CombinedOutput()
@@ -51,7 +50,7 @@ func needDebian(t *testing.T) {
 	}
 }
 
-// root is the directory of the module.
+// root returns the directory of the module.
 func root(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("../..")
@@ -61,16 +60,15 @@ func root(t *testing.T) string {
 	return dir
 }
 
-// made are the images of this run, in a directory that make image wrote.
+// made are the images of this run, in a directory that 'make image' wrote.
 var made = struct {
 	sync.Once
 	dir string
 	err error
 }{}
 
-// imageDir returns the directory with the images, for this machine and others. They are
-// made once for all tests of a run, or taken from HOLDFAST_IMAGES, a directory that make
-// image has written.
+// imageDir returns the directory with the images, for all architectures. They are made once for all
+// tests of a run, or taken from HOLDFAST_IMAGES, a directory that 'make image' has written.
 func imageDir(t *testing.T) string {
 	t.Helper()
 	needDebian(t)
@@ -90,11 +88,11 @@ func imageDir(t *testing.T) string {
 	return made.dir
 }
 
-// loaded are the images that the engine has got, by name.
+// loaded are the images that were loaded into the engine, by name.
 var loaded sync.Map
 
-// loadedImage gives an image of this machine's architecture to the engine, and returns its ID,
-// by which containers are started: a name could be another run's by now.
+// loadedImage loads an image of this machine's architecture into the engine. It returns its ID, by
+// which containers are started: the name could be another run's image by now.
 func loadedImage(t *testing.T, name string) string {
 	t.Helper()
 	needEngine(t)
@@ -118,16 +116,16 @@ func loadImage(t *testing.T, archive string) string {
 	return id
 }
 
-// instance is a container that runs.
+// instance is a running container.
 type instance struct {
 	t    *testing.T
 	id   string
-	port string // of this machine, at which its entry is
+	port string // of this machine, where its entry is published
 }
 
-// start starts a container of an image, with more options of docker run and, after "--",
-// a command in the place of the image's. The container is removed when the test ends, and
-// its log is shown when the test failed.
+// start starts a container of an image, with additional options of docker run and, after "--", a
+// command that replaces the image's. The container is removed when the test ends, and its log is
+// shown if the test failed.
 func start(t *testing.T, image string, options ...string) *instance {
 	t.Helper()
 	args := []string{"run", "--detach", "--label", label, "--publish", "127.0.0.1::6301"}
@@ -151,7 +149,7 @@ func start(t *testing.T, image string, options ...string) *instance {
 	return c
 }
 
-// findPort finds the port again after the container was started anew.
+// findPort finds the port again after a restart of the container.
 func (c *instance) findPort() {
 	c.t.Helper()
 	_, c.port, _ = strings.Cut(docker(c.t, "port", c.id, "6301/tcp"), ":")
@@ -167,8 +165,8 @@ func docker(t *testing.T, args ...string) string {
 	return out
 }
 
-// command runs a program and returns its standard output, with an error also what it
-// says on standard error.
+// command runs a program and returns its standard output. If it fails, the error has its standard
+// error output, too.
 func command(dir, program string, args ...string) (string, error) {
 	cmd := exec.Command(program, args...)
 	var out, said bytes.Buffer
@@ -185,7 +183,7 @@ func (c *instance) run(args ...string) string {
 	return docker(c.t, append([]string{"exec", c.id, "holdfast"}, args...)...)
 }
 
-// inspect returns a field of the container's state, by Go's template.
+// inspect returns a field of the container's state, by a Go template.
 func (c *instance) inspect(format string) string {
 	c.t.Helper()
 	return docker(c.t, "inspect", "--format", format, c.id)
@@ -208,14 +206,13 @@ func (c *instance) get(path string) (int, string, error) {
 	return response.StatusCode, string(body), err
 }
 
-// node is a node as status tells of it.
+// node is a node in the output of status.
 type node struct {
 	Name, Kind, Role, State string
 	Pid, Restarts           int
 }
 
-// status returns what holdfast status tells in the container; an error where it cannot
-// tell yet.
+// status returns what 'holdfast status' reports in the container; an error if it cannot report yet.
 func (c *instance) status() (ready bool, nodes []node, err error) {
 	out, err := command("", "docker", "exec", c.id, "holdfast", "status", "--json")
 	if err != nil {

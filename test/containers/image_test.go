@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// limit is how large the image with the program alone may be, compressed.
+// limit is the largest compressed size, in bytes, of the image with only the program.
 const limit = 10_000_000
 
 var archs = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
@@ -107,7 +107,7 @@ func TestASecondBuildHasTheSameDigests(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// From another directory, as another user's checkout would be.
+	// In another directory, as a checkout of another user would be.
 	copied := filepath.Join(t.TempDir(), "elsewhere")
 	if out, err := command(root(t), "git", "clone", "--quiet", "--local", ".", copied); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -145,7 +145,7 @@ func TestASecondBuildHasTheSameDigests(t *testing.T) {
 	}
 }
 
-// changed returns the files that are not as they were committed.
+// changed returns the files that differ from the last commit.
 func changed(t *testing.T) []string {
 	t.Helper()
 	out, err := command(root(t), "git", "ls-files", "--modified", "--deleted", "--others", "--exclude-standard")
@@ -164,7 +164,7 @@ func TestTheDockerfileMakesTheSameImage(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// What the Dockerfile copies, and no more, is the context.
+	// The context is exactly what the Dockerfile copies.
 	from := t.TempDir()
 	for source, to := range map[string]string{
 		filepath.Join(dir, "root-amd64.tar"):           "bin/image/root-amd64.tar",
@@ -200,7 +200,7 @@ func TestTheDockerfileMakesTheSameImage(t *testing.T) {
 	walk(t, start(t, tag, "--read-only"))
 }
 
-// TestTheDockerfileLints asks BuildKit, which has a module of its own here.
+// TestTheDockerfileLints runs BuildKit's linter, which is in a module of its own here.
 func TestTheDockerfileLints(t *testing.T) {
 	if out, err := command(root(t), "go", "-C", "test/containers/lint", "run", ".", filepath.Join(root(t), "deploy/Dockerfile")); err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/load"
 )
 
-// pressure is a load on the entries of a stack whose every answer is recorded and judged.
+// pressure is a load on the entries of a stack. Every answer is recorded and judged.
 type pressure struct {
 	t     *testing.T
 	cfg   load.Config
@@ -21,7 +21,7 @@ type pressure struct {
 	done  chan struct{}
 }
 
-// begin begins a load that has gone on for a while when it returns.
+// begin starts a load, and returns when it has been running for a while.
 func begin(t *testing.T, name string, entries []string) *pressure {
 	t.Helper()
 	const rate, clients, keys = 100, 20, 6
@@ -44,7 +44,7 @@ func begin(t *testing.T, name string, entries []string) *pressure {
 		end()
 		<-p.done
 	})
-	time.Sleep(2 * time.Second) // of answers as they come when nothing is broken
+	time.Sleep(2 * time.Second) // of answers without any fault, for comparison
 	p.fault = history.Fault{
 		Name: name, Began: time.Since(began), Moments: []time.Duration{time.Since(began)}, Evidence: "docker has done it",
 		Promise: history.Promise{Failed: history.Any, Unknown: history.Any},
@@ -52,8 +52,8 @@ func begin(t *testing.T, name string, entries []string) *pressure {
 	return p
 }
 
-// judge ends the load when the stack is well again, and judges all of it: what was
-// acknowledged is there, and no answer was wrong. It returns what clients noticed.
+// judge ends the load when the stack is well again, and judges all of it: acknowledged writes are
+// there, and no answer was wrong. It returns what clients noticed.
 func (p *pressure) judge() history.FaultAvailability {
 	p.t.Helper()
 	p.fault.Undone, p.fault.Healthy = time.Since(p.cfg.Began), time.Since(p.cfg.Began)
@@ -71,7 +71,7 @@ func (p *pressure) judge() history.FaultAvailability {
 	})
 	switch v.Result {
 	case history.Holds:
-	case history.Inconclusive: // of availability, as on a machine that is busy; answers are judged all the same
+	case history.Inconclusive: // about availability, as on a busy machine; answers are judged all the same
 		p.t.Logf("%s: %s", p.fault.Name, strings.Join(v.Why, "; "))
 	default:
 		p.t.Errorf("%s: %s: %s", p.fault.Name, v.Result, strings.Join(v.Why, "; "))
@@ -82,7 +82,7 @@ func (p *pressure) judge() history.FaultAvailability {
 	if v.Checked.Acknowledged == 0 || v.Checked.ReadBack == 0 {
 		p.t.Errorf("%s: nothing was checked: %+v", p.fault.Name, v.Checked)
 	}
-	_ = p.load.Remove(ctx) // the keys are this load's own
+	_ = p.load.Remove(ctx) // the load's own keys
 	f := v.Faults[0]
 	p.t.Logf("%s: %d operations, %d acknowledged writes; %d failed, %d unknown; the longest wait %.2f s, without any answer %.2f s",
 		p.fault.Name, v.Checked.Operations, v.Checked.Acknowledged, v.Whole.Failed, v.Whole.Unknown, f.Pause.Seconds(), f.Silence.Seconds())

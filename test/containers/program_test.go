@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// counterText is an environment's value that Compose and its env_file could misread.
+// counterText is a value of the environment that Compose and its env_file could misread.
 const counterText = `5$ "net", #1 \n 'x'`
 
 const counterFile = `
@@ -111,7 +111,7 @@ func TestAProgramOfOnesOwnIsAnImageBesideTheStack(t *testing.T) {
 
 	for _, step := range []struct {
 		what string
-		// fails is how many requests may fail: those that the container had in hand, or that
+		// fails is how many requests may fail: those that the container was working on, or that
 		// were on their way to it on a connection that it closed.
 		fails int
 		do    func()
@@ -121,7 +121,7 @@ func TestAProgramOfOnesOwnIsAnImageBesideTheStack(t *testing.T) {
 		{"the master's container is killed", 4, func() {
 			host := hostOf(t, p.well(), "master")
 			if host == "one" {
-				host = hostOf(t, p.well(), "replica") // one has the entry that is asked
+				host = hostOf(t, p.well(), "replica") // one without the entry that is asked
 			}
 			p.docker("kill", container(host))
 			p.must("up", "-d", "--no-deps", host)
@@ -153,7 +153,7 @@ func TestAProgramOfOnesOwnIsAnImageBesideTheStack(t *testing.T) {
 					}
 				})
 			}
-			time.Sleep(time.Second) // as it is without a fault
+			time.Sleep(time.Second) // of the state without a fault
 			step.do()
 			p.both()
 			p.well()

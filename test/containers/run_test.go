@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// walk does what the README walks through, as far as it goes by the entry.
+// walk does the README's walk-through, as far as it uses the entry.
 func walk(t *testing.T, c *instance) {
 	t.Helper()
 	c.awaitReady()
@@ -86,7 +86,7 @@ func TestWhatDiesInAContainerComesBack(t *testing.T) {
 	}
 	c.awaitReady()
 
-	// The whole container dies, and another one takes its volume.
+	// The container is killed and started again, with its volume.
 	docker(t, "kill", c.id)
 	docker(t, "start", c.id)
 	c.findPort()

@@ -20,19 +20,20 @@ import (
 	"time"
 )
 
-// version is the release of Kubernetes that programs/go.mod names: the programs tell each
-// other theirs, which the linker gives them.
+// version is the release of Kubernetes that programs/go.mod names. The linker puts it into the
+// programs, which report it to each other.
 const version = "v1.34.4"
 
 var buildArgs = []string{"build", "-buildvcs=false", "-trimpath",
 	"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=" + version +
 		" -X k8s.io/client-go/pkg/version.gitVersion=" + version}
 
-// Names by which the program kubernetes is another one.
+// names are the programs that the program kubernetes contains. It runs the one by whose name it is
+// started.
 var names = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet"}
 
-// Build returns the directory with the compiled programs. It compiles them, which takes
-// minutes, where their inputs have changed.
+// Build returns the directory with the compiled programs. If their inputs have changed it compiles
+// them, which takes minutes.
 func (c *Cluster) Build(ctx context.Context) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
@@ -76,7 +77,7 @@ func (c *Cluster) Build(ctx context.Context) (string, error) {
 	return dir, nil
 }
 
-// compile runs the go command in the directory of a module, as one that stands alone.
+// compile runs the go command in the directory of a module, independently of any workspace.
 func (c *Cluster) compile(ctx context.Context, source string, args []string, more ...string) error {
 	cmd := exec.CommandContext(ctx, "go", slices.Concat(args, more)...)
 	cmd.Dir, cmd.Env = source, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
@@ -84,7 +85,7 @@ func (c *Cluster) compile(ctx context.Context, source string, args []string, mor
 	return cmd.Run()
 }
 
-// digestOf returns a hash of all that the programs are made from.
+// digestOf returns a hash of everything that the programs are made from.
 func digestOf(source string) (string, error) {
 	hash := sha256.New()
 	fmt.Fprintln(hash, runtime.Version(), runtime.GOARCH, buildArgs)
@@ -129,7 +130,7 @@ func compile(ctx context.Context, pkg, to string) error {
 	return nil
 }
 
-// podImage makes PodImage and returns the archive's path.
+// podImage makes the image PodImage and returns the archive's path.
 func (c *Cluster) podImage(ctx context.Context) (string, error) {
 	program := filepath.Join(c.dir(), "pod")
 	if err := compile(ctx, "./test/kube/pod", program); err != nil {
@@ -147,8 +148,8 @@ func (c *Cluster) podImage(ctx context.Context) (string, error) {
 	return path, os.WriteFile(path, archive, 0o644)
 }
 
-// Image returns an image with some files, by their paths, as 'docker save' writes them. It
-// starts a program of them; every file can be run.
+// Image returns an image with some files, by path, in the format of 'docker save'. program is the
+// one that it starts. All files are executable.
 func Image(reference, program string, files map[string][]byte) ([]byte, error) {
 	layer, err := archiveOf(files, 0o755)
 	if err != nil {

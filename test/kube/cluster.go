@@ -16,20 +16,20 @@ import (
 	"time"
 )
 
-// Cluster is one cluster of this machine, whether it runs or not. Its methods may be called
-// at once, except Up and Down.
+// Cluster is a cluster on this machine, running or not. Its methods are safe for concurrent use,
+// except Up and Down.
 type Cluster struct {
 	name string
-	// Progress is told what Up and Build do, a line each.
+	// Progress gets a line for each step of Up and Build.
 	Progress io.Writer
 
 	lock *os.File // held from Up to Down, so that two tests do not share a cluster
 }
 
-// Open returns the cluster with a name. It starts nothing.
+// Open returns the cluster with that name. It starts nothing.
 func Open(name string) *Cluster { return &Cluster{name: name, Progress: io.Discard} }
 
-// cacheDir is where all of this package's files are.
+// cacheDir returns the directory of all files of this package.
 func cacheDir() string {
 	dir, err := os.UserCacheDir()
 	if err != nil {
@@ -38,13 +38,13 @@ func cacheDir() string {
 	return filepath.Join(dir, "holdfast-kubernetes")
 }
 
-// dir has what the cluster writes while it runs.
+// dir returns the directory for what the cluster writes while it runs.
 func (c *Cluster) dir() string { return filepath.Join(cacheDir(), "clusters", c.name) }
 
-// LogDir has the logs of the cluster's own programs, a file each, until Down.
+// LogDir returns the directory with a log file for each program of the cluster. Down removes it.
 func (c *Cluster) LogDir() string { return filepath.Join(c.dir(), "log") }
 
-// group is the cluster's control group. The checksum tells clusters of the same name apart
+// group returns the cluster's control group. The checksum distinguishes clusters of the same name
 // whose files are in different places.
 func (c *Cluster) group() string {
 	return fmt.Sprintf("holdfast-%s-%08x", c.name, crc32.ChecksumIEEE([]byte(c.dir())))
@@ -54,9 +54,9 @@ func (c *Cluster) say(format string, args ...any) {
 	fmt.Fprintf(c.Progress, "kube: "+format+"\n", args...)
 }
 
-// Up starts the cluster with 1 to 9 nodes and returns when all of them are ready. It builds
-// what has to be built, waits for another process' test on this cluster to end, and removes
-// what an earlier cluster of this name has left.
+// Up starts the cluster with 1 to 9 nodes and returns when all of them are ready. It builds what
+// has to be built, waits until another process' test on this cluster ends, and removes what an
+// earlier cluster of this name has left.
 func (c *Cluster) Up(ctx context.Context, nodes int) (err error) {
 	if nodes < 1 || nodes > 9 {
 		return fmt.Errorf("a cluster has 1 to 9 nodes, not %d", nodes)
@@ -99,7 +99,7 @@ func (c *Cluster) Up(ctx context.Context, nodes int) (err error) {
 	return nil
 }
 
-// prepare writes what the cluster finds at its start.
+// prepare writes the files that the cluster needs at its start.
 func (c *Cluster) prepare(nodes int) error {
 	for _, sub := range []string{"log", "pki", "volumes"} {
 		if err := os.MkdirAll(filepath.Join(c.dir(), sub), 0o755); err != nil {
@@ -111,7 +111,7 @@ func (c *Cluster) prepare(nodes int) error {
 		if err := os.Mkdir(path, 0o777); err != nil {
 			return err
 		}
-		if err := os.Chmod(path, 0o777); err != nil { // whatever the umask is
+		if err := os.Chmod(path, 0o777); err != nil { // regardless of the umask
 			return err
 		}
 	}
@@ -121,8 +121,8 @@ func (c *Cluster) prepare(nodes int) error {
 	return makeGroups(c.group(), nodes)
 }
 
-// start starts the control plane, which starts the nodes. It waits for its control group
-// before it does anything: a cluster is in its group from the first moment on.
+// start starts the control plane, which starts the nodes. The control plane waits until it is in
+// the control group, so that everything in the cluster belongs to the group from the beginning.
 func (c *Cluster) start(inside, programs string, nodes int) error {
 	log, err := os.OpenFile(filepath.Join(c.LogDir(), "control-plane"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
@@ -143,7 +143,7 @@ func (c *Cluster) start(inside, programs string, nodes int) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the control plane: %w", err)
 	}
-	go cmd.Wait() // so that it is no zombie when it ends before this process
+	go cmd.Wait() // so that it does not stay a zombie when it ends before this process
 
 	if err := joinGroup(c.group(), cmd.Process.Pid); err != nil {
 		return errors.Join(err, cmd.Process.Kill())
@@ -152,7 +152,7 @@ func (c *Cluster) start(inside, programs string, nodes int) error {
 	return errors.Join(err, start.Close())
 }
 
-// ready waits for the API and the nodes, and gives the cluster its volumes.
+// ready waits for the API and the nodes, and creates the cluster's volumes.
 func (c *Cluster) ready(ctx context.Context, nodes int) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
@@ -186,7 +186,7 @@ func (c *Cluster) ready(ctx context.Context, nodes int) error {
 	return nil
 }
 
-// await repeats a step until it succeeds, the cluster has ended, or the context has.
+// await repeats a step until it succeeds, or until the cluster or the context has ended.
 func (c *Cluster) await(ctx context.Context, what string, step func() error) error {
 	for {
 		err := step()
@@ -204,8 +204,8 @@ func (c *Cluster) await(ctx context.Context, what string, step func() error) err
 	}
 }
 
-// Down ends the cluster and removes all it has left, also what an earlier process that was
-// killed started. It does nothing where nothing is left.
+// Down ends the cluster and removes everything that it has left, including what an earlier, killed
+// process started. It does nothing if nothing is left.
 func (c *Cluster) Down() error {
 	err := c.end()
 	if c.lock != nil {
@@ -215,8 +215,8 @@ func (c *Cluster) Down() error {
 	return err
 }
 
-// end kills what runs, and removes control groups and files. All mounts and network devices
-// are in the cluster's own namespaces, and end with the last process there.
+// end kills everything that runs, and removes control groups and files. All mounts and network
+// devices are in the cluster's own namespaces, and go with the last process there.
 func (c *Cluster) end() error {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		killGroup(c.group())
@@ -231,10 +231,10 @@ func (c *Cluster) end() error {
 	return os.RemoveAll(c.dir())
 }
 
-// Runs reports whether something of the cluster runs.
+// Runs reports whether any process of the cluster runs.
 func (c *Cluster) Runs() bool { return len(groupPIDs(c.group())) > 0 }
 
-// takeLock waits until no other process has the cluster.
+// takeLock waits until no other process uses the cluster.
 func (c *Cluster) takeLock(ctx context.Context) error {
 	if c.lock != nil {
 		return nil
@@ -268,7 +268,7 @@ func (c *Cluster) takeLock(ctx context.Context) error {
 	}
 }
 
-// lastWords returns the ends of the logs, for whoever reads why a start failed.
+// lastWords returns the ends of the logs, to show why a start failed.
 func (c *Cluster) lastWords() string {
 	var all strings.Builder
 	files, _ := filepath.Glob(filepath.Join(c.LogDir(), "*"))
@@ -283,7 +283,7 @@ func (c *Cluster) lastWords() string {
 	return all.String()
 }
 
-// Usable returns an error that says what this machine lacks for a cluster.
+// Usable returns an error that names what this machine lacks for a cluster.
 func Usable() error {
 	if os.Geteuid() != 0 {
 		return errors.New("a Kubernetes cluster for tests needs root")

@@ -17,8 +17,7 @@ import (
 	"holdfast/internal/process"
 )
 
-// Kubectl returns a kubectl command for the cluster, which is not started yet. It sees this
-// machine's files.
+// Kubectl returns a kubectl command for the cluster, not started yet. It sees this machine's files.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	pid, err := c.controlPlane()
 	if err != nil {
@@ -33,7 +32,7 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) (*exec.Cmd, error
 	return cmd, nil
 }
 
-// quietly runs kubectl, and returns its output with an error alone.
+// quietly runs kubectl. It returns the output only as part of an error.
 func (c *Cluster) quietly(ctx context.Context, input io.Reader, args ...string) error {
 	cmd, err := c.Kubectl(ctx, args...)
 	if err != nil {
@@ -53,7 +52,7 @@ func (c *Cluster) On(ctx context.Context, node int, command ...string) (*exec.Cm
 	return exec.CommandContext(ctx, "nsenter", append(args, command...)...), nil
 }
 
-// Load brings images (archives of 'docker save' or of OCI's layout) to all nodes.
+// Load loads images (archives of 'docker save' or in OCI's layout) on all nodes.
 func (c *Cluster) Load(ctx context.Context, archives ...string) error {
 	nodes, err := c.nodes()
 	if err != nil {
@@ -97,8 +96,8 @@ func (c *Cluster) Dial(ctx context.Context, address string) (net.Conn, error) {
 	return conn, err
 }
 
-// Forward makes an address of the cluster's network reachable at one of this machine's
-// loopback, which it returns, until the context ends.
+// Forward makes an address of the cluster's network reachable at a loopback address of this
+// machine, which it returns, until the context ends.
 func (c *Cluster) Forward(ctx context.Context, address string) (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -117,8 +116,8 @@ func (c *Cluster) Forward(ctx context.Context, address string) (string, error) {
 	return listener.Addr().String(), nil
 }
 
-// carry joins a client's connection with a new one to the address. A half that ends ends
-// there too, and not the other half.
+// carry connects a client's connection with a new one to the address. If one direction ends, it
+// ends at the other side as well, and the other direction goes on.
 func (c *Cluster) carry(ctx context.Context, client net.Conn, address string) {
 	defer client.Close()
 	server, err := c.Dial(ctx, address)
@@ -132,7 +131,7 @@ func (c *Cluster) carry(ctx context.Context, client net.Conn, address string) {
 	var halves sync.WaitGroup
 	for _, half := range []struct{ to, from net.Conn }{{client, server}, {server, client}} {
 		halves.Go(func() {
-			_, _ = io.Copy(half.to, half.from) // whose end this is does not matter
+			_, _ = io.Copy(half.to, half.from) // it does not matter which side ended
 			_ = half.to.(*net.TCPConn).CloseWrite()
 		})
 	}
@@ -149,7 +148,7 @@ func (c *Cluster) nodes() (int, error) {
 	return len(dirs), err
 }
 
-// run runs a command and returns its output as an error where it fails.
+// run runs a command. If it fails, its output is in the error.
 func run(cmd *exec.Cmd) error {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

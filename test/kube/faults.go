@@ -11,10 +11,10 @@ import (
 	"strconv"
 )
 
-// Cut pulls a node's network cable; its pods run on.
+// Cut disconnects a node's network cable. Its pods keep running.
 func (c *Cluster) Cut(ctx context.Context, node int) error { return c.link(ctx, node, "down") }
 
-// Heal puts the cable back.
+// Heal connects the cable again.
 func (c *Cluster) Heal(ctx context.Context, node int) error { return c.link(ctx, node, "up") }
 
 func (c *Cluster) link(ctx context.Context, node int, state string) error {
@@ -26,10 +26,10 @@ func (c *Cluster) link(ctx context.Context, node int, state string) error {
 		"ip", "link", "set", Cable(node), state))
 }
 
-// Cable is the end of a node's cable in the control plane's network.
+// Cable returns the name of a node's cable at its end in the control plane's network.
 func Cable(node int) string { return fmt.Sprintf("node%d", node) }
 
-// Kill switches a node off: all its processes end at once. Start switches it on.
+// Kill switches a node off: all its processes end at once. Start switches it on again.
 func (c *Cluster) Kill(node int) error {
 	if err := os.WriteFile(PowerSwitch(c.dir(), node), nil, 0o644); err != nil {
 		return err
@@ -42,10 +42,10 @@ func (c *Cluster) Kill(node int) error {
 	return nil
 }
 
-// Start switches a node on that Kill switched off.
+// Start switches on a node that Kill has switched off.
 func (c *Cluster) Start(node int) error { return os.Remove(PowerSwitch(c.dir(), node)) }
 
-// PowerSwitch is the file that keeps a node switched off while it is there.
+// PowerSwitch returns the path of a file that keeps a node switched off while it exists.
 func PowerSwitch(dir string, node int) string {
 	return filepath.Join(dir, fmt.Sprintf("node%d", node), "off")
 }

@@ -17,7 +17,7 @@ import (
 
 const groupsDir = "/sys/fs/cgroup"
 
-// hierarchies returns the directories of version 1, one for each kind of control.
+// hierarchies returns the directories of control groups version 1, one for each controller.
 func hierarchies() []string {
 	files, _ := filepath.Glob(filepath.Join(groupsDir, "*", "tasks"))
 	var dirs []string
@@ -27,7 +27,7 @@ func hierarchies() []string {
 	return dirs
 }
 
-// nodeGroup is the control group of a node, and of all its pods.
+// nodeGroup returns the control group of a node, and of all its pods.
 func nodeGroup(cluster string, node int) string { return fmt.Sprintf("%s/node%d", cluster, node) }
 
 // makeGroups makes the control groups of a cluster and its nodes.
@@ -46,8 +46,8 @@ func makeGroups(cluster string, nodes int) error {
 	return nil
 }
 
-// makeGroup makes one group. A new group of the kind cpuset has no processors, and takes no
-// process before it has.
+// makeGroup makes one group. A new cpuset group has no processors, and accepts no process until it
+// has some.
 func makeGroup(dir string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -67,7 +67,7 @@ func makeGroup(dir string) error {
 	return nil
 }
 
-// joinGroup moves a process into a group of each kind; 0 is the caller.
+// joinGroup moves a process into a group in each hierarchy; 0 is the caller.
 func joinGroup(group string, pid int) error {
 	for _, hierarchy := range hierarchies() {
 		if err := os.WriteFile(filepath.Join(hierarchy, group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644); err != nil {
@@ -83,7 +83,7 @@ func JoinNode(cluster string, node int) error { return joinGroup(nodeGroup(clust
 // groupPIDs returns the processes of a group and of the groups below it.
 func groupPIDs(group string) (pids []int) {
 	for _, hierarchy := range hierarchies() {
-		// A group that goes while it is walked has no processes.
+		// A group that is removed during the walk has no processes.
 		_ = filepath.WalkDir(filepath.Join(hierarchy, group), func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.Name() != "cgroup.procs" {
 				return nil
@@ -100,7 +100,7 @@ func groupPIDs(group string) (pids []int) {
 	return pids
 }
 
-// killGroup kills the processes of a group until none is left, for at most 30 s.
+// killGroup kills the processes of a group until there are none, for at most 30 s.
 func killGroup(group string) {
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		pids := groupPIDs(group)
@@ -113,7 +113,7 @@ func killGroup(group string) {
 	}
 }
 
-// removeGroups removes a group of each kind with those below it. None of them may have a
+// removeGroups removes a group, with those below it, in each hierarchy. They must not contain any
 // process.
 func removeGroups(group string) error {
 	for _, hierarchy := range hierarchies() {
@@ -136,7 +136,7 @@ func removeGroups(group string) error {
 	return nil
 }
 
-// findProcess returns the process of a group whose program is "inside" with the arguments.
+// findProcess returns the process of a group whose program is "inside", with these arguments.
 func findProcess(group string, args ...string) (int, error) {
 	for _, pid := range groupPIDs(group) {
 		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))

@@ -22,8 +22,8 @@ var helmArgs = []string{"build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w
 	" -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=34" +
 	" -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34"}
 
-// BuildHelm returns the path of the helm program of the version that
-// test/kubernetes/chart/go.mod names. It compiles it where that has changed.
+// BuildHelm returns the path of the helm program, in the version that test/kubernetes/chart/go.mod
+// names. It compiles the program if that has changed.
 func (c *Cluster) BuildHelm(ctx context.Context) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {

@@ -17,9 +17,10 @@ import (
 	"time"
 )
 
-// writeKeys writes what the programs of a cluster know each other by: an authority (ca), one
-// certificate for all that listen (server), one for all that ask, with all rights (admin),
-// and the key of service accounts' tokens (accounts). kubeconfig leads to the API server.
+// writeKeys writes the keys and certificates by which the programs of a cluster authenticate: an
+// authority (ca), one certificate for all servers (server), one for all clients, with all rights
+// (admin), and the key for the tokens of service accounts (accounts). kubeconfig is the
+// configuration for reaching the API server.
 func writeKeys(dir string, nodes int) error {
 	authority := &x509.Certificate{
 		Subject: pkix.Name{CommonName: "tests"}, IsCA: true, BasicConstraintsValid: true,
@@ -70,8 +71,8 @@ current-context: tests
 `, ControlPlane), 0o600)
 }
 
-// writePair writes NAME.key and NAME.crt, and returns the key. Without a signer the
-// certificate is signed by itself.
+// writePair writes NAME.key and NAME.crt, and returns the key. Without a signer, the certificate is
+// self-signed.
 func writePair(dir, name string, cert, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

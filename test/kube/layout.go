@@ -7,37 +7,37 @@ import (
 	"strings"
 )
 
-// The cluster's network is below 198.18.0.0/15, which is for tests (RFC 2544), and in
+// The cluster's network is below 198.18.0.0/15, which is reserved for benchmarks (RFC 2544), and in
 // namespaces of its own.
 const (
 	// ControlPlane is the address of the API server and of DNS.
 	ControlPlane = "198.19.99.100"
-	// Services has the addresses of Services, Pods those of all pods.
+	// Services contains the addresses of Services, and Pods those of all pods.
 	Services = "198.19.0.0/18"
 	Pods     = "198.18.0.0/16"
 
-	firstService = "198.19.0.1" // which Kubernetes gives to the API server
+	firstService = "198.19.0.1" // Kubernetes gives it to the API server
 
-	// PluginDir is where Debian has the CNI plugins.
+	// PluginDir is where Debian installs the CNI plugins.
 	PluginDir = "/usr/lib/cni"
-	// PodImage is the image of the program in test/kube/pod. It holds the network of each
-	// pod, and is a small web server for tests.
+	// PodImage is the image of the program in test/kube/pod. It holds the network of each pod, and
+	// is a small web server for tests.
 	PodImage = "localhost/pod:1"
 
 	volumes = 40
 )
 
-// NodeAddress is the address of node 1 to 9.
+// NodeAddress returns the address of a node, 1 to 9.
 func NodeAddress(node int) string { return fmt.Sprintf("198.19.99.%d", node) }
 
-// NodePods is the network of a node's pods.
+// NodePods returns the network of a node's pods.
 func NodePods(node int) string { return fmt.Sprintf("198.18.%d.0/24", node) }
 
 func (c *Cluster) volume(n int) string { return fmt.Sprintf("%s/volumes/%02d", c.dir(), n) }
 
-// storage returns the manifests of the default storage class and of its volumes: folders
-// that every node sees, as if they were on the network. A claim takes one that no claim has
-// had, so one that is deleted and made anew is empty.
+// storage returns the manifests of the default storage class and of its volumes. The volumes are
+// folders that every node sees, like network storage. A claim gets a volume that no claim has used
+// before, so a claim that is deleted and made again is empty.
 func (c *Cluster) storage() string {
 	var all strings.Builder
 	all.WriteString(`apiVersion: storage.k8s.io/v1

@@ -14,7 +14,7 @@ import (
 	"holdfast/test/kube"
 )
 
-// chartDir is the Helm chart.
+// chartDir is the directory of the Helm chart.
 const chartDir = "../../deploy/chart"
 
 // helm runs Helm in a namespace, and returns what it printed.
@@ -77,9 +77,9 @@ func TestChart(t *testing.T) {
 	}
 	seed := kubectl(t, "-n", space, "get", "secret", "shop", "-o", "jsonpath={.data.seed}")
 
-	// The log says how many requests failed, and for how long none succeeded. That no
-	// acknowledged write is lost is checked; that none fails is not, since it is not so yet: a few
-	// connections end while a balancer's pod is replaced.
+	// The log tells how many requests failed, and for how long none succeeded. The test checks that
+	// no acknowledged write is lost. It does not check that no request fails, because a few
+	// connections still end while a balancer's pod is replaced.
 	l := startLoad(t, "http://"+address, 4)
 	next := valuesFile(t, nodePort, nextImage, "  redis: {memory: 96mb}\n  apps: {web: {kv: {}, connections: 48}}\n")
 	larger := valuesFile(t, nodePort, nextImage, "  balancers: 3\n  redis: {memory: 96mb, replicas: 3, sentinels: 4}\n  apps: {web: {kv: {}, nodes: 3}}\n")
@@ -116,7 +116,7 @@ func TestChart(t *testing.T) {
 	l.check(t)
 }
 
-// leadTo has a redis node be the master.
+// leadTo makes a redis node the master.
 func leadTo(t *testing.T, space, node string) {
 	t.Helper()
 	pod := fmt.Sprintf("shop-redis-%d", strings.TrimPrefix(node, "redis-")[0]-'1')

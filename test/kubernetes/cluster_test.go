@@ -87,7 +87,7 @@ func TestCluster(t *testing.T) {
 		t.Fatalf("the pods are not on %d nodes: %v", nodes, where)
 	}
 
-	// Every pod is behind the port of every node, and a name leads to every pod.
+	// Every pod can be reached by the port of every node, and a name leads to every pod.
 	everyPort := func() error {
 		for node := 1; node <= nodes; node++ {
 			seen := make(map[string]bool)
@@ -227,7 +227,7 @@ func TestCluster(t *testing.T) {
 			_, err := tryKubectl(t.Context(), "create", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/eviction", space, pod), "-f", file)
 			return err
 		}
-		// The pod that is evicted does not come back while its node takes no pods.
+		// The evicted pod does not come back while its node takes no pods.
 		node := kubectl(t, "-n", space, "get", "pod", "names-1", "-o", "jsonpath={.spec.nodeName}")
 		kubectl(t, "cordon", node)
 		defer kubectl(t, "uncordon", node)
@@ -245,7 +245,7 @@ func TestCluster(t *testing.T) {
 	})
 }
 
-// note returns the note of a pod; the text has 404 where there is none.
+// note returns the note of a pod; the text contains 404 if there is none.
 func note(t *testing.T, space, pod string) (string, error) {
 	address, err := podAddress(t.Context(), space, pod)
 	if err != nil {

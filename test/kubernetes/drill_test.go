@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// drilled is what is read of a drill's result.
+// drilled is the part of a drill's result that the tests use.
 type drilled struct {
 	Result string   `json:"result"`
 	Why    []string `json:"why"`
@@ -26,14 +26,14 @@ type drilled struct {
 		Name     string   `json:"name"`
 		Evidence string   `json:"evidence"`
 		Pause    float64  `json:"pause_ms"`
-		After    struct { // from the fault on, to the next
+		After    struct { // from the fault to the next one
 			Failed  int `json:"failed"`
 			Unknown int `json:"unknown"`
 		} `json:"after"`
 	} `json:"faults"`
 }
 
-// driller drills the stack of a namespace with the program that was built.
+// driller drills the stack of a namespace with the compiled program.
 type driller struct {
 	program, kubectl, space, url, state string
 }
@@ -57,14 +57,14 @@ func newDriller(t *testing.T, space, url string) driller {
 	return driller{holdfast(t), path, space, url, filepath.Join(dir, "state")}
 }
 
-// run drills, and returns the result and the exit code.
+// run runs a drill, and returns the result and the exit code.
 func (d driller) run(t *testing.T, args ...string) (result drilled, code int) {
 	t.Helper()
 	words := append([]string{"drill", "--kubernetes", d.space, "--entry", d.url, "--kubectl", d.kubectl, "--state", d.state,
 		"--json", "--rate", "20", "--clients", "10"}, args...)
 	var complaint strings.Builder
 	var out []byte
-	for range 5 { // it breaks nothing where the machine is too busy for the rate, and says so
+	for range 5 { // if the machine is too busy for the rate, the drill breaks nothing and reports it
 		complaint.Reset()
 		cmd := exec.CommandContext(t.Context(), d.program, words...)
 		cmd.Stderr = &complaint
@@ -89,8 +89,8 @@ func (d driller) run(t *testing.T, args ...string) (result drilled, code int) {
 	return result, code
 }
 
-// holds drills, and wants the verdict that the stack holds. On a machine that is too busy for
-// the rate, answers are judged all the same, and what clients waited for is not.
+// holds runs a drill, and requires the result "holds". If the machine is too busy for the rate, the
+// answers still have to be right, but waits do not count.
 func (d driller) holds(t *testing.T, args ...string) {
 	t.Helper()
 	switch result, code := d.run(t, args...); {
@@ -127,7 +127,7 @@ func TestDrill(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Setenv("HOLDFAST_KUBE", clusterName)
-	for _, what := range []string{"cut", "kill"} { // not the machine by which the clients come
+	for _, what := range []string{"cut", "kill"} { // not the machine that the clients use
 		t.Run("a machine: "+what, func(t *testing.T) {
 			d.holds(t, "--fault-command", fmt.Sprintf("%s %s 3 8s", run, what))
 		})
@@ -159,8 +159,8 @@ func TestDrill(t *testing.T) {
 	})
 }
 
-// outlivesItsBalancer deletes a balancer's pod while a request waits there for longer than the
-// pod serves on, and wants its answer.
+// outlivesItsBalancer deletes a balancer's pod while a request waits there for longer than the pod
+// keeps serving, and requires its answer.
 func outlivesItsBalancer(t *testing.T, space, url string) {
 	if _, err := get(http.DefaultClient, url+"/set/held/1"); err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func outlivesItsBalancer(t *testing.T, space, url string) {
 	}
 	answer.Body.Close()
 
-	// It is not answered before it has waited, since the client has what there is.
+	// The request has to wait, because the client already has the present value.
 	ask, err := http.NewRequestWithContext(t.Context(), http.MethodGet, entry+"/v1/keys/held?wait=15s", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +202,7 @@ func outlivesItsBalancer(t *testing.T, space, url string) {
 	allReady(t, space)
 }
 
-// loseKeys deletes every register of a drill that is under way, behind its back.
+// loseKeys deletes every register of a drill under way, without the drill knowing of it.
 func loseKeys(t *testing.T, url string) {
 	text, err := get(http.DefaultClient, url+"/v1/keys?limit=500&prefix=holdfast-drill:")
 	if err != nil {

@@ -16,12 +16,12 @@ import (
 
 const (
 	image = "localhost/holdfast-stack:test"
-	// nextImage is another one with the same programs.
+	// nextImage is another image with the same programs.
 	nextImage = "localhost/holdfast-stack:next"
 )
 
-// loadImage brings images with this tree's holdfast and this machine's HAProxy and Redis to
-// all nodes, once.
+// loadImage loads images with this tree's holdfast and this machine's HAProxy and Redis on all
+// nodes, once.
 var loadImage = sync.OnceValue(func() error {
 	dir, err := os.MkdirTemp("", "hf")
 	if err != nil {

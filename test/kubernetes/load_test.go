@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// load is clients that write, each key once, and remember what was acknowledged.
+// load is clients that write each key once, and remember what was acknowledged.
 type load struct {
 	url  string
 	stop context.CancelFunc
@@ -20,12 +20,12 @@ type load struct {
 
 	mu           sync.Mutex
 	acknowledged []string
-	failed       []string      // what was answered otherwise, or not at all
+	failed       []string      // requests with other answers, or without any
 	gap          time.Duration // the longest time without an acknowledgement
 	last         time.Time
 }
 
-// startLoad starts some clients, 50 writes a second each.
+// startLoad starts some clients, with 50 writes a second each.
 func startLoad(t *testing.T, url string, clients int) *load {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &load{url: url, stop: stop, last: time.Now()}
@@ -63,14 +63,14 @@ func (l *load) write(client *http.Client, key string) {
 	l.gap, l.last = max(l.gap, time.Since(l.last)), time.Now()
 }
 
-// since begins a new count of failures and of the longest gap.
+// since starts a new count of failures, and of the longest gap.
 func (l *load) since() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failed, l.gap, l.last = nil, 0, time.Now()
 }
 
-// serves waits until writes are acknowledged again, and says how the time since was.
+// serves waits until writes are acknowledged again, and logs the failures and the gap since then.
 func (l *load) serves(t *testing.T, fault string) {
 	t.Helper()
 	l.mu.Lock()

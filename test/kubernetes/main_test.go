@@ -22,15 +22,15 @@ import (
 
 const nodes = 3
 
-// cluster is the one of all tests here. A test makes its things in a namespace of its own
-// and leaves the nodes as it found them. HOLDFAST_KUBE gives it another name, beside others.
+// cluster is the cluster of all tests here. A test uses a namespace of its own, and leaves the
+// nodes as it found them. HOLDFAST_KUBE gives the cluster another name, so that several can exist.
 var (
 	clusterName = cmp.Or(os.Getenv("HOLDFAST_KUBE"), "test")
 	cluster     = kube.Open(clusterName)
 )
 
 func TestMain(m *testing.M) {
-	// The cluster's programs take minutes to compile, and root to run: nothing for a plain
+	// The cluster's programs take minutes to compile, and need root, which is too much for a plain
 	// 'go test ./...'.
 	if os.Getenv("HOLDFAST_TEST_KUBERNETES") == "" {
 		fmt.Println("left to 'make test-kubernetes', which sets HOLDFAST_TEST_KUBERNETES")
@@ -46,7 +46,7 @@ func run(m *testing.M) int {
 		cluster.Down()
 		os.Exit(1)
 	})
-	defer interrupted() // before stop, which ends ctx
+	defer interrupted() // deferred after stop, so that it runs before ctx ends
 
 	cluster.Progress = os.Stderr
 	if err := cluster.Up(ctx, nodes); err != nil {
@@ -84,8 +84,8 @@ func kubectl(t *testing.T, args ...string) string {
 	return out
 }
 
-// namespace makes a namespace that is gone after the test, and says what was in it where
-// the test has failed.
+// namespace makes a namespace that is removed after the test. If the test has failed, it logs what
+// was in it.
 func namespace(t *testing.T, name string) {
 	t.Helper()
 	kubectl(t, "create", "namespace", name)
@@ -97,7 +97,7 @@ func namespace(t *testing.T, name string) {
 				t.Logf("%s of %s: %v\n%s", what, name, err, out)
 			}
 		}
-		// Pods that serve on for a while after they were told to end are not waited for.
+		// Do not wait for pods that keep serving for a while after they were told to end.
 		for _, args := range [][]string{
 			{"-n", name, "delete", "deployments,statefulsets", "--all", "--cascade=orphan"},
 			{"-n", name, "delete", "pods", "--all", "--force", "--grace-period=0"},
@@ -123,8 +123,8 @@ func apply(t *testing.T, space, manifests string) {
 	}
 }
 
-// eventually repeats a step until it succeeds, for at most four minutes: Kubernetes itself
-// takes two to give an eviction up that did not come about.
+// eventually repeats a step until it succeeds, for at most four minutes: Kubernetes itself takes
+// two to give up an eviction.
 func eventually(t *testing.T, what string, step func() error) {
 	t.Helper()
 	deadline := time.Now().Add(4 * time.Minute)
@@ -140,8 +140,8 @@ func eventually(t *testing.T, what string, step func() error) {
 	}
 }
 
-// inside is a client whose connections begin in the cluster's network. Each request has a
-// connection of its own, so that each asks anew who is there.
+// inside is a client whose connections begin in the cluster's network. Each request has a new
+// connection, so that it may reach another pod.
 var inside = &http.Client{
 	Timeout: 3 * time.Second,
 	Transport: &http.Transport{
@@ -152,7 +152,7 @@ var inside = &http.Client{
 	},
 }
 
-// get returns the body of a good answer.
+// get returns the body of a successful answer.
 func get(client *http.Client, url string) (string, error) {
 	answer, err := client.Get(url)
 	if err != nil {
@@ -166,7 +166,7 @@ func get(client *http.Client, url string) (string, error) {
 	return strings.TrimSpace(string(body)), err
 }
 
-// podAddress returns the address of a pod that is ready.
+// podAddress returns the address of a ready pod.
 func podAddress(ctx context.Context, space, pod string) (string, error) {
 	out, err := tryKubectl(ctx, "-n", space, "get", "pod", pod, "-o",
 		`jsonpath={.metadata.deletionTimestamp} {.status.podIP} {.status.conditions[?(@.type=="Ready")].status}`)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// serialAt is the number of the certificate that is shown at an address.
+// serialAt returns the serial number of the certificate that is shown at an address.
 func serialAt(t *testing.T, address string) (string, error) {
 	conn, err := cluster.Dial(t.Context(), address)
 	if err != nil {
@@ -59,10 +59,10 @@ func TestCertificatesAreRenewedWhilePodsLive(t *testing.T) {
 			return err
 		})
 	}
-	// The first ones are void by then: whoever went by one of them would be refused.
+	// The first certificates have expired by then: a program that still used one would be refused.
 	time.Sleep(time.Until(began.Add(life + 10*time.Second)))
 	l.serves(t, "all first certificates have ended")
-	// New connections, too.
+	// New connections work, too.
 	kubectl(t, "-n", space, "delete", "pod", "-l", "app.kubernetes.io/component=web", "--wait=false")
 	l.serves(t, "other web nodes")
 	allReady(t, space)

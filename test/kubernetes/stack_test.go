@@ -29,20 +29,20 @@ func holdfast(t *testing.T) string {
 	return program
 }
 
-// startStack brings a stack up in a namespace, by the manifests that the program exports, and
-// returns its URL at this machine.
+// startStack starts a stack in a namespace, with the manifests that the program exports. It returns
+// its URL on this machine.
 func startStack(t *testing.T, space string, nodePort int) string {
 	t.Helper()
 	return startStackOf(t, space, nodePort, stackFile)
 }
 
-// startStackOf is startStack of another stack file.
+// startStackOf is startStack for another stack file.
 func startStackOf(t *testing.T, space string, nodePort int, text string) string {
 	t.Helper()
 	return startStackWith(t, space, nodePort, text, func(manifests string) string { return manifests })
 }
 
-// startStackWith is startStackOf with other manifests than those that are exported.
+// startStackWith is startStackOf with changed manifests.
 func startStackWith(t *testing.T, space string, nodePort int, text string, changed func(string) string) string {
 	t.Helper()
 	if err := loadImage(); err != nil {
@@ -74,13 +74,13 @@ func startStackWith(t *testing.T, space string, nodePort int, text string, chang
 	return "http://" + address
 }
 
-// allReady waits until all ten pods of a stack are there and ready, and no others.
+// allReady waits until exactly the ten pods of a stack exist and are ready.
 func allReady(t *testing.T, space string) {
 	t.Helper()
 	areReady(t, space, 10)
 }
 
-// areReady is allReady of a stack with so many pods.
+// areReady is allReady for a stack with that many pods.
 func areReady(t *testing.T, space string, count int) {
 	t.Helper()
 	eventually(t, "all pods are ready", func() error {
@@ -103,7 +103,7 @@ func masterPod(t *testing.T, space string) (pod string) {
 		pod = ""
 		for i := range 3 {
 			name := fmt.Sprintf("shop-redis-%d", i)
-			// It fails, since a pod sees nothing of the others' processes.
+			// The command fails, since a pod does not see the other pods' processes.
 			out, _ := tryKubectl(t.Context(), statusOf(space, name)...)
 			if strings.Contains(strings.ReplaceAll(out, " ", ""), `"role":"master"`) {
 				pod = name
@@ -117,7 +117,7 @@ func masterPod(t *testing.T, space string) (pod string) {
 	return pod
 }
 
-// statusOf is kubectl's way to ask a pod for its status.
+// statusOf returns the arguments with which kubectl asks a pod for its status.
 func statusOf(space, pod string) []string {
 	return []string{"-n", space, "exec", pod, "--request-timeout=10s", "--", "holdfast", "status", "--json", "--here",
 		"--file", "/etc/holdfast/stack/holdfast.yaml", "--state", "/var/lib/holdfast/shop"}

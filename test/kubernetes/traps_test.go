@@ -14,7 +14,8 @@ import (
 	"holdfast/test/kube"
 )
 
-// answerTo returns what comes first from an address in the cluster after some words in plain.
+// answerTo sends some words in plain text to an address in the cluster, and returns the beginning
+// of the answer.
 func answerTo(t *testing.T, address, words string) (string, error) {
 	conn, err := cluster.Dial(t.Context(), address)
 	if err != nil {
@@ -28,8 +29,8 @@ func answerTo(t *testing.T, address, words string) (string, error) {
 	return bufio.NewReader(conn).ReadString('\n')
 }
 
-// refusal is why a client with TLS and without a certificate is told nothing at an address;
-// nil: it is told something.
+// refusal returns why a client with TLS, but without a certificate, gets no answer at an address;
+// nil: it gets one.
 func refusal(t *testing.T, address, words string) error {
 	conn, err := cluster.Dial(t.Context(), address)
 	if err != nil {
@@ -54,7 +55,7 @@ func TestTheWireIsEncrypted(t *testing.T) {
 	}
 	const ping, about, get = "PING\r\n", "GET /about HTTP/1.0\r\n\r\n", "GET /healthz/live HTTP/1.0\r\n\r\n"
 
-	// The same way leads to whoever speaks in plain.
+	// The same function gets an answer from a server that speaks plain text.
 	for _, ip := range addresses("balancer") {
 		if answer, err := answerTo(t, net.JoinHostPort(ip, "6301"), get); err != nil || !strings.Contains(answer, "200") {
 			t.Fatalf("the entry answers %q, %v: this test would see nothing", answer, err)
@@ -88,20 +89,20 @@ func TestTheWireIsEncrypted(t *testing.T) {
 	}
 }
 
-// restarts returns how often the containers of a stack were started again, by pod.
+// restarts returns how often the containers of a stack were restarted, by pod.
 func restarts(t *testing.T, space string) string {
 	t.Helper()
 	return kubectl(t, "-n", space, "get", "pods", "-o",
 		`jsonpath={range .items[?(@.status.containerStatuses[0].restartCount>0)]}{.metadata.name} {.status.containerStatuses[0].restartCount} {end}`)
 }
 
-// uid tells a pod from the one that takes its place.
+// uid returns the UID of a pod, which its successor does not have.
 func uid(t *testing.T, space, pod string) string {
 	out, _ := tryKubectl(t.Context(), "-n", space, "get", "pod", pod, "-o", "jsonpath={.metadata.uid}")
 	return out
 }
 
-// away is the URL of a stack at a node other than one.
+// away returns the URL of a stack at a node other than the given one.
 func away(t *testing.T, node, port int) string {
 	t.Helper()
 	address, err := cluster.Forward(t.Context(), fmt.Sprintf("%s:%d", kube.NodeAddress(node%nodes+1), port))
@@ -111,7 +112,7 @@ func away(t *testing.T, node, port int) string {
 	return "http://" + address
 }
 
-// switchOff ends a node at once, without a SIGTERM to anybody, and returns how to start it.
+// switchOff ends a node at once, without any SIGTERM. It returns a function that starts it again.
 func switchOff(t *testing.T, node int) (start func()) {
 	t.Helper()
 	if err := cluster.Kill(node); err != nil {
@@ -130,8 +131,8 @@ func switchOff(t *testing.T, node int) (start func()) {
 	return start
 }
 
-// The Sentinels do not see a master that is back at its old address before they hold it for
-// down. With its data it may go on; without, it would have the replicas throw theirs away.
+// The Sentinels do not notice if a master is back at its old address before they regard it as down.
+// With its data it may continue; without, its replicas would drop theirs.
 func TestAMasterIsBornAgainBeforeItIsHeldForDown(t *testing.T) {
 	const space, port, downAfter = "reborn", 30065, 90 * time.Second
 	startStackOf(t, space, port, stackFile+fmt.Sprintf("redis: {down-after: %v}\n", downAfter))
@@ -186,7 +187,7 @@ func TestAMasterIsBornAgainBeforeItIsHeldForDown(t *testing.T) {
 	})
 }
 
-// ordinalOf is the number of a redis pod's node: shop-redis-0 is redis-1.
+// ordinalOf returns the number of the node in a redis pod: shop-redis-0 is redis-1.
 func ordinalOf(pod string) string {
 	var i int
 	fmt.Sscanf(pod, "shop-redis-%d", &i)
@@ -198,7 +199,7 @@ func TestNobodyIsRestartedForWhatOthersDo(t *testing.T) {
 	url := startStack(t, space, 30066)
 	l := startLoad(t, url, 4)
 	l.serves(t, "the start")
-	// The process alone: the pod stays.
+	// Only the process is killed: the pod stays.
 	pod := masterPod(t, space)
 	kubectl(t, "-n", space, "exec", pod, "--", "holdfast", "kill", "redis-"+ordinalOf(pod),
 		"--file", "/etc/holdfast/stack/holdfast.yaml", "--state", "/var/lib/holdfast/shop")
@@ -210,7 +211,7 @@ func TestNobodyIsRestartedForWhatOthersDo(t *testing.T) {
 	l.check(t)
 }
 
-// nodeOf is the number of the node that has a pod.
+// nodeOf returns the number of the node on which a pod runs.
 func nodeOf(t *testing.T, space, pod string) (node int) {
 	t.Helper()
 	name := kubectl(t, "-n", space, "get", "pod", pod, "-o", "jsonpath={.spec.nodeName}")
@@ -225,7 +226,7 @@ func TestTwoPodsThatBelieveToBeTheMaster(t *testing.T) {
 	startStack(t, space, port)
 	old := masterPod(t, space)
 	node := nodeOf(t, space, old)
-	l := startLoad(t, away(t, node, port), 4) // not by the node that is cut off
+	l := startLoad(t, away(t, node, port), 4) // not through the node that is cut off
 	l.serves(t, "the start")
 
 	l.since()

@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// Mutant is Holdfast with a rule broken.
+// Mutant is Holdfast with a broken rule.
 type Mutant struct {
 	Name string
 	// Rule is the broken rule, as a sentence about the right program.
@@ -60,7 +60,7 @@ func (m Mutant) Most() int {
 	return 1
 }
 
-// Named returns the mutant of that name.
+// Named returns the mutant with that name.
 func Named(name string) (Mutant, bool) {
 	for _, m := range Table {
 		if m.Name == name {

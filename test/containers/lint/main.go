@@ -1,6 +1,6 @@
-// Command lint checks a Dockerfile by BuildKit's own rules, as 'docker build --check'
-// does, and fails when there is anything to say. It is a module of its own: BuildKit
-// brings much that nothing else here needs.
+// Command lint checks a Dockerfile by BuildKit's own rules, as 'docker build --check' does, and
+// fails if there is any finding. It is a module of its own, because BuildKit has many dependencies
+// that nothing else here needs.
 package main
 
 import (

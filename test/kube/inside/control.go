@@ -17,8 +17,8 @@ import (
 
 // controlPlane is process 1 of the cluster.
 func (c cluster) controlPlane() error {
-	// Who started this one puts it into its control group first. If that one was killed
-	// before, this one must not run either.
+	// The process that started this one first puts it into its control group. If that process was
+	// killed before, this one must not run either.
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		return errors.New("the one that started this has ended")
 	}
@@ -36,7 +36,7 @@ func (c cluster) controlPlane() error {
 			return err
 		}
 	}
-	// This machine's directory is the only trace of the programs: Cluster.Kubectl reads it.
+	// Cluster.Kubectl finds the programs by the working directory of this process.
 	if err := os.Chdir(c.programs); err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (c cluster) controlPlane() error {
 
 func (c cluster) nodeDir(node int) string { return filepath.Join(c.dir, fmt.Sprintf("node%d", node)) }
 
-// surroundings hides what is this machine's and not the cluster's.
+// surroundings hides what belongs to this machine and not to the cluster.
 func (c cluster) surroundings() error {
 	if err := syscall.Sethostname([]byte("control-plane")); err != nil {
 		return err
@@ -55,15 +55,15 @@ func (c cluster) surroundings() error {
 	err := mountAll(
 		mount{target: "/", flags: syscall.MS_REC | syscall.MS_PRIVATE},
 		mount{source: "proc", target: "/proc", kind: "proc"},
-		// The sockets of this machine's services.
+		// Hides the sockets of this machine's services.
 		mount{source: "tmpfs", target: "/run", kind: "tmpfs"},
 	)
 	if err != nil {
 		return err
 	}
 
-	// The kubelet would set these for the whole machine. It finds files in their place that
-	// have the values it wants.
+	// The kubelet would set these for the whole machine. Instead it finds files that already have
+	// the values it wants.
 	fakes := filepath.Join(c.dir, "sysctl")
 	if err := os.Mkdir(fakes, 0o755); err != nil {
 		return err
@@ -100,14 +100,14 @@ ip link set bridge up`)
 	if err != nil {
 		return err
 	}
-	// What passes the bridge is for the nodes' rules alone.
+	// Only the nodes' own rules apply to packets that cross the bridge.
 	if err := setting("net/bridge/bridge-nf-call-iptables", "0"); err != nil {
 		return fmt.Errorf("%w (modprobe br_netfilter)", err)
 	}
 	return nil
 }
 
-// corefile configures DNS. No name outside the cluster resolves.
+// corefile returns the configuration of DNS. No name outside the cluster resolves.
 func (c cluster) corefile() string {
 	return `cluster.local in-addr.arpa {
 	bind ` + kube.ControlPlane + `
@@ -129,7 +129,7 @@ func (c cluster) corefile() string {
 `
 }
 
-// controllers are the programs of the control plane.
+// controllers returns the programs of the control plane.
 func (c cluster) controllers() []program {
 	kubeconfig := `
 kubeconfig=` + c.key("kubeconfig") + `
@@ -181,7 +181,7 @@ root-ca-file=` + c.key("ca.crt"),
 	return programs
 }
 
-// nodePrograms are the nodes, each in namespaces of its own.
+// nodePrograms returns the nodes as programs, each with namespaces of its own.
 func (c cluster) nodePrograms() (programs []program) {
 	for node := 1; node <= c.nodes; node++ {
 		programs = append(programs, program{

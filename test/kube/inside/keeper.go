@@ -14,24 +14,24 @@ import (
 	"time"
 )
 
-// program is one that is started again whenever it ends.
+// program is a program that is started again whenever it ends.
 type program struct {
 	name   string // of its log
 	path   string
 	args   []string
-	spaces uintptr // namespaces that it gets anew (CLONE_NEW...)
-	off    string  // a file: while it is there the program is not started
+	spaces uintptr // namespaces of its own (CLONE_NEW...)
+	off    string  // a file: while it exists, the program is not started
 }
 
-// keeper keeps programs running. It reaps every child of this process, also those that
-// others left to it as process 1: nothing else of this process may wait for one.
+// keeper keeps programs running. It reaps every child of this process, including those inherited as
+// process 1: nothing else in this process may wait for a child.
 type keeper struct {
 	logs    string
 	running map[int]program
 }
 
-// run starts the programs and does not return. Nobody has to start them in an order: one
-// that misses another ends, and is started again a second later.
+// run starts the programs and does not return. The order does not matter: a program that misses
+// another one ends, and is started again 1 s later.
 func (k *keeper) run(programs ...program) error {
 	k.running = make(map[int]program)
 	waiting := programs
@@ -55,7 +55,7 @@ func (k *keeper) run(programs ...program) error {
 	}
 }
 
-// start starts programs and returns those that could not be.
+// start starts programs and returns those that could not be started.
 func (k *keeper) start(programs []program) (left []program) {
 	for _, p := range programs {
 		if _, err := os.Stat(p.off); p.off != "" && err == nil {
@@ -99,7 +99,7 @@ func (k *keeper) startOne(p program) (int, error) {
 	return pid, process.Release()
 }
 
-// flags makes arguments of one long option a line.
+// flags turns each line into an argument: a long option.
 func flags(lines string) (args []string) {
 	for line := range strings.Lines(lines) {
 		if line = strings.TrimSpace(line); line != "" {

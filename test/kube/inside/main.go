@@ -29,7 +29,7 @@ type cluster struct {
 
 func main() {
 	log.SetPrefix("inside: ")
-	// A control group's namespace is entered by a thread, not by a process.
+	// The namespace of a control group is entered by a thread, and not by a process.
 	runtime.LockOSThread()
 
 	args := os.Args[1:]
@@ -47,7 +47,7 @@ func main() {
 	default:
 		err = fmt.Errorf("unknown arguments %q", args)
 	}
-	log.Fatal(err) // it does not end while all is well
+	log.Fatal(err) // it does not return while all is well
 }
 
 func number(text string) int {
@@ -78,7 +78,7 @@ func mountAll(mounts ...mount) error {
 	return nil
 }
 
-// commands runs one command a line, which may have no quotes.
+// commands runs one command for each line. The lines cannot have quotes.
 func commands(lines string) error {
 	for line := range strings.Lines(lines) {
 		words := strings.Fields(line)

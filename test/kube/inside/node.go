@@ -64,8 +64,8 @@ func (c cluster) node(n int) error {
 	)
 }
 
-// nodeMounts gives the node directories of its own where the programs expect them. What is
-// mounted later is shared among the node's programs, as a container's volumes must be.
+// nodeMounts gives the node directories of its own where the programs expect them. Later mounts are
+// shared among the node's programs, as a container's volumes must be.
 func (c cluster) nodeMounts(n int) error {
 	disk := c.nodeDir(n)
 	for _, sub := range []string{"lib", "log"} {
@@ -108,12 +108,12 @@ func (c cluster) nodeMounts(n int) error {
 	return nil
 }
 
-// nodeNetwork connects the node with the bridge. Its pods' addresses are known at the
-// control plane and at each node, as a cloud's network would know them.
+// nodeNetwork connects the node with the bridge. The control plane and each node know the routes to
+// its pods, as a cloud's network would.
 func (c cluster) nodeNetwork(n int) error {
 	cable, address := kube.Cable(n), kube.NodeAddress(n)
 	const outside = "nsenter --net=/proc/1/ns/net "
-	// After the node was killed its old cable may be there for another moment.
+	// After the node was killed, its old cable may exist for another moment.
 	_ = commands(outside + "ip link delete " + cable)
 	lines := `
 ip link set lo up
@@ -139,7 +139,7 @@ ip route add ` + kube.Services + ` dev eth0
 	return nil
 }
 
-// plugins configures the network of the node's pods.
+// plugins returns the configuration of the network of the node's pods.
 func (c cluster) plugins(n int) string {
 	return `{"cniVersion": "1.0.0", "name": "cluster", "plugins": [{
   "type": "bridge", "bridge": "pods", "isGateway": true, "hairpinMode": true,

@@ -1,8 +1,8 @@
-// Command pod is the one program in the images of the tests' cluster. "pod" alone holds the network
-// of a pod and waits, which is what Kubernetes wants a pause container for. "pod serve NAME
-// DIR" is a web server on port 8080 that a test can ask: GET / for its name, GET /note and
-// PUT /note for a text that it keeps in the directory, GET /address/HOST for what a name
-// resolves to in the pod.
+// Command pod is the only program in the images of the test cluster. "pod" without arguments holds
+// the network of a pod and waits, as Kubernetes requires of a pause container. "pod serve NAME DIR"
+// is a web server on port 8080 for tests: GET / returns its name, GET /note and PUT /note read and
+// write a text that it keeps in the directory, and GET /address/HOST returns the addresses of a
+// name as the pod resolves it.
 package main
 
 import (
@@ -29,7 +29,7 @@ func main() {
 	}
 }
 
-// pause waits for the end, and reaps what other containers leave to it.
+// pause waits for a signal to end, and reaps processes that other containers leave to it.
 func pause() {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGCHLD, syscall.SIGINT, syscall.SIGTERM)

@@ -37,7 +37,7 @@ func main() {
 	var ended *exec.ExitError
 	switch {
 	case errors.As(err, &ended):
-		os.Exit(ended.ExitCode()) // the command has said why
+		os.Exit(ended.ExitCode()) // the command has printed why
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "kube:", err)
 		os.Exit(1)
@@ -102,7 +102,7 @@ func up(ctx context.Context, cluster *kube.Cluster, args []string) error {
 	return cluster.Up(ctx, nodes)
 }
 
-// lose takes a node away for a time. It is back when lose returns, also after an interrupt.
+// lose takes a node away for a time. The node is back when lose returns, even after an interrupt.
 func lose(ctx context.Context, cluster *kube.Cluster, how, which, howLong string) error {
 	node, err := strconv.Atoi(which)
 	if err != nil {

@@ -16,8 +16,7 @@ import (
 	"helm.sh/helm/v3/pkg/lint/support"
 )
 
-// A variant is values of the chart, and the options of 'holdfast export kubernetes' that mean
-// the same.
+// variant is values of the chart, and the equivalent options of 'holdfast export kubernetes'.
 type variant struct {
 	name, values string
 	options      []string
@@ -117,7 +116,7 @@ func TestTheChartMakesWhatExportPrints(t *testing.T) {
 	}
 }
 
-// plain is an object without what only Helm knows of.
+// plain returns an object without the labels that only Helm adds.
 func plain(o object) any {
 	if labels, ok := at(o, "metadata", "labels").(object); ok {
 		for _, label := range []string{"helm.sh/chart", "app.kubernetes.io/managed-by", "app.kubernetes.io/version"} {
@@ -134,7 +133,7 @@ func plain(o object) any {
 	return o
 }
 
-// differences are the paths at which two values differ, with both.
+// differences returns the paths at which two values differ, with both values.
 func differences(path string, got, want any) (all []string) {
 	g, gotMap := got.(object)
 	w, wantMap := want.(object)

@@ -1,5 +1,5 @@
-// Package chart checks the Helm chart in deploy/chart with Helm's own engine and linter: that it
-// makes the same objects as 'holdfast export kubernetes', and refuses wrong values. It is a
-// module of its own, so that Holdfast's has none of what Helm needs. Its go.mod names the
-// version of the helm program, too, which the tests on a real cluster run.
+// Package chart checks the Helm chart in deploy/chart with Helm's own engine and linter: it makes
+// the same objects as 'holdfast export kubernetes', and refuses wrong values. It is a module of its
+// own, so that Holdfast's module does not depend on Helm. Its go.mod also names the version of the
+// helm program for the tests on a real cluster.
 package chart

@@ -10,15 +10,15 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The cluster of the tests has no network plugin that knows policies: here they are applied to a
-// table of connections, as the API's documentation says.
+// The cluster of the tests has no network plugin that supports policies. So they are applied here
+// to a table of connections, as the API's documentation describes.
 func TestWhoMayConnectToWhom(t *testing.T) {
 	chart := rendered(t, "metrics: {podMonitor: {enabled: true}}\nnetworkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]}")
 	var policies []networking.NetworkPolicy
 	pods := map[string]map[string]string{ // the labels of pods, by what they are
 		"stranger":   {"app": "shop"},
 		"prometheus": {"app": "prometheus"},
-		// Of another release, and the test.
+		// A pod of another release.
 		"other redis": {"app.kubernetes.io/name": "holdfast", "app.kubernetes.io/instance": "other", "app.kubernetes.io/component": "redis"},
 	}
 	for name, o := range chart {
@@ -76,7 +76,7 @@ func TestWhoMayConnectToWhom(t *testing.T) {
 		{"prometheus", "web", 5001, false},
 		{"prometheus", "redis", 6379, false},
 		{"stranger", "redis", 9633, false},
-		{"redis", "stranger", 80, true}, // it is no pod of the stack, and what leaves is free
+		{"redis", "stranger", 80, true}, // no pod of the stack; outgoing connections are allowed
 	} {
 		if pods[c.from] == nil || pods[c.to] == nil {
 			t.Fatalf("there is no %s or no %s", c.from, c.to)

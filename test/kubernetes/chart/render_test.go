@@ -35,7 +35,7 @@ func load(t *testing.T) *chart.Chart {
 	return c
 }
 
-// render is what 'helm template shop' makes of values, by the template's name.
+// render returns the output of 'helm template shop' for some values, by the template's name.
 func render(c *chart.Chart, values string) (map[string]string, error) {
 	parsed, err := chartutil.ReadValues([]byte(values))
 	if err != nil {
@@ -50,10 +50,10 @@ func render(c *chart.Chart, values string) (map[string]string, error) {
 	return engine.Render(c, all)
 }
 
-// object is one of Kubernetes'.
+// object is an object of Kubernetes.
 type object = map[string]any
 
-// objects are those in a text of several documents, by kind and name.
+// objects returns the objects in a text of several documents, by kind and name.
 func objects(t *testing.T, text string) map[string]object {
 	t.Helper()
 	all := map[string]object{}
@@ -74,7 +74,7 @@ func objects(t *testing.T, text string) map[string]object {
 	return all
 }
 
-// rendered are the objects of a release with some values, without its test.
+// rendered returns the objects of a release with some values, without its test.
 func rendered(t *testing.T, values string) map[string]object {
 	t.Helper()
 	files, err := render(load(t), values)
@@ -90,7 +90,7 @@ func rendered(t *testing.T, values string) map[string]object {
 	return objects(t, text.String())
 }
 
-// at is what is at a path of keys; nil: nothing.
+// at returns what is at a path of keys; nil: nothing.
 func at(o any, keys ...string) any {
 	for _, key := range keys {
 		m, _ := o.(object)
@@ -99,7 +99,7 @@ func at(o any, keys ...string) any {
 	return o
 }
 
-// program is the path of this tree's holdfast.
+// program builds this tree's holdfast and returns its path.
 var program = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "chart")
 	if err != nil {

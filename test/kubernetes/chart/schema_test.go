@@ -40,13 +40,13 @@ func TestTheSchemaHasTheStackFiles(t *testing.T) {
 	}
 }
 
-// forPods makes the schema of stack files that of those which can be in pods: see
-// plan.CheckPods. What it cannot say, 'holdfast pod' refuses.
+// forPods turns the schema of stack files into that of stack files for pods; see plan.CheckPods.
+// 'holdfast pod' refuses what the schema cannot express.
 func forPods(s object) {
 	delete(s, "$schema")
 	remove(s, "hosts", "backup", "tcp")
 	stack := s["properties"].(object)
-	// What names of Kubernetes cannot end with.
+	// Names in Kubernetes cannot end with a hyphen.
 	at(stack, "name").(object)["pattern"] = "^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$"
 	entry := stack["entry"].(object)
 	remove(entry, "on", "virtual")
@@ -68,7 +68,7 @@ func forPods(s object) {
 	older(s)
 }
 
-// remove removes properties of an object, which then are refused.
+// remove removes properties of an object, which are then refused.
 func remove(s object, names ...string) {
 	properties := s["properties"].(object)
 	for _, name := range names {
@@ -85,8 +85,8 @@ func asObject(v any) object {
 	return o
 }
 
-// older turns what draft 2020-12 of JSON Schema calls otherwise into draft 7, the one that every
-// Helm 3 knows.
+// older replaces keywords of draft 2020-12 of JSON Schema by those of draft 7, which every Helm 3
+// supports.
 func older(s any) {
 	switch s := s.(type) {
 	case object:
@@ -106,7 +106,7 @@ func older(s any) {
 
 func TestTheSchemaRefusesWrongValues(t *testing.T) {
 	for values, want := range map[string]string{
-		// Of the chart.
+		// Values of the chart.
 		"images: {}":                               "images",
 		"image: {tag: \"a b\"}":                    "tag",
 		"image: {digest: sha1:00}":                 "digest",
@@ -133,7 +133,7 @@ func TestTheSchemaRefusesWrongValues(t *testing.T) {
 		"metrics: {podMonitor: {interval: often}}": "interval",
 		"podDisruptionBudget: {maxUnavailable: 2}": "maxUnavailable",
 		"commonLabels: {a: 1}":                     "commonLabels",
-		// Of the stack file.
+		// Values of the stack file.
 		"stack: {balancer: 3}":                               "balancer",
 		"stack: {balancers: two}":                            "balancers",
 		"stack: {name: shop-}":                               "name",

@@ -207,7 +207,7 @@ func runTests(ctx context.Context, root, dir, overlay string, t mutants.Tests) r
 	return result{said: said}
 }
 
-// byDrill runs a drill of a mutant on a stack of its own.
+// byDrill runs a drill on a stack of the mutant's own.
 func byDrill(ctx context.Context, root, dir, overlay string, m mutants.Mutant) result {
 	program := filepath.Join(dir, "holdfast")
 	if _, err := os.Stat(program); err != nil {

@@ -1,4 +1,4 @@
-// Counter is a program of a user's own, in an image of its own: it counts requests in Redis.
+// Counter is a user's own program, in an image of its own. It counts requests in Redis.
 package main
 
 import (
@@ -44,7 +44,7 @@ func main() {
 	}
 }
 
-// next counts one more, and returns how many these are.
+// next increments the count, and returns it.
 func next() (int, error) {
 	at, err := url.Parse(os.Getenv("REDIS_URL"))
 	if err != nil {

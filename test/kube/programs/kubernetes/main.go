@@ -1,5 +1,5 @@
-// Command kubernetes is all programs of a Kubernetes cluster, and etcd, in one: it is the program
-// by whose name it is started. They share most of their code, so one program takes a
+// Command kubernetes is all programs of a Kubernetes cluster, and etcd, in one. It acts as the
+// program by whose name it is started. They share most of their code, so one program takes a
 // fraction of the time to link, and of the space, that seven would.
 package main
 
@@ -36,7 +36,7 @@ func main() {
 		os.Exit(cli.Run(scheduler.NewSchedulerCommand()))
 	case "kubelet":
 		os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background())))
-	default: // kubectl, which prints errors in a way of its own
+	default: // kubectl, which prints errors in its own way
 		kubectlerrors.CheckErr(cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()))
 	}
 }

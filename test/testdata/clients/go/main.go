@@ -1,5 +1,5 @@
-// The program writes until its standard input ends, and says how that went. How it connects stands in
-// docs/clients.md; the test writes it beside this file.
+// The program writes until its standard input ends, and then reports how that went. The code that
+// connects is in docs/clients.md; the test writes it next to this file.
 package main
 
 import (
