@@ -58,6 +58,7 @@ that come get their share of the nodes, which move there one after the other.`,
 			return change(cmd.Context(), g, s.Name, g.client(state), req, changeFlags{show, yes}, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+
 	addChangeFlags(c, &show, &yes)
 	c.Flags().StringVar(&as, "as", "", "which host of the stack file this machine is: its `NAME`")
 	return c
@@ -82,10 +83,12 @@ func change(ctx context.Context, g *globals, stackName string, client *control.C
 	case err != nil:
 		return changeError(stackName, err)
 	}
+
 	shown := stdout
 	if g.json {
 		shown = stderr
 	}
+
 	if g.json && flags.plan {
 		if err := json.NewEncoder(stdout).Encode(p); err != nil {
 			return err
@@ -93,6 +96,7 @@ func change(ctx context.Context, g *globals, stackName string, client *control.C
 	} else {
 		printChangePlan(shown, g, p)
 	}
+
 	switch {
 	case len(p.Refused) > 0:
 		return fmt.Errorf("refused, and nothing was changed:\n%s", strings.Join(p.Refused, "\n"))
@@ -103,6 +107,7 @@ func change(ctx context.Context, g *globals, stackName string, client *control.C
 			return err
 		}
 	}
+
 	req.Generation = p.Generation
 	began := time.Now()
 	result, err := carryThrough(ctx, g, client, req, func(e supervise.Event) { printEvent(stderr, g, e) })
@@ -112,6 +117,7 @@ func change(ctx context.Context, g *globals, stackName string, client *control.C
 	case err != nil:
 		return changeError(stackName, err)
 	}
+
 	if g.json {
 		if err := json.NewEncoder(stdout).Encode(result); err != nil {
 			return err
@@ -141,16 +147,20 @@ func printChangePlan(w io.Writer, g *globals, p supervise.ChangePlan) {
 		fmt.Fprintln(w, "Nothing to change: the stack is what was asked for.")
 		return
 	}
+
 	for _, d := range p.Differences {
 		fmt.Fprintf(w, "  %s\n", quote.Line(d.String()))
 	}
+
 	if len(p.Differences) > 0 {
 		fmt.Fprintln(w)
 	}
+
 	forced := map[string]bool{} // restart although nothing about them changes
 	for _, s := range p.Steps {
 		forced[s.Node] = forced[s.Node] || s.Action == plan.Restart
 	}
+
 	known := map[string]bool{}
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "NODE\tACTION\tBECAUSE OF")
@@ -171,6 +181,7 @@ func printChangePlan(w io.Writer, g *globals, p supervise.ChangePlan) {
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\n", n.Node, action, quote.Line(why))
 	}
+
 	for _, s := range p.Steps {
 		switch {
 		case s.Action == plan.HandOver:
@@ -180,9 +191,11 @@ func printChangePlan(w io.Writer, g *globals, p supervise.ChangePlan) {
 			fmt.Fprintf(tw, "%s\t%s\t%s\n", s.Node, "start, stop", "it serves while others are started anew (rollout.surge)")
 		}
 	}
+
 	for _, node := range forgetful(p.Steps) {
 		fmt.Fprintf(tw, "%s\t%s\t%s\n", node, plan.Forget, quote.Line(gone(p.Steps, node))+": it forgets all nodes, alone and while the others watch the master, and finds those that stay again")
 	}
+
 	tw.Flush()
 }
 

@@ -49,6 +49,7 @@ a full disk, which leave those that were there before.`,
 			return f.run(cmd.Context(), g, cmd.OutOrStdout())
 		},
 	}
+
 	flags := c.Flags()
 	pathVar(flags, &f.output, g.getenv, "output", "o", "`FILE` to write; - for standard output")
 	flags.StringVar(&f.to, "to", "", "`DIR` or s3://BUCKET/PREFIX to keep it in, by a name of stack and time (default: backup.to of the stack file)")
@@ -71,10 +72,12 @@ func (f backupFlags) run(ctx context.Context, g *globals, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
+
 	c := supervise.BackupConfig{
 		Stack: s, BaseDir: base, StateDir: state, Version: version,
 		Log: slog.New(slog.NewTextHandler(g.stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime, Level: slog.LevelWarn})),
 	}
+
 	if isJoined(state) { // all hosts learn of the backup
 		c.Note = func(b supervise.BackupState) error { return g.client(state).NoteBackup(context.WithoutCancel(ctx), b) }
 	}
@@ -84,6 +87,7 @@ func (f backupFlags) run(ctx context.Context, g *globals, stdout io.Writer) erro
 	if c.Encrypt, err = f.encryption(s.Backup, base); err != nil {
 		return usageError{err}
 	}
+
 	c.Began = func(node string) { fmt.Fprintf(g.stderr, "Copying the data of %s.\n", node) }
 	done, err := supervise.Backup(ctx, c)
 	if err != nil && ctx.Err() != nil {
@@ -92,6 +96,7 @@ func (f backupFlags) run(ctx context.Context, g *globals, stdout io.Writer) erro
 	if err != nil {
 		return fmt.Errorf("no backup was made: %w", err)
 	}
+
 	out := stdout
 	if f.output == "-" {
 		out = g.stderr
@@ -99,6 +104,7 @@ func (f backupFlags) run(ctx context.Context, g *globals, stdout io.Writer) erro
 	if g.json {
 		return json.NewEncoder(out).Encode(done)
 	}
+
 	_, err = fmt.Fprint(out, backupText(done))
 	return err
 }
@@ -131,6 +137,7 @@ func (f backupFlags) place(c *supervise.BackupConfig, g *globals, stdout io.Writ
 		c.Store, c.Name = backup.Dir(filepath.Dir(path)), filepath.Base(path)
 		return nil
 	}
+
 	to, base := f.to, "."
 	if c.Keep = f.keep; to == "" {
 		if to, base = configured.To, c.BaseDir; c.Keep == 0 {
@@ -143,6 +150,7 @@ func (f backupFlags) place(c *supervise.BackupConfig, g *globals, stdout io.Writ
 	if base, err = filepath.Abs(base); err != nil {
 		return err
 	}
+
 	// Paths in the stack file and on the command line start from different directories.
 	if configured.S3.CredentialsFile != "" && !filepath.IsAbs(configured.S3.CredentialsFile) {
 		configured.S3.CredentialsFile = filepath.Join(c.BaseDir, configured.S3.CredentialsFile)
@@ -322,6 +330,7 @@ compared with their checksums, and no more.`,
 			return err
 		},
 	}
+
 	keys.add(g, c, "backup")
 	return c
 }

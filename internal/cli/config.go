@@ -93,6 +93,7 @@ func checkConfig(ctx context.Context, g *globals, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
+
 	name := file
 	switch file {
 	case "":
@@ -100,11 +101,13 @@ func checkConfig(ctx context.Context, g *globals, stdout, stderr io.Writer) erro
 	case "-":
 		name = "standard input"
 	}
+
 	s, warnings, err := stack.Parse(name, data)
 	var found stack.Mistakes
 	if err != nil && !errors.As(err, &found) {
 		return err
 	}
+
 	var losses []plan.Loss
 	var programs []supervise.ServerHere
 	if err == nil {
@@ -124,6 +127,7 @@ func checkConfig(ctx context.Context, g *globals, stdout, stderr io.Writer) erro
 		}
 		warnings = stack.Warnings(stack.Mistakes(warnings).With(more...))
 	}
+
 	if g.json {
 		e := json.NewEncoder(stdout)
 		e.SetIndent("", "  ")
@@ -136,17 +140,21 @@ func checkConfig(ctx context.Context, g *globals, stdout, stderr io.Writer) erro
 		}
 		return nil
 	}
+
 	for _, here := range programs {
 		fmt.Fprintf(stderr, "warning: %s\n", g.say(cmp.Or(here.Wrong, here.Untested)))
 	}
+
 	for _, w := range warnings {
 		fmt.Fprintf(stderr, "warning: %s\n", g.say(w.Error()))
 	}
+
 	if len(found) > 0 {
 		fmt.Fprintln(stderr, g.say(found.Error()))
 		fmt.Fprintf(stderr, "%s: %s\n", quote.Line(name), count(len(found), "mistake"))
 		return usageError{errReported}
 	}
+
 	_, err = fmt.Fprintf(stdout, "%s: ok (%s)\n", quote.Line(name), outline(s))
 	return err
 }

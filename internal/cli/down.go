@@ -59,6 +59,7 @@ it back. What its absence would end is said and refused, unless --anyway is give
 			return err
 		},
 	}
+
 	c.Flags().BoolVar(&purge, "purge", false, "remove the stack's data, ports and secrets too")
 	c.Flags().BoolVar(&anyway, "anyway", false, "take a host down although its absence ends something")
 	return c
@@ -73,14 +74,17 @@ func down(ctx context.Context, g *globals, purge bool) (said string, err error) 
 	if isJoined(state) {
 		return downHosts(ctx, g, state, purge)
 	}
+
 	kept := supervise.Kept(state)
 	if _, err := os.Stat(state); errors.Is(err, os.ErrNotExist) {
 		return nothingThere(state, purge), nil
 	}
+
 	running, err := supervise.Running(state)
 	if err != nil {
 		return "", err
 	}
+
 	running = running || supervise.Locked(state)
 	// Files that other users may have put into the directory are not acted upon.
 	if err := private.CheckDir(state); err != nil {
@@ -96,6 +100,7 @@ func down(ctx context.Context, g *globals, purge bool) (said string, err error) 
 			return "", err
 		}
 	}
+
 	took, err := takeDown(ctx, g, purge)
 	if err != nil {
 		return "", err
@@ -114,9 +119,11 @@ func down(ctx context.Context, g *globals, purge bool) (said string, err error) 
 	default:
 		said = "it was down already; "
 	}
+
 	if purge {
 		return said + "data removed", nil
 	}
+
 	said += "data stays"
 	if change != nil {
 		said += fmt.Sprintf("\nA change was under way (%s): %s", change.Kind, supervise.Outlook(change.Kind))
@@ -177,6 +184,7 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	if err != nil {
 		return 0, err
 	}
+
 	client := control.NewClient(state)
 	letDrill, err := claimDown(ctx, client, state, purge)
 	switch {
@@ -192,11 +200,13 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	case !errors.Is(err, control.ErrNoSupervisor):
 		return 0, err
 	}
+
 	// Without a supervisor this process does its work. If the file at hand has hosts, the file that
 	// the stack runs with decides instead.
 	if last, lastDir, known := supervise.LastFile(state); known && len(s.Hosts) > 0 {
 		s, base = last, lastDir
 	}
+
 	sup, closeLog, err := openSupervisor(g, s, base, state)
 	if err != nil {
 		letDrill()
@@ -204,6 +214,7 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	}
 	defer closeLog()
 	defer sup.Close()
+
 	sup.Attend()
 	// Ctrl-C kills what is left.
 	err = sup.Stop(context.WithoutCancel(ctx), ctx.Done())
@@ -219,8 +230,8 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 
 // claimDown asks the supervisor to take the stack down. If there is none, it also keeps drills out
 // until letDrill is called, because the process that undoes a drill that killed the supervisor
-// would start a new one. It gives such a process a moment to finish. A drill that goes on after
-// that time runs on a stack of its own (--own), or does not undo anything yet.
+// would start a new one. It gives such a process a moment to finish. A drill that still goes on
+// after that either has a stack of its own (--own), or is not waited for.
 func claimDown(ctx context.Context, client *control.Client, state string, purge bool) (letDrill func(), err error) {
 	const patience = 5 * time.Second
 	for deadline := time.Now().Add(patience); ; time.Sleep(drawEvery) {

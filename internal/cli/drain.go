@@ -21,12 +21,14 @@ It is refused when no other node of the application serves, unless --anyway is
 given: the application's clients would get 503.`,
 		Args: cobra.MinimumNArgs(1),
 	}
+
 	drain.Flags().BoolVar(&anyway, "anyway", false, "also when no other node of the application serves")
 	undrain := &cobra.Command{
 		Use:   "undrain NODE...",
 		Short: "Put drained nodes back into rotation",
 		Args:  cobra.MinimumNArgs(1),
 	}
+
 	for _, c := range []*cobra.Command{drain, undrain} {
 		out := c == drain
 		c.RunE = func(cmd *cobra.Command, args []string) error {

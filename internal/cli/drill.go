@@ -98,6 +98,7 @@ directory, below drills, or in --out.`,
 			return names, cobra.ShellCompDirectiveNoFileComp
 		},
 	}
+
 	flags := c.Flags()
 	flags.BoolVar(&list, "list", false, "explain every fault, and break nothing")
 	flags.BoolVar(&cfg.Own, "own", false, "stand a stack up for the drill, as the stack file declares it, and drill that")
@@ -128,6 +129,7 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 			}
 		}
 	}
+
 	for _, text := range urls {
 		u, err := load.ParseURL(text)
 		if err != nil {
@@ -135,17 +137,20 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 		}
 		cfg.URLs = append(cfg.URLs, u)
 	}
+
 	for _, name := range []string{"app", "keys"} {
 		if len(urls) > 0 && cmd.Flags().Changed(name) {
 			return usagef("--%s is for the load on an application of kind kv, and --url is another load: leave one of them out", name)
 		}
 	}
+
 	if cfg.For <= 0 {
 		return usagef("--for %v: it has to be longer than 0", cfg.For)
 	}
 	if cmd.Flags().Changed("for") && !cfg.Random {
 		return usagef("--for is for --random: without it, each fault given runs once")
 	}
+
 	if tokenFile != "" {
 		b, err := os.ReadFile(tokenFile)
 		if err != nil {
@@ -156,6 +161,7 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 			return err
 		}
 	}
+
 	cfg.Called = g.self
 	var err error
 	if cfg.Self, err = os.Executable(); err != nil {
@@ -209,6 +215,7 @@ func ownText(s stack.Stack, base string) string {
 		}
 		return filepath.Join(base, path)
 	}
+
 	s.TCP, s.Redis.Ports, s.Redis.SentinelPorts = nil, nil, nil
 	apps := map[string]stack.App{}
 	for name, a := range s.Apps {
@@ -227,6 +234,7 @@ func ownText(s stack.Stack, base string) string {
 		}
 		apps[name] = a
 	}
+
 	s.Apps = apps
 	var text strings.Builder
 	skip := false
@@ -252,6 +260,7 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 		}
 		defer drop()
 	}
+
 	live := report.NewLive(stderr, terminal(stderr), func() int { return width(stderr) })
 	cfg.Show, cfg.Note = showDrill(live), live.Note
 	campaign := drill.NewCampaign()
@@ -282,6 +291,7 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 			fmt.Fprintf(stdout, "\nreport   %s\nhistory  %s\n", filepath.Join(dir, reportFile), filepath.Join(dir, historyFile))
 		}
 	}
+
 	err := asUsage(drill.Run(ctx, cfg))
 	live.End()
 	if cfg.Repeat > 0 && campaign.Drills() > 0 {
@@ -291,6 +301,7 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 			trouble = errors.Join(trouble, campaign.Text(stdout))
 		}
 	}
+
 	if errors.Is(err, drill.ErrNotRunning) {
 		return fmt.Errorf("the stack %s does not run: stand it up with 'holdfast up -d', or let the drill have a stack of its own with --own", cfg.Stack.Name)
 	}
@@ -391,6 +402,7 @@ func listFaults(g *globals, w io.Writer) error {
 	if g.json {
 		return json.NewEncoder(w).Encode(all)
 	}
+
 	longest := len(slices.MaxFunc(all, func(a, b drill.Fault) int { return len(a.Name) - len(b.Name) }).Name)
 	inPods := false
 	for _, f := range all {
@@ -415,6 +427,7 @@ func listFaults(g *globals, w io.Writer) error {
 			return err
 		}
 	}
+
 	_, err := fmt.Fprintln(w, "\nA command of your own is a fault, too (--fault-command).\nhosts, disk: on a stack of the drill's own, with hosts (network namespaces) or disks of its own; needs root on Linux.")
 	return err
 }

@@ -58,6 +58,7 @@ no stack. Exit code 0: the stack held; 1: it did not, or nobody can say.`,
 			return nil
 		},
 	}
+
 	pathVar(c.Flags(), &html, g.getenv, "html", "", "write the report, too, to `FILE`")
 	return c
 }

@@ -41,6 +41,7 @@ for the case that both were killed. The next drill begins with it, too.`,
 			return err
 		},
 	}
+
 	c.Flags().BoolVar(&orphaned, drill.Orphaned, false, "wait until the drill at the other end of standard input has ended")
 	c.Flags().MarkHidden(drill.Orphaned)
 	return c

@@ -36,12 +36,14 @@ func (d *podDrill) locate(g *globals, cmd *cobra.Command, cfg *drill.Config) err
 		}
 		return locateDrilled(g, cfg)
 	}
+
 	switch {
 	case d.entry == "":
 		return usagef("--kubernetes: say by --entry at which URL this machine reaches the stack, such as a NodePort's, a load balancer's, or that of 'kubectl port-forward'")
 	case g.file != "":
 		return usagef("--file: the stack in Kubernetes has its stack file in a ConfigMap; leave it out")
 	}
+
 	if err := drill.CheckEntry(d.entry); err != nil {
 		return usagef("--entry: %w", err)
 	}
@@ -50,18 +52,22 @@ func (d *podDrill) locate(g *globals, cmd *cobra.Command, cfg *drill.Config) err
 	if program == "" {
 		program = "kubectl"
 	}
+
 	cluster, err := kubectl.Open(cmd.Context(), program, d.namespace)
 	if err != nil {
 		return usageError{err}
 	}
+
 	name, s, err := drill.FindPods(cmd.Context(), cluster, d.stack)
 	if err != nil {
 		return asUsage(err)
 	}
+
 	cfg.Stack = s
 	cfg.Pods = &drill.Pods{
 		Cluster: cluster, Stack: name, Entry: d.entry, Environ: kubectl.Environment(g.getenv), Named: d.program,
 	}
+
 	// The @ keeps this name apart from those of stacks.
 	own := name + "@" + d.namespace
 	if cluster.Context != "" {
@@ -70,6 +76,7 @@ func (d *podDrill) locate(g *globals, cmd *cobra.Command, cfg *drill.Config) err
 	if cfg.State, err = stateDir(g, own); err != nil {
 		return err
 	}
+
 	cfg.Args = []string{"--state", cfg.State}
 	return nil
 }

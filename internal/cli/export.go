@@ -77,10 +77,12 @@ func (o *hostExport) run(ctx context.Context, g *globals, name string, stdout io
 	if err := o.place(stdout); err != nil {
 		return err
 	}
+
 	t, err := severalHosts(ctx, g)
 	if err != nil {
 		return err
 	}
+
 	o.most = identity.MaxBundleLife
 	at, err := o.check(t, name)
 	if err != nil {
@@ -91,14 +93,17 @@ func (o *hostExport) run(ctx context.Context, g *globals, name string, stdout io
 	if err != nil {
 		return err
 	}
+
 	token, err := identity.ParseToken(invited.Token)
 	if err != nil {
 		return err
 	}
+
 	content, err := identity.Bundle(token, e)
 	if err != nil {
 		return err
 	}
+
 	until := invited.Expires.Local().Format(time.DateTime)
 	if o.output == "" || o.output == "-" {
 		fmt.Fprintf(g.stderr, "The bundle is for host %s (%s) until %s, and works once.\n", name, at, until)
@@ -112,6 +117,7 @@ func (o *hostExport) run(ctx context.Context, g *globals, name string, stdout io
 		invited.Token = "" // the token is in the file
 		return json.NewEncoder(stdout).Encode(invited)
 	}
+
 	_, err = fmt.Fprintf(stdout, "%s is for host %s (%s) until %s, and works once. There: holdfast join --bundle FILE -d\n", quote.Text(o.output), name, at, until)
 	return err
 }

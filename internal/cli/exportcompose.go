@@ -66,10 +66,12 @@ func (o *composeExport) run(g *globals, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+
 	seats := make([]identity.Seat, 0, len(s.Hosts))
 	for _, h := range s.Hosts {
 		seats = append(seats, identity.Seat{Name: h.Name, Address: netip.AddrPortFrom(netip.MustParseAddr(h.Address), host.Port)})
 	}
+
 	passes, kept, err := o.passes(s.Name, seats)
 	if err != nil {
 		return err
@@ -82,6 +84,7 @@ func (o *composeExport) run(g *globals, stdout io.Writer) error {
 			return fmt.Errorf("make the folder of the export: %w", err)
 		}
 	}
+
 	for _, p := range passes {
 		content, err := p.Encode()
 		if err != nil {
@@ -99,9 +102,11 @@ func (o *composeExport) run(g *globals, stdout io.Writer) error {
 			}
 		}
 	}
+
 	if err := o.writeEnvironments(s, c, passes[0].Authority); err != nil {
 		return err
 	}
+
 	for name, content := range map[string]string{
 		"compose.yaml": c.File(), "stack/holdfast.yaml": string(s.Show()), "secrets/.gitignore": "*\n",
 	} {
@@ -122,6 +127,7 @@ func (o *composeExport) compose(g *globals) (s stack.Stack, c export.Compose, er
 	case o.user != "" && !userIDs.MatchString(o.user):
 		return s, c, usagef("--user %s: give numbers, as UID or UID:GID", quote.Text(o.user))
 	}
+
 	declared, _, err := loadStack(g)
 	if err != nil {
 		return s, c, err
@@ -132,10 +138,12 @@ func (o *composeExport) compose(g *globals) (s stack.Stack, c export.Compose, er
 	if declared.Entry.TLS.Redirect != "" {
 		return s, c, usagef("entry.tls.redirect: the containers' entries are published at other ports of this machine than they listen on, to which a redirect would not lead: leave it out of the file for them")
 	}
+
 	subnet, err := o.network(declared)
 	if err != nil {
 		return s, c, err
 	}
+
 	s, entry := export.OnContainers(declared, func(i int) string {
 		at := subnet.Addr().As4()
 		at[3] += byte(11 + i)
@@ -144,6 +152,7 @@ func (o *composeExport) compose(g *globals) (s stack.Stack, c export.Compose, er
 	if s, err = o.placeImages(s, subnet); err != nil {
 		return s, c, err
 	}
+
 	// What is written has to be a valid stack file.
 	if s, _, err = stack.Parse("stack/holdfast.yaml", s.Show()); err != nil {
 		return s, c, usagef("the stack does not fit into containers: %w", err)
@@ -151,12 +160,14 @@ func (o *composeExport) compose(g *globals) (s stack.Stack, c export.Compose, er
 	if len(s.Hosts) < 2 {
 		return s, c, usagef("the stack file has one host: containers of one machine are two hosts or more, or leave 'hosts' out")
 	}
+
 	c = export.Compose{Stack: s.Name, Image: o.image, Subnet: subnet.String()}
 	uid, gid := o.ids()
 	c.User = fmt.Sprintf("%d:%d", uid, gid)
 	if c.Hosts, err = export.ComposeHosts(s, entry); err != nil {
 		return s, c, err
 	}
+
 	c.Images = export.ComposeImages(s)
 	c.Stop, err = stopOnHosts(s)
 	return s, c, err

@@ -63,10 +63,12 @@ func (o kubernetesExport) run(g *globals, stdout io.Writer) error {
 	if o.nodePort != 0 && o.service != "NodePort" {
 		return usagef("--node-port is for --service NodePort")
 	}
+
 	between, err := o.between()
 	if err != nil {
 		return err
 	}
+
 	s, _, err := loadStack(g)
 	if err != nil {
 		return err
@@ -74,14 +76,17 @@ func (o kubernetesExport) run(g *globals, stdout io.Writer) error {
 	if err := plan.CheckPods(s); err != nil {
 		return usageError{err}
 	}
+
 	file, err := os.ReadFile(stackFile(g.file))
 	if err != nil {
 		return usagef("read the stack file: %w", err)
 	}
+
 	k := export.Kubernetes{
 		Stack: s, File: string(file), Image: o.image, ServiceType: o.service, NodePort: o.nodePort,
 		Storage: o.storage, StorageClass: o.storageClass, Autoscale: between, Unguarded: !o.policies, Monitor: o.monitor,
 	}
+
 	text := k.Manifests()
 	if o.secret {
 		seed, err := plan.NewSeed(rand.Reader)
@@ -90,6 +95,7 @@ func (o kubernetesExport) run(g *globals, stdout io.Writer) error {
 		}
 		text = k.Secret(seed)
 	}
+
 	_, err = fmt.Fprint(stdout, text)
 	return err
 }

@@ -58,6 +58,7 @@ lists no directory; ` + static.HealthPath + ` answers as long as the directory i
 			return err
 		},
 	}
+
 	flags := c.Flags()
 	pathVar(flags, &dir, getenv, "dir", "", "`DIRECTORY` to serve")
 	flags.StringVar(&listen, "listen", "", "`HOST:PORT` to listen on ($HOST:$PORT, else 127.0.0.1:5000)")

@@ -31,35 +31,42 @@ func grow(ctx context.Context, g *globals, s stack.Stack, base, state, as string
 	if s.Encrypts() {
 		return supervise.ErrPlainSoFar
 	}
+
 	here, err := whichHost(s, as)
 	if err != nil {
 		return err
 	}
+
 	start := &hostStart{state: state, stack: s, base: base, file: true, self: host.Self{
 		Stack: s.Name, Name: here.Name, Address: netip.AddrPortFrom(netip.MustParseAddr(here.Address), host.Port),
 	}}
 	if err := start.checkPlace(g); err != nil {
 		return err
 	}
+
 	fmt.Fprintf(stderr, "The stack %s runs on this machine alone. This makes it host %s of several: its nodes move to %s, where other hosts reach them, one after the other while the stack serves.\n\n", s.Name, here.Name, here.Address)
 	client := control.NewClient(state)
 	req := supervise.Request{Kind: "apply", File: string(s.OnlyOn(here).Show()), BaseDir: base}
 	if err := change(ctx, g, s.Name, client, req, flags, stdout, stderr); err != nil || flags.plan {
 		return err
 	}
+
 	founding := control.Founding{Name: here.Name, Address: start.self.Address, Others: start.others()}
 	// A supervisor that has ended may not have sent its answer.
 	if err := client.Found(ctx, founding); err != nil && !errors.Is(err, control.ErrNoSupervisor) {
 		return changeError(s.Name, olderSupervisor(ctx, client, err))
 	}
+
 	v, err := awaitFounded(ctx, client, state)
 	if err != nil {
 		return err
 	}
+
 	text := fmt.Sprintf("This machine is host %s of the stack %s now.", here.Name, s.Name)
 	if absent := notJoined(s, v); len(absent) > 0 {
 		text += " " + next(absent) + ". When all have joined, 'holdfast apply' gives them their nodes."
 	}
+
 	_, err = fmt.Fprintln(stdout, g.say(text))
 	return err
 }

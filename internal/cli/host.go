@@ -339,21 +339,25 @@ func (t hostsThere) remove(ctx context.Context, g *globals, name string, yes boo
 	if !is {
 		return usagef("no host that has joined is called %q: see 'holdfast host list'", name)
 	}
+
 	st, err := t.client.Status(ctx)
 	if err != nil {
 		return err
 	}
+
 	var nodes []string // those that run there
 	for _, n := range st.Nodes {
 		if n.Host == name && n.State != supervise.Down {
 			nodes = append(nodes, n.Name)
 		}
 	}
+
 	if !yes {
 		if err := ask(ctx, g, t.warning(there, nodes), "a host would be removed, and nobody can be asked: give --yes"); err != nil {
 			return err
 		}
 	}
+
 	if there.Reachable {
 		for _, node := range nodes {
 			if err := t.client.Do(ctx, node, supervise.ActStop); err != nil {
@@ -362,9 +366,11 @@ func (t hostsThere) remove(ctx context.Context, g *globals, name string, yes boo
 			fmt.Fprintf(g.stderr, "%s is down\n", node)
 		}
 	}
+
 	if err := t.removeHost(ctx, name); err != nil {
 		return err
 	}
+
 	_, err = fmt.Fprintf(stdout, "host %s is removed\n", name)
 	return err
 }

@@ -53,6 +53,7 @@ func downHost(ctx context.Context, g *globals, w io.Writer, name string, anyway 
 	if !isJoined(state) {
 		return usagef("the stack has one host alone: 'holdfast down' takes it down")
 	}
+
 	began, client := time.Now(), g.client(state)
 	v, err := client.Hosts(ctx)
 	if errors.Is(err, control.ErrNoSupervisor) {
@@ -64,6 +65,7 @@ func downHost(ctx context.Context, g *globals, w io.Writer, name string, anyway 
 	if err := mayGoDown(v, name); err != nil {
 		return err
 	}
+
 	fmt.Fprintf(g.stderr, "Host %s goes down for maintenance …\n", name)
 	// If this host leads, it hands the lead over first, and the new leader is asked.
 	err = client.Rest(ctx, name, anyway)
@@ -74,6 +76,7 @@ func downHost(ctx context.Context, g *globals, w io.Writer, name string, anyway 
 	case err != nil:
 		return err
 	}
+
 	_, err = fmt.Fprintf(w, "host %s is down for maintenance after %.1f s; %s\n", name, time.Since(began).Seconds(), g.say("'holdfast up' there brings it back"))
 	return err
 }

@@ -23,12 +23,14 @@ func purgeHosts(ctx context.Context, g *globals, client *control.Client, state s
 	if err != nil {
 		return "", err
 	}
+
 	var names, away []string
 	for _, s := range v.Hosts {
 		if names = append(names, s.Name); !s.Reachable {
 			away = append(away, s.Name)
 		}
 	}
+
 	if len(away) > 0 {
 		return "", fmt.Errorf("%w. Nothing was stopped, and nothing removed", awayError(away))
 	}
@@ -50,6 +52,7 @@ func purgeHosts(ctx context.Context, g *globals, client *control.Client, state s
 	case err != nil:
 		return "", err
 	}
+
 	if _, err := awaitAllDown(ctx, client, state); err != nil {
 		return "", err
 	}

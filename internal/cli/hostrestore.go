@@ -47,10 +47,12 @@ func restoreHosts(ctx context.Context, g *globals, name, state string, f *os.Fil
 	if m, _, err = backup.Check(f, key); err != nil {
 		return nothingChanged(backupError(file, err))
 	}
+
 	dump, err := backup.Dump(f, key)
 	if err != nil {
 		return nothingChanged(backupError(file, err))
 	}
+
 	fmt.Fprintf(g.stderr, "Host %s takes it, and has its Redis load it.\n", to.Host)
 	staged := supervise.Staged{ID: rand.Text(), File: path, Manifest: m}
 	release, err := client.StageRestore(ctx, to, staged, dump)
@@ -77,6 +79,7 @@ func restoreHosts(ctx context.Context, g *globals, name, state string, f *os.Fil
 	if g.json {
 		return json.NewEncoder(stdout).Encode(done)
 	}
+
 	_, err = fmt.Fprint(stdout, restoredHostsText(done))
 	return err
 }

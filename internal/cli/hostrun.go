@@ -51,6 +51,7 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("find the path of this program: %w", err)
 	}
+
 	release, err := claimHost(start.state)
 	if err != nil {
 		return err
@@ -62,6 +63,7 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	if err := os.MkdirAll(logs.Dir(start.state), 0o700); err != nil {
 		return fmt.Errorf("make the directory of the logs: %w", err)
 	}
+
 	output := logs.NewLog(start.state, logs.Supervisor)
 	defer output.Close()
 	p := &hostProcess{
@@ -69,10 +71,12 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 		log: g.logs.with(output, start.self.Name),
 	}
 	defer g.logs.follow(start.state, g.say)()
+
 	h, err := host.Open(host.Config{State: start.state, Version: version, Self: self, Lead: p.lead, Own: ownAnswers(start.state), Log: p.log})
 	if err != nil {
 		return err
 	}
+
 	closeHost := sync.OnceFunc(h.Close)
 	defer closeHost()
 	successor := make(chan string, 1)
@@ -80,6 +84,7 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
 	defer func() {
@@ -106,6 +111,7 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	} else {
 		tasks.Go(func() { handOn(life, signals, stopped) })
 	}
+
 	select {
 	case <-stopped:
 		notify.stopping()
@@ -314,6 +320,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 		l.HandOver(errors.New("this host has no stack file, and the stack has not begun yet"))
 		return errors.New("the stack has not begun yet, and this host has no stack file: call 'holdfast up' where the file is")
 	}
+
 	if !known {
 		// The first start needs all hosts: the first master is chosen only once, and where the
 		// files of nodes are is known only from a host that is up.
@@ -323,6 +330,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 			return nil
 		}
 	}
+
 	sup, err := supervise.Open(supervise.Config{
 		Stack: s, BaseDir: base, StateDir: p.state, Self: p.self, Version: version, Environ: os.Environ(), Log: p.log,
 		Hosts: placesOf(s, l.Hosts), Life: ctx, Several: true, Share: l.Share, Run: l.Run,
@@ -336,12 +344,14 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	if err := sup.Prepare(); err != nil {
 		return err
 	}
+
 	p.failed = 0
 	if stop, err := serveMetrics(sup, p.stderr); err != nil {
 		p.log.Error("no metrics", "error", err)
 	} else {
 		defer stop()
 	}
+
 	asked, cut := make(chan downRequest, 1), make(chan error, 1)
 	l.Answer(control.Handler(ledFrom{sup, l, cut}, func(purge bool) error { return askLeader(ctx, sup, asked, purge) }, nil, nil))
 
@@ -358,6 +368,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 		<-ended
 	}
 	defer endStart()
+
 	select {
 	case <-ctx.Done():
 		return nil

@@ -129,6 +129,7 @@ func upHostDetached(ctx context.Context, g *globals, start *hostStart, args []st
 	if err != nil {
 		return err
 	}
+
 	client := control.NewClient(start.state)
 	for {
 		if v, err := client.Hosts(ctx); err == nil && v.PID == child.pid {
@@ -143,6 +144,7 @@ func upHostDetached(ctx context.Context, g *globals, start *hostStart, args []st
 		case <-time.After(drawEvery):
 		}
 	}
+
 	const goesOn = "interrupted: this host goes on in the background; see 'holdfast status'"
 	v, st, err := awaitLead(ctx, client)
 	switch {
@@ -157,6 +159,7 @@ func upHostDetached(ctx context.Context, g *globals, start *hostStart, args []st
 	case err != nil:
 		return fmt.Errorf("this host is up in the background: %w", err)
 	}
+
 	err = showStack(ctx, g, start, client, began, v.Here, st, stdout, stderr)
 	if ctx.Err() != nil {
 		return errors.New(goesOn)

@@ -69,8 +69,8 @@ func hostWith(ctx context.Context, g *globals, pass, as string) (*hostStart, err
 }
 
 // findHost returns the host that this machine is to be, or nil if the stack has one host only. as
-// is the name that the user gave, or "". joined is true if the machine has joined before, so that
-// it must not found the stack.
+// is the name that the user gave, or "". joined is true if the machine has joined before. Then it
+// must not found the stack, and it is an error if its state directory is gone.
 func findHost(g *globals, as string, joined bool) (*hostStart, error) {
 	s, base, state, err := locate(g)
 	if errors.As(err, new(*mistakenFile)) { // a host that has joined works without a file
@@ -81,6 +81,7 @@ func findHost(g *globals, as string, joined bool) (*hostStart, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	start := &hostStart{state: state, stack: s, base: base, file: stackFile(g.file) != ""}
 	start.self, err = host.ReadSelf(state)
 	switch {
@@ -104,10 +105,12 @@ func findHost(g *globals, as string, joined bool) (*hostStart, error) {
 	case len(s.Hosts) == 0:
 		return nil, nil
 	}
+
 	here, err := whichHost(s, as)
 	if err != nil {
 		return nil, err
 	}
+
 	start.found = true
 	start.self = host.Self{Stack: s.Name, Name: here.Name, Address: netip.AddrPortFrom(netip.MustParseAddr(here.Address), host.Port)}
 	return start, start.check(g)
@@ -137,13 +140,16 @@ func whichHost(s stack.Stack, as string) (stack.Host, error) {
 			return h, nil
 		}
 	}
+
 	if as != "" {
 		return stack.Host{}, usagef("--as %s: no host of the stack file is called so; there are %s", as, listed(names))
 	}
+
 	own, err := net.InterfaceAddrs()
 	if err != nil {
 		return stack.Host{}, fmt.Errorf("read the addresses of this machine: %w", err)
 	}
+
 	here := slices.DeleteFunc(slices.Clone(s.Hosts), func(h stack.Host) bool {
 		return !slices.ContainsFunc(own, func(a net.Addr) bool {
 			at, is := a.(*net.IPNet)
@@ -156,6 +162,7 @@ func whichHost(s stack.Stack, as string) (stack.Host, error) {
 	case 0:
 		return stack.Host{}, usagef("this machine has none of the hosts' addresses (%s): say which one it is with --as NAME, or correct the stack file", strings.Join(addresses, ", "))
 	}
+
 	names = nil
 	for _, h := range here {
 		names = append(names, h.Name)

@@ -66,6 +66,7 @@ func (p *hostProcess) takeDown(ctx context.Context, sup *supervise.Supervisor, l
 		down.answer <- err
 		return fmt.Errorf("take the stack down: %w", err)
 	}
+
 	purged := false
 	if down.purge {
 		if err == nil {
@@ -82,9 +83,11 @@ func (p *hostProcess) takeDown(ctx context.Context, sup *supervise.Supervisor, l
 		case <-ctx.Done():
 		}
 	}
+
 	if err := l.End(ctx, purged); err != nil {
 		return fmt.Errorf("have the other hosts end: %w", err)
 	}
+
 	<-ctx.Done()
 	return nil
 }

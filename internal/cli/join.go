@@ -51,6 +51,7 @@ and 'holdfast service install' has systemd do that.`,
 			return o.run(cmd.Context(), g, args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+
 	c.Flags().BoolVarP(&o.detach, "detach", "d", false, "return when it has joined; it runs on in the background")
 	pathVar(c.Flags(), &o.bundle, g.getenv, "bundle", "", "`FILE` that 'holdfast export host' made, in the place of TOKEN; - for standard input")
 	c.Flags().StringVar(&o.as, "as", "", "`NAME` of the host that this machine is to be: a token for another one is refused")
@@ -111,6 +112,7 @@ func (o *joining) token(g *globals, args []string) (t identity.Token, err error)
 	if err != nil {
 		return t, err
 	}
+
 	from, name := g.stdin, "standard input"
 	if o.bundle != "-" {
 		f, err := os.Open(o.bundle)
@@ -120,6 +122,7 @@ func (o *joining) token(g *globals, args []string) (t identity.Token, err error)
 		defer f.Close()
 		from, name = f, o.bundle
 	}
+
 	t, err = identity.ReadBundle(from, key)
 	switch {
 	case errors.As(err, new(*encrypt.KeyError)):
@@ -137,6 +140,7 @@ func join(ctx context.Context, g *globals, t identity.Token, mayBe bool) (start 
 	if err != nil {
 		return nil, false, err
 	}
+
 	// Later commands of this process find it without a flag.
 	if g.state != "" {
 		g.state = state
@@ -150,6 +154,7 @@ func join(ctx context.Context, g *globals, t identity.Token, mayBe bool) (start 
 	if _, _, known := supervise.LastFile(state); known {
 		return nil, false, fmt.Errorf("%s is the state directory of a stack %s on this machine alone: end it with 'holdfast down --purge', or choose another directory with --state", state, t.Stack)
 	}
+
 	release, err := claimHost(state)
 	if err != nil {
 		return nil, false, err
@@ -158,6 +163,7 @@ func join(ctx context.Context, g *globals, t identity.Token, mayBe bool) (start 
 	if err := supervise.ForgetStopped(ctx, state); err != nil {
 		return nil, false, fmt.Errorf("forget what nodes were stopped here before: %w", err)
 	}
+
 	self, err := host.Join(ctx, state, t.Encode())
 	if ctx.Err() != nil {
 		return nil, false, errors.New("interrupted: the same line can be used again")

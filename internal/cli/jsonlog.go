@@ -244,6 +244,7 @@ func (j *jsonLog) follow(state string, say func(string) string) (end func()) {
 	if j == nil {
 		return func() {}
 	}
+
 	place := logPlace{path: filepath.Join(logs.Dir(state), logPlaceFile)}
 	m := logs.NewMerged(state, logs.Query{Since: place.since(time.Now())})
 	quit, done := make(chan struct{}), make(chan struct{})

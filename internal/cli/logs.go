@@ -72,6 +72,7 @@ a file lines go as they were written.`,
 			return names, cobra.ShellCompDirectiveNoFileComp
 		},
 	}
+
 	c.Flags().BoolVarP(&o.follow, "follow", "f", false, "go on showing new lines until Ctrl-C")
 	c.Flags().IntVarP(&o.lines, "lines", "n", 100, "how many lines of each log to begin with; 0: all, as with --since")
 	c.Flags().StringVar(&since, "since", "", "only lines since a `TIME`, such as 2026-11-28T14:30:00Z, \"2026-11-28 14:30\" or 14:30, or since that long ago, such as 90s, 10m, 3h or 2d")
@@ -123,12 +124,14 @@ func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error
 	if err != nil {
 		return err
 	}
+
 	m := &merger{state: state, options: o, terminal: terminal(w), say: func(text string) { fmt.Fprintf(g.stderr, "%s\n", g.say(text)) }}
 	m.local = logs.NewMerged(state, logs.Query{Name: o.name, Lines: o.lines, Since: o.since})
 	defer m.local.Close()
 	if err := m.find(); err != nil {
 		return err
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	defer m.endRemotes()
 	defer cancel()
@@ -139,6 +142,7 @@ func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error
 	if m.empty() && !(o.follow && (o.name == "" || belongs(s, o.name))) {
 		return m.nothing(s)
 	}
+
 	for {
 		if err := m.show(w); err != nil || !o.follow {
 			return err

@@ -42,10 +42,12 @@ func serveMetrics(sup *supervise.Supervisor, complaints io.Writer) (stop func(),
 		server, served = next, ended
 		return nil
 	}
+
 	now := sup.Plan().Metrics
 	if err := begin(now); err != nil {
 		return nil, err
 	}
+
 	halt, followed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(followed)

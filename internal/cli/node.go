@@ -26,6 +26,7 @@ func nodeCommands(g *globals) []*cobra.Command {
 		{supervise.ActPause, "paused", "Pause nodes (SIGSTOP), as a hang would"},
 		{supervise.ActResume, "resumed", "Let paused nodes go on (SIGCONT)"},
 	}
+
 	var commands []*cobra.Command
 	for _, v := range verbs {
 		c := &cobra.Command{

@@ -62,6 +62,7 @@ It answers at port ` + strconv.Itoa(plan.PodPort) + `: ` + pod.LivePath + ` and 
 			})
 		},
 	}
+
 	o.flags(c)
 	c.AddCommand(podCheckCommand(g))
 	c.Flags().StringVar(&o.name, "name", g.getenv("POD_NAME"), "the pod's `NAME` [POD_NAME]")
@@ -101,10 +102,12 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+
 	p := &podProcess{podOptions: o, file: s, base: base}
 	if p.state, err = stateDir(g, s.Name); err != nil {
 		return err
 	}
+
 	// The volume belongs to this container alone, although its mode often lets everybody write.
 	private.Alone(filepath.Dir(p.state))
 	if err := plan.CheckPods(s); err != nil {
@@ -123,6 +126,7 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 	if err := os.MkdirAll(logs.Dir(p.state), 0o700); err != nil {
 		return fmt.Errorf("make the directory of the logs: %w", err)
 	}
+
 	output := logs.NewLog(p.state, logs.Supervisor)
 	defer output.Close()
 	p.log = g.logs.with(output, o.name)
@@ -151,6 +155,7 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 	if err != nil {
 		return err
 	}
+
 	found, takesOver, err := p.takeOver(outlived)
 	if err == nil && !takesOver {
 		found, err = p.findServices(ctx)
@@ -159,6 +164,7 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 		tasks.Go(func() { p.who.Keep(life, p.log) })
 		tasks.Go(func() { p.watchNames(ctx, found, func(why *pod.Moved) { leave(why) }) })
 	}
+
 	var agreed pod.Agreed
 	if err == nil && !takesOver {
 		agreed, err = p.agree(ctx)
@@ -169,10 +175,12 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 	if err != nil {
 		return err
 	}
+
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the path of this program: %w", err)
 	}
+
 	err = supervise.PreparePod(p.state, supervise.PodFacts{
 		Booted: agreed.Booted, Replication: agreed.Replication, Outlived: takesOver, OwnFile: agreed.OwnFile,
 		Ports: plan.PodPorts(p.pod), Placement: p.placed, Secrets: p.secrets,
@@ -180,6 +188,7 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 	if err != nil {
 		return err
 	}
+
 	sup, err := supervise.OpenPod(supervise.Config{
 		Stack: p.stack, BaseDir: p.base, StateDir: p.state, Self: self, Version: version,
 		Environ: os.Environ(), Log: p.log, OwnFile: agreed.OwnFile,
@@ -191,12 +200,14 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 	if err := sup.Prepare(); err != nil {
 		return err
 	}
+
 	tasks.Go(func() { supervise.KeepLogs(life, p.state, self, os.Environ(), p.log) })
 	endControl, err := p.control(sup)
 	if err != nil {
 		return err
 	}
 	defer endControl()
+
 	if p.file.Metrics.Enabled {
 		endMetrics, err := p.metrics(sup)
 		if err != nil {
@@ -204,6 +215,7 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 		}
 		defer endMetrics()
 	}
+
 	p.server.SetReady(func() error { return p.ready(sup) })
 	if p.pod.HasData() {
 		p.server.SetAbout(func() pod.Answer {

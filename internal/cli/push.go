@@ -56,6 +56,7 @@ has it, here or there.
 			return o.run(cmd.Context(), g, args[0], cmd.OutOrStdout())
 		},
 	}
+
 	flags := c.Flags()
 	flags.StringVar(&o.to, "to", "", "where ssh connects to: `[USER@]HOST` (default: the host's address)")
 	flags.StringArrayVar(&o.options, "ssh-option", nil, "`KEY=VALUE` for ssh, as its -o takes it; may be repeated")
@@ -131,10 +132,12 @@ func (o *pushing) push(ctx context.Context, g *globals, t hostsThere, name strin
 		return fmt.Errorf("read the program: %w", err)
 	}
 	defer f.Close()
+
 	info, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("read the program: %w", err)
 	}
+
 	target := o.there
 	target.To, target.Options, target.Stack = cmp.Or(o.to, at.String()), o.options, t.view.Stack
 	session, found, err := push.Open(ctx, target, info.Size())
@@ -147,6 +150,7 @@ func (o *pushing) push(ctx context.Context, g *globals, t hostsThere, name strin
 		return fmt.Errorf("host %s is not reached, and nothing was changed: %w", name, err)
 	}
 	defer session.Close()
+
 	copies, err := o.fit(t, name, found, system)
 	if err != nil {
 		return err
@@ -156,11 +160,13 @@ func (o *pushing) push(ctx context.Context, g *globals, t hostsThere, name strin
 	if err != nil {
 		return err
 	}
+
 	var from io.Reader
 	if copies {
 		fmt.Fprintf(g.stderr, "Copying holdfast to %s on host %s (%d MiB).\n", quote.Text(found.Program), name, (info.Size()+1<<20-1)>>20)
 		from = f
 	}
+
 	err = session.Join(invited.Token, from, func(line string) { fmt.Fprintf(g.stderr, "%s: %s\n", name, quote.Line(line)) })
 	switch {
 	case ctx.Err() != nil:
@@ -168,6 +174,7 @@ func (o *pushing) push(ctx context.Context, g *globals, t hostsThere, name strin
 	case err != nil:
 		return fmt.Errorf("host %s: %w", name, err)
 	}
+
 	_, err = fmt.Fprintf(stdout, "Host %s (%s) has joined the stack %s.\n", name, at, t.view.Stack)
 	return err
 }
@@ -195,9 +202,11 @@ func (o *pushing) fit(t hostsThere, name string, found push.Machine, system stri
 		i := slices.IndexFunc(t.stack.Hosts, func(h stack.Host) bool { return h.Name == name })
 		return i >= 0 && !t.guessed[t.stack.Hosts[i].Name] && t.stack.Hosts[i].Takes(kind)
 	}
+
 	if !found.HasHAProxy && takes(stack.OfBalancers) {
 		lacks, packages = append(lacks, "HAProxy"), append(packages, "haproxy")
 	}
+
 	if t.stack.Redis.Enabled && (takes(stack.OfRedis) || takes(stack.OfSentinels)) {
 		switch server := t.stack.Redis.Server; {
 		case server == stack.ServerValkey && !found.HasValkey:
@@ -206,6 +215,7 @@ func (o *pushing) fit(t hostsThere, name string, found push.Machine, system stri
 			lacks, packages = append(lacks, "Redis"), append(packages, "redis-server")
 		}
 	}
+
 	if len(lacks) > 0 {
 		return false, fmt.Errorf("host %s has no %s: install it there (apt-get install %s; its own service is not needed), then push again", name, strings.Join(lacks, " and no "), strings.Join(packages, " "))
 	}

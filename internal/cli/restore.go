@@ -64,11 +64,13 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 	if !s.Redis.Enabled {
 		return usagef("the stack has no Redis, and so no data to restore")
 	}
+
 	f, err := backup.Open(file)
 	if err != nil {
 		return usageError{err}
 	}
 	defer f.Close()
+
 	m, err := backup.ReadManifest(f)
 	if err != nil {
 		return backupError(file, err)
@@ -76,6 +78,7 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 	if isJoined(state) {
 		return restoreHosts(ctx, g, s.Name, state, f, m, key, yes, stdout)
 	}
+
 	client := control.NewClient(state)
 	_, err = client.Status(ctx)
 	runs := err == nil
@@ -90,6 +93,7 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 	if err != nil {
 		return err
 	}
+
 	c := supervise.RestoreConfig{
 		BackupConfig: supervise.BackupConfig{
 			Stack: s, BaseDir: base, StateDir: state, Version: version,
@@ -97,11 +101,13 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 		},
 		File: f, Path: path, Key: key,
 	}
+
 	unlock, err := c.LockRestore(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+
 	staged := true // and this command has to remove it
 	defer func() {
 		if staged {
@@ -115,6 +121,7 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 		}
 		return nothingChanged(backupError(file, err))
 	}
+
 	var done supervise.Restored
 	if runs {
 		fmt.Fprintln(g.stderr, "Restoring it. Redis and the Sentinels stop for it; requests wait.")
@@ -124,6 +131,7 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 	} else {
 		done, err = supervise.Restore(c)
 	}
+
 	if err != nil && runs && ctx.Err() != nil {
 		return errors.New("interrupted: the restore goes on in the background; see 'holdfast status'")
 	}
@@ -133,6 +141,7 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 	if g.json {
 		return json.NewEncoder(stdout).Encode(done)
 	}
+
 	_, err = fmt.Fprint(stdout, restoredText(done, runs))
 	return err
 }

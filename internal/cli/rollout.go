@@ -59,6 +59,7 @@ shown (exit code 1).
 			return appNames(g, len(args) == 0, stack.Command), cobra.ShellCompDirectiveNoFileComp
 		},
 	}
+
 	f := c.Flags()
 	f.StringVar(&command, "command", "", "another command `LINE`: words with blanks between them, or a JSON list")
 	f.StringArrayVar(&env, "env", nil, "another value of a variable, `NAME=VALUE`; may be given several times")
@@ -189,15 +190,18 @@ func showVersions(g *globals, w io.Writer, app string) error {
 	if _, there := s.Apps[app]; !there {
 		return usageError{&supervise.UnknownAppError{App: app, Apps: s.AppNames()}}
 	}
+
 	all, kept, err := supervise.Versions(state, app)
 	if err != nil {
 		return err
 	}
+
 	shown := []shownVersion{}
 	for _, v := range all {
 		p := v.Shown()
 		shown = append(shown, shownVersion{v.Number, v.Since, v.By, v.Release, v.Release == "" || kept[v.Number], p.Command, p.Dir, p.Env})
 	}
+
 	if g.json {
 		return json.NewEncoder(w).Encode(shown)
 	}
@@ -205,6 +209,7 @@ func showVersions(g *globals, w io.Writer, app string) error {
 		_, err := fmt.Fprintf(w, "nothing is known that %s ran\n", app)
 		return err
 	}
+
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "VERSION\tSINCE\tBY\tRELEASE\tCOMMAND")
 	for _, v := range shown {

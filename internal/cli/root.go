@@ -140,6 +140,7 @@ Without a stack file it runs the built-in default stack: two balancers on
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+
 	flags := root.PersistentFlags()
 	pathVar(flags, &g.state, g.getenv, "state", "", "state `DIR` of the stack (default $XDG_STATE_HOME/holdfast/NAME, else ~/.local/state/holdfast/NAME)")
 	flags.BoolVar(&g.json, "json", false, "print state as JSON")
@@ -153,6 +154,7 @@ Without a stack file it runs the built-in default stack: two balancers on
 	for _, c := range onStack {
 		fileFlag(g, c)
 	}
+
 	root.AddCommand(onStack...)
 	root.AddCommand(versionCommand(g), joinCommand(g), webCommand(g.getenv), filesCommand(g.getenv), tokenCommand(g), logWriterCommand(g), fenceGuardCommand(g), balancerAliveCommand(), releasesCommand())
 	for _, c := range root.Commands() {
@@ -230,6 +232,7 @@ func readStack(g *globals) (stack.Stack, string, error) {
 	if file == "" {
 		return stack.Default(), dir, nil
 	}
+
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return stack.Stack{}, "", usagef("read the stack file: %w", err)
@@ -237,21 +240,26 @@ func readStack(g *globals) (stack.Stack, string, error) {
 	if len(data) == 0 && wasRead(file) {
 		return stack.Stack{}, "", usagef("read the stack file: there is nothing to read in %s. A pipe can be read once: what goes on in the background, or hands over to another version, needs a regular file", file)
 	}
+
 	s, warnings, err := stack.Parse(file, data)
 	if err != nil {
 		return stack.Stack{}, "", usageError{&mistakenFile{err, stack.NameIn(data)}}
 	}
+
 	s, wrong := supervise.WithPages(s, dir)
 	var mistakes stack.Mistakes
 	for _, e := range wrong {
 		mistakes = mistakes.With(e.Reference.Mistake(file, data, e.Err.Error()))
 	}
+
 	if len(mistakes) > 0 {
 		return stack.Stack{}, "", usageError{&mistakenFile{mistakes, s.Name}}
 	}
+
 	for _, w := range warnings {
 		fmt.Fprintf(g.stderr, "warning: %s\n", g.say(w.Error()))
 	}
+
 	if who := private.Warning(file); who != "" {
 		fmt.Fprintf(g.stderr, "warning: %s, and so choose what runs: chmod go-w it, or own it\n", g.say(who))
 	}

@@ -132,19 +132,23 @@ func (o *serviceInstall) run(ctx context.Context, g *globals, stdout, stderr io.
 	if err != nil {
 		return err
 	}
+
 	s, base, state, err := o.locate(g, account)
 	if err != nil {
 		return err
 	}
+
 	service, err := o.service(g, s, base, state, account)
 	if err != nil {
 		return err
 	}
+
 	text := service.Unit()
 	if o.dryRun {
 		_, err := io.WriteString(stdout, text)
 		return err
 	}
+
 	path, err := o.unitPath(g, s.Name)
 	if err != nil {
 		return err
@@ -161,16 +165,19 @@ func (o *serviceInstall) run(ctx context.Context, g *globals, stdout, stderr io.
 	if err := renameio.WriteFile(path, []byte(text), 0o644, renameio.WithTempDir(filepath.Dir(path))); err != nil {
 		return fmt.Errorf("write the unit: %w", err)
 	}
+
 	for _, words := range [][]string{{"daemon-reload"}, {"enable", export.UnitName(s.Name)}} {
 		if err := o.systemctl(ctx, words...); err != nil {
 			return err
 		}
 	}
+
 	if !o.noStart {
 		if err := o.start(ctx, s.Name, state); err != nil {
 			return err
 		}
 	}
+
 	o.tell(stdout, s.Name, path, account, service)
 	return nil
 }
@@ -440,6 +447,7 @@ func serviceRemoveCommand(g *globals) *cobra.Command {
 			return err
 		},
 	}
+
 	o.flags(c)
 	return c
 }

@@ -197,28 +197,33 @@ func showSummary(w io.Writer, g *globals, st supervise.Status, p plan.Plan, took
 	if !st.Ready {
 		state = "is not ready"
 	}
+
 	fmt.Fprintf(w, "\n%s %s after %.1f s: %s\n\n", st.Stack, state, took.Seconds(), census(st))
 	fmt.Fprintf(w, "  entry       %s\n", st.Entry)
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "  statistics  %s\n", st.Statistics)
 	}
+
 	for _, c := range st.Certificates {
 		if c.Refused != "" {
 			fmt.Fprintf(w, "\nThe certificate %s is refused: %s\n", quote.Shell(c.File), g.say(c.Refused))
 		}
 	}
+
 	if missing := laggards(g, st); missing != "" {
 		fmt.Fprintf(w, "\nNot up:%s\n", missing)
 	}
 	if lines := unserved(st); lines != "" {
 		fmt.Fprintf(w, "\n%s", lines)
 	}
+
 	kv := defaultKV(p.Stack)
 	if kv != nil && kv.HasTokens() {
 		fmt.Fprintf(w, "\nTry, with a token of the stack in TOKEN (%s makes one, and its entry for the stack file):\n", g.command("token new"))
 	} else {
 		fmt.Fprintln(w, "\nTry:")
 	}
+
 	curl, entry := curlFor(g, st)
 	for _, line := range tries(g, entry, curl, kv) {
 		fmt.Fprintln(w, "  "+line)

@@ -58,6 +58,7 @@ one of them is not up: a health check of a container.`,
 			return nil
 		},
 	}
+
 	c.Flags().BoolVar(&here, "here", false, "only the nodes of this host, and whether they are up")
 	c.Flags().BoolVar(&watch, "watch", false, "go on showing it until Ctrl-C")
 	return c

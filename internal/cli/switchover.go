@@ -45,6 +45,7 @@ Sentinels do not agree, or when a failover is under way. 'holdfast stop' and
 			return err
 		},
 	}
+
 	cmd.Flags().StringVar(&to, "to", "", "redis `NODE` to become the master (default: the replica with the most data; in pods one with a low number)")
 	_ = cmd.RegisterFlagCompletionFunc("to", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return redisReplicas(cmd.Context(), g), cobra.ShellCompDirectiveNoFileComp

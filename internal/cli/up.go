@@ -84,6 +84,7 @@ container's log.`,
 			})
 		},
 	}
+
 	in.flags(c)
 	pathVar(c.Flags(), &pass, g.getenv, "pass", "", "`FILE` that makes this container a host of its stack, also when its state directory is empty ('holdfast export compose')")
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the stack is up; it runs on in the background")
@@ -113,6 +114,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+
 	sup, closeLog, err := openSupervisor(g, s, base, state)
 	if err != nil {
 		return differing(g, err)
@@ -126,11 +128,13 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer g.logs.follow(state, g.say)()
+
 	stopMetrics, err := serveMetrics(sup, stderr)
 	if err != nil {
 		return err
 	}
 	defer stopMetrics()
+
 	asked := make(chan bool, 1) // a request to take the stack down; true: with its data
 	successor := make(chan string, 1)
 	founded := make(chan control.Founding, 1) // a request to become one of several hosts
@@ -141,6 +145,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		}
 		return nil
 	}
+
 	handOver := func(program string) error {
 		if err := sup.MayLeave(); err != nil {
 			return err
@@ -151,6 +156,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		}
 		return nil
 	}
+
 	found := func(h control.Founding) error {
 		if err := sup.MayLeave(); err != nil {
 			return err
@@ -161,10 +167,12 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		}
 		return nil
 	}
+
 	server, err := control.Listen(sup.StateDir(), control.Handler(sup, down, handOver, found))
 	if err != nil {
 		return err
 	}
+
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
 	defer func() {
@@ -183,6 +191,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		<-ended
 	}
 	defer endStart()
+
 	shown := make(chan struct{})
 	showing, stopShowing := context.WithCancel(context.Background())
 	defer stopShowing()
@@ -224,6 +233,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 			return fmt.Errorf("the control socket failed: %w", err)
 		}
 	}
+
 	notify.stopping()
 	endStart()
 	stopShowing()
@@ -233,6 +243,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 	} else {
 		fmt.Fprintln(stderr, "Taking the stack down. Data stays.")
 	}
+
 	hurry, stopped := make(chan struct{}), make(chan struct{})
 	defer close(stopped)
 	go func() {
@@ -310,6 +321,7 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
+
 	args := backgroundUp(g, state)
 	// An interrupted start is undone, but a service that ran before goes on.
 	before, _ := supervise.Look(s, base, state) // if something is wrong there, the child reports it
@@ -318,6 +330,7 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
+
 	client := control.NewClient(state)
 	status := func() (supervise.Status, error) {
 		st, err := client.Status(ctx)
@@ -326,6 +339,7 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 		}
 		return st, err
 	}
+
 	for {
 		if _, err := status(); err == nil {
 			break
@@ -339,6 +353,7 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+
 	st, err := showStart(ctx, g, stderr, status)
 	if ctx.Err() != nil && serving {
 		return errors.New("interrupted: the stack goes on in the background; see 'holdfast status'")
@@ -351,16 +366,19 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
+
 	p, err := supervise.Preview(s, base, state)
 	if err != nil {
 		return err
 	}
+
 	showSummary(stdout, g, st, p, time.Since(began))
 	for _, n := range st.Nodes {
 		if n.State == supervise.Failed && !n.Kind.Traits().Optional {
 			return &supervise.FailedError{Node: n.Name, Detail: n.Detail, Log: logs.Tail(state, n.Name, n.Began)}
 		}
 	}
+
 	if st.Stopped != nil {
 		return errors.New(st.Stopped.Why)
 	}

@@ -49,10 +49,12 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the path of this program: %w", err)
 	}
+
 	digest, err := supervise.ProgramDigest(self)
 	if err != nil {
 		return fmt.Errorf("read this program: %w", err)
@@ -60,6 +62,7 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 	if isJoined(state) {
 		return takeOverHost(ctx, state, self, digest, stdout)
 	}
+
 	client := control.NewClient(state)
 	before, err := client.Status(ctx)
 	switch {
@@ -69,6 +72,7 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 		_, err = fmt.Fprintln(stdout, "this version is the supervisor already")
 		return err
 	}
+
 	// The files are compared here, because an older supervisor may not know all keys of this one.
 	req := supervise.Request{Kind: "up"}
 	switch same, known := supervise.Runs(state, s, base); {
@@ -77,6 +81,7 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 	case !same:
 		return errOtherFile
 	}
+
 	p, err := client.Preview(ctx, req)
 	switch {
 	case errors.As(err, new(*control.UnknownNodeError)): // the supervisor is too old for previews
@@ -95,12 +100,14 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 	case errors.Is(err, control.ErrNoSupervisor):
 		err = nil // it may have left before its answer was sent
 	}
+
 	if err != nil {
 		return nodeError(s.Name, err)
 	}
 	if err := awaitProgram(ctx, client, state, digest); err != nil {
 		return err
 	}
+
 	_, err = fmt.Fprintln(stdout, "this version is the supervisor now")
 	return err
 }

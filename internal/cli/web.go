@@ -52,6 +52,7 @@ is told that others see to it (--auth none).`,
 			return n.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+
 	f.register(c.Flags())
 	return c
 }
@@ -61,7 +62,7 @@ type webNode struct {
 	listen []address
 	admin  string // host:port; empty: there is none
 	hosts  []string
-	files  []string // files with credentials, whose permissions are checked
+	files  []string // files that decide who may do what
 	redis  redis.Config
 	web    web.Config
 	// authorities, certificate and key are for TLS to Redis, in PEM; nil: not given (see trust).
@@ -88,11 +89,13 @@ func (n *webNode) run(ctx context.Context, stdout, stderr io.Writer) error {
 			log.Warn(who+", and so choose who may do what", "file", file)
 		}
 	}
+
 	n.web.Drain = n.redis.Hold + 2*time.Second // time for requests that are held
 	client, err := redis.New(n.redis)
 	if err != nil {
 		return err
 	}
+
 	server := web.New(n.web, client)
 
 	var listeners []net.Listener
@@ -101,6 +104,7 @@ func (n *webNode) run(ctx context.Context, stdout, stderr io.Writer) error {
 			ln.Close()
 		}
 	}
+
 	var names []string
 	for _, a := range n.listen {
 		ln, err := a.open()
@@ -114,6 +118,7 @@ func (n *webNode) run(ctx context.Context, stdout, stderr io.Writer) error {
 		listeners = append(listeners, ln)
 		names = append(names, shownAddress(ln))
 	}
+
 	var admin net.Listener
 	if n.admin != "" {
 		if admin, err = (address{network: "tcp", at: n.admin}).open(); err != nil {
@@ -135,9 +140,11 @@ func (n *webNode) run(ctx context.Context, stdout, stderr io.Writer) error {
 			}
 		})
 	}
+
 	for _, name := range names {
 		log.Info("web node started", "node", n.web.Node, "listen", name, "sentinels", n.redis.Sentinels, "cluster", n.redis.Cluster, "min-acks", n.redis.MinAcks)
 	}
+
 	err = server.Serve(ctx, listeners...)
 	log.Info("web node ended", "node", n.web.Node)
 	return err

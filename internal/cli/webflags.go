@@ -314,6 +314,7 @@ func (f *webFlags) node() (*webNode, error) {
 			return nil, usagef("--%s (or %s)%s: %w", o.flag, o.env, value, err)
 		}
 	}
+
 	if n.redis.Address == "" && len(n.redis.Sentinels) == 0 && len(n.redis.Cluster) == 0 {
 		return nil, usagef("no Redis to serve from: give REDIS_URL or --redis-url (redis://127.0.0.1:6379 is a Redis on this machine), or the Sentinels (REDIS_SENTINELS or --redis-sentinels)")
 	}
@@ -346,10 +347,12 @@ func (f *webFlags) node() (*webNode, error) {
 	if f.text["auth"] != "" && n.web.Tokens != nil {
 		return nil, usagef("--auth none (or HOLDFAST_AUTH) says that nobody needs a token, and --tokens (or HOLDFAST_TOKENS) that everybody does: give one of them")
 	}
+
 	var err error
 	if n.web.Hosts, err = ownHosts(n.hosts); err != nil {
 		return nil, err
 	}
+
 	for _, a := range n.listen {
 		if n.web.Tokens == nil && f.text["auth"] == "" && !a.loopback() {
 			return nil, usagef("others than this machine can reach %s, and whoever reaches it could read and write everything: give --tokens FILE (or HOLDFAST_TOKENS), which 'holdfast token new' begins, or --auth none (or HOLDFAST_AUTH) if something else sees to it", a.at)

@@ -99,6 +99,7 @@ func checkSentinels(f *findings) {
 		f.add(Error, "", fmt.Sprintf("%d of %d Sentinels answer, and %d are needed", len(all), declared, majority),
 			"a master that dies is not replaced, and no redis node can start", "'holdfast status' shows which do not run, 'holdfast logs sentinel-1' why")
 	}
+
 	if f.named() == "" && len(all) > 1 && !f.failing() {
 		var words []string
 		for _, n := range all {
@@ -107,6 +108,7 @@ func checkSentinels(f *findings) {
 		f.add(Error, "", "the Sentinels disagree: "+strings.Join(words, ", "), "applications may use different masters",
 			"they agree within some seconds when they reach each other: see their logs; 'holdfast restart' the one with the lower epoch")
 	}
+
 	for _, n := range all {
 		s := n.Sentinel
 		if s.Tilt {
@@ -180,6 +182,7 @@ func checkReplication(f *findings) {
 	if len(masters) != 1 {
 		return
 	}
+
 	master := masters[0]
 	info := master.Redis
 	good, declared := 0, f.Stack.Redis.Replicas
@@ -200,6 +203,7 @@ func checkReplication(f *findings) {
 			f.checkLag(n, master)
 		}
 	}
+
 	if n := info.number("min_slaves_good_slaves"); declared > 0 && info.Info["min_slaves_good_slaves"] != "" && n < plan.MinReplicas {
 		f.add(Error, master.Name, fmt.Sprintf("the master %s has %d replicas that acknowledged in time, and needs %d", master.Name, n, plan.MinReplicas),
 			"it refuses writes: they wait and get 503", "see why the replicas do not run or do not keep up")

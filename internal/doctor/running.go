@@ -33,6 +33,7 @@ func checkSupervisor(f *findings) {
 	default:
 		f.add(Note, "", "the stack was taken down", "there is no service", "'holdfast up -d' brings it back with its data")
 	}
+
 	if !f.Kept && running == 0 && f.Supervisor.PID == 0 {
 		f.add(Note, "", "the stack has never been up in "+f.StateDir, "there is nothing to look at but this machine",
 			"'holdfast up -d' stands it up; is --state the directory that you mean?")
@@ -50,6 +51,7 @@ func checkNodes(f *findings) {
 	if f.running() == 0 {
 		return // the finding about the supervisor covers it
 	}
+
 	for _, n := range f.Nodes {
 		switch {
 		case n.Stray:
@@ -79,6 +81,7 @@ func checkNodes(f *findings) {
 				fmt.Sprintf("wait for it; 'holdfast status --watch' shows how it goes on, 'holdfast logs %s' what it does", n.Name))
 		}
 	}
+
 	for _, u := range f.Supervisor.Unserved {
 		f.add(Error, u.Balancer, fmt.Sprintf("%s has no server for the application %s: %s", u.Balancer, u.App, u.Why),
 			"requests for it get 503 there", fmt.Sprintf("see why the nodes of %[1]s do not answer their health checks: 'holdfast logs %[1]s'", u.App))

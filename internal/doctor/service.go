@@ -186,6 +186,7 @@ func checkVersions(f *findings) {
 		}
 		byKind[program] = append(byKind[program], n)
 	}
+
 	for _, kind := range kinds {
 		nodes := byKind[kind]
 		if !slices.ContainsFunc(nodes, func(n Node) bool { return n.Version != nodes[0].Version || n.Server != nodes[0].Server }) {
@@ -202,10 +203,12 @@ func checkVersions(f *findings) {
 		f.add(Warning, "", "the nodes run different versions of "+kind+": "+strings.Join(words, ", "),
 			"a replica cannot always read what a newer master sends", "'holdfast restart' those with the older version, the Redis master last")
 	}
+
 	for _, is := range order {
 		f.add(Note, "", fmt.Sprintf("%s %s %v, and Holdfast was tested with %s %s", names(untested[is]), runs(len(untested[is])), is, is.Name, is.Untested()),
 			"it most probably works; nobody has looked", "use a version that was tested, or try it on a copy of the stack first")
 	}
+
 	if f.NoLua {
 		f.add(Note, "", "HAProxy is built without Lua", "while there is no Redis master, and in a switchover, the balancers refuse programs that use REDIS_URL: they cannot hold them for the next master",
 			"install a HAProxy with Lua (Debian's is), or have programs repeat for some seconds what is refused")

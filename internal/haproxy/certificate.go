@@ -23,10 +23,12 @@ func (c *Client) Shown(ctx context.Context, list string) (all []Shown, err error
 	if err != nil {
 		return nil, err
 	}
+
 	first, rest, _ := strings.Cut(strings.TrimSpace(out), "\n")
 	if first != "# "+list {
 		return nil, fmt.Errorf("HAProxy at %s: %s: %w: %s", c.socket, list, ErrNoList, first)
 	}
+
 	for line := range strings.Lines(rest) {
 		if line = strings.TrimSpace(line); line == "" {
 			continue

@@ -76,6 +76,7 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+
 	values := map[string]string{}
 	lines := bufio.NewScanner(strings.NewReader(out))
 	for lines.Scan() {
@@ -83,6 +84,7 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 			values[k] = strings.TrimSpace(v)
 		}
 	}
+
 	var bad error
 	number := func(key string) int64 {
 		n, err := strconv.ParseInt(values[key], 10, 64)
@@ -91,6 +93,7 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 		}
 		return n
 	}
+
 	info := Info{
 		Version:          values["Version"],
 		PID:              int(number("Pid")),
@@ -226,17 +229,20 @@ func (c *Client) Rows(ctx context.Context) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	in := csv.NewReader(strings.NewReader(strings.TrimPrefix(out, "# ")))
 	in.FieldsPerRecord = -1
 	head, err := in.Read()
 	if err != nil {
 		return nil, fmt.Errorf("HAProxy at %s: show stat: no header line: %w", c.socket, err)
 	}
+
 	for _, name := range []string{"pxname", "svname", "status"} {
 		if !slices.Contains(head, name) {
 			return nil, fmt.Errorf("HAProxy at %s: show stat has no column %q", c.socket, name)
 		}
 	}
+
 	var rows []Row
 	for {
 		fields, err := in.Read()

@@ -67,6 +67,7 @@ func (s *Set) Has(host []byte) bool {
 	if s == nil || len(host) == 0 {
 		return true
 	}
+
 	name := host
 	if name[0] == '[' {
 		end := bytes.IndexByte(name, ']')
@@ -78,6 +79,7 @@ func (s *Set) Has(host []byte) bool {
 		}
 		name = name[:colon]
 	}
+
 	name = bytes.TrimSuffix(name, []byte("."))
 	if len(name) == 0 || !only(name, isName) {
 		return false
@@ -85,19 +87,23 @@ func (s *Set) Has(host []byte) bool {
 	if bytes.IndexByte(name, '.') < 0 || isDigit(name[0]) && only(name, isNumber) {
 		return true
 	}
+
 	var lower [253]byte
 	if len(name) > len(lower) {
 		return false
 	}
+
 	for i, c := range name {
 		if 'A' <= c && c <= 'Z' {
 			c += 'a' - 'A'
 		}
 		lower[i] = c
 	}
+
 	if s.names[string(lower[:len(name)])] {
 		return true
 	}
+
 	for _, domain := range s.domains {
 		if len(name) > len(domain) && bytes.HasSuffix(lower[:len(name)], domain) {
 			return true

@@ -284,9 +284,11 @@ func causes(p Process, parts []string, differences []stack.Difference) []string 
 			add(app + "kv.tokens")
 		}
 	}
+
 	if len(found) == 0 && p.App != "" {
 		add(app)
 	}
+
 	slices.Sort(found)
 	return slices.Compact(found)
 }

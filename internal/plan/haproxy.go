@@ -317,6 +317,7 @@ func (b builder) haproxy(n node) haproxyData {
 		Unknown:     unknownWords,
 		DrillHeader: DrillHeaderName,
 	}
+
 	d.Scheme, d.TLS = scheme(s.Entry), b.clientTLS(n, d)
 	if len(s.Showing()) > 0 {
 		d.Certificates = filepath.Join(b.host(n).StateDir, CertificatesDir)
@@ -341,6 +342,7 @@ func (b builder) haproxy(n node) haproxyData {
 		})
 		d.GlobalMaxconn += d.Maxconn // entry.limits, for each entry
 	}
+
 	for _, name := range s.AppNames() {
 		if layer4[name] && !s.Routed(name) && s.Apps[name].Kind() != stack.KV {
 			continue // it need not speak HTTP
@@ -378,6 +380,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		FastInterval: fastInterval(app.Health), SendProxy: app.SendProxy,
 		Own: app.Timeouts, Tunnel: b.stack.Timeouts.Of(app).Tunnel,
 	}
+
 	switch app.Kind() {
 	case stack.KV:
 		d.What = "Holdfast's web nodes"
@@ -405,6 +408,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		// starting.
 		d.ServerLimits += " init-addr libc,none"
 	}
+
 	if app.Found != nil {
 		d.Found, d.Places = app.Found.At, FoundPlaces
 		d.FoundUnheard, d.Connect = unheardWeb, min(b.stack.Timeouts.Connect, connectLimit)
@@ -419,6 +423,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 			d.Servers = append(d.Servers, b.server(balancer, n))
 		}
 	}
+
 	if slices.ContainsFunc(d.Servers, func(s serverData) bool { return s.Unheard > 0 }) {
 		d.Connect = min(b.stack.Timeouts.Connect, connectLimit)
 	}
@@ -474,6 +479,7 @@ func (b builder) redisMaster(n node) *redisMasterData {
 		Maxconn: redisConnections, Replicas: b.stack.Redis.Replicas,
 		Await: b.path(n, awaitMasterFile), Inspect: awaitMasterLimit + time.Second,
 	}
+
 	if b.encrypts() {
 		if b.calledFromElsewhere(n.host) {
 			d.TLS = &entryTLS{b.wire(n), net.JoinHostPort(n.host.Address, port)}
@@ -484,6 +490,7 @@ func (b builder) redisMaster(n node) *redisMasterData {
 	for _, r := range of(b.nodes, Redis) {
 		servers = append(servers, serverData{Name: r.name, Address: b.address(r), TLS: b.tls(n, r)})
 	}
+
 	password := b.facts.Secrets.Balancer
 	any := redisBackendData{
 		Name: RedisMasterBackend, Password: password, Servers: servers,

@@ -49,10 +49,12 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"REDIS_SOCKETS":               b.sockets(n.host),
 		"OTEL_EXPORTER_OTLP_ENDPOINT": kv.Trace,
 	}
+
 	env["HOLDFAST_LISTEN"] = b.local(n)
 	for _, name := range []string{"HOLDFAST_LISTEN_TLS", "HOLDFAST_TLS_CERT", "HOLDFAST_TLS_KEY", "HOLDFAST_TLS_CLIENTS"} {
 		env[name] = ""
 	}
+
 	if b.servesTLS(n) {
 		w := b.wire(n)
 		env["HOLDFAST_LISTEN_TLS"] = b.address(n)
@@ -61,6 +63,7 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 	if kv.Admin {
 		env["HOLDFAST_ADMIN"] = net.JoinHostPort(n.host.Address, strconv.Itoa(b.facts.Ports[adminPort(n.name)]))
 	}
+
 	switch {
 	case len(kv.Tokens) > 0:
 		env["HOLDFAST_TOKENS"] = b.path(n, tokensFile)

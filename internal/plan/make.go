@@ -160,6 +160,7 @@ func (b builder) files(n node) (dirs []string, files []File, err error) {
 		// Only the owner may read the files: most of them contain a secret.
 		files = append(files, File{Path: nodePath(n, name), Mode: 0o600, Content: content, Once: once})
 	}
+
 	switch n.kind {
 	case Balancer:
 		if b.host(n).HAProxyUser != "" {
@@ -281,6 +282,7 @@ func (b builder) app(n node, p *Process) {
 			env[name] = stack.Expand(value, lookIn(own, ours))
 		}
 	}
+
 	env["HOST"], env["PORT"], env["HOLDFAST_NODE"] = n.host.Address, port, n.shown()
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		p.Env = append(p.Env, k+"="+env[k])

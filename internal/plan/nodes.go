@@ -66,6 +66,7 @@ func nodes(s stack.Stack, f Facts) []node {
 		name += "-" + strconv.Itoa(i+1)
 		list = append(list, node{name: name, kind: kind, app: app, fixed: fixed, preferred: preferred, host: f.place(name, i)})
 	}
+
 	if s.Redis.Enabled {
 		for i := range s.Redis.Sentinels {
 			add(Sentinel, "sentinel", "", i, at(s.Redis.SentinelPorts, i), 0)
@@ -74,6 +75,7 @@ func nodes(s stack.Stack, f Facts) []node {
 			add(Redis, "redis", "", i, at(s.Redis.Ports, i), 0)
 		}
 	}
+
 	// The first application of kind kv gets the ports of the original walk-through (5001 and up)
 	// when they are free.
 	first := true
@@ -94,9 +96,11 @@ func nodes(s stack.Stack, f Facts) []node {
 			add(Web, name, name, i, at(app.Ports, i), p)
 		}
 	}
+
 	for i := range s.Balancers {
 		add(Balancer, "balancer", "", i, 0, 0)
 	}
+
 	if len(f.Hosts) == 0 { // on one machine, or before the hosts matter (see Needs)
 		return list
 	}

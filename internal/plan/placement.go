@@ -30,6 +30,7 @@ func Spread(s stack.Stack, kept Placement, away ...string) (Placement, error) {
 	if len(s.Hosts) == 0 {
 		return nil, nil
 	}
+
 	placed := Placement{}
 	alike := map[string]map[string]int{} // nodes of one kind and application, by host
 	all := map[string]int{}              // nodes, by host
@@ -41,12 +42,14 @@ func Spread(s stack.Stack, kept Placement, away ...string) (Placement, error) {
 		alike[n.group()][host]++
 		all[host]++
 	}
+
 	list := nodes(s, Facts{})
 	for _, n := range list {
 		if slices.ContainsFunc(n.hosts(s), func(h stack.Host) bool { return h.Name == kept[n.name] }) {
 			put(n, kept[n.name])
 		}
 	}
+
 	for _, n := range list {
 		if placed[n.name] != "" {
 			continue

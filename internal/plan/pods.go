@@ -137,6 +137,7 @@ func InPod(s stack.Stack, pod Pod, addresses map[string]string, found func(app s
 		s.Hosts = append(s.Hosts, h)
 		placed[name] = name
 	}
+
 	if !pod.HasData() {
 		kind := stack.OfApps
 		if pod.Kind == Balancer {
@@ -154,6 +155,7 @@ func InPod(s stack.Stack, pod Pod, addresses map[string]string, found func(app s
 	if balances {
 		s.Balancers = 1
 	}
+
 	s.Apps = maps.Clone(s.Apps)
 	for name, app := range s.Apps {
 		app.Found = nil
@@ -187,11 +189,13 @@ func CheckPods(s stack.Stack) error {
 	case s.Backup.To != "":
 		return fmt.Errorf("backup: in Kubernetes backups are not exported yet")
 	}
+
 	for _, r := range s.References() {
 		if r.Kind == stack.PageFile {
 			return fmt.Errorf("%s: no pod has the file: write the page itself, below a | after the status", r.Key())
 		}
 	}
+
 	for _, name := range s.AppNames() {
 		switch app := s.Apps[name]; {
 		case app.Kind() != stack.KV && app.Kind() != stack.Servers:

@@ -170,6 +170,7 @@ func (b builder) sentinel(n node) sentinelData {
 		Redis:         b.stack.Redis,
 		Epochs:        b.facts.Replication,
 	}
+
 	master := b.master()
 	for _, r := range of(b.nodes, Redis) {
 		port := b.facts.Ports[r.name]
@@ -179,6 +180,7 @@ func (b builder) sentinel(n node) sentinelData {
 		}
 		d.KnownReplicas = append(d.KnownReplicas, peer{Host: r.host.Address, Port: port})
 	}
+
 	for _, s := range of(b.nodes, Sentinel) {
 		if s.name != n.name {
 			d.KnownSentinels = append(d.KnownSentinels, peer{

@@ -67,6 +67,7 @@ func newRoute(number int, r stack.Route) routeData {
 		Number: number, Name: fmt.Sprintf("route%d", number), App: r.App,
 		Beginnings: slices.Clone(r.PathBegins), Suffixes: r.PathSuffix, Hosts: r.Host, Methods: r.Method,
 	}
+
 	for _, prefix := range r.PathPrefix {
 		path, below := stack.Segments(prefix)
 		if path != "" {
@@ -74,6 +75,7 @@ func newRoute(number int, r stack.Route) routeData {
 		}
 		d.Beginnings = append(d.Beginnings, below)
 	}
+
 	for i, name := range slices.Sorted(maps.Keys(r.Header)) {
 		d.Headers = append(d.Headers, headerData{fmt.Sprintf("%s.header%d", d.Name, i+1), name, r.Header[name]})
 	}
@@ -88,9 +90,11 @@ func newRoute(number int, r stack.Route) routeData {
 	if len(r.Method) > 0 {
 		all = append(all, d.Name+".method")
 	}
+
 	for _, h := range d.Headers {
 		all = append(all, h.ACL)
 	}
+
 	d.Condition = strings.Join(all, " ") // a space is "and"
 	return d
 }

@@ -23,6 +23,7 @@ func Shape(s stack.Stack, placed Placement) (all []Advice) {
 		add("hosts", "the stack ends with its only host: add two more, one of which may be a witness (only: [sentinel])")
 		return all
 	}
+
 	redis := s.Redis
 	voters, holders := len(s.HostsFor(stack.OfSentinels, "")), len(s.HostsFor(stack.OfRedis, ""))
 	if redis.Enabled && redis.Sentinels > 1 && voters == 2 && holders > 1 {
@@ -32,13 +33,16 @@ func Shape(s stack.Stack, placed Placement) (all []Advice) {
 			add("hosts", "two hosts without a witness: one has the majority of the Sentinels, and nobody fails over when it is lost; add a third host with only: [sentinel]")
 		}
 	}
+
 	if most := max(enough(s), holders); redis.Enabled && holders > 1 && redis.Replicas+1 > most {
 		add("redis.replicas", "%d redis nodes on %d hosts: %d replicas bear the loss of any host, too, with less memory", redis.Replicas+1, holders, most-1)
 	}
+
 	used := map[string]bool{}
 	for _, host := range placed {
 		used[host] = true
 	}
+
 	for _, h := range s.Hosts {
 		if !used[h.Name] {
 			add("hosts."+h.Name, "no node runs there: have more nodes of a kind that it takes, or remove the host")

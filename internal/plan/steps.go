@@ -52,28 +52,34 @@ func Steps(changes []NodeChange, now stack.Stack, forced []string, master string
 			changes[i].Action, changes[i].Settings = Restart, nil
 		}
 	}
+
 	of := func(fits func(c NodeChange) bool) []NodeChange {
 		return slices.DeleteFunc(slices.Clone(changes), func(c NodeChange) bool { return !fits(c) })
 	}
+
 	is := func(a Action, kinds ...Kind) func(NodeChange) bool {
 		return func(c NodeChange) bool { return c.Action == a && slices.Contains(kinds, c.Kind) }
 	}
+
 	stays := func(c NodeChange) bool { _, there := now.Apps[c.App]; return there }
 
 	for _, c := range of(func(c NodeChange) bool { return c.Kind == Redis && c.Node == master && c.leaves() }) {
 		o.add(Step{Node: c.Node, Action: HandOver})
 		o.next()
 	}
+
 	o.sets(of(is(Set, Sentinel)))
 	// The first replica comes before its master starts to need a replica for every write.
 	alone := len(of(func(c NodeChange) bool { return c.Kind == Redis && c.Action != Start })) == 1
 	if !alone {
 		o.sets(of(is(Set, Redis)))
 	}
+
 	o.each(of(is(Start, Redis)))
 	if alone {
 		o.sets(of(is(Set, Redis)))
 	}
+
 	o.each(of(is(Start, Sentinel)))
 	o.starts(of(is(Start, Web)))
 	o.restarts(of(func(c NodeChange) bool { return is(Restart, Web)(c) && c.Moves() }))
@@ -237,6 +243,7 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 	if is := now.Entry.TLS.Enabled(); old.Entry.TLS.Enabled() != is {
 		add("entry.tls: the clients at %s speak %s, and would be refused from one moment to the other; take the stack down, and up again: the data stays", old.Entry.Listen, map[bool]string{true: "HTTP", false: "HTTPS"}[is])
 	}
+
 	for _, was := range old.TCP {
 		for _, is := range now.TCP {
 			if was.Listen == is.Listen && was.TLS.Enabled() != is.TLS.Enabled() {
@@ -244,6 +251,7 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 			}
 		}
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(old.Apps)) {
 		was := old.Apps[name]
 		is, stays := now.Apps[name]
@@ -253,6 +261,7 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 			add("apps.%s.send-proxy: the program as it runs now would not understand the balancers from one moment to the other; have an application of another name take its place (routes, tcp), or take the stack down, and up again: the data stays", name)
 		}
 	}
+
 	if len(old.Hosts) > 0 && len(now.Hosts) > 0 && old.Encrypts() != now.Encrypts() {
 		add("network: nodes that speak TLS and nodes that do not cannot reach each other while one after the other changes; take the stack down, and up again: the data stays")
 	}
@@ -260,6 +269,7 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 		add("redis.enabled: what needs Redis would be without it for a while; take the stack down, and up again")
 		return all // the rest follows from it
 	}
+
 	was, is := old.Redis, now.Redis
 	switch {
 	case was.Replicas > 0 && is.Replicas == 0:
@@ -269,6 +279,7 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 	case was.Sentinels > 1 && is.Sentinels == 1:
 		add("redis.sentinels: the last but one cannot go while the stack runs: until it is forgotten the other one has no majority; write 3, or take the stack down, and up again: the data stays")
 	}
+
 	for _, c := range changes {
 		if other := movesInto(c, changes); other != "" {
 			add("%s would move from %s to %s, where %s listens, and two nodes cannot exchange their addresses while they run: give it a port that no node has, or take the stack down ('holdfast down'), then up; the data stays", c.Node, c.From, c.To, other)

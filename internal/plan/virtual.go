@@ -75,12 +75,14 @@ func keepers(s stack.Stack, placed Placement, balancers []node) (list []node) {
 	if !s.Entry.Virtual.Enabled() {
 		return nil
 	}
+
 	var hosts []Place
 	for _, b := range balancers {
 		if !slices.ContainsFunc(hosts, b.on) {
 			hosts = append(hosts, b.host)
 		}
 	}
+
 	named := map[int]bool{} // numbers that are taken
 	names := map[string]int{}
 	for name, host := range placed {
@@ -89,9 +91,11 @@ func keepers(s stack.Stack, placed Placement, balancers []node) (list []node) {
 			names[host] = number
 		}
 	}
+
 	for _, number := range names {
 		named[number] = true
 	}
+
 	next := 1
 	for _, h := range hosts {
 		number := names[h.Name]
@@ -102,6 +106,7 @@ func keepers(s stack.Stack, placed Placement, balancers []node) (list []node) {
 		}
 		list = append(list, node{name: keeperName(number), kind: Keepalived, host: h})
 	}
+
 	slices.SortFunc(list, func(a, b node) int {
 		x, _ := keeperNumber(a.name)
 		y, _ := keeperNumber(b.name)

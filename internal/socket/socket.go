@@ -56,10 +56,12 @@ func Swift(c net.Conn) net.Conn {
 	if !ok {
 		return c
 	}
+
 	raw, err := t.SyscallConn()
 	if err != nil {
 		return c
 	}
+
 	s := &Conn{TCPConn: t, raw: raw}
 	s.receive = func(fd uintptr) bool {
 		for {
@@ -68,6 +70,7 @@ func Swift(c net.Conn) net.Conn {
 			}
 		}
 	}
+
 	s.transmit = func(fd uintptr) bool {
 		t := &s.out
 		for len(t.b) > 0 {

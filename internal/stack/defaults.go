@@ -82,24 +82,28 @@ func fill(s *Stack, has func(path) bool) {
 			s.Redis.Enabled = s.Redis.Enabled || !has("redis/enabled")
 		}
 	}
+
 	if s.Backup.To != "" && !has("backup/keep") {
 		s.Backup.Keep = keptBackups
 	}
 	if len(s.Hosts) > 0 && !has("network") {
 		s.Network = Encrypted
 	}
+
 	fillVirtual(&s.Entry.Virtual, has)
 	for i := range s.TCP {
 		if s.TCP[i].Mode == "" {
 			s.TCP[i].Mode = "tcp"
 		}
 	}
+
 	if !has("entry/limits/connections") {
 		s.Entry.Limits.Connections = entryConnections / (1 + len(s.TCP))
 	}
 	if names := s.AppNames(); len(names) == 1 && len(s.Routes) == 0 {
 		s.Routes = []Route{{App: names[0]}}
 	}
+
 	for name, a := range s.Apps {
 		if a.KV != nil && !has(path("apps").key(name).key("connections")) {
 			a.Connections = kvConnections(*a.KV, s.Shares(name))
@@ -124,6 +128,7 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 			a.Grace = 10 * time.Second
 		}
 	}
+
 	if kind == Image && !has("port") {
 		a.Port = 8080
 	}
@@ -133,6 +138,7 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 	if a.KV != nil {
 		fillKV(a.KV, func(k path) bool { return has("kv/" + k) })
 	}
+
 	h := Health{
 		// A directory need not have a page at "/": the files node answers at a path of its own as
 		// long as the directory exists.
@@ -149,6 +155,7 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 		Fall:  2,
 		Start: 15 * time.Second,
 	}
+
 	if kind == Command {
 		h.Start = 30 * time.Second // a user's program may have much to load
 	}
@@ -177,6 +184,7 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 	if has("health/start") {
 		h.Start = a.Health.Start
 	}
+
 	a.Health = h
 }
 

@@ -173,6 +173,7 @@ func validateOn(r *reader, s Stack, g group) {
 	if r.faulty("hosts") || r.faulty(p) {
 		return
 	}
+
 	names := s.hostNames()
 	said := false
 	seen := map[string]bool{}
@@ -199,6 +200,7 @@ func validateOn(r *reader, s Stack, g group) {
 		}
 		said = true
 	}
+
 	if len(names) > 0 && !said && len(s.HostsFor(g.kind, g.app)) == 0 {
 		r.complain(r.keyAt("hosts"), "hosts: no host may have the %s: add %s to the only of one, or remove its only", g.what, g.kind)
 	}

@@ -62,6 +62,7 @@ func tables() ([]key[Stack], []key[App]) {
 		sectionKey("health", healthKeys, func(a *App) *Health { return &a.Health },
 			"How the balancers see that a node can serve."),
 	}
+
 	top := []key[Stack]{
 		textKey("name", nameRule, func(s *Stack) *string { return &s.Name },
 			"Tells the stacks of one machine apart."),

@@ -132,10 +132,12 @@ func readKeys[T any](r *reader, p path, n *node, keys []key[T], into *T) {
 	if n.shape == empty {
 		return
 	}
+
 	names := make([]string, len(keys))
 	for i, k := range keys {
 		names[i] = k.name
 	}
+
 	if n.shape != section {
 		what := "keys such as " + listed(names[:min(3, len(names))], "and")
 		if p == "" {

@@ -51,6 +51,7 @@ func (s Stack) References() []Reference {
 			all = append(all, Reference{App: app, Kind: kind, Path: name, InRelease: inRelease, at: at})
 		}
 	}
+
 	for _, entry := range s.Showing() {
 		for i, pair := range entry.Certificates {
 			all = append(all, Reference{Kind: Certificate, Path: pair.Certificate, Pair: pair.Key, Listen: entry.Listen, at: entry.at.key("certificates").item(i)})
@@ -59,11 +60,13 @@ func (s Stack) References() []Reference {
 			all = append(all, Reference{Kind: Certificates, Path: entry.Directory, Listen: entry.Listen, at: entry.at.key("directory")})
 		}
 	}
+
 	for _, status := range sortedKeys(s.Entry.Errors) {
 		if file := s.Entry.Errors[status]; isPageFile(file) {
 			all = append(all, Reference{Kind: PageFile, Path: file, at: path("entry/errors").key(status)})
 		}
 	}
+
 	for _, name := range s.AppNames() {
 		a := s.Apps[name]
 		add(name, Directory, a.Files, "files")

@@ -251,6 +251,7 @@ func checkAddress(s string) string {
 	if strings.Contains(s, "://") {
 		return fmt.Sprintf("%s is a URL: write host:port alone, such as 127.0.0.1:6301", quoted(s))
 	}
+
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
 		if strings.Count(s, ":") > 1 && !strings.Contains(s, "[") {
@@ -261,6 +262,7 @@ func checkAddress(s string) string {
 	if host == "" || host == "*" {
 		return fmt.Sprintf("%s names no host: write 127.0.0.1:%s for this machine only, or 0.0.0.0:%s for everybody", quoted(s), port, port)
 	}
+
 	if strings.HasPrefix(s, "[") {
 		if a, err := netip.ParseAddr(host); err != nil || !a.Is6() || a.Zone() != "" {
 			return fmt.Sprintf("%s has no IPv6 address in its brackets: write such as [::1]:6301", quoted(s))
@@ -274,6 +276,7 @@ func checkAddress(s string) string {
 			return fmt.Sprintf("%s has no IP address before its port: write four numbers from 0 to 255, such as 127.0.0.1", quoted(s))
 		}
 	}
+
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || strings.Trim(port, "0123456789") != "" {
 		return fmt.Sprintf("%s has the port %s: write a port from 1 to 65535", quoted(s), quoted(port))
 	}

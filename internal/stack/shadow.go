@@ -90,15 +90,19 @@ func (r Route) alternatives() []alternative {
 	for _, p := range r.PathPrefix {
 		paths = append(paths, alternative{prefix: strings.ToLower(p)})
 	}
+
 	for _, p := range r.PathBegins {
 		paths = append(paths, alternative{begins: strings.ToLower(p)})
 	}
+
 	for _, s := range r.PathSuffix {
 		paths = append(paths, alternative{suffix: strings.ToLower(s)})
 	}
+
 	if len(paths) == 0 {
 		paths = []alternative{{}}
 	}
+
 	hosts, methods := r.Host, r.Method
 	if len(hosts) == 0 {
 		hosts = []string{""}

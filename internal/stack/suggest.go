@@ -62,9 +62,11 @@ func nearest(word string, known []string) string {
 			}
 		}
 	}
+
 	if best != "" {
 		return best
 	}
+
 	// TERM for SIGTERM: the only known word that begins or ends with this one.
 	var within []string
 	for _, k := range known {
@@ -72,9 +74,11 @@ func nearest(word string, known []string) string {
 			within = append(within, k)
 		}
 	}
+
 	if len(within) == 1 {
 		return within[0]
 	}
+
 	for _, s := range synonyms[plain] {
 		if slices.Contains(known, s) {
 			return s

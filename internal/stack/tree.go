@@ -61,6 +61,7 @@ func (r *reader) readTree(data []byte) *node {
 		r.wrong(pos{}, "the file has %d bytes: a stack file has at most %d", len(data), maxSize)
 		return nil
 	}
+
 	for i, line := range strings.Split(string(data), "\n") {
 		if !utf8.ValidString(line) {
 			r.wrong(pos{i + 1, 1}, "the line is not UTF-8: save the file as UTF-8 text")
@@ -72,16 +73,19 @@ func (r *reader) readTree(data []byte) *node {
 			return nil
 		}
 	}
+
 	source := strings.TrimPrefix(string(data), "\ufeff")
 	tokens := lexer.Tokenize(source)
 	if !r.oneDocument(tokens) {
 		return nil
 	}
+
 	file, err := parse(tokens)
 	if err != nil {
 		r.syntax(source, err)
 		return nil
 	}
+
 	t := &treeMaker{r: r, anchors: map[string]*node{}}
 	for _, doc := range file.Docs {
 		if doc.Body == nil || doc.Body.Type() == ast.DirectiveType || doc.Body.Type() == ast.CommentType {
@@ -170,10 +174,12 @@ func (r *reader) syntax(source string, err error) {
 			at = pos{tk.Position.Line, tk.Position.Column}
 		}
 	}
+
 	line := ""
 	if lines := strings.Split(source, "\n"); at.line >= 1 && at.line <= len(lines) {
 		line = strings.TrimRight(lines[at.line-1], "\r")
 	}
+
 	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
 	if i := strings.IndexByte(indent, '\t'); i >= 0 {
 		r.wrong(pos{at.line, i + 1}, "a tab indents the line: YAML is indented with spaces only")
@@ -183,6 +189,7 @@ func (r *reader) syntax(source string, err error) {
 		r.wrong(next, "not YAML: the line is indented deeper than the one above, which has its value already; begin both in the same column")
 		return
 	}
+
 	_, value, _ := strings.Cut(line, ": ")
 	value = strings.TrimSpace(value)
 	switch {
@@ -195,6 +202,7 @@ func (r *reader) syntax(source string, err error) {
 	default:
 		what += "; every line is `key: value`, and the keys of one section begin in the same column"
 	}
+
 	r.wrong(at, "not YAML: %s", what)
 }
 
@@ -277,6 +285,7 @@ func (t *treeMaker) node(n ast.Node) *node {
 	case *ast.TagNode:
 		return t.tagged(n)
 	}
+
 	t.r.wrong(place(n), "%s has no meaning in a stack file: write a plain value", n.Type().YAMLName())
 	return &node{pos: place(n), shape: broken}
 }
@@ -354,6 +363,7 @@ func (t *treeMaker) section(at pos, values []*ast.MappingValueNode) *node {
 		}
 		out.entries = append(out.entries, entry{key.text, keyAt, value})
 	}
+
 	for _, m := range merged {
 		t.merge(out, m, seen)
 	}

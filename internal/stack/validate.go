@@ -32,6 +32,7 @@ func validateApps(r *reader, s Stack) {
 	if len(s.Apps) == 0 && !r.faulty("apps") {
 		r.complain(r.near("apps"), "apps: there is none: add one, such as web: {kv: {}}, or remove the key for the default")
 	}
+
 	for _, name := range s.AppNames() {
 		p := path("apps").key(name)
 		if !r.has(p) {
@@ -82,6 +83,7 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 			r.complain(r.keyAt(p.key(k.name)), "%s does not fit an application of kind %s: %s; remove it", p.key(k.name), kind, why)
 		}
 	}
+
 	if start := p.key("health").key("start"); kind.Elsewhere() && r.has(start) {
 		r.complain(r.keyAt(start), "%s does not fit an application of kind %s: somebody else starts its servers; remove it", start, kind)
 	}
@@ -89,6 +91,7 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 		validateImage(r, p, a)
 		return
 	}
+
 	if kind == Servers {
 		seen := map[string]bool{}
 		for i, address := range a.Servers {
@@ -100,9 +103,11 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 		}
 		return
 	}
+
 	if kind == KV && a.KV != nil {
 		validateKV(r, p.key("kv"), *a.KV)
 	}
+
 	tooMany(r, p.key("ports"), a.Ports, p.key("nodes"), a.Nodes, "nodes")
 }
 
@@ -132,6 +137,7 @@ func validateRoutes(r *reader, s Stack) {
 	if r.faulty("routes") || len(names) == 0 {
 		return
 	}
+
 	var byDefault pos
 	settled := false
 	for i, route := range s.Routes {
@@ -153,6 +159,7 @@ func validateRoutes(r *reader, s Stack) {
 		}
 		validateTarget(r, p, "the route", route.App, names)
 	}
+
 	switch {
 	case settled:
 	case len(s.Routes) == 0:
@@ -200,10 +207,12 @@ func validateEntries(r *reader, s Stack) {
 			}
 		}
 	}
+
 	var routed []string
 	for _, route := range s.Routes {
 		routed = append(routed, route.App)
 	}
+
 	open("entry/listen", s.Entry.Listen, s.Entry.Auth, "entry", routed)
 	names := s.AppNames()
 	for i, e := range s.TCP {
@@ -218,6 +227,7 @@ func validateEntries(r *reader, s Stack) {
 		}
 		validateTarget(r, p, "the entry", e.App, names)
 	}
+
 	for _, name := range names {
 		for i, address := range s.Apps[name].Servers {
 			if address == s.Entry.Listen && !r.faulty("entry/listen") {
@@ -279,6 +289,7 @@ func validatePorts(r *reader, s Stack) {
 			claims = append(claims, claim{n, host, p, r.spots[p].value})
 		}
 	}
+
 	nodes := func(p path, ports []int) {
 		for i, n := range ports {
 			if n != 0 {
@@ -286,24 +297,30 @@ func validatePorts(r *reader, s Stack) {
 			}
 		}
 	}
+
 	entry("entry/listen", s.Entry.Listen)
 	if redirect := s.Entry.TLS.Redirect; redirect != "" {
 		entry("entry/tls/redirect", redirect)
 	}
+
 	for i, e := range s.TCP {
 		entry(path("tcp").item(i).key("listen"), e.Listen)
 	}
+
 	if s.Metrics.Enabled && s.Metrics.Listen != "" {
 		entry("metrics/listen", s.Metrics.Listen)
 	}
+
 	for _, name := range s.AppNames() {
 		nodes(path("apps").key(name).key("ports"), s.Apps[name].Ports)
 	}
+
 	nodes("redis/ports", s.Redis.Ports)
 	nodes("redis/sentinel-ports", s.Redis.SentinelPorts)
 	if s.Redis.MasterPort != 0 {
 		claims = append(claims, claim{s.Redis.MasterPort, "", "redis/master-port", r.near("redis/master-port")})
 	}
+
 	// The default entry has no place in the file and comes first, so that the complaint is about
 	// what the file has.
 	slices.SortStableFunc(claims, func(a, b claim) int {
@@ -339,11 +356,13 @@ func advise(r *reader, s Stack) {
 	if s.Balancers == 1 {
 		r.warn(r.near("balancers"), "balancers: with one balancer nobody answers while it is away: write 2")
 	}
+
 	for i, proxy := range s.Entry.TrustedProxies {
 		if network, err := netip.ParsePrefix(proxy); err == nil && network.Bits() == 0 {
 			r.warn(r.near(path("entry/trusted-proxies").item(i)), "entry.trusted-proxies: %s is every address: each client can say who it is; write those of your proxies", proxy)
 		}
 	}
+
 	if redis := s.Redis; redis.Enabled {
 		at := r.near("redis/sentinels")
 		switch n := redis.Sentinels; {
@@ -362,6 +381,7 @@ func advise(r *reader, s Stack) {
 			r.warn(r.near("redis/replicas"), "redis.replicas: with one replica, writes wait while either Redis node is away: write 2")
 		}
 	}
+
 	adviseRoutes(r, s)
 	adviseTLS(r, s)
 	adviseHosts(r, s)
@@ -370,9 +390,11 @@ func advise(r *reader, s Stack) {
 	for _, route := range s.Routes {
 		used[route.App] = true
 	}
+
 	for _, e := range s.TCP {
 		used[e.App] = true
 	}
+
 	for _, name := range s.AppNames() {
 		p := path("apps").key(name)
 		if !used[name] {

@@ -16,18 +16,22 @@ func validateKV(r *reader, p path, k KVApp) {
 		r.complain(r.near(p.key("limits").key("key")), "%s is %s, more than a whole request may have (%s is %s): lower it",
 			p.key("limits").key("key"), sizeText(k.Limits.Key), p.key("limits").key("body"), sizeText(k.Limits.Body))
 	}
+
 	for i, name := range k.Allow {
 		if mode := commands.ScriptModes[k.Scripts]; commands.RefusedScript(mode, name) != "" && !r.faulty(p.key("scripts")) {
 			r.complain(r.near(p.key("allow").item(i)), "%s allows %s, and %s is %s: remove one of them", p.key("allow"), quoted(name), p.key("scripts"), k.Scripts)
 		}
 	}
+
 	if len(k.Tokens) > 0 && r.has(p.key("tokens-file")) {
 		r.complain(r.keyAt(p.key("tokens-file")), "%s: tokens are in this file already: keep one of the two", p.key("tokens-file"))
 	}
+
 	tokens := p.key("tokens")
 	if r.has(tokens) && len(k.Tokens) == 0 && !r.faulty(tokens) {
 		r.complain(r.near(tokens), "%s: there is none, so that nobody could come in: add one, or remove the key to let everybody in", tokens)
 	}
+
 	names, hashes := map[string]bool{}, map[string]bool{}
 	for i, t := range k.Tokens {
 		at := tokens.item(i)

@@ -163,9 +163,11 @@ func validateVirtual(r *reader, s Stack) {
 	if last := v.Router + len(v.Addresses) - 1; last > maxRouter {
 		r.complain(r.near(p.key("router")), "%s is %d, and the second address would be %d: write %d or less", p.key("router"), v.Router, last, maxRouter+1-len(v.Addresses))
 	}
+
 	for i := range v.Addresses {
 		validateVirtualAddress(r, s, i)
 	}
+
 	if host, port := splitListen(s.Entry.Listen); !r.faulty("entry/listen") && !everyAddress(host) {
 		at := r.near("entry/listen")
 		if !r.has("entry/listen") {

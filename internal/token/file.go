@@ -77,12 +77,14 @@ func Parse(name string, data []byte) (*Set, error) {
 		r.wrong(mistake{}, "the file has %d bytes; a token file has at most %d", len(data), maxFile)
 		return r.set()
 	}
+
 	for i, line := range strings.Split(string(data), "\n") {
 		if !utf8.ValidString(line) {
 			r.wrong(mistake{line: i + 1, column: 1}, "the line is not UTF-8: save the file as UTF-8 text")
 			return r.set()
 		}
 	}
+
 	parts := lexer.Tokenize(string(data))
 	for _, part := range parts {
 		// The scanner turns half a surrogate pair (\uDC00) into U+FFFD, and joins several tokens
@@ -93,6 +95,7 @@ func Parse(name string, data []byte) (*Set, error) {
 			return r.set()
 		}
 	}
+
 	file, err := parseYAML(parts)
 	if err != nil {
 		at := mistake{}
@@ -107,6 +110,7 @@ func Parse(name string, data []byte) (*Set, error) {
 		r.wrong(at, "not YAML: %s", what)
 		return r.set()
 	}
+
 	for i, doc := range file.Docs {
 		if i > 0 && doc.Body != nil {
 			r.wrong(place(doc.Body), "a second YAML document begins; a token file is one")
@@ -202,6 +206,7 @@ func (r *reader) add(e Entry, at places) {
 	if r.names == nil {
 		r.names = map[string]bool{}
 	}
+
 	r.names[e.Name] = true
 
 	var sum [sha256.Size]byte
@@ -210,6 +215,7 @@ func (r *reader) add(e Entry, at places) {
 	} else if sum = [sha256.Size]byte(raw); slices.Contains(r.hashes, sum) {
 		r.wrong(at.hash, "token %q has the hash of another token; make a new one with `holdfast token new`", e.Name)
 	}
+
 	rights := &Rights{Name: e.Name}
 	switch e.Mode {
 	case "", ReadWrite:
@@ -218,12 +224,14 @@ func (r *reader) add(e Entry, at places) {
 	default:
 		r.wrong(at.mode, "the mode %q of token %q is neither %s nor %s", e.Mode, e.Name, ReadWrite, ReadOnly)
 	}
+
 	for i, prefix := range e.Prefixes {
 		if prefix == "" {
 			r.wrong(at.of(at.prefixes, i), "an empty prefix of token %q would allow every key; leave prefixes out for that", e.Name)
 		}
 		rights.Prefixes = append(rights.Prefixes, prefix)
 	}
+
 	for i, text := range e.Commands {
 		what, minus := strings.CutPrefix(strings.ToLower(text), "-")
 		what = strings.TrimPrefix(what, "+") // the form of Redis' ACL
@@ -237,6 +245,7 @@ func (r *reader) add(e Entry, at places) {
 			rights.Allow = append(rights.Allow, what)
 		}
 	}
+
 	if len(r.mistakes) == begun {
 		r.entries = append(r.entries, rights)
 		r.hashes = append(r.hashes, sum)

@@ -64,6 +64,7 @@ func (r *reader) entry(n ast.Node) {
 		r.wrong(place(n), "a token is given by a name and the hash of it, not by a text")
 		return
 	}
+
 	begun := len(r.mistakes)
 	whole := place(n)
 	e, at := Entry{}, places{whole: whole, name: whole, hash: whole, mode: whole}
@@ -89,11 +90,13 @@ func (r *reader) entry(n ast.Node) {
 			r.wrong(place(pair), "a token has no key %.40q; there are name, hash, mode, prefixes and commands", key)
 		}
 	}
+
 	for _, key := range []string{"name", "hash"} {
 		if !seen[key] {
 			r.wrong(whole, "the token has no %s", key)
 		}
 	}
+
 	if len(r.mistakes) == begun {
 		r.add(e, at)
 	}

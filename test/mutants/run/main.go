@@ -45,19 +45,23 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (int, erro
 	if flags.NArg() > 0 {
 		return 2, fmt.Errorf("%q is no flag; mutants are chosen by -only name,name", flags.Arg(0))
 	}
+
 	chosen, err := choose(*only)
 	if err != nil {
 		return 2, err
 	}
+
 	root, err := findRoot()
 	if err != nil {
 		return 2, err
 	}
+
 	for _, m := range chosen {
 		if _, err := m.Broken(root); err != nil {
 			return 2, err
 		}
 	}
+
 	if *list {
 		fmt.Fprint(out, table(chosen, nil))
 		return 0, nil
@@ -80,6 +84,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (int, erro
 			fmt.Fprintf(progress, "%s\n", r.said)
 		}
 	}
+
 	fmt.Fprint(out, table(chosen, results))
 	return code, nil
 }
