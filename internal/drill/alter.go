@@ -18,7 +18,7 @@ type alteration struct {
 	what string
 	// alter makes the change; nil: the file stays as it is.
 	alter func(*stack.Stack)
-	// anew: the nodes of the application are started anew although nothing about them changes.
+	// anew: the nodes of the application are restarted although nothing about them changes.
 	anew bool
 	// proves checks that the change took effect, by what was seen before it.
 	proves func(ctx context.Context, s *scene, app string, before sightOf, now stack.Stack) error

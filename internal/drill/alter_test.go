@@ -35,7 +35,7 @@ func TestWhatEachAlterationDoesToTheNodes(t *testing.T) {
 	for _, c := range []struct {
 		what, text, app string
 		want            [][]string
-		forced          int // alterations that start nodes anew without any other reason
+		forced          int // alterations that restart nodes without any other reason
 	}{
 		{"kv", two, "web", [][]string{
 			{"balancer-1 reload", "balancer-2 reload"}, memory, {"web-1 restart", "web-2 restart"},

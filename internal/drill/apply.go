@@ -76,7 +76,7 @@ func (s *scene) beginApply(ctx context.Context) (*applying, error) {
 }
 
 // request returns the request to make the stack what a.file now says. With anew, the application's
-// nodes are started anew.
+// nodes are restarted.
 func (s *scene) request(ctx context.Context, a *applying, anew bool) (supervise.Request, error) {
 	req := supervise.Request{Kind: "apply", File: string(a.file.Show()), BaseDir: a.was.runs.BaseDir}
 	if !anew {

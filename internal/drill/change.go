@@ -207,7 +207,7 @@ func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (sup
 			return
 		}
 		s.say("%s: step %d of %d, %s %s", req.Kind, e.Step, e.Of, e.Action, e.Node)
-		s.aim(e.Node) // also a node that keeps serving while others start anew
+		s.aim(e.Node) // also a node that keeps serving while others restart
 		if m != nil && m.at(e) && !did {
 			did = true
 			failed = m.do(e)

@@ -197,7 +197,7 @@ func Run(ctx context.Context, c Config) error {
 		if err != nil {
 			return err
 		}
-		if !c.Several { // the hosts run by what they agreed on, not by a file
+		if !c.Several { // with several hosts, c.Stack is what runs
 			if err := c.declares(st); err != nil {
 				return err
 			}

@@ -63,8 +63,8 @@ func (t *target) startHosts(ctx context.Context) error {
 			}
 			continue
 		}
-		// 'host add' may fail for a while: whenever a host has joined, the hosts elect a leader
-		// anew.
+		// 'host add' may fail for a while: after a host has joined, the leader's supervisor starts
+		// over.
 		var line string
 		var err error
 		late := awaitEvery(ctx, 200*time.Millisecond, "", addLimit, func() bool {

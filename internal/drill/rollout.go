@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// The drill rolls out the version that the application already has: each node is started anew, as
+// The drill rolls out the version that the application already has: each node is restarted, as
 // carefully as for a new version. A new version would stay in the application's history, and an
 // application of kind kv has none.
 

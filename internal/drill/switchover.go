@@ -74,8 +74,8 @@ func (s *scene) switchAndKill(ctx context.Context, kill func(ctx context.Context
 		}
 		ended <- fmt.Sprintf("%s took the place of %s all the same", done.To, done.From)
 	}()
-	// The switchover first adjusts the Sentinels' timing for 0.7 s. In the third of a second after
-	// that, writes wait.
+	// The switchover first shortens the Sentinels' polling periods, which takes 0.7 s. In the third
+	// of a second after that, writes wait.
 	if err := sleep(ctx, 500*time.Millisecond+time.Duration(rand.Int64N(int64(700*time.Millisecond)))); err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ var upgradeHost = fault{
 	},
 }
 
-// applicationAtWork records that the nodes that an upgrade starts anew are under load.
+// applicationAtWork records that the nodes that an upgrade restarts are under load.
 func (s *scene) applicationAtWork(ctx context.Context) error {
 	nodes, err := s.up(ctx, plan.Web, "")
 	if err != nil {
