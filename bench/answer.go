@@ -29,6 +29,7 @@ func readAnswer(r *bufio.Reader, body []byte) (answer, error) {
 	if err != nil {
 		return a, fmt.Errorf("read the status: %w", err)
 	}
+
 	if len(line) < 13 || !bytes.HasPrefix(line, []byte("HTTP/1.")) {
 		return a, fmt.Errorf("not HTTP: %q", line)
 	}
@@ -36,6 +37,7 @@ func readAnswer(r *bufio.Reader, body []byte) (answer, error) {
 		return a, fmt.Errorf("not a status: %q", line)
 	}
 	a.closes = line[7] == '0'
+
 	length, chunked := -1, false
 	for {
 		line, err := r.ReadSlice('\n')
@@ -66,6 +68,7 @@ func readAnswer(r *bufio.Reader, body []byte) (answer, error) {
 			a.headers = append(a.headers, strings.ToLower(string(name))+": "+string(value))
 		}
 	}
+
 	switch {
 	case chunked:
 		for {

@@ -269,19 +269,23 @@ func (b *bench) measured(ctx context.Context, c scenario, s subject) (map[string
 	if err := t.emptyLogs(); err != nil {
 		return nil, err
 	}
+
 	all := c.exchanges(s)
 	if c.kind == idle {
 		return b.idleCost(ctx, c, s, all)
 	}
+
 	if b.standing[s.peer].muddles {
 		if err := b.restart(ctx, c, s, all); err != nil {
 			return nil, err
 		}
 	}
+
 	written := ""
 	if c.op.writes() {
 		written = key(c.op, c.size, sample)
 	}
+
 	var l loaded
 	var used map[string]usage
 	var err error
@@ -290,9 +294,11 @@ func (b *bench) measured(ctx context.Context, c scenario, s subject) (map[string
 	} else {
 		l, used, err = b.closedLoad(ctx, c, s, all, written)
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	if written != "" {
 		if err := t.has(ctx, written, value(written, c.size)); err != nil {
 			return nil, err
@@ -302,6 +308,7 @@ func (b *bench) measured(ctx context.Context, c scenario, s subject) (map[string
 			return nil, fmt.Errorf("after the load: %w", err)
 		}
 	}
+
 	return b.figures(c, s, l, used)
 }
 
@@ -455,13 +462,16 @@ func (b *bench) idleCost(ctx context.Context, c scenario, s subject, all []excha
 	if err != nil {
 		return nil, err
 	}
+
 	address := fmt.Sprintf("127.0.0.1:%d", port)
 	fresh := *standing.topology
 	fresh.all, fresh.tiers = nil, map[string][]*process.Process{}
 	defer func() { err = errors.Join(err, fresh.end()) }()
+
 	if _, err := b.serve(ctx, standing.peer, &fresh, address); err != nil {
 		return nil, err
 	}
+
 	settle := time.Second
 	if b.quick {
 		settle = 100 * time.Millisecond
@@ -474,10 +484,12 @@ func (b *bench) idleCost(ctx context.Context, c scenario, s subject, all []excha
 	if err := pause(ctx, settle); err != nil {
 		return nil, err
 	}
+
 	before, err := fresh.use()
 	if err != nil {
 		return nil, err
 	}
+
 	loop := &openLoop{address: address, exchanges: all}
 	if err := loop.dial(ctx, c.connections); err != nil {
 		return nil, err
@@ -486,10 +498,12 @@ func (b *bench) idleCost(ctx context.Context, c scenario, s subject, all []excha
 	if err := pause(ctx, settle); err != nil {
 		return nil, err
 	}
+
 	after, err := fresh.use()
 	if err != nil {
 		return nil, err
 	}
+
 	grown := after[tierServer].rss - before[tierServer].rss
 	return map[string]float64{
 		figureIdle: float64(grown) / float64(c.connections),

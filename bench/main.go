@@ -92,12 +92,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	var only, cases string
 	var seconds float64
+
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() {
 		fmt.Fprintf(stderr, "Usage: go run ./bench [flags]\n\nPeers: %s\nCases: %s\n\n", strings.Join(peerNames(), " "), strings.Join(caseNames(), " "))
 		f.PrintDefaults()
 	}
+
 	f.IntVar(&o.rounds, "rounds", 7, "rounds; what is told are medians over them")
 	f.IntVar(&o.pairs, "pairs", 40, "more rounds, of short measurements, of what the goals compare, pair by pair")
 	f.Float64Var(&seconds, "seconds", 3, "length of one measurement")
@@ -110,14 +112,17 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.json, "json", "", "`FILE` for every single measurement")
 	f.StringVar(&o.profile, "profile", "", "`FILE` for a CPU profile of Holdfast's node under these loads, which the compiler reads")
 	f.BoolVar(&o.quick, "quick", false, "one short round: does everything work? Its figures mean nothing")
+
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
+
 	o.measure = time.Duration(seconds * float64(time.Second))
 	if o.quick {
 		o.rounds, o.pairs, o.measure, o.warm = 1, 1, 300*time.Millisecond, 100*time.Millisecond
 	}
 	o.only, o.cases = list(only), list(cases)
+
 	switch {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
@@ -127,6 +132,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	if o.profile != "" && o.measure < time.Second {
 		return o, errors.New("a profile needs measurements of 1 s or longer: it is kept for whole seconds")
 	}
+
 	for _, name := range o.only {
 		if !slices.Contains(peerNames(), name) {
 			return o, fmt.Errorf("there is no peer %q; there are %s", name, strings.Join(peerNames(), ", "))
@@ -137,6 +143,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 			return o, fmt.Errorf("there is no case %q; there are %s", name, strings.Join(caseNames(), ", "))
 		}
 	}
+
 	return o, nil
 }
 

@@ -103,29 +103,35 @@ func (l *openLoop) run(ctx context.Context, rate int, warm, measure time.Duratio
 	began := time.Now()
 	l.counts, l.seen, l.free = began.Add(warm), newHistogram(), append([]*openConn{}, l.all...)
 	end := began.Add(warm + measure + patience)
+
 	for _, c := range l.all {
 		if err := c.conn.SetDeadline(end); err != nil {
 			return loaded{}, err
 		}
 	}
+
 	var readers sync.WaitGroup
 	for _, c := range l.all {
 		readers.Go(c.read)
 	}
+
 	late, err := l.pace(ctx, began, rate, warm+measure)
 	l.mu.Lock()
 	if l.err == nil {
 		l.err = err
 	}
+
 	if l.err == nil && len(l.waiting) > 0 {
 		l.err = fmt.Errorf("%d requests were never sent: the server is not fit for %d requests/s", len(l.waiting), rate)
 	}
+
 	failed := l.err != nil
 	l.ending, l.waiting = true, nil
 	for _, c := range l.free {
 		close(c.sent) // the others notice ending when they have their answer
 	}
 	l.mu.Unlock()
+
 	if failed {
 		l.close()
 	}
@@ -133,6 +139,7 @@ func (l *openLoop) run(ctx context.Context, rate int, warm, measure time.Duratio
 	if l.err != nil {
 		return loaded{}, l.err
 	}
+
 	micros := func(h *hdrhistogram.Histogram, q float64) time.Duration {
 		return time.Duration(h.ValueAtQuantile(q)) * time.Microsecond
 	}

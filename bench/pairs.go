@@ -53,6 +53,7 @@ func (b *bench) again(ctx context.Context, wanted map[part]bool) error {
 	if b.options.pairs == 0 {
 		return nil
 	}
+
 	all := slices.DeleteFunc(pairs(), func(p pair) bool { return !wanted[p[0]] || !wanted[p[1]] })
 	needed := map[string]bool{}
 	for _, p := range all {
@@ -61,6 +62,7 @@ func (b *bench) again(ctx context.Context, wanted map[part]bool) error {
 			needed[s.peer] = true
 		}
 	}
+
 	for name, s := range b.standing {
 		if !needed[name] {
 			if err := s.topology.end(); err != nil {
@@ -69,6 +71,7 @@ func (b *bench) again(ctx context.Context, wanted map[part]bool) error {
 			delete(b.standing, name)
 		}
 	}
+
 	b.measure, b.slices = min(b.measure, slice), true
 	own := 0
 	for round := range b.options.pairs {

@@ -18,6 +18,7 @@ func (r *report) plot() string {
 		bar, gap, top          = 18, 6, 46
 		digits                 = 70 // room to the right of the longest bar
 	)
+
 	var b strings.Builder
 	y := top
 	for _, name := range plotted {
@@ -47,6 +48,7 @@ func (r *report) plot() string {
 		}
 		y += panelGap
 	}
+
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="system-ui, sans-serif" font-size="12" role="img">
 <title>Requests per second of Holdfast and its peers</title>
 <style>

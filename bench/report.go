@@ -160,10 +160,12 @@ func (r *report) loadTable(c scenario) table {
 	if c.behind {
 		where = "behind HAProxy"
 	}
+
 	t := table{
 		title: fmt.Sprintf("%s: %s, values of %s, %s connections, %s", c.name, c.op, size(c.size), thousands(float64(c.connections)), where),
 		head:  []string{"", "per second", "± %", "× webdis", "server", "master", "replicas", "Sentinels", "HAProxy", "all tiers", "p50", "p99", "p99.9", "RSS"},
 	}
+
 	reference := c.name
 	switch c.op {
 	case pipeGets:
@@ -173,10 +175,12 @@ func (r *report) loadTable(c scenario) table {
 		reference = "set-64"
 		t.note = "Commands per second. Webdis has no pipeline: the ratio is to its single SETs in set-64."
 	}
+
 	if c.kind == open {
 		t.title += fmt.Sprintf(", %s requests/s", thousands(float64(r.Rate)))
 		t.head[2], t.head[3] = "± % of p99", "p99 × webdis'"
 	}
+
 	for _, s := range subjects {
 		if r.Cells[c.name][s.name] == nil {
 			continue

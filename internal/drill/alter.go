@@ -51,6 +51,7 @@ func alterations(file stack.Stack, app string) []alteration {
 			return err
 		},
 	}}
+
 	if file.Redis.Enabled {
 		all = append(all, alteration{
 			what: "memory of Redis",
@@ -66,12 +67,14 @@ func alterations(file stack.Stack, app string) []alteration {
 			},
 		})
 	}
+
 	anew := alteration{
 		what: "another environment",
 		proves: func(ctx context.Context, s *scene, _ string, before sightOf, _ stack.Stack) error {
 			return s.replaced(ctx, before.nodes)
 		},
 	}
+
 	// A user's own program is restarted as it is: another environment would add a version to its
 	// history.
 	if anew.anew = file.Apps[app].KV == nil; !anew.anew {
@@ -79,6 +82,7 @@ func alterations(file stack.Stack, app string) []alteration {
 			alterApp(f, app, func(a *stack.App) { a.KV.Remember += time.Second })
 		}
 	}
+
 	return append(all, anew, alteration{
 		what:  "one node more",
 		alter: func(f *stack.Stack) { *f = f.WithNodes(map[string]int{app: f.Apps[app].Nodes + 1}) },

@@ -162,6 +162,7 @@ func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(nod
 	for i := range before {
 		before[i] = m.acknowledged[i].Load()
 	}
+
 	var failed error
 	copied := 0
 	done, err := supervise.Backup(ctx, supervise.BackupConfig{
@@ -174,6 +175,7 @@ func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(nod
 			}
 		},
 	})
+
 	if failed != nil || err != nil {
 		return errors.Join(failed, err)
 	}
@@ -186,10 +188,12 @@ func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(nod
 		return err
 	}
 	defer f.Close()
+
 	program, err := supervise.RedisServer(s.stack.stack.Redis, s.stack.state())
 	if err != nil {
 		return err
 	}
+
 	_, _, err = backup.Verify(ctx, f, encrypt.Key{}, program, func(server *backup.Server) error {
 		for i, acknowledged := range before {
 			text, err := server.Do("GET", m.key(i))
@@ -203,6 +207,7 @@ func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(nod
 	if err != nil {
 		return fmt.Errorf("verify the backup: %w", err)
 	}
+
 	s.evidence("a backup of %s with %d keys, taken by %d copies in %d ms, has every write that was acknowledged before it", done.Node, done.Keys, copied, int64(done.Seconds*1000))
 	return nil
 }

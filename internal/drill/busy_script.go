@@ -97,8 +97,10 @@ var busyWritingScript = fault{
 		if err != nil {
 			return fmt.Errorf("%s (pid %d) ended before it got the script", a.master.Name, a.master.PID)
 		}
+
 		t := attack.NewTally()
 		var failed error
+
 		err = a.during(ctx, "sending a script that writes and never ends", func(ctx context.Context) {
 			var client sync.WaitGroup
 			client.Go(func() {
@@ -113,10 +115,12 @@ var busyWritingScript = fault{
 			}
 			client.Wait()
 		}, a.master.Name)
+
 		if err = errors.Join(err, failed); err != nil {
 			return fmt.Errorf("%w (the script: %s)", err, t)
 		}
 		s.evidence("the script: %s", t)
+
 		s.say("waiting until the supervisor ends %s", a.master.Name)
 		if err := await(ctx, "the supervisor ending "+a.master.Name, busyEnds, func() bool { return !process.Alive(id) }); err != nil {
 			return err

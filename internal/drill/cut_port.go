@@ -27,14 +27,17 @@ var cutMasterPort = fault{
 		if err != nil {
 			return err
 		}
+
 		if s.stack.afar {
 			return s.cutPortAfar(ctx, at, master.Name, port)
 		}
 		if err := s.undo(uncutPort(at)); err != nil {
 			return err
 		}
+
 		s.say("cutting off the port of %s", master.Name)
 		s.blow(master.Name)
+
 		rules := fmt.Sprintf(`add table inet cut
 add chain inet cut in { type filter hook input priority 0; }
 add rule inet cut in tcp dport %s counter drop comment "to the master"
@@ -45,9 +48,11 @@ add rule inet cut out tcp sport %s counter drop comment "from the master"
 		if _, err := output(ctx, rules, "ip", "netns", "exec", at.netns, "nft", "-f", "-"); err != nil {
 			return err
 		}
+
 		if err := sleep(ctx, cutLasts); err != nil {
 			return err
 		}
+
 		text, err := output(ctx, "", "ip", "netns", "exec", at.netns, "nft", "-j", "list", "table", "inet", "cut")
 		if err != nil {
 			return err

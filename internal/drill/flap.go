@@ -20,16 +20,19 @@ var flap = fault{
 		if err != nil {
 			return err
 		}
+
 		h := s.stack.hosts
 		const lasts, shortest, longest = cutLasts, 300 * time.Millisecond, time.Second
 		if err := s.undo(h.plugIn(one)); err != nil {
 			return err
 		}
+
 		s.behind(ctx, one)
 		before, err := h.carrierChanges(ctx, one)
 		if err != nil {
 			return err
 		}
+
 		s.say("the link of %s flaps", one.name)
 		for up, end := false, time.Now().Add(lasts); time.Now().Before(end); up = !up {
 			state := "down"
@@ -45,6 +48,7 @@ var flap = fault{
 				return err
 			}
 		}
+
 		after, err := h.carrierChanges(ctx, one)
 		if err != nil {
 			return err

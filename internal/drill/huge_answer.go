@@ -67,6 +67,7 @@ func (a *assault) storeHuge(ctx context.Context) (large int64, n int, requests [
 	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
 	defer cancel()
 	a.s.say("storing what huge answers are made of")
+
 	n = a.s.pipelineOf(slowPipeline)
 	most := min(hugeLargest, a.data)
 	if a.limited {
@@ -77,9 +78,11 @@ func (a *assault) storeHuge(ctx context.Context) (large int64, n int, requests [
 		// The machine has to bear even a node that limits nothing.
 		most = min(most, free/roomShare/escaped/hugeClients)
 	}
+
 	if most < 1<<20 {
 		return 0, 0, nil, fmt.Errorf("there is too little memory for huge answers, in Redis or in the machine: values of %d KB are possible, and 1 MB is the least", most>>10)
 	}
+
 	key, one := a.prefix+"large", a.prefix+"mega"
 	if large, err = a.storeBits(ctx, key, most); err != nil {
 		return 0, 0, nil, fmt.Errorf("store a large value: %w", err)
@@ -87,6 +90,7 @@ func (a *assault) storeHuge(ctx context.Context) (large int64, n int, requests [
 	if _, err = a.storeBits(ctx, one, 1<<20); err != nil {
 		return 0, 0, nil, fmt.Errorf("store a value of 1 MB: %w", err)
 	}
+
 	pipeline, mget := attack.Pipeline(n, "GET", one), attack.Command(strings.Fields("MGET"+strings.Repeat(" "+one, min(n, 100)))...)
 	get := attack.Command("GET", key)
 	return large, n, []attack.Request{

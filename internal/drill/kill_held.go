@@ -22,6 +22,7 @@ var killHeld = fault{
 		if err != nil {
 			return err
 		}
+
 		if err := s.pause(ctx, replica); err != nil {
 			return err
 		}
@@ -30,6 +31,7 @@ var killHeld = fault{
 		if err := s.standing(ctx, 750*time.Millisecond, replica); err != nil {
 			return err
 		}
+
 		web, held := s.mostHeld(ctx, webs)
 		waiting := s.progress()
 		if held == 0 || waiting.Longest < heldAtLeast {
@@ -41,6 +43,7 @@ var killHeld = fault{
 		if err := s.kill(ctx, web); err != nil {
 			return err
 		}
+
 		again := int64(0)
 		err = await(ctx, "the balancers sending again what "+web.Name+" held", againLimit, func() bool {
 			again = s.stack.sentAgain(ctx, web.Name) - before

@@ -155,6 +155,7 @@ const maxUnderWay = 256
 func (l *link) pass(direction int, from io.Reader, to io.Writer, random *rand.Rand) {
 	count := &l.sent[direction]
 	way := make(chan piece, maxUnderWay)
+
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		for p := range way {
@@ -175,6 +176,7 @@ func (l *link) pass(direction int, from io.Reader, to io.Writer, random *rand.Ra
 	})
 	defer writer.Wait()
 	defer close(way)
+
 	var last time.Time
 	for {
 		buf := make([]byte, 16<<10)

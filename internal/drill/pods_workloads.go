@@ -26,12 +26,14 @@ var drainNode = fault{
 		case cordoned:
 			return fmt.Errorf("%s takes no pods already: somebody else is at work on it", master.Node)
 		}
+
 		if err := s.underLoad(ctx); err != nil {
 			return err
 		}
 		if err := s.undoBy("the drain of "+master.Node, "uncordon", master.Node); err != nil {
 			return err
 		}
+
 		s.say("draining %s", master.Node)
 		if _, err := s.pods.Cluster.Run(ctx, "cordon", master.Node); err != nil {
 			return err
@@ -40,6 +42,7 @@ var drainNode = fault{
 			return errors.Join(err, fmt.Errorf("%s takes pods still", master.Node))
 		}
 		s.evidence("%s took no new pods", master.Node)
+
 		pods, err := s.pods.pods(ctx, "")
 		if err != nil {
 			return err
@@ -114,9 +117,11 @@ func losing(name, about string, needs need, ofTheMaster bool) fault {
 		name: name, about: about, pods: true, needs: needs, promise: smooth,
 		rights: []string{"delete pods", "delete persistentvolumeclaims", "get persistentvolumeclaims"},
 	}
+
 	if ofTheMaster {
 		f.promise = outage
 	}
+
 	f.strike = func(ctx context.Context, s *scene) error {
 		p, err := s.redisPod(ctx, ofTheMaster)
 		if err != nil {
@@ -125,12 +130,14 @@ func losing(name, about string, needs need, ofTheMaster bool) fault {
 		if len(p.Claims) == 0 {
 			return fmt.Errorf("the pod %s has no volume that could be lost", p.Name)
 		}
+
 		before := map[string]string{}
 		for _, claim := range p.Claims {
 			if before[claim], err = s.pods.Cluster.ClaimUID(ctx, claim); err != nil {
 				return err
 			}
 		}
+
 		s.say("deleting the volume of %s", p.Name)
 		// The claim is only removed together with its pod. The successor gets another one.
 		if _, err := s.pods.Cluster.Run(ctx, slices.Concat([]string{"delete", "pvc", "--wait=false"}, p.Claims)...); err != nil {
@@ -139,6 +146,7 @@ func losing(name, about string, needs need, ofTheMaster bool) fault {
 		if err := s.deletePods(ctx, ofTheMaster, p); err != nil {
 			return err
 		}
+
 		for _, claim := range p.Claims {
 			err := awaitEvery(ctx, lookPodsEvery, "another volume claim "+claim, replacedLimit, func() bool {
 				now, err := s.pods.Cluster.ClaimUID(ctx, claim)
@@ -149,6 +157,7 @@ func losing(name, about string, needs need, ofTheMaster bool) fault {
 			}
 			s.evidence("the volume claim %s is another one", claim)
 		}
+
 		if ofTheMaster {
 			return s.awaitOtherMaster(ctx, p.Name)
 		}

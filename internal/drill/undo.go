@@ -81,6 +81,7 @@ func (s step) perform() error {
 			return nil
 		}
 	}
+
 	if s.Supervised != "" && supervise.Locked(s.Supervised) {
 		return nil
 	}
@@ -92,6 +93,7 @@ func (s step) perform() error {
 			return err
 		}
 	}
+
 	switch {
 	case s.Signal != 0 && s.Host != "":
 		return s.signalAfar()

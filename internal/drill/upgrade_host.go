@@ -88,12 +88,14 @@ func (s *scene) upgrade(ctx context.Context, one host, program string) error {
 	if err != nil {
 		return err
 	}
+
 	limit := limitOf(t.stack)
 	// The former build is put back in the same way.
 	back := step{Why: "the upgrade of " + one.name, Command: t.upgrading(one, t.self), Limit: limit, Unless: netnsDir + "/" + one.netns}
 	if err := s.undo(back); err != nil {
 		return err
 	}
+
 	s.say("upgrading %s", one.name)
 	s.blow(one.name)
 	s.aim("supervisor") // another host leads meanwhile
@@ -119,10 +121,12 @@ func (s *scene) upgrade(ctx context.Context, one host, program string) error {
 	case now.PID != before.PID:
 		return fmt.Errorf("%s was upgraded and went from pid %d to %d: nothing was handed over", one.name, before.PID, now.PID)
 	}
+
 	led := ""
 	if before.Leader == one.name {
 		led = fmt.Sprintf(", led until then (now %s)", now.Leader)
 	}
+
 	anew, err := s.startedAnew(ctx, st, one)
 	if err != nil {
 		return err

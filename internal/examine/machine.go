@@ -29,6 +29,7 @@ func (e *examination) machine() {
 		}
 		at = filepath.Dir(at)
 	}
+
 	var fs unix.Statfs_t
 	if err := unix.Statfs(at, &fs); err != nil {
 		e.unseen("the disk of "+at, err.Error())
@@ -36,6 +37,7 @@ func (e *examination) machine() {
 		block := uint64(fs.Bsize)
 		m.DiskFree, m.DiskSize = uint64(fs.Bavail)*block, uint64(fs.Blocks)*block
 		m.InodesFree, m.Inodes = uint64(fs.Ffree), uint64(fs.Files)
+
 	}
 	memory, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -54,6 +56,7 @@ func (e *examination) machine() {
 		case "MemAvailable:":
 			m.MemoryAvailable = kilobytes << 10
 		}
+
 	}
 	m.Overcommit = setting("/proc/sys/vm/overcommit_memory")
 	m.Backlog, _ = strconv.Atoi(setting("/proc/sys/net/core/somaxconn"))

@@ -180,6 +180,7 @@ func happened(h History, f Fault) []string {
 	if f.Trouble != "" {
 		why = append(why, at+f.Trouble)
 	}
+
 	if f.Began < 0 {
 		return append(why, fmt.Sprintf("fault %q never began", f.Name))
 	}
@@ -192,6 +193,7 @@ func happened(h History, f Fault) []string {
 	if f.Healthy < 0 {
 		return append(why, at+"the stack was not well again after it")
 	}
+
 	before, during, after := 0, 0, 0
 	for _, op := range h.Operations {
 		switch {
@@ -206,6 +208,7 @@ func happened(h History, f Fault) []string {
 			after++
 		}
 	}
+
 	for _, part := range []struct {
 		n    int
 		when string

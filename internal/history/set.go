@@ -47,11 +47,13 @@ func judgeSet(ops []Operation, k key) findings {
 		}
 		s.members[op.Value] = m
 	}
+
 	for _, i := range k.ops {
 		if ops[i].read() {
 			s.possible(i)
 		}
 	}
+
 	for _, m := range s.members {
 		if m.from < never {
 			s.certain = append(s.certain, m)
@@ -60,6 +62,7 @@ func judgeSet(ops []Operation, k key) findings {
 	slices.SortFunc(s.certain, func(a, b *member) int {
 		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.add, b.add))
 	})
+
 	for _, i := range finalFirst(ops, k) {
 		if ops[i].read() {
 			s.complete(i)
@@ -119,6 +122,7 @@ func (s *set) complete(i int) {
 			t = max(t, s.ops[m.add].Start)
 		}
 	}
+
 	due := sort.Search(len(s.certain), func(n int) bool { return s.certain[n].from >= t })
 	var lacks []*member
 	for _, m := range s.certain[:due] {
@@ -126,15 +130,18 @@ func (s *set) complete(i int) {
 			lacks = append(lacks, m)
 		}
 	}
+
 	if len(lacks) == 0 {
 		return
 	}
+
 	first := lacks[0]
 	add, shown := s.ops[first.add], s.ops[first.by]
 	a := Anomaly{What: StaleRead, Key: s.name, Operations: []int{i, first.by}}
 	for _, m := range lacks[:min(len(lacks), 20)] {
 		a.Operations = append(a.Operations, m.add)
 	}
+
 	known := fmt.Sprintf("%q, which was acknowledged at %s", add.Value, seconds(add.End))
 	if first.by != first.add {
 		known = fmt.Sprintf("%q, which client %d had read at %s", add.Value, shown.Client, seconds(shown.End))
@@ -142,6 +149,7 @@ func (s *set) complete(i int) {
 	if len(lacks) > 1 {
 		known += fmt.Sprintf(", and %d more", len(lacks)-1)
 	}
+
 	switch {
 	case op.Final && op.master():
 		a.What, a.Text = LostWrite, "the final read lacks "+known

@@ -144,6 +144,7 @@ func (r *register) fit(moments *[]moment, stretches []stretch) *unmatched {
 		after int
 	}
 	var inserts []insert
+
 	for n := range r.unmatched {
 		u := &r.unmatched[n]
 		op := r.ops[u.op]
@@ -162,9 +163,11 @@ func (r *register) fit(moments *[]moment, stretches []stretch) *unmatched {
 			return u
 		}
 	}
+
 	slices.SortStableFunc(inserts, func(a, b insert) int {
 		return cmp.Or(cmp.Compare(a.after, b.after), cmp.Compare(a.at, b.at))
 	})
+
 	all := make([]moment, 0, len(*moments)+len(inserts))
 	for n := 0; n <= len(*moments); n++ {
 		for len(inserts) > 0 && inserts[0].after == n {

@@ -84,6 +84,7 @@ func (c *Config) ready() error {
 	if c.Began.IsZero() {
 		c.Began = time.Now()
 	}
+
 	switch {
 	case len(c.Entries) == 0:
 		return fmt.Errorf("load: there is no entry to send to")
@@ -104,6 +105,7 @@ func (c *Config) ready() error {
 	case c.Grace < 0:
 		return fmt.Errorf("load: the grace is %v; it has to be positive", c.Grace)
 	}
+
 	for _, n := range []struct {
 		of   string
 		keys int
@@ -112,6 +114,7 @@ func (c *Config) ready() error {
 			return fmt.Errorf("load: %d %s; 0 to %d are possible", n.keys, n.of, maxKeys)
 		}
 	}
+
 	if r, a := c.ReplicaReads, c.CachedReads; !(r >= 0 && a >= 0 && r+a <= 1) {
 		return fmt.Errorf("load: %g of the reads are replicas' and %g cached ones; fractions of 1 are meant", r, a)
 	}

@@ -82,6 +82,7 @@ func (l *Load) draw(chance *rand.PCG, number, turn int) task {
 	below := func(n int) int { return below(chance, n) }
 	shares := [...]int{registerShare, counterShare, setShare}
 	keys := [...]int{c.Registers, c.Counters, c.Sets}
+
 	all := 0
 	for i, n := range keys {
 		if n == 0 {
@@ -89,6 +90,7 @@ func (l *Load) draw(chance *rand.PCG, number, turn int) task {
 		}
 		all += shares[i]
 	}
+
 	t := task{number: number}
 	roll, key, verb := below(all), 0, 0
 	switch {
@@ -116,6 +118,7 @@ func (l *Load) draw(chance *rand.PCG, number, turn int) task {
 			t.verb = history.Read
 		}
 	}
+
 	if t.verb == history.Read {
 		t.from = fromMaster
 		if t.kind != history.Set {

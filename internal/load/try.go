@@ -93,6 +93,7 @@ func Try(ctx context.Context, cfg Config) (nodes []string, err error) {
 		}
 		return nil
 	}
+
 	// Check that keys can be found and removed before there are any.
 	for _, ask := range []func(q *request){
 		func(q *request) { q.method, q.path = http.MethodGet, "/v1/keys?limit=1&prefix="+cfg.Prefix },
@@ -105,6 +106,7 @@ func Try(ctx context.Context, cfg Config) (nodes []string, err error) {
 	if err := remove(); err != nil {
 		return nil, err
 	}
+
 	for _, t := range l.tried() {
 		t.maxAge = replicaAge
 		op := c.perform(t, l.now())
@@ -117,6 +119,7 @@ func Try(ctx context.Context, cfg Config) (nodes []string, err error) {
 		}
 		nodes = append(nodes, op.Node)
 	}
+
 	return nodes, remove()
 }
 

@@ -88,6 +88,7 @@ func (p *pump) read(f *os.File, raw syscall.RawConn) {
 	if p.buf == nil {
 		p.buf = make([]byte, readSize)
 	}
+
 	for {
 		wait := idle
 		if p.cut.begun {

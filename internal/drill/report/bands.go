@@ -94,6 +94,7 @@ func drawMarks(c *canvas, r result, x axis, lanes []lane, top float64, panels []
 		}
 		c.draw(k, p, hint)
 	}
+
 	for i, f := range r.Rows {
 		from, to := x.x(f.Began), x.x(faultEnd(f.Fault, x.end))
 		y := 6 + float64(lanes[i].depth)*laneHeight
@@ -118,6 +119,7 @@ func drawMarks(c *canvas, r result, x axis, lanes []lane, top float64, panels []
 			through("healthy", to, y+19, fmt.Sprintf("healthy again after fault %d, at %s", f.N, moment(f.Healthy)))
 		}
 	}
+
 	for i, n := range r.Notices {
 		at := x.x(n.At)
 		hint := moment(n.At) + " " + n.Node + " " + n.Text

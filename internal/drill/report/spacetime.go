@@ -64,12 +64,14 @@ func spacetime(p proof, faults []row) markup {
 	if len(p.Around) == 0 {
 		return ""
 	}
+
 	var times []time.Duration
 	byClient := map[int][]history.Operation{}
 	for _, op := range p.Around {
 		times = append(times, op.Start, op.End)
 		byClient[op.Client] = append(byClient[op.Client], op)
 	}
+
 	first, last := slices.Min(times), slices.Max(times)
 	type blow struct {
 		at   time.Duration
@@ -92,6 +94,7 @@ func spacetime(p proof, faults []row) markup {
 	}
 	var lanes []lane
 	rows := 0
+
 	for client, ops := range byClient {
 		l := lane{client: client}
 		l.bars, l.rows = layOut(ops, x)
@@ -105,6 +108,7 @@ func spacetime(p proof, faults []row) markup {
 	var c canvas
 	c.open("spacetime", p.N, diagramWidth, bottom+26, "Operations around the anomaly of "+p.Key,
 		"One lane for each client, a bar for each operation from its start to its end. The same operations stand in the list below.")
+
 	y := top
 	for i, l := range lanes {
 		height := float64(l.rows)*rowHeight + 6
@@ -113,6 +117,7 @@ func spacetime(p proof, faults []row) markup {
 		}
 		y += height
 	}
+
 	named := 0.0
 	for _, b := range blows {
 		at := x.x(b.at)
@@ -123,6 +128,7 @@ func spacetime(p proof, faults []row) markup {
 			named = at + textWidth(name) + 8
 		}
 	}
+
 	y = top
 	for _, l := range lanes {
 		height := float64(l.rows)*rowHeight + 6
@@ -132,6 +138,7 @@ func spacetime(p proof, faults []row) markup {
 		}
 		y += height
 	}
+
 	drawStretch(&c, x, bottom)
 	return c.close()
 }

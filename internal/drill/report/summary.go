@@ -101,6 +101,7 @@ func JSON(w io.Writer, h history.History, v history.Verdict) error {
 		Result: v.Result, Why: some(v.Why), Warnings: some(v.Warnings), Anomalies: some(v.Anomalies), Checked: v.Checked,
 		Whole: loadOf(v.Whole), Faults: []summaryFault{}, Notices: []summaryNotice{},
 	}
+
 	for i, f := range h.Faults {
 		cost := history.FaultAvailability{Recovery: -1}
 		if i < len(v.Faults) {
@@ -125,9 +126,11 @@ func JSON(w io.Writer, h history.History, v history.Verdict) error {
 		}
 		s.Faults = append(s.Faults, one)
 	}
+
 	for _, n := range h.Notices {
 		s.Notices = append(s.Notices, summaryNotice{AtMS: milliseconds(n.At), Node: n.Node, Text: n.Text})
 	}
+
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	if err := e.Encode(s); err != nil {

@@ -54,6 +54,7 @@ func chart(r result, s series) timeline {
 	for _, p := range []panel{throughput, latency, errors} {
 		c.rect("panel", x.left, p.y, x.right-x.left, p.height, "")
 	}
+
 	drawBands(&c, r, x, []panel{throughput, latency, errors})
 	drawThroughput(&c, throughput, s, r.Rate)
 	drawLatency(&c, latency, s)
@@ -62,6 +63,7 @@ func chart(r result, s series) timeline {
 	}
 	drawTimes(&c, x, bottom, 12)
 	drawMarks(&c, r, x, lanes, top, []panel{throughput, latency, errors})
+
 	throughput.title(&c, "Outcomes", "per second, by when they came")
 	latency.title(&c, "Latency", "of what was answered, from when it was due; logarithmic")
 	counted := "none failed, none is unknown"
@@ -71,6 +73,7 @@ func chart(r result, s series) timeline {
 	errors.title(&c, "Errors", counted)
 	c.text("unit end", x.right, bottom+38, "seconds since the drill began")
 	c.rule("cursor", 0, throughput.y, 0, bottom, "")
+
 	t.SVG = c.close()
 	t.Axis = fmt.Sprintf("%g %g %g %g", x.left/chartWidth, x.right/chartWidth, s.End.Seconds(), s.Step.Seconds())
 	t.Data = s.data()
@@ -147,12 +150,14 @@ func drawThroughput(c *canvas, p panel, s series, rate int) {
 		b := s.Buckets[i]
 		return perSecond(i, b.OK+b.Failed+b.Unknown)
 	}
+
 	var all []float64
 	for i := range s.Buckets {
 		if v := total(i); v > 0 {
 			all = append(all, v)
 		}
 	}
+
 	// Held requests are answered all at once. Their peak would flatten everything else, so it is
 	// cut off, and its height is written beside it.
 	most := float64(rate)
@@ -164,10 +169,12 @@ func drawThroughput(c *canvas, p panel, s series, rate int) {
 		}
 	}
 	most = max(most, 1)
+
 	step := roundStep(most, 1, 4)
 	for v := 0.0; v <= most; v += step {
 		p.level(c, p.bottom()-v/most*p.height, number(int(v)))
 	}
+
 	height := func(i, n int) float64 { return min(perSecond(i, n)/most, 1) * p.height }
 	c.draw("unknown", p.columns(s, func(i int, b bucket) float64 {
 		if b.Unknown == 0 {
@@ -182,10 +189,12 @@ func drawThroughput(c *canvas, p panel, s series, rate int) {
 		return height(i, b.OK+b.Failed)
 	}), "")
 	c.draw("ok", p.columns(s, func(i int, b bucket) float64 { return height(i, b.OK) }), "")
+
 	if rate > 0 {
 		y := p.bottom() - float64(rate)/most*p.height
 		c.rule("rate", p.x.left, y, p.x.right, y, fmt.Sprintf("asked for: %d a second", rate))
 	}
+
 	free := 0.0
 	for i := 0; i < len(s.Buckets); i++ {
 		peak, from := 0.0, i

@@ -162,6 +162,7 @@ func call(op history.Operation, most int) string {
 		s = quote.Cut(string(op.Verb), 12)
 		s += "(" + quote.Cut(op.Value, max(most-len(s)-2, 3)) + ")"
 	}
+
 	switch op.Outcome {
 	case history.OK:
 	case history.Unknown:
