@@ -22,14 +22,14 @@ const (
 	encryptedEnd   = ".age"
 )
 
-// block is the size of a tar archive's unit; a header has one.
+// block is the unit of a tar archive, in bytes. A header is one block.
 const block = 512
 
-// archiveEnd is what stands at the end of an archive.
+// archiveEnd is how many zero bytes end an archive.
 const archiveEnd = 2 * block
 
-// header returns the header of a member. There is one for each name and size, so
-// that a reader can compare every byte of it.
+// header returns the header of a member. It depends only on the arguments, so a
+// reader can compare every byte of a header with it.
 func header(name string, size int64, at time.Time) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -40,16 +40,16 @@ func header(name string, size int64, at time.Time) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// padding is how many bytes follow a member of a size.
+// padding returns how many zero bytes follow a member of a size.
 func padding(size int64) int64 { return (block - size%block) % block }
 
-// member is one that has been read or written.
+// member is a member of the archive that has been read or written.
 type member struct {
 	name string
 	Contents
 }
 
-// sums is the content of SHA256SUMS.
+// sums returns the content of SHA256SUMS.
 func sums(members []member) string {
 	var b strings.Builder
 	for _, m := range members {
@@ -58,7 +58,7 @@ func sums(members []member) string {
 	return b.String()
 }
 
-// counter sums up what is written to it.
+// counter counts the bytes that are written to it, and computes their SHA-256.
 type counter struct {
 	hash.Hash
 	bytes int64
@@ -75,11 +75,11 @@ func (c *counter) contents() Contents {
 	return Contents{c.bytes, hex.EncodeToString(c.Sum(nil))}
 }
 
-// readArchive reads a backup from its first byte to its last, and hands the content of
-// each member to visit, which need not read all of it. Every byte is compared with what
-// it has to be: a header with the one that is written for its name and size, padding
-// with zeros, content with SHA256SUMS. Nothing that visit saw is certain before
-// readArchive returns nil.
+// readArchive reads a backup from its first byte to its last, and calls visit with the
+// content of each member; visit need not read all of it. Every byte is checked: a header
+// against the one that header returns, padding against zeros, content against
+// SHA256SUMS. So the content that visit reads is only certain once readArchive has
+// returned nil.
 func readArchive(r io.Reader, visit func(name string, size int64, content io.Reader) error) error {
 	var seen []member
 	for n := 0; ; n++ {
@@ -121,10 +121,10 @@ func readArchive(r io.Reader, visit func(name string, size int64, content io.Rea
 	}
 }
 
-// expected are the members in their order, of which stack.json.age may be missing.
+// expected are the members in their order. stack.json.age may be missing.
 var expected = []string{memberManifest, memberDump, memberSecrets, memberSums}
 
-// readHeader reads the header of the nth member.
+// readHeader reads the header of the nth member, counted from 0.
 func readHeader(r io.Reader, n int) (name string, size int64, err error) {
 	b := make([]byte, block)
 	got, err := io.ReadFull(r, b)
@@ -150,8 +150,8 @@ func readHeader(r io.Reader, n int) (name string, size int64, err error) {
 	return h.Name, h.Size, nil
 }
 
-// startsAsBackup reports whether the first bytes may be those of a backup, damaged or
-// not: the name of the first member, of which one byte may be wrong.
+// startsAsBackup reports whether the first bytes are those of a backup, which may be
+// damaged: the name of the first member, with at most one wrong byte.
 func startsAsBackup(b []byte) bool {
 	name := []byte(memberManifest + "\x00")
 	b = b[:min(len(b), len(name))]
@@ -164,7 +164,7 @@ func startsAsBackup(b []byte) bool {
 	return len(b) > 0 && wrong <= 1 && wrong < len(b)
 }
 
-// foreign says what a file is that is no backup.
+// foreign returns a *ForeignError that tells what the file is instead of a backup.
 func foreign(b []byte) error {
 	what := "it does not begin as one"
 	switch {

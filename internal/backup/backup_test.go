@@ -24,7 +24,7 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// everyKind fills a server with a value of each kind, small and large.
+// everyKind writes values of every kind to a server, small and large ones.
 func everyKind(t *testing.T, s *redistest.Server) {
 	t.Helper()
 	long := strings.Repeat("abcdefgh", 2000)
@@ -57,7 +57,7 @@ func everyKind(t *testing.T, s *redistest.Server) {
 	s.Do("EVAL", "redis.call('SELECT', 9) for i = 1, 70 do redis.call('SET', 'k' .. i, i, 'EX', 500) end", "0")
 }
 
-// dumpOf is the dump of a server, and the counts that it says itself.
+// dumpOf returns a dump of a server.
 func dumpOf(t *testing.T, s *redistest.Server) []byte {
 	t.Helper()
 	d, err := redis.OpenDump(t.Context(), redis.Way{}, s.Addr, "default", "x", "")
@@ -134,7 +134,7 @@ func TestAnUnknownKindOfValueIsNotCountedButItsChecksumIs(t *testing.T) {
 	}
 }
 
-// small is a small dump with a few kinds of value.
+// small returns a small dump with a few kinds of value.
 func small(t *testing.T) []byte {
 	t.Helper()
 	c := redistest.Start(t, 0, 0)
@@ -178,7 +178,7 @@ func TestDamageAtEveryPlaceIsSeen(t *testing.T) {
 	bad := slices.Clone(good)
 	for i := range good {
 		if i > 2048 && i < manifestSize-block && i%61 != 0 {
-			continue // in the many line ends behind the manifest
+			continue // in the many line ends after the manifest
 		}
 		bad[i] ^= 0x04
 		if err := check(bad); !Unusable(err) {
@@ -305,7 +305,7 @@ func TestVerifyingLoadsTheDumpIntoARedisOfItsOwn(t *testing.T) {
 	c := redistest.Start(t, 0, 0)
 	s := c.Nodes[0]
 	everyKind(t, s)
-	// One that has expired by the time that it is loaded counts all the same.
+	// A key that has expired by the time that the dump is loaded is still counted.
 	s.Do("DEBUG", "SET-ACTIVE-EXPIRE", "0")
 	s.Do("SET", "brief", "x", "PX", "400")
 	want := countsOf(t, s)
@@ -410,14 +410,14 @@ func TestOnlyWhatAKilledBackupHasLeftIsRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left.Close() // as a kill does
+	left.Close() // as when the process is killed
 	kept := map[string]bool{"shop-20260102-030405.000Z.tar": true, ".shop.x.part": true, ".shop..part": true, ".shop.1.part.tar": true}
 	for name := range kept {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, base := range []string{"shop", "shop-2", "shop.1"} { // under way, and of other stacks
+	for _, base := range []string{"shop", "shop-2", "shop.1"} { // backups under way, also of other stacks
 		f, err := Temp(dir, base)
 		if err != nil {
 			t.Fatal(err)
@@ -425,7 +425,7 @@ func TestOnlyWhatAKilledBackupHasLeftIsRemoved(t *testing.T) {
 		defer f.Close()
 		kept[filepath.Base(f.Name())] = true
 	}
-	other, err := Temp(dir, "shop-3") // of another stack, and for that one to remove
+	other, err := Temp(dir, "shop-3") // left by another stack, which has to remove it itself
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,20 +12,20 @@ import (
 	"holdfast/internal/encrypt"
 )
 
-// Depth is how much of a backup was verified.
+// Depth is how thoroughly a backup was verified.
 type Depth string
 
-// The depths, each with what those before it have.
+// The depths. Each includes those before it.
 const (
-	// Bytes: every byte is the one that was written.
+	// Bytes means that every byte is the one that was written.
 	Bytes Depth = "bytes"
-	// Structure: the dump is whole, and has the keys that the manifest names.
+	// Structure means that the dump is complete, and has as many keys as the manifest says.
 	Structure Depth = "structure"
-	// Loaded: a Redis server has loaded it, and counted the same keys.
+	// Loaded means that a Redis server has loaded it, and has counted as many keys.
 	Loaded Depth = "loaded"
 )
 
-// Open opens a file that is to be read as a backup.
+// Open opens a file to read it as a backup. It must be an ordinary file.
 func Open(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -42,8 +42,7 @@ func Open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// ReadManifest reads what a backup says of itself, and no more of it. It is not
-// verified.
+// ReadManifest reads the manifest of a backup, and nothing after it. It verifies nothing.
 func ReadManifest(r io.Reader) (Manifest, error) {
 	name, size, err := readHeader(r, 0)
 	if err != nil {
@@ -65,18 +64,18 @@ func readManifest(r io.Reader) (Manifest, error) {
 	return decodeManifest(b)
 }
 
-// Check reads a whole backup and compares it with what it says of itself: every byte,
-// and, unless it is encrypted and there is no key, the structure of the dump and how
-// many keys it has. Its error is a *DamagedError, a *ForeignError or, where a key was
-// given that does not open it, an *encrypt.KeyError.
+// Check reads a whole backup and verifies it: every byte against the checksums, and the
+// structure and the number of keys of the dump against the manifest. The latter needs
+// the key if the backup is encrypted. The error is a *DamagedError, a *ForeignError, or
+// an *encrypt.KeyError if a key was given that does not open the backup.
 func Check(r io.Reader, k encrypt.Key) (Manifest, Depth, error) {
 	var m Manifest
 	depth := Structure
 	if _, seekable := r.(io.Seeker); seekable {
-		r = struct{ io.Reader }{r} // nothing may skip what has to be read
+		r = struct{ io.Reader }{r} // hides Seek, so that nothing is skipped
 	}
-	// What is found in the dump is told only when its bytes are right: the checksum
-	// of the file is the better explanation.
+	// A problem of the dump is returned only if the checksums are right. If they are
+	// wrong, that is the better explanation.
 	var found error
 	err := readArchive(r, func(name string, size int64, content io.Reader) (err error) {
 		switch strings.TrimSuffix(name, encryptedEnd) {
@@ -137,7 +136,7 @@ func (m Manifest) checkDump(stored io.Reader, k encrypt.Key) error {
 	return nil
 }
 
-// Dump returns the dump of a backup that Check has found right, decrypted.
+// Dump returns the decrypted dump of a backup that Check has verified.
 func Dump(f *os.File, k encrypt.Key) (io.Reader, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
@@ -157,7 +156,7 @@ func Dump(f *os.File, k encrypt.Key) (io.Reader, error) {
 	return decrypting(stored, m.Encryption, k)
 }
 
-// String is for a person: "0: 12 keys (3 expire), 15: 1 key".
+// String returns a text for a person, such as "12 keys (3 with a time to live)".
 func (c Count) String() string {
 	expire := ""
 	if c.Expires > 0 {

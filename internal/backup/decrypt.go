@@ -7,8 +7,8 @@ import (
 	"holdfast/internal/encrypt"
 )
 
-// decrypting decrypts what it reads from r. An error about the key is an
-// *encrypt.KeyError, any other a *DamagedError.
+// decrypting returns a reader that decrypts r. The error is an *encrypt.KeyError if the
+// key is missing or wrong, and otherwise a *DamagedError.
 func decrypting(r io.Reader, kind string, k encrypt.Key) (io.Reader, error) {
 	plain, err := k.Reader(r, "the backup", kind)
 	switch {
@@ -20,7 +20,7 @@ func decrypting(r io.Reader, kind string, k encrypt.Key) (io.Reader, error) {
 	return &damageReader{plain}, nil
 }
 
-// damageReader tells a failure of the decryption, which is damage, from the end.
+// damageReader turns errors of the decryption into a *DamagedError.
 type damageReader struct{ plain io.Reader }
 
 func (r *damageReader) Read(p []byte) (int, error) {

@@ -19,25 +19,26 @@ import (
 	"holdfast/internal/quote"
 )
 
-// Store is where a stack's backups are kept. Its methods are called one at a time.
+// Store is where a stack's backups are kept. Its methods are called one at a time, so an
+// implementation need not be safe for concurrent use.
 type Store interface {
-	// TempDir is the directory in which a backup is to be written before Put; empty:
-	// any.
+	// TempDir returns the directory in which a backup has to be written before Put, or
+	// "" if it may be any.
 	TempDir() string
-	// Put stores a finished, synced backup under a name, whole or not at all. It may
-	// move the file.
+	// Put stores a finished, synced backup under a name, whole or not at all. It may move
+	// the file.
 	Put(ctx context.Context, path, name string) error
-	// Open reads one that is stored.
+	// Open opens a stored backup for reading.
 	Open(ctx context.Context, name string) (io.ReadCloser, error)
-	// List returns the names of what is stored, in any order.
+	// List returns the names of all stored files, in any order.
 	List(ctx context.Context) ([]string, error)
-	// Remove removes one.
+	// Remove removes a stored backup.
 	Remove(ctx context.Context, name string) error
-	// Where is a name in full, for a person; it has no secret in it.
+	// Where returns the full path or URL of a name, for a person. It contains no secret.
 	Where(name string) string
 }
 
-// Name is the name of a stack's backup of a time. Names sort as their times do.
+// Name returns the name of a stack's backup at a time. Names sort in the order of time.
 func Name(stack string, at time.Time) string {
 	return stack + at.UTC().Format("-20060102-150405.000Z") + ".tar"
 }
@@ -50,9 +51,9 @@ func named(stack, name string) bool {
 	return found && nameTime.MatchString(rest)
 }
 
-// Prune removes the oldest backups of a stack so that keep of them stay, and returns
-// the names of those that are gone. Only what has the name of a backup of the stack
-// counts; other files stay.
+// Prune removes the oldest backups of a stack, so that at most keep of them remain, and
+// returns the names of those that it removed. It ignores files that do not have the name
+// of a backup of the stack.
 func Prune(ctx context.Context, s Store, stack string, keep int) (gone []string, err error) {
 	names, err := s.List(ctx)
 	if err != nil {
@@ -69,20 +70,20 @@ func Prune(ctx context.Context, s Store, stack string, keep int) (gone []string,
 	return gone, nil
 }
 
-// Dir keeps backups in a directory.
+// Dir is a Store that keeps backups in a directory.
 type Dir string
 
-// TempDir is the directory itself: a rename does not cross file systems.
+// TempDir returns the directory itself, because a rename does not work across file systems.
 func (d Dir) TempDir() string { return string(d) }
 
-// Where is the path of a backup.
+// Where returns the path of a backup.
 func (d Dir) Where(name string) string { return filepath.Join(string(d), name) }
 
 // Put renames the file.
 func (d Dir) Put(_ context.Context, path, name string) error { return Replace(path, d.Where(name)) }
 
-// Replace moves a synced file into the place of another, or to where none is. After a
-// loss of power there is the old one or the new.
+// Replace renames a synced file, and replaces a file of the new name. After a loss of
+// power, the old file or the new one is there.
 func Replace(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
@@ -104,7 +105,7 @@ func (d Dir) List(context.Context) (names []string, err error) {
 	return names, err
 }
 
-// Remove removes a file. One that is gone already is no error.
+// Remove removes a file. It is no error if the file does not exist.
 func (d Dir) Remove(_ context.Context, name string) error {
 	if err := os.Remove(d.Where(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -112,11 +113,11 @@ func (d Dir) Remove(_ context.Context, name string) error {
 	return nil
 }
 
-// partEnd ends the name of a file that is being written.
+// partEnd is the ending of a file that is being written.
 const partEnd = ".part"
 
-// Temp makes an empty file for a backup that is to be stored as base, for its owner
-// alone, in a directory. Until it is closed, RemoveParts leaves it.
+// Temp makes an empty file with mode 0600 in a directory, for a backup that is to be
+// stored as base. RemoveParts does not remove it before it is closed.
 func Temp(dir, base string) (*os.File, error) {
 	for {
 		f, err := os.CreateTemp(dir, "."+base+".*"+partEnd)
@@ -125,16 +126,16 @@ func Temp(dir, base string) (*os.File, error) {
 		}
 		err = lock(f)
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, fs.ErrNotExist) {
-			return f, nil // also where the file system has no locks: nobody removes it there
+			return f, nil // also if the file system has no locks: there, RemoveParts removes nothing
 		}
-		// RemoveParts of somebody else was quicker.
+		// RemoveParts of another process was faster.
 		f.Close()
 		os.Remove(f.Name())
 	}
 }
 
-// RemoveParts removes what killed backups have left of those that are to be stored as
-// base. One that is under way has its file locked.
+// RemoveParts removes the files that killed backups have left of those that were to be
+// stored as base. It leaves the file of a backup that is under way, which is locked.
 func RemoveParts(dir, base string) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
@@ -152,14 +153,15 @@ func RemoveParts(dir, base string) {
 	}
 }
 
-// isPart reports whether a name is one that Temp gives.
+// isPart reports whether a name is one that Temp makes for base.
 func isPart(name, base string) bool {
 	rest, begins := strings.CutPrefix(name, "."+base+".")
 	digits, ends := strings.CutSuffix(rest, partEnd)
 	return begins && ends && digits != "" && strings.Trim(digits, "0123456789") == ""
 }
 
-// lock locks a file. Its error wraps fs.ErrNotExist where the file has its name no more.
+// lock locks a file. The error wraps unix.EWOULDBLOCK if another process has locked it,
+// and fs.ErrNotExist if the file has lost its name meanwhile.
 func lock(f *os.File) error {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return err

@@ -1,16 +1,17 @@
-// Package backup is about backups of a stack's Redis data: their file format, their
-// encryption, where they are kept, and how one is verified. Which node the data comes
-// from, and when, is package supervise's.
+// Package backup handles backups of a stack's Redis data. It writes them (write.go),
+// stores them (Store: dir.go, s3.go), and verifies them, down to loading the data into
+// a Redis server (check.go, rdb.go, verify.go, load.go). Which node the data comes
+// from, and when a backup is made, is decided in package supervise.
 //
-// A backup is one file, a tar archive (GNU) whose members stand in this order:
+// A backup is one file, a tar archive (GNU) with these members in this order:
 //
-//	manifest.json    what the backup is: Manifest; always manifestSize bytes, the
-//	                 rest of them line ends
-//	dump.rdb         all data, as Redis writes it; dump.rdb.age when it is encrypted
+//	manifest.json    what the backup is: a Manifest, filled up with line ends to
+//	                 manifestSize bytes
+//	dump.rdb         all data, as Redis dumps it; dump.rdb.age if it is encrypted
 //	stack.json.age   ports and passwords of the stack; only in an encrypted backup
 //	SHA256SUMS       the SHA-256 of each of these, as sha256sum writes it
 //
-// "tar xf" and "sha256sum -c SHA256SUMS" take it apart and check it without
-// Holdfast, "age -d" decrypts it. A reader here accepts these bytes and no others: what
-// a tar archive may have beside them, such as a byte in its padding, is damage.
+// "tar xf" and "sha256sum -c SHA256SUMS" unpack and check it without Holdfast, and
+// "age -d" decrypts it. This package accepts exactly the bytes that it writes. Anything
+// else that a tar archive could contain, such as a byte in its padding, is damage.
 package backup

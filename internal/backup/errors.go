@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// DamagedError is why a backup cannot be used: it is cut off, or its bytes are not
-// those that were written.
+// DamagedError is the error for a backup that cannot be used because it is cut off, or
+// because its bytes are not those that were written.
 type DamagedError struct{ err error }
 
 func (e *DamagedError) Error() string { return e.err.Error() }
@@ -14,12 +14,13 @@ func (e *DamagedError) Unwrap() error { return e.err }
 
 func damaged(format string, args ...any) error { return &DamagedError{fmt.Errorf(format, args...)} }
 
-// ForeignError is why a file is no backup of Holdfast, or of one that is newer.
+// ForeignError is the error for a file that is not a backup of Holdfast, or that is one
+// of a newer version.
 type ForeignError struct{ what string }
 
 func (e *ForeignError) Error() string { return e.what }
 
-// Unusable reports whether a backup is damaged or foreign.
+// Unusable reports whether an error means that the backup is damaged or foreign.
 func Unusable(err error) bool {
 	return errors.As(err, new(*DamagedError)) || errors.As(err, new(*ForeignError))
 }

@@ -19,8 +19,9 @@ import (
 	"holdfast/internal/encrypt"
 )
 
-// Server is a Redis of its own that has loaded a dump: it listens on a unix socket
-// that only its owner reaches, and writes nothing to disk.
+// Server is a Redis server that was started to load a dump. It listens only on a unix
+// socket that no other user can reach, and writes nothing to disk. It is not safe for
+// concurrent use.
 type Server struct {
 	cmd    *exec.Cmd
 	dir    string
@@ -31,16 +32,16 @@ type Server struct {
 	closed bool
 }
 
-// LoadError is why a Redis server did not load a dump. What it said is in it.
+// LoadError is why a Redis server did not load a dump, with the server's last output.
 type LoadError struct{ err error }
 
 func (e *LoadError) Error() string { return e.err.Error() }
 func (e *LoadError) Unwrap() error { return e.err }
 
-// Load starts the server program and has it load a dump. The dump goes to it through a
-// pipe and is not written to disk. The server is a replica of nobody, for a replica
-// removes no key that has expired: it has every key of the dump. Close ends it. The dump
-// may still be read from for a moment after an error.
+// Load starts a Redis server that loads a dump. The dump goes to it through a pipe, and
+// is not written to disk. The server is a replica of a master that does not exist,
+// because a replica does not remove expired keys: so it has every key of the dump. The
+// caller has to call Close. After an error, the dump may still be read for a moment.
 func Load(ctx context.Context, program string, dump io.Reader) (_ *Server, err error) {
 	dir, err := shortTemp()
 	if err != nil {
@@ -56,9 +57,9 @@ func Load(ctx context.Context, program string, dump io.Reader) (_ *Server, err e
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		return nil, fmt.Errorf("make a pipe for the dump: %w", err)
 	}
-	// Opened for both ways it does not wait for the server, and can be closed while
-	// nobody reads. It stays open until the dump is loaded: what is in a pipe that
-	// nobody has open is gone.
+	// Opened for reading and writing, the pipe does not block until the server opens it,
+	// and can be closed while nobody reads. It stays open until the dump is loaded,
+	// because data in a pipe is lost when no process has it open.
 	in, err := os.OpenFile(pipe, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func Load(ctx context.Context, program string, dump io.Reader) (_ *Server, err e
 	}()
 	select {
 	case err = <-fed:
-	case <-s.ended: // it has said why, in awaitLoaded
+	case <-s.ended: // awaitLoaded returns why
 	case <-ctx.Done():
 	}
 	if ctx.Err() != nil {
@@ -93,9 +94,9 @@ func Load(ctx context.Context, program string, dump io.Reader) (_ *Server, err e
 	return s, s.awaitLoaded(ctx)
 }
 
-// shortTemp makes a directory whose path leaves room for a unix socket's name.
+// shortTemp makes a temporary directory with a path short enough for a unix socket in it.
 func shortTemp() (string, error) {
-	const longest = 90 // of 103 bytes that a socket's path may have (unix(7))
+	const longest = 90 // a socket's path may have 103 bytes (unix(7))
 	dir, err := os.MkdirTemp("", "holdfast-load-")
 	if err == nil && len(dir) > longest {
 		os.Remove(dir)
@@ -110,7 +111,7 @@ func (s *Server) start(program string) error {
 	s.cmd = exec.Command(program, "--port", "0", "--unixsocket", s.socket(), "--unixsocketperm", "600",
 		"--dir", s.dir, "--dbfilename", "dump.rdb", "--appendonly", "no", "--save", "", "--daemonize", "no",
 		"--logfile", "", "--databases", "1024", "--maxmemory", "0", "--crash-log-enabled", "no",
-		// Nobody listens at port 1; a replica asks for its master once a second.
+		// No process listens at port 1. The replica tries it once a second.
 		"--replicaof", "127.0.0.1", "1")
 	s.cmd.Stdout, s.cmd.Stderr = s.output, s.output
 	s.cmd.Dir = s.dir
@@ -126,7 +127,7 @@ func (s *Server) start(program string) error {
 	return nil
 }
 
-// awaitLoaded waits until the server answers from the data.
+// awaitLoaded waits until the server has loaded the data and answers.
 func (s *Server) awaitLoaded(ctx context.Context) error {
 	for {
 		answer, err := s.Do("PING")
@@ -143,7 +144,7 @@ func (s *Server) awaitLoaded(ctx context.Context) error {
 	}
 }
 
-// Do sends one command and returns its answer, which is a text or a number.
+// Do sends one command and returns its answer, which must be a text or a number.
 func (s *Server) Do(words ...string) (string, error) {
 	answer, err := s.do(words)
 	var refusal *redisRefusal
@@ -154,7 +155,7 @@ func (s *Server) Do(words ...string) (string, error) {
 	return answer, err
 }
 
-// redisRefusal is an error that Redis answered.
+// redisRefusal is an error answer of Redis.
 type redisRefusal struct{ words string }
 
 func (e *redisRefusal) Error() string { return e.words }
@@ -215,7 +216,7 @@ func (s *Server) Counts() (map[int]Count, error) {
 	return counts, nil
 }
 
-// Close ends the server and removes what it left.
+// Close ends the server and removes its files. It may be called twice.
 func (s *Server) Close() error {
 	if s.closed {
 		return nil
@@ -224,12 +225,12 @@ func (s *Server) Close() error {
 	if s.conn != nil {
 		s.conn.Close()
 	}
-	_ = s.cmd.Process.Kill() // it has nothing to lose
+	_ = s.cmd.Process.Kill() // it has no data to save
 	<-s.ended
 	return os.RemoveAll(s.dir)
 }
 
-// lastWords keeps the end of what a program says.
+// lastWords keeps the end of a program's output.
 type lastWords struct{ b []byte }
 
 const keptWords = 8 << 10
@@ -242,7 +243,8 @@ func (w *lastWords) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// reason is what a Redis server said last that it warns of ("#").
+// reason returns the last lines of a Redis server's output that matter: warnings ("#"), and
+// lines that are not in the log's format.
 func (w *lastWords) reason() string {
 	var all []string
 	for line := range strings.Lines(string(w.b)) {

@@ -10,59 +10,60 @@ import (
 // Format is the name and version of the file format.
 const Format = "holdfast-backup/1"
 
-// Manifest says what a backup is, and what it takes to prove it.
+// Manifest describes a backup, with everything that is needed to verify it.
 type Manifest struct {
 	Format string `json:"format"`
 	// Stack is the name of the stack.
 	Stack string `json:"stack"`
-	// Begun is when the backup began: every write that was acknowledged before it
-	// is in the backup. Seconds is how long it took.
+	// Begun is when the backup began. Every write that was acknowledged before is in
+	// the backup. Seconds is how long it took.
 	Begun   time.Time `json:"begun"`
 	Seconds float64   `json:"seconds"`
-	// Node is the redis node that the data came from, and Role what it was.
+	// Node is the redis node that the data came from, and Role its role.
 	Node        string      `json:"node"`
 	Role        string      `json:"role"`
 	Replication Replication `json:"replication"`
-	// Databases are the keys of each database, by number, those included that have
-	// expired and are not removed yet; nil: they could not be counted, and Uncounted
-	// is why.
+	// Databases are the numbers of keys of each database, by its number. They include
+	// keys that have expired and are not removed yet. It is nil if the keys could not be
+	// counted; then Uncounted is why.
 	Databases map[int]Count `json:"databases"`
 	Uncounted string        `json:"uncounted,omitempty"`
-	// Dump is the data as Redis made it, before it was encrypted, and Memory how
-	// much of it Redis used for it, in bytes; 0: unknown.
+	// Dump is the size and digest of the dump before encryption. Memory is how much
+	// memory Redis used for the data, in bytes, or 0 if unknown.
 	Dump   Contents `json:"dump"`
 	Memory int64    `json:"memory"`
-	// Encryption is how the data is encrypted: passphrase or recipients; empty: it
-	// is not.
+	// Encryption is how the data is encrypted: passphrase, recipients, or empty if it is
+	// not.
 	Encryption string   `json:"encryption,omitempty"`
 	Versions   Versions `json:"versions"`
 }
 
-// Replication is where in the stream of all writes the backup stands.
+// Replication is the position of the backup in the stream of all writes.
 type Replication struct {
-	// ID is the replication id of the master, and Offset the position in its stream
-	// that the data has: every write before it, none after.
+	// ID is the replication ID of the master, and Offset the position in its stream:
+	// the data has every write before it, and none after.
 	ID     string `json:"id"`
 	Offset int64  `json:"offset"`
-	// MasterOffset is the master's position when the backup began. It is not above
+	// MasterOffset is the master's position when the backup began. It is at most
 	// Offset.
 	MasterOffset int64 `json:"master_offset"`
 }
 
-// Contents are some bytes.
+// Contents is the size and the digest of some bytes.
 type Contents struct {
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256"`
 }
 
-// Versions are those of the programs that made a backup, and of Redis' format.
+// Versions are the versions of the programs that made a backup, and of Redis' format.
 type Versions struct {
 	Holdfast string `json:"holdfast"`
 	Redis    string `json:"redis"`
 	RDB      int    `json:"rdb"`
 }
 
-// Keys is how many keys the backup has in all; -1: they were not counted.
+// Keys returns how many keys the backup has in all databases, or -1 if they were not
+// counted.
 func (m Manifest) Keys() (n int64) {
 	if m.Databases == nil {
 		return -1
@@ -73,11 +74,11 @@ func (m Manifest) Keys() (n int64) {
 	return n
 }
 
-// manifestSize is how many bytes a manifest takes in the file. It is written when the
-// data is, and stands before it.
+// manifestSize is how many bytes a manifest takes in the file. The size is fixed
+// because the manifest is before the data in the file, but is written after it.
 const manifestSize = 16 << 10
 
-// encode returns the manifest as it stands in the file.
+// encode returns the manifest in the form that is in the file.
 func (m Manifest) encode() ([]byte, error) {
 	b, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
@@ -89,7 +90,7 @@ func (m Manifest) encode() ([]byte, error) {
 	return append(b, bytes.Repeat([]byte{'\n'}, manifestSize-len(b))...), nil
 }
 
-// decodeManifest reads what encode wrote.
+// decodeManifest parses the result of encode.
 func decodeManifest(b []byte) (Manifest, error) {
 	var m Manifest
 	if err := json.Unmarshal(b, &m); err != nil {

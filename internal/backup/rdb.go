@@ -10,23 +10,23 @@ import (
 	"strconv"
 )
 
-// Reading a Redis dump (RDB) without a Redis: its structure is followed from the
-// first byte to the last, its checksum is compared, and its keys are counted.
-// Values are passed over. The format is that of rdb.c and rdb.h of Redis 7.4, which
-// has that of 7.0 to 7.2 and of Valkey 8 in it.
+// This file reads a Redis dump (RDB) without a Redis server. It parses the structure from
+// the first byte to the last, verifies the checksum, and counts the keys; values are
+// skipped. The format is that of rdb.c and rdb.h of Redis 7.4, which includes that of
+// 7.0 to 7.2 and of Valkey 8.
 
-// Summary is what a dump says of itself.
+// Summary is what Scan has found in a dump.
 type Summary struct {
 	// Version is the version of the format.
 	Version int
-	// Redis is the version of the server that made it; empty: it does not say.
+	// Redis is the version of the server that made it, or empty if the dump does not say.
 	Redis string
-	// Memory is how much memory, in bytes, that server used; 0: it does not say.
+	// Memory is how much memory that server used, in bytes, or 0 if the dump does not say.
 	Memory int64
-	// Databases are the keys of each database, by number; one without keys is not
-	// in it. Keys that have expired and are not removed yet count.
+	// Databases are the numbers of keys of each database that has any, by its number. Keys
+	// that have expired and are not removed yet are counted.
 	Databases map[int]Count
-	// Uncounted is why the keys could not be counted; empty: they were.
+	// Uncounted is why the keys could not be counted, or empty if they were.
 	Uncounted string
 }
 
@@ -36,8 +36,8 @@ type Count struct {
 	Expires int64 `json:"expires"`
 }
 
-// Scan reads a dump to its end. Its error is a *DamagedError when the dump is cut
-// off, damaged, or no dump, and else that of the reader.
+// Scan reads a dump to its end. The error is a *DamagedError if it is cut off, damaged,
+// or not a dump; otherwise it is the reader's own error.
 func Scan(r io.Reader) (Summary, error) {
 	sums := &rdbChecksum{from: r}
 	s := &rdbScan{in: bufio.NewReaderSize(sums, 256<<10)}
@@ -48,7 +48,7 @@ func Scan(r io.Reader) (Summary, error) {
 	case sums.err != nil: // the reader's own error, not the end of the dump
 		return Summary{}, sums.err
 	case errors.Is(err, errUnknownType):
-		// A newer Redis. What it wrote can still be compared with its checksum.
+		// The dump is of a newer Redis. Its checksum can still be verified.
 		s.Uncounted, s.Databases = err.Error(), nil
 		if _, err := io.Copy(io.Discard, s.in); err != nil {
 			return Summary{}, err
@@ -66,14 +66,14 @@ func Scan(r io.Reader) (Summary, error) {
 
 var errUnknownType = errors.New("the keys cannot be counted")
 
-// rdbScan follows the structure of a dump.
+// rdbScan parses the structure of a dump.
 type rdbScan struct {
 	Summary
 	in *bufio.Reader
 	db int
 }
 
-// Codes before a key (rdb.h, RDB_OPCODE_…).
+// Opcodes (rdb.h, RDB_OPCODE_…). Any other byte in their place is the type of a key's value.
 const (
 	opSlotInfo     = 244
 	opFunction     = 245
@@ -128,7 +128,7 @@ func (s *rdbScan) whole() error {
 	}
 }
 
-// end reads what follows the code of the end: the checksum, and nothing else.
+// end reads what follows opEnd: the checksum, and nothing else.
 func (s *rdbScan) end() error {
 	if s.Version >= 5 {
 		if err := s.skip(8); err != nil {
@@ -141,7 +141,7 @@ func (s *rdbScan) end() error {
 	return nil
 }
 
-// about reads what is no key.
+// about reads the data of an opcode other than those of expiry and end.
 func (s *rdbScan) about(code byte) error {
 	switch code {
 	case opSelect:
@@ -178,7 +178,7 @@ func (s *rdbScan) about(code byte) error {
 	return err
 }
 
-// key passes over a key and its value (rdb.h, RDB_TYPE_…).
+// key skips a key and its value (rdb.h, RDB_TYPE_…).
 func (s *rdbScan) key(kind byte) error {
 	if kind == 6 || kind == 8 || kind == 22 || kind == 23 || kind > 25 {
 		return fmt.Errorf("%w: a value of type %d, in a dump of format %d, is unknown", errUnknownType, kind, s.Version)
@@ -187,7 +187,7 @@ func (s *rdbScan) key(kind byte) error {
 		return err
 	}
 	switch kind {
-	case 0, 9, 10, 11, 12, 13, 16, 17, 20: // a string, or what is packed into one
+	case 0, 9, 10, 11, 12, 13, 16, 17, 20: // a string, or a small value packed into one
 		return s.strings(1)
 	case 1, 2, 14: // list, set, list of packed lists
 		return s.times(func() error { return s.strings(1) })
@@ -211,13 +211,13 @@ func (s *rdbScan) key(kind byte) error {
 			return err
 		}
 		return s.times(func() error { return errors.Join(s.lengths(1), s.strings(2)) })
-	case 25: // the same, packed
+	case 25: // the same, packed into a string
 		return errors.Join(s.skip(8), s.strings(1))
 	}
 	return fmt.Errorf("%w: type %d", errUnknownType, kind)
 }
 
-// scored passes over a member and a score that is written as text.
+// scored skips a member with a score that is written as text.
 func (s *rdbScan) scored() error {
 	if err := s.strings(1); err != nil {
 		return err
@@ -229,14 +229,14 @@ func (s *rdbScan) scored() error {
 	return s.skip(int64(n))
 }
 
-// stream passes over a stream (rdbSaveObject; 19 and 21 are newer forms of 15).
+// stream skips a stream (rdbSaveObject; 19 and 21 are newer forms of 15).
 func (s *rdbScan) stream(kind byte) error {
 	if err := s.times(func() error { return s.strings(2) }); err != nil {
 		return err
 	}
-	fields := 3 // entries, last id
+	fields := 3 // entries, last ID
 	if kind >= 19 {
-		fields += 5 // first id, last removed id, entries added
+		fields += 5 // first ID, last removed ID, entries added
 	}
 	if err := s.lengths(fields); err != nil {
 		return err
@@ -244,9 +244,9 @@ func (s *rdbScan) stream(kind byte) error {
 	return s.times(func() error { return s.group(kind) })
 }
 
-// group passes over a consumer group: its pending entries, and its consumers.
+// group skips a consumer group with its pending entries and its consumers.
 func (s *rdbScan) group(kind byte) error {
-	fields := 2 // last id
+	fields := 2 // last ID
 	if kind >= 19 {
 		fields++ // entries read
 	}
@@ -258,9 +258,9 @@ func (s *rdbScan) group(kind byte) error {
 	if err := s.times(pending); err != nil {
 		return err
 	}
-	times := int64(8) // seen
+	times := int64(8) // when it was last seen
 	if kind >= 21 {
-		times += 8 // active
+		times += 8 // when it was last active
 	}
 	return s.times(func() error {
 		if err := errors.Join(s.strings(1), s.skip(times)); err != nil {
@@ -270,7 +270,7 @@ func (s *rdbScan) group(kind byte) error {
 	})
 }
 
-// module passes over what a module wrote (rdb.h, RDB_MODULE_OPCODE_…).
+// module skips the data of a module (rdb.h, RDB_MODULE_OPCODE_…).
 func (s *rdbScan) module() error {
 	for {
 		code, err := s.length()
@@ -297,7 +297,7 @@ func (s *rdbScan) module() error {
 	}
 }
 
-// times reads a count, and does something so often.
+// times reads a count, and calls do that many times.
 func (s *rdbScan) times(do func() error) error {
 	n, err := s.length()
 	for ; err == nil && n > 0; n-- {
@@ -328,11 +328,11 @@ func (s *rdbScan) strings(n int) error {
 	return nil
 }
 
-// longText is how long a text about the dump itself may be.
+// longText is the largest size of a text about the dump that text returns.
 const longText = 1 << 10
 
-// text reads a string that says something about the dump. One that is compressed or
-// long is none of those that are looked at.
+// text reads a string with information about the dump. It returns "" for one that is
+// compressed or long: the texts that matter here are neither.
 func (s *rdbScan) text() (string, error) {
 	length, encoding, err := s.stringLength()
 	if err != nil {
@@ -356,13 +356,13 @@ func (s *rdbScan) text() (string, error) {
 	return string(b), nil
 }
 
-// Encodings of a string (rdb.h, RDB_ENC_…); below compressed it is a number.
+// Encodings of a string (rdb.h, RDB_ENC_…). Those below compressed are numbers.
 const (
 	compressed = 3
 	plainText  = -1
 )
 
-// stringLength reads how many bytes follow that make a string.
+// stringLength reads how many bytes of a string follow, and their encoding.
 func (s *rdbScan) stringLength() (length int64, encoding int, err error) {
 	n, special, err := s.rawLength()
 	if err != nil || !special {
@@ -381,7 +381,7 @@ func (s *rdbScan) stringLength() (length int64, encoding int, err error) {
 	return 0, 0, fmt.Errorf("a string has the unknown encoding %d", n)
 }
 
-// length reads a number in the form of lengths.
+// length reads a number that is encoded as a length.
 func (s *rdbScan) length() (uint64, error) {
 	n, special, err := s.rawLength()
 	if err == nil && special {
@@ -390,8 +390,8 @@ func (s *rdbScan) length() (uint64, error) {
 	return n, err
 }
 
-// rawLength is rdbLoadLenByRef: the two highest bits of the first byte say how long
-// the number is; special: it is the encoding of a string.
+// rawLength does what rdbLoadLenByRef does: the two highest bits of the first byte tell
+// the size of the number. If special is true, the number is the encoding of a string.
 func (s *rdbScan) rawLength() (n uint64, special bool, err error) {
 	first, err := s.in.ReadByte()
 	if err != nil {
@@ -419,7 +419,7 @@ func (s *rdbScan) rawLength() (n uint64, special bool, err error) {
 	return binary.BigEndian.Uint64(b[:]), false, err
 }
 
-// skip passes over bytes.
+// skip skips n bytes.
 func (s *rdbScan) skip(n int64) error {
 	if n < 0 {
 		return errors.New("a length is impossible")
@@ -434,16 +434,16 @@ func (s *rdbScan) skip(n int64) error {
 	return nil
 }
 
-// rdbChecksum reads a dump and sums it up: the last eight bytes are the CRC-64 of
-// those before (crc64.c, "Jones"), or 0 where the server makes none.
+// rdbChecksum reads a dump and computes its checksum. The last eight bytes of a dump are
+// the CRC-64 of those before (crc64.c, "Jones"), or 0 if the server makes none.
 type rdbChecksum struct {
 	from io.Reader
 	sum  uint64
-	tail []byte // the last bytes so far, which may be the checksum
-	err  error  // of from, other than io.EOF
+	tail []byte // the last eight bytes so far, which may be the checksum
+	err  error  // the error of from, other than io.EOF
 }
 
-// The polynomial of Redis is 0xad93d23594c935a9; reflected, as Go wants it:
+// jones is the table for the polynomial of Redis, 0xad93d23594c935a9, reflected as Go needs it.
 var jones = crc64.MakeTable(0x95ac9329ac4bc9b5)
 
 func (c *rdbChecksum) Read(p []byte) (int, error) {
@@ -469,8 +469,8 @@ func (c *rdbChecksum) add(p []byte) {
 	c.tail = append(c.tail[:0], p[len(p)-8:]...)
 }
 
-// update adds to the sum. Go's function inverts the sum before and after; Redis' does
-// not.
+// update adds bytes to the checksum. Go's function inverts the sum before and after, and
+// that of Redis does not.
 func (c *rdbChecksum) update(p []byte) { c.sum = ^crc64.Update(^c.sum, jones, p) }
 
 func (c *rdbChecksum) right() bool {

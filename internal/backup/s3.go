@@ -18,34 +18,35 @@ import (
 	"holdfast/internal/quote"
 )
 
-// S3Config is where an S3-compatible storage is, and who asks.
+// S3Config is the address of an S3-compatible storage, and the credentials for it.
 type S3Config struct {
-	// Endpoint is a URL such as https://minio.example:9000; empty: Amazon's.
+	// Endpoint is a URL such as https://minio.example:9000, or empty for Amazon's.
 	Endpoint string
-	// Region is empty where the storage has none or says itself.
+	// Region may be empty if the storage has none, or reports it.
 	Region string
 	// AccessKey, SecretKey and SessionToken are the credentials; the last may be
 	// empty.
 	AccessKey, SecretKey, SessionToken string
 }
 
-// S3Scheme begins the URL of a bucket: s3://BUCKET/PREFIX.
+// S3Scheme is the beginning of a bucket's URL: s3://BUCKET/PREFIX.
 const S3Scheme = "s3://"
 
-// s3Store keeps backups in a bucket of an S3-compatible storage.
+// s3Store is a Store that keeps backups in a bucket of an S3-compatible storage.
 type s3Store struct {
 	client         *minio.Client
 	bucket, prefix string
 }
 
-// s3Patience is how long a storage may take to say something. A backup takes longer.
+// s3Patience is how long a storage may take to begin an answer. Sending a whole backup may
+// take longer.
 const s3Patience = 30 * time.Second
 
-// partSize is how much of a backup is sent at once, in bytes: one of 10,000 parts at
-// most, so that a backup may have 640 GB.
+// partSize is the size of the parts in which a backup is sent, in bytes. S3 allows
+// 10,000 parts, so a backup may have 640 GB.
 const partSize = 64 << 20
 
-// NewS3 makes a Store of a URL such as s3://bucket/prefix. It does not connect.
+// NewS3 returns a Store for a URL such as s3://bucket/prefix. It does not connect.
 func NewS3(to string, cfg S3Config) (Store, error) {
 	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(to, S3Scheme), "/")
 	if bucket == "" {
@@ -83,8 +84,8 @@ func (s *s3Store) object(name string) string { return path.Join(s.prefix, name) 
 
 func (s *s3Store) Where(name string) string { return S3Scheme + path.Join(s.bucket, s.object(name)) }
 
-// Put sends a file. The storage compares the MD5 of each part, and shows an object only
-// when all of it is there.
+// Put sends a file. The storage checks the MD5 of each part, and shows an object only
+// when it is complete.
 func (s *s3Store) Put(ctx context.Context, file, name string) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -115,8 +116,8 @@ func (s *s3Store) Open(ctx context.Context, name string) (io.ReadCloser, error) 
 	return s3Object{o}, nil
 }
 
-// s3Object hides that an object can be read at any place: it is read once, from its
-// beginning to its end.
+// s3Object hides the Seek of an object, so that it is read once, from its beginning to
+// its end.
 type s3Object struct{ io.ReadCloser }
 
 func (s *s3Store) List(ctx context.Context) (names []string, err error) {
@@ -139,7 +140,7 @@ func (s *s3Store) Remove(ctx context.Context, name string) error {
 	return s3Error(s.client.RemoveObject(ctx, s.bucket, s.object(name), minio.RemoveObjectOptions{}))
 }
 
-// s3Error says in words what the storage refused. No credentials are in it.
+// s3Error returns a readable form of a storage's error. It contains no credentials.
 func s3Error(err error) error {
 	var no minio.ErrorResponse
 	if !errors.As(err, &no) || no.StatusCode == 0 {

@@ -18,8 +18,8 @@ import (
 
 const testKey, testSecret = "key-of-test", "secret-of-test"
 
-// storage is an S3 server of this process that has one bucket, and refuses who is not
-// its client. Signatures it does not check.
+// storage starts an S3 server in this process with one bucket. It refuses other access keys
+// than the test's, and does not check signatures.
 func storage(t *testing.T) string {
 	t.Helper()
 	backend := s3mem.New()

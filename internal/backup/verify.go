@@ -10,10 +10,10 @@ import (
 	"holdfast/internal/encrypt"
 )
 
-// Verify verifies a backup as deep as it can be: its bytes, the structure of its dump,
-// and by loading the dump into a Redis server of its own, which takes the memory that
-// the data needs. see is called with that server before it ends; it may be nil.
-// Without a key, what is encrypted is compared with its checksum alone.
+// Verify verifies a backup as thoroughly as possible: its bytes, the structure of its
+// dump, and by loading the dump into a Redis server of its own, which needs as much
+// memory as the data. See, which may be nil, is called with that server before it ends.
+// An encrypted backup without a key is only compared with its checksums.
 func Verify(ctx context.Context, f *os.File, k encrypt.Key, program string, see func(*Server) error) (Manifest, Depth, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return Manifest{}, "", err
@@ -32,8 +32,8 @@ func Verify(ctx context.Context, f *os.File, k encrypt.Key, program string, see 
 	return m, Loaded, nil
 }
 
-// VerifyDump has a Redis server load the dump of a backup whose bytes are right, and compares
-// what it has then with the manifest.
+// VerifyDump loads the dump of a backup, whose bytes were verified before, into a Redis
+// server, and compares the server's keys with the manifest.
 func VerifyDump(ctx context.Context, m Manifest, dump io.Reader, program string) error {
 	return m.load(ctx, dump, program, nil)
 }
@@ -57,6 +57,6 @@ func (m Manifest) load(ctx context.Context, dump io.Reader, program string, see 
 	return server.Close()
 }
 
-// Unloadable reports whether an error is a Redis server's refusal of a dump: it is
-// older than the one that made it, or lacks a module.
+// Unloadable reports whether an error means that a Redis server cannot load a dump, for
+// example because it is older than the server that made it, or lacks a module.
 func Unloadable(err error) bool { return errors.As(err, new(*LoadError)) }

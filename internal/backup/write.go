@@ -11,19 +11,20 @@ import (
 	"holdfast/internal/encrypt"
 )
 
-// Write writes a backup of the dump that is read from dump into an empty file, and
-// returns the manifest, completed with what the dump has in it. complete is called when
-// the dump has been read, and says what was not known before. secrets go into the file if
-// it is encrypted. The dump is followed to its end on its way: one that is damaged or cut
-// off is an error. The file is synced; to remove it after an error is up to the caller.
+// Write writes a backup of a dump to an empty file, and returns the manifest with what it
+// has found in the dump. Complete is called when the dump has been read, to set the fields
+// that were not known before. Secrets are written only if the backup is encrypted. The dump
+// is checked on its way: it is an error if it is damaged or cut off. The file is synced.
+// After an error, the caller has to remove it.
 //
-// The first read comes when everything else is ready, such as the key that a passphrase
-// makes, which takes a while: who sends the dump is not kept waiting.
+// Write reads the dump only when everything else is ready, so that its sender is not kept
+// waiting. For example, deriving a key from a passphrase takes a while.
 func Write(f *os.File, dump io.Reader, m Manifest, e encrypt.Encryption, secrets []byte, complete func(*Manifest)) (Manifest, error) {
 	w := &archiveWriter{f: f, at: m.Begun}
 	m.Format, m.Encryption = Format, e.Kind
 
-	// The manifest and the header of the dump are written when they are known.
+	// The manifest and the header of the dump are written last, at these places, because they
+	// are known only after the dump.
 	const manifestAt = 0
 	dumpHeaderAt := int64(block + manifestSize)
 	w.offset = dumpHeaderAt + block
@@ -71,7 +72,7 @@ func Write(f *os.File, dump io.Reader, m Manifest, e encrypt.Encryption, secrets
 	return m, w.err
 }
 
-// copyDump copies a dump, encrypted if wanted, and looks at it on the way.
+// copyDump copies a dump to w, encrypted by e, and scans it on the way.
 func copyDump(e encrypt.Encryption, w io.Writer, dump io.Reader, plain *counter) (Summary, error) {
 	enc, err := e.Writer(w)
 	if err != nil {
@@ -98,17 +99,17 @@ func (b *sliceWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// archiveWriter writes the members of a backup at their places in the file. After the
+// archiveWriter writes the members of a backup at their offsets in the file. After the
 // first error it does nothing.
 type archiveWriter struct {
 	f       *os.File
 	at      time.Time
-	offset  int64 // of the dump
+	offset  int64 // where the dump begins
 	members []member
 	err     error
 }
 
-// put writes a member at a place, and returns where it ends.
+// put writes a member at an offset, and returns the offset after it.
 func (w *archiveWriter) put(at int64, name string, content []byte) int64 {
 	sum := newCounter()
 	sum.Write(content)
@@ -126,8 +127,8 @@ func (w *archiveWriter) headerOf(at int64, name string, c Contents) {
 	w.members = append(w.members, member{name, c})
 }
 
-// pad writes what follows a member of a size that ends at a place, and returns where
-// the next begins.
+// pad writes the padding of a member of a size that ends at an offset, and returns the
+// offset of the next member.
 func (w *archiveWriter) pad(at, size int64) int64 {
 	n := padding(size)
 	w.write(at, make([]byte, n))

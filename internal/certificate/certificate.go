@@ -1,7 +1,8 @@
-// Package certificate judges certificates that a server is to show: whether certificate,
-// chain and key fit together, for how long and for which names they are good, and whether
-// clients can verify them. It makes a self-signed one for trying out. It reads no file of a
-// user's; who shows a certificate, and where it lies, is not known here.
+// Package certificate checks certificates that a server is to show: whether certificate, chain
+// and key belong together, for how long and for which names they are valid, and whether clients
+// can verify them. It finds the certificates in a folder (folder.go), makes a self-signed one
+// for trying out (self.go), and lets the stack's own clients trust certain certificates
+// (trust.go). It works on contents: it reads no files, and does not know who shows a certificate.
 package certificate
 
 import (
@@ -22,22 +23,23 @@ import (
 	"time"
 )
 
-// Pair is a certificate with its chain and its key, which fit together.
+// Pair is a certificate with its chain and its key, which belong together.
 type Pair struct {
 	// PEM has the certificate, the chain and the key, in this order.
 	PEM []byte
-	// Leaf is the certificate itself, Chain what stands after it.
+	// Leaf is the certificate itself, and Chain the certificates after it.
 	Leaf  *x509.Certificate
 	Chain []*x509.Certificate
-	// Digest tells one pair from another; Fingerprint is that of the certificate.
+	// Digest is the SHA-256 of PEM, and identifies the pair. Fingerprint is that of the
+	// certificate.
 	Digest, Fingerprint string
 }
 
-// leastRSA is how many bits an RSA key has at least: OpenSSL refuses shorter ones.
+// leastRSA is the least number of bits of an RSA key. OpenSSL refuses shorter ones.
 const leastRSA = 2048
 
-// Read reads a certificate with its chain, and its key, from PEM. One text may have both:
-// then key is nil. The error says what is wrong and what to do.
+// Read parses a certificate with its chain, and its key, from PEM. If certificate has the key
+// as well, key is nil. The error tells what is wrong and what to do.
 func Read(certificate, key []byte) (Pair, error) {
 	var p Pair
 	var own, other crypto.Signer
@@ -64,12 +66,12 @@ func Read(certificate, key []byte) (Pair, error) {
 	return p, p.encode(own)
 }
 
-// begin is how each part of PEM begins.
+// begin is the beginning of each part of PEM.
 const begin = "-----BEGIN "
 
-// parse reads the certificates and the key of a text. A part that has no end, or that is
-// damaged, is an error: package pem passes over it, and what is left of a file that is being
-// written may be a certificate without its chain.
+// parse parses the certificates and the key of a text. It returns an error for a part without
+// an end, or a damaged one. Package pem would skip such a part, so a file that is just being
+// written could be taken for a certificate without its chain.
 func parse(text []byte) (all []*x509.Certificate, key crypto.Signer, err error) {
 	begun, read := bytes.Count(text, []byte(begin)), 0
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
@@ -115,10 +117,10 @@ func parseKey(der []byte) (crypto.Signer, error) {
 	return signer, nil
 }
 
-// publicKey is what every public key of the standard library has.
+// publicKey is the interface of all public keys of the standard library.
 type publicKey interface{ Equal(crypto.PublicKey) bool }
 
-// fits returns why a certificate and a key cannot be shown together.
+// fits returns why a certificate and a key cannot be used together, or nil.
 func (p Pair) fits(key crypto.Signer) error {
 	public, ok := key.Public().(publicKey)
 	if !ok || !public.Equal(p.Leaf.PublicKey) {
@@ -138,7 +140,7 @@ func (p Pair) fits(key crypto.Signer) error {
 	return nil
 }
 
-// encode writes the pair as PEM.
+// encode sets PEM and the fields that follow from it.
 func (p *Pair) encode(key crypto.Signer) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -154,10 +156,10 @@ func (p *Pair) encode(key crypto.Signer) error {
 	return nil
 }
 
-// timeForm is how an end is written for a person.
+// timeForm is the format of times in errors.
 const timeForm = "2006-01-02 15:04 MST"
 
-// At returns why the certificate is not good at a time; nil: it is.
+// At returns why the certificate is not valid at a time, or nil if it is.
 func (p Pair) At(now time.Time) error {
 	switch {
 	case now.After(p.Leaf.NotAfter):
@@ -168,7 +170,7 @@ func (p Pair) At(now time.Time) error {
 	return nil
 }
 
-// Names are the host names and addresses that a certificate is for.
+// Names returns the host names and addresses that a certificate is for.
 func Names(c *x509.Certificate) []string {
 	names := slices.Clone(c.DNSNames)
 	for _, ip := range c.IPAddresses {
@@ -177,7 +179,7 @@ func Names(c *x509.Certificate) []string {
 	return names
 }
 
-// Subject names a certificate in an error.
+// Subject returns a name of a certificate for errors.
 func Subject(c *x509.Certificate) string {
 	names := Names(c)
 	switch {
@@ -206,11 +208,11 @@ func CoversAll(c, other *x509.Certificate) bool {
 	return !slices.ContainsFunc(Names(other), func(name string) bool { return !Covers(c, name) })
 }
 
-// Gap is what a chain lacks for clients to verify it, as far as the file and this machine's
-// authorities can tell; empty: nothing.
+// Gap returns what a chain lacks for clients to verify it, judged by the file and this
+// machine's authorities. It is empty if nothing is missing.
 func (p Pair) Gap() string {
 	if bytes.Equal(p.Leaf.RawIssuer, p.Leaf.RawSubject) {
-		return "" // self-signed: there is nobody else
+		return "" // self-signed: it has no issuer
 	}
 	between := x509.NewCertPool()
 	for _, c := range p.Chain {
@@ -221,19 +223,19 @@ func (p Pair) Gap() string {
 		return ""
 	}
 	if slices.ContainsFunc(p.Chain, func(c *x509.Certificate) bool { return p.Leaf.CheckSignatureFrom(c) == nil }) {
-		return "" // whose authority clients of their own may know
+		return "" // the issuer is in the file; clients may know a private authority
 	}
 	return fmt.Sprintf("the certificate of its issuer (%s) is not in the file, and this machine does not know it: clients may refuse the connection; write the file with the chain, such as certbot's fullchain.pem", p.Leaf.Issuer)
 }
 
-// Fingerprint is the SHA-256 of a certificate, in hexadecimal digits.
+// Fingerprint returns the SHA-256 of a certificate, in hexadecimal.
 func Fingerprint(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.Raw)
 	return hex.EncodeToString(sum[:])
 }
 
-// SHA1 is the fingerprint that HAProxy shows of a certificate. It tells two apart, and
-// proves nothing.
+// SHA1 returns the fingerprint that HAProxy shows for a certificate. It is enough to tell two
+// certificates apart, but proves nothing.
 func SHA1(c *x509.Certificate) string {
 	sum := sha1.Sum(c.Raw)
 	return strings.ToUpper(hex.EncodeToString(sum[:]))

@@ -38,7 +38,7 @@ type issued struct {
 	key  crypto.Signer
 }
 
-// issue makes a certificate; by nil, it signs itself.
+// issue makes a certificate that by has signed; with nil it is self-signed.
 func issue(t *testing.T, by *issued, authority bool, names ...string) issued {
 	t.Helper()
 	key := newKey(t)
@@ -250,7 +250,7 @@ func TestCertificatesAreFoundInAFolder(t *testing.T) {
 		t.Errorf("found %q, want %q", got, want)
 	}
 
-	// What is wrong with one is no matter of the others.
+	// A problem with one certificate does not affect the others.
 	more := maps.Clone(files)
 	more["c.key"] = []byte("c")
 	delete(more, "a.key")

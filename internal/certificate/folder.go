@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// Source is where one certificate comes from.
+// Source is the content of the files of one certificate, or why there is none.
 type Source struct {
-	Name             string // of the file with the certificate
-	Certificate, Key []byte // Key is nil where Certificate has the key, too
-	Wrong            error  // why there is none
-	IsFolder         bool   // what is wrong is that a folder of that name cannot be read
+	Name             string // the name of the file with the certificate
+	Certificate, Key []byte // Key is nil if Certificate has the key, too
+	Wrong            error  // why there is no certificate
+	IsFolder         bool   // Name is a folder that cannot be read
 }
 
-// Read is Read of the source.
+// Read calls Read for the source.
 func (s Source) Read() (Pair, error) {
 	if s.Wrong != nil {
 		return Pair{}, s.Wrong
@@ -25,27 +25,28 @@ func (s Source) Read() (Pair, error) {
 	return Read(s.Certificate, s.Key)
 }
 
-// endings are those of files that may have a certificate or a key, the likeliest first.
+// endings are the endings of files that may have a certificate, the likeliest first.
 var endings = []string{".pem", ".crt", ".cer"}
 
 const keyEnding = ".key"
 
-// InFolder reports whether the file of that name may belong to a folder of certificates.
+// InFolder reports whether a file of this name may have a certificate or a key.
 func InFolder(name string) bool {
 	base := path.Base(name)
 	return !strings.HasPrefix(base, ".") && (slices.Contains(endings, path.Ext(base)) || path.Ext(base) == keyEnding)
 }
 
-// Certbot's names: in a folder of its own, the other files there are parts of these.
+// The names of Certbot. If a folder has both, the other files in it are parts of these.
 const (
 	certbotChain = "fullchain.pem"
 	certbotKey   = "privkey.pem"
 )
 
-// Folder finds the certificates in a folder and in the folders below it, by the names of the
-// files: NAME.pem, NAME.crt with NAME.key, or fullchain.pem with privkey.pem. They are in the
-// order of their names. What is wrong with one of them, such as a file that cannot be read
-// (wrong, by its name) or a key without a certificate, is no matter of the others.
+// Folder returns the certificates in a folder and in the folders below it, by the names of the
+// files: NAME.pem, NAME.crt with NAME.key, or fullchain.pem with privkey.pem. They are sorted by
+// name. Wrong has the files that could not be read. A certificate with a problem, such as an
+// unreadable file or a key without a certificate, is a Source with Wrong set, and does not
+// affect the others.
 func Folder(files map[string][]byte, wrong map[string]error) []Source {
 	var all []Source
 	folders := map[string][]string{}
@@ -84,5 +85,5 @@ func Folder(files map[string][]byte, wrong map[string]error) []Source {
 	return all
 }
 
-// Endings are those of all files that may belong to a folder of certificates.
+// Endings returns the endings of all files that may have a certificate or a key.
 func Endings() []string { return append(slices.Clone(endings), keyEnding) }

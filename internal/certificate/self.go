@@ -12,18 +12,17 @@ import (
 	"time"
 )
 
-// How long a self-signed certificate is good, and how long before its end it is renewed.
-// Browsers take no longer one than 398 days.
+// How long a self-signed certificate is valid, and how long before its end it is renewed.
+// Browsers accept at most 398 days.
 const (
 	selfLife  = 365 * 24 * time.Hour
 	selfRenew = 30 * 24 * time.Hour
-	// clockError is by how much the clocks of clients may be behind.
+	// clockError is how far the clocks of clients may be behind.
 	clockError = time.Hour
 )
 
-// SelfSigned makes a certificate for names and addresses that no authority vouches for. The
-// key stays where there is a certificate before, so that a client that trusts the key need not
-// be told again.
+// SelfSigned makes a self-signed certificate for names and addresses. If there was one before,
+// it keeps that one's key, so that clients that trust the key need not be told again.
 func SelfSigned(names []string, before *Pair, now time.Time) (Pair, error) {
 	var key *ecdsa.PrivateKey
 	if before != nil {
@@ -68,8 +67,8 @@ func SelfSigned(names []string, before *Pair, now time.Time) (Pair, error) {
 	return p, p.encode(key)
 }
 
-// Renew reports whether a self-signed certificate has to be made anew: it ends soon, or it is
-// not for all of the names.
+// Renew reports whether a self-signed certificate has to be replaced: it expires soon, or is not
+// for all of the names.
 func Renew(c *x509.Certificate, names []string, now time.Time) bool {
 	if now.Add(selfRenew).After(c.NotAfter) {
 		return true

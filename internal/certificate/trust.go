@@ -7,21 +7,21 @@ import (
 	"sync"
 )
 
-// Pinned returns the settings of a client that trusts exactly the certificates with these
-// fingerprints, whatever name they are for: those that a server is known to show. known is
-// asked when another one is shown than before, since certificates are renewed. It is for
-// the stack's own clients, which come by an address.
+// Pinned returns the TLS settings of a client that trusts exactly the certificates with known
+// fingerprints, whatever names they are for. It is for the stack's own clients, which connect
+// to addresses and not to names. Known returns the fingerprints; it is called when the server
+// shows another certificate than before, because certificates are renewed.
 func Pinned(known func() ([]string, error)) *tls.Config {
 	p := &pins{known: known}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		// The certificate itself is verified, in the place of its name and its issuer.
+		// Instead of the name and the issuer, the certificate itself is verified.
 		InsecureSkipVerify: true,
 		VerifyConnection:   p.verify,
 	}
 }
 
-// pins are the fingerprints that a client trusts. It is safe for concurrent use.
+// pins has the fingerprints that a client trusts. It is safe for concurrent use.
 type pins struct {
 	known func() ([]string, error)
 	mu    sync.Mutex

@@ -9,22 +9,22 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// maxRequest is how long a request for a change may be, in bytes: a stack file with
+// maxRequest is the largest size of a request for a change, in bytes. A stack file with
 // every default has some thousands.
 const maxRequest = 8 << 20
 
-// ErrInterrupted is the error of a change whose supervisor was gone before its end. The
-// next supervisor goes on with it.
+// ErrInterrupted is the error of a change whose supervisor has ended before the change was
+// complete. The next supervisor continues it.
 var ErrInterrupted = errors.New("the supervisor is gone in the middle of the change; the next 'holdfast up' goes on with it")
 
-// changeLine is one line of the answer to a change: an event, and at last the result.
+// changeLine is one line of the answer to a change: an event, or at the end the result.
 type changeLine struct {
 	Event  *supervise.Event  `json:"event,omitempty"`
 	Result *supervise.Result `json:"result,omitempty"`
 }
 
-// change carries a change out and tells how it goes, a line each; or says what it
-// would do, when the query has plan=true.
+// change carries out a change and streams its events. With plan=true in the query it only
+// returns what the change would do.
 func (a *api) change(w http.ResponseWriter, r *http.Request) {
 	var req supervise.Request
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&req); err != nil {
@@ -57,7 +57,7 @@ func (a *api) change(w http.ResponseWriter, r *http.Request) {
 	say(changeLine{Result: &result})
 }
 
-// Preview asks what a change would do.
+// Preview returns what a change would do.
 func (c *Client) Preview(ctx context.Context, req supervise.Request) (supervise.ChangePlan, error) {
 	var p supervise.ChangePlan
 	body, err := c.send(ctx, "/v1/change?plan=true", req)
@@ -68,8 +68,8 @@ func (c *Client) Preview(ctx context.Context, req supervise.Request) (supervise.
 	return p, json.NewDecoder(body).Decode(&p)
 }
 
-// Change asks for a change and tells each of its events, until it has ended. When ctx
-// ends before, the change goes on.
+// Change requests a change and calls tell with each of its events, until the change has
+// ended. If ctx ends before, the change goes on nevertheless.
 func (c *Client) Change(ctx context.Context, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error) {
 	body, err := c.send(ctx, "/v1/change", req)
 	if err != nil {

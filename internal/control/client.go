@@ -20,10 +20,10 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// ErrNoSupervisor says that nobody answers on the control socket.
+// ErrNoSupervisor means that no process answers on the control socket.
 var ErrNoSupervisor = errors.New("no supervisor runs")
 
-// UnknownNodeError says that the stack has no such node.
+// UnknownNodeError is the error when the stack has no such node.
 type UnknownNodeError struct{ msg string }
 
 func (e *UnknownNodeError) Error() string { return e.msg }
@@ -31,12 +31,11 @@ func (e *UnknownNodeError) Error() string { return e.msg }
 // Client talks to the supervisor of a stack. It is safe for concurrent use.
 type Client struct {
 	http *http.Client
-	// waits is told what is waited for; nil: nothing is. See Patient.
+	// waits is called with what a Patient client waits for. It is nil for other clients.
 	waits func(why string)
 }
 
-// NewClient makes a client for the stack of that state directory. It does not
-// connect.
+// NewClient returns a client for the stack of a state directory. It does not connect.
 func NewClient(stateDir string) *Client {
 	path := filepath.Join(stateDir, SocketName)
 	return &Client{http: &http.Client{Transport: &http.Transport{
@@ -47,7 +46,7 @@ func NewClient(stateDir string) *Client {
 			case err == nil:
 				return conn, nil
 			case ctx.Err() != nil || errors.Is(err, os.ErrPermission):
-				return nil, err // there may be one: nobody knows
+				return nil, err // there may be a supervisor
 			}
 			return nil, ErrNoSupervisor
 		},
@@ -55,21 +54,21 @@ func NewClient(stateDir string) *Client {
 }
 
 const (
-	// patience is how long a Patient client waits: for hosts that choose another one to
-	// lead, and for its supervisor to find the nodes.
+	// patience is how long a Patient client waits. That is enough for hosts to elect another
+	// leader, and for its supervisor to find the nodes.
 	patience = 15 * time.Second
-	// quiet is how long it waits before it tells.
+	// quiet is how long it waits before it calls waits.
 	quiet = time.Second
-	// askAgain is the time between two questions.
+	// askAgain is the time between two attempts.
 	askAgain = 200 * time.Millisecond
 )
 
-// Patient returns a client that asks again, for 15 s at most, while the answer is a
-// *BusyError that is Later: while another host begins to lead, and while the supervisor of
-// one begins. Tell is called once for each question that takes more than a second of that.
+// Patient returns a client that repeats a request, for 15 s at most, while the answer is a
+// *BusyError with Later set: another host is being elected, or the supervisor is starting. Tell
+// is called once for each request that has waited longer than a second.
 func (c *Client) Patient(tell func(why string)) *Client { return &Client{c.http, tell} }
 
-// Status asks for the stack's status.
+// Status returns the stack's status.
 func (c *Client) Status(ctx context.Context) (supervise.Status, error) {
 	var s supervise.Status
 	body, err := c.do(ctx, http.MethodGet, "/v1/status")
@@ -80,12 +79,12 @@ func (c *Client) Status(ctx context.Context) (supervise.Status, error) {
 	return s, json.NewDecoder(body).Decode(&s)
 }
 
-// Do asks for an action on a node and waits until its goal is reached.
+// Do requests an action on a node, and waits until its goal is reached.
 func (c *Client) Do(ctx context.Context, node string, action supervise.Action) error {
 	return c.post(ctx, "/v1/nodes/"+url.PathEscape(node)+"/"+string(action))
 }
 
-// Switchover asks for another redis node to become the master; to may be empty.
+// Switchover makes another redis node the master. If to is empty, the supervisor chooses it.
 func (c *Client) Switchover(ctx context.Context, to string) (supervise.Switched, error) {
 	var done supervise.Switched
 	body, err := c.do(ctx, http.MethodPost, "/v1/switchover?to="+url.QueryEscape(to))
@@ -96,7 +95,7 @@ func (c *Client) Switchover(ctx context.Context, to string) (supervise.Switched,
 	return done, json.NewDecoder(body).Decode(&done)
 }
 
-// NoteBackup tells how a backup went that this host has taken.
+// NoteBackup reports the outcome of a backup that this host has made.
 func (c *Client) NoteBackup(ctx context.Context, b supervise.BackupState) error {
 	body, err := c.send(ctx, "/v1/backup", b)
 	if err != nil {
@@ -105,20 +104,20 @@ func (c *Client) NoteBackup(ctx context.Context, b supervise.BackupState) error 
 	return body.Close()
 }
 
-// Rest asks for a host to go down for maintenance, and waits until it has. Anyway is for one
-// whose absence ends something.
+// Rest takes a host down for maintenance, and waits until it is down. If something would stop
+// working without the host, Rest returns an error unless anyway is true.
 func (c *Client) Rest(ctx context.Context, host string, anyway bool) error {
 	return c.post(ctx, fmt.Sprintf("/v1/rest?host=%s&anyway=%t", url.QueryEscape(host), anyway))
 }
 
-// Down asks for the stack to be taken down. It is when Status answers
-// ErrNoSupervisor.
+// Down requests that the stack is taken down, and does not wait. The stack is down when Status
+// returns ErrNoSupervisor.
 func (c *Client) Down(ctx context.Context, purge bool) error {
 	return c.post(ctx, fmt.Sprintf("/v1/down?purge=%t", purge))
 }
 
-// Events yields the status, then each change, until the supervisor is gone,
-// the subscriber is too slow, or ctx ends.
+// Events yields the status and then each change of a node, until the supervisor ends, the
+// caller is too slow, or ctx ends.
 func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		body, err := c.do(ctx, http.MethodGet, "/v1/events")
@@ -143,8 +142,8 @@ func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-// Found asks for a stack that is on this machine alone to be one of several hosts, with this
-// one as the first. It is when Hosts answers.
+// Found requests that a stack on a single machine becomes one of several hosts, with this
+// machine as the first, and does not wait. It has become one when Hosts returns no error.
 func (c *Client) Found(ctx context.Context, h Founding) error {
 	body, err := c.send(ctx, "/v1/found", h)
 	if err != nil {
@@ -161,14 +160,14 @@ func (c *Client) post(ctx context.Context, path string) error {
 	return body.Close()
 }
 
-// UsageError reports that what was asked for names something that is not there.
+// UsageError is the error of a request that names something that does not exist.
 type UsageError struct{ msg string }
 
 func (e *UsageError) Error() string { return e.msg }
 
-// BusyError reports that nobody can do now what was asked for: no host leads, or the one
-// that does is not ready. Later is true where nothing of it was done, so that it can be asked
-// for again. Else it may have been done.
+// BusyError is the error of a request that cannot be carried out now: no host leads, or the
+// leader is not ready. If Later is true, nothing was carried out, and the request can be sent
+// again. Otherwise it may have been carried out.
 type BusyError struct {
 	Why   string
 	Later bool
@@ -189,7 +188,7 @@ func (c *Client) do(ctx context.Context, method, path string) (io.ReadCloser, er
 	return c.ask(ctx, method, path, nil)
 }
 
-// ask asks, and again where a Patient client may.
+// ask sends a request, and repeats it if this is a Patient client.
 func (c *Client) ask(ctx context.Context, method, path string, content []byte) (io.ReadCloser, error) {
 	told := false
 	for began := time.Now(); ; {
@@ -217,7 +216,7 @@ func (c *Client) askOnce(ctx context.Context, method, path string, content io.Re
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		// Nobody there, or gone in the midst of it.
+		// There is no supervisor, or it has ended during the request.
 		for _, gone := range []error{ErrNoSupervisor, io.EOF, syscall.ECONNRESET, syscall.EPIPE} {
 			if errors.Is(err, gone) {
 				return nil, ErrNoSupervisor

@@ -15,8 +15,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// stack stands in for a supervisor: what it does is tested with the real one,
-// end to end; here it is about what passes over the socket.
+// stack stands in for a supervisor. These tests are about what passes over the socket; the
+// supervisor itself is tested end to end.
 type stack struct {
 	changes chan supervise.NodeStatus
 	did     []string
@@ -225,10 +225,10 @@ func TestAPathTooLongForASocketIsRefused(t *testing.T) {
 	}
 }
 
-// busyStack is a supervisor that begins, for a while.
+// busyStack is a supervisor that is starting for a while.
 type busyStack struct {
 	stack
-	left atomic.Int32 // questions until it is ready
+	left atomic.Int32 // requests until it is ready
 }
 
 func (s *busyStack) Change(ctx context.Context, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error) {
@@ -264,7 +264,7 @@ func TestAPatientClientWaitsForASupervisorThatBegins(t *testing.T) {
 	}
 }
 
-// What may have been carried out is not asked for again.
+// A request that may have been carried out is not repeated.
 func TestAPatientClientRepeatsNothingThatMayHaveBeenDone(t *testing.T) {
 	asked := 0
 	dir, err := os.MkdirTemp("", "hf")

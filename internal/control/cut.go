@@ -20,23 +20,25 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// CutPath is where a drill cuts a host of several off from the others, below host.AtPath and
-// the host's name: POST begins a cut (isolate.Cut), or says with onlyCheck whether it could,
-// GET returns how many packets it dropped, DELETE ends it.
+// CutPath is the path by which a drill cuts a host of several off from the others, below
+// host.AtPath and the host's name. POST begins a cut (isolate.Cut), or with onlyCheck only
+// checks whether it could begin. GET returns how many packets the cut has dropped. DELETE ends
+// it.
 const CutPath = "/cut"
 
-// onlyCheck is the query of a POST that changes nothing.
+// onlyCheck is the query parameter of a POST that changes nothing.
 const onlyCheck = "check"
 
-// CutDelay is from the answer until the cut begins: the answer may go to a host that is cut
-// off.
+// CutDelay is the time between the answer and the beginning of the cut. It lets the answer
+// reach a host from which this one is about to be cut off.
 const CutDelay = 100 * time.Millisecond
 
-// forgetCut is how long a cut that nobody ended is remembered after its time.
+// forgetCut is how long the counters of a cut are kept after its time if it was not ended
+// before.
 const forgetCut = time.Minute
 
-// CutHandler cuts this machine off, which is the host of a state directory, from other hosts of
-// its stack.
+// CutHandler returns the handler of CutPath. It cuts this machine, the host of a state
+// directory, off from other hosts of its stack.
 func CutHandler(state string) http.Handler {
 	n := isolate.NewNetwork(state)
 	c := cuts{begin: n.Begin, ready: n.Ready, end: n.End, dropped: n.Dropped}
@@ -72,7 +74,8 @@ func CutHandler(state string) http.Handler {
 	return mux
 }
 
-// ofTheStack refuses a cut of what is not the stack's: of an operator's ssh, for instance.
+// ofTheStack returns an error if a cut affects anything that is not the stack's, such as an
+// operator's ssh.
 func ofTheStack(p plan.Plan, virtual []string, c isolate.Cut) error {
 	var hosts []netip.Addr
 	ports := map[uint16]bool{}
@@ -112,20 +115,20 @@ func ofTheStack(p plan.Plan, virtual []string, c isolate.Cut) error {
 	return nil
 }
 
-// cuts are the cuts of this machine, one at a time. It is safe for concurrent use.
+// cuts carries out the cuts of this machine, one at a time. It is safe for concurrent use.
 type cuts struct {
 	ready, begin func(context.Context, isolate.Cut) error
 	end          func(context.Context) error
 	dropped      func(context.Context) (map[string]int, error)
 
 	mu             sync.Mutex
-	until          time.Time // when the kernel has ended the cut; zero when there is no cut
+	until          time.Time // when the kernel ends the cut; zero if there is no cut
 	begins, forget *time.Timer
-	failed         error // why the last one could not begin
+	failed         error // why the last cut could not begin
 }
 
-// schedule has a cut begin in a moment. A second one is refused while one is under way: it
-// would end the first.
+// schedule begins a cut after CutDelay. It returns an error while another cut is under way,
+// which the new one would end.
 func (c *cuts) schedule(ctx context.Context, cut isolate.Cut) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,11 +147,11 @@ func (c *cuts) schedule(ctx context.Context, cut isolate.Cut) error {
 			c.failed = c.begin(context.Background(), cut)
 		}
 	})
-	c.forget = time.AfterFunc(CutDelay+cut.Lasts+forgetCut, func() { _ = c.over(context.Background()) }) // what is left drops nothing
+	c.forget = time.AfterFunc(CutDelay+cut.Lasts+forgetCut, func() { _ = c.over(context.Background()) }) // after an error, rules are left that drop nothing any more
 	return nil
 }
 
-// stop ends what is to happen.
+// stop stops the timers.
 func (c *cuts) stop() {
 	for _, timer := range []*time.Timer{c.begins, c.forget} {
 		if timer != nil {
@@ -171,7 +174,7 @@ func (c *cuts) counts(ctx context.Context) (map[string]int, error) {
 	return c.dropped(ctx)
 }
 
-// over ends the cut, also one that an earlier process began. Without a cut it does nothing.
+// over ends the cut, also one that an earlier process has begun. Without a cut it does nothing.
 func (c *cuts) over(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -183,7 +186,7 @@ func (c *cuts) over(ctx context.Context) error {
 	return nil
 }
 
-// Cut has a host of several cut itself off, in a moment.
+// Cut makes a host of several cut itself off, after CutDelay.
 func (c *Client) Cut(ctx context.Context, at string, cut isolate.Cut) error {
 	body, err := c.send(ctx, cutAt(at), cut)
 	if err != nil {
@@ -192,7 +195,7 @@ func (c *Client) Cut(ctx context.Context, at string, cut isolate.Cut) error {
 	return body.Close()
 }
 
-// CutReady reports why a host of several cannot cut itself off like that; nil: it can.
+// CutReady returns why a host of several cannot cut itself off like that, or nil if it can.
 func (c *Client) CutReady(ctx context.Context, at string, cut isolate.Cut) error {
 	body, err := c.send(ctx, cutAt(at)+"?"+onlyCheck, cut)
 	if err != nil {

@@ -66,14 +66,14 @@ func TestACutBeginsAfterItsAnswerAndOnlyOnce(t *testing.T) {
 		}
 		want("ended", 1, 2)
 
-		// One that is called off before it begins.
+		// A cut that is ended before it begins.
 		if err := errors.Join(c.schedule(ctx, cut), c.over(ctx)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
 		want("called off", 1, 3)
 
-		// One that cannot begin says so, and one that nobody ends is forgotten.
+		// A cut that cannot begin reports that. A cut that nobody ends is forgotten.
 		fails.Store(true)
 		if err := c.schedule(ctx, cut); err != nil {
 			t.Fatal(err)
@@ -98,7 +98,7 @@ func TestACutIsOfTheStackAlone(t *testing.T) {
 	addr := func(text string) []netip.Addr { return []netip.Addr{netip.MustParseAddr(text)} }
 	for _, c := range []struct {
 		cut  isolate.Cut
-		want string // of the error; empty: none
+		want string // a part of the error; empty: no error
 	}{
 		{isolate.Cut{From: addr("198.18.7.1"), To: addr("2001:db8::2"), Spared: 8080}, ""},
 		{isolate.Cut{Ports: []uint16{6379, 8080}, Virtual: addr("198.18.7.100")}, ""},

@@ -10,10 +10,10 @@ import (
 	"holdfast/internal/host"
 )
 
-// The hosts of a stack of several. Package host answers.
+// This file has the requests about the hosts of a stack of several, which package host serves.
 
-// Hosts asks which hosts the stack has, as the one that is asked sees them. It works also
-// when no host leads. An *UnknownNodeError says that the stack is one of a single host.
+// Hosts returns the stack's hosts as this host sees them, also while no host leads. The error
+// is an *UnknownNodeError if the stack has a single host.
 func (c *Client) Hosts(ctx context.Context) (v host.View, err error) {
 	body, err := c.do(ctx, http.MethodGet, host.ListPath)
 	if err != nil {
@@ -23,7 +23,7 @@ func (c *Client) Hosts(ctx context.Context) (v host.View, err error) {
 	return v, json.NewDecoder(body).Decode(&v)
 }
 
-// Invite asks for a token by which a host can join.
+// Invite returns a token with which a host can join. It expires after life.
 func (c *Client) Invite(ctx context.Context, name string, address netip.Addr, life time.Duration) (invited host.Invited, err error) {
 	in := host.Invitation{Host: name, Address: address, Life: life}
 	body, err := c.send(ctx, host.CommandPath+"invite", in)
@@ -34,7 +34,7 @@ func (c *Client) Invite(ctx context.Context, name string, address netip.Addr, li
 	return invited, json.NewDecoder(body).Decode(&invited)
 }
 
-// RenewCertificate asks for a new certificate of this host.
+// RenewCertificate renews the certificate of this host.
 func (c *Client) RenewCertificate(ctx context.Context) (renewed host.Renewed, err error) {
 	body, err := c.do(ctx, http.MethodPost, host.RenewPath)
 	if err != nil {
@@ -44,7 +44,7 @@ func (c *Client) RenewCertificate(ctx context.Context) (renewed host.Renewed, er
 	return renewed, json.NewDecoder(body).Decode(&renewed)
 }
 
-// RemoveHost asks for a host to be taken out of the stack.
+// RemoveHost takes a host out of the stack.
 func (c *Client) RemoveHost(ctx context.Context, name string) error {
 	body, err := c.send(ctx, host.CommandPath+"remove", name)
 	if err != nil {

@@ -14,28 +14,29 @@ import (
 	"holdfast/internal/logs"
 )
 
-// The logs of a host of several, for the commands at the other ones.
+// This file is how the commands on one host read the logs of another host.
 
 // LogLine is one line of the answer of LogsPath.
 type LogLine struct {
 	Node    string    `json:"node,omitempty"`
 	Time    time.Time `json:"time,omitzero"`
 	Stamped bool      `json:"stamped,omitempty"`
-	Line    []byte    `json:"line,omitempty"` // as it was written, which may be no UTF-8
-	// Reached: everything that was there when the question came has been sent.
+	Line    []byte    `json:"line,omitempty"` // as the node wrote it; it may not be UTF-8
+	// Reached is true for a line without text that tells that all earlier lines were sent.
 	Reached bool `json:"reached,omitempty"`
 }
 
-// LogsPath is where a host answers with its logs, below host.AtPath and its name.
+// LogsPath is the path of a host's logs, below host.AtPath and the host's name.
 const LogsPath = "/logs"
 
 const (
 	logsEvery = 200 * time.Millisecond
-	// logsAlive is how often a host that follows its logs says that it is there.
+	// logsAlive is how often a host sends a Reached line while it follows its logs, to show
+	// that it is alive.
 	logsAlive = 5 * time.Second
 )
 
-// LogsHandler answers with the logs of the nodes whose state directory this is.
+// LogsHandler returns the handler of LogsPath, for the nodes of a state directory.
 func LogsHandler(state string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q, follow, err := readQuery(r.URL.Query())
@@ -50,7 +51,7 @@ func LogsHandler(state string) http.Handler {
 			return
 		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
-		_ = sendLogs(r.Context(), w, m, follow) // whoever asked may be gone
+		_ = sendLogs(r.Context(), w, m, follow) // the client may be gone
 	})
 }
 
@@ -105,8 +106,9 @@ func readQuery(values url.Values) (q logs.Query, follow bool, err error) {
 	return q, follow, nil
 }
 
-// Logs asks a host of several for its logs and hands each line on, until the host has sent
-// them, or for as long as it is followed. A line that is Reached has no text.
+// Logs reads the logs of a host of several, and calls take with each line. It returns when the
+// host has sent all lines; with follow it goes on until ctx ends or the connection breaks. A
+// Reached line has no text.
 func (c *Client) Logs(ctx context.Context, at string, q logs.Query, follow bool, take func(LogLine)) error {
 	values := url.Values{"name": {q.Name}, "lines": {strconv.Itoa(q.Lines)}, "follow": {strconv.FormatBool(follow)}}
 	if !q.Since.IsZero() {

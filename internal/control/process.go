@@ -21,21 +21,21 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// What a drill does to the nodes of a host of several. The process of the host does it, to the
-// nodes of its own state directory alone.
+// This file is what a drill does to the nodes of a host of several. The process of that host
+// carries it out, and only for the nodes of its own state directory.
 
-// ProcessPath is where a host strikes the process of a node, and BalancerPath where it asks a
-// balancer for its figures, below host.AtPath and the host's name.
+// ProcessPath is the path for signals to a node's process, and BalancerPath that for the
+// statistics of a balancer. Both are below host.AtPath and the host's name.
 const (
 	ProcessPath  = "/process"
 	BalancerPath = "/balancer/"
 )
 
-// DrilledPath is where a host answers, by true or false, whether a drill of the stack is under
-// way there.
+// DrilledPath is the path at which a host returns whether a drill of the stack is under way
+// there, as true or false.
 const DrilledPath = "/drilled"
 
-// DrilledHandler reports whether a drill of the stack is under way in a state directory.
+// DrilledHandler returns the handler of DrilledPath, for a state directory.
 func DrilledHandler(state string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, theStack := supervise.Drilled(state)
@@ -44,7 +44,7 @@ func DrilledHandler(state string) http.Handler {
 }
 
 // DrilledAt returns the name of another host at which a drill of the stack is under way, or "".
-// Hosts that do not answer are left out.
+// It skips hosts that do not answer.
 func (c *Client) DrilledAt(ctx context.Context) (name string, err error) {
 	v, err := c.Hosts(ctx)
 	if err != nil {
@@ -56,7 +56,7 @@ func (c *Client) DrilledAt(ctx context.Context) (name string, err error) {
 		}
 		body, err := c.do(ctx, http.MethodGet, host.AtPath+url.PathEscape(s.Name)+DrilledPath)
 		if err != nil {
-			continue // it has just gone, or runs a Holdfast that knows nothing of this
+			continue // it has just gone, or its version of Holdfast does not know this path
 		}
 		drilled := false
 		err = json.NewDecoder(body).Decode(&drilled)
@@ -68,27 +68,27 @@ func (c *Client) DrilledAt(ctx context.Context) (name string, err error) {
 	return "", nil
 }
 
-// ProcessCall is what is asked of the process of a node.
+// ProcessCall is a request about the process of a node.
 type ProcessCall struct {
-	// PID is to be identified, or ID is the process that the rest is about.
+	// PID is a process to identify. If it is 0, the request is about the process ID.
 	PID int        `json:"pid,omitempty"`
 	ID  process.ID `json:"id,omitzero"`
-	// Signal is sent to its group; 0: none is.
+	// Signal is sent to the process group, unless it is 0.
 	Signal syscall.Signal `json:"signal,omitempty"`
 }
 
-// ProcessState is the answer.
+// ProcessState is the answer to a ProcessCall.
 type ProcessState struct {
 	ID      process.ID `json:"id"`
 	Alive   bool       `json:"alive"`
 	Stopped bool       `json:"stopped"`
 }
 
-// StoppedLimit is how long a node stands still at the most that was stopped here: whoever was
-// to let it go on may be cut off, or dead.
+// StoppedLimit is the longest time for which a node stays stopped by a ProcessCall. Then it is
+// continued, because the drill that should do so may be cut off or dead.
 const StoppedLimit = 30 * time.Second
 
-// ProcessHandler answers for the nodes of a state directory.
+// ProcessHandler returns the handler of ProcessPath, for the nodes of a state directory.
 func ProcessHandler(state string) http.Handler {
 	var standing pauses
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -115,7 +115,7 @@ func strikeProcess(state string, standing *pauses, call ProcessCall) (now Proces
 	}
 	if !nodes[call.ID] {
 		if call.Signal == 0 || !process.Alive(call.ID) {
-			return ProcessState{ID: call.ID}, nil // it is none of the nodes any more
+			return ProcessState{ID: call.ID}, nil // it is not a node any more
 		}
 		return now, fmt.Errorf("process %d is no node of this host", call.ID.PID)
 	}
@@ -124,7 +124,7 @@ func strikeProcess(state string, standing *pauses, call ProcessCall) (now Proces
 	case syscall.SIGKILL, syscall.SIGCONT, syscall.SIGSTOP:
 		standing.end(call.ID)
 		if call.Signal == syscall.SIGSTOP {
-			standing.begin(call.ID, func() { _ = process.Signal(call.ID, syscall.SIGCONT, true) }) // it may have ended
+			standing.begin(call.ID, func() { _ = process.Signal(call.ID, syscall.SIGCONT, true) }) // the process may have ended
 		}
 		if err := process.Signal(call.ID, call.Signal, true); err != nil && !errors.Is(err, process.ErrGone) {
 			return now, err
@@ -135,14 +135,14 @@ func strikeProcess(state string, standing *pauses, call ProcessCall) (now Proces
 	return ProcessState{ID: call.ID, Alive: process.Alive(call.ID), Stopped: process.Stopped(call.ID)}, nil
 }
 
-// pauses are the nodes that stand still. The zero value has none; it is safe for concurrent
-// use.
+// pauses has a timer for each node that is stopped. The zero value is ready for use. It is safe
+// for concurrent use.
 type pauses struct {
 	mu   sync.Mutex
 	ends map[process.ID]*time.Timer
 }
 
-// begin has a node go on after StoppedLimit.
+// begin calls goOn after StoppedLimit, unless end is called for the node before.
 func (p *pauses) begin(id process.ID, goOn func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -153,7 +153,7 @@ func (p *pauses) begin(id process.ID, goOn func()) {
 	timer = time.AfterFunc(StoppedLimit, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.ends[id] == timer { // else it has just ended
+		if p.ends[id] == timer { // otherwise end was called just before
 			delete(p.ends, id)
 			goOn()
 		}
@@ -161,7 +161,8 @@ func (p *pauses) begin(id process.ID, goOn func()) {
 	p.ends[id] = timer
 }
 
-// end is for a node that goes on, or has ended: a later pause of it is to be a whole one.
+// end stops the timer of a node that is continued or killed, so that the timer cannot cut a
+// later pause of the node short.
 func (p *pauses) end(id process.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -171,7 +172,7 @@ func (p *pauses) end(id process.ID) {
 	}
 }
 
-// Process asks a host of several about the process of a node there.
+// Process sends a request about the process of a node to a host of several.
 func (c *Client) Process(ctx context.Context, at string, call ProcessCall) (now ProcessState, err error) {
 	body, err := c.send(ctx, host.AtPath+url.PathEscape(at)+ProcessPath, call)
 	if err != nil {
@@ -181,7 +182,7 @@ func (c *Client) Process(ctx context.Context, at string, call ProcessCall) (now 
 	return now, json.NewDecoder(body).Decode(&now)
 }
 
-// BalancerHandler answers with the statistics of a balancer of a state directory.
+// BalancerHandler returns the handler of BalancerPath, for the balancers of a state directory.
 func BalancerHandler(state string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		node := r.PathValue("node")
@@ -194,7 +195,7 @@ func BalancerHandler(state string) http.Handler {
 	})
 }
 
-// BalancerStat asks a host of several for the statistics of a balancer there.
+// BalancerStat returns the statistics of a balancer on a host of several.
 func (c *Client) BalancerStat(ctx context.Context, at, node string) (rows []haproxy.Stat, err error) {
 	body, err := c.do(ctx, http.MethodGet, host.AtPath+url.PathEscape(at)+BalancerPath+url.PathEscape(node))
 	if err != nil {

@@ -26,7 +26,7 @@ func standIn(t *testing.T) process.ID {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }() // how it ends is no matter
+	go func() { _ = cmd.Wait(); close(ended) }() // it does not matter how it ends
 	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
 	id, err := process.Identify(cmd.Process.Pid)
 	if err != nil {
@@ -55,7 +55,7 @@ func TestADrillStrikesTheNodesOfAHostAndNothingElse(t *testing.T) {
 		body, _ := json.Marshal(c)
 		w := httptest.NewRecorder()
 		ProcessHandler(state).ServeHTTP(w, httptest.NewRequest(http.MethodPost, ProcessPath, strings.NewReader(string(body))))
-		_ = json.Unmarshal(w.Body.Bytes(), &now) // an error has no state
+		_ = json.Unmarshal(w.Body.Bytes(), &now) // an error answer has no state
 		return now, w.Code
 	}
 

@@ -15,26 +15,28 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// A restore on several hosts. The backup lies at the host where the command is given. Its data
-// goes to the host whose redis node is to get it, on a request that stays open: what was made
-// ready there goes when the command does, unless it was decided for.
+// This file is a restore on several hosts. The command runs on the host that has the backup. It
+// sends the data to the host whose redis node is to get it, in a request that stays open. If
+// the command ends before the restore is decided, that host removes the data again.
 
-// StagePath is where a host takes the data of a backup, below host.AtPath and its name.
+// StagePath is the path at which a host receives the data of a backup, below host.AtPath and
+// the host's name.
 const StagePath = "/restore"
 
-// stageHead is the first line of the request. The data follows, as Redis dumps it.
+// stageHead is the first line of the request. The data follows in the format of a Redis dump.
 type stageHead struct {
 	Staged supervise.Staged `json:"staged"`
 	Copies int              `json:"copies"`
-	// Server is redis.server of the stack file; empty, of a host of an earlier version: any.
+	// Server is redis.server of the stack file. It is empty if the sender is of an earlier
+	// version; then any server will do.
 	Server string `json:"server,omitempty"`
 }
 
-// maxStageHead is how long that line may be, in bytes: a manifest has 16 KB at most.
+// maxStageHead is the largest size of that line, in bytes. A manifest has 16 KB at most.
 const maxStageHead = 64 << 10
 
-// StageHandler takes the data of a backup for the host whose state directory this is. It
-// answers a line when the data is ready, and keeps it for as long as the request is open.
+// StageHandler returns the handler of StagePath, for the host of a state directory. It answers
+// one line when the data is ready, and keeps the data as long as the request is open.
 func StageHandler(state string) http.Handler {
 	var one sync.Mutex
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -72,8 +74,8 @@ func readStageHead(in *bufio.Reader) (head stageHead, err error) {
 	return head, nil
 }
 
-// RestorePlace asks on which of several hosts the data of a backup has to be staged. Its error
-// says why no restore can be carried out now.
+// RestorePlace returns on which of several hosts the data of a backup has to be staged. The
+// error tells why no restore can be carried out now.
 func (c *Client) RestorePlace(ctx context.Context) (p supervise.RestorePlace, err error) {
 	body, err := c.do(ctx, http.MethodGet, "/v1/restore")
 	if err != nil {
@@ -83,16 +85,17 @@ func (c *Client) RestorePlace(ctx context.Context) (p supervise.RestorePlace, er
 	return p, json.NewDecoder(body).Decode(&p)
 }
 
-// StageRestore sends the dump of a backup to the host that is to have it, which loads it into
-// a Redis of its own. It stays ready there until release, or until it is decided for
-// (Restore).
+// StageRestore sends the dump of a backup to the host that is to get it. That host loads it
+// into a Redis of its own, and keeps it ready until release is called or Restore decides for
+// it.
 func (c *Client) StageRestore(ctx context.Context, to supervise.RestorePlace, s supervise.Staged, dump io.Reader) (release func(), err error) {
 	head, err := json.Marshal(stageHead{s, to.Copies, to.Server})
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	// Not closed by the transport, which reads it in a goroutine of its own: see send below.
+	// The dump goes through a pipe, because the transport may still read a request's body after
+	// the request has ended. The dump is not read any more when StageRestore returns.
 	in, out := io.Pipe()
 	sent := make(chan error, 1)
 	go func() {
@@ -100,11 +103,11 @@ func (c *Client) StageRestore(ctx context.Context, to supervise.RestorePlace, s 
 		if err == nil {
 			_, err = io.Copy(out, dump)
 		}
-		_ = out.CloseWithError(err) // nil is the end
+		_ = out.CloseWithError(err) // a nil error means end of file
 		sent <- err
 	}()
 	body, err := c.askOnce(ctx, http.MethodPost, host.AtPath+url.PathEscape(to.Host)+StagePath, in)
-	_ = in.CloseWithError(io.ErrClosedPipe) // what has not been read by now never is
+	_ = in.CloseWithError(io.ErrClosedPipe) // ends the writer if not everything was read
 	readErr := <-sent
 	if err == nil {
 		_, err = bufio.NewReader(body).ReadString('\n')
@@ -119,8 +122,8 @@ func (c *Client) StageRestore(ctx context.Context, to supervise.RestorePlace, s 
 	return func() { cancel(); _ = body.Close() }, nil
 }
 
-// Restore asks for the data that is staged to take the place of the stack's, and waits until
-// Redis is up with it. Host and id are of what was staged on a host of several.
+// Restore replaces the stack's data by the staged data, and waits until Redis is up with it.
+// Host and id name what was staged on a host of several.
 func (c *Client) Restore(ctx context.Context, host, id string) (supervise.Restored, error) {
 	var done supervise.Restored
 	body, err := c.do(ctx, http.MethodPost, "/v1/restore?"+url.Values{"host": {host}, "id": {id}}.Encode())

@@ -1,6 +1,9 @@
-// Package control carries an operator's wishes to the supervisor: HTTP on a
-// unix socket that only its owner may use. The server runs in the supervisor,
-// the client in the commands. What is done is package supervise's affair.
+// Package control is the API between the commands and the supervisor: HTTP on a
+// unix socket that only its owner may use. The server runs in the supervisor
+// (server.go), the client in the commands (client.go). The other files have both
+// sides of one subject each: changes, logs, restores, upgrades, and what drills do
+// on other hosts (process.go, cut.go). The requests of hosts.go are served by package
+// host, and all actions are carried out by package supervise.
 package control
 
 import (
@@ -27,8 +30,8 @@ const SocketName = "control.sock"
 // macOS (unix(7), sun_path), in bytes.
 const MaxSocketPath = 103
 
-// Stack is what the API steers: a supervisor. Its methods are called
-// concurrently.
+// Stack is the part of a supervisor that the API uses. Its methods must be safe for
+// concurrent use.
 type Stack interface {
 	Status() supervise.Status
 	Subscribe() (now supervise.Status, changes <-chan supervise.NodeStatus, cancel func())
@@ -42,26 +45,26 @@ type Stack interface {
 	Change(ctx context.Context, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error)
 }
 
-// api answers what an operator asks of a stack.
+// api has the handlers of the API.
 type api struct {
 	stack Stack
 	down  func(purge bool) error
 	found func(h Founding) error
 }
 
-// Founding is the host that a machine becomes whose stack has been on it alone.
+// Founding describes the host that a machine becomes when its stack, until then on this
+// machine alone, becomes one of several hosts.
 type Founding struct {
 	Name    string         `json:"name"`
 	Address netip.AddrPort `json:"address"`
-	// Others are the hosts that may join.
+	// Others are the other hosts that are to join.
 	Others []host.Planned `json:"others"`
 }
 
-// Handler answers what an operator asks of a stack. Down is called when somebody asks for
-// the stack to be taken down; its error says why that is not done. HandOver is called when
-// another program is to take the supervisor's place: it returns at once, and its error says
-// why that cannot be; nil: that can never be. Found, which may be nil as well, has the machine become one of several
-// hosts: it returns at once, too.
+// Handler returns the handler of the control API of a stack. Down takes the stack down;
+// its error tells why it does not. HandOver replaces the supervisor by another program,
+// and found makes the machine one of several hosts. Both return at once, with an error if
+// that is not possible, and both may be nil if it never is.
 func Handler(stack Stack, down func(purge bool) error, handOver func(program string) error, found func(h Founding) error) http.Handler {
 	a := &api{stack, down, found}
 	mux := http.NewServeMux()
@@ -80,28 +83,28 @@ func Handler(stack Stack, down func(purge bool) error, handOver func(program str
 	return mux
 }
 
-// Unable answers whatever is asked with why there is no supervisor. A *WaitsError comes to
-// the client as one.
+// Unable returns a handler that answers every request with why there is no supervisor. The
+// client gets a *WaitsError as such, and other errors as a *BusyError.
 func Unable(why error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusServiceUnavailable, problem{Error: why.Error(), Waits: errors.As(why, new(*WaitsError))})
 	})
 }
 
-// WaitsError reports that the stack begins when more of its hosts are there.
+// WaitsError is the error while a stack waits to begin until more of its hosts are there.
 type WaitsError struct{ Why string }
 
 func (e *WaitsError) Error() string { return e.Why }
 
-// Server answers on the control socket.
+// Server is the server on the control socket.
 type Server struct {
 	listener net.Listener
 	http     *http.Server
 }
 
-// Listen opens the control socket in the state directory, where a handler answers. A
-// socket that a dead supervisor left behind is removed, but only when dialling shows that
-// nobody is there, and nothing that is not a socket ever is.
+// Listen opens the control socket in a state directory, for a handler. It removes a socket
+// that a dead supervisor has left, but only if nobody accepts a connection on it. It never
+// removes anything that is not a socket.
 func Listen(stateDir string, handler http.Handler) (*Server, error) {
 	path := filepath.Join(stateDir, SocketName)
 	if len(path) > MaxSocketPath {
@@ -110,8 +113,8 @@ func Listen(stateDir string, handler http.Handler) (*Server, error) {
 	if err := RemoveStale(path); err != nil {
 		return nil, err
 	}
-	// The socket must not be open to others even for a moment: bind makes it
-	// with the permissions that the umask leaves.
+	// The umask makes sure that bind makes the socket with mode 0600. It must not be open to
+	// others even for a moment.
 	old := syscall.Umask(0o177)
 	l, err := net.Listen("unix", path)
 	syscall.Umask(old)
@@ -121,8 +124,8 @@ func Listen(stateDir string, handler http.Handler) (*Server, error) {
 	return &Server{l, &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}}, nil
 }
 
-// RemoveStale removes a unix socket that nobody listens on any more. Its error
-// says that somebody does, or that the path is no socket; then it stays.
+// RemoveStale removes a unix socket that nobody listens on any more. It returns an error,
+// and removes nothing, if somebody does, or if the path is not a socket.
 func RemoveStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -141,7 +144,7 @@ func RemoveStale(path string) error {
 	return os.Remove(path)
 }
 
-// Serve answers until Close.
+// Serve serves the handler until Close.
 func (s *Server) Serve() error {
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -149,15 +152,15 @@ func (s *Server) Serve() error {
 	return nil
 }
 
-// Close ends the server and its connections.
+// Close closes the server and its connections.
 func (s *Server) Close() error { return s.http.Close() }
 
 func (a *api) status(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, a.stack.Status())
 }
 
-// Event is one line of the event stream: the whole status first, then each
-// change of a node.
+// Event is one line of the event stream: first the whole status, then each change of a
+// node.
 type Event struct {
 	Status *supervise.Status     `json:"status,omitempty"`
 	Node   *supervise.NodeStatus `json:"node,omitempty"`
@@ -210,7 +213,7 @@ func (a *api) noteBackup(w http.ResponseWriter, r *http.Request) {
 	answer(w, struct{}{}, a.stack.NoteBackup(b))
 }
 
-// answer says how what was asked went, and what came of it.
+// answer writes the result of a request, or its error with the status for its kind.
 func answer(w http.ResponseWriter, done any, err error) {
 	var unknown *supervise.UnknownNodeError
 	switch {
@@ -248,7 +251,7 @@ func (a *api) becomeHost(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// problem is the body of an error.
+// problem is the body of an error answer.
 type problem struct {
 	Error string `json:"error"`
 	Waits bool   `json:"waits,omitempty"` // see WaitsError
@@ -258,5 +261,5 @@ type problem struct {
 func reply(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v) // the client may be gone: nobody to tell
+	json.NewEncoder(w).Encode(v) // the client may be gone
 }

@@ -7,16 +7,16 @@ import (
 	"net/url"
 )
 
-// ErrNoHandOver reports that the supervisor is of a version that does not know how to
-// leave its place to another program.
+// ErrNoHandOver means that the supervisor cannot be replaced by another program: its
+// version does not know how.
 var ErrNoHandOver = errors.New("the supervisor cannot hand over to another version")
 
-// UpgradePath is where a supervisor, or the process of a host, is asked to leave its place to
-// another program.
+// UpgradePath is the path at which a supervisor, or the process of a host, is told to let
+// another program replace it.
 const UpgradePath = "/v1/upgrade"
 
-// UpgradeHandler answers there. HandOver returns at once, and its error says why that cannot
-// be; nil: that can never be.
+// UpgradeHandler returns the handler of UpgradePath. HandOver returns at once, with an error if
+// the program cannot take over. It is nil if no program ever can.
 func UpgradeHandler(handOver func(program string) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		program := r.URL.Query().Get("program")
@@ -28,8 +28,8 @@ func UpgradeHandler(handOver func(program string) error) http.Handler {
 	})
 }
 
-// Upgrade asks the supervisor to leave its place to another program, by its path. It
-// is done when Status answers with that program.
+// Upgrade tells the supervisor to let the program at a path replace it, and does not wait.
+// The upgrade is done when Status shows that program.
 func (c *Client) Upgrade(ctx context.Context, program string) error {
 	err := c.post(ctx, UpgradePath+"?program="+url.QueryEscape(program))
 	if errors.As(err, new(*UnknownNodeError)) {

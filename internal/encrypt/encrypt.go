@@ -1,6 +1,5 @@
-// Package encrypt encrypts files with age: by a passphrase, or for those who have the key
-// of a recipient. "age -d" decrypts what it has written. What a file contains is the
-// caller's concern.
+// Package encrypt encrypts and decrypts files with age: with a passphrase, or for recipients.
+// "age -d" decrypts them as well. The content of a file is the caller's business.
 package encrypt
 
 import (
@@ -29,8 +28,8 @@ type Encryption struct {
 // None reports whether nothing is encrypted.
 func (e Encryption) None() bool { return len(e.recipients) == 0 }
 
-// KeyError is why an encrypted file cannot be opened: no key was given, or none
-// that fits, or what was given is no key.
+// KeyError is the error when an encrypted file cannot be opened because no key was given, the
+// key is the wrong one, or what was given is not a key.
 type KeyError struct{ err error }
 
 func (e *KeyError) Error() string { return e.err.Error() }
@@ -38,13 +37,13 @@ func (e *KeyError) Unwrap() error { return e.err }
 
 func keyError(format string, args ...any) error { return &KeyError{fmt.Errorf(format, args...)} }
 
-// workFactor is how much it costs to try a passphrase, as a power of two: 16 takes 64 MiB
-// of memory and a quarter of a second. age itself takes four times as much by default,
-// which a machine that serves may not have.
+// workFactor is the cost of trying a passphrase, as a power of two. 16 takes 64 MiB of memory
+// and a quarter of a second. The default of age takes four times as much, which a machine that
+// serves requests may not have.
 const workFactor = 16
 
-// For returns an Encryption by a passphrase or for age recipients ("age1…"), not both.
-// Without either it returns no encryption. Its error is a *KeyError.
+// For returns an Encryption by a passphrase or for age recipients ("age1…"), but not both. With
+// neither it returns no encryption. The error is a *KeyError.
 func For(passphrase string, recipients []string) (Encryption, error) {
 	switch {
 	case passphrase != "" && len(recipients) > 0:
@@ -74,8 +73,8 @@ func For(passphrase string, recipients []string) (Encryption, error) {
 	return e, nil
 }
 
-// Writer returns a writer that encrypts what it passes on to w. Its Close ends the
-// encrypted stream and does not close w.
+// Writer returns a writer that encrypts and writes to w. Its Close finishes the encrypted
+// stream, and does not close w.
 func (e Encryption) Writer(w io.Writer) (io.WriteCloser, error) {
 	if e.None() {
 		return plainWriter{w}, nil
@@ -91,14 +90,14 @@ type plainWriter struct{ io.Writer }
 
 func (plainWriter) Close() error { return nil }
 
-// Key opens encrypted files. The zero value opens none.
+// Key decrypts files. The zero value is no key.
 type Key struct{ identities []age.Identity }
 
 // None reports whether it is no key.
 func (k Key) None() bool { return len(k.identities) == 0 }
 
-// KeyOf makes a key of a passphrase, of the content of a file with age identities
-// ("AGE-SECRET-KEY-1…", as age-keygen writes it), or of both. Its error is a *KeyError.
+// KeyOf returns the key for a passphrase, for the content of a file with age identities
+// ("AGE-SECRET-KEY-1…", as age-keygen writes it), or for both. The error is a *KeyError.
 func KeyOf(passphrase string, identities []byte) (Key, error) {
 	var k Key
 	if passphrase != "" {
@@ -118,9 +117,9 @@ func KeyOf(passphrase string, identities []byte) (Key, error) {
 	return k, nil
 }
 
-// Reader decrypts what it reads from r. The errors call the file what, such as "the
-// backup"; kind is the kind of its encryption. An error about the key is a *KeyError,
-// any other means that the file is damaged.
+// Reader returns a reader that decrypts r. What is the name of the file in errors, such as "the
+// backup", and kind the kind of its encryption. The error is a *KeyError if the key is missing
+// or wrong; any other error means that the file is damaged.
 func (k Key) Reader(r io.Reader, what, kind string) (io.Reader, error) {
 	way := "the identity of one of its recipients"
 	if kind == ByPassphrase {
@@ -140,15 +139,15 @@ func (k Key) Reader(r io.Reader, what, kind string) (io.Reader, error) {
 	return plain, nil
 }
 
-// The first line of what age writes, and how the next one begins where a passphrase opens
-// it (https://age-encryption.org/v1).
+// The first line of a file of age, and the beginning of the second line if a passphrase opens
+// the file (https://age-encryption.org/v1).
 const (
 	intro       = "age-encryption.org/v1\n"
 	scryptIntro = intro + "-> scrypt "
 )
 
-// KindOf returns the kind of the encryption of a file by its first bytes; 40 are enough.
-// It is empty where the file is not encrypted.
+// KindOf returns the kind of a file's encryption by its first bytes, of which 40 are enough. It
+// is empty if the file is not encrypted.
 func KindOf(begin []byte) string {
 	switch {
 	case bytes.HasPrefix(begin, []byte(scryptIntro)):
@@ -159,7 +158,8 @@ func KindOf(begin []byte) string {
 	return ""
 }
 
-// ReadPassphrase returns the passphrase in a file's content: its first line.
+// ReadPassphrase returns the passphrase of a file with this content, which is its only line. The
+// error is a *KeyError.
 func ReadPassphrase(content []byte) (string, error) {
 	line, rest, _ := strings.Cut(string(content), "\n")
 	line = strings.TrimSuffix(line, "\r")

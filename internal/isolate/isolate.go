@@ -1,7 +1,8 @@
-// Package isolate cuts this machine off from others for a time: packets are lost without a
-// word, as in a network that fails. The kernel itself ends the cut, by the time-outs of the
-// elements of an nftables set (nft(8), "SETS", "timeout"). So it ends also when nobody can
-// reach the machine any more, and when every process of Holdfast has died.
+// Package isolate cuts this machine off from others for a time: packets are dropped silently,
+// as in a network that fails. The kernel itself ends the cut, through the time-outs of the
+// elements of an nftables set (nft(8), "SETS", "timeout"). So the cut ends even if the machine
+// cannot be reached any more, or if every process of Holdfast has died. Who may begin a cut, and
+// of what, is checked in package control.
 package isolate
 
 import (
@@ -21,27 +22,27 @@ import (
 // Longest is how long a cut may last.
 const Longest = 30 * time.Second
 
-// Cut says which packets are lost, and for how long.
+// Cut describes which packets are dropped, and for how long.
 type Cut struct {
-	// From and To are addresses of other machines: what comes from them, and what goes to
-	// them, is lost.
+	// From and To are addresses of other machines. Packets from the former and packets to the
+	// latter are dropped.
 	From []netip.Addr `json:"from,omitempty"`
 	To   []netip.Addr `json:"to,omitempty"`
-	// Spared is a TCP port that stays reachable all the same, on both sides: clients may be
-	// on these machines; 0: none is.
+	// Spared is a TCP port that stays reachable in both directions, because clients may be on
+	// these machines. 0 means no port.
 	Spared uint16 `json:"spared,omitempty"`
-	// Ports are TCP ports of this machine: what comes to them and goes from them is lost.
-	// With Inside, also what this machine sends to itself.
+	// Ports are TCP ports of this machine. Packets to and from them are dropped; with Inside
+	// also those within this machine.
 	Ports  []uint16 `json:"ports,omitempty"`
 	Inside bool     `json:"inside,omitempty"`
-	// Virtual are addresses that nobody finds at this machine any more: who asks where they
-	// are (ARP) gets no answer from it.
+	// Virtual are addresses of this machine that others cannot find any more: their ARP
+	// requests are not answered.
 	Virtual []netip.Addr `json:"virtual,omitempty"`
-	// Lasts is for how long, Longest at the most.
+	// Lasts is how long the cut lasts, at most Longest.
 	Lasts time.Duration `json:"lasts"`
 }
 
-// Check reports what is wrong with a cut.
+// Check returns what is wrong with a cut, or nil.
 func (c Cut) Check() error {
 	switch {
 	case c.Lasts < time.Millisecond || c.Lasts > Longest:
@@ -60,11 +61,11 @@ func (c Cut) Check() error {
 	return nil
 }
 
-// Network is this machine's network as one stack cuts it: each has tables of its own.
+// Network cuts this machine's network for one stack. Each stack has nftables tables of its own.
 type Network struct{ table string }
 
-// NewNetwork returns the network of a stack. Of is a text that no other stack of this machine
-// has.
+// NewNetwork returns the network of a stack. Of is a text that differs between the stacks of
+// this machine.
 func NewNetwork(of string) Network {
 	return Network{fmt.Sprintf("holdfast_cut_%08x", crc32.ChecksumIEEE([]byte(of)))}
 }
@@ -79,12 +80,12 @@ func (n Network) remove() string {
 	return text.String()
 }
 
-// rules are the commands of nft(8) that begin a cut, in the place of an earlier one.
+// rules returns the commands of nft(8) that begin a cut and replace an earlier one.
 func (n Network) rules(c Cut) string {
 	w := writer{table: n.table, lasts: c.Lasts}
 	w.text.WriteString(n.remove())
-	// Before everybody else's chains, and before connections are tracked: -300 (nft(8),
-	// "Standard priority names").
+	// Before all standard priorities, of which the first, raw (-300), is before connections
+	// are tracked (nft(8), "Standard priority names").
 	w.chains("inet", -400)
 	if c.Spared > 0 {
 		for _, hook := range []string{"input", "output"} {
@@ -134,7 +135,7 @@ func (w *writer) rule(family, hook, format string, args ...any) {
 	fmt.Fprintf(&w.text, "add rule %s %s %s %s\n", family, w.table, hook, fmt.Sprintf(format, args...))
 }
 
-// addresses drop what has one of some addresses, of either version of IP.
+// addresses writes the rules that drop packets with one of some addresses, IPv4 and IPv6.
 func (w *writer) addresses(hook, what, side string, all []netip.Addr) {
 	for _, version := range []struct {
 		is       bool
@@ -150,7 +151,7 @@ func (w *writer) addresses(hook, what, side string, all []netip.Addr) {
 	}
 }
 
-// set adds a set whose elements are there for as long as the cut lasts.
+// set adds a set whose elements the kernel removes when the cut ends.
 func (w *writer) set(family, name, of string, elements []string) {
 	fmt.Fprintf(&w.text, "add set %s %s %s { type %s; flags timeout; }\n", family, w.table, name, of)
 	for _, e := range elements {
@@ -165,7 +166,7 @@ func words(addresses []netip.Addr) (all []string) {
 	return all
 }
 
-// Ready reports why this machine cannot be cut off like that; nil: it can. It changes nothing.
+// Ready returns why this cut cannot begin on this machine, or nil if it can. It changes nothing.
 func (n Network) Ready(ctx context.Context, c Cut) error {
 	if err := c.Check(); err != nil {
 		return err
@@ -174,7 +175,7 @@ func (n Network) Ready(ctx context.Context, c Cut) error {
 	return err
 }
 
-// Begin begins a cut, which takes the place of an earlier one.
+// Begin begins a cut, and replaces an earlier one.
 func (n Network) Begin(ctx context.Context, c Cut) error {
 	if err := c.Check(); err != nil {
 		return err
@@ -183,14 +184,14 @@ func (n Network) Begin(ctx context.Context, c Cut) error {
 	return err
 }
 
-// End ends the cut, and forgets what it dropped. Without a cut it does nothing.
+// End ends the cut and removes its counters. Without a cut it does nothing.
 func (n Network) End(ctx context.Context) error {
 	_, err := nft(ctx, n.remove(), "-f", "-")
 	return err
 }
 
-// Dropped returns how many packets were dropped by the last cut, by their direction in words.
-// After End nobody knows.
+// Dropped returns how many packets the last cut has dropped, by their direction in words. It
+// returns an error after End.
 func (n Network) Dropped(ctx context.Context) (map[string]int, error) {
 	text, err := nft(ctx, "", "-j", "list", "table", "inet", n.table)
 	if err != nil {
@@ -199,7 +200,8 @@ func (n Network) Dropped(ctx context.Context) (map[string]int, error) {
 	return ParseCounters(text)
 }
 
-// ParseCounters reads what "nft -j list table" says: the packets of each rule, by its comment.
+// ParseCounters parses the output of "nft -j list table", and returns the packets of each rule
+// by its comment.
 func ParseCounters(text string) (map[string]int, error) {
 	var listed struct {
 		Nftables []struct {
@@ -230,7 +232,7 @@ func ParseCounters(text string) (map[string]int, error) {
 	return counts, nil
 }
 
-// nft runs nft(8).
+// nft runs nft(8) and returns its output.
 func nft(ctx context.Context, input string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "nft", args...)
 	cmd.Stdin = strings.NewReader(input)

@@ -20,7 +20,7 @@ func TestACutIsCheckedBeforeItBegins(t *testing.T) {
 	other := []netip.Addr{netip.MustParseAddr("198.18.7.2")}
 	for _, c := range []struct {
 		cut  Cut
-		want string // of the error; empty: none
+		want string // a part of the error; empty: no error
 	}{
 		{Cut{From: other, Lasts: time.Second}, ""},
 		{Cut{Ports: []uint16{80}, Lasts: Longest}, ""},
@@ -48,7 +48,7 @@ func TestACutWithoutItsProgramIsRefused(t *testing.T) {
 	}
 }
 
-// inNamespace runs a test in a network namespace of its own, which is gone with its thread.
+// inNamespace moves a test to a network namespace of its own, which ends with its thread.
 func inNamespace(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {
@@ -56,7 +56,7 @@ func inNamespace(t *testing.T) {
 		}
 		t.Skip("needs root, for a network namespace")
 	}
-	runtime.LockOSThread() // for good: the thread is of no other use
+	runtime.LockOSThread() // never unlocked, so that the thread ends with the test
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func inNamespace(t *testing.T) {
 	}
 }
 
-// arrives reports whether a datagram gets from one port of this machine to another.
+// arrives reports whether a datagram arrives at an address of this machine.
 func arrives(t *testing.T, address string) bool {
 	t.Helper()
 	to, err := net.ListenPacket("udp", net.JoinHostPort(address, "0"))
@@ -78,7 +78,7 @@ func arrives(t *testing.T, address string) bool {
 		t.Fatal(err)
 	}
 	defer from.Close()
-	if _, err := fmt.Fprint(from, "hello"); err != nil && !errors.Is(err, unix.EPERM) { // what it sends is dropped
+	if _, err := fmt.Fprint(from, "hello"); err != nil && !errors.Is(err, unix.EPERM) { // EPERM: the packet was dropped on its way out
 		t.Fatal(err)
 	}
 	to.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
@@ -159,7 +159,7 @@ func TestWhoMayReachAPort(t *testing.T) {
 		if got := reached(); got != c.want {
 			t.Errorf("%s is cut: reached %t, want %t", c.name, got, c.want)
 		}
-		// Another stack's cuts are its own.
+		// Another stack does not end this cut.
 		if err := NewNetwork("two").End(ctx); err != nil {
 			t.Fatal(err)
 		}

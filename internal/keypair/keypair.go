@@ -1,6 +1,5 @@
-// Package keypair is a certificate with its key in files that somebody else renews: each
-// TLS handshake shows the newest one. Who issues it, and when it is renewed, is not known
-// here.
+// Package keypair is a certificate with its key in files that another program renews. Each
+// TLS handshake shows the newest one. The issuer and the time of a renewal are not known here.
 package keypair
 
 import (
@@ -13,10 +12,10 @@ import (
 	"sync"
 )
 
-// Pair is a certificate and its key, read anew when a file has changed. It is safe for
-// concurrent use.
+// Pair is a certificate and its key, which are read again when a file has changed. It is safe
+// for concurrent use.
 type Pair struct {
-	certificate, key string // paths; one file may have both
+	certificate, key string // paths, which may be the same
 
 	mu     sync.Mutex
 	seen   [2]fs.FileInfo
@@ -29,7 +28,7 @@ func Open(certificate, key string) (*Pair, error) {
 	return p, p.read()
 }
 
-// read reads the files where they have changed. What was read before stays when it fails.
+// read reads the files if they have changed. If that fails, the pair that was read before stays.
 func (p *Pair) read() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -51,28 +50,28 @@ func (p *Pair) read() error {
 	return nil
 }
 
-// same reports whether a file is what it was.
+// same reports whether a file is unchanged.
 func same(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
 // Newest returns the newest pair that could be read.
 func (p *Pair) Newest() *tls.Certificate {
-	_ = p.read() // somebody may be writing: the one before is good for long
+	_ = p.read() // a file may just be being written; the old pair is still valid
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.newest
 }
 
-// Show has clients and servers with these settings show the newest pair.
+// Show makes clients and servers with these settings show the newest pair.
 func (p *Pair) Show(c *tls.Config) {
 	c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.Newest(), nil }
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return p.Newest(), nil }
 }
 
-// Mutual returns settings for both ends of connections on which each shows a certificate
-// of one of the authorities in a file (PEM). A client verifies the server's name, too:
-// unless tls.Config.ServerName is set, that it dials.
+// Mutual returns TLS settings for both ends of connections on which each end shows a
+// certificate of one of the authorities in a file (PEM). A client also verifies the server's
+// name: tls.Config.ServerName, or the name that it dials.
 func Mutual(authorities string, own *Pair) (*tls.Config, error) {
 	text, err := os.ReadFile(authorities)
 	if err != nil {
@@ -84,15 +83,16 @@ func Mutual(authorities string, own *Pair) (*tls.Config, error) {
 	}
 	c := &tls.Config{
 		MinVersion: tls.VersionTLS13, RootCAs: pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
-		// A connection that is resumed would go by the certificates of before.
+		// A resumed connection would use the certificates of its former handshake.
 		SessionTicketsDisabled: true,
 	}
 	own.Show(c)
 	return c, nil
 }
 
-// Hosts returns Mutual for the host whose certificate and key stand in one file. A missing
-// file is an error, fs.ErrNotExist: without it passwords would go out in plain.
+// Hosts returns Mutual for a host whose certificate and key are in one file. If a file is
+// missing, the error is fs.ErrNotExist; the caller must not go on without TLS, because
+// passwords would be sent in plain text.
 func Hosts(certificate, authority string) (*tls.Config, error) {
 	own, err := Open(certificate, certificate)
 	if err != nil {

@@ -53,7 +53,7 @@ func (a authority) sign(template, parent *x509.Certificate, key *ecdsa.PrivateKe
 	return cert
 }
 
-// write replaces a file by a rename, as whoever renews a certificate does.
+// write replaces a file by a rename, like a program that renews a certificate.
 func (a authority) write(path string, cert *x509.Certificate, key *ecdsa.PrivateKey) {
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
 	if key != nil {
@@ -71,7 +71,7 @@ func (a authority) write(path string, cert *x509.Certificate, key *ecdsa.Private
 	}
 }
 
-// issue puts a new certificate into a file.
+// issue writes a new certificate with a new key to a file.
 func (a authority) issue(path string, number int64) {
 	key := newKey(a.t)
 	cert := a.sign(&x509.Certificate{
@@ -81,10 +81,11 @@ func (a authority) issue(path string, number int64) {
 	a.write(path, cert, key)
 }
 
-// meet has two ends shake hands, and returns the number of the certificate that each saw.
+// meet does a handshake between two ends, and returns the serial numbers of the server's and the
+// client's certificate.
 func meet(t *testing.T, server, client *tls.Config) (ofServer, ofClient int64, err error) {
 	t.Helper()
-	// Not a pipe: each end may have to write that it refuses while the other one writes.
+	// Not net.Pipe: both ends may have to write at the same time, for example an alert.
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +132,7 @@ func TestARenewedCertificateIsShownAtTheNextHandshake(t *testing.T) {
 		}
 		a.issue(file, number+1)
 	}
-	// A damaged file does not count.
+	// A damaged file is ignored.
 	if err := os.WriteFile(file, []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}

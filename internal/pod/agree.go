@@ -14,23 +14,23 @@ import (
 	"holdfast/internal/quote"
 )
 
-// Answer is what one pod with data tells the others of what it remembers.
+// Answer is what a pod with data tells the others about what it remembers.
 type Answer struct {
 	Node string `json:"node"`
-	// Booted is true where the pod knows that the stack has had its first boot.
+	// Booted is true if the pod knows that the stack has had its first boot.
 	Booted bool `json:"booted"`
-	// Replication is who was the master, as far as the pod knows.
+	// Replication is which node was the master, as far as the pod knows.
 	Replication plan.Replication `json:"replication"`
-	// Sentinels is how many Sentinels the pod's stack file has, or for a Sentinel that waits for
-	// its start how many it knew last; 0: not known.
+	// Sentinels is how many Sentinels the pod's stack file has. For a Sentinel that waits for
+	// its start it is how many that one knew last. 0 means unknown.
 	Sentinels int `json:"sentinels,omitempty"`
 }
 
-// maxEpoch is more than an epoch ever is: each is an attempt at a failover, and with one every
-// second this many take thirty years.
+// maxEpoch is higher than any epoch ever gets. Each epoch is an attempt at a failover; with one
+// every second, this many take thirty years.
 const maxEpoch = 1_000_000_000
 
-// ImpossibleError is why an answer is not believed. The pod counts as silent.
+// ImpossibleError is the error of an answer that cannot be true. Its pod counts as silent.
 type ImpossibleError struct{ why string }
 
 func (e *ImpossibleError) Error() string { return e.why }
@@ -39,9 +39,9 @@ func impossible(format string, args ...any) error {
 	return &ImpossibleError{fmt.Sprintf(format, args...)}
 }
 
-// check returns why an answer of the pod of a node cannot be true. An epoch that one pod claims
-// is everybody's from then on: one that is too high would leave none for the next failover, and
-// the master of one that is too low would be believed by nobody.
+// check returns why an answer of a node's pod cannot be true, or nil. The epochs have to be
+// checked because all pods take over the highest epoch that one pod claims. If it were too
+// high, no epoch would be left for the next failover.
 func (a Answer) check(node string) error {
 	if a.Node != node {
 		return impossible("it says that it is the pod of %s", quote.Text(a.Node))
@@ -61,31 +61,31 @@ func checkEpochs(r plan.Replication) error {
 	return nil
 }
 
-// Agreed is what a pod may start its node on.
+// Agreed is the state with which a pod may start its node.
 type Agreed struct {
 	Booted      bool
 	Replication plan.Replication
-	// OwnFile is true where a Sentinel starts on its own file as it is: see judge.
+	// OwnFile is true if a Sentinel starts with its own file unchanged: see judge.
 	OwnFile bool
 }
 
-// judge says what follows from the answers of pods, the own one among them; wait is why
-// nothing does yet. Nodes are all that keep something, and named is whom a majority of the
-// Sentinels names; zero: nobody.
+// judge returns what follows from the answers of the pods, including the own one. Wait is why
+// nothing follows yet; it is empty if something does. Nodes are all nodes that keep data. Named
+// is the master that a majority of the Sentinels names; it is zero if there is none.
 //
-// That the stack is new takes everybody's word: one pod that is silent may have all the data.
-// That it is not takes one.
+// The stack is new only if all pods say so, because a silent pod may have all the data. It is
+// not new if one pod says so.
 //
-// A pod that is silent is waited for however long that takes. Its volume may hold the only
-// memory of the last failover, and so of a master whose writes were acknowledged; of a pod that
-// is gone for good, nobody but a person can know that. Who deletes its volume says so: the pod
-// comes back with an empty one, and answers that it remembers nothing.
+// A silent pod is waited for without limit. Its volume may hold the only record of the last
+// failover, and so of a master whose writes were acknowledged. Only a person can know that a
+// volume is gone for good. Deleting its claim tells that to the pods: the pod comes back with
+// an empty volume, and answers that it remembers nothing.
 //
-// The master may be a node that the stack file does not have any more: Kubernetes has ended its
-// pod, and no other node has taken its place yet. Redis nodes wait until the Sentinels name
-// another one. A Sentinel whose file names a removed node (watchedMaster) starts on that file
-// unchanged: the failover needs a majority of all former Sentinels, and every one that is left
-// may be needed.
+// The master may be a node that is not in the stack file any more: Kubernetes has ended its
+// pod, and no other node has taken over yet. Redis nodes wait until the Sentinels name another
+// master. A Sentinel whose file names a removed node (watchedMaster) starts with that file
+// unchanged: the failover needs a majority of all former Sentinels, and all the remaining ones
+// may be needed for it.
 func judge(own, watchedMaster string, nodes []string, answers map[string]Answer, named plan.Replication) (a Agreed, wait string) {
 	best := named
 	for _, answer := range answers {
@@ -96,7 +96,8 @@ func judge(own, watchedMaster string, nodes []string, answers map[string]Answer,
 		}
 		best.CurrentEpoch = max(best.CurrentEpoch, r.CurrentEpoch, r.ConfigEpoch)
 	}
-	// A memory of an epoch without its master: the Sentinel named one that nobody knows.
+	// A pod may remember an epoch without its master: its Sentinel named an address that no
+	// node had.
 	doubt, doubts := int64(0), ""
 	for _, node := range slices.Sorted(maps.Keys(answers)) {
 		if r := answers[node].Replication; r.Master == "" && r.ConfigEpoch > max(doubt, best.ConfigEpoch) {
@@ -131,7 +132,7 @@ func judge(own, watchedMaster string, nodes []string, answers map[string]Answer,
 	case best.Master != "" && !slices.Contains(nodes, best.Master):
 		return a, fmt.Sprintf("%[1]s was the Redis master and has the newest data, and the stack file has no %[1]s any more: waits until the Sentinels name another one; if they do not, put %[1]s back (redis.replicas)", best.Master)
 	case mine.Master != "":
-		// What it has voted for is its own to know.
+		// The pod keeps its own record of its votes (LeaderEpoch).
 		a.Replication = mine
 		if best.ConfigEpoch > mine.ConfigEpoch {
 			a.Replication.Master, a.Replication.ConfigEpoch = best.Master, best.ConfigEpoch
@@ -139,18 +140,19 @@ func judge(own, watchedMaster string, nodes []string, answers map[string]Answer,
 		a.Replication.CurrentEpoch = max(mine.CurrentEpoch, best.CurrentEpoch)
 		return a, ""
 	case named.Master == "" && len(silent) > 0:
-		// Without a memory of its own a pod believes a majority of the Sentinels, or everybody.
+		// A pod that remembers nothing needs a majority of the Sentinels, or all pods.
 		return a, fmt.Sprintf("this pod remembers nothing, the Sentinels name nobody, and %s says nothing yet%s", strings.Join(silent, ", "), goneForGood)
 	case best.Master == "":
 		return a, "nobody remembers who was the master"
 	}
 	a.Replication = best
-	// It may have voted in an epoch that it does not remember: it votes in none of them again.
+	// It may have voted in an epoch that it has forgotten. With this it does not vote again in
+	// any epoch so far.
 	a.Replication.LeaderEpoch = best.CurrentEpoch
 	return a, ""
 }
 
-// sentinelsOf is how many Sentinels are among nodes.
+// sentinelsOf returns how many of the nodes are Sentinels.
 func sentinelsOf(nodes []string) (n int) {
 	for _, node := range nodes {
 		if strings.HasPrefix(node, "sentinel-") {
@@ -160,10 +162,10 @@ func sentinelsOf(nodes []string) (n int) {
 	return n
 }
 
-// tooFarFrom returns a pod that goes by another number of Sentinels than n, and by how many; empty:
-// there is none. One more or one less is near enough: any majority of n and any of n+1 have a Sentinel
-// in common, whose one vote in an epoch keeps them from naming two masters. Of 3 and of 5 they need
-// not have one.
+// tooFarFrom returns a node whose pod has a number of Sentinels that differs from n by more than
+// one, and that number; node is "" if there is none. A difference of one is safe: any majority of n
+// and any majority of n+1 share a Sentinel, which votes only once in an epoch, so they cannot name
+// two masters. Majorities of 3 and of 5 need not share one.
 func tooFarFrom(n int, answers map[string]Answer) (node string, has int) {
 	for _, node := range slices.Sorted(maps.Keys(answers)) {
 		if has := answers[node].Sentinels; has > 0 && (has < n-1 || has > n+1) {
@@ -173,26 +175,28 @@ func tooFarFrom(n int, answers map[string]Answer) (node string, has int) {
 	return "", 0
 }
 
-// goneForGood is what a person does about a pod that the others wait for in vain.
+// goneForGood is the advice for the case that a pod never comes back.
 const goneForGood = "; if its volume is gone for good, delete its claim and then the pod"
 
-// Peers are the other pods that keep something, and how to ask them.
+// Peers are the pods of the nodes that keep data, and how to ask them.
 type Peers struct {
 	Own Answer
-	// WatchedMaster is the redis node that the file of the pod's own Sentinel names; empty: none.
+	// WatchedMaster is the redis node that the file of the pod's own Sentinel names, or empty.
 	WatchedMaster string
-	Nodes         []string // all of them, the own one too
+	Nodes         []string // all of them, including the own one
 	Ask           func(ctx context.Context, node string) (Answer, error)
-	// Named returns whom a majority of the Sentinels names; an error where none does.
+	// Named returns the master that a majority of the Sentinels names, or an error if there is
+	// none.
 	Named func(ctx context.Context) (plan.Replication, error)
-	// Waiting is told why the pod waits, when that changes.
+	// Waiting is called with why the pod waits, whenever that changes.
 	Waiting func(why string)
-	// Refused is told of an answer that is not believed, once for each reason. Node is empty
-	// for that of the Sentinels.
+	// Refused is called for an answer that cannot be true, once for each new reason. Node is
+	// empty for the answer of the Sentinels.
 	Refused func(node string, why error)
 }
 
-// Agree asks until it is known what the pod may start its node on, or the context ends.
+// Agree asks the other pods until it is known with which state the pod may start its node, or
+// until the context ends.
 func (p Peers) Agree(ctx context.Context) (Agreed, error) {
 	said, refused := "", map[string]string{}
 	for {
@@ -229,7 +233,8 @@ func (p Peers) Agree(ctx context.Context) (Agreed, error) {
 	}
 }
 
-// askAll asks all other pods. Wrong is why some answers are not believed.
+// askAll asks all other pods, for at most one second. Wrong has the answers that cannot be
+// true.
 func (p Peers) askAll(ctx context.Context) (answers map[string]Answer, wrong map[string]error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -252,7 +257,7 @@ func (p Peers) askAll(ctx context.Context) (answers map[string]Answer, wrong map
 				answers[node] = answer
 			case errors.As(err, new(*ImpossibleError)):
 				wrong[node] = err
-			} // else it is silent, and is asked again
+			} // any other error: the pod is silent, and is asked again
 		})
 	}
 	all.Wait()

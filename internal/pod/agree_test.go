@@ -16,7 +16,8 @@ import (
 
 var allNodes = []string{"redis-1", "redis-2", "sentinel-1", "sentinel-2", "sentinel-3"}
 
-// answersOf makes the answers of pods that know nothing but what is said here.
+// answersOf returns the answers of all pods but the silent ones. Pods that are not in known
+// remember nothing.
 func answersOf(known map[string]Answer, silent ...string) map[string]Answer {
 	all := map[string]Answer{}
 	for _, node := range allNodes {
@@ -152,7 +153,7 @@ func TestAPodWaitsForWhoeverMayKnowBetter(t *testing.T) {
 	}
 }
 
-// speaking are peers of redis-1 that answer so, as texts.
+// speaking returns the peers of redis-1, which give these answers (JSON).
 func speaking(t *testing.T, said map[string]string, named plan.Replication, refused map[string]string) Peers {
 	return Peers{
 		Own: Answer{Node: "redis-1"}, Nodes: allNodes,
@@ -201,7 +202,7 @@ func TestAnEpochThatCannotBeIsNotBelieved(t *testing.T) {
 		}
 	}
 
-	// Nor is one that the Sentinels name.
+	// An impossible epoch of the Sentinels is not believed either.
 	refused := map[string]string{}
 	said := map[string]string{"redis-2": strings.Replace(good, "NODE", "redis-2", 1)}
 	ctx, end := context.WithTimeout(t.Context(), 2*time.Second)

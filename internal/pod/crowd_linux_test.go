@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// On Linux every address in 127.0.0.0/8 is this machine's, and so may be anybody's.
+// On Linux every address in 127.0.0.0/8 belongs to this machine, so a test can connect from many.
 
 // connectFrom connects from an address of this machine.
 func connectFrom(ctx context.Context, source, to string) (net.Conn, error) {
@@ -20,7 +20,7 @@ func connectFrom(ctx context.Context, source, to string) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", to)
 }
 
-// probeFrom asks as a kubelet does, and returns the status.
+// probeFrom sends a probe like a kubelet, and returns the status.
 func probeFrom(t *testing.T, source, address string) (int, error) {
 	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -37,8 +37,8 @@ func probeFrom(t *testing.T, source, address string) (int, error) {
 	return answer.StatusCode, err
 }
 
-// crowd has connections to a port that say so much and then nothing. They stay until the test
-// ends, unless the port ends them.
+// crowd opens connections to a port that send some words and then nothing. They stay open until
+// the test ends, unless the port closes them.
 func crowd(t *testing.T, address, words string, count int, source func(i int) string) {
 	t.Helper()
 	for i := range count {
@@ -48,7 +48,7 @@ func crowd(t *testing.T, address, words string, count int, source func(i int) st
 		}
 		t.Cleanup(func() { conn.Close() })
 		if _, err := io.WriteString(conn, words); err != nil {
-			t.Logf("connection %d: %v", i, err) // it was ended already
+			t.Logf("connection %d: %v", i, err) // the port has closed it already
 		}
 	}
 }
@@ -91,7 +91,7 @@ func TestTheKubeletIsAnsweredBesideACrowd(t *testing.T) {
 	}
 }
 
-// The crowd goes on coming while the kubelet asks.
+// New connections keep coming while the kubelet sends its probes.
 func TestTheKubeletIsAnsweredWhileACrowdComes(t *testing.T) {
 	_, address := startServer(t)
 	ctx, end := context.WithCancel(t.Context())
@@ -144,7 +144,7 @@ func TestAConnectionThatIsSilentIsEnded(t *testing.T) {
 	}
 }
 
-// A handshake that never ends holds up nobody's end either.
+// Handshakes that never end do not hold up the end of the server either.
 func TestAServerEndsBesideACrowd(t *testing.T) {
 	s, address := startServer(t)
 	s.SetTLS(identityOf(t, t.TempDir(), authorityOf(t, 'a'), "redis-1", time.Hour).Server())

@@ -16,26 +16,26 @@ import (
 	"holdfast/internal/plan"
 )
 
-// protocol is what pods speak with each other, as TLS negotiates it (ALPN, RFC 7301).
+// protocol is the protocol between pods, as TLS negotiates it (ALPN, RFC 7301).
 const protocol = "http/1.1"
 
-// Identity is who a pod is to the others: its certificate, which it issues to itself by the
+// Identity is the identity of a pod: its certificate, which it issues to itself with the
 // authority that is derived from the stack's seed.
 type Identity struct {
 	keeper *identity.Keeper
 	trust  *identity.Trust
 }
 
-// Bearer is whom a certificate is for.
+// Bearer is the owner of a certificate.
 type Bearer struct {
 	Node      string
 	Addresses []netip.Addr // where the node is reached
 	Life      time.Duration
 }
 
-// OpenIdentity returns the identity of a pod. Its files are in the state directory, where the
-// plan names them. A certificate of before is kept while it is good: another one would have the
-// pod's Sentinel start anew.
+// OpenIdentity returns the identity of a pod. Its files are in the state directory, under the
+// names of the plan. An earlier certificate is kept while it is good, because the pod's
+// Sentinel would have to be restarted for a new one.
 func OpenIdentity(stateDir string, authority *identity.Authority, b Bearer) (*Identity, error) {
 	dir, err := identity.OpenDir(filepath.Join(stateDir, filepath.Dir(plan.CertificateFile)))
 	if err != nil {
@@ -45,7 +45,7 @@ func OpenIdentity(stateDir string, authority *identity.Authority, b Bearer) (*Id
 	if err != nil {
 		return nil, err
 	}
-	// One that cannot be read is replaced.
+	// A certificate that cannot be read is replaced.
 	if c, err := dir.Load(); err != nil || !b.has(c, authority) {
 		if err := b.issue(dir, authority); err != nil {
 			return nil, err
@@ -80,8 +80,8 @@ func (b Bearer) issue(dir *identity.Dir, authority *identity.Authority) error {
 	return err
 }
 
-// has reports whether credentials are the bearer's, by the same authority, and are not to be
-// renewed yet.
+// has reports whether credentials are the bearer's, are of this authority, and are not due for
+// renewal.
 func (b Bearer) has(c identity.Credentials, authority *identity.Authority) bool {
 	var addresses []netip.Addr
 	for _, ip := range c.Certificate.IPAddresses {
@@ -94,16 +94,16 @@ func (b Bearer) has(c identity.Credentials, authority *identity.Authority) bool 
 		slices.Equal(addresses, b.Addresses) && now.After(c.Certificate.NotBefore) && now.Before(identity.Due(c.Certificate))
 }
 
-// Server returns the settings by which this pod answers others.
+// Server returns the TLS settings with which this pod serves other pods.
 func (id *Identity) Server() *tls.Config { return id.trust.Server(id.keeper, protocol) }
 
-// Client returns the settings by which this pod asks the pod of a node.
+// Client returns the TLS settings with which this pod connects to the pod of a node.
 func (id *Identity) Client(node string) *tls.Config {
 	return id.trust.Client(id.keeper, node, protocol)
 }
 
-// Keep renews the certificate when it is time, until ctx ends. Whoever reads the file takes
-// up the new one by themselves.
+// Keep renews the certificate when it is due, until ctx ends. The readers of its file notice
+// the new certificate themselves.
 func (id *Identity) Keep(ctx context.Context, log *slog.Logger) {
 	id.keeper.Run(ctx, func(changed []string, err error) {
 		if err != nil {
@@ -115,7 +115,7 @@ func (id *Identity) Keep(ctx context.Context, log *slog.Logger) {
 	})
 }
 
-// Addresses are the different ones among texts, in their order.
+// Addresses parses addresses, and returns them without duplicates, in their order.
 func Addresses(texts ...string) (all []netip.Addr, err error) {
 	for _, text := range texts {
 		a, e := netip.ParseAddr(text)

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// connLimit bounds the connections at a port: those of one address, and all together. A new
-// connection is never turned away, since it may be the kubelet's probe, and one that is not
-// answered has the container restarted. It takes the place of the one that has been silent for
-// the longest, of the address that has the most.
+// connLimit limits the number of connections at a port, for each address and in total. A new
+// connection is never refused: it may be a probe of the kubelet, which restarts the container
+// if a probe is not answered. Instead it replaces the connection that has been silent for the
+// longest, of the address that has the most connections. It is safe for concurrent use.
 type connLimit struct {
 	perSource, total int
 
@@ -27,7 +27,7 @@ func newConnLimit(perSource, total int) *connLimit {
 	return &connLimit{perSource: perSource, total: total, sources: map[netip.Addr][]*limitedConn{}}
 }
 
-// admit counts a connection until it is closed. It closes another one where there are too many.
+// admit counts a connection until it is closed. If there are too many, it closes another one.
 func (l *connLimit) admit(conn net.Conn) *limitedConn {
 	c := &limitedConn{Conn: conn, limit: l, source: sourceOf(conn.RemoteAddr())}
 	c.heard.Store(time.Now().UnixNano())
@@ -37,7 +37,7 @@ func (l *connLimit) admit(conn net.Conn) *limitedConn {
 	return c
 }
 
-// add counts a connection, and returns the one that has to go for it; nil: none.
+// add counts a connection, and returns the one that has to be closed for it, or nil.
 func (l *connLimit) add(c *limitedConn) (last *limitedConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,7 +54,7 @@ func (l *connLimit) add(c *limitedConn) (last *limitedConn) {
 	return last
 }
 
-// mostSilentOfAll returns the connection that goes where there are too many altogether.
+// mostSilentOfAll returns the connection to close if there are too many in total.
 func (l *connLimit) mostSilentOfAll() *limitedConn {
 	most := 0
 	for _, of := range l.sources {
@@ -73,7 +73,7 @@ func mostSilent(conns []*limitedConn) *limitedConn {
 	return slices.MinFunc(conns, func(a, b *limitedConn) int { return cmp.Compare(a.heard.Load(), b.heard.Load()) })
 }
 
-// remove ends the count of a connection.
+// remove stops counting a connection.
 func (l *connLimit) remove(c *limitedConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -90,7 +90,7 @@ func (l *connLimit) remove(c *limitedConn) {
 	}
 }
 
-// Close closes all connections, and those that come later.
+// Close closes all connections, including those that come later.
 func (l *connLimit) Close() {
 	l.mu.Lock()
 	l.closed = true
@@ -104,8 +104,8 @@ func (l *connLimit) Close() {
 	}
 }
 
-// sourceOf is whose connections are counted together: of IPv6, a network of one host is one
-// source.
+// sourceOf returns the address under which a connection is counted. For IPv6 it is the /64
+// network, because one host commonly has a whole one.
 func sourceOf(addr net.Addr) netip.Addr {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
@@ -127,8 +127,8 @@ type limitedConn struct {
 	net.Conn
 	limit  *connLimit
 	source netip.Addr
-	// heard is when something came from it last, in nanoseconds since 1970. It begins with
-	// its own beginning.
+	// heard is when data last came from it, in nanoseconds since 1970. At first it is when the
+	// connection was accepted.
 	heard atomic.Int64
 }
 

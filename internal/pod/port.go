@@ -10,23 +10,23 @@ import (
 )
 
 const (
-	// patience is how long a connection may take until it has begun to speak, and where it
-	// speaks TLS, until it has shown a certificate. A request may take as long again.
+	// patience is how long a connection may take to send its first byte and, with TLS, to
+	// finish the handshake. A request may take as long again.
 	patience = 5 * time.Second
-	// mostFrom is how many connections one address may have, and mostConnections all together:
-	// there are as many pods as a stack has, and a kubelet. Where no network policy is
-	// enforced, anybody in the cluster may connect.
+	// mostFrom is how many connections one address may have, and mostConnections how many there
+	// may be in total. The legitimate clients are the pods of the stack and one kubelet. But
+	// where no network policy is enforced, any pod in the cluster can connect.
 	mostFrom, mostConnections = 64, 512
-	// handshake is the first byte of a connection that begins with TLS (RFC 8446, 5.1).
+	// handshake is the first byte of a TLS connection (RFC 8446, 5.1).
 	handshake = 0x16
 )
 
-// port is a pod's port, for those who speak TLS and for those who do not.
+// port is a pod's port, for clients with TLS and without.
 type port struct {
 	net.Listener
 	limit         *connLimit
 	plain, secure *side
-	// settings are those of TLS; nil: nobody is answered who speaks it.
+	// settings are the TLS settings. While they are nil, TLS connections are closed.
 	settings atomic.Pointer[tls.Config]
 }
 
@@ -34,7 +34,7 @@ func newPort(l net.Listener) *port {
 	return &port{Listener: l, limit: newConnLimit(mostFrom, mostConnections), plain: newSide(l.Addr()), secure: newSide(l.Addr())}
 }
 
-// serve passes connections on until the port is closed.
+// serve accepts connections and passes them on, until the port is closed.
 func (p *port) serve() {
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
@@ -44,7 +44,7 @@ func (p *port) serve() {
 			select {
 			case <-p.plain.closed:
 				return
-			case <-time.After(100 * time.Millisecond): // out of files, perhaps
+			case <-time.After(100 * time.Millisecond): // perhaps out of file descriptors
 				continue
 			}
 		}
@@ -53,7 +53,7 @@ func (p *port) serve() {
 	}
 }
 
-// pass gives a connection to the side that its first byte is for.
+// pass hands a connection to the side with TLS or without, by its first byte.
 func (p *port) pass(conn net.Conn) {
 	begun := &begunConn{Conn: conn, from: bufio.NewReader(conn)}
 	_ = conn.SetDeadline(time.Now().Add(patience))
@@ -75,7 +75,7 @@ func (p *port) pass(conn net.Conn) {
 	}
 	secure := tls.Server(begun, settings)
 	if err := secure.Handshake(); err != nil {
-		conn.Close() // the other end knows why
+		conn.Close() // the client was told why by a TLS alert
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
@@ -91,7 +91,7 @@ func (p *port) Close() error {
 	return err
 }
 
-// begunConn is a connection of which the beginning was looked at.
+// begunConn is a connection whose first byte was peeked at.
 type begunConn struct {
 	net.Conn
 	from *bufio.Reader
@@ -99,7 +99,7 @@ type begunConn struct {
 
 func (c *begunConn) Read(b []byte) (int, error) { return c.from.Read(b) }
 
-// side is a listener that gets its connections from a port.
+// side is a net.Listener that gets its connections from a port.
 type side struct {
 	address net.Addr
 	given   chan net.Conn

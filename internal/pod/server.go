@@ -16,16 +16,16 @@ import (
 	"holdfast/internal/plan"
 )
 
-// The paths at which a pod answers, at plan.PodPort.
+// The paths that a pod serves, at plan.PodPort.
 const (
 	AboutPath = "/about" // an Answer, for the other pods, with TLS
 	LivePath  = "/live"  // for the kubelet: the pod's own process lives
 	ReadyPath = "/ready" // for the kubelet: its node can serve
 )
 
-// Server tells the kubelet and the other pods how this one is. The kubelet asks in plain, and
-// hears nothing of the stack; pods ask with TLS, and both ends show a certificate of the
-// stack's authority.
+// Server tells the kubelet and the other pods about the state of this pod. The kubelet asks
+// without TLS, and is told nothing about the stack. Pods ask with TLS, and both ends show a
+// certificate of the stack's authority.
 type Server struct {
 	port   *port
 	plain  *http.Server
@@ -33,12 +33,12 @@ type Server struct {
 	served sync.WaitGroup
 
 	mu     sync.Mutex
-	about  func() Answer // nil: nothing is known yet
+	about  func() Answer // nil while nothing is known yet
 	ready  func() error
-	reason error // why it is not ready, as long as ready is nil
+	reason error // why the pod is not ready, while ready is nil
 }
 
-// Listen starts a Server at every address of the pod. It is not ready before SetReady.
+// Listen starts a Server at every address of the pod. The pod is not ready before SetReady.
 func Listen() (*Server, error) {
 	l, err := net.Listen("tcp", ":"+strconv.Itoa(plan.PodPort))
 	if err != nil {
@@ -62,7 +62,7 @@ func serve(l net.Listener) *Server {
 	return s
 }
 
-// patientServer waits for nobody for longer than patience.
+// patientServer returns a server that waits for a client no longer than patience.
 func patientServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler: handler, ReadTimeout: patience, WriteTimeout: 2 * patience, IdleTimeout: patience,
@@ -70,31 +70,32 @@ func patientServer(handler http.Handler) *http.Server {
 	}
 }
 
-// SetTLS has the other pods be answered from now on, with these settings.
+// SetTLS starts to serve the other pods, with these settings.
 func (s *Server) SetTLS(settings *tls.Config) { s.port.settings.Store(settings) }
 
-// Close ends it.
+// Close closes the port and all its connections, and waits until they have ended.
 func (s *Server) Close() error {
 	err := errors.Join(s.port.Close(), s.plain.Close(), s.secure.Close())
 	s.served.Wait()
 	return err
 }
 
-// SetAbout sets who knows what the other pods are told; until then they are told nothing.
+// SetAbout sets the function that returns what the other pods are told. Until then they get
+// 503.
 func (s *Server) SetAbout(about func() Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.about = about
 }
 
-// SetWaiting says why the node has not been started.
+// SetWaiting sets the reason why the node has not been started.
 func (s *Server) SetWaiting(why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reason = errors.New(why)
 }
 
-// SetReady sets who knows whether the node can serve; an error says why not.
+// SetReady sets the function that returns nil if the node can serve, and otherwise why not.
 func (s *Server) SetReady(ready func() error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,10 +125,11 @@ func (s *Server) showAbout(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(about()) // who asked has gone, and asks again
+	_ = json.NewEncoder(w).Encode(about()) // an error means that the other pod has gone; it asks again
 }
 
-// Ask asks the pod at an address what it remembers. The settings say whom it has to be.
+// Ask asks the pod at an address what it remembers. The settings determine which pod it has to
+// be (Identity.Client).
 func Ask(ctx context.Context, address string, settings *tls.Config) (Answer, error) {
 	return ask(ctx, net.JoinHostPort(address, strconv.Itoa(plan.PodPort)), settings)
 }
@@ -137,7 +139,7 @@ func ask(ctx context.Context, address string, settings *tls.Config) (a Answer, e
 	if err != nil {
 		return a, err
 	}
-	// A Service may lead to another pod the next time.
+	// No keep-alive: the Service may lead to another pod the next time.
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: settings}}
 	answer, err := client.Do(request)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"holdfast/internal/plan"
 )
 
-// authorityOf is the authority of a stack with a secret of so many equal bytes.
+// authorityOf derives the authority of a stack from a secret of equal bytes.
 func authorityOf(t *testing.T, secret byte) *identity.Authority {
 	t.Helper()
 	a, err := identity.DeriveAuthority("shop", []byte(strings.Repeat(string(rune(secret)), identity.DerivedKeySize)))
@@ -27,7 +27,7 @@ func authorityOf(t *testing.T, secret byte) *identity.Authority {
 	return a
 }
 
-// identityOf is the identity of a pod in a directory.
+// identityOf opens the identity of a pod in a directory.
 func identityOf(t *testing.T, dir string, a *identity.Authority, node string, life time.Duration) *Identity {
 	t.Helper()
 	addresses, err := Addresses("198.18.0.7", "127.0.0.1", "127.0.0.1")
@@ -41,7 +41,7 @@ func identityOf(t *testing.T, dir string, a *identity.Authority, node string, li
 	return id
 }
 
-// startServer serves at a port of this machine, and returns its address.
+// startServer starts a Server at a free port of this machine, and returns its address.
 func startServer(t *testing.T) (*Server, string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -104,7 +104,7 @@ func TestTheKubeletIsToldNothingOfTheStack(t *testing.T) {
 	if status, body := get(ReadyPath); status != 200 {
 		t.Errorf("ready: %d %s", status, body)
 	}
-	// Who says nothing keeps nobody else waiting, and the end of the server neither.
+	// A silent connection holds up neither the others nor the end of the server.
 	silent, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestACertificateIsKeptWhileItIsGood(t *testing.T) {
 
 func TestACertificateIsRenewedWhileThePodLives(t *testing.T) {
 	dir := t.TempDir()
-	id := identityOf(t, dir, authorityOf(t, 'a'), "web-1", 3*time.Second) // certificates know seconds
+	id := identityOf(t, dir, authorityOf(t, 'a'), "web-1", 3*time.Second) // the times in certificates are whole seconds
 	first := id.keeper.Credentials().Certificate
 	ctx, end := context.WithCancel(t.Context())
 	kept := make(chan struct{})

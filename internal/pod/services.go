@@ -25,26 +25,26 @@ import (
 	"holdfast/internal/private"
 )
 
-// ServicesFile is the file of the state directory with the addresses that the Services had when
-// DNS last told them, by their names.
+// ServicesFile is the name of the file with the addresses that the Services had when DNS last
+// answered, by their names. It is in the state directory.
 const ServicesFile = "services.json"
 
 const (
-	// dnsPatience is how long DNS may leave a pod without any answer before it takes the
-	// addresses of before.
+	// dnsPatience is how long DNS may fail to answer before a pod takes the addresses of
+	// ServicesFile.
 	dnsPatience = 5 * time.Second
-	// lookupLimit is how long one question may take.
+	// lookupLimit is how long one lookup may take.
 	lookupLimit = 5 * time.Second
 	lookupPause = 500 * time.Millisecond
-	// lookEvery is how often the names are looked at while the pod waits or runs.
+	// lookEvery is how often the names are looked up while the pod waits or runs.
 	lookEvery = 30 * time.Second
-	// recognizeLimit is how long a pod may take to show whose it is.
+	// recognizeLimit is how long a pod may take to show its certificate.
 	recognizeLimit = 2 * time.Second
 )
 
-// Services finds the addresses of the Services of redis nodes and Sentinels. A pod that begins
-// while DNS is away takes those of before, which are in its state directory: all that it needs
-// besides may be there.
+// Services finds the addresses of the Services of redis nodes and Sentinels. A pod that starts
+// while DNS does not answer takes the earlier addresses, which are in its state directory:
+// everything else that it needs may be working.
 type Services struct {
 	StateDir string
 	// Names are the names of the Services, by node.
@@ -52,19 +52,19 @@ type Services struct {
 	// Lookup is net.Resolver.LookupHost.
 	Lookup func(ctx context.Context, name string) (addresses []string, err error)
 	Log    *slog.Logger
-	// Waiting is told why the pod waits.
+	// Waiting is called with why the pod waits.
 	Waiting func(why string)
 
-	// distrusted are addresses of before that are others' now, by node.
+	// distrusted are the earlier addresses that belong to somebody else now, by node.
 	distrusted map[string]string
-	// patience and every are dnsPatience and lookEvery where they are 0.
+	// patience and every replace dnsPatience and lookEvery unless they are 0.
 	patience, every time.Duration
 }
 
-// Found are the addresses of Services, by node.
+// Found is the result of Find: the addresses of the Services, by node.
 type Found struct {
 	Addresses map[string]string
-	// Before are the nodes whose addresses are those of before: DNS has told nothing of them.
+	// Before are the nodes whose address is an earlier one, because DNS did not answer.
 	Before []string
 }
 
@@ -110,9 +110,9 @@ func (s *Services) Find(ctx context.Context) (Found, error) {
 	return found, nil
 }
 
-// find waits until a name has an address. Where DNS says nothing at all, that is the one of
-// before; told is false then. An answer that there is no such name is waited out: the Service
-// was deleted, and the next one of that name has another address.
+// find waits until a name has an address. If DNS does not answer at all, it returns the earlier
+// address, with told false. If DNS answers that there is no such name, it keeps waiting: the
+// Service was deleted, and the next one of that name will have another address.
 func (s *Services) find(ctx context.Context, name, before string, began time.Time) (address string, told bool, err error) {
 	for said := false; ; said = true {
 		address, err := s.lookUp(ctx, name)
@@ -144,21 +144,21 @@ func (s *Services) lookUp(ctx context.Context, name string) (string, error) {
 	if len(addresses) == 0 {
 		return "", &net.DNSError{Err: "no address", Name: name, IsNotFound: true}
 	}
-	return slices.Min(addresses), nil // the same one for all pods
+	return slices.Min(addresses), nil // so that all pods choose the same one
 }
 
-// isSilence reports whether DNS has not answered, or not for sure.
+// isSilence reports whether DNS gave no answer, or no definite one.
 func isSilence(err error) bool {
 	said := new(net.DNSError)
 	return !errors.As(err, &said) || !said.IsNotFound
 }
 
-// Before returns the addresses of before, and whether all are known: those that the pod's node
-// was started with, where it outlived its supervisor.
+// Before returns the earlier addresses by node, and whether all are known. If the pod's node
+// has outlived its supervisor, it was started with them.
 func (s *Services) Before() (addresses map[string]string, all bool) {
 	before, err := s.read()
 	if err != nil {
-		return nil, false // as where there are none
+		return nil, false // the same as no addresses
 	}
 	addresses = map[string]string{}
 	for node, name := range s.Names {
@@ -169,17 +169,18 @@ func (s *Services) Before() (addresses map[string]string, all bool) {
 	return addresses, len(addresses) == len(s.Names)
 }
 
-// Moved is why a pod ends by itself: a Service has another address than the pod's plan, as
-// after it was deleted and made again. The pod's next container plans anew.
+// Moved is why a pod ends by itself: a Service has another address than in the pod's plan,
+// because it was deleted and made again. The pod's next container makes a new plan.
 type Moved struct{ Node, Was, Is string }
 
 func (m *Moved) Error() string {
 	return fmt.Sprintf("the Service of %s has the address %s now, and had %s: the container ends, and the next one takes that up", m.Node, m.Is, m.Was)
 }
 
-// Watch looks every 30 s whether a Service has another address than the one that was found, and
-// returns that; nil: ctx has ended. All pods see the same, and must not end at once: the one
-// whose own Service it is goes first, and each other one at its turn, from 1.
+// Watch checks every 30 s whether a Service has another address than the one that was found,
+// and returns that, or nil when ctx ends. All pods notice the same change, but must not end at
+// the same time. The pod whose own Service has moved ends first, and every other one at its
+// turn, counted from 1.
 func (s *Services) Watch(ctx context.Context, found Found, own string, turn int) *Moved {
 	every := cmp.Or(s.every, lookEvery)
 	unsure := len(found.Before) > 0
@@ -197,7 +198,7 @@ func (s *Services) Watch(ctx context.Context, found Found, own string, turn int)
 		switch {
 		case moved != nil && (seen != nil || moved.Node == own):
 			return moved
-		case moved != nil: // looked at again at its turn
+		case moved != nil: // checked again when it is this pod's turn
 			s.Log.Warn("a Service has another address", "node", moved.Node, "was", moved.Was, "is", moved.Is)
 			wait = time.Duration(1+turn) * every
 		default:
@@ -211,8 +212,8 @@ func (s *Services) Watch(ctx context.Context, found Found, own string, turn int)
 	}
 }
 
-// look asks DNS whether a Service has another address; nil: none is known to have. A name that
-// does not resolve changes nothing. All reports whether DNS told an address of each.
+// look asks DNS whether a Service has another address, and returns the first that has, or nil. A
+// name that does not resolve does not count as moved. All reports whether every name resolved.
 func (s *Services) look(ctx context.Context, had map[string]string) (moved *Moved, all bool) {
 	all = true
 	for _, node := range slices.Sorted(maps.Keys(s.Names)) {
@@ -229,9 +230,10 @@ func (s *Services) look(ctx context.Context, had map[string]string) (moved *Move
 	return moved, all
 }
 
-// Distrust looks who is at the addresses of before, and reports whether somebody else is at one
-// of them: a Service was made anew while DNS was away, and another one has its address now.
-// Find does not take that one again. A pod that does not answer proves nothing.
+// Distrust connects to the earlier addresses, and reports whether somebody else answers at one
+// of them: a Service was made again while DNS did not answer, and another Service has its former
+// address now. Find does not return that address again. A pod that does not answer proves
+// nothing.
 func (s *Services) Distrust(ctx context.Context, found Found, settings func(node string) *tls.Config) bool {
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -256,8 +258,8 @@ func (s *Services) Distrust(ctx context.Context, found Found, settings func(node
 	return any
 }
 
-// strangerAt returns why who answers at an address is not the pod that the settings are for;
-// nil: it is, or nobody answers.
+// strangerAt returns an error if what answers at an address is certainly not the pod that the
+// settings are for. It returns nil if it is that pod, or if nothing answers.
 func strangerAt(ctx context.Context, address string, settings *tls.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, recognizeLimit)
 	defer cancel()
@@ -273,7 +275,7 @@ func strangerAt(ctx context.Context, address string, settings *tls.Config) error
 		return fmt.Errorf("it does not speak TLS: %w", err)
 	case errors.As(err, &unverified):
 		if invalid := new(x509.CertificateInvalidError); errors.As(err, invalid) && invalid.Reason == x509.Expired {
-			return nil // a clock is wrong: whose it is that does not tell
+			return nil // a clock is wrong, which does not tell whose certificate it is
 		}
 		return err
 	case identity.ReasonOf(err) != "":
@@ -282,7 +284,7 @@ func strangerAt(ctx context.Context, address string, settings *tls.Config) error
 	return nil
 }
 
-// read returns the addresses of before, by names.
+// read returns the earlier addresses, by the names of the Services.
 func (s *Services) read() (map[string]string, error) {
 	text, err := private.Read(s.path())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -303,7 +305,7 @@ func (s *Services) read() (map[string]string, error) {
 	return all, nil
 }
 
-// write keeps addresses of nodes, unless they are those of before.
+// write writes the addresses of the nodes to ServicesFile, unless they are unchanged.
 func (s *Services) write(before, addresses map[string]string) error {
 	now := map[string]string{}
 	for node, name := range s.Names {

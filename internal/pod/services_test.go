@@ -21,14 +21,14 @@ import (
 	"holdfast/internal/plan"
 )
 
-// named are Services of a pod that asks a name server of the test.
+// named is a Services that asks a name server of the test.
 type named struct {
 	*Services
 	dns *dnstest.Server
 	log *logText
 }
 
-// logText is a log as text.
+// logText is a log whose text a test can read. It is safe for concurrent use.
 type logText struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -48,7 +48,7 @@ func (l *logText) String() string {
 
 func nameOf(node string) string { return "shop-" + node + ".test" }
 
-// newNamed has the Services of three nodes in DNS, and waits for that as long as it is told.
+// newNamed returns the Services of three nodes, which DNS knows, with this dnsPatience.
 func newNamed(t *testing.T, patience time.Duration) *named {
 	t.Helper()
 	n := &named{dns: dnstest.Start(t), log: &logText{}}
@@ -63,7 +63,7 @@ func newNamed(t *testing.T, patience time.Duration) *named {
 	return n
 }
 
-// find fails the test where the addresses are not found.
+// find calls Find, and fails the test if the addresses are not found.
 func (n *named) find(t *testing.T) Found {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -75,7 +75,7 @@ func (n *named) find(t *testing.T) Found {
 	return found
 }
 
-// waits fails the test where the addresses are found within a second.
+// waits fails the test if the addresses are found within a second.
 func (n *named) waits(t *testing.T, while string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -114,19 +114,19 @@ func TestOnlyWhatDNSSaysNothingOfIsAsBefore(t *testing.T) {
 	n := newNamed(t, time.Millisecond)
 	n.find(t)
 
-	// A new volume knows nothing.
+	// A new volume has no earlier addresses.
 	empty := newNamed(t, time.Millisecond)
 	empty.dns.Be(dnstest.Silent)
 	empty.waits(t, "nothing is known of before")
 
-	// That there is no such name is an answer: the Service was deleted.
+	// "No such name" is an answer: the Service was deleted.
 	n.dns.Set(nameOf("redis-2"))
 	n.waits(t, "the Service of redis-2 is gone")
 	n.dns.Be(dnstest.KnowsNothing)
 	n.waits(t, "all Services are gone")
 
-	// Nor is a name of before that of a Service of another namespace, where a volume was
-	// taken to.
+	// An earlier address is not used for a name of another namespace, to which the volume was
+	// moved.
 	n.dns.Be(dnstest.Failing)
 	n.Names["redis-2"] = "shop-redis-2.other.test"
 	n.waits(t, "the volume is in another namespace")
@@ -167,7 +167,7 @@ func TestADamagedFileOfAddressesIsLikeNone(t *testing.T) {
 	}
 }
 
-// somebody listens at the pods' port of an address of this machine.
+// somebody serves connections at the pods' port of an address of this machine.
 func somebody(t *testing.T, address string, serve func(net.Conn)) {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(plan.PodPort)))
@@ -262,7 +262,7 @@ func TestAPodBeginsAnewWhereAServiceHasMoved(t *testing.T) {
 	n.every = 100 * time.Millisecond
 	n.find(t)
 	n.dns.Be(dnstest.Failing)
-	found := n.find(t) // a pod that began while DNS was away
+	found := n.find(t) // the pod starts while DNS does not answer
 	own, other := watch(n, found, "redis-2"), watch(n, found, "redis-1")
 	select {
 	case m := <-own:
@@ -278,7 +278,7 @@ func TestAPodBeginsAnewWhereAServiceHasMoved(t *testing.T) {
 		t.Errorf("it begins anew with %s", got)
 	}
 
-	// Where nothing has moved, the log says so.
+	// If nothing has moved, the log says so.
 	n.dns.Be(dnstest.Failing)
 	still := watch(n, n.find(t), "redis-2")
 	n.dns.Be(dnstest.Well)

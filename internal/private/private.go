@@ -1,6 +1,7 @@
-// Package private is about files and directories that nobody but their owner may
-// change: whoever could would choose what Holdfast runs, ends and writes to.
-// The owner is the user that this process runs as; root may do everything anyway.
+// Package private makes sure that nobody else can change the files and directories
+// of Holdfast: another user who could would control what Holdfast runs, ends and
+// writes to. They must belong to the user that this process runs as, or to root, which
+// may do everything anyway. CheckDir checks a directory; Open and Read check a file.
 package private
 
 import (
@@ -17,19 +18,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Error is what is wrong with a file or directory, and what to do about it.
+// Error tells what is wrong with a file or directory, and what to do about it.
 type Error struct{ words string }
 
 func (e *Error) Error() string { return e.words }
 
 func wrong(format string, args ...any) error { return &Error{fmt.Sprintf(format, args...)} }
 
-// writable are the permissions of others to write.
+// writable is the mode bits by which the group and others may write.
 const writable = 0o022
 
-// CheckDir is nil when nobody else can change a directory, put another into its
-// place, or choose by a link where its path leads. Its error is an *Error where
-// somebody can. The directory is there.
+// CheckDir returns nil if no other user can change a directory, replace it by another
+// one, or redirect its path through a link. Otherwise the error is an *Error. The
+// directory must exist.
 func CheckDir(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -55,14 +56,15 @@ func CheckDir(dir string) error {
 	return checkEntries(real)
 }
 
-// alone is a directory where there are no other users; empty: there is none.
+// alone is the directory that was passed to Alone, if any.
 var alone atomic.Value
 
-// Alone says that nobody else reaches a directory, whatever its mode says: it is a volume of
-// this process' own container. What is above it is the container's as well.
+// Alone declares that no other user can reach a directory, whatever its mode is, because it is
+// a volume of this process's own container. The directories above it then belong to the
+// container as well, and are not checked.
 func Alone(dir string) { alone.Store(filepath.Clean(dir)) }
 
-// checkWay looks at each directory that leads to one.
+// checkWay checks each directory on the path to a directory.
 func checkWay(path string) error {
 	for at := path; ; at = filepath.Dir(at) {
 		if at == alone.Load() && at != path {
@@ -87,8 +89,9 @@ func checkWay(path string) error {
 	}
 }
 
-// checkEntries refuses what others have left in a directory when they could, and
-// directories below it where they still can. It follows no links.
+// checkEntries returns an error if something below a directory belongs to another
+// user, who may have left it there earlier, or is a directory to which others may
+// write. It follows no links.
 func checkEntries(dir string) error {
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		var info fs.FileInfo
@@ -111,9 +114,9 @@ func checkEntries(dir string) error {
 	})
 }
 
-// Open opens a file for its owner alone, as os.OpenFile does with mode 0600. It
-// follows no link, and refuses what is no ordinary file, is somebody else's or
-// has a second name: writing to it would change another file.
+// Open opens a file like os.OpenFile with mode 0600. It follows no link. It returns an
+// *Error if the file is not an ordinary one, belongs to another user, or has a second
+// name (hard link), because writing to it would change another file.
 func Open(path string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if errors.Is(err, unix.ELOOP) {
@@ -141,7 +144,7 @@ func Open(path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// Read reads a file as Open opens it.
+// Read reads a whole file, which it opens with Open.
 func Read(path string) ([]byte, error) {
 	f, err := Open(path, os.O_RDONLY)
 	if err != nil {
@@ -151,8 +154,8 @@ func Read(path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// Warning is what others may do with a file that decides what runs or who may do
-// what; empty: nothing.
+// Warning returns which other users may write to a file, as a text, or "" if none may.
+// It is for files that determine what runs, or who may do what.
 func Warning(path string) string {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 const nobody = 65534
 
-// must is for what a test needs.
+// must ends the test if one of errs is not nil.
 func must(t *testing.T, errs ...error) {
 	t.Helper()
 	for _, err := range errs {
@@ -25,9 +25,9 @@ func must(t *testing.T, errs ...error) {
 func TestADirectoryThatOthersMayChangeIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		root  bool                          // it takes root
-		make  func(t *testing.T, at string) // below a directory of the test's own
-		words string                        // of the refusal; empty: none
+		root  bool                          // the case needs root
+		make  func(t *testing.T, at string) // makes it in a directory of the test
+		words string                        // a part of the error; empty: no error
 	}{
 		{"private", false, func(t *testing.T, at string) { must(t, os.Mkdir(at, 0o700)) }, ""},
 		{"others may read", false, func(t *testing.T, at string) { must(t, os.Mkdir(at, 0o755)) }, ""},

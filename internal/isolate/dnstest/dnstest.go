@@ -1,5 +1,5 @@
-// Package dnstest is a name server for tests that can be taken away. It knows addresses of
-// version 4, and answers by UDP.
+// Package dnstest is a name server for tests that can be made to fail. It knows IPv4 addresses
+// and answers by UDP.
 package dnstest
 
 import (
@@ -13,17 +13,17 @@ import (
 	"testing"
 )
 
-// How is how a Server answers.
+// How is the way in which a Server answers.
 type How int
 
 const (
-	Well         How = iota // by what it knows
-	Silent                  // it does not
+	Well         How = iota // with the addresses that were set
+	Silent                  // not at all
 	Failing                 // SERVFAIL
 	KnowsNothing            // NXDOMAIN for every name
 )
 
-// Server is a name server. Its methods may be called at any time.
+// Server is a name server. It is safe for concurrent use.
 type Server struct {
 	conn net.PacketConn
 
@@ -33,7 +33,7 @@ type Server struct {
 	every []netip.Addr
 }
 
-// Start starts a Server at a port of this machine that is free, until the test ends.
+// Start starts a Server at a free port of this machine. It runs until the test ends.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -43,7 +43,7 @@ func Start(t testing.TB) *Server {
 	return Serve(t, conn)
 }
 
-// Serve has a Server answer at a socket, which it closes when the test ends.
+// Serve starts a Server on a socket, which is closed when the test ends.
 func Serve(t testing.TB, conn net.PacketConn) *Server {
 	s := &Server{conn: conn, known: map[string][]netip.Addr{}}
 	ended := make(chan struct{})
@@ -60,25 +60,25 @@ func Serve(t testing.TB, conn net.PacketConn) *Server {
 				return
 			}
 			if answer := s.answer(question[:size]); answer != nil {
-				_, _ = conn.WriteTo(answer, from) // who asked asks again
+				_, _ = conn.WriteTo(answer, from) // after an error the client asks again
 			}
 		}
 	}()
 	return s
 }
 
-// Address is where it is asked.
+// Address returns the address of the server.
 func (s *Server) Address() string { return s.conn.LocalAddr().String() }
 
-// Be has it answer so from now on.
+// Be sets how the server answers from now on.
 func (s *Server) Be(how How) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.how = how
 }
 
-// Set gives a name these addresses; none: the name is not there. An empty name is every other
-// one.
+// Set sets the addresses of a name. Without addresses the name does not exist. The empty name
+// stands for all names that were not set.
 func (s *Server) Set(name string, addresses ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +93,7 @@ func (s *Server) Set(name string, addresses ...string) {
 	s.known[strings.ToLower(name)] = all
 }
 
-// Resolver asks this Server.
+// Resolver returns a resolver that asks this server.
 func (s *Server) Resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
@@ -101,7 +101,8 @@ func (s *Server) Resolver() *net.Resolver {
 	}}
 }
 
-// answer is that of a message (RFC 1035, 4.1) with one question; nil: there is none.
+// answer returns the answer to a message (RFC 1035, 4.1) with one question, or nil if there is
+// to be none.
 func (s *Server) answer(question []byte) []byte {
 	const header, servfail, nxdomain, typeA = 12, 2, 3, 1
 	var labels []string
@@ -126,7 +127,7 @@ func (s *Server) answer(question []byte) []byte {
 	}
 	s.mu.Unlock()
 	answer := append([]byte{}, question[:end]...)
-	copy(answer[2:], []byte{0x84, 0, 0, 1, 0, 0, 0, 0, 0, 0}) // an authority's, one question
+	copy(answer[2:], []byte{0x84, 0, 0, 1, 0, 0, 0, 0, 0, 0}) // an authoritative answer to one question
 	switch {
 	case how == Silent:
 		return nil
