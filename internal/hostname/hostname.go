@@ -1,18 +1,19 @@
 // Package hostname decides which host names a service answers to. It is pure.
-// | A page of another site can make its own name lead to an address of this
-// machine or network (DNS rebinding). A browser then treats the service as a
-// part of that site, and lets the page read and write. Such a request is
-// recognisable only by its Host header. So a service that requires no token
-// answers only to names that nobody else can have:
-// |   - addresses, for which no name server is asked;
-//   - names without a dot, such as localhost, a machine's name or that of a
-//     service among containers: none of them can be bought on the internet;
-//   - names below localhost (RFC 6761), internal (ICANN's domain for private
-//     use), svc and cluster.local (Kubernetes);
+//
+// A page of another site can make its own name lead to an address of this machine or network (DNS
+// rebinding). A browser then treats the service as a part of that site, and lets the page read and
+// write. Such a request is recognisable only by its Host header. So a service that requires no
+// token answers only to names that nobody else can have:
+//
+//   - addresses, for which no name server is asked;
+//   - names without a dot, such as localhost, a machine's name or that of a service among
+//     containers: none of them can be bought on the internet;
+//   - names below localhost (RFC 6761), internal (ICANN's domain for private use), svc and
+//     cluster.local (Kubernetes);
 //   - names that it is given.
 //
-// | New makes a Set of such names. Has checks a request; Pattern is the same
-// rule as a regular expression, for HAProxy.
+// New makes a Set of such names. Has checks a request; Pattern is the same rule as a regular
+// expression, for HAProxy.
 package hostname
 
 import (
