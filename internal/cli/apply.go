@@ -226,7 +226,7 @@ func gone(steps []plan.Step, sentinel string) string {
 	return strings.Join(names, ", ") + " are no longer where they were"
 }
 
-// printEvent shows a step of a change.
+// printEvent prints a step of a change.
 func printEvent(w io.Writer, g *globals, e supervise.Event) {
 	text := fmt.Sprintf("[%d/%d] %s %s: %s", e.Step, e.Of, e.Action, e.Node, e.What)
 	if e.Text != "" {

@@ -65,7 +65,7 @@ type haproxyData struct {
 	Retries                int
 	Timeouts               stack.Timeouts
 	Entry, Statistics      string
-	TLS                    *clientTLS // of the entry
+	TLS                    *clientTLS // of the entry; nil: without TLS
 	Certificates           string     // directory of the certificates of all entries; empty: no entry has any
 	Scheme                 string     // of the entry's URL: http or https
 	Moves                  bool       // an address of the entry may move to another host
@@ -85,7 +85,7 @@ type haproxyData struct {
 	Routes                 []routeData
 	Strips                 []stripData
 	Limits                 stack.Limits
-	Default                string // backend; a validated stack has one
+	Default                string // backend of the default route; a validated stack has one
 	DefaultKV              bool   // whether Default is an application of kind kv
 	Buffered               int    // the longest body, in bytes, that surely fits into a buffer
 	Backends               []backendData
@@ -266,7 +266,7 @@ func (b builder) hostPattern(n node) string {
 		return ""
 	}
 	own, err := hostname.New(slices.Concat(b.host(n).Names, hosts(b.stack))...)
-	if err != nil || own == nil { // a stack's names were looked at
+	if err != nil || own == nil { // the stack's names were checked before
 		return ""
 	}
 	return own.Pattern()

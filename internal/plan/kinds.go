@@ -66,8 +66,8 @@ type Traits struct {
 	CutSignal string
 	// StopRank orders the shutdown. See Kind.StopRank.
 	StopRank int
-	// HangLimit is how long a node that was well may leave its liveness probe
-	// unanswered before it is killed; 0: it is not killed for that.
+	// HangLimit is how long a healthy node may leave its liveness probe unanswered before it is
+	// killed; 0: it is not killed for that.
 	HangLimit time.Duration
 
 	// Admin is true where the operator's Redis client connects to a node.

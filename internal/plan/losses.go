@@ -13,7 +13,7 @@ type End string
 const (
 	EndsData     End = "data"     // no redis node is left: nothing can be read or written
 	EndsWrites   End = "writes"   // what is stored can still be read
-	EndsFailover End = "failover" // a master that dies meanwhile is not replaced
+	EndsFailover End = "failover" // a master that dies in the meantime is not replaced
 	EndsEntry    End = "entry"
 	EndsApp      End = "application"
 )

@@ -15,45 +15,45 @@ import (
 	"holdfast/internal/stack"
 )
 
-// The virtual address: keepalived on every host that has a balancer.
+// The virtual address: a keepalived runs on every host that has a balancer.
 
 // The files of a keepalived node, in its directory.
 const (
-	// HealthFile has 0 while a balancer of the host serves, and 1 otherwise: keepalived
-	// gives the address away then. The supervisor writes it while it runs.
+	// HealthFile contains 0 while a balancer of the host serves, and 1 otherwise; at 1 keepalived
+	// gives the address away. The supervisor writes it while it runs.
 	HealthFile = "health"
-	// CutFile has 1 while the host is cut off from the others and serves nobody, and 0
-	// otherwise: as above. The host's own process writes it.
+	// CutFile contains 1 while the host is cut off from the others and serves nobody, and 0
+	// otherwise; at 1 keepalived gives the address away. The host's own process writes it.
 	CutFile = "cut"
 
 	keepalivedConf = "keepalived.conf"
 	runningScript  = "balancer-runs"
 )
 
-// Well and Unwell are what the health file says; a new node's is unwell.
+// Well and Unwell are the contents of HealthFile. A new node's is Unwell.
 const (
 	Well   = "0\n"
 	Unwell = "1\n"
 )
 
-// RecordFile is the file in a node's directory in which the supervisor keeps the pid of
-// its process.
+// RecordFile is the file in a node's directory in which the supervisor stores the pid of its
+// process.
 const RecordFile = "process.json"
 
-// preemptDelay is how long a host is back before it takes the address that it prefers:
-// one that comes and goes does not move it each time.
+// preemptDelay is how long a host has to be back before it takes the address that it prefers. So a
+// host that comes and goes does not move the address each time.
 const preemptDelay = 5 * time.Second
 
-// lowestPriority is that of the last host in VRRP; 100 is the usual one.
+// lowestPriority is the priority of the last host in VRRP. 100 is the usual value.
 const lowestPriority = 100
 
-// keepalivedData is what keepalived.conf.qtpl shows.
+// keepalivedData is what keepalived.conf.qtpl fills in.
 type keepalivedData struct {
 	Stack, Node string
-	User        string // whose rights the scripts have; empty: keepalived's own choice
+	User        string // user that the scripts run as; empty: keepalived's own choice
 	Health, Cut string // paths
-	Runs        string // the script that looks for a balancer's process; empty: none
-	Answers     string // the command that asks a balancer; empty: none
+	Runs        string // script that looks for a balancer's process; empty: none
+	Answers     string // command that asks a balancer; empty: none
 	Interface   string
 	Advertise   string // seconds
 	Preempts    bool
@@ -63,14 +63,14 @@ type keepalivedData struct {
 	Instances   []vrrpInstance
 }
 
-// vrrpInstance is one address.
+// vrrpInstance is one virtual address.
 type vrrpInstance struct {
 	Number, Router, Priority int
 	Address                  string
 }
 
-// keepers are the keepalived nodes: one on every host of the balancers. One that had a
-// host before keeps it. Without hosts there is none.
+// keepers returns the keepalived nodes, one for each host with a balancer. A host keeps the node
+// that it had before. Without hosts there are no keepalived nodes.
 func keepers(s stack.Stack, placed Placement, balancers []node) (list []node) {
 	if !s.Entry.Virtual.Enabled() {
 		return nil
@@ -83,7 +83,7 @@ func keepers(s stack.Stack, placed Placement, balancers []node) (list []node) {
 		}
 	}
 
-	named := map[int]bool{} // numbers that are taken
+	named := map[int]bool{} // numbers in use
 	names := map[string]int{}
 	for name, host := range placed {
 		number, is := keeperNumber(name)
@@ -117,14 +117,14 @@ func keepers(s stack.Stack, placed Placement, balancers []node) (list []node) {
 
 func keeperName(number int) string { return string(Keepalived) + "-" + strconv.Itoa(number) }
 
-// keeperNumber is the number of a keepalived node.
+// keeperNumber returns the number of a keepalived node, or false for another name.
 func keeperNumber(name string) (number int, is bool) {
 	rest, is := strings.CutPrefix(name, string(Keepalived)+"-")
 	number, err := strconv.Atoi(rest)
 	return number, is && err == nil && number > 0
 }
 
-// keepalived is the data of a node's keepalived.conf.
+// keepalived returns the data of a node's keepalived.conf.
 func (b builder) keepalived(n node) keepalivedData {
 	v := b.stack.Entry.Virtual
 	all := of(b.nodes, Keepalived)
@@ -138,7 +138,7 @@ func (b builder) keepalived(n node) keepalivedData {
 	}
 	place := slices.IndexFunc(all, func(o node) bool { return o.name == n.name })
 	for i, address := range v.Addresses {
-		// The first host comes first for the first address, the second for the second.
+		// The first host has precedence for the first address, and the second for the second.
 		rank := (place - i + len(all)) % len(all)
 		d.Instances = append(d.Instances, vrrpInstance{
 			Number: i + 1, Router: v.Router + i, Address: address,
@@ -148,9 +148,9 @@ func (b builder) keepalived(n node) keepalivedData {
 	return d
 }
 
-// peers are the addresses of the other hosts that may have the virtual address. Where
-// there are none, the other hosts of the stack stand for them: without a peer keepalived
-// would tell the whole network.
+// peers returns the addresses of the other hosts that may hold the virtual address. If there are
+// none, it returns those of the stack's other hosts, because without a peer keepalived would use
+// multicast to the whole network.
 func (b builder) peers(n node) (addresses []string) {
 	for _, o := range of(b.nodes, Keepalived) {
 		if o.name != n.name {
@@ -168,25 +168,25 @@ func (b builder) peers(n node) (addresses []string) {
 	return addresses
 }
 
-// virtualInterface is the interface that gets the virtual address: the stack file's, or
-// the one that has the host's own address; empty: nobody knows.
+// virtualInterface returns the interface that gets the virtual address: the one in the stack file,
+// or else the one with the host's own address; empty: unknown.
 func (b builder) virtualInterface(n node) string {
 	return cmp.Or(b.stack.Entry.Virtual.Interface, b.host(n).Interface)
 }
 
-// balancersOf are the balancers on the host of a node.
+// balancersOf returns the balancers on the host of a node.
 func (b builder) balancersOf(n node) []node {
 	return slices.DeleteFunc(of(b.nodes, Balancer), func(o node) bool { return !o.on(n.host) })
 }
 
-// AliveCommand is the subcommand by which keepalived asks balancers whether they serve.
+// AliveCommand is the subcommand with which keepalived asks whether a balancer serves.
 const AliveCommand = "balancer-alive"
 
-// plainPath matches a path that keepalived takes as one word of a script.
+// plainPath matches a path that keepalived reads as one word of a script.
 var plainPath = regexp.MustCompile(`^/[A-Za-z0-9_./:+,@=-]+$`)
 
-// asScript is a command of keepalived, which takes it apart at spaces and quotes; empty:
-// it cannot be written there.
+// asScript returns a command for keepalived, which splits it at spaces and quotes. It returns "" if
+// a path needs quoting.
 func asScript(paths ...string) string {
 	if slices.ContainsFunc(paths, func(p string) bool { return !plainPath.MatchString(p) }) {
 		return ""
@@ -194,8 +194,8 @@ func asScript(paths ...string) string {
 	return strings.Join(paths, " ")
 }
 
-// balancerAlive is the command that asks the balancers of a host; empty: where this
-// program is cannot be written there.
+// balancerAlive returns the command that asks the balancers of a host, or "" if the path of this
+// program or of a socket cannot be written there.
 func (b builder) balancerAlive(n node) string {
 	var sockets []string
 	for _, o := range b.balancersOf(n) {
@@ -208,7 +208,7 @@ func (b builder) balancerAlive(n node) string {
 	return self + " " + AliveCommand + " " + of
 }
 
-// balancerRuns is the script that looks for the process of a balancer.
+// balancerRuns returns the script that looks for the process of a balancer.
 func (b builder) balancerRuns(n node) (File, error) {
 	var records []string
 	for _, o := range b.balancersOf(n) {
@@ -218,7 +218,7 @@ func (b builder) balancerRuns(n node) (File, error) {
 	return File{Path: nodePath(n, runningScript), Mode: 0o700, Content: content}, err
 }
 
-// keepalivedFiles are the files of a keepalived node.
+// keepalivedFiles returns the files of a keepalived node.
 func (b builder) keepalivedFiles(n node) ([]File, error) {
 	content, err := render(func(w *quicktemplate.Writer) { streamkeepalivedSettings(w, b.keepalived(n)) })
 	if err != nil {
@@ -248,7 +248,7 @@ func (b builder) keepalivedProcess(n node, p *Process) {
 	p.Interface = b.virtualInterface(n)
 }
 
-// keepalivedQuote writes a text of keepalived.conf.
+// keepalivedQuote returns a quoted text of keepalived.conf.
 func keepalivedQuote(text string) (string, error) {
 	if i := strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == '"' || r == '\\' }); i >= 0 {
 		return "", fmt.Errorf("%q has a character that keepalived's configuration cannot take (%q)", text, text[i])
@@ -256,11 +256,11 @@ func keepalivedQuote(text string) (string, error) {
 	return `"` + text + `"`, nil
 }
 
-// shellQuote writes a word of a shell.
+// shellQuote returns a quoted word of a shell.
 func shellQuote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
-// VirtualFiles are the files that a keepalived leaves behind that was killed, and that
-// keep the next one from starting where another process has its pid.
+// VirtualFiles returns the pid files that a killed keepalived leaves behind. If another process has
+// that pid, they would keep the next keepalived from starting.
 func VirtualFiles(node string) []string {
 	dir := filepath.Join("nodes", node)
 	return []string{filepath.Join(dir, "keepalived.pid"), filepath.Join(dir, "vrrp.pid")}

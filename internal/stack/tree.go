@@ -20,7 +20,7 @@ func (p pos) before(q pos) bool {
 	return p.line < q.line || p.line == q.line && p.column < q.column
 }
 
-// shape is what a YAML value looks like.
+// shape is the kind of a YAML value.
 type shape int
 
 const (

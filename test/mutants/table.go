@@ -172,8 +172,8 @@ var reading = []Mutant{{
 	Tests:   tests("redis", "TestACursorOfAnotherProcessIsAnError"),
 }}
 
-// withoutWait are the rules by which a batch that only reads goes without WAIT
-// (quick.go), also on a connection beside the session's (express.go).
+// withoutWait are the rules for when a batch that only reads may go without WAIT (quick.go), also
+// on a connection other than the session's (express.go).
 var withoutWait = []Mutant{{
 	Name:    "quick-writes",
 	Rule:    "a batch that writes does not go without WAIT",
