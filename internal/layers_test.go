@@ -36,7 +36,7 @@ var layers = []string{
 	"control",     // HTTP on a unix socket: server and client
 	"pod",         // what pods agree on before one starts its node
 	"supervise",   // carries a plan out
-	"host",        // one host's part in a stack of several
+	"host",        // one host's process in a stack of several
 	"agree",       // what the hosts agree on, by raft
 	"agent",       // another host's machine, over one connection
 	"release",     // copies of users' programs
@@ -61,7 +61,7 @@ var layers = []string{
 	"otlp",        // spans to a collector
 	"isolate",     // this machine's network, cut for a time
 	"private",     // files that nobody else may change
-	"certificate", // whether a certificate is good to be shown
+	"certificate", // whether a certificate is fit for use
 	"keypair",     // keys and certificates that are renewed in their files
 	"hostname",    // the host names that a service answers to. Pure
 	"servers",     // the server programs: versions, and whose data each can read. Pure

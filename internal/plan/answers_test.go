@@ -83,7 +83,7 @@ func isJSON(r *http.Response, body string, status int, words string) error {
 	return nil
 }
 
-// haproxyIs is the HAProxy on this machine.
+// haproxyIs returns the HAProxy of this machine.
 func haproxyIs(t *testing.T) servers.Server {
 	t.Helper()
 	out, err := exec.Command(program(t, "haproxy"), "-v").Output()
@@ -102,7 +102,8 @@ func TestHAProxysOwnAnswersAreJSON(t *testing.T) {
 	check := func(what string, status int, words string, parts ...string) {
 		t.Helper()
 		if r, body := c.raw(t, parts...); r.StatusCode != 0 || status != 502 || haproxyIs(t).Resends() {
-			// HAProxy 3.0 closes the connection when the last try has failed on one that was used before.
+			// HAProxy 3.0 closes the connection when the last try has failed on a connection that
+			// was used before.
 			if err := isJSON(r, body, status, words); err != nil {
 				t.Errorf("%s: %v", what, err)
 			}

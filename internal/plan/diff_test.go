@@ -177,8 +177,8 @@ func inGroups(steps []Step) (groups []string) {
 	return groups
 }
 
-// A redis node is known to the clients while it is there, and forgotten when it is gone;
-// of Sentinels one goes after the other is forgotten.
+// Clients know a redis node while it exists, and it is forgotten when it is gone. Each Sentinel is
+// forgotten before the next one goes.
 func TestRedisNodesAndSentinelsComeAndGoInOrder(t *testing.T) {
 	const apps = "apps: {shop: {command: [run]}}\nroutes: [{app: shop}]\nbalancers: 1\n"
 	for _, c := range []struct{ what, old, now, master, want string }{
@@ -242,7 +242,7 @@ func TestWhatAChangeOfTheHostsDoesToTheNodesOfOne(t *testing.T) {
 	}{
 		{"a host comes", fiveHosts, 0, nil},
 		{"a host goes", twoHosts, 1, []string{
-			// A web node is told where every Sentinel is.
+			// A web node gets the address of every Sentinel.
 			"sentinel-3 start [hosts.three.address]", "web-2 restart [hosts.three.address]", "balancer-1 start [hosts.three.address]"}},
 		{"an application moves, here it goes", threeHosts + "apps: {web: {kv: {}, on: [two, three]}}\n", 0, []string{
 			"balancer-2 reload [apps.web.on]", "web-1 stop [apps.web.on]"}},

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A drill reaches an application whatever the routes are, and nobody else does.
+// A drill reaches its application whatever the routes are, and nobody else can use its header.
 func TestADrillsHeaderLeadsToItsApplicationAndNoFurther(t *testing.T) {
 	web, other := &flaky{}, &flaky{}
 	webPort, otherPort := web.serve(t), other.serve(t)
@@ -50,7 +50,7 @@ func TestADrillsHeaderLeadsToItsApplicationAndNoFurther(t *testing.T) {
 	}
 }
 
-// Ordinary requests of a stack with one application pay nothing for drills.
+// Ordinary requests cost nothing more for drills in a stack with one application.
 func TestNoHeaderIsLookedForWhereEveryRequestReachesTheApplication(t *testing.T) {
 	s := base()
 	secrets := mustSecrets(t, s)

@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// content is a file of a host.
+// content returns the content of a file of a host.
 func content(t *testing.T, h Host, path string) string {
 	t.Helper()
 	i := slices.IndexFunc(h.Files, func(f File) bool { return f.Path == path })

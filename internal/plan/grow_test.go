@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A stack that becomes one of several hosts listens on, where it did: else its clients would
+// A stack that becomes one of several hosts still listens where it did. Otherwise its clients would
 // be refused for a moment.
 func TestAnEntryMayBecomeOneForAllMachines(t *testing.T) {
 	before := shaped(t, "entry: {listen: '127.0.0.1:6301'}\n")
