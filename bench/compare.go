@@ -377,7 +377,6 @@ func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exc
 	if _, err := os.Stat(requests); errors.Is(err, os.ErrNotExist) {
 		if err := writeRequests(requests, all); err != nil {
 			return loaded{}, nil, err
-
 		}
 	}
 	warm := b.warm
@@ -407,7 +406,6 @@ func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exc
 		}
 		return wrk(ctx, b.dir, address, requests, c.connections, measure)
 	})
-
 	if err != nil {
 		return loaded{}, nil, err
 	}
@@ -435,7 +433,7 @@ func (b *bench) openLoad(ctx context.Context, c scenario, s subject, all []excha
 		return loaded{}, nil, err
 	}
 	used, err := t.since(before)
-	// The use includes the warm-up: remove its share.
+	// The figures of use include the warm-up: subtract its share.
 	part := float64(b.measure) / float64(b.warm+b.measure)
 	for tier, u := range used {
 		u.cpu = time.Duration(float64(u.cpu) * part)

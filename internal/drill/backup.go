@@ -175,7 +175,6 @@ func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(nod
 			}
 		},
 	})
-
 	if failed != nil || err != nil {
 		return errors.Join(failed, err)
 	}

@@ -100,7 +100,6 @@ var busyWritingScript = fault{
 
 		t := attack.NewTally()
 		var failed error
-
 		err = a.during(ctx, "sending a script that writes and never ends", func(ctx context.Context) {
 			var client sync.WaitGroup
 			client.Go(func() {
@@ -115,7 +114,6 @@ var busyWritingScript = fault{
 			}
 			client.Wait()
 		}, a.master.Name)
-
 		if err = errors.Join(err, failed); err != nil {
 			return fmt.Errorf("%w (the script: %s)", err, t)
 		}

@@ -213,7 +213,6 @@ func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (sup
 			failed = m.do(e)
 		}
 	})
-
 	switch {
 	case failed != nil:
 		return done, failed

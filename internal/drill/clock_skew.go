@@ -154,7 +154,6 @@ func (s *scene) toTheClockAhead(ctx context.Context, p probes) error {
 	}
 	s.blow(master)
 	var refused error
-
 	err = awaitEvery(ctx, time.Second, "a switchover to "+furthest, 30*time.Second, func() bool {
 		_, refused = s.stack.client().Switchover(ctx, furthest)
 		return refused == nil

@@ -181,8 +181,8 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	c.history.LoadEnd = c.load.End()
 	c.readBack(ctx)
 	endWatch()
-
 	parts.Wait()
+
 	c.history.Notices = blame(c.history.Faults, c.lookout.notices(c.history.Faults))
 	c.history.Operations = c.load.Operations()
 

@@ -58,7 +58,6 @@ var hostileClient = fault{
 			streams.Wait()
 			halves.Wait()
 		})
-
 		if err != nil {
 			return err
 		}

@@ -35,8 +35,8 @@ type link struct {
 
 // tally counts the bytes and pieces in one direction.
 type tally struct {
-	passed  int64 // bytes that arrived after stop and were not passed on
-	dropped int64 // bytes that came after stop and did not
+	passed  int64 // bytes that went through
+	dropped int64 // bytes that arrived after stop and were not passed on
 	again   int   // pieces that were lost and sent again
 }
 

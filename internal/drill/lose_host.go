@@ -107,7 +107,6 @@ func (s *scene) lose(ctx context.Context, one host) error {
 		}
 		return err == nil && len(pids) == 0
 	})
-
 	if err != nil {
 		return err
 	}

@@ -252,7 +252,6 @@ func (p *podStack) redisNodes(ctx context.Context) (map[string]supervise.NodeSta
 	var all sync.WaitGroup
 	found := map[string]supervise.NodeStatus{}
 	var failed []error
-
 	for _, pod := range pods {
 		if pod.Ending || !pod.Ready {
 			continue

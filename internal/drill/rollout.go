@@ -101,7 +101,6 @@ func (s *scene) rollOutAndKillNode(ctx context.Context, number *int, kill func(n
 		},
 		do: func(e supervise.Event) error { return kill(victim, nodes) },
 	})
-
 	switch {
 	case err != nil:
 		return err

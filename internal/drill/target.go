@@ -21,7 +21,7 @@ type target struct {
 	stack   stack.Stack
 	helm    helm
 	self    string // the holdfast program
-	base    string // the holdfast program
+	base    string // start of the relative paths in its file
 	file    string // the stack's file, for commands on the stack; empty: they need none
 	secrets plan.Secrets
 	reach   reach // the connections to redis nodes and Sentinels

@@ -37,7 +37,6 @@ func (e *examination) machine() {
 		block := uint64(fs.Bsize)
 		m.DiskFree, m.DiskSize = uint64(fs.Bavail)*block, uint64(fs.Blocks)*block
 		m.InodesFree, m.Inodes = uint64(fs.Ffree), uint64(fs.Files)
-
 	}
 	memory, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -56,8 +55,8 @@ func (e *examination) machine() {
 		case "MemAvailable:":
 			m.MemoryAvailable = kilobytes << 10
 		}
-
 	}
+
 	m.Overcommit = setting("/proc/sys/vm/overcommit_memory")
 	m.Backlog, _ = strconv.Atoi(setting("/proc/sys/net/core/somaxconn"))
 	// Such as "always [madvise] never".

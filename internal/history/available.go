@@ -67,10 +67,9 @@ func cost(h History, ops []Operation, answers []time.Duration, f Fault, begin ti
 	// at another one, and has waited because of the cut all the same. The history does not record
 	// the entries in between: a client that tried a cut-off one only in between counts as
 	// elsewhere, with the time that it took.
-
 	before := map[int]string{}
-	for _, op := range ops { // "" is not an entry
-		first := before[op.Client] // "" is no entry
+	for _, op := range ops {
+		first := before[op.Client] // "" is not an entry
 		before[op.Client] = op.Entry
 		if op.Due <= until && op.End >= f.Began {
 			c.Pause = max(c.Pause, op.End-op.Due)

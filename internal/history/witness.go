@@ -144,7 +144,6 @@ func (r *register) fit(moments *[]moment, stretches []stretch) *unmatched {
 		after int
 	}
 	var inserts []insert
-
 	for n := range r.unmatched {
 		u := &r.unmatched[n]
 		op := r.ops[u.op]

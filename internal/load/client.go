@@ -77,12 +77,10 @@ func (c *client) run(ctx context.Context) {
 func (c *client) perform(t task, due time.Duration) history.Operation {
 	op, expected := c.operation(t, due)
 	q := &c.request
-
 	q.host, q.header = "", append(q.header[:0], c.load.header...)
 	if c.address != "" {
 		q.host = c.load.entries[0] // a node accepts the host names of the service
 	}
-
 	q.body = q.body[:0]
 	c.url = t.url
 	c.sendCookies()
@@ -189,7 +187,6 @@ const (
 
 // send sends the prepared request, repeatedly if that is safe, and records the outcome.
 func (c *client) send(op *history.Operation) {
-
 	op.Start = c.load.now()
 	deadline := time.Now().Add(c.timeout())
 	harmless := op.Verb == history.Read || c.url != nil && c.url.safe()
@@ -205,7 +202,6 @@ func (c *client) send(op *history.Operation) {
 		how := c.try(op, until)
 		op.End = c.load.now()
 		switch how {
-
 		case done:
 			op.Outcome, op.Error = history.OK, c.take(op)
 			return

@@ -94,7 +94,6 @@ func spacetime(p proof, faults []row) markup {
 	}
 	var lanes []lane
 	rows := 0
-
 	for client, ops := range byClient {
 		l := lane{client: client}
 		l.bars, l.rows = layOut(ops, x)
