@@ -121,7 +121,7 @@ func TestAProgramOfOnesOwnIsAnImageBesideTheStack(t *testing.T) {
 		{"the master's container is killed", 4, func() {
 			host := hostOf(t, p.well(), "master")
 			if host == "one" {
-				host = hostOf(t, p.well(), "replica") // one without the entry that is asked
+				host = hostOf(t, p.well(), "replica") // host one has the entry that is asked
 			}
 			p.docker("kill", container(host))
 			p.must("up", "-d", "--no-deps", host)
