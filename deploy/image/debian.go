@@ -15,20 +15,20 @@ import (
 	"strings"
 )
 
-// suite is the release of Debian that the images are made of.
+// suite is the release of Debian from which the images are built.
 const suite = "trixie"
 
 // archive is where packages come from: Debian's archive, or a mirror of it.
 type archive struct {
-	main     string // the URL of the suite and its updates; empty: the one that this machine's apt has
-	security string // the URL of its security updates; likewise
-	past     bool   // it is one of former times, whose signatures have expired
-	keyring  string // the keys that the archive is signed with
-	cache    string // a directory for what was downloaded
-	update   bool   // ask for newer packages; otherwise what a former call found is used
+	main     string // the URL of the suite and its updates; empty: the one of this machine's apt
+	security string // the URL of its security updates; empty likewise
+	past     bool   // it is an old snapshot, whose lists have expired
+	keyring  string // the file with the keys that sign the archive
+	cache    string // the directory for downloads
+	update   bool   // look for newer packages; otherwise the lists of a former call are used
 }
 
-// resolve fills in the URLs that were not given.
+// resolve sets the URLs that were not given to those of this machine's apt.
 func (a *archive) resolve(ctx context.Context) error {
 	if a.main != "" && a.security != "" {
 		return nil
@@ -45,7 +45,7 @@ func (a *archive) resolve(ctx context.Context) error {
 	return nil
 }
 
-// mirrors finds Debian's archives among lines of a URL and the suite that apt has from there.
+// mirrors finds Debian's archives in lines of a URL and the suite that apt gets from it.
 func mirrors(targets string) (main, security string) {
 	for line := range strings.Lines(targets) {
 		switch site, suite, _ := strings.Cut(strings.TrimSpace(line), " "); {
@@ -58,7 +58,7 @@ func mirrors(targets string) (main, security string) {
 	return main, security
 }
 
-// sources returns the archive as apt's list of sources (sources.list(5), deb822).
+// sources returns the archive as a list of sources for apt (sources.list(5), deb822).
 func (a archive) sources() string {
 	more := ""
 	if a.past {
@@ -70,9 +70,9 @@ func (a archive) sources() string {
 	return section(a.main, suite+" "+suite+"-updates") + section(a.security, suite+"-security")
 }
 
-// download gets packages and all that they depend on, for one architecture, and
-// returns the paths of their files. apt chooses the versions and checks the signatures.
-// It needs no root, and it runs nothing of the packages.
+// download downloads packages with everything that they depend on, for one architecture, and
+// returns the paths of the files. Apt chooses the versions and verifies the signatures.
+// download needs no root, and runs nothing from the packages.
 func (a archive) download(ctx context.Context, arch string, packages []string) ([]string, error) {
 	dir, err := filepath.Abs(filepath.Join(a.cache, arch))
 	if err != nil {
@@ -84,7 +84,7 @@ func (a archive) download(ctx context.Context, arch string, packages []string) (
 		}
 	}
 	for name, text := range map[string]string{
-		"status":         "", // nothing is installed there
+		"status":         "", // no package counts as installed
 		"debian.sources": a.sources(),
 		"apt.conf": `Dir::State::lists "` + dir + `/lists";
 Dir::State::status "` + dir + `/status";
@@ -113,7 +113,7 @@ Debug::NoLocking "true";
 
 	apt := func(args ...string) (string, error) {
 		cmd := exec.CommandContext(ctx, "apt-get", args...)
-		// apt's own settings, such as a proxy, come by the environment or not at all.
+		// The machine's apt settings do not apply here. A proxy has to be set by the environment.
 		cmd.Env = append(os.Environ(), "APT_CONFIG="+filepath.Join(dir, "apt.conf"), "LC_ALL=C")
 		var out, said bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &said
@@ -132,8 +132,8 @@ Debug::NoLocking "true";
 		return nil, err
 	}
 
-	// Asked for URIs, apt names those that it has not got. So it is asked with an empty
-	// cache.
+	// With --print-uris, apt lists only files that are not in its cache. So it is called with
+	// an empty one.
 	list, err := apt(append(install, "--print-uris", "-o", "Dir::Cache::archives="+filepath.Join(dir, "none"))...)
 	if err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ Debug::NoLocking "true";
 	return files, nil
 }
 
-// pkg is a Debian package: what its control file says, and its files.
+// pkg is a Debian package: the fields of its control file, and its files.
 type pkg struct {
 	name, version, arch string
 	source              string // the source package
@@ -191,7 +191,8 @@ func readPackage(ctx context.Context, deb string) (*pkg, error) {
 	return p, err
 }
 
-// untar reads a part of a .deb file. dpkg-deb knows how it is compressed.
+// untar reads a part of a .deb file through dpkg-deb, which handles the compression, and calls
+// each for every entry.
 func untar(ctx context.Context, part, deb string, each func(file)) error {
 	cmd := exec.CommandContext(ctx, "dpkg-deb", part, deb)
 	var said bytes.Buffer
@@ -229,8 +230,8 @@ func untar(ctx context.Context, part, deb string, each func(file)) error {
 	}
 }
 
-// controlFields returns the fields of the first paragraph of a control file, the first
-// line of each.
+// controlFields returns the fields of the first paragraph of a control file, each with its
+// first line only.
 func controlFields(text []byte) map[string]string {
 	fields := map[string]string{}
 	for line := range strings.Lines(string(text)) {

@@ -23,12 +23,12 @@ import (
 // part is one layer of an image.
 type part struct {
 	tree tree
-	from string // what it is, for the image's history
+	from string // a description for the image's history
 	at   time.Time
 }
 
-// build makes an image of layers. The same layers and settings make the same image, byte
-// by byte.
+// build makes an image from layers. The same layers and settings give the same image, byte
+// for byte.
 func build(arch string, config v1.Config, at time.Time, parts ...part) (v1.Image, error) {
 	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
@@ -60,7 +60,7 @@ func build(arch string, config v1.Config, at time.Time, parts ...part) (v1.Image
 	return img, nil
 }
 
-// compress makes a layer of a tree.
+// compress makes a layer from a tree.
 func compress(t tree) (v1.Layer, error) {
 	plain, err := t.tar()
 	if err != nil {
@@ -82,7 +82,7 @@ func compress(t tree) (v1.Layer, error) {
 	}, tarball.WithMediaType(types.OCILayer))
 }
 
-// compressed returns the size of an image's layers as they are sent.
+// compressed returns the compressed size of an image's layers, in bytes.
 func compressed(img v1.Image) (int64, error) {
 	manifest, err := img.Manifest()
 	if err != nil {
@@ -104,9 +104,9 @@ type built struct {
 	sbom  map[string][]byte
 }
 
-// write puts the images into a directory: for each architecture an archive for docker
-// load and the bill of materials; and all of them into one OCI layout, with an index for
-// each name. It returns the digests of the indexes, by name.
+// write writes the images to a directory. For each architecture it writes an archive for
+// docker load, and the bill of materials. It also writes all images to one OCI layout, with an
+// index for each name, and returns the digests of the indexes by name.
 func write(dir string, images []built) (map[string]v1.Hash, error) {
 	oci := filepath.Join(dir, "oci")
 	if err := os.RemoveAll(oci); err != nil {
@@ -157,7 +157,7 @@ func write(dir string, images []built) (map[string]v1.Hash, error) {
 	return digests, nil
 }
 
-// tag makes a version fit to be a tag.
+// tag turns a version into a valid tag.
 func tag(version string) string {
 	return strings.Trim(strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
@@ -167,5 +167,5 @@ func tag(version string) string {
 	}, version), ".-")
 }
 
-// megabytes is how sizes are shown: millions of bytes.
+// megabytes formats a size in millions of bytes.
 func megabytes(n int64) string { return fmt.Sprintf("%.2f MB", float64(n)/1e6) }

@@ -23,8 +23,8 @@ func link(name, to string) file {
 	return file{Header: tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: to, ModTime: at}}
 }
 
-// packages are a program with a link to it, its documentation in another package, and a
-// package that nobody needs.
+// packages returns a program with a link to it, its documentation in another package, and a
+// package that is not needed.
 func packages() []*pkg {
 	return []*pkg{
 		{name: "server", version: "1.0", control: []byte("Package: server\n"), files: []file{

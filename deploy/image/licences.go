@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// noAssertion is what SPDX calls that which nobody knows.
+// noAssertion is SPDX's value for something unknown.
 const noAssertion = "NOASSERTION"
 
-// goLicences are the licences of Go modules, by words that only their texts have; the
-// first that matches counts.
+// goLicences are the licences of Go modules, with words by which their texts are recognized.
+// The first match counts.
 var goLicences = []struct{ id, words string }{
 	{"Apache-2.0", "Apache License Version 2.0"},
 	{"MPL-2.0", "Mozilla Public License Version 2.0"},
@@ -22,7 +22,7 @@ var goLicences = []struct{ id, words string }{
 	{"Unlicense", "This is free and unencumbered software"},
 }
 
-// goLicence returns the SPDX identifier of a licence's text.
+// goLicence returns the SPDX identifier of a licence, given by its text, or noAssertion.
 func goLicence(text string) string {
 	text = strings.ToLower(strings.Join(strings.Fields(text), " "))
 	for _, l := range goLicences {
@@ -33,7 +33,7 @@ func goLicence(text string) string {
 	return noAssertion
 }
 
-// debianLicences are SPDX's identifiers by Debian's short names, in lower case
+// debianLicences has SPDX's identifiers by Debian's short names in lower case
 // (https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/#license-specification).
 var debianLicences = map[string]string{
 	"agpl-3": "AGPL-3.0-only", "apache-2.0": "Apache-2.0", "artistic": "Artistic-1.0-Perl", "artistic-2": "Artistic-2.0",
@@ -51,9 +51,9 @@ var (
 	conjunctions    = regexp.MustCompile(`(?:,?\s+and\s+|,\s+)`)
 )
 
-// debianLicence returns the licences of a package as an SPDX expression, from its
-// copyright file, where that is written for programs to read. Names that SPDX does not
-// have become LicenseRef-…; these are returned as well.
+// debianLicence returns the licences of a package as an SPDX expression, from its copyright
+// file. If that file is not in the machine-readable format, it returns noAssertion. Names that
+// SPDX does not know become LicenseRef-…, and are also returned in others.
 func debianLicence(copyright string) (expression string, others []string) {
 	if !strings.HasPrefix(strings.TrimSpace(copyright), "Format:") {
 		return noAssertion, nil
@@ -65,12 +65,12 @@ func debianLicence(copyright string) (expression string, others []string) {
 			continue
 		}
 		if name = strings.ToLower(strings.TrimSpace(name)); name == "" {
-			name = "copyright-file" // the text is there, without a name
+			name = "copyright-file" // the file has the text of the licence, but not its name
 		}
 		for _, part := range conjunctions.Split(name, -1) {
 			var choice []string
 			for _, one := range alternatives.Split(part, -1) {
-				// Exceptions are left to the copyright file.
+				// An exception ("with …") is left out; the copyright file has it.
 				one, _, _ = strings.Cut(one, " with ")
 				one = strings.Trim(one, " ,()")
 				id, known := debianLicences[strings.TrimSuffix(one, ".0")]

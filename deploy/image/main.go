@@ -1,7 +1,10 @@
-// Command image makes the container images of Holdfast without a container engine:
-// holdfast, the program alone, and holdfast-stack, with the servers that it runs, from
-// Debian's packages. 'make image' calls it; docs/containers.md says how the images come
-// about and how to verify them.
+// Command image builds the container images of Holdfast without a container engine:
+// holdfast, with the program alone, and holdfast-stack, with the servers that it runs, from
+// Debian's packages. 'make image' calls it. docs/containers.md describes how the images are
+// built and how to verify them.
+//
+// debian.go downloads and reads the packages, root.go selects the needed files, image.go makes
+// and writes the images, and sbom.go and licences.go describe what is in them.
 package main
 
 import (
@@ -25,20 +28,20 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// user is whose the processes of a container are, unless somebody says otherwise.
+// user is the default user ID and group ID of a container's processes.
 const user = 10001
 
-// home is where a container's state is.
+// home is the directory of a container's state.
 const home = "var/lib/holdfast"
 
-// certificates are those that HTTPS clients of the images trust.
+// certificates is the file with the certificates that HTTPS clients in the images trust.
 const certificates = "etc/ssl/certs/ca-certificates.crt"
 
-// plainImage needs nothing of Debian but the certificates.
+// plainImage is what the image holdfast needs from Debian: only the certificates.
 var plainImage = needs{packages: []string{"ca-certificates"}, patterns: []string{"usr/share/ca-certificates/mozilla/*.crt"}}
 
-// stackImage returns what holdfast-stack takes of Debian: the servers, the programs that
-// Holdfast itself calls, and a shell, for keepalived's check of the balancers.
+// stackImage returns what the image holdfast-stack needs from Debian: the servers, the programs
+// that Holdfast itself calls, and a shell, for keepalived's check of the balancers.
 func stackImage(server string) needs {
 	return needs{
 		packages: []string{"base-files", "ca-certificates", "dash", "haproxy", "keepalived", "nftables", server + "-server", server + "-tools", "libgcc-s1"},
@@ -52,7 +55,7 @@ func stackImage(server string) needs {
 			"lib*", // links to /usr/lib*
 			"usr/share/common-licenses/*",
 			"usr/share/ca-certificates/mozilla/*.crt",
-			"usr/lib/*/libgcc_s.so.1", // glibc loads it by its name when a thread ends
+			"usr/lib/*/libgcc_s.so.1", // glibc loads it by name when a thread ends
 		},
 	}
 }
@@ -180,7 +183,7 @@ func (o options) make(ctx context.Context) ([]built, error) {
 				img, err = build(arch, plainConfig(o.version), o.at, part{top, "holdfast " + o.version, o.at})
 			} else {
 				users(base, base.newest())
-				// Any user may have a directory for its state there, as in /tmp.
+				// Mode 1777 as for /tmp, so that any user can make a state directory there.
 				base.addDir(home, 0o1777, base.newest())
 				top.addFile("etc/holdfast/holdfast.yaml", 0o644, o.at, example)
 				img, err = build(arch, stackConfig(o.version), o.at,
@@ -206,7 +209,7 @@ func (o options) make(ctx context.Context) ([]built, error) {
 	return []built{plain, stack}, nil
 }
 
-// packages downloads and reads packages and what they depend on.
+// packages downloads and reads packages with everything that they depend on.
 func (o options) packages(ctx context.Context, arch string, names []string) ([]*pkg, error) {
 	files, err := o.debian.download(ctx, arch, names)
 	if err != nil {
@@ -224,8 +227,8 @@ func (o options) packages(ctx context.Context, arch string, names []string) ([]*
 	return all, nil
 }
 
-// checkProgram refuses a program that would not run in an image: it has to be for the
-// architecture, and static.
+// checkProgram returns an error for a program that would not run in an image: it has to be for
+// the architecture, and statically linked.
 func checkProgram(binary []byte, arch string) error {
 	f, err := elf.NewFile(bytes.NewReader(binary))
 	if err != nil {
@@ -241,8 +244,8 @@ func checkProgram(binary []byte, arch string) error {
 	return nil
 }
 
-// bundle puts the certificates into one file, as Debian's update-ca-certificates does,
-// and removes the single ones.
+// bundle joins the certificates in one file, as Debian's update-ca-certificates does, and
+// removes the single files.
 func bundle(t tree) {
 	var all bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(t)) {
@@ -257,13 +260,13 @@ func bundle(t tree) {
 	t.addFile(certificates, 0o644, t.newest(), all.Bytes())
 }
 
-// users puts the files into a tree by which programs find the names of users.
+// users adds the files from which programs read the names of users.
 func users(t tree, at time.Time) {
 	t.addFile("etc/passwd", 0o644, at, fmt.Appendf(nil, "root:x:0:0:root:/root:/sbin/nologin\nholdfast:x:%d:%d:Holdfast:/%s:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n", user, user, home))
 	t.addFile("etc/group", 0o644, at, fmt.Appendf(nil, "root:x:0:\nholdfast:x:%d:\nnogroup:x:65534:\n", user))
 }
 
-// copyrights returns the copyright files of packages.
+// copyrights returns the contents of the copyright files of packages, by package.
 func copyrights(t tree, packages []*pkg) map[string]string {
 	texts := map[string]string{}
 	for _, p := range packages {
@@ -296,7 +299,7 @@ func stackConfig(version string) v1.Config {
 		User:       fmt.Sprintf("%d:%d", user, user),
 		Entrypoint: []string{"/usr/bin/holdfast"},
 		Cmd:        []string{"up", "--log-format", "json"},
-		// Without flags, the commands find the stack file in the working directory and
+		// Without flags, the commands look for the stack file in the working directory, and for
 		// the state in $XDG_STATE_HOME/holdfast.
 		Env:          []string{"PATH=/usr/sbin:/usr/bin", "XDG_STATE_HOME=/var/lib"},
 		WorkingDir:   "/etc/holdfast",
@@ -307,7 +310,7 @@ func stackConfig(version string) v1.Config {
 	}
 }
 
-// writeRoot writes the tree of Debian's files, for those who build with the Dockerfile.
+// writeRoot writes the tree of Debian's files as an archive, for builds with the Dockerfile.
 func writeRoot(path string, t tree) error {
 	data, err := t.tar()
 	if err != nil {
@@ -316,7 +319,7 @@ func writeRoot(path string, t tree) error {
 	return os.WriteFile(path, data, 0o644)
 }
 
-// report prints what was made, and what to do with it.
+// report prints what was built, and what to do with it.
 func report(w io.Writer, dir string, images []built, digests map[string]v1.Hash) error {
 	dir = filepath.Clean(dir)
 	if here, err := os.Getwd(); err == nil {

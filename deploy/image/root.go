@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// tree is a file system to be, by path (no slash at either end).
+// tree is the content of a file system, by path (without a slash at either end).
 type tree map[string]file
 
-// add puts a file into the tree, with the directories above it.
+// add adds a file to the tree, with the directories above it, owned by root.
 func (t tree) add(f file) {
 	f.Uid, f.Gid, f.Uname, f.Gname = 0, 0, "", ""
 	t[f.Name] = f
@@ -27,7 +27,7 @@ func (t tree) add(f file) {
 	}
 }
 
-// addFile, addDir and addLink put what is ours into the tree.
+// addFile, addDir and addLink add entries that do not come from a package.
 func (t tree) addFile(name string, mode int64, at time.Time, data []byte) {
 	t.add(file{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, ModTime: at}, data})
 }
@@ -40,7 +40,7 @@ func (t tree) addLink(name, to string, at time.Time) {
 	t.add(file{Header: tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: to, Mode: 0o777, ModTime: at}})
 }
 
-// tar returns the tree as an archive: the same tree, the same bytes.
+// tar returns the tree as an archive. The same tree gives the same bytes.
 func (t tree) tar() ([]byte, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
@@ -53,7 +53,7 @@ func (t tree) tar() ([]byte, error) {
 		}
 		if f.Typeflag == tar.TypeDir {
 			header.Name += "/"
-			header.ModTime = newest.Truncate(time.Second) // whatever was added first or last
+			header.ModTime = newest.Truncate(time.Second) // so that the order of adding does not matter
 		}
 		if err := w.WriteHeader(&header); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
@@ -68,7 +68,7 @@ func (t tree) tar() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// newest returns the time of the newest file that is no directory.
+// newest returns the time of the newest entry that is not a directory.
 func (t tree) newest() time.Time {
 	var at time.Time
 	for _, f := range t {
@@ -79,17 +79,17 @@ func (t tree) newest() time.Time {
 	return at
 }
 
-// needs are what an image takes of Debian's packages, beside the shared libraries that
-// its programs are linked with.
+// needs are the files that an image takes from Debian's packages, besides the shared libraries
+// that its programs are linked with.
 type needs struct {
-	packages []string // with all that they depend on, these are where things are looked for
+	packages []string // the packages to search, together with all that they depend on
 	paths    []string // programs, libraries that are loaded by name, and other files
-	patterns []string // more files (path.Match), of which at least one is there
+	patterns []string // more files (path.Match); each pattern has to match at least one
 }
 
-// take makes a tree of what is needed, and returns the packages that something was
-// taken of, by name. Each of these has its copyright file in the tree, and its control
-// file, from which scanners know what is installed.
+// take makes a tree of the needed files, and returns it with the packages that they come from,
+// sorted by name. For each of these packages the tree also has the copyright file, and the
+// control file, by which scanners recognize what is installed.
 func take(packages []*pkg, n needs) (tree, []*pkg, error) {
 	type owned struct {
 		file
@@ -114,7 +114,8 @@ func take(packages []*pkg, n needs) (tree, []*pkg, error) {
 		}
 	}
 
-	// Each file brings what it points to, and what it is linked with.
+	// bring adds a file, with the target of a link, and with the libraries that a program is
+	// linked with.
 	var bring func(name, wanted string) error
 	bring = func(name, wanted string) error {
 		if _, done := t[name]; done && t[name].Typeflag != tar.TypeDir {
@@ -147,7 +148,8 @@ func take(packages []*pkg, n needs) (tree, []*pkg, error) {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			if loader != "" {
-				// A program names it as it was before /lib became a link to /usr/lib.
+				// A program names its loader by the path from before /lib became a link to
+				// /usr/lib.
 				if err := bring("usr"+loader, name); err != nil {
 					return err
 				}
@@ -187,7 +189,8 @@ func take(packages []*pkg, n needs) (tree, []*pkg, error) {
 		}
 	}
 
-	// The copyright file may be another package's of the same source.
+	// The copyright file of a package may belong to another package of the same source, which
+	// is then used as well. So this repeats until no package is added.
 	for counted := -1; counted != len(used); {
 		counted = len(used)
 		for p := range maps.Clone(used) {
@@ -209,8 +212,8 @@ func take(packages []*pkg, n needs) (tree, []*pkg, error) {
 	return t, list, nil
 }
 
-// linkedWith returns the names of the shared libraries that a program or library is
-// linked with, and the path of the loader that a program names; none for any other file.
+// linkedWith returns the names of the shared libraries that a program or library is linked
+// with, and the path of a program's loader. For any other file it returns nothing.
 func linkedWith(data []byte) (libraries []string, loader string, err error) {
 	if !bytes.HasPrefix(data, []byte(elf.ELFMAG)) {
 		return nil, "", nil

@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// module is a Go module that the program is made of.
+// module is a Go module in the program.
 type module struct {
 	path, version string
-	licence       string // SPDX's identifier
-	text          string // of the licence
+	licence       string // the SPDX identifier
+	text          string // the text of the licence
 }
 
-// modules returns the Go modules of a program, Go's own library among them, with their
-// licences. Their sources are where the program's module has them.
+// modules returns the Go modules of a program, including Go's standard library, with their
+// licences. It reads the licences from the modules' sources, which go list finds from root.
 func modules(program, root string) ([]module, error) {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
@@ -42,7 +42,7 @@ func modules(program, root string) ([]module, error) {
 
 	text, err := licenceIn(strings.TrimSpace(goroot))
 	if err != nil {
-		// Distributions put it elsewhere.
+		// Go as packaged by a distribution has its licence elsewhere.
 		text = "Go's library: https://go.dev/LICENSE (BSD-3-Clause)\n"
 	}
 	all := []module{{"stdlib", strings.TrimPrefix(info.GoVersion, "go"), "BSD-3-Clause", text}}
@@ -69,7 +69,7 @@ func goList(dir string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// licenceIn returns the text of the licence in a module's directory.
+// licenceIn returns the text of the licence file in a module's directory.
 func licenceIn(dir string) (string, error) {
 	if dir == "" {
 		return "", fmt.Errorf("the module's source is not there: run 'go mod download'")
@@ -87,7 +87,8 @@ func licenceIn(dir string) (string, error) {
 	return "", fmt.Errorf("there is no licence in %s", dir)
 }
 
-// notices returns the licences of the program and of the modules in it, as one text.
+// notices returns the licences of the program and of its modules as one text. Modules with
+// the same text share it.
 func notices(own string, all []module) []byte {
 	var out strings.Builder
 	out.WriteString("Holdfast\n\n" + strings.TrimSpace(own) + "\n")
@@ -105,7 +106,7 @@ func notices(own string, all []module) []byte {
 	return []byte(out.String())
 }
 
-// The part of SPDX 2.3 that is used here (https://spdx.github.io/spdx-spec/v2.3/).
+// These types are the part of SPDX 2.3 that is used here (https://spdx.github.io/spdx-spec/v2.3/).
 type (
 	spdxDocument struct {
 		Version       string             `json:"spdxVersion"`
@@ -153,10 +154,10 @@ type (
 	}
 )
 
-// contents are what an image is made of.
+// contents describes what is in an image.
 type contents struct {
 	image, version, arch string
-	digest               string // of the image
+	digest               string // the digest of the image
 	at                   time.Time
 	modules              []module
 	packages             []*pkg
@@ -212,7 +213,7 @@ func sbom(c contents) ([]byte, error) {
 	return append(out, '\n'), err
 }
 
-// supplier is a maintainer, "Name <address>", in SPDX's form.
+// supplier returns a maintainer, "Name <address>", in SPDX's form.
 func supplier(maintainer string) string {
 	name, address, found := strings.Cut(maintainer, " <")
 	if !found {

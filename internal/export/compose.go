@@ -12,44 +12,46 @@ import (
 	"holdfast/internal/stack"
 )
 
-// Compose is a stack as containers of one machine: a service of Docker Compose for each host.
+// Compose is a stack on containers of one machine: a Docker Compose service for each host.
 type Compose struct {
 	Stack  string // the stack's name
 	Image  string
 	User   string // UID:GID that the containers run as
-	Subnet string // of their network, such as 10.87.63.0/24
+	Subnet string // the containers' network, such as 10.87.63.0/24
 	Hosts  []ComposeHost
 	Images []ComposeImage
-	// Stop is how long a container may take until its part of the stack is down.
+	// Stop is how long a container may take to stop its part of the stack.
 	Stop time.Duration
 }
 
 // ComposeHost is one host as a service.
 type ComposeHost struct {
 	Name, Address string
-	Nodes         []string // by name, where they are placed first
-	// LeadsToMaster is true where a balancer is: programs reach the Redis master through it.
+	Nodes         []string // the nodes that are placed there at first, sorted by name
+	// LeadsToMaster is true if a balancer is among them, through which programs reach the Redis
+	// master.
 	LeadsToMaster bool
 	Published     []Published
 }
 
-// PublishedEntry is what the entry is called among the published ports.
+// PublishedEntry is Published.What for the entry.
 const PublishedEntry = "the entry"
 
-// Published is a port of a container that the machine itself listens on.
+// Published is a port of a container that is published at an address of the machine.
 type Published struct {
-	What string // whose it is
-	At   string // host:port of the machine
-	Port string // of the container
+	What string // the node that it belongs to, or PublishedEntry
+	At   string // host:port on the machine
+	Port string // the port of the container
 }
 
-// firstWebPort is the port of the first web node where the stack file has none.
+// firstWebPort is the port of the first web node if the stack file has none.
 const firstWebPort = 5001
 
-// OnContainers returns a stack with what it needs to run on containers of one machine, and the
+// OnContainers returns a stack that is changed to run on containers of one machine, and the
 // address of the machine at which its entry is published. A stack without hosts gets three,
-// whose network is the machine's own; the entry listens on all addresses of the containers.
-// Addresses gives the i-th host its own.
+// with the addresses that address returns for the i-th host, and a trusted network, because it
+// does not leave the machine. If the entry is on loopback, it listens on all addresses of the
+// containers instead.
 func OnContainers(s stack.Stack, address func(i int) string) (on stack.Stack, entry string) {
 	own := len(s.Hosts) == 0
 	if own {
@@ -64,7 +66,7 @@ func OnContainers(s stack.Stack, address func(i int) string) (on stack.Stack, en
 	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
 		s.Entry.Listen = net.JoinHostPort("0.0.0.0", port)
 		if s.Entry.Auth == "" {
-			s.Entry.Auth = "none" // it is published on loopback alone
+			s.Entry.Auth = "none" // it is published only on loopback
 		}
 	}
 	apps := map[string]stack.App{}
@@ -83,9 +85,10 @@ func OnContainers(s stack.Stack, address func(i int) string) (on stack.Stack, en
 	return s, entry
 }
 
-// ComposeHosts returns the hosts of a stack as services: what runs there at first, and what
-// the machine publishes of it. The first balancer's entry is at the address entry, the others'
-// at the next ports; web nodes whose ports the file has are at the same ports.
+// ComposeHosts returns the hosts of a stack as services, with the nodes that run there at first
+// and the ports that are published. The first balancer's entry is published at entry, and those
+// of the others at the next ports. Web nodes whose ports are in the stack file are published at
+// the same ports.
 func ComposeHosts(s stack.Stack, entry string) ([]ComposeHost, error) {
 	placed, err := plan.Spread(s, nil)
 	if err != nil {
@@ -120,13 +123,13 @@ func ComposeHosts(s stack.Stack, entry string) ([]ComposeHost, error) {
 	return hosts, nil
 }
 
-// File is the text of compose.yaml. Its template is compose.qtpl.
+// File returns the content of compose.yaml. Its template is compose.qtpl.
 func (c Compose) File() string { return composeFile(c) }
 
-// composeQuoted is a text as YAML in which Compose replaces nothing.
+// composeQuoted returns a text as a YAML string in which Compose replaces no variables.
 func composeQuoted(text string) string { return quoted(strings.ReplaceAll(text, "$", "$$")) }
 
-// nodesOn are the nodes that are placed on a host, in order.
+// nodesOn returns the nodes that are placed on a host, sorted by name.
 func nodesOn(placed plan.Placement, host string) (names []string) {
 	for node, at := range placed {
 		if at == host {

@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// stacks are stack files, by the name of the golden compose file.
+// stacks has stack files, by the names of their golden compose files.
 var stacks = map[string]string{
 	"default.compose.yaml": "",
 	"shop.compose.yaml": `

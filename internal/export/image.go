@@ -14,21 +14,21 @@ import (
 	"holdfast/internal/stack"
 )
 
-// MasterName is the name in the containers' network of the way to the Redis master: of every
-// container with a balancer.
+// MasterName is the name under which the Redis master is reached in the containers' network. It
+// is a name of every container with a balancer, which forwards connections to the master.
 const MasterName = "redis-master"
 
-// ComposeImage is a node of an application with an image of its own, as a service.
+// ComposeImage is a service for a node of an application that has an image of its own.
 type ComposeImage struct {
 	App, Node, Address, Image string
-	Args                      []string // nil: those of the image
+	Args                      []string // nil for the image's own
 	StopSignal                string
 	Stop                      time.Duration
 }
 
-// PlaceImages returns a stack whose images have the addresses of their containers, from the
-// end of their network on. Those that were placed before keep theirs, where the number of
-// nodes is the same.
+// PlaceImages returns the stack with addresses for the containers of its images, taken from the
+// end of the network. Containers that had addresses before keep them, if the number of the
+// application's nodes is the same.
 func PlaceImages(s, before stack.Stack, network netip.Prefix) (stack.Stack, error) {
 	taken := map[netip.Addr]bool{}
 	for _, h := range s.Hosts {
@@ -64,7 +64,7 @@ func PlaceImages(s, before stack.Stack, network netip.Prefix) (stack.Stack, erro
 		for range app.Nodes {
 			for next = next.Prev(); taken[next]; next = next.Prev() {
 			}
-			// The first one is the network's own, and the second the gateway.
+			// The first address is that of the network itself, and the second that of the gateway.
 			if !network.Contains(next) || next.Compare(network.Addr().Next()) <= 0 {
 				return s, fmt.Errorf("the network %s has no address left for the containers of apps.%s: --subnet names a larger one", network, name)
 			}
@@ -77,7 +77,8 @@ func PlaceImages(s, before stack.Stack, network netip.Prefix) (stack.Stack, erro
 	return s, nil
 }
 
-// containersOf are the addresses of an image's containers where all are in a network.
+// containersOf returns the addresses of an image's containers, or nil if not all of them are in
+// the network.
 func containersOf(app stack.App, network netip.Prefix) (all []netip.Addr) {
 	for _, at := range app.At {
 		a, err := netip.ParseAddrPort(at)
@@ -89,7 +90,7 @@ func containersOf(app stack.App, network netip.Prefix) (all []netip.Addr) {
 	return all
 }
 
-// lastAddress is that of everybody in a network (broadcast).
+// lastAddress returns the broadcast address of a network.
 func lastAddress(network netip.Prefix) netip.Addr {
 	at := network.Addr().As4()
 	for i := network.Bits(); i < 32; i++ {
@@ -98,7 +99,7 @@ func lastAddress(network netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(at)
 }
 
-// ComposeImages returns the nodes of images as services. The stack is one of PlaceImages.
+// ComposeImages returns the nodes of images as services. The stack must come from PlaceImages.
 func ComposeImages(s stack.Stack) (all []ComposeImage) {
 	for _, name := range s.AppNames() {
 		app := s.Apps[name]
@@ -121,8 +122,8 @@ func ComposeImages(s stack.Stack) (all []ComposeImage) {
 	return all
 }
 
-// Environment is the environment of an image's node, as the text of an env_file of Compose. It
-// has the password of the application's user at Redis.
+// Environment returns the environment of an image's node, as the content of an env_file of
+// Compose. It contains the password of the application's user at Redis.
 func (c ComposeImage) Environment(s stack.Stack, password string) string {
 	app := s.Apps[c.App]
 	ours := nodeVariables(c.Node, strconv.Itoa(app.Port))
@@ -130,7 +131,7 @@ func (c ComposeImage) Environment(s stack.Stack, password string) string {
 		ours["REDIS_URL"] = plan.ProgramURL(c.App, password, net.JoinHostPort(MasterName, strconv.Itoa(s.Redis.MasterPort)))
 	}
 	all := maps.Clone(ours)
-	for name, value := range app.Env { // the user's word beats ours
+	for name, value := range app.Env { // the user's values override ours
 		all[name] = expand(value, ours)
 	}
 	var b strings.Builder
@@ -140,8 +141,8 @@ func (c ComposeImage) Environment(s stack.Stack, password string) string {
 	return b.String()
 }
 
-// nodeVariables are those of stack.NodeVariables in a container, where all addresses are the
-// node's own.
+// nodeVariables returns the values of stack.NodeVariables in a container. The node listens on all
+// of the container's addresses, because these are its own.
 func nodeVariables(node, port string) map[string]string {
 	return map[string]string{"HOST": "0.0.0.0", "PORT": port, "HOLDFAST_NODE": node}
 }
@@ -153,5 +154,5 @@ func expand(text string, values map[string]string) string {
 	})
 }
 
-// envEscapes are those of a value in double quotes.
+// envEscapes escapes a value in double quotes.
 var envEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "\n", `\n`, "\r", `\r`)

@@ -17,7 +17,7 @@ func parsed(t *testing.T, text string) stack.Stack {
 	return s
 }
 
-// placed is where the containers of an application are.
+// placed returns the addresses that PlaceImages gives the containers of an application.
 func placed(t *testing.T, s, before stack.Stack, network, app string) []string {
 	t.Helper()
 	s, err := PlaceImages(s, before, netip.MustParsePrefix(network))
@@ -30,7 +30,7 @@ func placed(t *testing.T, s, before stack.Stack, network, app string) []string {
 func TestContainersHaveTheLastAddressesOfTheirNetwork(t *testing.T) {
 	s := parsed(t, "name: shop\nhosts: {one: {address: 198.18.7.253}, two: {address: 198.18.7.2}}\nnetwork: trusted\nentry: {auth: none}\n"+
 		"apps: {shop: {image: shop:1, port: 8000}}")
-	want := []string{"198.18.7.254:8000", "198.18.7.252:8000"} // .253 is a host's
+	want := []string{"198.18.7.254:8000", "198.18.7.252:8000"} // .253 belongs to a host
 	if got := placed(t, s, stack.Stack{}, "198.18.7.0/24", "shop"); !slices.Equal(got, want) {
 		t.Errorf("they are at %v, want %v", got, want)
 	}
@@ -46,7 +46,7 @@ func TestContainersKeepTheirAddresses(t *testing.T) {
 	if got := placed(t, now, before, "10.1.2.0/24", "cart"); !slices.Equal(got, []string{"10.1.2.254:8080", "10.1.2.253:8080"}) {
 		t.Errorf("the new ones are at %v", got)
 	}
-	// In another network, or with another number of them, they are placed anew.
+	// In another network, or with another number of nodes, they get new addresses.
 	if got := placed(t, now, before, "10.1.3.0/24", "shop"); got[0] == want[0] {
 		t.Errorf("in another network they are at %v", got)
 	}

@@ -15,23 +15,23 @@ import (
 	"holdfast/internal/stack"
 )
 
-// Kubernetes is a stack as manifests of Kubernetes.
+// Kubernetes is a stack as Kubernetes manifests.
 type Kubernetes struct {
 	Stack stack.Stack
 	// File is the text of the stack file.
 	File string
 	// Image is the container image, with HAProxy and Redis.
 	Image string
-	// ServiceType is that of the entry: ClusterIP, NodePort or LoadBalancer.
+	// ServiceType is the type of the entry's Service: ClusterIP, NodePort or LoadBalancer.
 	ServiceType string
-	// NodePort is the port of NodePort; 0: Kubernetes chooses.
+	// NodePort is the port if ServiceType is NodePort. 0 lets Kubernetes choose it.
 	NodePort int
-	// Storage is how much a redis node's volume has; empty: 8Gi.
+	// Storage is the size of a redis node's volume. Empty stands for 8Gi.
 	Storage string
-	// StorageClass is that of the volumes; empty: the cluster's default.
+	// StorageClass is the class of the volumes. Empty stands for the cluster's default.
 	StorageClass string
-	// Autoscale is how many web nodes an autoscaler may make of each application; zero: there
-	// is none, and the stack file says how many.
+	// Autoscale is how many web nodes an autoscaler may run for each application. If it is
+	// zero, there is no autoscaler, and the stack file has the number.
 	Autoscale Autoscale
 	// Unguarded leaves the network policies out.
 	Unguarded bool
@@ -39,45 +39,46 @@ type Kubernetes struct {
 	Monitor bool
 }
 
-// Autoscale is how many web nodes an autoscaler may make.
+// Autoscale is the least and the largest number of web nodes that an autoscaler may run.
 type Autoscale struct{ Min, Max int }
 
-// scaleAt is the use of the processors, in percent of what the pods ask for, above which the
+// scaleAt is the processor usage, in percent of what the pods request, above which the
 // autoscaler adds a pod.
 const scaleAt = 80
 
-// Manifests are all objects of the stack but its secrets. The stack is one of
+// Manifests returns all objects of the stack except its secrets. The stack must have passed
 // plan.CheckPods.
 func (k Kubernetes) Manifests() string { return manifests(k) }
 
-// Secret is the object with the stack's seed.
+// Secret returns the object with the stack's seed.
 func (k Kubernetes) Secret(seed string) string { return secret(k, seed) }
 
-// podSet are pods of one kind.
+// podSet describes the pods of one kind.
 type podSet struct {
 	name     string // redis, sentinel, balancer or the application
 	count    int
 	portName string
 	port     int
-	memory   string // what a pod asks for
-	limit    string // what it gets at most; empty: no limit
+	memory   string // the memory that a pod requests
+	limit    string // the most memory that it may use; empty: no limit
 	storage  string
 	keeps    bool // it has a volume that outlives the pod
-	figures  bool // it tells Prometheus of its node
-	admin    bool // and its node of itself
-	// In seconds: how long it may take to end, and serves on before; and for how long a new one
-	// has to be ready before the next is replaced.
+	figures  bool // it serves metrics about its node
+	admin    bool // its node serves metrics itself
+	// In seconds: how long a pod may take to end (grace), how long it keeps serving before that
+	// (linger), and how long a new one has to be ready before the next is replaced (settle).
 	grace, linger, settle int
 }
 
-// The times of a pod's end, beside those of its node.
+// The times of a pod's end, in addition to those of its node.
 const (
-	// switchoverTime is how long a master may take to have a successor.
+	// switchoverTime is how long it may take until another node is the master.
 	switchoverTime = 30 * time.Second
-	// balancerLinger is how long new connections may come after a pod has left its Service.
+	// balancerLinger is how long new connections may still arrive after a pod has left its
+	// Service.
 	balancerLinger = 5 * time.Second
-	// webLinger is how long balancers may not know of the web nodes that came in its place: names
-	// are remembered for 30 s by the DNS of most clusters (CoreDNS, "ttl" and "cache").
+	// webLinger is how long it may take until the balancers know the web nodes that replace a
+	// pod: the DNS of most clusters caches names for 30 s (CoreDNS, "ttl" and "cache").
 	webLinger = 35 * time.Second
 	endMargin = 5 * time.Second
 )
@@ -96,16 +97,17 @@ func (k Kubernetes) dataSets() []podSet {
 		{
 			name: "redis", portName: "redis", count: k.Stack.Redis.Replicas + 1, port: plan.PodRedisPort, memory: k.redisMemory(3, 64), limit: k.redisMemory(4, 320),
 			storage: cmp.Or(k.Storage, "8Gi"), keeps: true, figures: figures, grace: grace(plan.Redis),
-			// Sentinels do not elect again before.
+			// The Sentinels do not start another failover earlier than that.
 			settle: seconds(2*k.Stack.Redis.FailoverTimeout + time.Second),
 		},
 	}
 }
 
-// redisMemory is half as much as the stack file gives Redis, some times, and what the pod needs
-// beside. A node asks for three halves: one for the copy of what changes while it writes a
-// snapshot. It gets four, and room for the replicas' buffers. Without memory in the
-// stack file there is no limit: Redis would not know of it.
+// redisMemory returns the memory of a redis pod: some halves of what the stack file gives Redis,
+// plus what the pod needs besides, in MiB. A pod requests three halves, of which the third is for
+// the copies of pages that change while Redis writes a snapshot. Its limit is four halves, plus
+// room for the replicas' buffers. If the stack file has no memory, there is no limit, because
+// Redis would not know about it.
 func (k Kubernetes) redisMemory(halves, beside int64) string {
 	switch {
 	case k.Stack.Redis.Memory > 0:
@@ -125,7 +127,7 @@ func (k Kubernetes) deployments() (sets []podSet) {
 			grace: seconds(grace + webLinger + endMargin), linger: seconds(webLinger),
 		})
 	}
-	longest := max(plan.BalancerGrace(k.Stack), plan.LongestRequest(k.Stack)) // its servers are found by DNS
+	longest := max(plan.BalancerGrace(k.Stack), plan.LongestRequest(k.Stack)) // the latter because its servers are found by DNS
 	return append(sets, podSet{
 		name: "balancer", portName: "http", count: k.Stack.Balancers, port: k.entryPort(), memory: "128Mi", limit: "1Gi", figures: k.Stack.Metrics.Enabled,
 		grace: seconds(longest + balancerLinger + endMargin), linger: seconds(balancerLinger),
@@ -134,7 +136,7 @@ func (k Kubernetes) deployments() (sets []podSet) {
 
 func (k Kubernetes) sets() []podSet { return append(k.dataSets(), k.deployments()...) }
 
-// scales reports whether an autoscaler says how many pods there are.
+// scales reports whether an autoscaler determines the number of pods.
 func (k Kubernetes) scales(d podSet) bool {
 	return k.Autoscale.Max > 0 && slices.Contains(k.apps(), d.name)
 }
@@ -145,7 +147,7 @@ type namedPort struct {
 	port int
 }
 
-// metrics are the ports at which a pod has figures for Prometheus.
+// metrics returns the ports at which a pod serves metrics to Prometheus.
 func (d podSet) metrics() (ports []namedPort) {
 	if d.figures {
 		ports = append(ports, namedPort{"metrics", plan.PodMetricsPort})
@@ -156,7 +158,7 @@ func (d podSet) metrics() (ports []namedPort) {
 	return ports
 }
 
-// apps are the applications that run in pods.
+// apps returns the applications that run in pods.
 func (k Kubernetes) apps() (names []string) {
 	for _, name := range k.Stack.AppNames() {
 		if k.Stack.Apps[name].Kind() == stack.KV {
@@ -172,12 +174,12 @@ func (k Kubernetes) entryPort() int {
 	return n
 }
 
-// digest tells stack files apart.
+// digest returns a quoted digest of the stack file, by which its versions can be told apart.
 func (k Kubernetes) digest() string {
 	return fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256([]byte(k.File)))[:16])
 }
 
-// labels are those of the objects of one kind; empty: of all.
+// labels returns the labels of the objects of one kind, or of all objects if of is empty.
 func (k Kubernetes) labels(of string) string {
 	component := ""
 	if of != "" {
@@ -186,7 +188,7 @@ func (k Kubernetes) labels(of string) string {
 	return "{app.kubernetes.io/name: holdfast, app.kubernetes.io/instance: " + k.Stack.Name + component + "}"
 }
 
-// labelsAnd are those, and one more.
+// labelsAnd returns these labels and one more.
 func (k Kubernetes) labelsAnd(of, more string) string {
 	return strings.TrimSuffix(k.labels(of), "}") + ", " + more + "}"
 }
@@ -195,7 +197,7 @@ func (k Kubernetes) selector(of string) string { return k.labels(of) }
 
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
-// indented is a text as the content of a literal block, four spaces in.
+// indented returns a text as the content of a YAML literal block, indented by four spaces.
 func indented(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(strings.TrimRight(text, "\n")) {
@@ -207,8 +209,8 @@ func indented(text string) string {
 	return b.String()
 }
 
-// quoted is a text as JSON, which is YAML.
+// quoted returns a text as a JSON string, which is also valid YAML.
 func quoted(text string) string {
-	b, _ := json.Marshal(text) // a string always can be
+	b, _ := json.Marshal(text) // does not fail for a string
 	return string(b)
 }

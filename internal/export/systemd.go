@@ -5,28 +5,29 @@ import (
 	"time"
 )
 
-// Service is a stack as a service of systemd.
+// Service is a stack as a systemd service.
 type Service struct {
 	Stack string // the stack's name
-	// Program is the path of holdfast, File that of the stack file (empty: the
-	// built-in stack), Dir the working directory, State the state directory. All are
+	// Program is the path of holdfast, File that of the stack file (empty for the
+	// built-in stack), Dir the working directory, and State the state directory. All are
 	// absolute.
 	Program, File, Dir, State string
-	// User is the account that a unit of the system runs as. Empty: it is a unit of
-	// a user's own, who has it run by their own systemd.
+	// User is the account that a system unit runs as. It is empty for a user unit, which
+	// the user's own systemd runs.
 	User string
-	// Path is the value of PATH with which programs are found; empty: systemd's.
+	// Path is the value of PATH with which programs are found. Empty stands for that of
+	// systemd.
 	Path string
-	// LowPorts is true when the stack listens on ports below 1024.
+	// LowPorts is true if the stack listens on ports below 1024.
 	LowPorts bool
-	// OfSeveral is true on a host of a stack that has several, and Host is its name.
+	// OfSeveral is true on a host of a stack of several, and Host is then its name.
 	OfSeveral bool
 	Host      string
-	// Stop is how long the stack may take until it is down.
+	// Stop is how long the stack may take to go down.
 	Stop time.Duration
 }
 
-// UnitName is the name of the stack's unit.
+// UnitName returns the name of a stack's unit.
 func UnitName(stack string) string {
 	if stack == "holdfast" {
 		return "holdfast.service"
@@ -38,21 +39,22 @@ func UnitName(stack string) string {
 //
 //go:generate go tool qtc -skipLineComments
 
-// Unit is the text of the stack's unit.
+// Unit returns the content of the stack's unit.
 func (s Service) Unit() string { return unit(s) }
 
 // Reloads reports whether there is a stack file to apply.
 func (s Service) Reloads() bool { return !s.OfSeveral || s.File != "" }
 
-// Up and Apply are the command lines of the service.
+// Up returns the command line that starts the service.
 func (s Service) Up() []string {
 	if s.OfSeveral {
-		// A host whose disk was emptied must not begin a stack of its own.
+		// With --joined, a host whose disk was emptied does not begin a new stack.
 		return s.call("up", "--joined", "--as", s.Host)
 	}
 	return s.call("up")
 }
 
+// Apply returns the command line that applies the stack file.
 func (s Service) Apply() []string { return s.call("apply", "--yes") }
 
 func (s Service) call(words ...string) []string {
@@ -63,8 +65,8 @@ func (s Service) call(words ...string) []string {
 	return append(words, "--state", s.State)
 }
 
-// unitCommand is a command line of a unit (systemd.service(5), "Command lines"): a $
-// would begin a variable there.
+// unitCommand returns a command line in the form of a unit (systemd.service(5), "Command
+// lines"). A $ is doubled, because it would begin a variable.
 func unitCommand(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
@@ -73,8 +75,8 @@ func unitCommand(words []string) string {
 	return strings.Join(quoted, " ")
 }
 
-// unitWord is a word of a unit (systemd.syntax(7), "Quoting"): a % would begin a
-// specifier (systemd.unit(5)).
+// unitWord returns a word in the form of a unit (systemd.syntax(7), "Quoting"). A % is
+// doubled, because it would begin a specifier (systemd.unit(5)).
 func unitWord(word string) string {
 	word = unitPath(word)
 	if word != "" && !strings.ContainsAny(word, " \t\n\"'\\;#") {
@@ -83,5 +85,5 @@ func unitWord(word string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`).Replace(word) + `"`
 }
 
-// unitPath is the path of a setting that takes one as it stands, with its spaces.
+// unitPath returns a path for a setting that takes it unquoted, with its spaces.
 func unitPath(path string) string { return strings.ReplaceAll(path, "%", "%%") }

@@ -11,7 +11,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// services are units by the name of their golden file.
+// services has services, by the names of their golden files.
 var services = map[string]Service{
 	"system.service": {
 		Stack: "shop", Program: "/usr/local/bin/holdfast", File: "/etc/holdfast/shop.yaml", Dir: "/etc/holdfast",
@@ -45,7 +45,7 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// Systemd itself reads the units, with a program and an account that are there.
+// Systemd itself verifies the units, here with a program and an account that exist.
 func TestSystemdTakesTheUnits(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		if os.Getenv("CI") != "" {

@@ -1,6 +1,7 @@
-// Package kubectl talks to a Kubernetes cluster by the program kubectl, as the user who has
-// its configuration: the pods and workloads of a stack, commands in pods, evictions. There is
-// no client library of Kubernetes here; what the requests mean is the caller's affair.
+// Package kubectl works with a Kubernetes cluster through the program kubectl, with the rights
+// of the user who has its configuration: it reads the pods and workloads of a stack
+// (objects.go), runs commands in pods, and evicts pods. It does not use a client library of
+// Kubernetes. What the requests are for is the caller's business.
 package kubectl
 
 import (
@@ -18,16 +19,16 @@ import (
 	"time"
 )
 
-// Cluster is a namespace of a cluster, as kubectl reaches it. It is a value; its methods may
-// be called at once.
+// Cluster is a namespace of a cluster that kubectl can reach. It is a plain value, and safe for
+// concurrent use.
 type Cluster struct {
 	Program   string // absolute path of kubectl
-	Context   string // of its configuration; empty: what a pod finds in itself
+	Context   string // the context of its configuration; empty: that of the pod it runs in
 	Namespace string
 }
 
-// Open finds the program, by its name or path, and the context that its configuration has now:
-// another one that the user chooses meanwhile is none of this Cluster.
+// Open finds the program, by its name or path, and the current context of its configuration. The
+// Cluster keeps this context, even if the user switches to another one meanwhile.
 func Open(ctx context.Context, program, namespace string) (Cluster, error) {
 	path, err := exec.LookPath(program)
 	if err != nil {
@@ -45,13 +46,13 @@ func Open(ctx context.Context, program, namespace string) (Cluster, error) {
 	return c, nil
 }
 
-// Error is the error of a request that the cluster, or kubectl, did not carry out.
+// Error is the error of a request that the cluster, or kubectl itself, has not carried out.
 type Error struct {
 	Args []string
-	// Reason is the API's word for it, such as NotFound, Forbidden or TooManyRequests; empty:
-	// it has none, or the API was not reached.
+	// Reason is the API's reason, such as NotFound, Forbidden or TooManyRequests. It is empty if
+	// the API gave none or was not reached.
 	Reason string
-	Says   string // what kubectl wrote
+	Says   string // the output of kubectl on standard error
 	err    error
 }
 
@@ -65,20 +66,20 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.err }
 
-// IsReason reports whether an error is one of the API with that reason.
+// IsReason reports whether an error is an *Error with this reason.
 func IsReason(err error, reason string) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Reason == reason
 }
 
-// reasonOf finds the reason that kubectl puts into parentheses.
+// reasonOf matches the reason that kubectl prints in parentheses.
 var reasonOf = regexp.MustCompile(`(?m)^Error from server \((\w+)\)`)
 
-// limit is how long a request may take that says nothing of its own. It is more than what the
-// API takes where a machine of its own has been lost.
+// limit is how long a request may take if its context has no deadline. It is longer than the API
+// takes when one of its own machines was lost.
 const limit = 30 * time.Second
 
-// Command returns the words of a command of kubectl in the namespace, for who carries it out later.
+// Command returns the words of a kubectl command in the namespace, to be run later.
 func (c Cluster) Command(args ...string) []string {
 	words := []string{c.Program}
 	if c.Context != "" {
@@ -87,13 +88,13 @@ func (c Cluster) Command(args ...string) []string {
 	return append(append(words, "--namespace="+c.Namespace), args...)
 }
 
-// Run runs a command of kubectl in the namespace, and returns what it wrote.
+// Run runs a kubectl command in the namespace, and returns its output.
 func (c Cluster) Run(ctx context.Context, args ...string) ([]byte, error) {
 	return c.run(ctx, nil, args...)
 }
 
-// run returns what was written also where the command fails: it may have been that of a
-// command in a pod.
+// run runs a kubectl command with an input. It returns the output even if the command fails,
+// because it may be the output of a command in a pod.
 func (c Cluster) run(ctx context.Context, input []byte, args ...string) ([]byte, error) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -104,7 +105,8 @@ func (c Cluster) run(ctx context.Context, input []byte, args ...string) ([]byte,
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	var out, says bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &says
-	// A Ctrl-C is for who called this, and ends kubectl with ctx.
+	// A process group of its own, so that Ctrl-C reaches only this process, whose ctx then ends
+	// kubectl.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
@@ -122,7 +124,7 @@ func (c Cluster) run(ctx context.Context, input []byte, args ...string) ([]byte,
 	return out.Bytes(), e
 }
 
-// Get reads an object or a list of the API, by its path.
+// Get reads an object or a list of the API, by its path, into a value.
 func (c Cluster) Get(ctx context.Context, path string, into any) error {
 	out, err := c.run(ctx, nil, "get", "--raw", path)
 	if err != nil {
@@ -134,18 +136,18 @@ func (c Cluster) Get(ctx context.Context, path string, into any) error {
 	return nil
 }
 
-// Ask asks a port of a pod, through the API.
+// Ask sends a GET to a port of a pod, through the API server.
 func (c Cluster) Ask(ctx context.Context, pod string, port int, path string) ([]byte, error) {
 	return c.run(ctx, nil, "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:%d/proxy%s", c.Namespace, pod, port, path))
 }
 
-// Exec runs a command in a pod, and returns what it wrote, also where it fails.
+// Exec runs a command in a pod, and returns its output, even if it fails.
 func (c Cluster) Exec(ctx context.Context, pod Pod, command ...string) ([]byte, error) {
 	args := append([]string{"exec", pod.Name, "--container=" + pod.Container, "--"}, command...)
 	return c.run(ctx, nil, args...)
 }
 
-// Evict asks for the end of a pod, as a drain does: a disruption budget may refuse it, with
+// Evict evicts a pod, as a drain of its machine does. A disruption budget may refuse that, with
 // the reason TooManyRequests.
 func (c Cluster) Evict(ctx context.Context, pod string) error {
 	eviction, err := json.Marshal(map[string]any{
@@ -162,7 +164,7 @@ func (c Cluster) Evict(ctx context.Context, pod string) error {
 func (c Cluster) May(ctx context.Context, what string) (bool, error) {
 	out, err := c.run(ctx, nil, append([]string{"auth", "can-i"}, strings.Fields(what)...)...)
 	switch said := strings.TrimSpace(string(out)); said {
-	case "yes", "no": // no is an exit code of 1, too
+	case "yes", "no": // after "no" the exit code is 1, so err is not nil
 		return said == "yes", nil
 	}
 	if err == nil {
@@ -171,8 +173,8 @@ func (c Cluster) May(ctx context.Context, what string) (bool, error) {
 	return false, err
 }
 
-// Environment is the setting of the environment that kubectl finds its configuration by; nil:
-// it finds it without.
+// Environment returns the environment variable by which kubectl finds its configuration, or nil
+// if it is not set. Relative paths in it become absolute.
 func Environment(getenv func(string) string) []string {
 	if value := getenv("KUBECONFIG"); value != "" {
 		return []string{"KUBECONFIG=" + absolute(value)}
@@ -180,7 +182,7 @@ func Environment(getenv func(string) string) []string {
 	return nil
 }
 
-// absolute makes the paths of a list absolute, so that they mean the same in another directory.
+// absolute makes the paths of a list absolute, so that they are valid in any directory.
 func absolute(list string) string {
 	var all []string
 	for _, path := range filepath.SplitList(list) {

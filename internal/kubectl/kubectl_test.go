@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// standIn is a cluster whose kubectl is a script.
+// standIn returns a cluster whose kubectl is a script.
 func standIn(t *testing.T, script string) Cluster {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubectl")

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// The labels of a stack's pods, and of all that belongs to it.
+// The labels of a stack's pods, and of its other objects.
 const (
 	nameLabel      = "app.kubernetes.io/name"
 	instanceLabel  = "app.kubernetes.io/instance"
@@ -20,17 +20,17 @@ type Pod struct {
 	Name, UID string
 	Stack     string // app.kubernetes.io/instance
 	Component string // app.kubernetes.io/component
-	Node      string // its machine; empty: none yet
+	Node      string // its machine; empty while it has none
 	Container string
 	Args      []string // of the container
 	Claims    []string // persistent volume claims
 	Configs   []string // ConfigMaps that it mounts
 	Ready     bool
-	Ending    bool // it is to be deleted
+	Ending    bool // it is being deleted
 	Restarts  int
 }
 
-// object is what is read of the API's objects, whatever they are.
+// object has the fields that are read of every kind of object.
 type object struct {
 	Metadata struct {
 		Name              string            `json:"name"`
@@ -96,7 +96,7 @@ func (o podObject) pod() Pod {
 	return p
 }
 
-// ofStack is the query for what belongs to a stack; empty: to any.
+// ofStack returns the query for the objects of a stack, or of all stacks if the name is empty.
 func ofStack(name string) string {
 	selector := nameLabel + "=holdfast"
 	if name != "" {
@@ -105,8 +105,8 @@ func ofStack(name string) string {
 	return "?labelSelector=" + url.QueryEscape(selector)
 }
 
-// Pods returns the pods of a stack, by name; of all stacks where none is named. Pods that have
-// ended for good, such as those of a machine that had no room, are none.
+// Pods returns the pods of a stack, or of all stacks if the name is empty, sorted by name. It
+// leaves out pods that have ended for good, for example because their machine had no room.
 func (c Cluster) Pods(ctx context.Context, stack string) ([]Pod, error) {
 	var list struct {
 		Items []podObject `json:"items"`
@@ -129,12 +129,12 @@ type Workload struct {
 	Kind, Name string // deployment or statefulset
 	Component  string
 	Replicas   int
-	// Settled is true where all of its pods are of its newest template, as far as its
-	// controller has seen.
+	// Settled is true if all of its pods have the newest template, and the controller has seen
+	// its last change.
 	Settled bool
 }
 
-// Ref is how kubectl calls it.
+// Ref returns the workload's name for kubectl: KIND/NAME.
 func (w Workload) Ref() string { return w.Kind + "/" + w.Name }
 
 type workloadObject struct {
@@ -157,7 +157,7 @@ func (o workloadObject) workload(kind string) Workload {
 		w.Replicas = *o.Spec.Replicas
 	}
 	w.Settled = o.Status.ObservedGeneration >= o.Metadata.Generation && o.Status.Replicas == w.Replicas
-	if kind == "deployment" { // a StatefulSet counts none of the former revision as updated
+	if kind == "deployment" { // a StatefulSet is settled when its two revisions are the same
 		w.Settled = w.Settled && o.Status.UpdatedReplicas == w.Replicas
 	} else {
 		w.Settled = w.Settled && o.Status.CurrentRevision == o.Status.UpdateRevision
@@ -182,7 +182,7 @@ func (c Cluster) Workloads(ctx context.Context, stack string) ([]Workload, error
 	return all, nil
 }
 
-// Config returns the text of a ConfigMap's file.
+// Config returns the content of a file in a ConfigMap.
 func (c Cluster) Config(ctx context.Context, name, file string) (string, error) {
 	var config struct {
 		Data map[string]string `json:"data"`
@@ -197,7 +197,8 @@ func (c Cluster) Config(ctx context.Context, name, file string) (string, error) 
 	return text, nil
 }
 
-// ClaimUID returns the UID of a persistent volume claim: a new one of the same name has another.
+// ClaimUID returns the UID of a persistent volume claim. A new claim of the same name has
+// another UID.
 func (c Cluster) ClaimUID(ctx context.Context, name string) (string, error) {
 	var claim object
 	err := c.Get(ctx, "/api/v1/namespaces/"+c.Namespace+"/persistentvolumeclaims/"+name, &claim)

@@ -6,8 +6,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// gatherBackup tells of the last backup. Where it cannot be known it tells nothing,
-// which shows.
+// gatherBackup adds the metrics of the last backup. If nothing is known about it, because a
+// file cannot be read, it adds none; their absence shows that.
 func gatherBackup(g *gathering, stateDir string) {
 	known, err := supervise.LastBackup(stateDir)
 	if err != nil {

@@ -8,19 +8,20 @@ import (
 	"holdfast/internal/haproxy"
 )
 
-// The balancers' figures have the names of HAProxy's own exporter, with the balancer
-// as a further label: dashboards that are made for that one work. They come from the
-// runtime socket ("show stat"), which every build has, and need no further port: all
-// balancers listen on one, and a scrape of it would reach any of them.
+// The balancers' metrics have the names of HAProxy's own exporter, with the balancer as a
+// further label, so that dashboards made for that exporter work. They come from the runtime
+// socket ("show stat"), which every build of HAProxy has. HAProxy's exporter would need
+// another port for each balancer: they share the entry's port, at which a scrape would reach
+// any of them.
 
 // column is one of HAProxy's statistics.
 type column struct {
-	name string // HAProxy's
+	name string // HAProxy's name of it
 	metric
 	scale float64
 }
 
-// responses are the columns of answers by the class of their status.
+// responses has the columns that count answers by the class of their status.
 var responses = map[string]string{"hrsp_1xx": "1xx", "hrsp_2xx": "2xx", "hrsp_3xx": "3xx", "hrsp_4xx": "4xx", "hrsp_5xx": "5xx", "hrsp_other": "other"}
 
 // proxyKind is one of HAProxy's kinds of rows.
@@ -73,10 +74,10 @@ var (
 	processUptime         = gauge("haproxy_process_uptime_seconds", "How long ago the balancer's process was started.")
 )
 
-// serverStates are those of HAProxy's exporter.
+// serverStates are the states that HAProxy's exporter knows.
 var serverStates = []string{"DOWN", "UP", "MAINT", "DRAIN", "NOLB"}
 
-// ofBalancer tells of one balancer; nothing when it does not answer.
+// ofBalancer adds the metrics of one balancer. It adds none if the balancer does not answer.
 func ofBalancer(ctx context.Context, g *gathering, balancer string, client *haproxy.Client) {
 	ctx, cancel := within(ctx)
 	defer cancel()
@@ -111,7 +112,7 @@ func ofBalancer(ctx context.Context, g *gathering, balancer string, client *hapr
 	}
 }
 
-// tell tells of one row. What does not apply to it is left out.
+// tell adds the metrics of one row. It leaves out those for which the row has no value.
 func (k proxyKind) tell(g *gathering, row haproxy.Row, about []string) {
 	for _, c := range k.columns {
 		if value, err := strconv.ParseFloat(row[c.name], 64); err == nil {

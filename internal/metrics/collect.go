@@ -18,13 +18,13 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// collector gathers when Prometheus asks. It is safe for concurrent use.
+// collector gathers the metrics when Prometheus asks. It is safe for concurrent use.
 type collector struct {
 	stack    Stack
 	version  string
-	password string // of the operator
+	password string // the operator's password at Redis
 	way      redis.Way
-	only     string // the node that is told of; empty: all, and the stack as a whole
+	only     string // the only node to report on; empty: all nodes, and the stack as a whole
 
 	mu     sync.Mutex // held while it gathers
 	last   []prometheus.Metric
@@ -46,11 +46,11 @@ func (c *collector) close() {
 	}
 }
 
-// Describe is part of prometheus.Collector. The nodes come and go: what there is
-// shows when it is gathered.
+// Describe implements prometheus.Collector. It describes nothing, because nodes come and go:
+// which metrics there are is known only when they are gathered.
 func (c *collector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect is part of prometheus.Collector.
+// Collect implements prometheus.Collector.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,7 +67,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// gathering takes in metrics, from several goroutines.
+// gathering collects metrics. It is safe for concurrent use.
 type gathering struct {
 	mu      sync.Mutex
 	metrics []prometheus.Metric
@@ -92,7 +92,7 @@ func truth(b bool) float64 {
 	return 0
 }
 
-// seconds is a point in time as Prometheus has it; 0 for none.
+// seconds returns a time in seconds since 1970, as Prometheus needs it, or 0 for the zero time.
 func seconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
@@ -100,7 +100,7 @@ func seconds(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-// gather asks for everything, all nodes at once.
+// gather gathers all metrics. It asks all nodes at the same time.
 func (c *collector) gather(ctx context.Context, g *gathering) {
 	st, p := c.stack.Status(), c.stack.Plan()
 	c.ofStack(g, st)
@@ -139,7 +139,7 @@ func (c *collector) gather(ctx context.Context, g *gathering) {
 	asking.Wait()
 	r.tell(g, st)
 	if c.only != "" {
-		return // one node does not know how the others are
+		return // the supervisor of one node knows nothing about the others
 	}
 	r.count(g)
 	if p.Stack.Redis.Enabled && p.Stack.Redis.Sentinels > 0 {
@@ -147,8 +147,8 @@ func (c *collector) gather(ctx context.Context, g *gathering) {
 	}
 }
 
-// admin is a client of a redis node or Sentinel, the same at each time. The caller
-// holds mu.
+// admin returns the client of a redis node or Sentinel, which is kept between calls. The
+// caller holds mu.
 func (c *collector) admin(address string) *redis.Admin {
 	a := c.admins[address]
 	if a == nil {
@@ -158,7 +158,7 @@ func (c *collector) admin(address string) *redis.Admin {
 	return a
 }
 
-// ofStack tells of the stack as a whole.
+// ofStack adds the metrics of the stack as a whole.
 func (c *collector) ofStack(g *gathering, st supervise.Status) {
 	g.add(stackInfo, 1, "stack", st.Stack, "version", c.version)
 	if c.only != "" {
@@ -204,10 +204,10 @@ func (c *collector) ofStack(g *gathering, st supervise.Status) {
 	g.add(switchoverRuns, truth(t.Switching))
 }
 
-// states are those that a node can be in.
+// states are all states of a node.
 var states = []supervise.State{supervise.Starting, supervise.Up, supervise.Paused, supervise.Draining, supervise.Down, supervise.Failed}
 
-// ofNodes tells of each node and its processes.
+// ofNodes adds the metrics of each node and its processes.
 func (c *collector) ofNodes(g *gathering, st supervise.Status) {
 	var pids []int
 	nodes := slices.DeleteFunc(slices.Clone(st.Nodes), func(n supervise.NodeStatus) bool {
@@ -247,7 +247,7 @@ func (c *collector) ofNodes(g *gathering, st supervise.Status) {
 	}
 }
 
-// ofWeb tells of one of Holdfast's own web nodes what matters to the whole stack.
+// ofWeb adds those metrics of one of Holdfast's own web nodes that matter to the whole stack.
 func ofWeb(ctx context.Context, g *gathering, n supervise.NodeStatus, admin string) {
 	ctx, cancel := within(ctx)
 	defer cancel()
@@ -256,20 +256,20 @@ func ofWeb(ctx context.Context, g *gathering, n supervise.NodeStatus, admin stri
 	}
 }
 
-// behind is how far a replica is behind its master, by the master's word.
+// behind is how far a replica is behind its master, as the master sees it.
 type behind struct {
 	bytes   int64
 	seconds float64
 }
 
-// replication takes in what the redis nodes tell of each other.
+// replication collects what the redis nodes report about each other.
 type replication struct {
 	mu     sync.Mutex
 	lags   map[string]behind // by address
 	linked map[string]bool   // by node
 }
 
-// ofRedis tells of one redis node.
+// ofRedis adds the metrics of one redis node, and adds to r what it reports about others.
 func ofRedis(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *redis.Admin, r *replication) {
 	ctx, cancel := within(ctx)
 	defer cancel()
@@ -311,7 +311,7 @@ func ofRedis(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *r
 	}
 }
 
-// tell tells of the replicas, when all were asked.
+// tell adds the metrics of the replicas. It is called after all nodes were asked.
 func (r *replication) tell(g *gathering, st supervise.Status) {
 	for _, n := range st.Nodes {
 		if n.Kind != plan.Redis {
@@ -327,7 +327,7 @@ func (r *replication) tell(g *gathering, st supervise.Status) {
 	}
 }
 
-// count tells how many replicas there are, when all were asked.
+// count adds the number of linked replicas. It is called after all nodes were asked.
 func (r *replication) count(g *gathering) {
 	online := 0
 	for _, linked := range r.linked {
@@ -338,13 +338,14 @@ func (r *replication) count(g *gathering) {
 	}
 }
 
-// votes take in what the Sentinels hold of the master.
+// votes collects which master each Sentinel names.
 type votes struct {
 	mu    sync.Mutex
 	names []string
 }
 
-// agree reports whether a majority answers, and all of them name the same master.
+// agree reports whether a majority of the Sentinels has answered, and all of these name the
+// same master.
 func (v *votes) agree(sentinels int) bool {
 	for _, name := range v.names {
 		if name != v.names[0] {
@@ -354,7 +355,7 @@ func (v *votes) agree(sentinels int) bool {
 	return len(v.names) > sentinels/2
 }
 
-// ofSentinel tells of one Sentinel.
+// ofSentinel adds the metrics of one Sentinel, and adds its master to v.
 func ofSentinel(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *redis.Admin, master string, v *votes) {
 	ctx, cancel := within(ctx)
 	defer cancel()

@@ -1,7 +1,8 @@
-// Package metrics tells Prometheus how a stack is: what its supervisor knows of the
-// nodes, what the kernel knows of their processes, what Redis, the Sentinels and the
-// balancers count. The web nodes have metrics of their own (package web). Nothing is
-// gathered before somebody asks.
+// Package metrics serves the metrics of a stack to Prometheus: what its supervisor knows
+// about the nodes, what the kernel knows about their processes, and what Redis, the Sentinels
+// and the balancers count. Metrics are gathered only on a request (collect.go, balancer.go,
+// backup.go); names.go has their names. The web nodes serve metrics of their own (package
+// web), of which web.go reads some.
 package metrics
 
 import (
@@ -22,7 +23,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// Stack is what is told of: a supervisor. Its methods are called concurrently.
+// Stack is the part of a supervisor that is reported on. Its methods must be safe for
+// concurrent use.
 type Stack interface {
 	Status() supervise.Status
 	Plan() plan.Plan
@@ -30,27 +32,26 @@ type Stack interface {
 	StateDir() string
 }
 
-// Limits of the server: who asks is one Prometheus, or two.
+// Limits of the server. Its clients are one Prometheus, or two.
 const (
 	maxConnections = 16
 	readTimeout    = 10 * time.Second
 )
 
-// Server answers at the address for Prometheus.
+// Server serves the metrics to Prometheus.
 type Server struct {
 	listener  net.Listener
 	collector *collector
 	http      *http.Server
 }
 
-// Listen opens the address of a stack's metrics. The version is that of this
-// program.
+// Listen opens the address of a stack's metrics. Version is the version of this program.
 func Listen(address, version string, stack Stack) (*Server, error) {
 	return listen(address, version, stack, "")
 }
 
-// ListenNode does the same for one node alone, where each node has a supervisor of its own
-// that knows nothing of the others' processes.
+// ListenNode is Listen for a single node. It is used where each node has a supervisor of its
+// own, which knows nothing about the processes of the others.
 func ListenNode(address, version string, stack Stack, node string) (*Server, error) {
 	return listen(address, version, stack, node)
 }
@@ -65,7 +66,7 @@ func listen(address, version string, stack Stack, node string) (*Server, error) 
 		return nil, fmt.Errorf("the supervisor's metrics cannot listen on %s: the address is taken%s (%w); end that process, or name another in the stack file (metrics.listen)",
 			address, by, errors.Unwrap(err))
 	}
-	// The operator's password is chosen at the first start, before this.
+	// The operator's password exists already: it is chosen at the first start.
 	secrets, err := supervise.Secrets(stack.StateDir())
 	if err != nil {
 		l.Close()
@@ -86,11 +87,12 @@ func listen(address, version string, stack Stack, node string) (*Server, error) 
 	return s, nil
 }
 
-// guard keeps pages of other sites out that have their own name lead here (package
-// hostname). Everybody who reaches an address that is not on loopback may read.
+// guard refuses requests of web pages whose site has let its own name resolve to this
+// address (DNS rebinding; see package hostname). It does so only on loopback: every client
+// that can reach another address may read the metrics anyway.
 func (s *Server) guard(next http.Handler) http.Handler {
 	names, err := hostname.New(supervise.MachineNames()...)
-	if err != nil { // the machine's names are good ones
+	if err != nil { // does not happen: the machine's names are valid
 		names, _ = hostname.New()
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -103,7 +105,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// Serve answers until Close.
+// Serve serves requests until Close.
 func (s *Server) Serve() error {
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -111,21 +113,21 @@ func (s *Server) Serve() error {
 	return nil
 }
 
-// Close ends the server and its connections.
+// Close closes the server and its connections.
 func (s *Server) Close() error {
 	err := s.http.Close()
 	s.collector.close()
 	return err
 }
 
-// patience is how long one node may take to answer, and fresh for how long what was
-// gathered is good: two who ask at once do not ask the nodes twice.
+// patience is how long one node may take to answer. fresh is how long gathered metrics are
+// used again, so that two requests at the same time do not ask the nodes twice.
 const (
 	patience = time.Second
 	fresh    = 500 * time.Millisecond
 )
 
-// within is a context of a question to a node.
+// within returns the context for a request to a node.
 func within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, patience)
 }

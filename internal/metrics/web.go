@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// Web is what one of Holdfast's own web nodes tells of Redis in its metrics (package
+// Web is what one of Holdfast's own web nodes reports in its metrics about Redis (package
 // web).
 type Web struct {
 	Ready bool
-	// Master is the address of the Redis master that it uses; empty: it knows none.
+	// Master is the address of the Redis master that it uses, or empty if it knows none.
 	Master string
-	// Replicas are online at the master, and InSync of them must have a write before
-	// it is acknowledged; it knows that once it Wrote.
+	// Replicas is how many replicas are online at the master. InSync is how many of them
+	// must have a write before it is acknowledged; it is known only if Wrote is true.
 	Replicas, InSync int
 	Wrote            bool
 	// Held is how many requests wait for Redis.

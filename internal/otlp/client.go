@@ -21,22 +21,22 @@ import (
 )
 
 const (
-	firstWait = 5 * time.Second  // before the first repetition; each further one is half as long again
-	longWait  = 30 * time.Second // the longest
+	firstWait = 5 * time.Second  // the pause before the first repetition; each further one is 1.5 times as long
+	longWait  = 30 * time.Second // the longest pause
 	giveUp    = time.Minute      // how long a batch may take with all its repetitions
-	maxReply  = 64 << 10         // how much of a reply is read
+	maxReply  = 64 << 10         // how many bytes of a reply are read
 )
 
 const protobuf = "application/x-protobuf"
 
-// client sends batches of spans to one URL. It is the library's otlptrace.Client.
+// client sends batches of spans to one URL. It implements otlptrace.Client.
 type client struct {
 	url      string
 	settings Settings
 	http     *http.Client
-	wait     time.Duration // firstWait, but for tests
+	wait     time.Duration // firstWait, except in tests
 
-	// ended ends what is being sent; end ends it.
+	// The requests end with the context ended, which end cancels.
 	ended context.Context
 	end   context.CancelFunc
 }
@@ -62,25 +62,25 @@ func newClient(url string, s Settings) *client {
 	}
 }
 
-// Start is part of otlptrace.Client.
+// Start implements otlptrace.Client.
 func (c *client) Start(context.Context) error { return nil }
 
-// Stop ends what is being sent.
+// Stop implements otlptrace.Client. It cancels what is being sent.
 func (c *client) Stop(context.Context) error {
 	c.end()
 	c.http.CloseIdleConnections()
 	return nil
 }
 
-// UploadTraces sends one batch. It repeats what the collector asks to repeat
-// (429, 502, 503, 504), and attempts that time out, for up to a minute.
+// UploadTraces sends one batch. It repeats the request for up to a minute if the
+// collector asks for that (429, 502, 503, 504), or if an attempt times out.
 func (c *client) UploadTraces(ctx context.Context, batch []*spans.ResourceSpans) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.ended, cancel)()
 
-	// ExportTraceServiceRequest, which the specification names, is the same on the
-	// wire; its package brings gRPC.
+	// The specification has ExportTraceServiceRequest here, which is the same on the wire,
+	// but whose package depends on gRPC.
 	body, err := proto.Marshal(&spans.TracesData{ResourceSpans: batch})
 	if err != nil {
 		return fmt.Errorf("encode spans: %w", err)
@@ -97,8 +97,8 @@ func (c *client) UploadTraces(ctx context.Context, batch []*spans.ResourceSpans)
 			return err
 		}
 
-		// Half to one and a half times the wait, so that those whom one collector
-		// turned down do not come back together.
+		// The pause is random, from half to one and a half times wait, so that clients
+		// refused by the same collector do not come back at the same time.
 		pause := max(again.after, wait/2+rand.N(wait))
 		if time.Since(start)+pause > giveUp {
 			return err
@@ -112,8 +112,8 @@ func (c *client) UploadTraces(ctx context.Context, batch []*spans.ResourceSpans)
 	}
 }
 
-// againError is a failure after which the same request may be sent again, after a
-// time that the collector may have asked for.
+// againError is a failure after which the request may be repeated. After is the pause that
+// the collector has asked for, or 0.
 type againError struct {
 	err   error
 	after time.Duration
@@ -163,7 +163,7 @@ func (c *client) send(ctx context.Context, body []byte) error {
 	}
 }
 
-// refused is the error of a status that is not 2xx.
+// refused returns the error for a status that is not 2xx.
 func refused(response *http.Response, reply []byte) error {
 	if len(reply) == 0 {
 		return fmt.Errorf("the collector replied %d", response.StatusCode)
@@ -171,9 +171,9 @@ func refused(response *http.Response, reply []byte) error {
 	return fmt.Errorf("the collector replied %d: %.200q", response.StatusCode, reply)
 }
 
-// rejected returns an error if a reply says that some of the spans were not taken: in
+// rejected returns an error if a reply says that some of the spans were not accepted. In
 // ExportTraceServiceResponse, field 1 is ExportTracePartialSuccess, of which field 1 is
-// their number and field 2 the reason. What cannot be read says nothing.
+// the number of these spans and field 2 the reason. An unreadable reply is ignored.
 func rejected(reply []byte) error {
 	partial, _ := protowire.ConsumeBytes(lastField(reply, 1, protowire.BytesType))
 	n, _ := protowire.ConsumeVarint(lastField(partial, 1, protowire.VarintType))
@@ -184,8 +184,8 @@ func rejected(reply []byte) error {
 	return fmt.Errorf("the collector did not take %d of the spans: %.200q", n, why)
 }
 
-// lastField returns the value of a message's field, as it is encoded; nil if it is not
-// there. Of several, the last one counts, as protobuf has it.
+// lastField returns the encoded value of a message's field, or nil if it is not there. As
+// protobuf requires, the last one counts if there are several.
 func lastField(message []byte, number protowire.Number, kind protowire.Type) []byte {
 	var value []byte
 	for len(message) > 0 {
@@ -205,8 +205,8 @@ func lastField(message []byte, number protowire.Number, kind protowire.Type) []b
 	return value
 }
 
-// retryAfter reads the header of that name: seconds or a date (RFC 9110, section
-// 10.2.3). It returns 0 for anything else.
+// retryAfter parses the header Retry-After: seconds or a date (RFC 9110, section 10.2.3).
+// It returns 0 for anything else.
 func retryAfter(text string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
 		return time.Duration(seconds) * time.Second
@@ -220,7 +220,7 @@ func retryAfter(text string, now time.Time) time.Duration {
 func compress(body []byte) []byte {
 	var out bytes.Buffer
 	w := gzip.NewWriter(&out)
-	w.Write(body) // a bytes.Buffer takes everything
+	w.Write(body) // writing to a bytes.Buffer does not fail
 	w.Close()
 	return out.Bytes()
 }

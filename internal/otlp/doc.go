@@ -1,7 +1,7 @@
-// Package otlp sends OpenTelemetry's spans to a collector: OTLP over HTTP, in protobuf
-// (https://opentelemetry.io/docs/specs/otlp/#otlphttp). It has the HTTP alone; what a
-// span looks like on the wire is the library's (otlptrace).
+// Package otlp sends OpenTelemetry spans to a collector: OTLP over HTTP, in protobuf
+// (https://opentelemetry.io/docs/specs/otlp/#otlphttp). It contains only the HTTP client
+// (client.go) and its settings (settings.go). The library encodes the spans (otlptrace).
 //
-// The library has an exporter of its own (otlptracehttp). That one reaches gRPC, which
-// makes the program larger by 400 KB, compressed.
+// The exporter of the library itself (otlptracehttp) is not used, because it depends on
+// gRPC, which makes the compressed program larger by 400 KB.
 package otlp

@@ -19,17 +19,17 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// batch is a span named "GET".
+// batch has one span, named "GET".
 var batch = []*spans.ResourceSpans{{ScopeSpans: []*spans.ScopeSpans{{Spans: []*spans.Span{{Name: "GET"}}}}}}
 
-// reply is what a collector replies to one request.
+// reply is a collector's reply to one request.
 type reply struct {
 	status int
 	header map[string]string
 	body   string
 }
 
-// collector is an HTTP server that gives the replies in turn, and 200 after these.
+// collector is an HTTP server that sends these replies in turn, and then 200.
 type collector struct {
 	*httptest.Server
 	mu      sync.Mutex
@@ -89,7 +89,7 @@ func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// quick returns a client that waits a millisecond before it repeats.
+// quick returns a client that repeats a request after about a millisecond.
 func quick(t *testing.T, url string, s Settings) *client {
 	t.Helper()
 	c := newClient(url, s)
@@ -142,7 +142,7 @@ func TestTheCollectorSaysWhenToRepeat(t *testing.T) {
 		t.Errorf("the requests came at %v", to.at)
 	}
 
-	// Longer than a batch is kept: it is given up at once.
+	// The collector asks for a longer pause than a batch is kept. So it is given up at once.
 	to = newCollector(t, reply{status: 503, header: map[string]string{"Retry-After": "3600"}})
 	if err := quick(t, to.URL, Settings{}).UploadTraces(t.Context(), batch); err == nil || len(to.at) != 1 {
 		t.Errorf("after %d requests: %v", len(to.at), err)
@@ -179,7 +179,7 @@ func TestAnAttemptThatTakesTooLongIsRepeated(t *testing.T) {
 	defer close(done)
 	c := quick(t, server.URL, Settings{})
 	c.http.Timeout = 50 * time.Millisecond
-	for c.UploadTraces(t.Context(), batch) != nil { // on a busy machine the second may take longer, too
+	for c.UploadTraces(t.Context(), batch) != nil { // on a busy machine the second attempt may time out, too
 		if t.Context().Err() != nil {
 			t.Fatal("no attempt came through")
 		}

@@ -16,22 +16,22 @@ import (
 // DefaultTimeout is how long one attempt to send spans may take.
 const DefaultTimeout = 10 * time.Second
 
-// Settings are how spans are sent.
+// Settings determine how spans are sent.
 type Settings struct {
 	// Headers are sent with each request, such as a token for the collector.
 	Headers map[string]string
-	// Compress has requests compressed with gzip.
+	// Compress is true if requests are to be compressed with gzip.
 	Compress bool
-	// Timeout is how long one attempt may take; 0: DefaultTimeout.
+	// Timeout is how long one attempt may take. 0 stands for DefaultTimeout.
 	Timeout time.Duration
-	// TLS are the settings for https; nil: Go's own.
+	// TLS are the settings for https. Nil stands for Go's defaults.
 	TLS *tls.Config
 }
 
-// FromEnvironment returns the settings that OpenTelemetry's variables give
-// (https://opentelemetry.io/docs/specs/otel/protocol/exporter/). For each
-// OTEL_EXPORTER_OTLP_X, OTEL_EXPORTER_OTLP_TRACES_X comes first. An error names the
-// variable, and quotes no header: it may be a secret.
+// FromEnvironment returns the settings of OpenTelemetry's environment variables
+// (https://opentelemetry.io/docs/specs/otel/protocol/exporter/). The variable
+// OTEL_EXPORTER_OTLP_TRACES_X overrides OTEL_EXPORTER_OTLP_X. An error names the variable.
+// It quotes no header, because that may be a secret.
 func FromEnvironment(getenv func(string) string) (Settings, error) {
 	get := func(name string) (variable, value string) {
 		for _, variable = range []string{"OTEL_EXPORTER_OTLP_TRACES_" + name, "OTEL_EXPORTER_OTLP_" + name} {
@@ -70,8 +70,8 @@ func FromEnvironment(getenv func(string) string) (Settings, error) {
 	return s, err
 }
 
-// parseHeaders reads name=value pairs, separated by commas, the values
-// percent-encoded.
+// parseHeaders parses name=value pairs that are separated by commas, with percent-encoded
+// values.
 func parseHeaders(text string) (map[string]string, error) {
 	if text == "" {
 		return nil, nil
@@ -93,7 +93,7 @@ func parseHeaders(text string) (map[string]string, error) {
 }
 
 // readTLS reads the files that the variables name: certificates to trust, and the
-// client's own certificate and key. It returns nil if there are none.
+// client's own certificate and key. It returns nil if no variable is set.
 func readTLS(get func(name string) (variable, value string)) (*tls.Config, error) {
 	authorityVar, authority := get("CERTIFICATE")
 	certificateVar, certificate := get("CLIENT_CERTIFICATE")

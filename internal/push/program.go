@@ -10,16 +10,16 @@ import (
 	"holdfast/internal/quote"
 )
 
-// machines are Go's names of the processors of ELF files.
+// machines has Go's names for the processors of ELF files.
 var machines = map[elf.Machine]string{
 	elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_386: "386", elf.EM_ARM: "arm",
 	elf.EM_RISCV: "riscv64", elf.EM_S390: "s390x", elf.EM_PPC64: "ppc64le", elf.EM_LOONGARCH: "loong64",
 }
 
-// Own is the system that this program is for.
+// Own is the system of this program, as Go names it: linux/amd64.
 const Own = runtime.GOOS + "/" + runtime.GOARCH
 
-// SystemOf returns the system that the program in a file is for, as Go names it.
+// SystemOf returns the system that the program in a file is built for, as Go names it.
 func SystemOf(path string) (string, error) {
 	f, err := elf.Open(path)
 	switch {

@@ -1,7 +1,7 @@
-// Package push brings Holdfast to another machine by the system's ssh, and has it join a
-// stack there. It is one ssh session from the first look to the end of the join, so that a
-// password is asked for once. Whether the machine is fit, and who may join, the caller
-// decides in between.
+// Package push copies Holdfast to another machine with the system's ssh, and makes that machine
+// join a stack. Open looks what is on the machine, and Join copies the program if need be and
+// runs it. Both use one ssh session, so that ssh asks for a password only once. In between, the
+// caller decides whether the machine is suitable and may join.
 package push
 
 import (
@@ -21,58 +21,59 @@ import (
 	"holdfast/internal/quote"
 )
 
-// Target is a machine, and where things are to be on it.
+// Target is a machine, with the paths to use on it.
 type Target struct {
-	// To is where ssh connects to: HOST or USER@HOST, or a name of its configuration.
+	// To is the destination for ssh: HOST or USER@HOST, or a name of its configuration.
 	To string
-	// Options are given to ssh, as -o OPTION each.
+	// Options are options for ssh, each passed as -o OPTION.
 	Options []string
-	// Stack is the stack's name. State is the state directory there, and Program the path of
-	// holdfast; empty: the usual ones.
+	// Stack is the stack's name. State is the state directory on the machine, and Program the
+	// path of holdfast there. They may be empty for the usual paths.
 	Stack, State, Program string
 }
 
-// Machine is what was found on a machine.
+// Machine is what Open has found on a machine.
 type Machine struct {
-	// System is that of uname, as Go names it: linux/amd64.
+	// System is the machine's system by uname, as Go names it: linux/amd64.
 	System string
-	// Program is where holdfast is, or would be put. There is true when a program is there,
-	// and Version is what it says of its version; empty: it does not run, or says nothing.
+	// Program is the path where holdfast is, or would be put. There is true if a program is
+	// there. Version is its version, or empty if it does not run or prints none.
 	Program, Version string
 	There            bool
 	HasHAProxy       bool
 	HasRedis         bool
 	HasValkey        bool
-	// State is the state directory, and Joined true when it is that of a host of several.
+	// State is the state directory. Joined is true if it is that of a host of several already.
 	State  string
 	Joined bool
 }
 
-// ErrNoSSH says that there is no ssh on this machine.
+// ErrNoSSH means that there is no ssh on this machine.
 var ErrNoSSH = errors.New("there is no ssh on this machine: install it (apt-get install openssh-client)")
 
-// Session is a connection to a machine. It belongs to one goroutine.
+// Session is an ssh connection to a machine. It is not safe for concurrent use.
 type Session struct {
 	target Target
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	pipe   io.Reader
-	stdout *bufio.Scanner // of pipe
+	stdout *bufio.Scanner // reads pipe
 	words  words
 	closed bool
 }
 
-// mark begins the lines that are meant for this program.
+// mark is the prefix of the lines that are meant for this program.
 const mark = "holdfast-push "
 
-// script runs there. It says what it finds, and waits for an answer: "use TOKEN" has the
-// program join that is there, "put TOKEN" and the bytes of a program have that one put in
-// its place before. Without an answer it ends. The token comes by standard input, since
-// everybody on a machine sees command lines; printf is the shell's own.
+// script runs on the machine. It prints what it finds, and then waits for an answer on standard
+// input. After "use TOKEN" it joins with the program that is there. After "put TOKEN" it first
+// installs a program, whose bytes follow. At the end of input it ends. The token is read from
+// standard input because command lines are visible to every user of a machine; printf is no
+// exception to that, because it is built into the shell.
 //
-// Its arguments are the stack, the state directory and the program ("" for the usual ones),
-// and the size of the program that may come. It has neither line ends nor single quotes, for
-// the login shell there, which may be any.
+// The arguments are the stack, the state directory and the program ("" for the usual paths), and
+// the size of the program that may be sent. The script contains neither line ends nor single
+// quotes, because it has to pass through the login shell of the machine, whichever that is.
 var script = strings.Join([]string{
 	`umask 077`,
 	`PATH=$PATH:$HOME/.local/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/sbin`,
@@ -97,17 +98,17 @@ var script = strings.Join([]string{
 }, "; ")
 
 const (
-	// notPut is the exit code of a script that could not put the program in its place.
+	// notPut is the exit code of the script if it could not install the program.
 	notPut = 74
-	// sshFailed is that of ssh when the connection failed (ssh(1), EXIT STATUS).
+	// sshFailed is the exit code of ssh if the connection failed (ssh(1), EXIT STATUS).
 	sshFailed = 255
 )
 
-// Open connects to a machine, and returns what is there. Size is that of the program that
-// Join may be given. The caller closes the session.
+// Open connects to a machine, and returns what is there. Size is the size of the program that
+// Join may be given, in bytes. The caller has to close the session.
 func Open(ctx context.Context, t Target, size int64) (*Session, Machine, error) {
 	args := []string{"-T"}
-	for _, o := range t.Options { // of two values ssh takes the first
+	for _, o := range t.Options { // before ours, because ssh uses the first value of an option
 		args = append(args, "-o", o)
 	}
 	args = append(args, "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3",
@@ -135,7 +136,7 @@ func Open(ctx context.Context, t Target, size int64) (*Session, Machine, error) 
 	for s.stdout.Scan() {
 		line, ours := strings.CutPrefix(s.stdout.Text(), mark)
 		if !ours {
-			continue // what the login shell says
+			continue // a line of the login shell
 		}
 		if line == "ready" {
 			return s, m, nil
@@ -152,7 +153,7 @@ func Open(ctx context.Context, t Target, size int64) (*Session, Machine, error) 
 	return nil, m, err
 }
 
-// take takes over one line of what the script has found.
+// take sets the fields that one line of the script tells.
 func (m *Machine) take(line string) {
 	word, rest, _ := strings.Cut(line, " ")
 	switch word {
@@ -175,7 +176,7 @@ func (m *Machine) take(line string) {
 	}
 }
 
-// System is what uname -s and -m print, as Go names it.
+// System returns Go's name for the output of uname -s and -m.
 func System(uname string) string {
 	system, processor, _ := strings.Cut(strings.TrimSpace(uname), " ")
 	if name, known := processors[processor]; known {
@@ -184,16 +185,16 @@ func System(uname string) string {
 	return strings.ToLower(system) + "/" + processor
 }
 
-// processors are Go's names of what uname calls otherwise.
+// processors has Go's names for the processors that uname calls differently.
 var processors = map[string]string{
 	"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386",
 	"armv6l": "arm", "armv7l": "arm", "armv8l": "arm", "loongarch64": "loong64",
 }
 
-// Join has the machine join: with the program that is there, or with the one that is read
-// from program, which is put there before. Show gets each line of what it says, one at a time.
+// Join makes the machine join the stack, with the program that is there. If program is not nil,
+// it is read and installed before. Show is called with each line of output, never concurrently.
 func (s *Session) Join(token string, program io.Reader, show func(line string)) error {
-	var showing sync.Mutex // standard output and standard error come side by side
+	var showing sync.Mutex // standard output and standard error are read concurrently
 	say := func(line string) {
 		showing.Lock()
 		defer showing.Unlock()
@@ -222,18 +223,18 @@ func (s *Session) Join(token string, program io.Reader, show func(line string)) 
 	return err
 }
 
-// Close ends the session where nothing was asked of it.
+// Close ends the session if Join was not called.
 func (s *Session) Close() {
 	if !s.closed {
-		_ = s.stdin.Close() // the script ends, whatever it says
+		_ = s.stdin.Close() // the script ends at the end of its input
 		_ = s.end()
 	}
 }
 
-// end waits for ssh, and returns what went wrong.
+// end waits until ssh has ended, and returns what went wrong.
 func (s *Session) end() error {
 	s.closed = true
-	_, _ = io.Copy(io.Discard, s.pipe) // until the other end has closed it, also after a line without end
+	_, _ = io.Copy(io.Discard, s.pipe) // to the end, also if stdout stopped at a line that was too long
 	err := s.cmd.Wait()
 	s.words.flush()
 	exit := new(exec.ExitError)
@@ -250,19 +251,19 @@ func (s *Session) end() error {
 	return fmt.Errorf("ssh: %w", err)
 }
 
-// words are the lines of standard error: those of ssh and of what runs there. It is safe for
-// concurrent use.
+// words collects the lines of standard error, which are those of ssh and of the programs on the
+// machine. It is safe for concurrent use.
 type words struct {
 	mu    sync.Mutex
 	part  []byte
-	lines []string // the last ones, without blank ones
+	lines []string // the last ones that are not blank
 	say   func(string)
 }
 
-// kept is how many lines are.
+// kept is how many lines are kept.
 const kept = 20
 
-// errorMark begins the line with which holdfast ends.
+// errorMark is the prefix of the error line of holdfast.
 const errorMark = "holdfast: "
 
 func (w *words) Write(p []byte) (int, error) {
@@ -292,13 +293,13 @@ func (w *words) add(line string) {
 	if w.lines = append(w.lines, line); len(w.lines) > kept {
 		w.lines = w.lines[1:]
 	}
-	// The error comes once, as that of the caller.
+	// The error line is not shown here, because the caller shows it as its own error.
 	if w.say != nil && !strings.HasPrefix(line, errorMark) {
 		w.say(line)
 	}
 }
 
-// stream has lines from now on shown as they come.
+// stream shows the following lines as they come.
 func (w *words) stream(say func(string)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -312,7 +313,8 @@ func (w *words) flush() {
 	w.part = nil
 }
 
-// last is why something has failed: the error of holdfast, or else the last line.
+// last returns why something has failed: the error of holdfast, or else the last line, or else
+// otherwise.
 func (w *words) last(otherwise string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

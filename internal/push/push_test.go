@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// fakeSSH is an ssh that runs what it is told on this machine, with a home of the test's own.
+// fakeSSH puts an ssh on PATH that runs its command on this machine, with a home directory of the
+// test, which it returns.
 func fakeSSH(t *testing.T, text string) (home string) {
 	t.Helper()
 	home = t.TempDir()
@@ -27,13 +28,13 @@ func fakeSSH(t *testing.T, text string) (home string) {
 	return home
 }
 
-// here runs the command line that ssh is given, the last of its arguments.
+// here is the script of an ssh that runs the last of its arguments, the command line.
 const here = `for last; do :; done
 echo "You have mail."
 exec sh -c "$last"
 `
 
-// joins is a holdfast that says how it was called.
+// joins is the script of a holdfast that prints how it was called.
 const joins = `#!/bin/sh
 case $1 in
 version) echo "holdfast v9 (commit abc, go1 linux/amd64)" ;;
@@ -61,7 +62,7 @@ func TestAMachineIsLookedAtAndJoins(t *testing.T) {
 		t.Errorf("it says %q, want %q", all, want)
 	}
 
-	// The program is there now, and the machine is a host.
+	// Now the program is there, and the machine is a host.
 	if err := os.MkdirAll(target.State, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func TestAMachineIsLookedAtAndJoins(t *testing.T) {
 		t.Errorf("it is %+v", m)
 	}
 
-	// Without paths: the usual ones.
+	// Without paths, the usual ones are used.
 	s, m, err = Open(t.Context(), Target{To: "two", Stack: "shop"}, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +170,7 @@ func TestSystemsAreCalledAsGoCallsThem(t *testing.T) {
 	}
 }
 
-// What runs there is one line for any login shell.
+// The script must be one line that passes through any login shell.
 func TestTheScriptIsOneLineForAnyShell(t *testing.T) {
 	if strings.ContainsAny(script, "\n'!") {
 		t.Errorf("%s", script)

@@ -22,22 +22,23 @@ import (
 type entry struct {
 	path string // relative to the release; "." is the release itself
 	mode fs.FileMode
-	// sum is the SHA-256 of a file's content, in hexadecimal digits.
+	// sum is the SHA-256 of a file's content, in hexadecimal. It is empty for a directory or
+	// link.
 	sum string
-	// leads is where a link leads.
+	// leads is the target of a link.
 	leads string
 }
 
-// isDir reports whether it is a directory.
+// isDir reports whether the entry is a directory.
 func (e entry) isDir() bool { return e.sum == "" && e.leads == "" }
 
-// notCopied are directories of version control, which have every version in them, and
-// those in which Python keeps what it has compiled: it replaces what is older than its
-// source, also in a release that nodes run from.
+// notCopied are names of directories that are left out. Those of version control contain all
+// versions. In __pycache__ Python keeps compiled files, and replaces those that are older than
+// their source, even in a release that nodes run from.
 var notCopied = map[string]bool{".git": true, ".hg": true, ".svn": true, "__pycache__": true}
 
-// keptMode is the mode of a copy: that of its source, without what would let other
-// users change it or act as its owner.
+// keptMode returns the mode of a copy: that of its source, without the bits that would let
+// other users change it or act as its owner.
 func keptMode(mode fs.FileMode) fs.FileMode { return mode.Perm() &^ 0o022 }
 
 // copier copies one directory.
@@ -46,8 +47,8 @@ type copier struct {
 	from, to string
 }
 
-// walk calls what for everything below from that is copied, by its path relative
-// to from, parents first and in the order of names.
+// walk calls what for everything below from that has to be copied, with its path relative to
+// from. Parents come first, and the rest is in the order of names.
 func walk(ctx context.Context, from string, what func(path string, e fs.DirEntry) error) error {
 	return filepath.WalkDir(from, func(full string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -67,7 +68,7 @@ func walk(ctx context.Context, from string, what func(path string, e fs.DirEntry
 	})
 }
 
-// sizeOf is how many bytes the files of a directory have.
+// sizeOf returns how many bytes the files of a directory have.
 func sizeOf(ctx context.Context, dir string) (size int64, err error) {
 	err = walk(ctx, dir, func(_ string, e fs.DirEntry) error {
 		info, err := e.Info()
@@ -80,7 +81,7 @@ func sizeOf(ctx context.Context, dir string) (size int64, err error) {
 	return size, err
 }
 
-// copyAll copies everything and describes the copy.
+// copyAll copies everything, and returns the entries of the copy.
 func (c copier) copyAll() (entries []entry, err error) {
 	var dirs []entry
 	err = walk(c.ctx, c.from, func(path string, e fs.DirEntry) error {
@@ -96,7 +97,7 @@ func (c copier) copyAll() (entries []entry, err error) {
 		case mode.IsRegular():
 			made.sum, err = c.copyFile(path, info)
 		case mode&fs.ModeSymlink != 0:
-			made.mode = 0 // a link has none of its own
+			made.mode = 0 // a link has no mode of its own
 			made.leads, err = c.copyLink(path)
 		default:
 			err = fmt.Errorf("%s is %s, which cannot be a part of a release: remove it, or have it made elsewhere", quote.Shell(path), kindOf(mode))
@@ -104,7 +105,7 @@ func (c copier) copyAll() (entries []entry, err error) {
 		entries = append(entries, made)
 		return err
 	})
-	// Their modes come last: one may not allow to write into it.
+	// The modes of directories are set last, because one may forbid writing into it.
 	for i := len(dirs) - 1; err == nil && i >= 0; i-- {
 		err = os.Chmod(filepath.Join(c.to, dirs[i].path), dirs[i].mode)
 	}
@@ -121,8 +122,8 @@ func kindOf(mode fs.FileMode) string {
 	return "a device"
 }
 
-// copyFile copies one file. One that changes meanwhile is refused: nobody would
-// know what the copy is of.
+// copyFile copies one file. It returns an error if the file changes meanwhile, because the
+// copy could then be a mixture of two versions.
 func (c copier) copyFile(path string, before fs.FileInfo) (sum string, err error) {
 	in, err := os.OpenFile(filepath.Join(c.from, path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -141,7 +142,7 @@ func (c copier) copyFile(path string, before fs.FileInfo) (sum string, err error
 	if err = errors.Join(err, out.Close()); err != nil {
 		return "", err
 	}
-	// Web servers tell clients the age of a file.
+	// The time is kept because web servers send it to clients.
 	if err := os.Chtimes(out.Name(), before.ModTime(), before.ModTime()); err != nil {
 		return "", err
 	}
@@ -155,15 +156,14 @@ func (c copier) copyFile(path string, before fs.FileInfo) (sum string, err error
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// copyLink copies a symbolic link that leads to somewhere in the directory.
+// copyLink copies a symbolic link, which must lead to somewhere inside the directory.
 func (c copier) copyLink(path string) (leads string, err error) {
 	full := filepath.Join(c.from, path)
 	if leads, err = os.Readlink(full); err != nil {
 		return "", err
 	}
 	inside := !filepath.IsAbs(leads) && isBelow(c.from, filepath.Join(filepath.Dir(full), leads))
-	// What the kernel makes of it may be another place, where it leads through
-	// other links.
+	// If its path goes through other links, the kernel may resolve it to another place.
 	if real, err := filepath.EvalSymlinks(full); err == nil {
 		inside = inside && isBelow(c.from, real)
 	}
@@ -179,7 +179,7 @@ func isBelow(dir, path string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
 
-// describe is what a release has at a path.
+// describe returns what a release has at a path, as an entry.
 func describe(root, path string) (entry, error) {
 	full := filepath.Join(root, path)
 	info, err := os.Lstat(full)
@@ -210,8 +210,8 @@ func sumOf(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// manifestText has a line for each entry: its mode in octal digits, the sum of its
-// content, where it leads, and its path. "-" stands for nothing.
+// manifestText returns the manifest. It has a line for each entry: its mode in octal, the sum
+// of its content, the target of a link, and its path. "-" stands for nothing.
 func manifestText(entries []entry) string {
 	var text strings.Builder
 	for _, e := range entries {
@@ -254,7 +254,7 @@ func readManifest(text string) (entries []entry, err error) {
 	return entries, nil
 }
 
-// syncPath has one file or directory reach the disk.
+// syncPath syncs one file or directory to the disk.
 func syncPath(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -1,7 +1,8 @@
-// Package release keeps releases of a user's program: copies of its files, named
-// by their content. A release is there whole or not at all, also when power is
-// lost midway, so that nodes can run from it and an older one can come back. Which
-// release a node runs is not decided here.
+// Package release keeps releases of a user's program: copies of its files, named by
+// their content. Nodes run from a release, and an older one can be used again. A
+// release exists whole or not at all, even after a loss of power. Store adds, checks,
+// lists and removes releases; copy.go copies the files, and repair.go restores changed
+// ones. Which release a node runs is not decided here.
 package release
 
 import (
@@ -22,16 +23,16 @@ import (
 	"holdfast/internal/quote"
 )
 
-// Store is where the releases of one application are:
+// Store is the directory with the releases of one application:
 //
 //	DIGEST/          the files
-//	DIGEST.manifest  what is in it; its own digest is the name
-//	.new-…, .old-…   what a call that was cut short has left
+//	DIGEST.manifest  the list of the files; DIGEST is the digest of this list
+//	.new-…, .old-…   leftovers of interrupted calls
 //
-// One process at a time may change it.
+// Only one process at a time may change it.
 type Store struct{ dir string }
 
-// At is the store in a directory, which need not be there yet.
+// At returns the store in a directory, which need not exist yet.
 func At(dir string) Store { return Store{dir} }
 
 const (
@@ -40,22 +41,21 @@ const (
 	oldPrefix   = ".old-"
 )
 
-// minFree is the disk space that a copy has to leave, in bytes: the stack's own
-// data need some.
+// minFree is how much disk space a copy has to leave for the stack's own data, in bytes.
 const minFree = 64 << 20
 
-// ErrMissing is wrapped by the error of Check about a release that is not there.
+// ErrMissing is wrapped by the error of Check for a release that does not exist.
 var ErrMissing = errors.New("there is no such release")
 
-// ManifestName is the name of the file that a release has beside its directory: the last to be
-// there.
+// ManifestName returns the name of a release's manifest, which is beside its directory. It is
+// written last, so a release with a manifest is complete.
 func ManifestName(digest string) string { return digest + manifestEnd }
 
-// Path is the directory of a release.
+// Path returns the directory of a release.
 func (s Store) Path(digest string) string { return filepath.Join(s.dir, digest) }
 
-// Add copies the files of a directory and returns the digest of the release. One
-// that is there already, unchanged, is kept as it is.
+// Add copies the files of a directory, and returns the digest of the release. If that
+// release exists already, unchanged, it is kept as it is.
 func (s Store) Add(ctx context.Context, source string) (digest string, err error) {
 	if source, err = s.checkSource(source); err != nil {
 		return "", err
@@ -72,7 +72,7 @@ func (s Store) Add(ctx context.Context, source string) (digest string, err error
 	if err != nil {
 		return "", fmt.Errorf("copy %s: %w", quote.Shell(source), err)
 	}
-	defer func() { _ = removeAll(target) }() // gone once it is renamed
+	defer func() { _ = removeAll(target) }() // does nothing after the rename
 	c := copier{ctx: ctx, from: source, to: target}
 	entries, err := c.copyAll()
 	if err != nil {
@@ -89,9 +89,9 @@ func (s Store) Add(ctx context.Context, source string) (digest string, err error
 	return digest, nil
 }
 
-// place makes a copy the release of that digest. The manifest comes last: a
-// release without one does not count. The directory of one that was changed stays,
-// since nodes may run in it: only its files are replaced.
+// place makes a copy the release of a digest. The manifest is written last, because a
+// release without one does not count. If the release exists but was changed, its
+// directory stays, because nodes may run in it; only its files are replaced.
 func (s Store) place(digest, target, manifest string, entries []entry) error {
 	if err := syncAll(target); err != nil {
 		return err
@@ -116,7 +116,7 @@ func (s Store) place(digest, target, manifest string, entries []entry) error {
 	return syncPath(s.dir)
 }
 
-// explain makes one error of what went wrong while source was copied.
+// explain returns the error for a failed copy of source.
 func (s Store) explain(source string, err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return fmt.Errorf("the disk of %s is too full for a copy of %s: nothing was changed; make room there, or keep fewer releases (keep-releases)", quote.Shell(s.dir), quote.Shell(source))
@@ -124,7 +124,7 @@ func (s Store) explain(source string, err error) error {
 	return fmt.Errorf("copy %s: %w", quote.Shell(source), err)
 }
 
-// checkSource returns the directory that a path leads to.
+// checkSource returns the directory that a path leads to, or an error if it cannot be copied.
 func (s Store) checkSource(source string) (string, error) {
 	real, err := filepath.EvalSymlinks(source)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -140,7 +140,7 @@ func (s Store) checkSource(source string) (string, error) {
 	if !info.IsDir() {
 		return "", fmt.Errorf("%s is not a directory", quote.Shell(source))
 	}
-	// Of the store, some parent may not be there yet.
+	// Parents of the store may not exist yet.
 	for at := s.dir; ; at = filepath.Dir(at) {
 		if there, err := os.Stat(at); err == nil && os.SameFile(there, info) {
 			return "", fmt.Errorf("the state directory is in %s, and would be copied into itself: choose another directory for release, or for --state", quote.Shell(source))
@@ -151,7 +151,7 @@ func (s Store) checkSource(source string) (string, error) {
 	}
 }
 
-// checkRoom refuses to copy what would fill the disk.
+// checkRoom returns an error if a copy would leave less than minFree on the disk.
 func (s Store) checkRoom(ctx context.Context, source string) error {
 	size, err := sizeOf(ctx, source)
 	if err != nil {
@@ -168,9 +168,9 @@ func (s Store) checkRoom(ctx context.Context, source string) error {
 	return nil
 }
 
-// Check returns an error when a release is not there, or lacks a file. Changed are the
-// files that are not as they were: a program may have written to them, and nodes can run
-// from them all the same. What a program has put beside them does not matter.
+// Check returns an error if a release does not exist, or lacks a file. Changed are the
+// paths of files that were changed, for example by the program itself; nodes can run from
+// such a release all the same. Files that were added are ignored.
 func (s Store) Check(digest string) (changed []string, err error) {
 	text, err := os.ReadFile(s.Path(digest) + manifestEnd)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -191,14 +191,14 @@ func (s Store) Check(digest string) (changed []string, err error) {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 			return nil, fmt.Errorf("the release %s is damaged: it has no %s any more", digest, quote.Shell(e.path))
 		}
-		if err != nil || is != e { // one that cannot be read is not as it was
+		if err != nil || is != e { // a file that cannot be read counts as changed
 			changed = append(changed, e.path)
 		}
 	}
 	return changed, nil
 }
 
-// List returns the releases.
+// List returns the digests of the releases.
 func (s Store) List() ([]string, error) {
 	found, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -231,8 +231,8 @@ func (s Store) Prune(needed []string) error {
 	return nil
 }
 
-// remove takes a release away, first out of the way and then its files: what is
-// left when that is cut short is no release.
+// remove removes a release. It first removes the manifest and renames the directory, so
+// that an interruption leaves nothing that looks like a release.
 func (s Store) remove(digest string) error {
 	err := os.Remove(s.Path(digest) + manifestEnd)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -249,8 +249,8 @@ func (s Store) remove(digest string) error {
 	return removeAll(old)
 }
 
-// sweep removes what calls that were cut short have left. What cannot be removed
-// is in nobody's way.
+// sweep removes the leftovers of interrupted calls. It ignores errors: leftovers do no
+// harm.
 func (s Store) sweep() {
 	for _, prefix := range []string{newPrefix, oldPrefix} {
 		left, _ := filepath.Glob(filepath.Join(globQuote(s.dir), prefix+"*"))
@@ -260,18 +260,20 @@ func (s Store) sweep() {
 	}
 }
 
-// globQuote is a path that stands for itself in a pattern.
+// globQuote returns a pattern that matches only the path.
 func globQuote(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-// digestOf is the name of what a manifest describes.
+// digestOf returns the digest of a manifest, which names the release: the first 8 bytes of
+// its SHA-256, in hexadecimal.
 func digestOf(manifest string) string {
 	sum := sha256.Sum256([]byte(manifest))
 	return hex.EncodeToString(sum[:8])
 }
 
-// removeAll is os.RemoveAll for directories that their owner may not write to.
+// removeAll is os.RemoveAll, but it also removes directories that their owner may not write
+// to.
 func removeAll(path string) error {
 	_ = filepath.WalkDir(path, func(path string, e fs.DirEntry, err error) error {
 		if err == nil && e.IsDir() {

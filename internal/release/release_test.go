@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// tree makes a directory of files by their paths.
+// tree makes a directory with these files, given by path and content.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -99,7 +99,7 @@ func TestTheContentNamesARelease(t *testing.T) {
 	}
 }
 
-// check is Check for a release that lacks nothing.
+// check is Check for a release that is complete.
 func check(t *testing.T, s Store, digest string) (changed []string) {
 	t.Helper()
 	changed, err := s.Check(digest)
@@ -109,7 +109,8 @@ func check(t *testing.T, s Store, digest string) (changed []string) {
 	return changed
 }
 
-// A program may write to its own files: nodes run on, also while the files are put back.
+// A program may write to its own files. Its nodes keep running, even while the files are
+// restored.
 func TestAChangedReleaseCanBeRunFromAndItsFilesArePutBack(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -217,14 +218,14 @@ func TestWhatIsNoFileOfTheProgramIsRefused(t *testing.T) {
 	}
 }
 
-// linkThrough makes a link whose words lead to a place in the directory, and the
-// kernel out of it.
+// linkThrough makes a link whose text seems to lead to a place in the directory, but that
+// the kernel resolves to a place outside.
 func linkThrough(dir string) error {
 	return errors.Join(os.Symlink(".", filepath.Join(dir, "here")), os.Symlink("here/..", filepath.Join(dir, "out")))
 }
 
 func bind(t *testing.T, path string) error {
-	// The path of a socket has to be short: it is bound where it lies.
+	// The path of a socket has to be short.
 	short, err := os.MkdirTemp("", "hf")
 	if err != nil {
 		return err

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// repair replaces what a release has otherwise than a copy of the same files, entry by
-// entry, parents first. The directories stay the same ones: processes run in them. The
-// copy is used up.
+// repair restores what was changed in a release from a copy of the same files, entry by
+// entry, parents first. It keeps the directories themselves, because processes run in them.
+// It moves files out of the copy, which cannot be used afterwards.
 func repair(release, from string, entries []entry) (err error) {
-	var closed []entry // directories, to get their modes
+	var closed []entry // directories whose modes are set at the end
 	defer func() {
 		for i := len(closed) - 1; i >= 0; i-- {
 			err = errors.Join(err, os.Chmod(filepath.Join(release, closed[i].path), closed[i].mode))
@@ -27,7 +27,7 @@ func repair(release, from string, entries []entry) (err error) {
 			if err := openDir(to); err != nil {
 				return err
 			}
-			// A file is moved out of it.
+			// Files are moved out of it, so it must be writable.
 			if err := os.Chmod(filepath.Join(from, e.path), 0o700); err != nil {
 				return err
 			}
@@ -47,7 +47,7 @@ func repair(release, from string, entries []entry) (err error) {
 	return nil
 }
 
-// openDir makes a path a directory to which its owner may write.
+// openDir makes sure that a path is a directory to which its owner may write.
 func openDir(path string) error {
 	info, err := os.Lstat(path)
 	if err == nil && info.IsDir() {

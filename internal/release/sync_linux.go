@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncAll has a directory with all that is below it reach the disk: the whole file
-// system at once, which for thousands of small files is much quicker than one after
-// the other, and reports what could not be written (syncfs(2), since Linux 5.8).
+// syncAll syncs a directory, with everything below it, to the disk. It syncs the whole file
+// system at once, which for thousands of small files is much faster than one file after the
+// other. It returns an error if anything could not be written (syncfs(2), since Linux 5.8).
 func syncAll(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-// syncAll has a directory with all that is below it reach the disk.
+// syncAll syncs a directory, with everything below it, to the disk.
 func syncAll(dir string) error {
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.IsDir() && !e.Type().IsRegular() {

@@ -17,8 +17,8 @@ import (
 
 // controlPlane is process 1 of the cluster.
 func (c cluster) controlPlane() error {
-	// The process that started this one first puts it into its control group. If that process was
-	// killed before, this one must not run either.
+	// The process that starts this one moves it to its control group before it sends a line. If it
+	// was killed before that, this process must not run either.
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		return errors.New("the one that started this has ended")
 	}
@@ -47,7 +47,7 @@ func (c cluster) controlPlane() error {
 
 func (c cluster) nodeDir(node int) string { return filepath.Join(c.dir, fmt.Sprintf("node%d", node)) }
 
-// surroundings hides what belongs to this machine and not to the cluster.
+// surroundings hides what belongs to the machine and not to the cluster.
 func (c cluster) surroundings() error {
 	if err := syscall.Sethostname([]byte("control-plane")); err != nil {
 		return err
@@ -62,8 +62,8 @@ func (c cluster) surroundings() error {
 		return err
 	}
 
-	// The kubelet would set these for the whole machine. Instead it finds files that already have
-	// the values it wants.
+	// The kubelet would change these settings for the whole machine. So it gets files that
+	// already have the values it wants.
 	fakes := filepath.Join(c.dir, "sysctl")
 	if err := os.Mkdir(fakes, 0o755); err != nil {
 		return err
@@ -90,7 +90,7 @@ func (c cluster) surroundings() error {
 	return nil
 }
 
-// network makes the bridge to which the nodes' cables lead.
+// network makes the bridge to which the nodes' cables are connected.
 func (c cluster) network() error {
 	err := commands(`
 ip link set lo up

@@ -16,7 +16,7 @@ import (
 
 // program is a program that is started again whenever it ends.
 type program struct {
-	name   string // of its log
+	name   string // the name of its log
 	path   string
 	args   []string
 	spaces uintptr // namespaces of its own (CLONE_NEW...)
@@ -99,7 +99,7 @@ func (k *keeper) startOne(p program) (int, error) {
 	return pid, process.Release()
 }
 
-// flags turns each line into an argument: a long option.
+// flags turns each line into an argument, a long option.
 func flags(lines string) (args []string) {
 	for line := range strings.Lines(lines) {
 		if line = strings.TrimSpace(line); line != "" {

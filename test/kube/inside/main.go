@@ -1,7 +1,7 @@
 //go:build linux
 
-// Command inside is what package kube starts in the namespaces of a cluster: process 1 of the
-// control plane, and from there one process for each node.
+// Command inside is the program that package kube starts in the namespaces of a cluster: process 1
+// of the control plane, which in turn starts one process for each node.
 //
 //	inside control-plane DIR PROGRAMS GROUP NODES
 //	inside node DIR NUMBER PROGRAMS GROUP NODES
@@ -19,7 +19,7 @@ import (
 	"syscall"
 )
 
-// cluster is what both kinds of process know.
+// cluster has what both kinds of process need.
 type cluster struct {
 	dir      string // the cluster's files
 	programs string // the directory of the compiled programs
@@ -29,7 +29,7 @@ type cluster struct {
 
 func main() {
 	log.SetPrefix("inside: ")
-	// The namespace of a control group is entered by a thread, and not by a process.
+	// A control group's namespace applies to a thread, not to the whole process.
 	runtime.LockOSThread()
 
 	args := os.Args[1:]
@@ -47,7 +47,7 @@ func main() {
 	default:
 		err = fmt.Errorf("unknown arguments %q", args)
 	}
-	log.Fatal(err) // it does not return while all is well
+	log.Fatal(err) // neither of them returns while all is well
 }
 
 func number(text string) int {

@@ -1,15 +1,15 @@
-// Command run is the cluster of package kube by hand:
+// Command run runs the cluster of package kube by hand:
 //
-//	go run ./test/kube/run up [NODES]         start it (3 nodes), built before if need be
-//	go run ./test/kube/run kubectl ARG...     kubectl for it
-//	go run ./test/kube/run helm ARG...        Helm for it
-//	go run ./test/kube/run load ARCHIVE...    bring images to all nodes
-//	go run ./test/kube/run on NODE CMD...     a command inside a node
-//	go run ./test/kube/run forward ADDRESS    198.19.99.1:30080, say, at a port of loopback
-//	go run ./test/kube/run cut NODE TIME      pull a node's cable for a time, such as 10s
+//	go run ./test/kube/run up [NODES]         start it (3 nodes), and compile its programs if need be
+//	go run ./test/kube/run kubectl ARG...     run kubectl for it
+//	go run ./test/kube/run helm ARG...        run Helm for it
+//	go run ./test/kube/run load ARCHIVE...    load images on all nodes
+//	go run ./test/kube/run on NODE CMD...     run a command inside a node
+//	go run ./test/kube/run forward ADDRESS    make an address such as 198.19.99.1:30080 reachable at a loopback port
+//	go run ./test/kube/run cut NODE TIME      disconnect a node's cable for a time, such as 10s
 //	go run ./test/kube/run kill NODE TIME     switch a node off for a time
-//	go run ./test/kube/run down               end it, and remove what it left
-//	go run ./test/kube/run build              compile the programs alone
+//	go run ./test/kube/run down               end it, and remove what it has left
+//	go run ./test/kube/run build              only compile the programs
 //
 // HOLDFAST_KUBE names another cluster than "hand".
 package main
@@ -127,7 +127,7 @@ func lose(ctx context.Context, cluster *kube.Cluster, how, which, howLong string
 	return errors.Join(err, back())
 }
 
-// here runs a command with this process' input and output.
+// here runs a command with the input and output of this process.
 func here(cmd *exec.Cmd, err error) error {
 	if err != nil {
 		return err
