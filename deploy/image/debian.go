@@ -83,6 +83,7 @@ func (a archive) download(ctx context.Context, arch string, packages []string) (
 			return nil, err
 		}
 	}
+
 	for name, text := range map[string]string{
 		"status":         "", // no package counts as installed
 		"debian.sources": a.sources(),
@@ -122,6 +123,7 @@ Debug::NoLocking "true";
 		}
 		return out.String(), nil
 	}
+
 	if a.update {
 		if _, err := apt("update", "-q", "-o", "APT::Update::Error-Mode=any"); err != nil {
 			return nil, err
@@ -197,6 +199,7 @@ func untar(ctx context.Context, part, deb string, each func(file)) error {
 	cmd := exec.CommandContext(ctx, "dpkg-deb", part, deb)
 	var said bytes.Buffer
 	cmd.Stderr = &said
+
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -204,6 +207,7 @@ func untar(ctx context.Context, part, deb string, each func(file)) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+
 	defer cmd.Wait()
 	for r := tar.NewReader(out); ; {
 		header, err := r.Next()
@@ -216,10 +220,12 @@ func untar(ctx context.Context, part, deb string, each func(file)) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", deb, err)
 		}
+
 		data, err := io.ReadAll(r)
 		if err != nil {
 			return fmt.Errorf("%s: %w", deb, err)
 		}
+
 		header.Name = strings.Trim(path.Clean("/"+header.Name), "/")
 		if header.Typeflag == tar.TypeLink {
 			header.Linkname = strings.Trim(path.Clean("/"+header.Linkname), "/")

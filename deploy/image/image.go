@@ -36,6 +36,7 @@ func build(arch string, config v1.Config, at time.Time, parts ...part) (v1.Image
 	if err != nil {
 		return nil, err
 	}
+
 	file = file.DeepCopy()
 	file.OS, file.Architecture, file.Created, file.Config = "linux", arch, v1.Time{Time: at.UTC()}, config
 	if arch == "arm64" {
@@ -44,6 +45,7 @@ func build(arch string, config v1.Config, at time.Time, parts ...part) (v1.Image
 	if img, err = mutate.ConfigFile(img, file); err != nil {
 		return nil, err
 	}
+
 	for _, p := range parts {
 		layer, err := compress(p.tree)
 		if err != nil {
@@ -116,6 +118,7 @@ func write(dir string, images []built) (map[string]v1.Hash, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	digests := map[string]v1.Hash{}
 	for _, b := range images {
 		index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
@@ -136,12 +139,14 @@ func write(dir string, images []built) (map[string]v1.Hash, error) {
 			if err := os.WriteFile(base+".spdx.json", b.sbom[arch], 0o644); err != nil {
 				return nil, err
 			}
+
 			platform := v1.Platform{OS: "linux", Architecture: arch}
 			if arch == "arm64" {
 				platform.Variant = "v8"
 			}
 			index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &platform}})
 		}
+
 		digest, err := index.Digest()
 		if err != nil {
 			return nil, err

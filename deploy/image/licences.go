@@ -58,6 +58,7 @@ func debianLicence(copyright string) (expression string, others []string) {
 	if !strings.HasPrefix(strings.TrimSpace(copyright), "Format:") {
 		return noAssertion, nil
 	}
+
 	var all []string
 	for line := range strings.Lines(copyright) {
 		name, found := strings.CutPrefix(line, "License:")
@@ -67,6 +68,7 @@ func debianLicence(copyright string) (expression string, others []string) {
 		if name = strings.ToLower(strings.TrimSpace(name)); name == "" {
 			name = "copyright-file" // the file has the text of the licence, but not its name
 		}
+
 		for _, part := range conjunctions.Split(name, -1) {
 			var choice []string
 			for _, one := range alternatives.Split(part, -1) {
@@ -85,6 +87,7 @@ func debianLicence(copyright string) (expression string, others []string) {
 				}
 				choice = append(choice, id)
 			}
+
 			if len(choice) > 1 {
 				all = append(all, "("+strings.Join(choice, " OR ")+")")
 			} else {
@@ -92,6 +95,7 @@ func debianLicence(copyright string) (expression string, others []string) {
 			}
 		}
 	}
+
 	if len(all) == 0 {
 		return noAssertion, nil
 	}

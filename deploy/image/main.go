@@ -96,12 +96,14 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags.StringVar(&o.debian.keyring, "keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "`FILE` with the keys of Debian's archives")
 	flags.StringVar(&o.debian.cache, "cache", "", "`DIR` for Debian's packages (default OUT/debian)")
 	flags.BoolVar(&o.debian.update, "update", true, "look for newer packages")
+
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if o.server != "redis" && o.server != "valkey" {
 		return fmt.Errorf("-server %q: it has to be redis or valkey", o.server)
 	}
+
 	seconds, err := strconv.ParseInt(epoch, 10, 64)
 	if err != nil {
 		return fmt.Errorf("-epoch (or SOURCE_DATE_EPOCH) %q: it has to be a number of seconds", epoch)
@@ -131,8 +133,10 @@ func (o options) make(ctx context.Context) ([]built, error) {
 	if o.server != "redis" {
 		tags = []string{o.server, tag(o.version) + "-" + o.server}
 	}
+
 	plain := built{name: "holdfast", tags: []string{"latest", tag(o.version)}, archs: o.archs, image: map[string]v1.Image{}, sbom: map[string][]byte{}}
 	stack := built{name: "holdfast-stack", tags: tags, archs: o.archs, image: map[string]v1.Image{}, sbom: map[string][]byte{}}
+
 	own, err := os.ReadFile(filepath.Join(o.root, "LICENSE"))
 	if err != nil {
 		return nil, err
@@ -141,6 +145,7 @@ func (o options) make(ctx context.Context) ([]built, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	for _, arch := range o.archs {
 		program := filepath.Join(o.programs, arch, "holdfast")
 		binary, err := os.ReadFile(program)
@@ -150,6 +155,7 @@ func (o options) make(ctx context.Context) ([]built, error) {
 		if err := checkProgram(binary, arch); err != nil {
 			return nil, fmt.Errorf("%s: %w", program, err)
 		}
+
 		all, err := modules(program, o.root)
 		if err != nil {
 			return nil, err
@@ -170,6 +176,7 @@ func (o options) make(ctx context.Context) ([]built, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s for %s: %w", image.into.name, arch, err)
 			}
+
 			bundle(base)
 			c := contents{image: image.into.name, version: o.version, arch: arch, at: o.at, modules: all, packages: used, copyrights: copyrights(base, used)}
 
@@ -195,6 +202,7 @@ func (o options) make(ctx context.Context) ([]built, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s for %s: %w", image.into.name, arch, err)
 			}
+
 			digest, err := img.Digest()
 			if err != nil {
 				return nil, err
@@ -329,8 +337,10 @@ func report(w io.Writer, dir string, images []built, digests map[string]v1.Hash)
 			}
 		}
 	}
+
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "IMAGE\tARCH\tCOMPRESSED\tDIGEST")
+
 	for _, b := range images {
 		for _, arch := range b.archs {
 			size, err := compressed(b.image[arch])
@@ -345,9 +355,11 @@ func report(w io.Writer, dir string, images []built, digests map[string]v1.Hash)
 		}
 		fmt.Fprintf(table, "%s:%s\tall\t\t%s\n", b.name, b.tags[len(b.tags)-1], digests[b.name])
 	}
+
 	if err := table.Flush(); err != nil {
 		return err
 	}
+
 	last := images[len(images)-1]
 	_, err := fmt.Fprintf(w, `
 In %[1]s: NAME-ARCH.tar for docker, podman and ctr; NAME-ARCH.spdx.json, what is in it (SPDX); oci, all of them as one

@@ -44,6 +44,7 @@ func (t tree) addLink(name, to string, at time.Time) {
 func (t tree) tar() ([]byte, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
+
 	newest := t.newest()
 	for _, name := range slices.Sorted(maps.Keys(t)) {
 		f := t[name]
@@ -55,6 +56,7 @@ func (t tree) tar() ([]byte, error) {
 			header.Name += "/"
 			header.ModTime = newest.Truncate(time.Second) // so that the order of adding does not matter
 		}
+
 		if err := w.WriteHeader(&header); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
@@ -62,6 +64,7 @@ func (t tree) tar() ([]byte, error) {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
 	}
+
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
@@ -129,6 +132,7 @@ func take(packages []*pkg, n needs) (tree, []*pkg, error) {
 		if f.Typeflag != tar.TypeDir {
 			used[f.by] = true
 		}
+
 		switch f.Typeflag {
 		case tar.TypeSymlink:
 			to := f.Linkname
@@ -204,6 +208,7 @@ func take(packages []*pkg, n needs) (tree, []*pkg, error) {
 			}
 		}
 	}
+
 	list := slices.SortedFunc(maps.Keys(used), func(a, b *pkg) int { return cmp.Compare(a.name, b.name) })
 	newest := t.newest()
 	for _, p := range list {

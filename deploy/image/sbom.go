@@ -170,6 +170,7 @@ func sbom(c contents) ([]byte, error) {
 	purl := func(locator string) []spdxReference {
 		return []spdxReference{{"PACKAGE-MANAGER", "purl", locator}}
 	}
+
 	doc := spdxDocument{
 		Version: "SPDX-2.3", DataLicense: "CC0-1.0", ID: document,
 		Name:      c.image + "-" + c.arch,
@@ -182,6 +183,7 @@ func sbom(c contents) ([]byte, error) {
 		},
 		Relationships: []spdxRelationship{{document, "DESCRIBES", image}, {image, "CONTAINS", program}},
 	}
+
 	for _, m := range c.modules {
 		id := "SPDXRef-go-" + strings.Trim(notInIdentifier.ReplaceAllString(m.path, "-"), "-")
 		doc.Packages = append(doc.Packages, spdxPackage{
@@ -190,6 +192,7 @@ func sbom(c contents) ([]byte, error) {
 		})
 		doc.Relationships = append(doc.Relationships, spdxRelationship{program, "CONTAINS", id})
 	}
+
 	refs := map[string]bool{}
 	for _, p := range c.packages {
 		id := "SPDXRef-deb-" + strings.Trim(notInIdentifier.ReplaceAllString(p.name, "-"), "-")
@@ -205,6 +208,7 @@ func sbom(c contents) ([]byte, error) {
 		})
 		doc.Relationships = append(doc.Relationships, spdxRelationship{image, "CONTAINS", id})
 	}
+
 	for id := range refs {
 		doc.Licences = append(doc.Licences, spdxLicence{id, "The text is in the copyright file of the package, /usr/share/doc/PACKAGE/copyright in the image."})
 	}

@@ -102,17 +102,21 @@ func (r *Remote) connect(ctx context.Context) (*yamux.Session, error) {
 			defer r.mu.Unlock()
 			return nil, r.failed
 		}
+
 		if r.joining == nil {
 			r.joining, r.failed = make(chan struct{}), nil
 			r.tasks.Go(r.join)
 		}
+
 		joined := r.joining
 		r.mu.Unlock()
+
 		select {
 		case <-joined:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+
 		r.mu.Lock()
 		err := r.failed
 		r.mu.Unlock()

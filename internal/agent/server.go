@@ -92,6 +92,7 @@ func (s *Server) handler() http.Handler {
 	handle(s, mux, "look-path", func(ctx context.Context, in named) (string, error) { return m.LookPath(ctx, in.Name) })
 	handle(s, mux, "digest", func(ctx context.Context, in named) (string, error) { return m.Digest(ctx, in.Name) })
 	handle(s, mux, "run", func(ctx context.Context, in program) (machine.Output, error) { return m.Run(ctx, in.Path, in.Args...) })
+
 	handle(s, mux, "signal", func(ctx context.Context, in signal) (nothing, error) { return nothing{}, s.signal(ctx, in) })
 	handle(s, mux, "stopped", func(ctx context.Context, in machine.ID) (bool, error) {
 		p, err := s.process(ctx, in)
@@ -225,6 +226,7 @@ func (s *Server) dial(w http.ResponseWriter, r *http.Request) {
 		answer(w, nil, err)
 		return
 	}
+
 	node, err := s.machine.Dial(ctx, to.Network, to.Address)
 	end()
 	if err != nil {
@@ -232,17 +234,20 @@ func (s *Server) dial(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer node.Close()
+
 	if !s.terms.join(node, term) {
 		answer(w, nil, ErrDeposed)
 		return
 	}
 	defer s.terms.leave(node)
+
 	stream, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		answer(w, nil, err)
 		return
 	}
 	defer stream.Close()
+
 	if _, err := fmt.Fprintf(stream, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", streamName); err != nil {
 		return
 	}

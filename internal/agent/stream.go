@@ -17,6 +17,7 @@ func (r *Remote) Dial(ctx context.Context, network, at string) (conn net.Conn, e
 	}
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", streamName)
+
 	stream, err := r.open(ctx)
 	if err != nil {
 		return nil, err
@@ -26,8 +27,10 @@ func (r *Remote) Dial(ctx context.Context, network, at string) (conn net.Conn, e
 			_ = stream.Close()
 		}
 	}()
+
 	// A deadline in the past interrupts reads and writes when the context ends.
 	stop := context.AfterFunc(ctx, func() { _ = stream.SetDeadline(time.Unix(1, 0)) })
+
 	if err := req.Write(stream); err != nil {
 		return nil, r.unanswered(ctx, err)
 	}
@@ -36,6 +39,7 @@ func (r *Remote) Dial(ctx context.Context, network, at string) (conn net.Conn, e
 	if err != nil {
 		return nil, r.unanswered(ctx, err)
 	}
+
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		defer resp.Body.Close()
 		if _, err := take[nothing](ctx, r, resp); err != nil {
@@ -43,6 +47,7 @@ func (r *Remote) Dial(ctx context.Context, network, at string) (conn net.Conn, e
 		}
 		return nil, fmt.Errorf("%s answers %s to a connection", r.host, resp.Status)
 	}
+
 	if !stop() {
 		return nil, ctx.Err() // the context ended at the last moment
 	}

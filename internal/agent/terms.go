@@ -60,9 +60,11 @@ func (t *Terms) Begin(ctx context.Context, term uint64) (of context.Context, end
 	if t.Known != nil {
 		t.Hear(t.Known())
 	}
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.hear(term)
+
 	for term == t.latest && t.earlier(term) {
 		if t.changed == nil {
 			t.changed = make(chan struct{})
@@ -79,9 +81,11 @@ func (t *Terms) Begin(ctx context.Context, term uint64) (of context.Context, end
 			return nil, nil, err
 		}
 	}
+
 	if term < t.latest {
 		return nil, nil, fmt.Errorf("%w (in term %d; this call is of term %d)", ErrDeposed, t.latest, term)
 	}
+
 	if t.calls == nil {
 		t.calls = map[*ongoing]uint64{}
 	}

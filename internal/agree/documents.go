@@ -98,6 +98,7 @@ func (d *documents) change(c command, entry *raft.Log) error {
 	if err := validate(c.Changes); err != nil {
 		return err
 	}
+
 	next, size := maps.Clone(d.byName), d.size
 	var events []Event
 	for _, change := range c.Changes {
@@ -120,9 +121,11 @@ func (d *documents) change(c command, entry *raft.Log) error {
 		size += len(doc.Name) + len(doc.Data)
 		events = append(events, Event{Document: doc})
 	}
+
 	if size > MaxAll && size > d.size {
 		return fmt.Errorf("all documents would have %d bytes and may have %d: delete some first: %w", size, MaxAll, ErrTooLarge)
 	}
+
 	d.byName, d.size = next, size
 	d.tell(events)
 	return nil

@@ -140,6 +140,7 @@ func (m *Member) watchClock(returned <-chan struct{}, resign context.CancelCause
 func (m *Member) handOver() {
 	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
 	defer cancel()
+
 	for again := true; again && ctx.Err() == nil; {
 		again = false // unless a member answers that does not have everything yet
 		for _, peer := range m.Members() {

@@ -142,6 +142,7 @@ func start(cfg Config, prepare func(*Member)) (*Member, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+
 	s, err := openStore(cfg.Dir, cfg.Name)
 	if err != nil {
 		return nil, err
@@ -149,11 +150,13 @@ func start(cfg Config, prepare func(*Member)) (*Member, error) {
 	if name, _, _ := strings.Cut(s.id, "/"); name != cfg.Name {
 		return nil, errors.Join(fmt.Errorf("%s belongs to the member %s and not to %s", s.path, name, cfg.Name), s.close())
 	}
+
 	m := &Member{
 		cfg: cfg, store: s, notify: make(chan bool, 16), compact: make(chan struct{}, 1),
 		done: make(chan struct{}), turned: make(chan struct{}),
 		wall: func() time.Time { return time.Now().Round(0) },
 	}
+
 	m.stopping, m.stop = context.WithCancelCause(context.Background())
 	m.streams = newStreams(s.id, cfg, m.progress)
 	m.documents = newDocuments(m.fail, func() {

@@ -153,12 +153,14 @@ func (m *Member) teach(ctx context.Context, id, address string) (err error) {
 	if _, err := m.streams.probe(ctx, id, address); err != nil {
 		return fmt.Errorf("%s cannot be added: %w", id, err)
 	}
+
 	err = m.reconfigure(ctx, func(limit time.Duration) raft.Future {
 		return m.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(peerAddress(id, address)), 0, limit)
 	})
 	if err != nil {
 		return err
 	}
+
 	want := m.raft.LastIndex()
 	for {
 		p, err := m.streams.probe(ctx, id, address)

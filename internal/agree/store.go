@@ -77,6 +77,7 @@ func openStore(dir, name string) (*store, error) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, err
 	}
+
 	s := &store{path: filepath.Join(dir, fileName), fail: func(error) {}, stalled: func(bool) {}, before: func() error { return nil }}
 	err := s.open(name)
 	if err == nil {
@@ -85,6 +86,7 @@ func openStore(dir, name string) (*store, error) {
 	if err == nil {
 		err = syncDir(dir)
 	}
+
 	if err != nil {
 		if s.db != nil {
 			s.db.Close()
@@ -106,6 +108,7 @@ func (s *store) open(name string) error {
 		})
 		return err
 	})
+
 	var wrong *private.Error
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
@@ -151,6 +154,7 @@ func (s *store) verify() error {
 		if info, err := os.Stat(s.path); err != nil || info.Size() < tx.Size() {
 			return fmt.Errorf("it is cut short: %w", cmp.Or(err, io.ErrUnexpectedEOF))
 		}
+
 		for _, name := range [][]byte{memberBucket, votesBucket, snapshotBucket} {
 			err := tx.Bucket(name).ForEach(func(_, sealed []byte) error {
 				_, err := unseal(sealed)
@@ -160,10 +164,12 @@ func (s *store) verify() error {
 				return err
 			}
 		}
+
 		snapshot, err := readMeta(tx)
 		if err != nil {
 			return err
 		}
+
 		next := snapshot.Index + 1
 		return tx.Bucket(logBucket).ForEach(func(key, sealed []byte) error {
 			index := binary.BigEndian.Uint64(key)

@@ -101,9 +101,11 @@ func (s *streams) welcome(conn net.Conn) {
 	if err != nil {
 		return
 	}
+
 	tracked.SetDeadline(time.Now().Add(greetTime))
 	line, err := readLine(tracked)
 	words := strings.Fields(line)
+
 	switch {
 	case err != nil || len(words) != 3 || words[0] != greeting:
 		fmt.Fprintf(tracked, "this is no member of this version\n")
@@ -137,6 +139,7 @@ func (s *streams) greet(ctx context.Context, purpose, id, address string) (net.C
 	if err != nil {
 		return nil, "", err
 	}
+
 	deadline, ok := ctx.Deadline()
 	if limit := time.Now().Add(greetTime); !ok || limit.Before(deadline) {
 		deadline = limit
@@ -146,12 +149,14 @@ func (s *streams) greet(ctx context.Context, purpose, id, address string) (net.C
 	if _, err = fmt.Fprintf(tracked, "%s %s %s\n", greeting, purpose, id); err == nil {
 		line, err = readLine(tracked)
 	}
+
 	rest, ok := strings.CutPrefix(line, accepted)
 	if other, is := strings.CutPrefix(line, "this is "); is {
 		err = fmt.Errorf("%s at %s: %w answers there, %s: remove the old one and add the new one", id, address, ErrOtherIncarnation, other)
 	} else if err == nil && !ok {
 		err = fmt.Errorf("%s at %s: no member of this version answers there", id, address)
 	}
+
 	if err != nil {
 		tracked.Close()
 		return nil, "", err

@@ -87,9 +87,11 @@ func readArchive(r io.Reader, visit func(name string, size int64, content io.Rea
 		if err != nil {
 			return err
 		}
+
 		sum := newCounter()
 		content := io.TeeReader(io.LimitReader(r, size), sum)
 		var text strings.Builder
+
 		switch {
 		case name == memberSums && size > 4<<10:
 			return damaged("the checksums are too long")
@@ -107,9 +109,11 @@ func readArchive(r io.Reader, visit func(name string, size int64, content io.Rea
 		case sum.bytes < size:
 			return damaged("the file is cut off in %s", name)
 		}
+
 		if err := readZeros(r, padding(size), "after "+name); err != nil {
 			return err
 		}
+
 		if name != memberSums {
 			seen = append(seen, member{name, sum.contents()})
 			continue

@@ -74,6 +74,7 @@ func Check(r io.Reader, k encrypt.Key) (Manifest, Depth, error) {
 	if _, seekable := r.(io.Seeker); seekable {
 		r = struct{ io.Reader }{r} // hides Seek, so that nothing is skipped
 	}
+
 	// A problem of the dump is returned only if the checksums are right. If they are
 	// wrong, that is the better explanation.
 	var found error
@@ -108,6 +109,7 @@ func Check(r io.Reader, k encrypt.Key) (Manifest, Depth, error) {
 		}
 		return nil
 	})
+
 	if err == nil {
 		err = found
 	}

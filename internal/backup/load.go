@@ -53,6 +53,7 @@ func Load(ctx context.Context, program string, dump io.Reader) (_ *Server, err e
 			os.RemoveAll(dir)
 		}
 	}()
+
 	pipe := filepath.Join(dir, "dump.rdb")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		return nil, fmt.Errorf("make a pipe for the dump: %w", err)
@@ -65,6 +66,7 @@ func Load(ctx context.Context, program string, dump io.Reader) (_ *Server, err e
 		return nil, err
 	}
 	defer in.Close()
+
 	if err := s.start(program); err != nil {
 		return nil, err
 	}
@@ -80,11 +82,13 @@ func Load(ctx context.Context, program string, dump io.Reader) (_ *Server, err e
 		_, err := io.Copy(in, struct{ io.Reader }{dump})
 		fed <- err
 	}()
+
 	select {
 	case err = <-fed:
 	case <-s.ended: // awaitLoaded returns why
 	case <-ctx.Done():
 	}
+
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -168,6 +172,7 @@ func (s *Server) do(words []string) (string, error) {
 		}
 		s.conn, s.in = conn, bufio.NewReader(conn)
 	}
+
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "*%d\r\n", len(words))
 	for _, w := range words {
@@ -177,11 +182,13 @@ func (s *Server) do(words []string) (string, error) {
 	if _, err := s.conn.Write(b.Bytes()); err != nil {
 		return "", err
 	}
+
 	line, err := s.in.ReadString('\n')
 	if err != nil {
 		return "", err
 	}
 	line = strings.TrimRight(line, "\r\n")
+
 	switch kind, rest := line[:min(1, len(line))], line[min(1, len(line)):]; kind {
 	case "+", ":":
 		return rest, nil

@@ -93,6 +93,7 @@ func (s *rdbScan) whole() error {
 	if _, err := io.ReadFull(s.in, head[:]); err != nil {
 		return err
 	}
+
 	version, err := strconv.Atoi(string(head[5:]))
 	if string(head[:5]) != "REDIS" || err != nil {
 		return errors.New("it does not begin as a Redis dump does")
@@ -164,6 +165,7 @@ func (s *rdbScan) about(code byte) error {
 		}
 		return s.module()
 	}
+
 	name, err := s.text()
 	if err != nil {
 		return err

@@ -55,6 +55,7 @@ func NewS3(to string, cfg S3Config) (Store, error) {
 	if cfg.AccessKey == "" || cfg.SecretKey == "" {
 		return nil, fmt.Errorf("there are no credentials for %s: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or name a file with them (backup.s3.credentials-file)", to)
 	}
+
 	secure, host := true, "s3.amazonaws.com"
 	if cfg.Endpoint != "" {
 		u, err := url.Parse(cfg.Endpoint)
@@ -63,11 +64,13 @@ func NewS3(to string, cfg S3Config) (Store, error) {
 		}
 		secure, host = u.Scheme == "https", u.Host
 	}
+
 	transport, err := minio.DefaultTransport(secure)
 	if err != nil {
 		return nil, err
 	}
 	transport.ResponseHeaderTimeout = s3Patience
+
 	client, err := minio.New(host, &minio.Options{
 		Creds:  credentials.NewStaticV4(cfg.AccessKey, cfg.SecretKey, cfg.SessionToken),
 		Secure: secure, Region: cfg.Region, Transport: transport, MaxRetries: 3,

@@ -32,6 +32,7 @@ func Write(f *os.File, dump io.Reader, m Manifest, e encrypt.Encryption, secrets
 		return m, err
 	}
 	out := bufio.NewWriterSize(f, 1<<20)
+
 	stored := newCounter()
 	plain := newCounter()
 	summary, err := copyDump(e, io.MultiWriter(out, stored), dump, plain)
@@ -41,6 +42,7 @@ func Write(f *os.File, dump io.Reader, m Manifest, e encrypt.Encryption, secrets
 	if err != nil {
 		return m, err
 	}
+
 	complete(&m)
 	m.Dump, m.Memory = plain.contents(), summary.Memory
 	m.Databases, m.Uncounted = summary.Databases, summary.Uncounted
@@ -50,10 +52,12 @@ func Write(f *os.File, dump io.Reader, m Manifest, e encrypt.Encryption, secrets
 	if !e.None() {
 		dumpName += encryptedEnd
 	}
+
 	manifest, err := m.encode()
 	if err != nil {
 		return m, err
 	}
+
 	w.put(manifestAt, memberManifest, manifest)
 	w.headerOf(dumpHeaderAt, dumpName, stored.contents())
 	end := w.pad(w.offset+stored.bytes, stored.bytes)

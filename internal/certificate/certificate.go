@@ -77,9 +77,11 @@ func parse(text []byte) (all []*x509.Certificate, key crypto.Signer, err error) 
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		read++
 	}
+
 	if read < begun {
 		return nil, nil, fmt.Errorf("it has %d parts that begin with \"%s…\", and only %d of them are whole: it was cut off or is damaged; write the whole file", begun, begin, read)
 	}
+
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		switch {
 		case block.Type == "CERTIFICATE":

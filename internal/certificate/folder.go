@@ -51,6 +51,7 @@ func Folder(files map[string][]byte, wrong map[string]error) []Source {
 	var all []Source
 	folders := map[string][]string{}
 	there := func(name string) bool { return files[name] != nil || wrong[name] != nil }
+
 	for _, name := range slices.Concat(slices.Collect(maps.Keys(files)), slices.Collect(maps.Keys(wrong))) {
 		if InFolder(name) {
 			folders[path.Dir(name)] = append(folders[path.Dir(name)], name)
@@ -58,15 +59,18 @@ func Folder(files map[string][]byte, wrong map[string]error) []Source {
 			all = append(all, Source{Name: name, Wrong: wrong[name], IsFolder: true})
 		}
 	}
+
 	add := func(name, key string) {
 		all = append(all, Source{Name: name, Certificate: files[name], Key: files[key], Wrong: cmp.Or(wrong[name], wrong[key])})
 	}
+
 	for _, dir := range slices.Sorted(maps.Keys(folders)) {
 		chain, key := path.Join(dir, certbotChain), path.Join(dir, certbotKey)
 		if there(chain) && there(key) {
 			add(chain, key)
 			continue
 		}
+
 		names := folders[dir]
 		slices.SortFunc(names, func(a, b string) int {
 			return cmp.Or(cmp.Compare(slices.Index(endings, path.Ext(a)), slices.Index(endings, path.Ext(b))), cmp.Compare(a, b))
@@ -81,6 +85,7 @@ func Folder(files map[string][]byte, wrong map[string]error) []Source {
 			}
 		}
 	}
+
 	slices.SortStableFunc(all, func(a, b Source) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }

@@ -32,16 +32,19 @@ func SelfSigned(names []string, before *Pair, now time.Time) (Pair, error) {
 		}
 		key, _ = signer.(*ecdsa.PrivateKey)
 	}
+
 	if key == nil {
 		var err error
 		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 			return Pair{}, fmt.Errorf("make a key: %w", err)
 		}
 	}
+
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return Pair{}, fmt.Errorf("make a serial number: %w", err)
 	}
+
 	about := &x509.Certificate{
 		SerialNumber: serial.Add(serial, big.NewInt(1)),
 		Subject:      pkix.Name{Organization: []string{"Holdfast, self-signed"}},
@@ -49,6 +52,7 @@ func SelfSigned(names []string, before *Pair, now time.Time) (Pair, error) {
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
 	}
+
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {
 			about.IPAddresses = append(about.IPAddresses, ip)
@@ -56,10 +60,12 @@ func SelfSigned(names []string, before *Pair, now time.Time) (Pair, error) {
 			about.DNSNames = append(about.DNSNames, name)
 		}
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, about, about, key.Public(), key)
 	if err != nil {
 		return Pair{}, fmt.Errorf("make a certificate: %w", err)
 	}
+
 	var p Pair
 	if p.Leaf, err = x509.ParseCertificate(der); err != nil {
 		return Pair{}, err

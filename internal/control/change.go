@@ -31,14 +31,17 @@ func (a *api) change(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusBadRequest, problem{Error: "the request is no JSON of a change: " + err.Error()})
 		return
 	}
+
 	if r.URL.Query().Get("plan") == "true" {
 		p, err := a.stack.Preview(r.Context(), req)
 		answer(w, p, err)
 		return
 	}
+
 	out := json.NewEncoder(w)
 	flush := http.NewResponseController(w)
 	begun := false
+
 	say := func(line changeLine) {
 		if !begun {
 			w.Header().Set("Content-Type", "application/x-ndjson")
@@ -47,6 +50,7 @@ func (a *api) change(w http.ResponseWriter, r *http.Request) {
 		out.Encode(line) // the client may be gone: the change goes on
 		flush.Flush()
 	}
+
 	result, err := a.stack.Change(r.Context(), req, func(e supervise.Event) { say(changeLine{Event: &e}) })
 	if err != nil {
 		if !begun {

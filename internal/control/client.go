@@ -214,6 +214,7 @@ func (c *Client) askOnce(ctx context.Context, method, path string, content io.Re
 	if err != nil {
 		return nil, err
 	}
+
 	resp, err := c.http.Do(req)
 	if err != nil {
 		// There is no supervisor, or it has ended during the request.
@@ -224,15 +225,18 @@ func (c *Client) askOnce(ctx context.Context, method, path string, content io.Re
 		}
 		return nil, fmt.Errorf("ask the supervisor: %w", err)
 	}
+
 	if resp.StatusCode < 300 {
 		return resp.Body, nil
 	}
+
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	var p problem
 	if json.Unmarshal(b, &p) != nil || p.Error == "" {
 		p.Error = fmt.Sprintf("the supervisor answers %s: %s", quote.Text(resp.Status), quote.Text(string(b)))
 	}
+
 	switch resp.StatusCode {
 	case http.StatusNotFound:
 		return nil, &UnknownNodeError{p.Error}

@@ -43,6 +43,7 @@ func CutHandler(state string) http.Handler {
 	n := isolate.NewNetwork(state)
 	c := cuts{begin: n.Begin, ready: n.Ready, end: n.End, dropped: n.Dropped}
 	mux := http.NewServeMux()
+
 	mux.HandleFunc("POST "+CutPath, func(w http.ResponseWriter, r *http.Request) {
 		var cut isolate.Cut
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&cut); err != nil {
@@ -64,10 +65,12 @@ func CutHandler(state string) http.Handler {
 		}
 		answer(w, struct{}{}, err)
 	})
+
 	mux.HandleFunc("GET "+CutPath, func(w http.ResponseWriter, r *http.Request) {
 		counts, err := c.counts(r.Context())
 		answer(w, counts, err)
 	})
+
 	mux.HandleFunc("DELETE "+CutPath, func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, c.over(r.Context()))
 	})
@@ -79,6 +82,7 @@ func CutHandler(state string) http.Handler {
 func ofTheStack(p plan.Plan, virtual []string, c isolate.Cut) error {
 	var hosts []netip.Addr
 	ports := map[uint16]bool{}
+
 	know := func(address string) {
 		if _, port, err := net.SplitHostPort(address); err == nil {
 			if n, err := strconv.ParseUint(port, 10, 16); err == nil {
@@ -86,6 +90,7 @@ func ofTheStack(p plan.Plan, virtual []string, c isolate.Cut) error {
 			}
 		}
 	}
+
 	if u, err := url.Parse(p.EntryURL); err == nil {
 		know(u.Host)
 	}
@@ -97,6 +102,7 @@ func ofTheStack(p plan.Plan, virtual []string, c isolate.Cut) error {
 			know(process.Address)
 		}
 	}
+
 	for _, a := range slices.Concat(c.From, c.To) {
 		if !slices.Contains(hosts, a) {
 			return fmt.Errorf("%s is no host of the stack", a)

@@ -70,15 +70,18 @@ func sendLogs(ctx context.Context, w http.ResponseWriter, m *logs.Merged, follow
 				return err
 			}
 		}
+
 		if time.Since(said) > logsAlive {
 			said = time.Now()
 			if err := out.Encode(LogLine{Reached: true}); err != nil {
 				return err
 			}
 		}
+
 		if err := flush.Flush(); err != nil || !follow {
 			return err
 		}
+
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -107,18 +107,21 @@ func strikeProcess(state string, standing *pauses, call ProcessCall) (now Proces
 	if err != nil {
 		return now, err
 	}
+
 	if call.PID != 0 {
 		call.ID, err = process.Identify(call.PID)
 		if err != nil {
 			return ProcessState{}, nil // it has ended
 		}
 	}
+
 	if !nodes[call.ID] {
 		if call.Signal == 0 || !process.Alive(call.ID) {
 			return ProcessState{ID: call.ID}, nil // it is not a node any more
 		}
 		return now, fmt.Errorf("process %d is no node of this host", call.ID.PID)
 	}
+
 	switch call.Signal {
 	case 0:
 	case syscall.SIGKILL, syscall.SIGCONT, syscall.SIGSTOP:

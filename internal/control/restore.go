@@ -93,10 +93,12 @@ func (c *Client) StageRestore(ctx context.Context, to supervise.RestorePlace, s 
 	if err != nil {
 		return nil, err
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	// The dump goes through a pipe, because the transport may still read a request's body after
 	// the request has ended. The dump is not read any more when StageRestore returns.
 	in, out := io.Pipe()
+
 	sent := make(chan error, 1)
 	go func() {
 		_, err := out.Write(append(head, '\n'))
@@ -106,12 +108,14 @@ func (c *Client) StageRestore(ctx context.Context, to supervise.RestorePlace, s 
 		_ = out.CloseWithError(err) // a nil error means end of file
 		sent <- err
 	}()
+
 	body, err := c.askOnce(ctx, http.MethodPost, host.AtPath+url.PathEscape(to.Host)+StagePath, in)
 	_ = in.CloseWithError(io.ErrClosedPipe) // ends the writer if not everything was read
 	readErr := <-sent
 	if err == nil {
 		_, err = bufio.NewReader(body).ReadString('\n')
 	}
+
 	if err != nil {
 		cancel()
 		if readErr != nil && !errors.Is(readErr, io.ErrClosedPipe) {

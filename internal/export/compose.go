@@ -61,6 +61,7 @@ func OnContainers(s stack.Stack, address func(i int) string) (on stack.Stack, en
 		s.Network = stack.Trusted // it does not leave the machine
 		s.Balancers = max(s.Balancers, len(s.Hosts))
 	}
+
 	entry = s.Entry.Listen
 	host, port, _ := net.SplitHostPort(s.Entry.Listen)
 	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
@@ -69,6 +70,7 @@ func OnContainers(s stack.Stack, address func(i int) string) (on stack.Stack, en
 			s.Entry.Auth = "none" // it is published only on loopback
 		}
 	}
+
 	apps := map[string]stack.App{}
 	next := firstWebPort
 	for _, name := range s.AppNames() {
@@ -94,21 +96,25 @@ func ComposeHosts(s stack.Stack, entry string) ([]ComposeHost, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	machine, word, _ := net.SplitHostPort(entry)
 	next, err := strconv.Atoi(word)
 	if err != nil {
 		return nil, fmt.Errorf("the entry's port %q is no number", word)
 	}
+
 	_, inside, _ := net.SplitHostPort(s.Entry.Listen)
 	var hosts []ComposeHost
 	for _, h := range s.Hosts {
 		c := ComposeHost{Name: h.Name, Address: h.Address}
 		c.Nodes = nodesOn(placed, h.Name)
+
 		c.LeadsToMaster = slices.ContainsFunc(c.Nodes, func(n string) bool { return strings.HasPrefix(n, string(plan.Balancer)+"-") })
 		if c.LeadsToMaster {
 			c.Published = append(c.Published, Published{PublishedEntry, net.JoinHostPort(machine, strconv.Itoa(next)), inside})
 			next++
 		}
+
 		for _, app := range s.AppNames() {
 			for i, port := range s.Apps[app].Ports {
 				node := fmt.Sprintf("%s-%d", app, i+1)

@@ -36,6 +36,7 @@ func PlaceImages(s, before stack.Stack, network netip.Prefix) (stack.Stack, erro
 			taken[a] = true
 		}
 	}
+
 	apps := map[string]stack.App{}
 	var without []string
 	for _, name := range s.AppNames() {
@@ -44,9 +45,11 @@ func PlaceImages(s, before stack.Stack, network netip.Prefix) (stack.Stack, erro
 		if app.Kind() != stack.Image {
 			continue
 		}
+
 		if s.Redis.Enabled && s.Redis.MasterPort == 0 {
 			s.Redis.MasterPort = plan.PodMasterPort
 		}
+
 		app.At = nil
 		if at := containersOf(before.Apps[name], network); len(at) == app.Nodes && !slices.ContainsFunc(at, func(a netip.Addr) bool { return taken[a] }) {
 			for _, a := range at {
@@ -56,8 +59,10 @@ func PlaceImages(s, before stack.Stack, network netip.Prefix) (stack.Stack, erro
 		} else {
 			without = append(without, name)
 		}
+
 		apps[name] = app
 	}
+
 	next := lastAddress(network)
 	for _, name := range without {
 		app := apps[name]

@@ -67,6 +67,7 @@ func (h *Host) awaitHeard(ctx context.Context) {
 
 	sure := h.member.Status().Applied
 	var asked sync.WaitGroup
+
 	for _, peer := range h.member.Members() {
 		if peer.ID == h.member.ID() {
 			continue

@@ -236,6 +236,7 @@ func (h *Host) Control() http.Handler {
 		}
 		h.hereOrThere(w, r, func(term uint64) { h.carryOut(w, r, term, do) })
 	})
+
 	mux.HandleFunc("GET "+ListPath, h.list)
 	mux.HandleFunc("POST "+RenewPath, func(w http.ResponseWriter, r *http.Request) {
 		until, err := h.Renew(r.Context())
@@ -246,10 +247,12 @@ func (h *Host) Control() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(Renewed{until}) // the client may be gone
 	})
+
 	mux.HandleFunc("POST "+doubtPath, h.doubt)
 	mux.HandleFunc("GET "+AtPath+"{host}/", h.at)
 	mux.HandleFunc("POST "+AtPath+"{host}/", h.at)
 	mux.HandleFunc("DELETE "+AtPath+"{host}/", h.at)
+
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		h.hereOrThere(w, r, func(uint64) {
 			h.mu.Lock()

@@ -160,6 +160,7 @@ func meet(ctx context.Context, p identity.Pass, seat identity.Seat) (m meeting) 
 	defer cancel()
 	var mu sync.Mutex
 	var asking sync.WaitGroup
+
 	for _, other := range p.Seats {
 		if other.Name == seat.Name {
 			continue
@@ -183,6 +184,7 @@ func meet(ctx context.Context, p identity.Pass, seat identity.Seat) (m meeting) 
 			slices.Sort(*list)
 		})
 	}
+
 	asking.Wait()
 	return m
 }

@@ -60,9 +60,11 @@ type Joins struct {
 func (j Joins) Handler() http.Handler {
 	limit := newLimiter()
 	mux := http.NewServeMux()
+
 	mux.HandleFunc("GET "+JoinPath, func(w http.ResponseWriter, r *http.Request) {
 		answerJSON(w, http.StatusOK, hello{j.Authority.URIs[0].Host, j.Now().UTC()})
 	})
+
 	mux.HandleFunc("POST "+JoinPath, func(w http.ResponseWriter, r *http.Request) {
 		var in joinRequest
 		if !limit.allow(r.RemoteAddr, time.Now()) {
@@ -86,6 +88,7 @@ func (j Joins) Handler() http.Handler {
 		j.Log.Info(peer.String()+" has joined", "from", r.RemoteAddr, "id", peer.ID)
 		answerJSON(w, http.StatusOK, answer)
 	})
+
 	return bounded(mux)
 }
 

@@ -48,6 +48,7 @@ func Invite(authority *x509.Certificate, host string, addresses []netip.Addr, me
 	if err := checkAuthority(authority); err != nil {
 		return Token{}, Invitation{}, err
 	}
+
 	t := Token{
 		Stack: authority.URIs[0].Host, Host: host, Members: members,
 		Expires: now.Add(life).Truncate(time.Second), Authority: Fingerprint(authority),
@@ -55,6 +56,7 @@ func Invite(authority *x509.Certificate, host string, addresses []netip.Addr, me
 	if len(addresses) > 0 {
 		t.Address = addresses[0]
 	}
+
 	member, err := NewID(random)
 	if err != nil {
 		return Token{}, Invitation{}, err
@@ -62,14 +64,17 @@ func Invite(authority *x509.Certificate, host string, addresses []netip.Addr, me
 	if err := (Peer{Stack: t.Stack, Role: Host, Name: host, ID: member}).check(); err != nil {
 		return Token{}, Invitation{}, err
 	}
+
 	if !t.valid() || len(t.Encode()) > maxToken {
 		return Token{}, Invitation{}, fmt.Errorf("a join token names 1 to %d members with address and port, and has %d", maxMembers, len(members))
 	}
+
 	for _, secret := range [][]byte{t.ID[:], t.Secret[:]} {
 		if _, err := io.ReadFull(random, secret); err != nil {
 			return Token{}, Invitation{}, fmt.Errorf("read random bytes: %w", err)
 		}
 	}
+
 	hash := sha256.Sum256(t.Secret[:])
 	return t, Invitation{
 		ID: hex.EncodeToString(t.ID[:]), Host: host, Addresses: addresses,

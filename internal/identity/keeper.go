@@ -92,6 +92,7 @@ func (k *Keeper) Renew(ctx context.Context) (changed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+
 	der, err := k.renew(ctx, request)
 	if err != nil {
 		return nil, err
@@ -100,6 +101,7 @@ func (k *Keeper) Renew(ctx context.Context) (changed []string, err error) {
 	if err != nil {
 		return nil, damaged("the new certificate cannot be read: %w", err)
 	}
+
 	c, err := NewCredentials(old.Authority, cert, key)
 	if err != nil {
 		return nil, err
@@ -110,6 +112,7 @@ func (k *Keeper) Renew(ctx context.Context) (changed []string, err error) {
 	if err := checkTime(c, k.now()); err != nil {
 		return nil, err
 	}
+
 	if changed, err = k.dir.Save(c); len(changed) > 0 {
 		// The files have the new credentials from here on, whatever else failed.
 		k.show(c)

@@ -63,10 +63,12 @@ func NewPasses(stack string, seats []Seat, now time.Time, random io.Reader) ([]P
 	if len(seats) < 2 {
 		return nil, fmt.Errorf("a stack of %d hosts needs no passes", len(seats))
 	}
+
 	authority, err := NewAuthority(stack, now, random)
 	if err != nil {
 		return nil, err
 	}
+
 	all := Invitations{}
 	var passes []Pass
 	for _, seat := range seats {

@@ -123,9 +123,11 @@ func (l *limiter) of(remote string, now time.Time) *rate.Limiter {
 	if source.Is6() { // one client commonly has a whole /64 network
 		source = netip.PrefixFrom(source.WithZone(""), 64).Masked().Addr()
 	}
+
 	if own, ok := l.sources[source]; ok {
 		return own
 	}
+
 	if len(l.sources) >= maxSources && now.Sub(l.swept) >= time.Second {
 		l.swept = now
 		for known, own := range l.sources {
@@ -134,9 +136,11 @@ func (l *limiter) of(remote string, now time.Time) *rate.Limiter {
 			}
 		}
 	}
+
 	if len(l.sources) >= maxSources {
 		return l.others
 	}
+
 	own := rate.NewLimiter(triesPerSecond, triesAtOnce)
 	l.sources[source] = own
 	return own

@@ -134,10 +134,12 @@ func exchange(ctx context.Context, client *http.Client, url string, in, out any)
 		}
 		method, body = http.MethodPost, bytes.NewReader(text)
 	}
+
 	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
 		return err
 	}
+
 	resp, err := client.Do(req)
 	if err != nil {
 		return err

@@ -84,17 +84,21 @@ func (n Network) remove() string {
 func (n Network) rules(c Cut) string {
 	w := writer{table: n.table, lasts: c.Lasts}
 	w.text.WriteString(n.remove())
+
 	// Before all standard priorities, of which the first, raw (-300), is before connections
 	// are tracked (nft(8), "Standard priority names").
 	w.chains("inet", -400)
+
 	if c.Spared > 0 {
 		for _, hook := range []string{"input", "output"} {
 			w.rule("inet", hook, "tcp dport %d accept", c.Spared)
 			w.rule("inet", hook, "tcp sport %d accept", c.Spared)
 		}
 	}
+
 	w.addresses("input", "from", "saddr", c.From)
 	w.addresses("output", "to", "daddr", c.To)
+
 	if len(c.Ports) > 0 {
 		var ports []string
 		for _, p := range c.Ports {
@@ -108,6 +112,7 @@ func (n Network) rules(c Cut) string {
 		w.rule("inet", "input", "%stcp dport @ports counter drop comment %q", in, "to the port")
 		w.rule("inet", "output", "%stcp sport @ports counter drop comment %q", out, "from the port")
 	}
+
 	if len(c.Virtual) > 0 {
 		w.chains("arp", 0)
 		w.set("arp", "virtual", "ipv4_addr", words(c.Virtual))
@@ -215,9 +220,11 @@ func ParseCounters(text string) (map[string]int, error) {
 			} `json:"rule"`
 		} `json:"nftables"`
 	}
+
 	if err := json.Unmarshal([]byte(text), &listed); err != nil {
 		return nil, fmt.Errorf("read the counters of nft: %w", err)
 	}
+
 	counts := map[string]int{}
 	for _, entry := range listed.Nftables {
 		if entry.Rule == nil {

@@ -101,6 +101,7 @@ func (c Cluster) run(ctx context.Context, input []byte, args ...string) ([]byte,
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
+
 	words := c.Command(args...)
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	var out, says bytes.Buffer
@@ -110,6 +111,7 @@ func (c Cluster) run(ctx context.Context, input []byte, args ...string) ([]byte,
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
+
 	err := cmd.Run()
 	if err == nil {
 		return out.Bytes(), nil
@@ -117,6 +119,7 @@ func (c Cluster) run(ctx context.Context, input []byte, args ...string) ([]byte,
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
+
 	e := &Error{Args: args, Says: strings.TrimSpace(says.String()), err: err}
 	if found := reasonOf.FindStringSubmatch(e.Says); found != nil {
 		e.Reason = found[1]

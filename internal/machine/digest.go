@@ -38,6 +38,7 @@ func (d *fileDigests) digest(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
+
 	info, err := f.Stat()
 	if err != nil {
 		return "", err
@@ -46,15 +47,18 @@ func (d *fileDigests) digest(path string) (string, error) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		v.device, v.inode = uint64(st.Dev), st.Ino
 	}
+
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if sum, there := d.known[v]; there {
 		return sum, nil
 	}
+
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return "", err
 	}
+
 	if d.known == nil || len(d.known) > 100 { // a stack has a handful of programs
 		d.known = map[fileVersion]string{}
 	}

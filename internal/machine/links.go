@@ -56,11 +56,13 @@ func setsAddresses(program string) bool {
 	if err != nil {
 		return os.Geteuid() == 0
 	}
+
 	// A program of root gets the whole bounding set, that of another user the ambient set.
 	name := "CapAmb:"
 	if os.Geteuid() == 0 {
 		name = "CapBnd:"
 	}
+
 	for line := range strings.Lines(string(text)) {
 		word, is := strings.CutPrefix(line, name)
 		if !is {
@@ -70,6 +72,7 @@ func setsAddresses(program string) bool {
 			return true
 		}
 	}
+
 	path, err := LookPath(program)
 	if err != nil {
 		return false

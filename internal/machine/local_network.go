@@ -64,6 +64,7 @@ func (m *Local) Present(context.Context) bool { return true }
 // (pid 42)". It is empty if that cannot be seen, for example for another user's process.
 func holder(port int) string {
 	inodes := map[string]bool{}
+
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		b, _ := os.ReadFile(table)
 		for line := range strings.Lines(string(b)) {
@@ -79,9 +80,11 @@ func holder(port int) string {
 			}
 		}
 	}
+
 	if len(inodes) == 0 {
 		return ""
 	}
+
 	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, fd := range fds {
 		if target, err := os.Readlink(fd); err == nil && inodes[target] {

@@ -64,6 +64,7 @@ func LookOutside(path, known string, endings []string) (Outside, error) {
 	if err != nil {
 		return Outside{}, err
 	}
+
 	look := looking{root: path, endings: endings}
 	if info.IsDir() {
 		err = look.dir(".", outsideDepth)
@@ -73,10 +74,12 @@ func LookOutside(path, known string, endings []string) (Outside, error) {
 	if err != nil {
 		return Outside{}, err
 	}
+
 	digest, settled := look.digest(time.Now())
 	if o.Digest = digest; digest == known && settled {
 		return Outside{Digest: digest}, nil
 	}
+
 	for _, f := range look.files {
 		content, err := look.read(f)
 		switch {
@@ -91,6 +94,7 @@ func LookOutside(path, known string, endings []string) (Outside, error) {
 			return Outside{}, fmt.Errorf("%s: the files have more than %d bytes", path, maxOutsideAll)
 		}
 	}
+
 	if !settled {
 		o.Digest += o.contents()
 	}
@@ -127,6 +131,7 @@ func (l *looking) dir(below string, depth int) error {
 		l.files = append(l.files, outsideFile{name: below, err: err})
 		return nil
 	}
+
 	for _, e := range entries {
 		name := filepath.Join(below, e.Name())
 		if strings.HasPrefix(e.Name(), ".") {

@@ -85,16 +85,19 @@ func ofBalancer(ctx context.Context, g *gathering, balancer string, client *hapr
 	if err != nil {
 		return
 	}
+
 	about := []string{"balancer", balancer}
 	g.add(processConnections, float64(info.Connections), about...)
 	g.add(processMaxConnections, float64(info.MaxConnections), about...)
 	g.add(processAllConnections, float64(info.TotalConnections), about...)
 	g.add(processRequests, float64(info.TotalRequests), about...)
 	g.add(processUptime, float64(info.Uptime/time.Second), about...)
+
 	rows, err := client.Rows(ctx)
 	if err != nil {
 		return
 	}
+
 	for _, row := range rows {
 		about := []string{"balancer", balancer, "proxy", row["pxname"]}
 		switch row["svname"] {

@@ -113,9 +113,11 @@ func (c *collector) gather(ctx context.Context, g *gathering) {
 			specs[process.Node] = process
 		}
 	}
+
 	r := &replication{lags: map[string]behind{}, linked: map[string]bool{}}
 	votes := &votes{}
 	var asking sync.WaitGroup
+
 	for _, n := range st.Nodes {
 		if n.PID == 0 {
 			continue
@@ -136,6 +138,7 @@ func (c *collector) gather(ctx context.Context, g *gathering) {
 			asking.Go(func() { ofBalancer(ctx, g, n.Name, client) })
 		}
 	}
+
 	asking.Wait()
 	r.tell(g, st)
 	if c.only != "" {
@@ -164,10 +167,12 @@ func (c *collector) ofStack(g *gathering, st supervise.Status) {
 	if c.only != "" {
 		return
 	}
+
 	g.add(stackReady, truth(st.Ready))
 	for _, phase := range []supervise.Phase{supervise.PhaseStarting, supervise.PhaseRunning, supervise.PhaseStopping} {
 		g.add(supervisorPhase, truth(st.Phase == phase), "phase", string(phase))
 	}
+
 	unserved := map[[2]string]bool{}
 	for _, u := range st.Unserved {
 		unserved[[2]string{u.App, u.Balancer}] = true
@@ -179,6 +184,7 @@ func (c *collector) ofStack(g *gathering, st supervise.Status) {
 			}
 		}
 	}
+
 	for _, v := range st.Virtual {
 		g.add(virtualHolders, float64(len(v.Hosts)), "address", v.Address)
 		for _, n := range st.Nodes {
@@ -187,15 +193,18 @@ func (c *collector) ofStack(g *gathering, st supervise.Status) {
 			}
 		}
 	}
+
 	for _, cert := range st.Certificates {
 		if cert.Fingerprint != "" {
 			g.add(certificateEnds, seconds(cert.Ends), "certificate", cert.File, "host", cert.Host)
 		}
 		g.add(certificateRefused, truth(cert.Refused != ""), "certificate", cert.File, "host", cert.Host)
 	}
+
 	g.add(generation, float64(st.Generation))
 	g.add(changeRuns, truth(st.Change != nil))
 	g.add(changeStopped, truth(st.Stopped != nil))
+
 	t := c.stack.Tally()
 	g.add(failovers, float64(t.Failovers))
 	g.add(switchovers, float64(t.Switchovers), "result", "done")
@@ -210,14 +219,17 @@ var states = []supervise.State{supervise.Starting, supervise.Up, supervise.Pause
 // ofNodes adds the metrics of each node and its processes.
 func (c *collector) ofNodes(g *gathering, st supervise.Status) {
 	var pids []int
+
 	nodes := slices.DeleteFunc(slices.Clone(st.Nodes), func(n supervise.NodeStatus) bool {
 		return c.only != "" && n.Name != c.only
 	})
+
 	for _, n := range nodes {
 		if n.PID != 0 {
 			pids = append(pids, n.PID)
 		}
 	}
+
 	figures := process.FiguresOf(pids...)
 	for _, n := range nodes {
 		about := []string{"node", n.Name, "kind", string(n.Kind), "app", n.App, "host", n.Host}
@@ -228,6 +240,7 @@ func (c *collector) ofNodes(g *gathering, st supervise.Status) {
 		g.add(nodeRestarts, float64(n.Restarts), "node", n.Name)
 		g.add(nodeCrashes, float64(n.Crashes), "node", n.Name)
 		g.add(nodeSince, seconds(n.Since), "node", n.Name)
+
 		if n.Kind == plan.Web {
 			g.add(nodeInRotation, truth(n.State == supervise.Up && n.Excluded == ""), "node", n.Name, "app", n.App)
 		}
@@ -236,6 +249,7 @@ func (c *collector) ofNodes(g *gathering, st supervise.Status) {
 				g.add(nodeRole, truth(n.Role == role), "node", n.Name, "role", role)
 			}
 		}
+
 		f, known := figures[n.PID]
 		if n.PID == 0 || !known {
 			continue
@@ -278,10 +292,12 @@ func ofRedis(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *r
 	if err != nil {
 		return
 	}
+
 	number := func(name string) float64 {
 		v, _ := strconv.ParseFloat(info[name], 64)
 		return v
 	}
+
 	g.add(redisMemory, number("used_memory"), "node", n.Name)
 	g.add(redisMaxMemory, number("maxmemory"), "node", n.Name)
 	g.add(redisClients, number("connected_clients"), "node", n.Name)
@@ -289,12 +305,14 @@ func ofRedis(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *r
 	g.add(redisEvicted, number("evicted_keys"), "node", n.Name)
 	g.add(redisAOF, truth(info["aof_last_write_status"] == "ok" && info["aof_enabled"] == "1"), "node", n.Name)
 	g.add(redisSnapshot, truth(info["rdb_last_bgsave_status"] == "ok"), "node", n.Name)
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if info["role"] != "master" {
 		r.linked[n.Name] = info["master_link_status"] == "up"
 		return
 	}
+
 	offset := int64(number("master_repl_offset"))
 	for name, value := range info {
 		if !strings.HasPrefix(name, "slave") || !strings.HasPrefix(value, "ip=") {

@@ -66,6 +66,7 @@ func listen(address, version string, stack Stack, node string) (*Server, error) 
 		return nil, fmt.Errorf("the supervisor's metrics cannot listen on %s: the address is taken%s (%w); end that process, or name another in the stack file (metrics.listen)",
 			address, by, errors.Unwrap(err))
 	}
+
 	// The operator's password exists already: it is chosen at the first start.
 	secrets, err := supervise.Secrets(stack.StateDir())
 	if err != nil {
@@ -77,10 +78,12 @@ func listen(address, version string, stack Stack, node string) (*Server, error) 
 		l.Close()
 		return nil, err
 	}
+
 	s := &Server{listener: netutil.LimitListener(l, maxConnections), collector: newCollector(stack, version, secrets.Operator, way)}
 	s.collector.only = node
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(s.collector, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	s.http = &http.Server{Handler: s.guard(mux), ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: time.Minute}

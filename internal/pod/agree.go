@@ -96,6 +96,7 @@ func judge(own, watchedMaster string, nodes []string, answers map[string]Answer,
 		}
 		best.CurrentEpoch = max(best.CurrentEpoch, r.CurrentEpoch, r.ConfigEpoch)
 	}
+
 	// A pod may remember an epoch without its master: its Sentinel named an address that no
 	// node had.
 	doubt, doubts := int64(0), ""
@@ -104,10 +105,12 @@ func judge(own, watchedMaster string, nodes []string, answers map[string]Answer,
 			doubt, doubts = r.ConfigEpoch, node
 		}
 	}
+
 	sentinels := sentinelsOf(nodes)
 	if node, has := tooFarFrom(sentinels, answers); node != "" {
 		return a, fmt.Sprintf("the stack file has %d Sentinels, and %s goes by %d: change redis.sentinels by one at a time, beginning from %[3]d, and wait until all pods are ready", sentinels, node, has)
 	}
+
 	silent := slices.DeleteFunc(slices.Clone(nodes), func(node string) bool {
 		_, answered := answers[node]
 		return answered
@@ -205,9 +208,11 @@ func (p Peers) Agree(ctx context.Context) (Agreed, error) {
 		if err == nil {
 			err = checkEpochs(named)
 		}
+
 		if err != nil {
 			named = plan.Replication{}
 		}
+
 		if errors.As(err, new(*ImpossibleError)) {
 			wrong[""] = err
 		}
@@ -217,10 +222,12 @@ func (p Peers) Agree(ctx context.Context) (Agreed, error) {
 				p.Refused(node, why)
 			}
 		}
+
 		agreed, wait := judge(p.Own.Node, p.WatchedMaster, p.Nodes, answers, named)
 		if wait == "" {
 			return agreed, nil
 		}
+
 		if wait != said {
 			p.Waiting(wait)
 			said = wait
@@ -239,8 +246,10 @@ func (p Peers) askAll(ctx context.Context) (answers map[string]Answer, wrong map
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	answers, wrong = map[string]Answer{p.Own.Node: p.Own}, map[string]error{}
+
 	var mu sync.Mutex
 	var all sync.WaitGroup
+
 	for _, node := range p.Nodes {
 		if node == p.Own.Node {
 			continue
@@ -260,6 +269,7 @@ func (p Peers) askAll(ctx context.Context) (answers map[string]Answer, wrong map
 			} // any other error: the pod is silent, and is asked again
 		})
 	}
+
 	all.Wait()
 	return answers, wrong
 }

@@ -74,11 +74,13 @@ func (s *Services) Find(ctx context.Context) (Found, error) {
 	if err != nil {
 		s.Log.Warn("the addresses of before cannot be read: those that DNS tells are taken", "error", err)
 	}
+
 	began := time.Now()
 	found := Found{Addresses: map[string]string{}}
 	var failed []error
 	var mu sync.Mutex
 	var all sync.WaitGroup
+
 	for node, name := range s.Names {
 		was := before[name]
 		if was == s.distrusted[node] {
@@ -97,13 +99,16 @@ func (s *Services) Find(ctx context.Context) (Found, error) {
 			found.Addresses[node] = address
 		})
 	}
+
 	all.Wait()
 	if len(failed) > 0 {
 		return Found{}, failed[0]
 	}
+
 	if slices.Sort(found.Before); len(found.Before) > 0 {
 		s.Log.Warn("DNS does not answer: the addresses that these Services had before are taken, and DNS is asked on", "of", strings.Join(found.Before, ", "))
 	}
+
 	if err := s.write(before, found.Addresses); err != nil {
 		s.Log.Error("the addresses of the Services cannot be kept: the next start needs DNS", "error", err)
 	}
@@ -185,15 +190,18 @@ func (s *Services) Watch(ctx context.Context, found Found, own string, turn int)
 	every := cmp.Or(s.every, lookEvery)
 	unsure := len(found.Before) > 0
 	var seen *Moved
+
 	for wait := every; ; {
 		if unsure && seen == nil {
 			wait = every / 6
 		}
+
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(wait):
 		}
+
 		moved, all := s.look(ctx, found.Addresses)
 		switch {
 		case moved != nil && (seen != nil || moved.Node == own):
@@ -204,6 +212,7 @@ func (s *Services) Watch(ctx context.Context, found Found, own string, turn int)
 		default:
 			wait = every
 		}
+
 		if unsure && all && moved == nil {
 			s.Log.Info("DNS answers again: the Services have the addresses that they had before")
 			unsure = false

@@ -122,9 +122,11 @@ func Open(path string, flags int) (*os.File, error) {
 	if errors.Is(err, unix.ELOOP) {
 		return nil, wrong("%s is a link, and what is written there would go elsewhere: remove it", path)
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	info, err := f.Stat()
 	if err == nil {
 		st, _ := info.Sys().(*syscall.Stat_t)
@@ -137,6 +139,7 @@ func Open(path string, flags int) (*os.File, error) {
 			err = wrong("%s is another name of a file that stands elsewhere, too: remove it", path)
 		}
 	}
+
 	if err != nil {
 		f.Close()
 		return nil, err

@@ -30,6 +30,7 @@ func FiguresOf(pids ...int) map[int]Figures {
 	for _, pid := range pids {
 		all[pid] = Figures{}
 	}
+
 	up := uptime()
 	paths, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range paths {
@@ -37,6 +38,7 @@ func FiguresOf(pids ...int) map[int]Figures {
 		if err != nil {
 			continue
 		}
+
 		fields, err := stat(pid)
 		if err != nil || len(fields) <= memoryField {
 			continue // it has ended meanwhile
@@ -45,11 +47,13 @@ func FiguresOf(pids ...int) map[int]Figures {
 			n, _ := strconv.ParseInt(fields[i], 10, 64)
 			return n
 		}
+
 		leader := int(number(sessionField))
 		f, wanted := all[leader]
 		if !wanted {
 			continue
 		}
+
 		for i := firstTime; i <= lastTime; i++ {
 			f.CPU += time.Duration(number(i)) * tick
 		}
@@ -57,6 +61,7 @@ func FiguresOf(pids ...int) map[int]Figures {
 		if open, most := files(pid); open > f.OpenFiles || f.MaxFiles == 0 {
 			f.OpenFiles, f.MaxFiles = open, most
 		}
+
 		if pid == leader {
 			f.Age = max(0, up-time.Duration(number(startField))*tick)
 			exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))

@@ -71,6 +71,7 @@ func Start(spec Spec) (*Process, error) {
 		defer log.Close()
 		output = log
 	}
+
 	cmd := exec.Command(spec.Path, spec.Args...)
 	cmd.Args[0] = spec.Path
 	cmd.Env = spec.Env
@@ -80,7 +81,9 @@ func Start(spec Spec) (*Process, error) {
 	// send SIGHUP and SIGCONT to a stopped process in the same session (setpgid(2),
 	// orphaned process groups).
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+
 	var err error
+
 	umask.Lock()
 	if spec.Private {
 		old := syscall.Umask(0o077)
@@ -93,6 +96,7 @@ func Start(spec Spec) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Path, err)
 	}
+
 	// If it has ended already, it is a zombie until the Wait below, so its identity
 	// can be read in any case.
 	id, err := identify(cmd.Process.Pid)
@@ -101,6 +105,7 @@ func Start(spec Spec) (*Process, error) {
 		cmd.Wait()
 		return nil, fmt.Errorf("identify process %d: %w", cmd.Process.Pid, err)
 	}
+
 	p := &Process{id: id, done: make(chan struct{})}
 	started.Store(id.PID, true)
 	go func() {

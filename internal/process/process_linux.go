@@ -69,11 +69,13 @@ func watch(id ID) (<-chan struct{}, error) {
 		}
 		return nil, fmt.Errorf("watch process %d: %w", id.PID, err)
 	}
+
 	// Checked again, because another process may have got the pid before it was opened.
 	if !Alive(id) {
 		unix.Close(fd)
 		return nil, ErrGone
 	}
+
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

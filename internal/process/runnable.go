@@ -97,6 +97,7 @@ func checkInterpreter(path, line, searchPath string) error {
 	if strings.HasSuffix(line, "\r") {
 		return fmt.Errorf("%s has lines that end as on Windows (CRLF), so that #! asks for %q: convert it (sed -i 's/\\r$//' %[1]s)", quote.Shell(path), line)
 	}
+
 	words := strings.Fields(line)
 	if len(words) == 0 {
 		return fmt.Errorf("%s names no interpreter after #!: begin it with a line such as #!/bin/sh", quote.Shell(path))
@@ -104,9 +105,11 @@ func checkInterpreter(path, line, searchPath string) error {
 	if err := executable(words[0]); err != nil {
 		return fmt.Errorf("%s names an interpreter that cannot run (#!%s): %w", quote.Shell(path), quote.Text(line), err)
 	}
+
 	if filepath.Base(words[0]) != "env" {
 		return nil
 	}
+
 	// The interpreter is the first word after env that is no option and no assignment.
 	// (Several words are possible with env -S, which splits its argument.)
 	name := ""
@@ -116,6 +119,7 @@ func checkInterpreter(path, line, searchPath string) error {
 			break
 		}
 	}
+
 	if name == "" || strings.Contains(name, "/") || onPath(name, searchPath) {
 		return nil
 	}
@@ -146,6 +150,7 @@ func checkELF(path string, f *os.File) error {
 	if err != nil {
 		return fmt.Errorf("%s is a damaged program: %w", quote.Shell(path), err)
 	}
+
 	// A 64-bit processor may also run programs of its 32-bit relative, and with a
 	// registered emulator those of any other.
 	arch, known := machines[b.Machine]
@@ -153,6 +158,7 @@ func checkELF(path string, f *os.File) error {
 	if known && arch != runtime.GOARCH && !akin && !foreignFormats() {
 		return fmt.Errorf("%s is a program for %s, and this machine is %s: build it for %[3]s", quote.Shell(path), arch, runtime.GOARCH)
 	}
+
 	for _, p := range b.Progs {
 		if p.Type != elf.PT_INTERP {
 			continue

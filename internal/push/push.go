@@ -113,10 +113,12 @@ func Open(ctx context.Context, t Target, size int64) (*Session, Machine, error) 
 	}
 	args = append(args, "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3",
 		"--", t.To, quote.Command("exec", "sh", "-c", script, "holdfast-push", t.Stack, t.State, t.Program, strconv.FormatInt(size, 10)))
+
 	s := &Session{target: t, cmd: exec.CommandContext(ctx, "ssh", args...)}
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 	s.cmd.WaitDelay = 5 * time.Second
 	s.cmd.Stderr = &s.words
+
 	stdout, err := s.cmd.StdoutPipe()
 	if err == nil {
 		s.stdin, err = s.cmd.StdinPipe()
@@ -124,6 +126,7 @@ func Open(ctx context.Context, t Target, size int64) (*Session, Machine, error) 
 	if err != nil {
 		return nil, Machine{}, err
 	}
+
 	if err := s.cmd.Start(); errors.Is(err, exec.ErrNotFound) {
 		return nil, Machine{}, ErrNoSSH
 	} else if err != nil {
@@ -200,6 +203,7 @@ func (s *Session) Join(token string, program io.Reader, show func(line string)) 
 		defer showing.Unlock()
 		show(line)
 	}
+
 	s.words.stream(say)
 	sent := make(chan error, 1)
 	go func() {
@@ -213,10 +217,12 @@ func (s *Session) Join(token string, program io.Reader, show func(line string)) 
 		}
 		sent <- errors.Join(err, s.stdin.Close())
 	}()
+
 	for s.stdout.Scan() {
 		say(s.stdout.Text())
 	}
 	err := s.end()
+
 	if sentErr := <-sent; err == nil && sentErr != nil {
 		err = fmt.Errorf("send to %s: %w", s.target.To, sentErr)
 	}

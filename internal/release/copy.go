@@ -105,6 +105,7 @@ func (c copier) copyAll() (entries []entry, err error) {
 		entries = append(entries, made)
 		return err
 	})
+
 	// The modes of directories are set last, because one may forbid writing into it.
 	for i := len(dirs) - 1; err == nil && i >= 0; i-- {
 		err = os.Chmod(filepath.Join(c.to, dirs[i].path), dirs[i].mode)
@@ -130,10 +131,12 @@ func (c copier) copyFile(path string, before fs.FileInfo) (sum string, err error
 		return "", err
 	}
 	defer in.Close()
+
 	out, err := os.OpenFile(filepath.Join(c.to, path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", err
 	}
+
 	h := sha256.New()
 	_, err = io.Copy(io.MultiWriter(out, h), in)
 	if err == nil {
@@ -142,10 +145,12 @@ func (c copier) copyFile(path string, before fs.FileInfo) (sum string, err error
 	if err = errors.Join(err, out.Close()); err != nil {
 		return "", err
 	}
+
 	// The time is kept because web servers send it to clients.
 	if err := os.Chtimes(out.Name(), before.ModTime(), before.ModTime()); err != nil {
 		return "", err
 	}
+
 	after, err := in.Stat()
 	if err != nil {
 		return "", err
@@ -237,10 +242,12 @@ func readManifest(text string) (entries []entry, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("its manifest has the mode %.80q", fields[0])
 		}
+
 		e := entry{mode: fs.FileMode(mode)}
 		if fields[1] != "-" {
 			e.sum = fields[1]
 		}
+
 		if fields[2] != "-" {
 			if e.leads, err = strconv.Unquote(fields[2]); err != nil {
 				return nil, fmt.Errorf("its manifest has the link %.80q", fields[2])

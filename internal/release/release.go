@@ -179,6 +179,7 @@ func (s Store) Check(digest string) (changed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if digestOf(string(text)) != digest {
 		return nil, fmt.Errorf("the release %s is damaged: its manifest is another one's", digest)
 	}
@@ -186,6 +187,7 @@ func (s Store) Check(digest string) (changed []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("the release %s is damaged: %w", digest, err)
 	}
+
 	for _, e := range entries {
 		is, err := describe(s.Path(digest), e.path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {

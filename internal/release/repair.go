@@ -20,6 +20,7 @@ func repair(release, from string, entries []entry) (err error) {
 		}
 		err = errors.Join(err, syncAll(release))
 	}()
+
 	for _, e := range entries {
 		to := filepath.Join(release, e.path)
 		if e.isDir() {
@@ -33,6 +34,7 @@ func repair(release, from string, entries []entry) (err error) {
 			}
 			continue
 		}
+
 		if is, err := describe(release, e.path); err == nil && is == e {
 			continue
 		} else if err == nil && is.isDir() {
@@ -40,6 +42,7 @@ func repair(release, from string, entries []entry) (err error) {
 				return err
 			}
 		}
+
 		if err := os.Rename(filepath.Join(from, e.path), to); err != nil {
 			return err
 		}
