@@ -244,6 +244,7 @@ func TestALeaderThatWasReplacedIsRefused(t *testing.T) {
 			go func() { defer conn.Close(); _, _ = io.Copy(conn, conn) }()
 		}
 	}()
+
 	stream, err := old.Dial(t.Context(), "tcp", echo.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -257,6 +258,7 @@ func TestALeaderThatWasReplacedIsRefused(t *testing.T) {
 	if _, err := stream.Read(make([]byte, 1)); err == nil {
 		t.Error("the former leader's connection to a node goes on")
 	}
+
 	for what, err := range map[string]error{
 		"a write": old.Write(t.Context(), machine.File{Name: "nodes/x/y", Mode: 0o600}),
 		"a start": func() error {
@@ -270,6 +272,7 @@ func TestALeaderThatWasReplacedIsRefused(t *testing.T) {
 			t.Errorf("%s of the former leader: %v", what, err)
 		}
 	}
+
 	if err := p.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -282,6 +285,7 @@ func TestALeaderThatWasReplacedIsRefused(t *testing.T) {
 		t.Error("a signal of the former leader was sent")
 	case <-time.After(200 * time.Millisecond):
 	}
+
 	terms.Hear(6)
 	if err := now.MakeDir(t.Context(), "nodes/z"); !errors.Is(err, ErrDeposed) {
 		t.Errorf("after a term that the host heard of by itself: %v", err)

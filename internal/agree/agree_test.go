@@ -154,6 +154,7 @@ func TestOfTwoOperatorsAtOnceOneHasAConflict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for round := range 20 {
 		var both sync.WaitGroup
 		revisions, errs := make([]uint64, 2), make([]error, 2)
@@ -162,6 +163,7 @@ func TestOfTwoOperatorsAtOnceOneHasAConflict(t *testing.T) {
 				revisions[i], errs[i] = l.host.Put(ctx, l.term, "generation", fmt.Append(nil, round, i), doc.Revision)
 			})
 		}
+
 		both.Wait()
 		won := 0
 		if errs[0] != nil {
@@ -185,6 +187,7 @@ func TestAWatcherHearsAllInOrderAndASlowOneIsDropped(t *testing.T) {
 	watching, end := context.WithCancel(ctx)
 	first, events := other.Watch(watching)
 	slow, tooMany := l.host.Watch(ctx)
+
 	for i := range watcherRoom + 10 {
 		if _, err := l.host.Put(ctx, l.term, "n", fmt.Append(nil, i+1), AnyRevision); err != nil {
 			t.Fatal(err)
@@ -199,6 +202,7 @@ func TestAWatcherHearsAllInOrderAndASlowOneIsDropped(t *testing.T) {
 			}
 		}
 	}
+
 	soon(t, "the last change", func() bool {
 		select {
 		case at, open := <-events:
@@ -210,6 +214,7 @@ func TestAWatcherHearsAllInOrderAndASlowOneIsDropped(t *testing.T) {
 		}
 		return string(first[0].Data) == fmt.Sprint(watcherRoom+10)
 	})
+
 	end()
 	soon(t, "the end of a watch", func() bool {
 		select {
@@ -271,10 +276,12 @@ func TestAStoppedLeaderHandsOverFirst(t *testing.T) {
 		c.mu.Unlock()
 	}
 	c.mu.Unlock()
+
 	first := c.leader()
 	if err := first.host.Stop(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
+
 	// Others that were not asked would still wait for its heartbeat.
 	first.host.Member = nil
 	if a, b := c.others(nil)[0].Status(), c.others(nil)[1].Status(); max(a.Term, b.Term) <= first.term {
@@ -333,6 +340,7 @@ func TestALeaderWhoseClockJumpsHandsOver(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, nil, "one", "two", "three")
 	l := c.leader()
+
 	var mu sync.Mutex
 	jumps := map[*host]time.Duration{}
 	for _, h := range c.hosts {
@@ -345,13 +353,16 @@ func TestALeaderWhoseClockJumpsHandsOver(t *testing.T) {
 			}
 		}
 	}
+
 	for _, h := range c.hosts {
 		h.start()
 	}
+
 	l = c.leader()
 	mu.Lock()
 	jumps[l.host] = -time.Hour
 	mu.Unlock()
+
 	next := c.leader(c.others(l.host)...)
 	if l.ctx.Err() == nil || next.term <= l.term {
 		t.Errorf("term %d after %d, %v", next.term, l.term, l.ctx.Err())

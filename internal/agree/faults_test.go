@@ -207,6 +207,7 @@ func TestTheLeaderItselfCanBeRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-old.ctx.Done()
+
 	next := c.leader(c.others(old.host)...)
 	if _, err := next.host.Put(within(t, patience), next.term, "a", []byte("2"), AnyRevision); err != nil {
 		t.Error(err)
@@ -217,11 +218,13 @@ func TestTheLeaderItselfCanBeRemoved(t *testing.T) {
 	if old.host.Status().Member {
 		t.Error("it still calls itself a member")
 	}
+
 	// The removed host does not disturb the others.
 	time.Sleep(4 * silenceTimeout)
 	if next.ctx.Err() != nil {
 		t.Error(context.Cause(next.ctx))
 	}
+
 	wants(t, next.host.Remove(within(t, patience), "nobody"), nil)
 }
 
@@ -234,6 +237,7 @@ func TestAnAddThatFailsLeavesTheMembersAsTheyWere(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "cannot be added") {
 		t.Errorf("nobody there: %v", err)
 	}
+
 	two := c.host("two").start()
 	err = l.host.Add(within(t, 2*time.Second), "two/0000000000000000", two.address)
 	wants(t, err, ErrOtherIncarnation)
@@ -251,12 +255,14 @@ func TestAnAddThatFailsLeavesTheMembersAsTheyWere(t *testing.T) {
 	} else if got := names(l.host.Members()); got != "one" {
 		t.Errorf("%v, and the members are %s", err, got)
 	}
+
 	c.cut(two, false)
 	c.put("a", "1")
 	if err := c.leader().host.Add(within(t, patience), two.ID(), two.address); err != nil {
 		t.Error(err)
 	}
 	two.has("a", "1")
+
 	for _, wrong := range []string{"", "two", "two/", "a b/1", "two/@"} {
 		if err := c.leader().host.Add(within(t, patience), wrong, two.address); err == nil {
 			t.Errorf("the identity %q was taken", wrong)
@@ -270,11 +276,13 @@ func TestFiveMembersBearTheLossOfTwoAndGrowFromOne(t *testing.T) {
 	if got := names(c.leader().host.Members()); got != "five four one three two" {
 		t.Fatal(got)
 	}
+
 	c.put("a", "1")
 	first := c.leader().host
 	c.others(first)[0].halt()
 	first.halt()
 	c.put("a", "2")
+
 	third := c.leader()
 	third.host.halt()
 	left := c.others(nil)
@@ -285,6 +293,7 @@ func TestFiveMembersBearTheLossOfTwoAndGrowFromOne(t *testing.T) {
 	if _, err := left[0].Leader(within(t, 4*silenceTimeout)); !errors.Is(err, ErrNoMajority) {
 		t.Errorf("two of five lead: %v", err)
 	}
+
 	first.start()
 	c.put("a", "3")
 	for _, h := range c.others(nil) {
@@ -364,6 +373,7 @@ func TestAMemberWhoseDiskFailsStopsAndHarmsNobody(t *testing.T) {
 	for _, h := range c.hosts {
 		h.start()
 	}
+
 	c.put("a", "1")
 	for _, which := range []string{"leader", "follower"} {
 		l := c.leader()
@@ -371,6 +381,7 @@ func TestAMemberWhoseDiskFailsStopsAndHarmsNobody(t *testing.T) {
 		if which == "follower" {
 			h = c.others(l.host)[0]
 		}
+
 		full.Store(h)
 		c.put("a", which)
 		select {
@@ -381,10 +392,12 @@ func TestAMemberWhoseDiskFailsStopsAndHarmsNobody(t *testing.T) {
 		if err := h.Err(); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), filepath.Join(h.dir, fileName)) {
 			t.Errorf("%s: %v", which, err)
 		}
+
 		_, err := h.Put(within(t, time.Second), l.term, "a", nil, AnyRevision)
 		if err == nil {
 			t.Errorf("the %s wrote", which)
 		}
+
 		// Started again it fails as well, with the reason.
 		cfg := h.config()
 		if m, err := start(cfg, h.prepare); err == nil {
@@ -395,6 +408,7 @@ func TestAMemberWhoseDiskFailsStopsAndHarmsNobody(t *testing.T) {
 		} else {
 			cfg.Listener.Close()
 		}
+
 		full.Store(nil)
 		h.start()
 		h.has("a", which)
@@ -431,6 +445,7 @@ func TestADamagedFileIsFoundBeforeTheMemberTakesPart(t *testing.T) {
 			return torn
 		},
 	}
+
 	for what, torn := range damage {
 		if err := os.WriteFile(file, torn(), 0o600); err != nil {
 			t.Fatal(err)
@@ -483,18 +498,22 @@ func TestTheFileIsThisUsersAloneAndOneProcessHasIt(t *testing.T) {
 			t.Errorf("%s: %v %v, want %v", path, info.Mode(), err, want)
 		}
 	}
+
 	if _, err := openStore(h.dir, "one"); err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Error(err)
 	}
+
 	h.halt()
 	if err := Bootstrap(h.dir, "one", h.address, nil); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Error(err)
 	}
+
 	cfg := h.config()
 	cfg.Name = "two"
 	if _, err := Start(cfg); err == nil || !strings.Contains(err.Error(), "belongs to the member one") {
 		t.Error(err)
 	}
+
 	if err := os.Chmod(filepath.Dir(h.dir), 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -569,12 +588,14 @@ func TestOneThatStopsBehindASnapshotCatchesUp(t *testing.T) {
 			return nil
 		}
 	}
+
 	away.start()
 	soon(t, "an entry behind the snapshot", func() bool {
 		last, _ := away.store.LastIndex()
 		snapshot := sent(away.Member)
 		return snapshot > 0 && last > snapshot
 	})
+
 	away.halt()
 	away.prepare = nil
 	away.start()
@@ -614,6 +635,7 @@ func TestASnapshotReplacesWhatTheLogHadInItsPlace(t *testing.T) {
 		if err := k.Close(); err != nil {
 			t.Fatal(err)
 		}
+
 		var at raft.Log
 		err = s.GetLog(c.index, &at)
 		first, _ := s.FirstIndex()
@@ -624,6 +646,7 @@ func TestASnapshotReplacesWhatTheLogHadInItsPlace(t *testing.T) {
 		if c.at != 0 && at.Index != c.index {
 			t.Errorf("a snapshot %s: the entry at %d has the index %d", c.name, c.index, at.Index)
 		}
+
 		// An older snapshot, of the member's own, is finished later. It replaces nothing.
 		older, _ := s.Create(1, c.index-1, c.term, raft.Configuration{}, 1, nil)
 		if err := older.Close(); err != nil {
@@ -632,9 +655,11 @@ func TestASnapshotReplacesWhatTheLogHadInItsPlace(t *testing.T) {
 		if found, err := s.List(); err != nil || len(found) != 1 || found[0].Index != c.index {
 			t.Errorf("a snapshot %s: after an older one there are %v, %v", c.name, found, err)
 		}
+
 		if err := s.GetLog(c.index-1, &raft.Log{}); (err == nil) != (c.first == 1) {
 			t.Errorf("a snapshot %s: the entry before its end: %v", c.name, err)
 		}
+
 		if err := errors.Join(s.verify(), s.close()); err != nil {
 			t.Error(err)
 		}

@@ -51,22 +51,26 @@ func child(text string) error {
 	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
 		return err
 	}
+
 	if cfg.FileLimit > 0 {
 		signal.Ignore(syscall.SIGXFSZ)
 		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: cfg.FileLimit, Max: cfg.FileLimit}); err != nil {
 			return err
 		}
 	}
+
 	var out sync.Mutex
 	say := func(words ...any) {
 		out.Lock()
 		defer out.Unlock()
 		fmt.Println(words...)
 	}
+
 	listener, err := net.Listen("tcp", cfg.Address)
 	if err != nil {
 		return err
 	}
+
 	var m *Member
 	started := make(chan struct{})
 	m, err = Start(Config{
@@ -91,6 +95,7 @@ func child(text string) error {
 	if err != nil {
 		return err
 	}
+
 	close(started)
 	say("id", m.ID())
 	go func() {
@@ -149,6 +154,7 @@ func newChildren(tb testing.TB, change func(*childConfig), names ...string) *chi
 			p.kill()
 		}
 	})
+
 	for i, name := range names {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -159,6 +165,7 @@ func newChildren(tb testing.TB, change func(*childConfig), names ...string) *chi
 		if change != nil {
 			change(&cfg)
 		}
+
 		p := &childProcess{childConfig: cfg, all: c}
 		c.of[name] = p
 		if i == 0 {
@@ -166,6 +173,7 @@ func newChildren(tb testing.TB, change func(*childConfig), names ...string) *chi
 				tb.Fatal(err)
 			}
 		}
+
 		p.start()
 		id := p.hears("id ")
 		for i > 0 {
@@ -182,6 +190,7 @@ func (p *childProcess) start() {
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(os.Environ(), childKey+"="+string(text))
 	p.cmd.Stderr = os.Stderr
+
 	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		p.all.tb.Fatal(err)
@@ -193,10 +202,12 @@ func (p *childProcess) start() {
 	if err := p.cmd.Start(); err != nil {
 		p.all.tb.Fatal(err)
 	}
+
 	p.ended = make(chan struct{})
 	p.all.mu.Lock()
 	p.mine = nil
 	p.all.mu.Unlock()
+
 	go func() {
 		defer close(p.ended)
 		lines := bufio.NewScanner(out)
@@ -298,6 +309,7 @@ func TestNoAcknowledgedWriteIsLostWhenLeadersAreKilled(t *testing.T) {
 	for _, p := range c.of {
 		<-p.ended
 	}
+
 	c.mu.Lock()
 	var acknowledged []string
 	for _, said := range c.said {
@@ -307,6 +319,7 @@ func TestNoAcknowledgedWriteIsLostWhenLeadersAreKilled(t *testing.T) {
 	}
 	c.said = nil
 	c.mu.Unlock()
+
 	for _, p := range c.of {
 		p.Write = false
 		p.start()
@@ -382,12 +395,14 @@ func BenchmarkAtRest(b *testing.B) {
 	c := newChildren(b, nil, "one", "two", "three")
 	time.Sleep(2 * time.Second)
 	const period = time.Minute
+
 	for b.Loop() {
 		before := map[string]time.Duration{}
 		for name, p := range c.of {
 			before[name] = cpuTime(b, p.cmd.Process.Pid)
 		}
 		time.Sleep(period)
+
 		leader := c.leader()
 		var followers time.Duration
 		for name, p := range c.of {
@@ -399,6 +414,7 @@ func BenchmarkAtRest(b *testing.B) {
 			}
 		}
 		b.ReportMetric(100*float64(followers)/float64(period), "follower-%core")
+
 		leads := 0
 		for _, said := range c.said {
 			if strings.HasPrefix(said.text, "lead ") {

@@ -42,6 +42,7 @@ func TestWhereNobodyOfOursListensThatIsSaid(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, nil, "one")
 	l := c.leader()
+
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +58,7 @@ func TestWhereNobodyOfOursListensThatIsSaid(t *testing.T) {
 			conn.Close()
 		}
 	}()
+
 	err = l.host.Add(within(t, patience), "two/0000000000000000", listener.Addr().String())
 	if err == nil || !strings.Contains(err.Error(), "cannot be added") {
 		t.Error(err)

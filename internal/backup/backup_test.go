@@ -237,6 +237,7 @@ func TestForeignFilesAreToldFromDamagedOnes(t *testing.T) {
 func TestAnEncryptedBackupOpensWithItsKeyAlone(t *testing.T) {
 	t.Parallel()
 	dump := small(t)
+
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
@@ -249,6 +250,7 @@ func TestAnEncryptedBackupOpensWithItsKeyAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	key := func(passphrase, identity string) encrypt.Key {
 		k, err := encrypt.KeyOf(passphrase, []byte(identity))
 		if err != nil {
@@ -256,6 +258,7 @@ func TestAnEncryptedBackupOpensWithItsKeyAlone(t *testing.T) {
 		}
 		return k
 	}
+
 	stranger, _ := age.GenerateX25519Identity()
 	for _, c := range []struct {
 		e            encrypt.Encryption
@@ -277,6 +280,7 @@ func TestAnEncryptedBackupOpensWithItsKeyAlone(t *testing.T) {
 		if _, _, err := Check(bytes.NewReader(content), c.other); !errors.As(err, new(*encrypt.KeyError)) {
 			t.Errorf("with another key: %v", err)
 		}
+
 		f, err := Open(path)
 		if err != nil {
 			t.Fatal(err)
@@ -289,6 +293,7 @@ func TestAnEncryptedBackupOpensWithItsKeyAlone(t *testing.T) {
 		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, dump) {
 			t.Errorf("the dump comes back with %d of %d bytes, %v", len(got), len(dump), err)
 		}
+
 		bad := slices.Clone(content)
 		for i := block + manifestSize; i < len(content); i += 7 {
 			bad[i] ^= 0x10

@@ -21,18 +21,21 @@ func TestAHostThatTheOthersHaveNotAgreedOnIsNotLetIn(t *testing.T) {
 	one := l.found("one")
 	l.leader()
 	two := l.join(one, "two", 2)
+
 	dir, err := identity.OpenDir(filepath.Join(t.TempDir(), "identity"))
 	l.must(err)
 	key, err := dir.PendingKey()
 	l.must(err)
 	request, err := identity.NewRequest(key)
 	l.must(err)
+
 	peer := two.keeper.Credentials().Peer()
 	peer.ID, err = identity.NewID(strings.NewReader(strings.Repeat("x", 100)))
 	l.must(err)
 	peer.Serial = ""
 	der, err := two.issue(t.Context(), request, identity.Grant{Peer: peer, Addresses: []netip.Addr{l.address(2).Addr()}, Life: time.Hour})
 	l.must(err)
+
 	authority, err := two.authority()
 	l.must(err)
 	l.must(saveCredentials(dir, authority, der, key))
@@ -50,6 +53,7 @@ func TestAHostThatTheOthersHaveNotAgreedOnIsNotLetIn(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
+
 	client := http.Client{Transport: taken.transport("one")}
 	defer client.CloseIdleConnections()
 	resp, err := client.Get("https://one" + ListPath)
@@ -57,6 +61,7 @@ func TestAHostThatTheOthersHaveNotAgreedOnIsNotLetIn(t *testing.T) {
 	if resp.Body.Close(); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("its question: %s", resp.Status)
 	}
+
 	// A host cannot ask for the vote of another one.
 	from := two.keeper.Credentials().Peer()
 	leader, _ := l.leader()

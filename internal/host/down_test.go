@@ -22,6 +22,7 @@ func TestAStackThatIsTakenDownEndsOnAllHosts(t *testing.T) {
 		leader, with = l.leader()
 		return len(with.Hosts) == 3
 	})
+
 	l.must(with.End(t.Context(), false))
 	for name, h := range l.hosts {
 		select {
@@ -30,10 +31,12 @@ func TestAStackThatIsTakenDownEndsOnAllHosts(t *testing.T) {
 			t.Fatalf("%s does not hear that the stack is down", name)
 		}
 	}
+
 	terms := map[string]int{}
 	for name, h := range l.hosts {
 		terms[name] = h.terms
 	}
+
 	leader.Close()
 	for name, h := range l.hosts {
 		if h != leader {
@@ -76,6 +79,7 @@ func TestAStackThatIsPurgedEndsForGood(t *testing.T) {
 		_, with = l.leader()
 		return len(with.Hosts) == 3
 	})
+
 	l.must(with.End(t.Context(), true))
 	ends := func() {
 		t.Helper()
@@ -90,6 +94,7 @@ func TestAStackThatIsPurgedEndsForGood(t *testing.T) {
 			}
 		}
 	}
+
 	ends()
 	for name, h := range l.hosts {
 		h.Close()

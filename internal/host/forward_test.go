@@ -60,6 +60,7 @@ func TestWhatWasNotBegunCanBeAskedForAgain(t *testing.T) {
 	if later, text := askedLater(t, other.Control(), "POST", "/v1/change", http.Header{forwarded: {"x"}}); !later {
 		t.Errorf("passed on to a host that does not lead: %s", text)
 	}
+
 	leader.mu.Lock()
 	api := leader.api
 	leader.api = nil
@@ -69,6 +70,7 @@ func TestWhatWasNotBegunCanBeAskedForAgain(t *testing.T) {
 			t.Errorf("while the supervisor begins: %s", text)
 		}
 	}
+
 	leader.mu.Lock()
 	leader.api = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	leader.mu.Unlock()
@@ -78,6 +80,7 @@ func TestWhatWasNotBegunCanBeAskedForAgain(t *testing.T) {
 	if later, text := askedLater(t, other.Control(), "GET", "/v1/status", nil); !later {
 		t.Errorf("a status whose answer was lost: %s", text)
 	}
+
 	leader.mu.Lock()
 	leader.api = api
 	leader.mu.Unlock()

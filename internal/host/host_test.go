@@ -193,6 +193,7 @@ func TestHostsJoinAndAgree(t *testing.T) {
 	for _, h := range l.hosts {
 		l.eventually("a host has the files of the stack", func() bool { return h.has("stack.json", `{"booted":true}`) })
 	}
+
 	l.eventually("the leader knows of all hosts, and where their files are", func() bool {
 		_, with := l.leader()
 		known := 0
@@ -203,8 +204,10 @@ func TestHostsJoinAndAgree(t *testing.T) {
 		}
 		return known == 3
 	})
+
 	leader, with := l.leader()
 	l.must(with.Share(t.Context(), "running.json", []byte(`{"generation":2}`)))
+
 	for name, h := range l.hosts {
 		if h != leader { // on the leader the supervisor writes the file itself
 			l.eventually(name+" has what was shared", func() bool { return h.has("running.json", `{"generation":2}`) })
@@ -213,6 +216,7 @@ func TestHostsJoinAndAgree(t *testing.T) {
 			t.Errorf("at %s: %d %q", name, code, text)
 		}
 	}
+
 	// The leader writes files on the other hosts.
 	for _, m := range with.Hosts {
 		at := with.Machine(m.Name)
@@ -227,6 +231,7 @@ func TestHostsJoinAndAgree(t *testing.T) {
 	// The leader ends. The next one has everything that was agreed on.
 	leader.Close()
 	delete(l.hosts, with.Here)
+
 	next, nextWith := l.leader()
 	if !next.has("running.json", `{"generation":2}`) {
 		t.Error("the next leader does not have what was agreed on")
@@ -234,6 +239,7 @@ func TestHostsJoinAndAgree(t *testing.T) {
 	if err := with.Share(t.Context(), "running.json", []byte("late")); err == nil {
 		t.Error("a leader that has ended can still write")
 	}
+
 	l.must(nextWith.Share(t.Context(), "running.json", nil))
 	for name, h := range l.hosts {
 		if code, text := h.ask("/v1/status"); code != 200 || text != nextWith.Here+" answers /v1/status" {
@@ -275,17 +281,20 @@ func TestAHostIsRemovedAndJoinsAnew(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "two")
 	_, err = Join(t.Context(), state, invited.Token)
 	l.must(err)
+
 	if _, err := Join(t.Context(), filepath.Join(t.TempDir(), "other"), invited.Token); identity.ReasonOf(err) != identity.TokenUsed {
 		t.Errorf("a token used twice: %v", err)
 	}
 	if _, err := Join(t.Context(), state, invited.Token); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("a host that joins twice: %v", err)
 	}
+
 	two := l.open("two", state)
 	l.eventually("two has a vote", func() bool {
 		_, err := one.Invite(t.Context(), "two", l.address(2).Addr(), time.Minute)
 		return err != nil && strings.Contains(err.Error(), "already")
 	})
+
 	l.remove("two")
 	l.eventually("two is refused", func() bool {
 		_, err := two.connect(t.Context(), "one", webProtocol)
@@ -294,12 +303,14 @@ func TestAHostIsRemovedAndJoinsAnew(t *testing.T) {
 		}
 		return identity.ReasonOf(err) == identity.Removed || identity.ReasonOf(err) == identity.Refused
 	})
+
 	two.Close()
 	delete(l.hosts, "two")
 	l.must(Leave(state))
 	if _, err := Open(Config{State: state, Log: slog.Default()}); !errors.Is(err, ErrNotJoined) {
 		t.Errorf("a host that has left: %v", err)
 	}
+
 	l.join(one, "two", 2)
 }
 

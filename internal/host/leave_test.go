@@ -96,9 +96,11 @@ func TestAStrangerCannotRefuseAHost(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
 	l.leader()
+
 	stranger, err := net.Listen("tcp", "127.0.0.1:0")
 	l.must(err)
 	defer stranger.Close()
+
 	go func() {
 		for {
 			conn, err := stranger.Accept()
@@ -111,6 +113,7 @@ func TestAStrangerCannotRefuseAHost(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
+
 	one.Host.mu.Lock() // not the mutex of labHost
 	one.roster = one.roster.with(Member{Name: "two", ID: "x", Address: netip.MustParseAddrPort(stranger.Addr().String())})
 	one.Host.mu.Unlock()
@@ -183,6 +186,7 @@ func TestAHostThatBeginsAloneKeepsWhatItHas(t *testing.T) {
 	one := l.found("one")
 	l.leader()
 	two := l.join(one, "two", 2)
+
 	var with *Leadership
 	var leader *labHost
 	l.eventually("the leader knows of both hosts", func() bool {
@@ -190,12 +194,15 @@ func TestAHostThatBeginsAloneKeepsWhatItHas(t *testing.T) {
 		return len(with.Hosts) == 2 && with.Share(t.Context(), "stack.json", []byte("new")) == nil &&
 			with.Share(t.Context(), "running.json", []byte("new")) == nil
 	})
+
 	l.must(leader.store("stack.json", agree.Event{Document: agree.Document{Data: []byte("new")}}))
 	l.must(leader.store("running.json", agree.Event{Document: agree.Document{Data: []byte("new")}}))
+
 	l.eventually("both have it", func() bool {
 		return one.has("stack.json", "new") && one.has("running.json", "new") &&
 			two.has("stack.json", "new") && two.has("running.json", "new")
 	})
+
 	one.Close()
 	two.Close()
 	for name, h := range l.hosts {

@@ -18,6 +18,7 @@ func TestABundleIsOneFileWithTheTokenThatWasPutIn(t *testing.T) {
 	t.Parallel()
 	token, _ := newToken(t, newAuthority(t, "shop", start), "two", start)
 	id := must[*age.X25519Identity](t)(age.GenerateX25519Identity())
+
 	for name, c := range map[string]struct {
 		passphrase string
 		recipients []string
@@ -29,6 +30,7 @@ func TestABundleIsOneFileWithTheTokenThatWasPutIn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			path := filepath.Join(t.TempDir(), "two.bundle")
 			ok(t, os.WriteFile(path, []byte("former"), 0o666))
 			e := must[encrypt.Encryption](t)(encrypt.For(c.passphrase, c.recipients))
@@ -36,6 +38,7 @@ func TestABundleIsOneFileWithTheTokenThatWasPutIn(t *testing.T) {
 			if info := must[os.FileInfo](t)(os.Stat(path)); info.Mode().Perm() != 0o600 {
 				t.Errorf("others may read it: %v", info.Mode())
 			}
+
 			content := must[[]byte](t)(os.ReadFile(path))
 			if bytes.Contains(content, []byte(tokenPrefix)) == (name != "in clear") {
 				t.Errorf("the token is in clear, or is not: %.80s", content)
@@ -46,6 +49,7 @@ func TestABundleIsOneFileWithTheTokenThatWasPutIn(t *testing.T) {
 				}
 				return
 			}
+
 			k := must[encrypt.Key](t)(encrypt.KeyOf("", []byte(c.identity)))
 			if got := must[Token](t)(ReadBundle(bytes.NewReader(content), k)); got.Encode() != token.Encode() {
 				t.Errorf("it comes back as %+v", got)
@@ -53,12 +57,14 @@ func TestABundleIsOneFileWithTheTokenThatWasPutIn(t *testing.T) {
 			if name == "in clear" {
 				return
 			}
+
 			stranger := must[*age.X25519Identity](t)(age.GenerateX25519Identity())
 			for _, k := range []encrypt.Key{{}, must[encrypt.Key](t)(encrypt.KeyOf("", []byte(stranger.String())))} {
 				if _, err := ReadBundle(bytes.NewReader(content), k); !errors.As(err, new(*encrypt.KeyError)) || !strings.Contains(err.Error(), "the bundle") {
 					t.Errorf("without its key: %v", err)
 				}
 			}
+
 			for at := 0; at < len(content); at += 41 {
 				bad := bytes.Clone(content)
 				bad[at] ^= 0x10

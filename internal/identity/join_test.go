@@ -43,7 +43,9 @@ func stackAt(t testing.TB, name string, at time.Time, wrap func(http.Handler) ht
 	issue := s.authority.Issuer(s.clock.now, rand.Reader)
 	s.keeper = keeperOf(t, one, sameMember(s.authority, s.clock.now, one.Peer(), DefaultLife), s.clock.now)
 	s.trust = newTrust(t, s.authority, nil, s.clock.now)
+
 	log := slog.New(slog.NewTextHandler(s.log, nil))
+
 	joins := Joins{
 		Authority: s.authority.Certificate(),
 		Redeem: func(_ context.Context, c Claim) (Invitation, error) {
@@ -258,6 +260,7 @@ func TestWhoAnswersInTheStacksPlaceHearsNothing(t *testing.T) {
 	t.Parallel()
 	s := stackAt(t, "shop", start, nil)
 	token := s.invite(t, "two")
+
 	fake := newAuthority(t, "shop", start)
 	fakeHost := newHost(t, fake, "one", start)
 	real := s.keeper.Credentials()
@@ -265,6 +268,7 @@ func TestWhoAnswersInTheStacksPlaceHearsNothing(t *testing.T) {
 	chain := func(key *ecdsa.PrivateKey, certs ...[]byte) *tls.Certificate {
 		return &tls.Certificate{Certificate: certs, PrivateKey: key}
 	}
+
 	for name, c := range map[string]struct {
 		cert   *tls.Certificate
 		reason Reason
@@ -280,6 +284,7 @@ func TestWhoAnswersInTheStacksPlaceHearsNothing(t *testing.T) {
 			t.Parallel()
 			l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
 			defer l.Close()
+
 			heard := make(chan []byte, 1)
 			go func() {
 				conn, err := l.Accept()
@@ -290,6 +295,7 @@ func TestWhoAnswersInTheStacksPlaceHearsNothing(t *testing.T) {
 				text, _ := io.ReadAll(tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{*c.cert}}))
 				heard <- text
 			}()
+
 			try := token
 			try.Members = []netip.AddrPort{netip.MustParseAddrPort(l.Addr().String())}
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -303,6 +309,7 @@ func TestWhoAnswersInTheStacksPlaceHearsNothing(t *testing.T) {
 			}
 		})
 	}
+
 	must[Joined](t)(join(t, token, newKey(t), s.clock.now)) // the token can still be used
 }
 

@@ -148,9 +148,11 @@ func TestRenewalDuringTrafficFailsNoRequest(t *testing.T) {
 	var seconds atomic.Int64
 	now := func() time.Time { return start.Add(time.Duration(seconds.Add(1)) * time.Second) }
 	one, two := newHost(t, a, "one", start), newHost(t, a, "two", start)
+
 	server := keeperOf(t, one, sameMember(a, now, one.Peer(), DefaultLife), now)
 	client := keeperOf(t, two, sameMember(a, now, two.Peer(), DefaultLife), now)
 	trust := newTrust(t, a, nil, now)
+
 	var serials sync.Map
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peer, err := trust.Peer(r)
@@ -161,6 +163,7 @@ func TestRenewalDuringTrafficFailsNoRequest(t *testing.T) {
 		serials.Store(peer.Serial, true)
 		io.WriteString(w, peer.Name)
 	})
+
 	address := serve(t, trust.Server(server), handler, io.Discard)
 
 	stop := make(chan struct{})
@@ -179,6 +182,7 @@ func TestRenewalDuringTrafficFailsNoRequest(t *testing.T) {
 				if i%2 == 0 { // half of the clients connect anew for each request
 					kept.Transport.(*http.Transport).CloseIdleConnections()
 				}
+
 				resp, err := kept.Get("https://" + address)
 				if err != nil {
 					t.Error(err)
@@ -194,6 +198,7 @@ func TestRenewalDuringTrafficFailsNoRequest(t *testing.T) {
 			}
 		})
 	}
+
 	for range 20 {
 		before := requests.Load()
 		for _, k := range []*Keeper{server, client} {
@@ -203,6 +208,7 @@ func TestRenewalDuringTrafficFailsNoRequest(t *testing.T) {
 		}
 		eventually(t, "requests go on", func() bool { return t.Failed() || requests.Load() > before+8 })
 	}
+
 	close(stop)
 	wg.Wait()
 	seen := 0

@@ -300,6 +300,7 @@ func TestHAProxyTakesTheCertificatesAsAClientAndAsAServer(t *testing.T) {
 	tlsTo := func(h realHost, host string) string {
 		return fmt.Sprintf("ssl verify required verifyhost %s ca-file %s crt %s ssl-min-ver TLSv1.3", host, h.dir.TrustFile(), h.dir.HostFile())
 	}
+
 	socket := haproxy(t, fmt.Sprintf(`
 listen redis
     mode tcp

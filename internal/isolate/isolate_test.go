@@ -127,12 +127,14 @@ func TestTheKernelEndsACut(t *testing.T) {
 func TestWhoMayReachAPort(t *testing.T) {
 	inNamespace(t)
 	ctx, n := context.Background(), NewNetwork("one")
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	port := uint16(l.Addr().(*net.TCPAddr).Port)
+
 	reached := func() bool {
 		conn, err := net.DialTimeout("tcp", l.Addr().String(), 200*time.Millisecond)
 		if err == nil {
@@ -140,6 +142,7 @@ func TestWhoMayReachAPort(t *testing.T) {
 		}
 		return err == nil
 	}
+
 	self := []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	for _, c := range []struct {
 		name string
@@ -159,6 +162,7 @@ func TestWhoMayReachAPort(t *testing.T) {
 		if got := reached(); got != c.want {
 			t.Errorf("%s is cut: reached %t, want %t", c.name, got, c.want)
 		}
+
 		// Another stack does not end this cut.
 		if err := NewNetwork("two").End(ctx); err != nil {
 			t.Fatal(err)
@@ -166,6 +170,7 @@ func TestWhoMayReachAPort(t *testing.T) {
 		if got := reached(); got != c.want {
 			t.Errorf("%s is cut, and another stack's cut has ended: reached %t, want %t", c.name, got, c.want)
 		}
+
 		if err := n.End(ctx); err != nil {
 			t.Fatal(err)
 		}

@@ -196,6 +196,7 @@ func TestAnAddressOfBeforeThatIsAnothersIsNotTaken(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 	}
+
 	for i, c := range []struct {
 		who   string
 		serve func(net.Conn)
@@ -219,6 +220,7 @@ func TestAnAddressOfBeforeThatIsAnothersIsNotTaken(t *testing.T) {
 			if c.serve != nil {
 				somebody(t, address, c.serve)
 			}
+
 			found := n.find(t)
 			if distrusted := n.Distrust(t.Context(), found, own.Client); distrusted == c.taken {
 				t.Fatalf("distrusted %t; log: %s", distrusted, n.log)
@@ -229,6 +231,7 @@ func TestAnAddressOfBeforeThatIsAnothersIsNotTaken(t *testing.T) {
 			if !strings.Contains(n.log.String(), "another's now") {
 				t.Errorf("the log says %s", n.log)
 			}
+
 			n.waits(t, "another one has the address")
 			n.dns.Be(dnstest.Well)
 			n.dns.Set(nameOf("redis-1"), "127.0.77.97")

@@ -55,18 +55,21 @@ func Test(t *testing.T, open func(t *testing.T, dir string) machine.Machine) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			t.Cleanup(func() { os.RemoveAll(dir) })
 			for _, name := range []string{"logs", "nodes"} {
 				if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			m := open(t, dir)
 			t.Cleanup(func() {
 				if err := m.Close(); err != nil {
 					t.Errorf("close: %v", err)
 				}
 			})
+
 			test(&host{T: t, Machine: m, dir: dir, ctx: t.Context()})
 		})
 	}

@@ -82,6 +82,7 @@ func (h *host) dials() {
 			b, _ := io.ReadAll(conn) // until the other end closes its direction
 			_, _ = conn.Write(bytes.ToUpper(b))
 		}()
+
 		address := l.Addr().String()
 		if c.network == "unix" {
 			address = "nodes/s"
@@ -90,8 +91,10 @@ func (h *host) dials() {
 		h.must(err)
 		defer conn.Close()
 		h.must(conn.SetDeadline(time.Now().Add(10 * time.Second)))
+
 		_, err = conn.Write([]byte("hello"))
 		h.must(err)
+
 		half, can := conn.(interface{ CloseWrite() error })
 		if !can {
 			h.Fatalf("one end of a connection by %s cannot be closed alone", c.network)

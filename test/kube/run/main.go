@@ -5,7 +5,7 @@
 //	go run ./test/kube/run helm ARG...        run Helm for it
 //	go run ./test/kube/run load ARCHIVE...    load images on all nodes
 //	go run ./test/kube/run on NODE CMD...     run a command inside a node
-//	go run ./test/kube/run forward ADDRESS    make an address such as 198.19.99.1:30080 reachable at a loopback port
+//	go run ./test/kube/run forward ADDRESS    make an address (198.19.99.1:30080) reachable on loopback
 //	go run ./test/kube/run cut NODE TIME      disconnect a node's cable for a time, such as 10s
 //	go run ./test/kube/run kill NODE TIME     switch a node off for a time
 //	go run ./test/kube/run down               end it, and remove what it has left
