@@ -7,7 +7,7 @@ import (
 
 var (
 	// ErrNotLeader means that another member leads, or none. Nothing was changed.
-	// Most such errors are a *NotLeaderError, which names the leader.
+	// The error is, or wraps, a *NotLeaderError, which has the leader.
 	ErrNotLeader = errors.New("this member does not lead")
 	// ErrConflict means that a document does not have the revision that the write
 	// expects. Nothing was changed. The error is a *ConflictError.

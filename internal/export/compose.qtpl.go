@@ -5,8 +5,8 @@ package export
 
 import "strings"
 
-// The stack on containers of one machine. Values are names, addresses and numbers that the
-// stack file allows, and an image's name that was looked at: none needs more than its quotes.
+// The compose file of a stack on containers of one machine. The values are names, addresses and
+// numbers that the stack file allows, and a checked name of an image, so quotes around them are enough.
 //
 
 import (

@@ -10,8 +10,8 @@ import (
 )
 
 // Meet returns which host, of which stack, listens at the hosts' port of an address. That is
-// what the other end claims, and is not verified. is is false if nothing answers within 2 s, or
-// what answers is no host.
+// what the other end claims, and is not verified. If nothing answers within 2 s, or what answers
+// is not a host, is is false.
 func Meet(ctx context.Context, address netip.Addr) (peer identity.Peer, is bool) {
 	const limit = 2 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, limit)
