@@ -30,7 +30,8 @@ var buildArgs = []string{"build", "-buildvcs=false", "-trimpath",
 
 // names are the programs that the program kubernetes contains. It runs the one by whose name it is
 // started.
-var names = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet"}
+var names = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet",
+	"metrics-server", "network-policies"}
 
 // Build returns the directory with the compiled programs. If their inputs have changed it compiles
 // them, which takes minutes.

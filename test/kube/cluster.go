@@ -152,7 +152,7 @@ func (c *Cluster) start(inside, programs string, nodes int) error {
 	return errors.Join(err, start.Close())
 }
 
-// ready waits for the API and the nodes, and creates the cluster's volumes.
+// ready waits for the API and the nodes, and creates the cluster's volumes and the API of metrics.
 func (c *Cluster) ready(ctx context.Context, nodes int) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
@@ -161,7 +161,7 @@ func (c *Cluster) ready(ctx context.Context, nodes int) error {
 	}); err != nil {
 		return err
 	}
-	if err := c.quietly(ctx, strings.NewReader(c.storage()), "apply", "--server-side", "-f", "-"); err != nil {
+	if err := c.quietly(ctx, strings.NewReader(c.storage()+"---\n"+metrics()), "apply", "--server-side", "-f", "-"); err != nil {
 		return err
 	}
 
@@ -288,7 +288,7 @@ func Usable() error {
 	if os.Geteuid() != 0 {
 		return errors.New("a Kubernetes cluster for tests needs root")
 	}
-	for _, program := range []string{"containerd", "containerd-shim-runc-v2", "ctr", "runc", "iptables", "ip", "nsenter"} {
+	for _, program := range []string{"containerd", "containerd-shim-runc-v2", "ctr", "runc", "iptables", "ipset", "ip", "nsenter"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("%s is missing; scripts/setup --kubernetes installs it", program)
 		}

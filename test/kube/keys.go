@@ -19,8 +19,8 @@ import (
 
 // writeKeys writes the keys and certificates by which the programs of a cluster authenticate: an
 // authority (ca), one certificate for all servers (server), one for all clients, with all rights
-// (admin), and the key for the tokens of service accounts (accounts). kubeconfig is the
-// configuration for reaching the API server.
+// (admin), one for the API server's requests in the name of others (proxy), and the key for the
+// tokens of service accounts (accounts). kubeconfig is the configuration for reaching the API server.
 func writeKeys(dir string, nodes int) error {
 	authority := &x509.Certificate{
 		Subject: pkix.Name{CommonName: "tests"}, IsCA: true, BasicConstraintsValid: true,
@@ -50,6 +50,13 @@ func writeKeys(dir string, nodes int) error {
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	if _, err := writePair(dir, "admin", admin, authority, ca); err != nil {
+		return err
+	}
+	proxy := &x509.Certificate{
+		Subject:     pkix.Name{CommonName: "front-proxy"},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	if _, err := writePair(dir, "proxy", proxy, authority, ca); err != nil {
 		return err
 	}
 	if _, err := writePair(dir, "accounts", &x509.Certificate{}, authority, ca); err != nil {

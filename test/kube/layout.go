@@ -24,6 +24,9 @@ const (
 	// is a small web server for tests.
 	PodImage = "localhost/pod:1"
 
+	// MetricsPort is the port of the control plane's metrics-server.
+	MetricsPort = 4443
+
 	volumes = 40
 )
 
@@ -65,4 +68,31 @@ spec:
 `, n, c.volume(n))
 	}
 	return all.String()
+}
+
+// metrics returns the manifests that add the API of metrics-server to the API server's.
+func metrics() string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Service
+metadata: {name: metrics-server, namespace: kube-system}
+spec: {ports: [{port: 443, targetPort: %[1]d}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: metrics-server, namespace: kube-system, labels: {kubernetes.io/service-name: metrics-server}}
+addressType: IPv4
+endpoints: [{addresses: [%[2]q], conditions: {ready: true}}]
+ports: [{port: %[1]d}]
+---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1beta1.metrics.k8s.io}
+spec:
+  group: metrics.k8s.io
+  version: v1beta1
+  groupPriorityMinimum: 100
+  versionPriority: 100
+  insecureSkipTLSVerify: true
+  service: {name: metrics-server, namespace: kube-system}
+`, MetricsPort, ControlPlane)
 }

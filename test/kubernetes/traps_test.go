@@ -46,17 +46,14 @@ func refusal(t *testing.T, address, words string) error {
 	return err
 }
 
-func TestTheWireIsEncrypted(t *testing.T) {
-	const space = "wire"
-	startStack(t, space, 30064)
-	addresses := func(component string) []string {
-		out := kubectl(t, "-n", space, "get", "pods", "-l", "app.kubernetes.io/component="+component, "-o", "jsonpath={.items[*].status.podIP}")
-		return strings.Fields(out)
-	}
+// theWireIsEncrypted checks that the pods of a stack without network policies give no information
+// in plain text, or to a client without a certificate.
+func theWireIsEncrypted(t *testing.T, space string) {
+	t.Helper()
 	const ping, about, get = "PING\r\n", "GET /about HTTP/1.0\r\n\r\n", "GET /healthz/live HTTP/1.0\r\n\r\n"
 
 	// The same function gets an answer from a server that speaks plain text.
-	for _, ip := range addresses("balancer") {
+	for _, ip := range podsOf(t, space, "balancer") {
 		if answer, err := answerTo(t, net.JoinHostPort(ip, "6301"), get); err != nil || !strings.Contains(answer, "200") {
 			t.Fatalf("the entry answers %q, %v: this test would see nothing", answer, err)
 		}
@@ -64,7 +61,7 @@ func TestTheWireIsEncrypted(t *testing.T) {
 	for _, c := range []struct{ component, port, words string }{
 		{"redis", "6379", ping}, {"sentinel", "26379", ping}, {"web", "5001", get},
 	} {
-		ips := addresses(c.component)
+		ips := podsOf(t, space, c.component)
 		if len(ips) < 2 {
 			t.Fatalf("the pods of %s are %v", c.component, ips)
 		}
@@ -78,7 +75,7 @@ func TestTheWireIsEncrypted(t *testing.T) {
 			}
 		}
 	}
-	for _, ip := range addresses("redis") {
+	for _, ip := range podsOf(t, space, "redis") {
 		address := net.JoinHostPort(ip, "6300")
 		if answer, err := answerTo(t, address, about); err != nil || !strings.Contains(answer, "404") {
 			t.Errorf("who was the master is told in plain: %q, %v", answer, err)
@@ -194,9 +191,9 @@ func ordinalOf(pod string) string {
 	return fmt.Sprint(i + 1)
 }
 
-func TestNobodyIsRestartedForWhatOthersDo(t *testing.T) {
-	const space = "alive"
-	url := startStack(t, space, 30066)
+// aFailoverRestartsNobody kills the master's process, and checks that Kubernetes restarts no pod
+// because of that.
+func aFailoverRestartsNobody(t *testing.T, space, url string) {
 	l := startLoad(t, url, 4)
 	l.serves(t, "the start")
 	// Only the process is killed: the pod stays.
@@ -221,9 +218,9 @@ func nodeOf(t *testing.T, space, pod string) (node int) {
 	return node
 }
 
-func TestTwoPodsThatBelieveToBeTheMaster(t *testing.T) {
-	const space, port = "split", 30067
-	startStack(t, space, port)
+// aSplit cuts the master's node off until there is another master, and then reconnects it. At that
+// moment two pods act as the master.
+func aSplit(t *testing.T, space string, port int) {
 	old := masterPod(t, space)
 	node := nodeOf(t, space, old)
 	l := startLoad(t, away(t, node, port), 4) // not through the node that is cut off

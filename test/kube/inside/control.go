@@ -161,11 +161,34 @@ kubelet-preferred-address-types=InternalIP
 service-account-issuer=https://kubernetes.default.svc.cluster.local
 service-account-key-file=` + c.key("accounts.key") + `
 service-account-signing-key-file=` + c.key("accounts.key") + `
-authorization-mode=RBAC`,
+authorization-mode=RBAC
+requestheader-client-ca-file=` + c.key("ca.crt") + `
+requestheader-allowed-names=front-proxy
+requestheader-username-headers=X-Remote-User
+requestheader-group-headers=X-Remote-Group
+requestheader-extra-headers-prefix=X-Remote-Extra-
+proxy-client-cert-file=` + c.key("proxy.crt") + `
+proxy-client-key-file=` + c.key("proxy.key") + `
+enable-aggregator-routing`,
 
 		"kube-controller-manager": kubeconfig + `
 service-account-private-key-file=` + c.key("accounts.key") + `
-root-ca-file=` + c.key("ca.crt"),
+root-ca-file=` + c.key("ca.crt") + `
+horizontal-pod-autoscaler-sync-period=5s`,
+
+		// The resolution is the shortest that it accepts.
+		"metrics-server": `
+kubeconfig=` + c.key("kubeconfig") + `
+authentication-kubeconfig=` + c.key("kubeconfig") + `
+authorization-kubeconfig=` + c.key("kubeconfig") + `
+bind-address=` + kube.ControlPlane + `
+secure-port=` + strconv.Itoa(kube.MetricsPort) + `
+tls-cert-file=` + c.key("server.crt") + `
+tls-private-key-file=` + c.key("server.key") + `
+kubelet-certificate-authority=` + c.key("ca.crt") + `
+kubelet-preferred-address-types=InternalIP
+kubelet-request-timeout=5s
+metric-resolution=10s`,
 
 		"kube-scheduler": kubeconfig,
 	}

@@ -61,6 +61,11 @@ func (c cluster) node(n int) error {
 			path: filepath.Join(c.programs, "kube-proxy"),
 			args: flags("config=/var/lib/proxy.yaml"),
 		},
+		program{
+			name: fmt.Sprintf("node%d-policies", n),
+			path: filepath.Join(c.programs, "network-policies"),
+			args: flags(fmt.Sprintf("kubeconfig=%s\nservice-cluster-ip-range=%s", c.key("kubeconfig"), kube.Services)),
+		},
 	)
 }
 

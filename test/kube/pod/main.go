@@ -2,7 +2,8 @@
 // the network of a pod and waits, as Kubernetes requires of a pause container. "pod serve NAME DIR"
 // is a web server on port 8080 for tests: GET / returns its name, GET /note and PUT /note read and
 // write a text that it keeps in the directory, and GET /address/HOST returns the addresses of a
-// name as the pod resolves it.
+// name as the pod resolves it. GET /connect/ADDRESS fails unless the pod can open a TCP connection,
+// and GET /get/ADDRESS/PATH returns the response of another web server.
 package main
 
 import (
@@ -15,7 +16,11 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
+
+// patience is how long a pod waits for other servers. It is shorter than the tests wait for a pod.
+const patience = 2 * time.Second
 
 func main() {
 	switch {
@@ -65,6 +70,26 @@ func serve(name, dir string) {
 			return
 		}
 		fmt.Fprintln(w, strings.Join(addresses, " "))
+	})
+	http.HandleFunc("GET /connect/{address}", func(w http.ResponseWriter, r *http.Request) {
+		conn, err := net.DialTimeout("tcp", r.PathValue("address"), patience)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		conn.Close()
+		fmt.Fprintln(w, "connected")
+	})
+	http.HandleFunc("GET /get/{address}/{path...}", func(w http.ResponseWriter, r *http.Request) {
+		client := &http.Client{Timeout: patience}
+		answer, err := client.Get("http://" + r.PathValue("address") + "/" + r.PathValue("path"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer answer.Body.Close()
+		w.WriteHeader(answer.StatusCode)
+		_, _ = io.Copy(w, answer.Body) // the test sees what came
 	})
 	fmt.Fprintln(os.Stderr, http.ListenAndServe(":8080", nil))
 	os.Exit(1)

@@ -10,8 +10,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The cluster of the tests has no network plugin that supports policies. So they are applied here
-// to a table of connections, as the API's documentation describes.
+// The policies are applied to a table of connections, as the API's documentation describes. The
+// tests in holdfast/test/kubernetes show that a cluster enforces them.
 func TestWhoMayConnectToWhom(t *testing.T) {
 	chart := rendered(t, "metrics: {podMonitor: {enabled: true}}\nnetworkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]}")
 	var policies []networking.NetworkPolicy
