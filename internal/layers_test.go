@@ -479,10 +479,10 @@ func smallProgram(sources []source) []string {
 		}
 		for _, p := range s.imports() {
 			if strings.HasPrefix(p, "google.golang.org/grpc") || strings.HasSuffix(p, "/otlptracehttp") || strings.HasPrefix(p, "go.opentelemetry.io/proto/otlp/collector") {
-				wrong = append(wrong, fmt.Sprintf("%s imports %s, which brings gRPC: package otlp sends traces (docs/architecture.md)", s.path, p))
+				wrong = append(wrong, fmt.Sprintf("%s imports %s, which brings gRPC: package otlp sends traces (docs/decisions/046-small-program.md)", s.path, p))
 			}
 			if p == "text/template" || p == "html/template" {
-				wrong = append(wrong, fmt.Sprintf("%s imports %s, which looks up methods by their names, so that all methods would stay in the program: make it a .qtpl template (docs/architecture.md)", s.path, p))
+				wrong = append(wrong, fmt.Sprintf("%s imports %s, which looks up methods by their names, so that all methods would stay in the program: make it a .qtpl template (docs/decisions/046-small-program.md)", s.path, p))
 			}
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// The time-outs of the agreement, for hosts in one LAN. docs/architecture.md has
+// The time-outs of the agreement, for hosts in one LAN. docs/decisions/042 has
 // the measurements.
 //
 // Raft has one time-out for three things: how often a leader sends heartbeats,

@@ -77,7 +77,7 @@ const (
 )
 
 // Estimates of the time that a command takes for each element, byte or key, in
-// nanoseconds. They were measured with a million elements (docs/architecture.md).
+// nanoseconds. They were measured with a million elements (docs/decisions/013).
 const (
 	perMember    = 500  // SMEMBERS
 	perField     = 800  // HGETALL
