@@ -44,8 +44,14 @@ func tryHelm(t *testing.T, space string, args ...string) (string, error) {
 func valuesFile(t *testing.T, nodePort int, image, stack string) string {
 	t.Helper()
 	repository, tag, _ := strings.Cut(image, ":")
-	text := fmt.Sprintf("image: {repository: %s, tag: %s}\nservice: {type: NodePort, nodePort: %d}\nredis: {storage: 1Gi}\nstack:\n%s",
-		repository, tag, nodePort, stack)
+	text := fmt.Sprintf(`image: {repository: %s, tag: %s}
+service: {type: NodePort, nodePort: %d}
+redis: {storage: 1Gi}
+ingress: {enabled: true, className: some, hosts: [{host: shop.example, paths: [/]}]}
+metrics: {podMonitor: {enabled: true}, dashboard: {enabled: true}}
+networkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: watchers}}}]}
+stack:
+%s`, repository, tag, nodePort, stack)
 	file := filepath.Join(t.TempDir(), "values.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -58,6 +64,7 @@ func TestChart(t *testing.T) {
 	if err := loadImage(); err != nil {
 		t.Fatal(err)
 	}
+	knowPodMonitors(t)
 	namespace(t, space)
 	kubectl(t, "label", "namespace", space, "pod-security.kubernetes.io/enforce=restricted")
 
@@ -71,6 +78,9 @@ func TestChart(t *testing.T) {
 	if out := helm(t, space, "test", "shop", "--timeout", "3m"); !strings.Contains(out, "Succeeded") {
 		t.Errorf("helm test:\n%s", out)
 	}
+	namespace(t, "watchers")
+	watcher := newVisitor(t, "watchers")
+	monitoring(t, space, watcher)
 	address, err := cluster.Forward(t.Context(), fmt.Sprintf("%s:%d", kube.NodeAddress(1), nodePort))
 	if err != nil {
 		t.Fatal(err)
