@@ -339,6 +339,7 @@ func TestASupervisorThatDiesInARestoreLeavesTheNextToCarryItThrough(t *testing.T
 	file := filepath.Join(s.dir, "b.tar")
 	s.must("backup", "-o", file)
 	expect(t, entry+"/set?key=a&value=new", 200, "OK. We have set a to be new")
+	s.must("switchover", "--to", "redis-3") // not the master that the stack has begun with
 
 	for _, after := range []time.Duration{0, 150 * time.Millisecond, 400 * time.Millisecond} {
 		restore := s.command("restore", file, "--yes")

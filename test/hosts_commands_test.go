@@ -491,13 +491,19 @@ func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
 	})
 }
 
-// losesAHostInARestore loses the leading host, and the one with the data, at two moments of a
-// restore. The data is then the old or the new one, complete, and the user is told which.
+// losesAHostInARestore loses the leading host, or the host with the data, at several moments of a
+// restore. The data is then the old or the new one, whole, and the command reports which. After
+// "placed" the data is in its place, and no other host has a copy yet.
 func (c *commanded) losesAHostInARestore(t *testing.T) {
 	for _, at := range []struct{ when, lost string }{
-		{`"aside"`, "leader"}, {`"moving"`, "data"},
+		{`"aside"`, "leader"}, {`"moving"`, "data"}, {`"placed"`, "data"},
 	} {
 		leader, a, b := c.roles()
+		if at.when == `"placed"` && a.node(a.master()).Host == leader.name {
+			// The supervisor that goes on is the one that began, and its other nodes run on.
+			a.must("switchover")
+			a.eventually("the master is on another host", func() bool { return a.node(a.master()).Host != leader.name })
+		}
 		c.set("before")
 		backup := filepath.Join(c.dir, "lost.tar")
 		a.must("backup", "-o", backup)

@@ -352,8 +352,8 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 		defer stop()
 	}
 
-	asked, cut := make(chan downRequest, 1), make(chan error, 1)
-	l.Answer(control.Handler(ledFrom{sup, l, cut}, func(purge bool) error { return askLeader(ctx, sup, asked, purge) }, nil, nil))
+	asked := make(chan downRequest, 1)
+	l.Answer(control.Handler(ledFrom{sup, l}, func(purge bool) error { return askLeader(ctx, sup, asked, purge) }, nil, nil))
 
 	starting, stopStarting := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -372,7 +372,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	select {
 	case <-ctx.Done():
 		return nil
-	case err := <-cut:
+	case err := <-sup.Reopen():
 		p.log.Error("the supervisor begins anew", "error", err)
 		return nil
 	case down := <-asked:
@@ -463,7 +463,6 @@ func absentFrom(s stack.Stack, joined map[string]bool) (names []string) {
 type ledFrom struct {
 	*supervise.Supervisor
 	lead host.Leadership
-	cut  chan<- error // makes the supervisor begin again
 }
 
 // Rest takes a host down for maintenance. If that is the leading host, it hands the lead over and
@@ -477,19 +476,6 @@ func (s ledFrom) Rest(ctx context.Context, name string, anyway bool) error {
 		return err
 	}
 	return s.lead.EndHost(context.WithoutCancel(ctx), name)
-}
-
-// Restore makes the supervisor begin again if a restore was interrupted. A supervisor that begins
-// finishes a restore that was decided.
-func (s ledFrom) Restore(ctx context.Context, host, id string) (supervise.Restored, error) {
-	done, err := s.Supervisor.Restore(ctx, host, id)
-	if errors.As(err, new(*supervise.RestoreCutError)) {
-		select {
-		case s.cut <- err:
-		default: // it is about to begin again already
-		}
-	}
-	return done, err
 }
 
 // Switchover returns an error while the supervisor of a new leader is still starting. It has not

@@ -149,7 +149,7 @@ func (s *Supervisor) catchUp(ctx context.Context, host home) error {
 		if h.Name != host.name {
 			continue
 		}
-		if err := host.putFiles(ctx, h, false); err != nil {
+		if err := host.putFiles(ctx, h); err != nil {
 			return err
 		}
 	}

@@ -442,6 +442,9 @@ func (n *node) start(ctx context.Context) {
 			host, port := splitAddress(master)
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
 		}
+		if n.sup.copying.Load() {
+			args = append(args, refuseWrites...)
+		}
 	}
 
 	if n.spec().Kind == plan.Redis {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"path"
 	"slices"
 	"strconv"
 
@@ -172,21 +171,25 @@ func (s *Supervisor) writeFiles() error {
 		if s.hosts.lacks(h.Name) {
 			continue
 		}
-		if err := s.hosts.at(h.Name).putFiles(s.ctx, h, s.kept.Redis.Rewriting); err != nil && !s.without(h.Name, err) {
+		if err := s.hosts.at(h.Name).putFiles(s.ctx, h); err != nil && !s.without(h.Name, err) {
 			return err
 		}
 	}
-	return nil
+	if !s.kept.Redis.Rewriting {
+		return nil
+	}
+	s.keptMu.Lock()
+	defer s.keptMu.Unlock()
+	return s.writeSentinelFiles()
 }
 
 // putFiles makes the directories of a host's plan, and writes its files.
-func (h home) putFiles(ctx context.Context, planned plan.Host, rewriting bool) error {
+func (h home) putFiles(ctx context.Context, planned plan.Host) error {
 	if err := h.makeDirs(ctx, planned.Dirs); err != nil {
 		return fmt.Errorf("make a node's directory: %w", err)
 	}
 	for _, f := range planned.Files {
-		anew := rewriting && path.Base(f.Path) == sentinelConf
-		if f.Once && !anew && h.has(ctx, f.Path) {
+		if f.Once && h.has(ctx, f.Path) {
 			continue
 		}
 		if err := h.writeFile(ctx, f); err != nil {

@@ -321,7 +321,7 @@ func Restore(c RestoreConfig) (Restored, error) {
 	if err != nil {
 		return Restored{}, err
 	}
-	if err := x.resume(ctx, c.Log); err != nil {
+	if _, err := x.resume(ctx, c.Log); err != nil {
 		return Restored{}, err
 	}
 	done := Restored{Manifest: r.Manifest, Node: r.Node}

@@ -300,12 +300,14 @@ func (x restoring) end(ctx context.Context, r decidedRestore) error {
 // meanwhile, so the data is unchanged. The same happens if that host no longer has the data, or
 // a host cannot move its data: its disk may be new, or mounted there. The hosts' decision
 // cannot be undone by hand.
-func (x restoring) resume(ctx context.Context, log *slog.Logger) error {
+//
+// copying is true, on several hosts, if the decision still stands because no other host has a copy
+// of the new data yet: see finishRestore.
+func (x restoring) resume(ctx context.Context, log *slog.Logger) (copying bool, err error) {
 	var r decidedRestore
 	if err := x.readJSON(restoreFile, &r); err != nil || r.Node == "" {
-		return err
+		return false, err
 	}
-	var err error
 	switch lost := "a host was lost in the middle of it"; {
 	case x.hosts.lacks(r.Host) || r.Host != "" && !x.knows(r.Host):
 		err = x.giveUp(ctx, r, log, lost)
@@ -316,6 +318,8 @@ func (x restoring) resume(ctx context.Context, log *slog.Logger) error {
 		gone, cannot := new(dataGoneError), new(moveError)
 		switch {
 		case !x.hosts.several:
+		case err == nil:
+			copying = true
 		case errors.As(err, &gone):
 			err = x.giveUp(ctx, r, log, fmt.Sprintf("its data is not on host %s any more", r.Host))
 		case errors.As(err, &cannot):
@@ -323,9 +327,9 @@ func (x restoring) resume(ctx context.Context, log *slog.Logger) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("a restore was decided, and cannot be carried out: %w", err)
+		return false, fmt.Errorf("a restore was decided, and cannot be carried out: %w", err)
 	}
-	return nil
+	return copying, nil
 }
 
 // knows reports whether the stack has a host with a name.
@@ -345,8 +349,10 @@ func (x restoring) carryThrough(ctx context.Context, r *decidedRestore, log *slo
 	if err := x.noteMaster(ctx, r.Node, r.ID); err != nil {
 		return err
 	}
-	if err := x.end(ctx, *r); err != nil {
-		return err
+	if !x.hosts.several {
+		if err := x.end(ctx, *r); err != nil {
+			return err
+		}
 	}
 	var done Restored
 	x.aside(ctx, *r, &done)

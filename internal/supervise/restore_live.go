@@ -126,7 +126,13 @@ func (s *Supervisor) restoredNode(host string) string {
 // Once it is decided, the next supervisor finishes it if this one ends. It keeps backups and
 // other restores out, and what was staged is gone when it returns.
 func (s *Supervisor) Restore(ctx context.Context, host, id string) (Restored, error) {
-	return asTask(s, func() (Restored, error) { return s.restore(context.WithoutCancel(ctx), host, id) })
+	return asTask(s, func() (Restored, error) {
+		done, err := s.restore(context.WithoutCancel(ctx), host, id)
+		if errors.As(err, new(*RestoreCutError)) {
+			s.askToReopen(err)
+		}
+		return done, err
+	})
 }
 
 func (s *Supervisor) restore(ctx context.Context, host, id string) (Restored, error) {
@@ -172,18 +178,16 @@ func (s *Supervisor) restore(ctx context.Context, host, id string) (Restored, er
 		return Restored{}, notCarriedOut(err)
 	}
 
-	// From here on the restore cannot be undone.
 	if err := s.exchangeData(ctx, x, r, again); err != nil && s.hosts.several {
 		return Restored{}, &RestoreCutError{err}
 	} else if err != nil {
 		return Restored{}, notCarriedOut(err)
 	}
-	s.restoring.Store(false)
 	done := Restored{Manifest: r.Manifest, Node: node}
 	x.aside(ctx, r, &done)
-	err = s.startRedis(ctx, again)
-	if err != nil && s.hosts.several && s.ctx.Err() != nil {
-		return done, &RestoreCutError{err} // the next supervisor starts them
+	err = s.startRestored(ctx, r, again)
+	if errors.As(err, new(*RestoreCutError)) {
+		return Restored{}, err
 	}
 	if err != nil {
 		return done, fmt.Errorf("the data is restored, and not every node is up with it yet: %w; see 'holdfast status'", err)
@@ -191,6 +195,29 @@ func (s *Supervisor) restore(ctx context.Context, host, id string) (Restored, er
 	done.Stopped = time.Since(began).Milliseconds()
 	s.log.Info("the data is restored", "node", node, "former", r.Aside, "took", time.Since(began).Round(time.Millisecond))
 	return done, nil
+}
+
+// startRestored starts Redis with restored data. On one host the restore is done by now. Of
+// several hosts it is done once another host has a copy: an error before is a *RestoreCutError.
+func (s *Supervisor) startRestored(ctx context.Context, r decidedRestore, again [2][]string) error {
+	if !s.hosts.several {
+		s.restoring.Store(false)
+		return s.startRedis(ctx, again)
+	}
+	starting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	started := make(chan error, 1)
+	s.tasks.Go(func() { started <- s.startRedis(starting, again) })
+	if err := s.finishRestore(s.ctx, r, s.notOn(r.Host, again[1])); err != nil {
+		cancel()
+		<-started
+		return &RestoreCutError{err}
+	}
+	err := <-started
+	if err != nil && s.ctx.Err() != nil {
+		return &RestoreCutError{err} // the next supervisor starts what is not up yet
+	}
+	return err
 }
 
 func notCarriedOut(err error) error {
@@ -308,6 +335,10 @@ func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRes
 			return err
 		}
 	}
+	if s.hosts.several {
+		s.copying.Store(true) // finishRestore ends it
+		return nil
+	}
 	return x.end(ctx, r)
 }
 
@@ -372,23 +403,28 @@ func (s *Supervisor) awaitAcknowledged(ctx context.Context, master string, repli
 	return nil
 }
 
-// writeSentinelFiles rewrites the Sentinels' files with the current master. No Sentinel is
-// running, and the caller holds keptMu.
+// writeSentinelFiles rewrites the Sentinels' files with the current master. They come from a plan
+// that is made for it, because the plan in use may be that of nodes that run since long before, and
+// name the master of that time. No Sentinel is running, and the caller holds keptMu.
 func (s *Supervisor) writeSentinelFiles() error {
 	facts, each, err := s.hosts.facts(s.ctx, s.stack(), s.baseDir(), s.kept)
 	if err != nil {
 		return err
 	}
-	p, err := plan.Make(s.stack(), facts, each)
+	now, err := plan.Make(s.stack(), facts, each)
 	if err != nil {
 		return err
 	}
-	for _, h := range p.Hosts {
+
+	for _, h := range now.Hosts {
+		if s.hosts.lacks(h.Name) {
+			continue
+		}
 		for _, f := range h.Files {
 			if filepath.Base(f.Path) != sentinelConf {
 				continue
 			}
-			if err := s.hosts.at(h.Name).writeFile(s.ctx, f); err != nil {
+			if err := s.hosts.at(h.Name).writeFile(s.ctx, f); err != nil && !s.without(h.Name, err) {
 				return err
 			}
 		}

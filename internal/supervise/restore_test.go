@@ -155,11 +155,11 @@ func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 			if err := power(d, r); err != nil {
 				t.Fatal(err)
 			}
-			if err := d.restoring().resume(t.Context(), log); err != nil {
+			if _, err := d.restoring().resume(t.Context(), log); err != nil {
 				t.Fatal(err)
 			}
 			d.isRestored(t, "redis-2")
-			if err := d.restoring().resume(t.Context(), log); err != nil {
+			if _, err := d.restoring().resume(t.Context(), log); err != nil {
 				t.Fatal(err)
 			}
 			d.isRestored(t, "redis-2")
@@ -187,7 +187,7 @@ func TestDataThatIsGoneIsNotTakenForRestored(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := d.restoring().resume(t.Context(), log); err == nil || !strings.Contains(err.Error(), "/x.tar") || !strings.Contains(err.Error(), restoreFile) {
+			if _, err := d.restoring().resume(t.Context(), log); err == nil || !strings.Contains(err.Error(), "/x.tar") || !strings.Contains(err.Error(), restoreFile) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -203,7 +203,7 @@ func TestARestoreKeepsWhatRedisDoesNotLoad(t *testing.T) {
 	if _, err := d.restoring().decide(t.Context(), "", "redis-2", ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.restoring().resume(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
+	if _, err := d.restoring().resume(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	d.isRestored(t, "redis-2")
@@ -216,7 +216,7 @@ func TestARestoreKeepsWhatRedisDoesNotLoad(t *testing.T) {
 func TestARestoreThatWasNotDecidedChangesNothing(t *testing.T) {
 	t.Parallel()
 	d := stackToRestore(t)
-	if err := d.restoring().resume(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
+	if _, err := d.restoring().resume(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	Unstage(d.root)

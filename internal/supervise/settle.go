@@ -86,7 +86,7 @@ func (s *Supervisor) isUnusual(ctx context.Context, name string) bool {
 // settleRedis puts back what a switchover left at the redis nodes. It is called again until
 // every running node could be checked.
 func (s *Supervisor) settleRedis(ctx context.Context) {
-	if !s.unsettled.Load() || !s.switching.TryLock() {
+	if !s.unsettled.Load() || s.copying.Load() || !s.switching.TryLock() {
 		return
 	}
 	defer s.switching.Unlock()

@@ -37,6 +37,9 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	if s.attendsRedis() {
 		s.tasks.Go(s.keepSettled)
 	}
+	if s.copying.Load() {
+		s.tasks.Go(s.goOnRestoring)
+	}
 	s.tasks.Go(func() { s.watchRotation(s.ctx) })
 	s.tasks.Go(s.watchPrograms)
 	if s.cfg.Pod {

@@ -159,9 +159,13 @@ type Supervisor struct {
 	// lastRestored is kept.Restored, for readers that must not wait for keptMu.
 	restoring    atomic.Bool
 	lastRestored atomic.Pointer[string]
-	shown        shown
-	logs         logKeeper
-	tally        tally
+	// copying is true while only one of several hosts has the data of a restore: redis nodes
+	// that start refuse writes. reopen is for Reopen.
+	copying atomic.Bool
+	reopen  chan error
+	shown   shown
+	logs    logKeeper
+	tally   tally
 
 	// tasks are the goroutines; halt ends them.
 	tasks tasks
@@ -224,7 +228,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	s := &Supervisor{
 		cfg: cfg, dir: dirAt(cfg.StateDir), log: cfg.Log,
 		nodes: map[string]*node{}, former: map[string]string{}, admins: map[string]*redis.Admin{}, paces: map[string]*pace{},
-		health: newHealthFiles(),
+		health: newHealthFiles(), reopen: make(chan error, 1),
 	}
 	s.unsettled.Store(true)
 	if cfg.Share != nil {
@@ -265,9 +269,12 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	if err := s.readResting(); err != nil {
 		return nil, err
 	}
-	if err := (restoring{s.dir, s.hosts}).resume(s.ctx, s.log); err != nil {
+	copying, err := restoring{s.dir, s.hosts}.resume(s.ctx, s.log)
+	if err != nil {
 		return nil, err
 	}
+	s.copying.Store(copying)
+	s.restoring.Store(copying)
 
 	if err := s.makePlan(); err != nil {
 		return nil, err

@@ -1,0 +1,131 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// When restored data is in its place, one host of several has it, and every other redis node is
+// empty. If that host were lost now, the stack would have no data. So the decision for the
+// restore stands until another host has a copy: until then the restore can be given up, and the
+// former data put back. No write may be acknowledged meanwhile, because it would be lost then.
+// Every redis node that starts before there is a copy refuses writes, and web nodes hold them.
+
+// refuseWrites has a redis node refuse writes from its start: it needs more replicas than any
+// stack has (redis.conf, min-replicas-to-write).
+var refuseWrites = []string{"--min-replicas-to-write", "1000"}
+
+// copyEvery is the time between two looks for a copy of restored data.
+const copyEvery = 50 * time.Millisecond
+
+// errLost is the error of a restore whose data was lost with its host before another one had a
+// copy.
+var errLost = errors.New("the host with the restored data was lost before another host had a copy")
+
+// finishRestore waits until one of the copiers, which are redis nodes on other hosts, has a copy
+// of the data that a restore has put into its place. Then it forgets the decision, and has the
+// redis nodes take writes again. Its error is errLost, or another reason why the next supervisor
+// has to go on with the restore or to give it up.
+func (s *Supervisor) finishRestore(ctx context.Context, r decidedRestore, copiers []string) error {
+	x := restoring{s.dir, s.hosts}
+	if len(copiers) > 0 {
+		if err := s.awaitCopy(ctx, x.at(r.Host), copiers); err != nil {
+			return err
+		}
+	}
+	if err := x.end(ctx, r); err != nil {
+		return err
+	}
+	s.copying.Store(false)
+	s.takeWrites(ctx)
+	s.restoring.Store(false)
+	return nil
+}
+
+// notOn returns those of the nodes that are on other hosts than this one.
+func (s *Supervisor) notOn(host string, nodes []string) []string {
+	return slices.DeleteFunc(slices.Clone(nodes), func(name string) bool { return s.home(name).name == host })
+}
+
+// awaitCopy waits until one of the redis nodes is in step with a master, or is the master itself.
+// It waits for loadLimit at most. The stack goes on without a copy then: its operator may have to
+// replace the other hosts, which a restore that is under way would not allow.
+func (s *Supervisor) awaitCopy(ctx context.Context, from home, copiers []string) error {
+	waiting, end := s.whileReached(ctx, from)
+	defer end()
+	waiting, cancel := context.WithTimeout(waiting, loadLimit)
+	defer cancel()
+
+	copied := func() bool {
+		return slices.ContainsFunc(copiers, func(name string) bool {
+			if s.hosts.lacks(s.home(name).name) {
+				return false
+			}
+			look, cancel := context.WithTimeout(waiting, time.Second)
+			defer cancel()
+			st, err := s.admin(name).Standing(look)
+			return err == nil && (st.Master || st.Linked)
+		})
+	}
+	switch {
+	case pollEvery(waiting, copyEvery, copied):
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(context.Cause(waiting), errUnreached):
+		return fmt.Errorf("host %s: %w", from.name, errLost)
+	}
+	s.log.Error("no other host has a copy of the restored data yet: the stack goes on without", "waited", loadLimit)
+	return nil
+}
+
+// takeWrites has the redis nodes take writes that refused them from their start.
+func (s *Supervisor) takeWrites(ctx context.Context) {
+	const setting = "min-replicas-to-write"
+	usual := s.usualSettings()[setting]
+	failures := await(s.each(s.nodesOfKind(plan.Redis), func(name string) error {
+		if s.hosts.lacks(s.home(name).name) {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, fenceLimit)
+		defer cancel()
+		return s.admin(name).Configure(ctx, map[string]string{setting: usual})
+	}))
+	if len(failures) > 0 {
+		s.unsettled.Store(true) // keepSettled does it
+	}
+}
+
+// goOnRestoring finishes a restore that an earlier supervisor has decided, and that this one has
+// carried through as far as the data's place. If it cannot be finished, the supervisor begins
+// anew and gives the restore up.
+func (s *Supervisor) goOnRestoring() {
+	s.switching.Lock() // a switchover would have a master take writes again
+	defer s.switching.Unlock()
+	var r decidedRestore
+	err := s.dir.readJSON(restoreFile, &r)
+	if err == nil {
+		wanted := slices.DeleteFunc(s.nodesOfKind(plan.Redis), func(name string) bool { return s.node(name).keepDown.Load() })
+		err = s.finishRestore(s.ctx, r, s.notOn(r.Host, wanted))
+	}
+	if err != nil && s.ctx.Err() == nil {
+		s.askToReopen(&RestoreCutError{err})
+	}
+}
+
+// askToReopen asks the owner of the supervisor to close it and to open another one.
+func (s *Supervisor) askToReopen(why error) {
+	select {
+	case s.reopen <- why:
+	default: // it was asked already
+	}
+}
+
+// Reopen receives the reason when the supervisor of a stack of several hosts has to be closed and
+// another one opened: Open does what has to be done about a restore that was decided and cut off.
+func (s *Supervisor) Reopen() <-chan error { return s.reopen }
