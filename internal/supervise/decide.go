@@ -154,10 +154,11 @@ func decide(c candidate, f facts) start {
 	switch {
 	case name == "":
 		return start{Refused: true, Wait: fmt.Sprintf("the Sentinels name %s master, where no node of this stack listens; somebody else has told them so ('SENTINEL MONITOR'?)", address)}
-	case name != c.Name && c.Booted && c.Empty && len(f.Standings) == 0:
-		// The Sentinels could promote it empty. When the data of all nodes is gone, for example
+	case name != c.Name && c.Booted && c.Empty && f.otherMaster(c.Name) == "":
+		// The Sentinels could promote it empty, also beside a replica with data: after a start the
+		// offsets that they compare are all 0. When the data of all nodes is gone, for example
 		// because a disk was not mounted, the stack must not go on without it.
-		return start{Wait: "its data directory is empty, and no other redis node is there to fill it"}
+		return start{Wait: "its data directory is empty, and no master is there to fill it"}
 	case name != c.Name && c.Dead < c.MasterFirst && !f.answers(name):
 		return start{Wait: "it waits for " + name + ", which was the master and has the newest data"}
 	case name != c.Name && c.Dead < c.NewestFirst && !f.Standings[c.Newest].Linked:
