@@ -442,9 +442,7 @@ func (n *node) start(ctx context.Context) {
 			host, port := splitAddress(master)
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
 		}
-		if n.sup.copying.Load() {
-			args = append(args, refuseWrites...)
-		}
+		args = n.sup.untilCopied(args)
 	}
 
 	if n.spec().Kind == plan.Redis {

@@ -16,9 +16,15 @@ import (
 // former data put back. No write may be acknowledged meanwhile, because it would be lost then.
 // Every redis node that starts before there is a copy refuses writes, and web nodes hold them.
 
-// refuseWrites has a redis node refuse writes from its start: it needs more replicas than any
-// stack has (redis.conf, min-replicas-to-write).
-var refuseWrites = []string{"--min-replicas-to-write", "1000"}
+// untilCopied returns the arguments of a redis node that is about to start. While no other host
+// has a copy of restored data, the node refuses writes from its start: it needs more replicas than
+// any stack has (redis.conf, min-replicas-to-write).
+func (s *Supervisor) untilCopied(args []string) []string {
+	if !s.copying.Load() {
+		return args
+	}
+	return slices.Concat(args, []string{"--min-replicas-to-write", "1000"})
+}
 
 // copyEvery is the time between two looks for a copy of restored data.
 const copyEvery = 50 * time.Millisecond
