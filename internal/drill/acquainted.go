@@ -20,12 +20,12 @@ const acquaintedLimit = 5 * time.Second
 
 // redisIs checks that the stack's redis nodes are those of a stack file, that every Sentinel knows
 // exactly the existing nodes, and that web nodes wait for every replica.
-func (s *scene) redisIs(ctx context.Context, file stack.Stack) error {
-	s.say("looking at what Redis' nodes are")
-	if why := s.stack.heal(ctx, healBeyond+s.stack.stack.SlowestStart()); why != "" {
+func (fc *faultContext) redisIs(ctx context.Context, file stack.Stack) error {
+	fc.say("looking at what Redis' nodes are")
+	if why := fc.stack.heal(ctx, healBeyond+fc.stack.stack.SlowestStart()); why != "" {
 		return fmt.Errorf("after the change the stack is not well: %s", why)
 	}
-	now, err := supervise.ReadRunsAs(s.stack.state())
+	now, err := supervise.ReadRunsAs(fc.stack.state())
 	if err != nil {
 		return err
 	}
@@ -36,16 +36,16 @@ func (s *scene) redisIs(ctx context.Context, file stack.Stack) error {
 	if d := stack.Differences(file, runs); len(d) > 0 {
 		return fmt.Errorf("the stack runs by another file than it was to: %s", d[0])
 	}
-	if err := s.acquainted(ctx, file); err != nil {
+	if err := fc.acquainted(ctx, file); err != nil {
 		return err
 	}
-	return s.stack.awaitInSyncOf(ctx, file.Redis.Replicas)
+	return fc.stack.awaitInSyncOf(ctx, file.Redis.Replicas)
 }
 
 // acquainted checks that the stack's redis nodes are those of a stack file. It also checks that
 // each Sentinel knows all others, no more, and has the quorum that follows from their number.
-func (s *scene) acquainted(ctx context.Context, file stack.Stack) error {
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) acquainted(ctx context.Context, file stack.Stack) error {
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}
@@ -78,19 +78,19 @@ func (s *scene) acquainted(ctx context.Context, file stack.Stack) error {
 	}
 
 	for _, n := range watching {
-		if err := s.knows(ctx, n, replicas, slices.DeleteFunc(slices.Clone(sentinels), func(a string) bool { return a == n.Address })); err != nil {
+		if err := fc.knows(ctx, n, replicas, slices.DeleteFunc(slices.Clone(sentinels), func(a string) bool { return a == n.Address })); err != nil {
 			return err
 		}
 	}
-	s.evidence("every Sentinel knows the %d replicas and the %d other Sentinels that there are", len(replicas), len(sentinels)-1)
+	fc.evidence("every Sentinel knows the %d replicas and the %d other Sentinels that there are", len(replicas), len(sentinels)-1)
 	return nil
 }
 
 // knows checks that a Sentinel knows exactly these replicas and other Sentinels, by address.
-func (s *scene) knows(ctx context.Context, sentinel supervise.NodeStatus, replicas, others []string) error {
+func (fc *faultContext) knows(ctx context.Context, sentinel supervise.NodeStatus, replicas, others []string) error {
 	ctx, cancel := context.WithTimeout(ctx, acquaintedLimit)
 	defer cancel()
-	admin, name := s.stack.admin(sentinel.Name), s.stack.stack.Name
+	admin, name := fc.stack.admin(sentinel.Name), fc.stack.stack.Name
 	knownReplicas, err := admin.KnownReplicas(ctx, name)
 	if err != nil {
 		return err

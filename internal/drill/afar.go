@@ -64,33 +64,33 @@ func notAfar(f fault) string {
 	return "it acts on the machine where the drill runs, and the stack runs on several; --own drills it on hosts of the drill's own"
 }
 
-// hands reaches the processes of the stack: those of this machine directly, those of other hosts
-// through the control socket of this host.
-type hands struct {
+// processes reaches the processes of the stack: those of this machine directly, those of other
+// hosts through the control socket of this host.
+type processes struct {
 	// state is this host's state directory, and client its holdfast process. Both are empty if all
 	// processes are on this machine.
 	state  string
 	client *control.Client
 }
 
-func handsOf(state string) hands { return hands{state, control.NewClient(state)} }
+func processesOf(state string) processes { return processes{state, control.NewClient(state)} }
 
 // callLimit limits how long a host may take to strike a process.
 const callLimit = 3 * time.Second
 
-func (h hands) call(host string, call control.ProcessCall) (control.ProcessState, error) {
+func (h processes) call(host string, call control.ProcessCall) (control.ProcessState, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
 	return h.client.Process(ctx, host, call)
 }
 
-// here reports whether a host's processes are those of this machine.
-func (h hands) here(host string) bool { return h.state == "" || host == "" }
+// isLocal reports whether a host's processes are those of this machine.
+func (h processes) isLocal(host string) bool { return h.state == "" || host == "" }
 
 // identify returns the process with a pid on a host. The error is process.ErrGone if the process
 // has ended.
-func (h hands) identify(host string, pid int) (process.ID, error) {
-	if h.here(host) {
+func (h processes) identify(host string, pid int) (process.ID, error) {
+	if h.isLocal(host) {
 		return process.Identify(pid)
 	}
 	now, err := h.call(host, control.ProcessCall{PID: pid})
@@ -100,8 +100,8 @@ func (h hands) identify(host string, pid int) (process.ID, error) {
 	return now.ID, err
 }
 
-func (h hands) signal(host string, id process.ID, sig syscall.Signal, group bool) error {
-	if h.here(host) {
+func (h processes) signal(host string, id process.ID, sig syscall.Signal, group bool) error {
+	if h.isLocal(host) {
 		return process.Signal(id, sig, group)
 	}
 	_, err := h.call(host, control.ProcessCall{ID: id, Signal: sig})
@@ -110,27 +110,27 @@ func (h hands) signal(host string, id process.ID, sig syscall.Signal, group bool
 
 // alive reports whether a process runs. It returns true if the host does not answer: only an
 // observed end counts.
-func (h hands) alive(host string, id process.ID) bool {
-	if h.here(host) {
+func (h processes) alive(host string, id process.ID) bool {
+	if h.isLocal(host) {
 		return process.Alive(id)
 	}
 	now, err := h.call(host, control.ProcessCall{ID: id})
 	return err != nil || now.Alive
 }
 
-func (h hands) stopped(host string, id process.ID) bool {
-	if h.here(host) {
+func (h processes) stopped(host string, id process.ID) bool {
+	if h.isLocal(host) {
 		return process.Stopped(id)
 	}
 	now, err := h.call(host, control.ProcessCall{ID: id})
 	return err == nil && now.Stopped
 }
 
-// gone reports whether the process of a node has ended. It returns false if the host does not
+// hasEnded reports whether the process of a node has ended. It returns false if the host does not
 // answer.
-func (h hands) gone(n supervise.NodeStatus) bool {
+func (h processes) hasEnded(n supervise.NodeStatus) bool {
 	_, err := h.identify(n.Host, n.PID)
-	return err != nil && (h.here(n.Host) || errors.Is(err, process.ErrGone))
+	return err != nil && (h.isLocal(n.Host) || errors.Is(err, process.ErrGone))
 }
 
 // statistician returns the statistics of a balancer.

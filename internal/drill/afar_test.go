@@ -113,7 +113,7 @@ func TestWhoCutsWhatOffOfAUsersHosts(t *testing.T) {
 
 	// A drill refuses to cut off its own host.
 	target.here = one.name
-	s1 := scene{stack: target, record: &history.Fault{}}
+	s1 := faultContext{stack: target, record: &history.Fault{}}
 	if err := s1.cut(t.Context(), cutLasts, "", []host{one}, nil); !errors.Is(err, errHere) {
 		t.Errorf("this host is cut off: %v", err)
 	}

@@ -21,7 +21,7 @@ type alteration struct {
 	// anew: the nodes of the application are restarted although nothing about them changes.
 	anew bool
 	// proves checks that the change took effect, by what was seen before it.
-	proves func(ctx context.Context, s *scene, app string, before sightOf, now stack.Stack) error
+	proves func(ctx context.Context, fc *faultContext, app string, before sightOf, now stack.Stack) error
 }
 
 // sightOf is what a drill sees of a stack before an alteration.
@@ -46,8 +46,8 @@ func alterations(file stack.Stack, app string) []alteration {
 			f.Routes = append([]stack.Route{{PathPrefix: []string{drillPath}, App: app}}, f.Routes...)
 			alterApp(f, app, func(a *stack.App) { a.Queue += 10_000 })
 		},
-		proves: func(ctx context.Context, s *scene, _ string, before sightOf, _ stack.Stack) error {
-			_, err := s.reloaded(ctx, before.workers)
+		proves: func(ctx context.Context, fc *faultContext, _ string, before sightOf, _ stack.Stack) error {
+			_, err := fc.reloaded(ctx, before.workers)
 			return err
 		},
 	}}
@@ -62,16 +62,16 @@ func alterations(file stack.Stack, app string) []alteration {
 					f.Redis.Memory += 1 << 20
 				}
 			},
-			proves: func(ctx context.Context, s *scene, _ string, _ sightOf, now stack.Stack) error {
-				return s.haveMemory(ctx, now.Redis.Memory)
+			proves: func(ctx context.Context, fc *faultContext, _ string, _ sightOf, now stack.Stack) error {
+				return fc.haveMemory(ctx, now.Redis.Memory)
 			},
 		})
 	}
 
 	anew := alteration{
 		what: "another environment",
-		proves: func(ctx context.Context, s *scene, _ string, before sightOf, _ stack.Stack) error {
-			return s.replaced(ctx, before.nodes)
+		proves: func(ctx context.Context, fc *faultContext, _ string, before sightOf, _ stack.Stack) error {
+			return fc.replaced(ctx, before.nodes)
 		},
 	}
 
@@ -86,9 +86,9 @@ func alterations(file stack.Stack, app string) []alteration {
 	return append(all, anew, alteration{
 		what:  "one node more",
 		alter: func(f *stack.Stack) { *f = f.WithNodes(map[string]int{app: f.Apps[app].Nodes + 1}) },
-		proves: func(ctx context.Context, s *scene, app string, _ sightOf, now stack.Stack) error {
+		proves: func(ctx context.Context, fc *faultContext, app string, _ sightOf, now stack.Stack) error {
 			added := fmt.Sprintf("%s-%d", app, now.Apps[app].Nodes)
-			st, err := s.stack.status(ctx)
+			st, err := fc.stack.status(ctx)
 			if err != nil {
 				return err
 			}
@@ -96,7 +96,7 @@ func alterations(file stack.Stack, app string) []alteration {
 			if !there {
 				return fmt.Errorf("there is no %s", added)
 			}
-			return s.struckAtWork(ctx, n)
+			return fc.requireBusy(ctx, n)
 		},
 	})
 }
@@ -115,8 +115,8 @@ func alterApp(s *stack.Stack, name string, alter func(*stack.App)) {
 }
 
 // haveMemory checks that every redis node has this memory limit.
-func (s *scene) haveMemory(ctx context.Context, memory stack.Bytes) error {
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) haveMemory(ctx context.Context, memory stack.Bytes) error {
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (s *scene) haveMemory(ctx context.Context, memory stack.Bytes) error {
 		if n.Kind != plan.Redis {
 			continue
 		}
-		is, err := s.stack.admin(n.Name).Setting(ctx, "maxmemory")
+		is, err := fc.stack.admin(n.Name).Setting(ctx, "maxmemory")
 		if err != nil {
 			return err
 		}
@@ -134,6 +134,6 @@ func (s *scene) haveMemory(ctx context.Context, memory stack.Bytes) error {
 			return fmt.Errorf("%s was to have maxmemory %d, and has %s", n.Name, memory, is)
 		}
 	}
-	s.evidence("every redis node has maxmemory %d", memory)
+	fc.evidence("every redis node has maxmemory %d", memory)
 	return nil
 }

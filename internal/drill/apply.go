@@ -17,30 +17,30 @@ import (
 var apply = fault{
 	name: "apply", about: "holdfast apply of four stack files one after the other, and of the first one again: other limits and routes, Redis' memory, another environment of an application's nodes, one node more",
 	course: true, needs: needWeb, promise: planned, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error {
-		a, err := s.beginApply(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		a, err := fc.beginApply(ctx)
 		if err != nil {
 			return err
 		}
 		for _, alteration := range alterations(a.file, a.app) {
-			if err := s.applyOne(ctx, a, alteration); err != nil {
+			if err := fc.applyOne(ctx, a, alteration); err != nil {
 				return fmt.Errorf("%s: %w", alteration.what, err)
 			}
 		}
-		return s.changeBack(ctx, a.was)
+		return fc.changeBack(ctx, a.was)
 	},
 }
 
 var applyKillSupervisor = fault{
 	name: "apply-kill-supervisor", about: "holdfast apply of a stack file with many changes, and SIGKILL to the supervisor in the middle of it: the next one carries it through, and then has the stack be what its file says",
 	course: true, double: true, needs: needWeb, promise: planned, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error { return s.applyAllAndKill(ctx, restartSupervisor) },
+	inject: func(ctx context.Context, fc *faultContext) error { return fc.applyAllAndKill(ctx, restartSupervisor) },
 }
 
 var applyKillMaster = fault{
 	name: "apply-kill-master", about: "holdfast apply of a stack file with many changes, and SIGKILL to the Redis master in the middle of it: the change is carried through, or put back with a word about the node",
 	double: true, needs: needWeb | needFailover, promise: held, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error { return s.applyAllAndKill(ctx, killMaster) },
+	inject: func(ctx context.Context, fc *faultContext) error { return fc.applyAllAndKill(ctx, killMaster) },
 }
 
 // applying is a stack while its file is being changed.
@@ -51,16 +51,16 @@ type applying struct {
 }
 
 // beginApply chooses the application to change, and records the beginning.
-func (s *scene) beginApply(ctx context.Context) (*applying, error) {
-	app, nodes, err := s.application(ctx)
+func (fc *faultContext) beginApply(ctx context.Context) (*applying, error) {
+	app, nodes, err := fc.application(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.struckAtWork(ctx, nodes...); err != nil {
+	if err := fc.requireBusy(ctx, nodes...); err != nil {
 		return nil, err
 	}
 	a := &applying{app: app}
-	if a.was, err = s.undoChanges(ctx, "the change of the stack file"); err != nil {
+	if a.was, err = fc.undoChanges(ctx, "the change of the stack file"); err != nil {
 		return nil, err
 	}
 	if a.file, err = a.was.runs.Stack(); err != nil {
@@ -71,25 +71,25 @@ func (s *scene) beginApply(ctx context.Context) (*applying, error) {
 	for i := range more + 1 {
 		added = append(added, fmt.Sprintf("%s-%d", app, a.file.Apps[app].Nodes+i+1))
 	}
-	s.blowAll(nodes, added...)
+	fc.recordAppChange(nodes, added...)
 	return a, nil
 }
 
 // request returns the request to make the stack what a.file now says. With anew, the application's
 // nodes are restarted.
-func (s *scene) request(ctx context.Context, a *applying, anew bool) (supervise.Request, error) {
+func (fc *faultContext) request(ctx context.Context, a *applying, anew bool) (supervise.Request, error) {
 	req := supervise.Request{Kind: "apply", File: string(a.file.Show()), BaseDir: a.was.runs.BaseDir}
 	if !anew {
 		return req, nil
 	}
-	nodes, err := s.nodesNow(ctx, a.app)
+	nodes, err := fc.nodesNow(ctx, a.app)
 	req.Force = namesOf(nodes)
 	return req, err
 }
 
 // nodesNow returns the nodes that an application has now.
-func (s *scene) nodesNow(ctx context.Context, app string) (nodes []supervise.NodeStatus, err error) {
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) nodesNow(ctx context.Context, app string) (nodes []supervise.NodeStatus, err error) {
+	st, err := fc.stack.status(ctx)
 	for _, n := range st.Nodes {
 		if n.Kind == plan.Web && n.App == app {
 			nodes = append(nodes, n)
@@ -99,35 +99,35 @@ func (s *scene) nodesNow(ctx context.Context, app string) (nodes []supervise.Nod
 }
 
 // applyOne makes one alteration of the file, and checks that it took effect.
-func (s *scene) applyOne(ctx context.Context, a *applying, one alteration) error {
+func (fc *faultContext) applyOne(ctx context.Context, a *applying, one alteration) error {
 	var before sightOf
 	var err error
-	if before.nodes, err = s.nodesNow(ctx, a.app); err != nil {
+	if before.nodes, err = fc.nodesNow(ctx, a.app); err != nil {
 		return err
 	}
-	if before.workers, err = s.workers(ctx); err != nil {
+	if before.workers, err = fc.workers(ctx); err != nil {
 		return err
 	}
 
 	if one.alter != nil {
 		one.alter(&a.file)
 	}
-	req, err := s.request(ctx, a, one.anew)
+	req, err := fc.request(ctx, a, one.anew)
 	if err != nil {
 		return err
 	}
 
-	s.blow()
-	if err := s.carryOut(ctx, req, nil); err != nil {
+	fc.recordInjection()
+	if err := fc.carryOut(ctx, req, nil); err != nil {
 		return err
 	}
-	return one.proves(ctx, s, a.app, before, a.file)
+	return one.proves(ctx, fc, a.app, before, a.file)
 }
 
 // applyAllAndKill makes all alterations in one change, kills something in the middle of it, and
 // then restores what the stack was.
-func (s *scene) applyAllAndKill(ctx context.Context, kill fault) error {
-	a, err := s.beginApply(ctx)
+func (fc *faultContext) applyAllAndKill(ctx context.Context, kill fault) error {
+	a, err := fc.beginApply(ctx)
 	if err != nil {
 		return err
 	}
@@ -139,26 +139,26 @@ func (s *scene) applyAllAndKill(ctx context.Context, kill fault) error {
 		}
 		anew = anew || one.anew
 	}
-	req, err := s.request(ctx, a, anew)
+	req, err := fc.request(ctx, a, anew)
 	if err != nil {
 		return err
 	}
 
-	m, err := s.killIn(ctx, req, kill)
+	m, err := fc.killAtRandomStep(ctx, req, kill)
 	if err != nil {
 		return err
 	}
 
-	done, err := s.change(ctx, req, m)
+	done, err := fc.change(ctx, req, m)
 	switch {
 	case err != nil:
 		return err
 	case done.Done:
-		s.evidence("the apply was carried through: %d steps in %.1f s", done.Steps, done.Ended.Sub(done.Began).Seconds())
+		fc.evidence("the apply was carried through: %d steps in %.1f s", done.Steps, done.Ended.Sub(done.Began).Seconds())
 	case done.Why == "":
 		return errors.New("the apply was stopped, and does not say why")
 	default:
-		s.evidence("the apply was stopped after %d of %d steps: %s", done.Steps, done.Of, done.Why)
+		fc.evidence("the apply was stopped after %d of %d steps: %s", done.Steps, done.Of, done.Why)
 	}
-	return s.changeBack(ctx, a.was)
+	return fc.changeBack(ctx, a.was)
 }

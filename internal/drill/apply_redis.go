@@ -18,20 +18,20 @@ import (
 var applyRedis = fault{
 	name: "apply-redis", about: "holdfast apply of stack files that change Redis' own nodes: a replica and two Sentinels more, another port of the master after a switchover, and the first file again",
 	needs: needFailover, promise: planned, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error {
-		r, err := s.beginRedis(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		r, err := fc.beginRedis(ctx)
 		if err != nil {
 			return err
 		}
 		for {
-			next, there, err := r.next(ctx, s)
+			next, there, err := r.next(ctx, fc)
 			if err != nil {
 				return err
 			}
 			if !there {
-				return s.redisBack(ctx, r)
+				return fc.redisBack(ctx, r)
 			}
-			if err := s.applyRedisOne(ctx, r, next, nil); err != nil {
+			if err := fc.applyRedisOne(ctx, r, next, nil); err != nil {
 				return err
 			}
 		}
@@ -41,13 +41,13 @@ var applyRedis = fault{
 var applyRedisKillSupervisor = fault{
 	name: "apply-redis-kill-supervisor", about: "the changes of apply-redis, and SIGKILL to the supervisor in the middle of one of them: the next one carries it through, and then has the stack be what its file says",
 	double: true, needs: needFailover, promise: held, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error { return s.applyRedisAndKill(ctx, restartSupervisor) },
+	inject: func(ctx context.Context, fc *faultContext) error { return fc.applyRedisAndKill(ctx, restartSupervisor) },
 }
 
 var applyRedisKillMaster = fault{
 	name: "apply-redis-kill-master", about: "the changes of apply-redis, and SIGKILL to the Redis master in the middle of one of them: the change is carried through, or put back with a word about the node",
 	double: true, needs: needFailover, promise: held, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error { return s.applyRedisAndKill(ctx, killMaster) },
+	inject: func(ctx context.Context, fc *faultContext) error { return fc.applyRedisAndKill(ctx, killMaster) },
 }
 
 // How many redis nodes and Sentinels are added: one Sentinel more would make their number even.
@@ -74,7 +74,7 @@ type changingRedis struct {
 const redisChanges = 3
 
 // next returns the next change, or false if there is none left.
-func (r *changingRedis) next(ctx context.Context, s *scene) (c redisChange, there bool, err error) {
+func (r *changingRedis) next(ctx context.Context, fc *faultContext) (c redisChange, there bool, err error) {
 	c.file = r.file
 	redis := &c.file.Redis
 	switch r.done {
@@ -84,7 +84,7 @@ func (r *changingRedis) next(ctx context.Context, s *scene) (c redisChange, ther
 		redis.Sentinels += sentinelsMore
 	case 1:
 		c.what = "another port of the master"
-		c.moves, redis.Ports, err = s.masterElsewhere(ctx)
+		c.moves, redis.Ports, err = fc.masterElsewhere(ctx)
 	case 2:
 		c.what = "as many nodes as before, where they were"
 		c.file = r.before()
@@ -101,12 +101,12 @@ func (r *changingRedis) before() stack.Stack { return withRedisPorts(r.first, r.
 
 // masterElsewhere returns the name of the Redis master, which has to be under load, and the ports
 // of all redis nodes with a new one for the master.
-func (s *scene) masterElsewhere(ctx context.Context) (master string, ports []int, err error) {
-	n, err := s.pick(ctx, plan.Redis, "master")
+func (fc *faultContext) masterElsewhere(ctx context.Context) (master string, ports []int, err error) {
+	n, err := fc.pick(ctx, plan.Redis, "master")
 	if err != nil {
 		return "", nil, err
 	}
-	now, err := supervise.ReadRunsAs(s.stack.state())
+	now, err := supervise.ReadRunsAs(fc.stack.state())
 	if err != nil {
 		return "", nil, err
 	}
@@ -120,17 +120,17 @@ func (s *scene) masterElsewhere(ctx context.Context) (master string, ports []int
 }
 
 // beginRedis records what the stack is, and the beginning of the fault.
-func (s *scene) beginRedis(ctx context.Context) (*changingRedis, error) {
-	nodes, err := s.up(ctx, plan.Redis, "")
+func (fc *faultContext) beginRedis(ctx context.Context) (*changingRedis, error) {
+	nodes, err := fc.up(ctx, plan.Redis, "")
 	if err != nil {
 		return nil, err
 	}
-	if err := s.struckAtWork(ctx, nodes...); err != nil {
+	if err := fc.requireBusy(ctx, nodes...); err != nil {
 		return nil, err
 	}
 
 	r := &changingRedis{}
-	if r.was, err = s.undoChanges(ctx, "the change of Redis' nodes"); err != nil {
+	if r.was, err = fc.undoChanges(ctx, "the change of Redis' nodes"); err != nil {
 		return nil, err
 	}
 	if r.first, err = r.was.runs.Stack(); err != nil {
@@ -146,28 +146,28 @@ func (s *scene) beginRedis(ctx context.Context) (*changingRedis, error) {
 		targets = append(targets, fmt.Sprintf("sentinel-%d", r.first.Redis.Sentinels+i+1))
 	}
 
-	s.blow(targets...)
+	fc.recordInjection(targets...)
 	return r, nil
 }
 
 // applyRedisOne makes one change, which has to succeed, and checks the result.
-func (s *scene) applyRedisOne(ctx context.Context, r *changingRedis, c redisChange, m *amid) error {
-	before, err := s.stack.status(ctx)
+func (fc *faultContext) applyRedisOne(ctx context.Context, r *changingRedis, c redisChange, m *amid) error {
+	before, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}
-	s.say("%s", c.what)
-	s.blow()
-	if err := s.carryOut(ctx, r.request(c), m); err != nil {
+	fc.say("%s", c.what)
+	fc.recordInjection()
+	if err := fc.carryOut(ctx, r.request(c), m); err != nil {
 		return fmt.Errorf("%s: %w", c.what, err)
 	}
 
 	r.file = c.file
 	r.done++
-	if err := s.redisIs(ctx, c.file); err != nil {
+	if err := fc.redisIs(ctx, c.file); err != nil {
 		return fmt.Errorf("%s: %w", c.what, err)
 	}
-	return s.moved(ctx, before, c.moves)
+	return fc.moved(ctx, before, c.moves)
 }
 
 func (r *changingRedis) request(c redisChange) supervise.Request {
@@ -176,11 +176,11 @@ func (r *changingRedis) request(c redisChange) supervise.Request {
 
 // moved checks that a redis node, the former master, is at another address, and that another node
 // is the master now.
-func (s *scene) moved(ctx context.Context, before supervise.Status, node string) error {
+func (fc *faultContext) moved(ctx context.Context, before supervise.Status, node string) error {
 	if node == "" {
 		return nil
 	}
-	st, err := s.stack.status(ctx)
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}
@@ -192,50 +192,50 @@ func (s *scene) moved(ctx context.Context, before supervise.Status, node string)
 	case master == "" || master == node:
 		return fmt.Errorf("%s was to hand over before it moved, and the master is %q", node, master)
 	default:
-		s.evidence("%s, which was the master, moved from %s to %s, and %s is the master", node, was.Address, is.Address, master)
+		fc.evidence("%s, which was the master, moved from %s to %s, and %s is the master", node, was.Address, is.Address, master)
 	}
 	return nil
 }
 
 // applyRedisAndKill makes the changes up to a random one, kills something in the middle of that
 // one, and then restores what the stack was.
-func (s *scene) applyRedisAndKill(ctx context.Context, kill fault) error {
-	r, err := s.beginRedis(ctx)
+func (fc *faultContext) applyRedisAndKill(ctx context.Context, kill fault) error {
+	r, err := fc.beginRedis(ctx)
 	if err != nil {
 		return err
 	}
 
-	struck := s.random.IntN(redisChanges)
+	struck := fc.random.IntN(redisChanges)
 	for r.done < struck {
-		next, _, err := r.next(ctx, s)
+		next, _, err := r.next(ctx, fc)
 		if err != nil {
 			return err
 		}
-		if err := s.applyRedisOne(ctx, r, next, nil); err != nil {
+		if err := fc.applyRedisOne(ctx, r, next, nil); err != nil {
 			return err
 		}
 	}
 
-	c, _, err := r.next(ctx, s)
+	c, _, err := r.next(ctx, fc)
 	if err != nil {
 		return err
 	}
-	s.say("%s", c.what)
-	if err := s.strikeIn(ctx, r, c, kill); err != nil {
+	fc.say("%s", c.what)
+	if err := fc.killDuringRedisChange(ctx, r, c, kill); err != nil {
 		return fmt.Errorf("%s: %w", c.what, err)
 	}
-	return s.redisBack(ctx, r)
+	return fc.redisBack(ctx, r)
 }
 
-// strikeIn makes a change and kills something in the middle of it. If that was the master, the
-// change may be stopped, but has to return why.
-func (s *scene) strikeIn(ctx context.Context, r *changingRedis, c redisChange, kill fault) error {
-	m, err := s.killIn(ctx, r.request(c), kill)
+// killDuringRedisChange makes a change and kills something in the middle of it. If that was the
+// master, the change may be stopped, but has to return why.
+func (fc *faultContext) killDuringRedisChange(ctx context.Context, r *changingRedis, c redisChange, kill fault) error {
+	m, err := fc.killAtRandomStep(ctx, r.request(c), kill)
 	if err != nil {
 		return err
 	}
-	s.blow()
-	done, err := s.change(ctx, r.request(c), m)
+	fc.recordInjection()
+	done, err := fc.change(ctx, r.request(c), m)
 	ofSupervisor := kill.name == restartSupervisor.name
 	switch {
 	case err != nil:
@@ -243,40 +243,40 @@ func (s *scene) strikeIn(ctx context.Context, r *changingRedis, c redisChange, k
 	case !done.Done && (ofSupervisor || done.Why == ""):
 		return fmt.Errorf("the apply was stopped after %d of %d steps: %q", done.Steps, done.Of, done.Why)
 	case !done.Done:
-		s.evidence("%s: the apply was stopped after %d of %d steps: %s", c.what, done.Steps, done.Of, done.Why)
+		fc.evidence("%s: the apply was stopped after %d of %d steps: %s", c.what, done.Steps, done.Of, done.Why)
 		return nil
 	}
-	s.evidence("%s: the apply was carried through, %d steps in %.1f s", c.what, done.Steps, done.Ended.Sub(done.Began).Seconds())
+	fc.evidence("%s: the apply was carried through, %d steps in %.1f s", c.what, done.Steps, done.Ended.Sub(done.Began).Seconds())
 	if ofSupervisor {
-		return s.redisIs(ctx, r.first) // the next supervisor has made the stack what its file says
+		return fc.redisIs(ctx, r.first) // the next supervisor has made the stack what its file says
 	}
-	return s.redisIs(ctx, c.file)
+	return fc.redisIs(ctx, c.file)
 }
 
 // redisBack restores Redis' nodes and their ports, and checks that it worked.
-func (s *scene) redisBack(ctx context.Context, r *changingRedis) error {
+func (fc *faultContext) redisBack(ctx context.Context, r *changingRedis) error {
 	for _, back := range []stack.Stack{r.before(), r.first} {
-		now, err := supervise.ReadRunsAs(s.stack.state())
+		now, err := supervise.ReadRunsAs(fc.stack.state())
 		if err != nil {
 			return err
 		}
 		if len(r.was.runs.Differences(now)) == 0 {
 			break
 		}
-		s.blow()
+		fc.recordInjection()
 		req := r.was.runs.Again(now)
 		req.File = string(back.Show())
-		if p, err := s.stack.client().Preview(ctx, req); err != nil {
+		if p, err := fc.stack.client().Preview(ctx, req); err != nil {
 			return err
 		} else if p.Empty() {
 			continue
 		}
-		if err := s.carryOut(ctx, req, nil); err != nil {
+		if err := fc.carryOut(ctx, req, nil); err != nil {
 			return fmt.Errorf("back to what it was: %w", err)
 		}
 	}
-	if err := s.redisIs(ctx, r.first); err != nil {
+	if err := fc.redisIs(ctx, r.first); err != nil {
 		return err
 	}
-	return s.asBefore(ctx, r.was)
+	return fc.asBefore(ctx, r.was)
 }

@@ -55,7 +55,7 @@ func TestANodeThatHasMovedIsAskedWhereItIs(t *testing.T) {
 			supervise.NodeStatus{Name: "web-1", Kind: plan.Web, Address: "127.0.0.1:3"})}
 	}
 	sentinel := supervise.NodeStatus{Name: "sentinel-1", Kind: plan.Sentinel, Address: "127.0.0.1:9"}
-	var r reach
+	var r adminConns
 	defer r.close()
 	r.learn(status("127.0.0.1:1", sentinel), "secret")
 	redis, other := r.admin("redis-1"), r.admin("sentinel-1")
@@ -67,7 +67,7 @@ func TestANodeThatHasMovedIsAskedWhereItIs(t *testing.T) {
 		t.Error("a node that has not moved has another connection")
 	}
 	r.learn(status("127.0.0.1:2", sentinel), "secret")
-	if r.admin("redis-1") == redis || r.own["redis-1"].address != "127.0.0.1:2" || r.admin("sentinel-1") != other {
-		t.Errorf("after a move redis-1 is asked at %s", r.own["redis-1"].address)
+	if r.admin("redis-1") == redis || r.byName["redis-1"].address != "127.0.0.1:2" || r.admin("sentinel-1") != other {
+		t.Errorf("after a move redis-1 is asked at %s", r.byName["redis-1"].address)
 	}
 }

@@ -49,7 +49,7 @@ const (
 
 // assault is an attack under way. It is not safe for concurrent use.
 type assault struct {
-	s      *scene
+	s      *faultContext
 	client *attack.Client
 	prefix string // of its keys
 	master supervise.NodeStatus
@@ -64,13 +64,13 @@ type assault struct {
 
 // assail prepares an attack: it finds the master, measures how much room there is, and adds to the
 // journal the step that removes the attack's keys.
-func (s *scene) assail(ctx context.Context) (*assault, error) {
-	master, err := s.pick(ctx, plan.Redis, "master")
+func (fc *faultContext) assail(ctx context.Context) (*assault, error) {
+	master, err := fc.pick(ctx, plan.Redis, "master")
 	if err != nil {
 		return nil, err
 	}
-	a := &assault{s: s, master: master, prefix: s.prefix + "attack:", began: time.Now()}
-	if a.redis, err = s.up(ctx, plan.Redis, ""); err != nil {
+	a := &assault{s: fc, master: master, prefix: fc.prefix + "attack:", began: time.Now()}
+	if a.redis, err = fc.up(ctx, plan.Redis, ""); err != nil {
 		return nil, err
 	}
 
@@ -78,19 +78,19 @@ func (s *scene) assail(ctx context.Context) (*assault, error) {
 		return nil, err
 	}
 
-	entry, err := s.entry(ctx)
+	entry, err := fc.entry(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if a.client, err = s.attacker(entry, true); err != nil {
+	if a.client, err = fc.attacker(entry, true); err != nil {
 		return nil, err
 	}
 
-	left := keys{State: s.stack.state(), Entry: entry, Own: s.stack.own, Prefix: a.prefix, TokenFile: s.tokenFile}
-	if len(s.stack.headers) > 0 {
-		left.App = s.stack.aim.app
+	left := keys{State: fc.stack.state(), Entry: entry, Trusted: fc.stack.ownStack, Prefix: a.prefix, TokenFile: fc.tokenFile}
+	if len(fc.stack.headers) > 0 {
+		left.App = fc.stack.loads.app
 	}
-	if err := s.undo(step{Why: "the keys of an attack", Keys: &left, Unless: filepath.Join(s.stack.state(), "nodes")}); err != nil {
+	if err := fc.undo(step{Why: "the keys of an attack", Keys: &left, Unless: filepath.Join(fc.stack.state(), "nodes")}); err != nil {
 		return nil, err
 	}
 	a.before = a.tolls(ctx)
@@ -98,36 +98,36 @@ func (s *scene) assail(ctx context.Context) (*assault, error) {
 }
 
 // entry returns the base URL that the attackers use.
-func (s *scene) entry(ctx context.Context) (string, error) {
-	if len(s.stack.entries) > 0 {
-		return s.stack.entries[0], nil
+func (fc *faultContext) entry(ctx context.Context) (string, error) {
+	if len(fc.stack.entries) > 0 {
+		return fc.stack.entries[0], nil
 	}
-	st, err := s.stack.status(ctx)
+	st, err := fc.stack.status(ctx)
 	return st.Entry, err
 }
 
 // lets returns an error if the application refuses a command to the drill's token (a 4xx). It
-// ignores a stack that does not answer: the course reports that.
-func (s *scene) lets(ctx context.Context, command ...string) error {
-	client, err := s.newcomer(ctx)
+// ignores a stack that does not answer: the drill run reports that.
+func (fc *faultContext) lets(ctx context.Context, command ...string) error {
+	client, err := fc.newcomer(ctx)
 	if err != nil {
 		return err
 	}
 	if got := client.Do(ctx, attack.Request{Path: "/", Body: attack.Command(command...)}); got.Status >= 400 && got.Status < 500 {
-		return fmt.Errorf("the application %s refuses %s to the drill (%s)", s.stack.aim.app, command[0], got)
+		return fmt.Errorf("the application %s refuses %s to the drill (%s)", fc.stack.loads.app, command[0], got)
 	}
 	return nil
 }
 
 // storesStrings returns an error if the application does not let the drill store an attack's data.
 // The command that it tries stores nothing.
-func storesStrings(ctx context.Context, s *scene) error {
-	return s.lets(ctx, "SETRANGE", s.prefix+"ready", "0", "")
+func storesStrings(ctx context.Context, fc *faultContext) error {
+	return fc.lets(ctx, "SETRANGE", fc.prefix+"ready", "0", "")
 }
 
 // attacker returns a client of the application under drill.
-func (s *scene) attacker(entry string, elsewhere bool) (*attack.Client, error) {
-	return attack.NewClient(attack.Config{Entry: entry, Token: s.mix.Token, Headers: s.stack.headers, TLS: trustEntry(entry, s.stack.state()), Elsewhere: elsewhere})
+func (fc *faultContext) attacker(entry string, elsewhere bool) (*attack.Client, error) {
+	return attack.NewClient(attack.Config{Entry: entry, Token: fc.mix.Token, Headers: fc.stack.headers, TLS: trustEntry(entry, fc.stack.state()), Elsewhere: elsewhere})
 }
 
 // room returns how many bytes the attack may store: a part of what Redis and the machine have left,
@@ -242,7 +242,7 @@ func (a *assault) during(ctx context.Context, what string, run func(ctx context.
 		return err
 	}
 	a.s.say("%s", what)
-	a.s.blow(at...)
+	a.s.recordInjection(at...)
 
 	attacking, end := context.WithTimeout(ctx, attackLasts)
 	defer end()
@@ -343,26 +343,26 @@ const newcomerEvery = 100 * time.Millisecond
 
 // newcomer returns a client that connects anew for each request. The clients of the load cannot
 // stand for it: they keep their connections.
-func (s *scene) newcomer(ctx context.Context) (*attack.Client, error) {
-	entry, err := s.entry(ctx)
+func (fc *faultContext) newcomer(ctx context.Context) (*attack.Client, error) {
+	entry, err := fc.entry(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.attacker(entry, false)
+	return fc.attacker(entry, false)
 }
 
 // look lets new clients come, each with one read, until the context ends. A client that is not
 // served within the promised pause is late.
-func (s *scene) look(ctx context.Context, newcomer *attack.Client) (l lateness) {
-	limit := s.record.Promise.Pause
+func (fc *faultContext) look(ctx context.Context, newcomer *attack.Client) (l lateness) {
+	limit := fc.record.Promise.Pause
 	var mu sync.Mutex
 	var clients sync.WaitGroup
 	for sleep(ctx, newcomerEvery) == nil {
-		at, began := s.now(), time.Now()
+		at, began := fc.now(), time.Now()
 		clients.Go(func() {
 			asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 			defer cancel()
-			got := newcomer.Do(asking, attack.Request{Path: "/v1/keys/" + s.prefix + "newcomer"})
+			got := newcomer.Do(asking, attack.Request{Path: "/v1/keys/" + fc.prefix + "newcomer"})
 			took := time.Since(began)
 			mu.Lock()
 			defer mu.Unlock()

@@ -23,17 +23,17 @@ import (
 var backupUnderLoad = fault{
 	name: "backup", about: "two backups under load; while the second is made, the replica that is copied is killed. Each is loaded into a Redis of its own: every write that was acknowledged before it began is in it",
 	course: true, needs: needReplicas | needKV, promise: unnoticed,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.backUpAll(ctx, func(node string) error {
-			s.blow(node)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.backUpAll(ctx, func(node string) error {
+			fc.recordInjection(node)
 			return nil
 		}, func(node string) error {
-			st, err := s.stack.status(ctx)
+			st, err := fc.stack.status(ctx)
 			if err != nil {
 				return err
 			}
 			n, _ := st.Node(node)
-			return s.kill(ctx, n)
+			return fc.kill(ctx, n)
 		})
 	},
 }
@@ -41,34 +41,34 @@ var backupUnderLoad = fault{
 var backupKillSupervisor = fault{
 	name: "backup-kill-supervisor", about: "a backup under load, and SIGKILL to the supervisor while it is made; it has every write that was acknowledged before it began",
 	course: true, double: true, needs: needReplicas | needKV, promise: unnoticed,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.backUpAll(ctx, func(string) error { return restartSupervisor.strike(ctx, s) })
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.backUpAll(ctx, func(string) error { return restartSupervisor.inject(ctx, fc) })
 	},
 }
 
 var backupKillMaster = fault{
 	name: "backup-kill-master", about: "a backup under load, and SIGKILL to the Redis master while it is made; it has every write that was acknowledged before it began",
 	double: true, needs: needReplicas | needKV | needFailover, promise: held,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.backUpAll(ctx, func(string) error { return killMaster.strike(ctx, s) })
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.backUpAll(ctx, func(string) error { return killMaster.inject(ctx, fc) })
 	},
 }
 
 // backUpAll takes one backup for each function. The function is called when a node has begun to
 // send its data.
-func (s *scene) backUpAll(ctx context.Context, begun ...func(node string) error) error {
+func (fc *faultContext) backUpAll(ctx context.Context, begun ...func(node string) error) error {
 	dir, err := os.MkdirTemp("", "holdfast-drill-backup-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	m := s.startMarks(ctx)
+	m := fc.startMarks(ctx)
 	defer m.end()
 	if err := await(ctx, "writes that mark the moment of a backup", 5*time.Second, m.enough); err != nil {
 		return errors.Join(err, m.failure())
 	}
 	for _, b := range begun {
-		if err := s.backUp(ctx, dir, m, b); err != nil {
+		if err := fc.backUp(ctx, dir, m, b); err != nil {
 			return err
 		}
 	}
@@ -93,13 +93,13 @@ const (
 	markLimits = 5 * time.Second
 )
 
-func (s *scene) startMarks(ctx context.Context) *marks {
+func (fc *faultContext) startMarks(ctx context.Context) *marks {
 	ctx, cancel := context.WithCancel(ctx)
 	m := &marks{
-		keys:   keys{State: s.stack.state(), TokenFile: s.tokenFile, Own: s.stack.own, App: s.stack.aim.app},
-		prefix: s.prefix + "mark-", stop: cancel,
+		keys:   keys{State: fc.stack.state(), TokenFile: fc.tokenFile, Trusted: fc.stack.ownStack, App: fc.stack.loads.app},
+		prefix: fc.prefix + "mark-", stop: cancel,
 	}
-	if st, err := s.stack.status(ctx); err == nil {
+	if st, err := fc.stack.status(ctx); err == nil {
 		m.keys.Entry = st.Entry
 	}
 	for i := range m.acknowledged {
@@ -157,7 +157,7 @@ func (m *marks) failure() error {
 
 // backUp takes a backup, calls begun when a node has begun to send its data, and checks that the
 // backup has all writes that were acknowledged before.
-func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(node string) error) error {
+func (fc *faultContext) backUp(ctx context.Context, dir string, m *marks, begun func(node string) error) error {
 	var before [markers]int64
 	for i := range before {
 		before[i] = m.acknowledged[i].Load()
@@ -166,11 +166,11 @@ func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(nod
 	var failed error
 	copied := 0
 	done, err := supervise.Backup(ctx, supervise.BackupConfig{
-		Stack: s.stack.stack, BaseDir: s.stack.base, StateDir: s.stack.state(), Version: "drill",
+		Stack: fc.stack.stack, BaseDir: fc.stack.base, StateDir: fc.stack.state(), Version: "drill",
 		Store: backup.Dir(dir), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Began: func(node string) {
 			if copied++; copied == 1 {
-				s.say("backing up %s", node)
+				fc.say("backing up %s", node)
 				failed = begun(node)
 			}
 		},
@@ -188,7 +188,7 @@ func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(nod
 	}
 	defer f.Close()
 
-	program, err := supervise.RedisServer(s.stack.stack.Redis, s.stack.state())
+	program, err := supervise.RedisServer(fc.stack.stack.Redis, fc.stack.state())
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(nod
 		return fmt.Errorf("verify the backup: %w", err)
 	}
 
-	s.evidence("a backup of %s with %d keys, taken by %d copies in %d ms, has every write that was acknowledged before it", done.Node, done.Keys, copied, int64(done.Seconds*1000))
+	fc.evidence("a backup of %s with %d keys, taken by %d copies in %d ms, has every write that was acknowledged before it", done.Node, done.Keys, copied, int64(done.Seconds*1000))
 	return nil
 }
 

@@ -16,15 +16,15 @@ import (
 var busyScript = fault{
 	name: "busy-script", about: "for 5 s clients send scripts that never end and only read, alone and in pipelines, to the master and to replicas: each is ended (SCRIPT KILL), others wait for that at most, and the master remains the master",
 	course: true, needs: needRedis | needKV | needScripts, promise: undisturbed, ready: runsScripts,
-	strike: func(ctx context.Context, s *scene) error {
-		a, err := s.assail(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		a, err := fc.assail(ctx)
 		if err != nil {
 			return err
 		}
 		t := attack.NewTally()
 		err = a.during(ctx, "sending scripts without an end", func(ctx context.Context) {
 			var clients sync.WaitGroup
-			for _, one := range endlessScripts(s.evaluating(), a.prefix) {
+			for _, one := range endlessScripts(fc.evaluating(), a.prefix) {
 				clients.Go(func() {
 					a.client.Repeat(ctx, slowRequests, attackPause, t, func(int) attack.Request { return one })
 				})
@@ -54,8 +54,8 @@ const scriptsLeast = 200 * time.Millisecond
 
 // evaluating returns the command by which the application runs scripts. Some applications allow
 // only scripts that read (kv.scripts).
-func (s *scene) evaluating() string {
-	if kv := s.stack.stack.Apps[s.stack.aim.app].KV; kv != nil && kv.Scripts == "read" {
+func (fc *faultContext) evaluating() string {
+	if kv := fc.stack.stack.Apps[fc.stack.loads.app].KV; kv != nil && kv.Scripts == "read" {
 		return "EVAL_RO"
 	}
 	return "EVAL"
@@ -80,16 +80,16 @@ func endlessScripts(eval, prefix string) []attack.Request {
 }
 
 // runsScripts returns an error if the application runs no scripts for the drill's token.
-func runsScripts(ctx context.Context, s *scene) error {
-	return s.lets(ctx, s.evaluating(), "return 1", "1", s.prefix+"script")
+func runsScripts(ctx context.Context, fc *faultContext) error {
+	return fc.lets(ctx, fc.evaluating(), "return 1", "1", fc.prefix+"script")
 }
 
 var busyWritingScript = fault{
 	name: "busy-writing-script", about: "a client sends a script that writes and never ends, which nothing but the end of its Redis ends: the Sentinels replace the master, the supervisor kills it, and it comes back as a replica; no other node follows it",
 	needs: needFailover | needKV | needWritingScripts, ready: runsScripts,
 	promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second, Binding: true},
-	strike: func(ctx context.Context, s *scene) error {
-		a, err := s.assail(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		a, err := fc.assail(ctx)
 		if err != nil {
 			return err
 		}
@@ -107,23 +107,23 @@ var busyWritingScript = fault{
 					return attack.Request{Path: "/", Body: attack.Command("EVAL", "redis.call('SET', KEYS[1], 1) while true do end", "1", a.prefix+"written")}
 				})
 			})
-			failed = await(ctx, a.master.Name+" busy with the script", attackLasts, func() bool { return s.busy(ctx, a.master.Name) })
+			failed = await(ctx, a.master.Name+" busy with the script", attackLasts, func() bool { return fc.busy(ctx, a.master.Name) })
 			if failed == nil {
-				s.evidence("%s replied BUSY", a.master.Name)
-				failed = s.awaitMaster(context.WithoutCancel(ctx), a.master.Name)
+				fc.evidence("%s replied BUSY", a.master.Name)
+				failed = fc.awaitMaster(context.WithoutCancel(ctx), a.master.Name)
 			}
 			client.Wait()
 		}, a.master.Name)
 		if err = errors.Join(err, failed); err != nil {
 			return fmt.Errorf("%w (the script: %s)", err, t)
 		}
-		s.evidence("the script: %s", t)
+		fc.evidence("the script: %s", t)
 
-		s.say("waiting until the supervisor ends %s", a.master.Name)
+		fc.say("waiting until the supervisor ends %s", a.master.Name)
 		if err := await(ctx, "the supervisor ending "+a.master.Name, busyEnds, func() bool { return !process.Alive(id) }); err != nil {
 			return err
 		}
-		s.evidence("%s (pid %d) was ended by the supervisor", a.master.Name, a.master.PID)
+		fc.evidence("%s (pid %d) was ended by the supervisor", a.master.Name, a.master.PID)
 		return nil
 	},
 }
@@ -132,7 +132,7 @@ var busyWritingScript = fault{
 const busyEnds = 40 * time.Second
 
 // busy reports whether a Redis node replies BUSY, because a script keeps it.
-func (s *scene) busy(ctx context.Context, node string) bool {
-	_, err := s.stack.standing(ctx, node)
+func (fc *faultContext) busy(ctx context.Context, node string) bool {
+	_, err := fc.stack.standing(ctx, node)
 	return redis.Busy(err)
 }

@@ -15,11 +15,11 @@ import (
 type Campaign struct {
 	drills int
 	ofURLs bool // the drills judged no consistency
-	faults map[string]*toll
+	faults map[string]*faultStats
 }
 
-// toll is what was seen of one fault in all drills.
-type toll struct {
+// faultStats is what was seen of one fault in all drills.
+type faultStats struct {
 	pauses    []time.Duration
 	elsewhere []time.Duration // of clients whose entry was not cut off
 	cutOff    bool            // some clients' entry was cut off
@@ -31,7 +31,7 @@ type toll struct {
 }
 
 // NewCampaign returns a campaign without drills.
-func NewCampaign() *Campaign { return &Campaign{faults: map[string]*toll{}} }
+func NewCampaign() *Campaign { return &Campaign{faults: map[string]*faultStats{}} }
 
 // Drills returns the number of drills.
 func (c *Campaign) Drills() int { return c.drills }
@@ -43,7 +43,7 @@ func (c *Campaign) Add(h history.History, v history.Verdict) {
 	for i, f := range h.Faults {
 		t := c.faults[f.Name]
 		if t == nil {
-			t = &toll{results: map[history.Result]int{}}
+			t = &faultStats{results: map[history.Result]int{}}
 			c.faults[f.Name] = t
 		}
 		t.results[v.Result]++

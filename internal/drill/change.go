@@ -108,50 +108,50 @@ type former struct {
 
 // undoChanges records what the stack is, and adds the step that restores it when the fault is
 // undone.
-func (s *scene) undoChanges(ctx context.Context, why string) (former, error) {
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) undoChanges(ctx context.Context, why string) (former, error) {
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return former{}, err
 	}
 	f := former{nodes: namesOf(st.Nodes)}
-	if f.runs, err = supervise.ReadRunsAs(s.stack.state()); err != nil {
+	if f.runs, err = supervise.ReadRunsAs(fc.stack.state()); err != nil {
 		return f, err
 	}
-	return f, s.undo(step{Why: why, Changed: &changed{s.stack.state(), f.runs, f.runs.RedisPorts()}, Running: s.stack.state()})
+	return f, fc.undo(step{Why: why, Changed: &changed{fc.stack.state(), f.runs, f.runs.RedisPorts()}, Running: fc.stack.state()})
 }
 
 // changeBack restores what the stack was, and checks that it worked.
-func (s *scene) changeBack(ctx context.Context, was former) error {
-	now, err := supervise.ReadRunsAs(s.stack.state())
+func (fc *faultContext) changeBack(ctx context.Context, was former) error {
+	now, err := supervise.ReadRunsAs(fc.stack.state())
 	if err != nil {
 		return err
 	}
 	if len(was.runs.Differences(now)) > 0 {
-		s.blow()
-		if err := s.carryOut(ctx, was.runs.Again(now), nil); err != nil {
+		fc.recordInjection()
+		if err := fc.carryOut(ctx, was.runs.Again(now), nil); err != nil {
 			return fmt.Errorf("back to what it was: %w", err)
 		}
 	}
-	return s.asBefore(ctx, was)
+	return fc.asBefore(ctx, was)
 }
 
 // asBefore checks that the stack is what it was.
-func (s *scene) asBefore(ctx context.Context, was former) error {
-	now, err := supervise.ReadRunsAs(s.stack.state())
+func (fc *faultContext) asBefore(ctx context.Context, was former) error {
+	now, err := supervise.ReadRunsAs(fc.stack.state())
 	if err != nil {
 		return err
 	}
 	if differences := was.runs.Differences(now); len(differences) > 0 {
 		return fmt.Errorf("the stack is not what it was: %s", strings.Join(differences, ", "))
 	}
-	st, err := s.stack.status(ctx)
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}
 	if nodes := namesOf(st.Nodes); !slices.Equal(nodes, was.nodes) {
 		return fmt.Errorf("the stack had the nodes %s, and has %s", strings.Join(was.nodes, ", "), strings.Join(nodes, ", "))
 	}
-	s.evidence("the stack is what it was, with %d nodes", len(was.nodes))
+	fc.evidence("the stack is what it was, with %d nodes", len(was.nodes))
 	return nil
 }
 
@@ -165,25 +165,25 @@ type amid struct {
 // killSpread is the longest delay of a kill after the beginning of a step.
 const killSpread = 1500 * time.Millisecond
 
-// killIn returns a kill at a random moment of a change.
-func (s *scene) killIn(ctx context.Context, req supervise.Request, kill fault) (*amid, error) {
-	p, err := s.stack.client().Preview(ctx, req)
+// killAtRandomStep returns a kill at a random moment of a change.
+func (fc *faultContext) killAtRandomStep(ctx context.Context, req supervise.Request, kill fault) (*amid, error) {
+	p, err := fc.stack.client().Preview(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	if len(p.Steps) == 0 {
 		return nil, fmt.Errorf("the %s would find nothing to do", req.Kind)
 	}
-	at, begun := 1+s.random.IntN(len(p.Steps)), 0
+	at, begun := 1+fc.random.IntN(len(p.Steps)), 0
 	return &amid{
 		at: func(supervise.Event) bool { begun++; return begun == at },
 		do: func(e supervise.Event) error {
-			after := time.Duration(s.random.Int64N(int64(killSpread)))
+			after := time.Duration(fc.random.Int64N(int64(killSpread)))
 			if err := sleep(ctx, after); err != nil {
 				return err
 			}
-			s.evidence("%d ms after the beginning of step %d of %d, %s %s", after.Milliseconds(), at, len(p.Steps), e.Action, e.Node)
-			return kill.strike(ctx, s)
+			fc.evidence("%d ms after the beginning of step %d of %d, %s %s", after.Milliseconds(), at, len(p.Steps), e.Action, e.Node)
+			return kill.inject(ctx, fc)
 		},
 	}, nil
 }
@@ -191,23 +191,23 @@ func (s *scene) killIn(ctx context.Context, req supervise.Request, kill fault) (
 // change makes the supervisor change the stack; m may be nil. It returns m's error, or an error if
 // the change did not begin or its end is unknown. A change that was stopped is no error: see
 // Result.
-func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (supervise.Result, error) {
-	before, err := s.lastChange()
+func (fc *faultContext) change(ctx context.Context, req supervise.Request, m *amid) (supervise.Result, error) {
+	before, err := fc.lastChange()
 	if err != nil {
 		return supervise.Result{}, err
 	}
 
-	limited, cancel := context.WithTimeout(ctx, limitOf(s.stack.stack))
+	limited, cancel := context.WithTimeout(ctx, limitOf(fc.stack.stack))
 	defer cancel()
 
 	var failed error
 	did := false
-	done, err := s.stack.client().Change(limited, req, func(e supervise.Event) {
+	done, err := fc.stack.client().Change(limited, req, func(e supervise.Event) {
 		if e.What != "begun" {
 			return
 		}
-		s.say("%s: step %d of %d, %s %s", req.Kind, e.Step, e.Of, e.Action, e.Node)
-		s.aim(e.Node) // also a node that keeps serving while others restart
+		fc.say("%s: step %d of %d, %s %s", req.Kind, e.Step, e.Of, e.Action, e.Node)
+		fc.addTargets(e.Node) // also a node that keeps serving while others restart
 		if m != nil && m.at(e) && !did {
 			did = true
 			failed = m.do(e)
@@ -217,7 +217,7 @@ func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (sup
 	case failed != nil:
 		return done, failed
 	case errors.Is(err, control.ErrInterrupted) && did:
-		return s.wentOn(ctx, req.Kind, before)
+		return fc.wentOn(ctx, req.Kind, before)
 	case err != nil:
 		return done, fmt.Errorf("%s: %w", req.Kind, err)
 	case m != nil && !did && done.Done:
@@ -227,8 +227,8 @@ func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (sup
 }
 
 // lastChange returns the number of the last change that has ended; 0: none.
-func (s *scene) lastChange() (id int, err error) {
-	ended, err := supervise.EndedChanges(s.stack.state())
+func (fc *faultContext) lastChange() (id int, err error) {
+	ended, err := supervise.EndedChanges(fc.stack.state())
 	for _, r := range ended {
 		id = max(id, r.ID)
 	}
@@ -238,12 +238,12 @@ func (s *scene) lastChange() (id int, err error) {
 // wentOn returns how a change ended whose supervisor died in the middle. The next supervisor
 // continues it. It is the first change of that kind that ended after the one with the number
 // before.
-func (s *scene) wentOn(ctx context.Context, kind string, before int) (supervise.Result, error) {
-	s.say("waiting until the next supervisor has gone on with the change")
-	if err := awaitUnchanging(ctx, s.stack.client(), limitOf(s.stack.stack)); err != nil {
+func (fc *faultContext) wentOn(ctx context.Context, kind string, before int) (supervise.Result, error) {
+	fc.say("waiting until the next supervisor has gone on with the change")
+	if err := awaitUnchanging(ctx, fc.stack.client(), limitOf(fc.stack.stack)); err != nil {
 		return supervise.Result{}, err
 	}
-	ended, err := supervise.EndedChanges(s.stack.state())
+	ended, err := supervise.EndedChanges(fc.stack.state())
 	if err != nil {
 		return supervise.Result{}, err
 	}
@@ -251,36 +251,36 @@ func (s *scene) wentOn(ctx context.Context, kind string, before int) (supervise.
 	if i < 0 {
 		return supervise.Result{}, fmt.Errorf("the next supervisor did not go on with the %s", kind)
 	}
-	s.evidence("the next supervisor went on with the %s", kind)
+	fc.evidence("the next supervisor went on with the %s", kind)
 	return ended[i], nil
 }
 
 // carryOut makes a change that has to succeed.
-func (s *scene) carryOut(ctx context.Context, req supervise.Request, m *amid) error {
-	done, err := s.change(ctx, req, m)
+func (fc *faultContext) carryOut(ctx context.Context, req supervise.Request, m *amid) error {
+	done, err := fc.change(ctx, req, m)
 	switch {
 	case err != nil:
 		return err
 	case !done.Done:
 		return fmt.Errorf("the %s was stopped: %s", req.Kind, done.Why)
 	}
-	s.evidence("%s: %d steps in %.1f s", req.Kind, done.Steps, done.Ended.Sub(done.Began).Seconds())
+	fc.evidence("%s: %d steps in %.1f s", req.Kind, done.Steps, done.Ended.Sub(done.Began).Seconds())
 	return nil
 }
 
 // carryOutAndKill makes a change that has to succeed although something is killed at a random
 // moment of it.
-func (s *scene) carryOutAndKill(ctx context.Context, req supervise.Request, kill fault) error {
-	m, err := s.killIn(ctx, req, kill)
+func (fc *faultContext) carryOutAndKill(ctx context.Context, req supervise.Request, kill fault) error {
+	m, err := fc.killAtRandomStep(ctx, req, kill)
 	if err != nil {
 		return err
 	}
-	return s.carryOut(ctx, req, m)
+	return fc.carryOut(ctx, req, m)
 }
 
 // isUnchanging returns why the stack cannot be changed: another change is under way, or waiting.
-func isUnchanging(ctx context.Context, s *scene) error {
-	st, err := s.stack.status(ctx)
+func isUnchanging(ctx context.Context, fc *faultContext) error {
+	st, err := fc.stack.status(ctx)
 	if err != nil || st.Change == nil {
 		return err
 	}
@@ -289,12 +289,12 @@ func isUnchanging(ctx context.Context, s *scene) error {
 
 // application chooses an application under load at random, in proportion to its nodes that are up,
 // and returns it with those nodes.
-func (s *scene) application(ctx context.Context) (app string, nodes []supervise.NodeStatus, err error) {
-	all, err := s.up(ctx, plan.Web, "")
+func (fc *faultContext) application(ctx context.Context) (app string, nodes []supervise.NodeStatus, err error) {
+	all, err := fc.up(ctx, plan.Web, "")
 	if err != nil {
 		return "", nil, err
 	}
-	app = all[s.random.IntN(len(all))].App
+	app = all[fc.random.IntN(len(all))].App
 	for _, n := range all {
 		if n.App == app {
 			nodes = append(nodes, n)
@@ -303,16 +303,16 @@ func (s *scene) application(ctx context.Context) (app string, nodes []supervise.
 	return app, nodes, nil
 }
 
-// blowAll records the beginning of a change of an application. It may affect the application's
-// nodes and all balancers.
-func (s *scene) blowAll(nodes []supervise.NodeStatus, more ...string) {
-	balancers := slices.Sorted(maps.Keys(s.stack.balancers))
-	s.blow(slices.Concat(namesOf(nodes), more, balancers)...)
+// recordAppChange records the beginning of a change of an application. It may affect the
+// application's nodes and all balancers.
+func (fc *faultContext) recordAppChange(nodes []supervise.NodeStatus, more ...string) {
+	balancers := slices.Sorted(maps.Keys(fc.stack.balancers))
+	fc.recordInjection(slices.Concat(namesOf(nodes), more, balancers)...)
 }
 
 // replaced checks that each of some nodes has another process than before.
-func (s *scene) replaced(ctx context.Context, before []supervise.NodeStatus) error {
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) replaced(ctx context.Context, before []supervise.NodeStatus) error {
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}
@@ -324,13 +324,13 @@ func (s *scene) replaced(ctx context.Context, before []supervise.NodeStatus) err
 		}
 		pids = append(pids, fmt.Sprintf("%s went from pid %d to %d", n.Name, n.PID, now.PID))
 	}
-	s.evidence("%s", strings.Join(pids, ", "))
+	fc.evidence("%s", strings.Join(pids, ", "))
 	return nil
 }
 
 // untouched checks that each of some nodes still has the same process.
-func (s *scene) untouched(ctx context.Context, before []supervise.NodeStatus) error {
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) untouched(ctx context.Context, before []supervise.NodeStatus) error {
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}

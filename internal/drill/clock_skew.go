@@ -24,25 +24,33 @@ const clockOff = time.Hour
 var clockAhead = fault{
 	name: "clock-ahead", about: "the clock of a host without the master goes an hour ahead, and the Redis master is killed: a repeated request still counts once, and no key expires early where another replica can take the master's place",
 	hosts: true, clocks: true, double: true, needs: needFailover | needReplicas | needKV, promise: skewed,
-	strike: func(ctx context.Context, s *scene) error { return s.skew(ctx, clockOff, (*scene).otherHost) },
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.skew(ctx, clockOff, (*faultContext).otherHost)
+	},
 }
 
 var clockBehind = fault{
 	name: "clock-behind", about: "the clock of a host without the master goes an hour behind, and the Redis master is killed: a repeated request still counts once, and no key expires early",
 	hosts: true, clocks: true, double: true, needs: needFailover | needReplicas | needKV, promise: skewed,
-	strike: func(ctx context.Context, s *scene) error { return s.skew(ctx, -clockOff, (*scene).otherHost) },
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.skew(ctx, -clockOff, (*faultContext).otherHost)
+	},
 }
 
 var masterClockAhead = fault{
 	name: "master-clock-ahead", about: "the clock of the master's host goes an hour ahead, and the Redis master is killed: a repeated request still counts once, and no key that was written meanwhile expires early",
 	hosts: true, clocks: true, double: true, needs: needFailover | needReplicas | needKV, promise: skewed,
-	strike: func(ctx context.Context, s *scene) error { return s.skew(ctx, clockOff, (*scene).masterHost) },
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.skew(ctx, clockOff, (*faultContext).masterHost)
+	},
 }
 
 var masterClockBehind = fault{
 	name: "master-clock-behind", about: "the clock of the master's host goes an hour behind, and the Redis master is killed: a repeated request still counts once; keys with a time to live end early, which is not promised otherwise",
 	hosts: true, clocks: true, double: true, needs: needFailover | needReplicas | needKV, promise: skewed,
-	strike: func(ctx context.Context, s *scene) error { return s.skew(ctx, -clockOff, (*scene).masterHost) },
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.skew(ctx, -clockOff, (*faultContext).masterHost)
+	},
 }
 
 // skewed is promised while the clock of a host is wrong and another master is elected.
@@ -59,54 +67,54 @@ const (
 )
 
 // skew sets the clock of a host wrong, kills the master, and then repeats requests from before.
-func (s *scene) skew(ctx context.Context, ahead time.Duration, choose func(*scene, context.Context) (host, error)) error {
-	if s.stack.hosts == nil || !s.stack.clocks {
+func (fc *faultContext) skew(ctx context.Context, ahead time.Duration, choose func(*faultContext, context.Context) (host, error)) error {
+	if fc.stack.hosts == nil || !fc.stack.clocks {
 		return errNoHosts
 	}
 
-	one, err := choose(s, ctx)
+	one, err := choose(fc, ctx)
 	if err != nil {
 		return err
 	}
-	master, err := s.pick(ctx, plan.Redis, "master")
+	master, err := fc.pick(ctx, plan.Redis, "master")
 	if err != nil {
 		return err
 	}
-	client, err := s.newcomer(ctx)
+	client, err := fc.newcomer(ctx)
 	if err != nil {
 		return err
 	}
 
 	// A copy of a file undoes it, so any process can carry out the step.
-	back := step{Why: "the clock of " + one.name, Command: []string{"cp", s.stack.rightClock(), s.stack.clockFile(one)}, Unless: s.stack.clockFile(one)}
-	if err := s.undo(back); err != nil {
+	back := step{Why: "the clock of " + one.name, Command: []string{"cp", fc.stack.rightClock(), fc.stack.clockFile(one)}, Unless: fc.stack.clockFile(one)}
+	if err := fc.undo(back); err != nil {
 		return err
 	}
 
-	s.say("the clock of %s goes %v ahead", one.name, ahead)
-	s.blow(one.name)
-	if err := s.stack.setClock(one, ahead); err != nil {
+	fc.say("the clock of %s goes %v ahead", one.name, ahead)
+	fc.recordInjection(one.name)
+	if err := fc.stack.setClock(one, ahead); err != nil {
 		return err
 	}
-	if err := s.clockIsOff(ctx, one, ahead); err != nil {
+	if err := fc.clockIsOff(ctx, one, ahead); err != nil {
 		return err
 	}
 	if err := sleep(ctx, skewBefore); err != nil {
 		return err
 	}
 
-	p := probes{s: s, client: client}
+	p := probes{s: fc, client: client}
 	if err := p.write(ctx); err != nil {
 		return err
 	}
-	if err := s.kill(ctx, master); err != nil {
+	if err := fc.kill(ctx, master); err != nil {
 		return err
 	}
-	if err := s.awaitMaster(ctx, master.Name); err != nil {
+	if err := fc.awaitMaster(ctx, master.Name); err != nil {
 		return err
 	}
 
-	next := s.otherMaster(ctx, master.Name)
+	next := fc.otherMaster(ctx, master.Name)
 	if next == nil {
 		return errNobody
 	}
@@ -117,22 +125,22 @@ func (s *scene) skew(ctx context.Context, ahead time.Duration, choose func(*scen
 	if err := p.stillThere(ctx, ahead > 0 || master.Host != one.name); err != nil {
 		return err
 	}
-	return s.toTheClockAhead(ctx, p)
+	return fc.toTheClockAhead(ctx, p)
 }
 
 // toTheClockAhead switches over to the replica whose clock is furthest ahead of the master's, which
 // Sentinels could choose as well, and repeats the requests there. It does nothing if no clock is
 // ahead by more than half of clockOff.
-func (s *scene) toTheClockAhead(ctx context.Context, p probes) error {
-	if why := s.stack.heal(ctx, healBeyond); why != "" {
+func (fc *faultContext) toTheClockAhead(ctx context.Context, p probes) error {
+	if why := fc.stack.heal(ctx, healBeyond); why != "" {
 		return fmt.Errorf("the stack is not well after the master's death: %s", why)
 	}
 
-	clocks, err := s.clocks(ctx)
+	clocks, err := fc.clocks(ctx)
 	if err != nil {
 		return err
 	}
-	st, err := s.stack.status(ctx)
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}
@@ -148,36 +156,36 @@ func (s *scene) toTheClockAhead(ctx context.Context, p probes) error {
 		return nil
 	}
 
-	again := probes{s: s, client: p.client, round: 1}
+	again := probes{s: fc, client: p.client, round: 1}
 	if err := again.write(ctx); err != nil {
 		return err
 	}
-	s.blow(master)
+	fc.recordInjection(master)
 	var refused error
 	err = awaitEvery(ctx, time.Second, "a switchover to "+furthest, 30*time.Second, func() bool {
-		_, refused = s.stack.client().Switchover(ctx, furthest)
+		_, refused = fc.stack.client().Switchover(ctx, furthest)
 		return refused == nil
 	})
 	if err != nil {
 		return errors.Join(err, refused)
 	}
-	s.evidence("%s, whose clock is %v ahead of that of %s, took its place", furthest, (clocks[furthest] - clocks[master]).Round(time.Second), master)
+	fc.evidence("%s, whose clock is %v ahead of that of %s, took its place", furthest, (clocks[furthest] - clocks[master]).Round(time.Second), master)
 	return errors.Join(p.repeat(ctx), again.repeat(ctx))
 }
 
 // clockIsOff waits until every redis node of a host has the wrong time, and all others have the
 // right one.
-func (s *scene) clockIsOff(ctx context.Context, one host, ahead time.Duration) error {
+func (fc *faultContext) clockIsOff(ctx context.Context, one host, ahead time.Duration) error {
 	const tolerance = 5 * time.Second
 	var words []string
 	var failed error
 	err := awaitEvery(ctx, askEvery, "the wrong time at the redis nodes of "+one.name, 5*time.Second, func() bool {
-		st, err := s.stack.status(ctx)
+		st, err := fc.stack.status(ctx)
 		if err != nil {
 			failed = err
 			return false
 		}
-		clocks, err := s.clocks(ctx)
+		clocks, err := fc.clocks(ctx)
 		if failed = err; err != nil {
 			return false
 		}
@@ -198,13 +206,13 @@ func (s *scene) clockIsOff(ctx context.Context, one host, ahead time.Duration) e
 	if err != nil {
 		return fmt.Errorf("%w; ahead of this machine's clock: %s", errors.Join(err, failed), strings.Join(words, ", "))
 	}
-	s.evidence("ahead of this machine's clock: %s", strings.Join(words, ", "))
+	fc.evidence("ahead of this machine's clock: %s", strings.Join(words, ", "))
 	return nil
 }
 
 // probes are requests that are made before the master dies and checked after it.
 type probes struct {
-	s      *scene
+	s      *faultContext
 	client *attack.Client
 	round  int
 }

@@ -97,8 +97,8 @@ func clockText(ahead time.Duration) string {
 }
 
 // clocks returns how far the clocks of redis nodes are ahead of this machine's.
-func (s *scene) clocks(ctx context.Context) (map[string]time.Duration, error) {
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) clocks(ctx context.Context) (map[string]time.Duration, error) {
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (s *scene) clocks(ctx context.Context) (map[string]time.Duration, error) {
 			continue
 		}
 		asked := time.Now()
-		now, err := s.stack.admin(n.Name).Clock(ctx)
+		now, err := fc.stack.admin(n.Name).Clock(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("ask %s for its time: %w", n.Name, err)
 		}

@@ -21,13 +21,13 @@ import (
 var errHere = errors.New("this is the host whose network would be cut, and the clients of the drill are on it; run the drill at another host")
 
 // readyToCut returns an error if one of a user's hosts cannot be cut off.
-func readyToCut(ctx context.Context, s *scene) error {
-	if !s.stack.afar {
+func readyToCut(ctx context.Context, fc *faultContext) error {
+	if !fc.stack.afar {
 		return nil
 	}
-	for _, one := range s.stack.theirs.all {
+	for _, one := range fc.stack.theirs.all {
 		asking, cancel := context.WithTimeout(ctx, callLimit)
-		err := s.stack.hands.client.CutReady(asking, one.name, isolate.Cut{Ports: []uint16{uint16(s.stack.theirs.entryPort)}, Lasts: cutLasts})
+		err := fc.stack.processes.client.CutReady(asking, one.name, isolate.Cut{Ports: []uint16{uint16(fc.stack.theirs.entryPort)}, Lasts: cutLasts})
 		cancel()
 		if err != nil {
 			return fmt.Errorf("host %s: %w", one.name, err)
@@ -70,25 +70,25 @@ func (t *target) virtualIPv4() (all []netip.Addr) {
 }
 
 // cutPortAfar cuts off the master's port on a user's host.
-func (s *scene) cutPortAfar(ctx context.Context, at host, master, port string) error {
+func (fc *faultContext) cutPortAfar(ctx context.Context, at host, master, port string) error {
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return err
 	}
 	cuts := map[string]isolate.Cut{at.name: {Ports: []uint16{uint16(number)}, Inside: true, Lasts: cutLasts}}
-	return s.cutThere(ctx, "off the port of "+master, cuts, cutLasts, master)
+	return fc.cutThere(ctx, "off the port of "+master, cuts, cutLasts, master)
 }
 
-// cutThere makes hosts cut themselves off for a time, and returns when that is over. The blow at
-// the targets is recorded before the first host is asked. The cut itself begins control.CutDelay
-// after that host has answered.
-func (s *scene) cutThere(ctx context.Context, what string, cuts map[string]isolate.Cut, d time.Duration, targets ...string) error {
-	s.say("cutting %s", what)
-	s.blow(targets...)
-	client := s.stack.hands.client
+// cutThere makes hosts cut themselves off for a time, and returns when that is over. The injection
+// is recorded for the targets before the first host is asked. The cut itself begins
+// control.CutDelay after that host has answered.
+func (fc *faultContext) cutThere(ctx context.Context, what string, cuts map[string]isolate.Cut, d time.Duration, targets ...string) error {
+	fc.say("cutting %s", what)
+	fc.recordInjection(targets...)
+	client := fc.stack.processes.client
 	for name, cut := range cuts {
-		by := uncut{By: s.stack.hands.state, Host: name, Until: time.Now().Add(callLimit + control.CutDelay + d)}
-		if err := s.undo(step{Why: "the cut on " + name, Uncut: &by}); err != nil {
+		by := uncut{By: fc.stack.processes.state, Host: name, Until: time.Now().Add(callLimit + control.CutDelay + d)}
+		if err := fc.undo(step{Why: "the cut on " + name, Uncut: &by}); err != nil {
 			return err
 		}
 		asking, cancel := context.WithTimeout(ctx, callLimit)
@@ -119,7 +119,7 @@ func (s *scene) cutThere(ctx context.Context, what string, cuts map[string]isola
 			dropped[name+" "+quote.Text(direction)] += n
 		}
 	}
-	return s.stopped(dropped)
+	return fc.stopped(dropped)
 }
 
 // uncut ends the cut of a user's host, through the holdfast process of this host.
@@ -133,7 +133,7 @@ type uncut struct {
 func (u uncut) perform() error {
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
-	if err := handsOf(u.By).client.Uncut(ctx, u.Host); err != nil {
+	if err := processesOf(u.By).client.Uncut(ctx, u.Host); err != nil {
 		time.Sleep(time.Until(u.Until))
 	}
 	return nil

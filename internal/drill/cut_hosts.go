@@ -27,8 +27,8 @@ var withoutMaster = history.Promise{Failed: history.CutOff, Unknown: history.Cut
 
 // besideCut is promised to clients whose own entry is well: the time to elect another master, or to
 // notice a missing replica, when nothing refuses and nothing answers. Their balancer takes up to 5
-// s to notice a web node behind the cut (see Fault.Unaware). Requests passed on there may wait
-// longer than besideCut, which the verdict only warns of.
+// s to notice a web node behind the cut (see Fault.DetectionDelay). Requests passed on there may
+// wait longer than besideCut, which the verdict only warns of.
 const besideCut = 4 * time.Second
 
 // aroundCut is how long a client on the wrong side of a cut waits: until the cut ends, and then
@@ -38,89 +38,89 @@ const aroundCut = cutLasts + 2*time.Second
 var cutHost = fault{
 	name: "cut-host", about: "a host without the master is cut off from all others and from the clients for 6 s",
 	hosts: true, ready: readyToCut, needs: needFailover, promise: unreached,
-	strike: func(ctx context.Context, s *scene) error {
-		one, err := s.otherHost(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		one, err := fc.otherHost(ctx)
 		if err != nil {
 			return err
 		}
-		return s.cutOff(ctx, one, true)
+		return fc.cutOff(ctx, one, true)
 	},
 }
 
 var cutMaster = fault{
 	name: "cut-master", about: "the master's host is cut off from the others for 6 s, and not from the clients: with one Sentinel of three, it has to stop taking writes, and clients on its side get 503 after as long as a web node holds a request",
 	hosts: true, ready: readyToCut, needs: needFailover, promise: withoutMaster,
-	strike: func(ctx context.Context, s *scene) error {
-		one, err := s.masterHost(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		one, err := fc.masterHost(ctx)
 		if err != nil {
 			return err
 		}
-		return s.cutOff(ctx, one, false)
+		return fc.cutOff(ctx, one, false)
 	},
 }
 
 var cutMasterHost = fault{
 	name: "cut-master-host", about: "the master's host is cut off from the others and from the clients for 6 s",
 	hosts: true, ready: readyToCut, needs: needFailover, promise: unreached,
-	strike: func(ctx context.Context, s *scene) error {
-		one, err := s.masterHost(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		one, err := fc.masterHost(ctx)
 		if err != nil {
 			return err
 		}
-		return s.cutOff(ctx, one, true)
+		return fc.cutOff(ctx, one, true)
 	},
 }
 
 var cutHalves = fault{
 	name: "cut-halves", about: "the master's host and another one are cut off from the rest for 6 s, and none from the clients: the smaller part has a replica that must not be promoted, and web nodes there have no master and answer 503 in the end",
 	hosts: true, ready: readyToCut, needs: needFailover, promise: withoutMaster,
-	strike: func(ctx context.Context, s *scene) error {
-		master, err := s.masterHost(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		master, err := fc.masterHost(ctx)
 		if err != nil {
 			return err
 		}
-		with, err := s.sideOfMaster(ctx, master)
+		with, err := fc.sideOfMaster(ctx, master)
 		if err != nil {
 			return err
 		}
-		rest := s.stack.machines().but(master, with)
-		return s.cut(ctx, cutLasts, strings.Join(hostNames(rest...), ", ")+" off from the others", rest, both(hostNames(master, with), hostNames(rest...)))
+		rest := fc.stack.machines().but(master, with)
+		return fc.cut(ctx, cutLasts, strings.Join(hostNames(rest...), ", ")+" off from the others", rest, both(hostNames(master, with), hostNames(rest...)))
 	},
 }
 
 var cutOneWay = fault{
 	name: "cut-one-way", about: "what the master's host sends to the others is lost for 6 s, and what they send arrives",
 	hosts: true, ready: readyToCut, needs: needFailover, promise: withoutMaster,
-	strike: func(ctx context.Context, s *scene) error {
-		one, err := s.masterHost(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		one, err := fc.masterHost(ctx)
 		if err != nil {
 			return err
 		}
-		return s.cut(ctx, cutLasts, "the way from "+one.name+" to the others", []host{one}, oneWay(hostNames(one), hostNames(s.stack.machines().but(one)...)))
+		return fc.cut(ctx, cutLasts, "the way from "+one.name+" to the others", []host{one}, oneWay(hostNames(one), hostNames(fc.stack.machines().but(one)...)))
 	},
 }
 
 var cutOtherWay = fault{
 	name: "cut-other-way", about: "what the others send to the master's host is lost for 6 s, and what it sends arrives",
 	hosts: true, ready: readyToCut, needs: needFailover, promise: withoutMaster,
-	strike: func(ctx context.Context, s *scene) error {
-		one, err := s.masterHost(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		one, err := fc.masterHost(ctx)
 		if err != nil {
 			return err
 		}
-		return s.cut(ctx, cutLasts, "the way from the others to "+one.name, []host{one}, oneWay(hostNames(s.stack.machines().but(one)...), hostNames(one)))
+		return fc.cut(ctx, cutLasts, "the way from the others to "+one.name, []host{one}, oneWay(hostNames(fc.stack.machines().but(one)...), hostNames(one)))
 	},
 }
 
 // sideOfMaster returns a host that stays on the master's side; the rest must still have a replica.
 // Among a user's hosts it is the one where the drill's clients are, unless that is the master's
 // host.
-func (s *scene) sideOfMaster(ctx context.Context, master host) (host, error) {
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) sideOfMaster(ctx context.Context, master host) (host, error) {
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return host{}, err
 	}
-	all := s.stack.machines()
+	all := fc.stack.machines()
 	var able []host
 	for _, one := range all.but(master) {
 		replica := slices.ContainsFunc(st.Nodes, func(n supervise.NodeStatus) bool {
@@ -130,25 +130,25 @@ func (s *scene) sideOfMaster(ctx context.Context, master host) (host, error) {
 			able = append(able, one)
 		}
 	}
-	here := all.named(s.stack.here)
+	here := all.named(fc.stack.here)
 	switch {
-	case s.stack.afar && here != master && !slices.Contains(able, here):
+	case fc.stack.afar && here != master && !slices.Contains(able, here):
 		return host{}, fmt.Errorf("cut off from the master and from %s, no host has a replica: %w", here.name, errNobody)
-	case s.stack.afar && here != master:
+	case fc.stack.afar && here != master:
 		return here, nil
 	case len(able) == 0:
 		return host{}, fmt.Errorf("no two hosts have replicas: %w", errNobody)
 	}
-	return able[s.random.IntN(len(able))], nil
+	return able[fc.random.IntN(len(able))], nil
 }
 
 // cutOff cuts one host off from all others and, with fromClients, from the clients.
-func (s *scene) cutOff(ctx context.Context, one host, fromClients bool) error {
-	others := hostNames(s.stack.machines().but(one)...)
+func (fc *faultContext) cutOff(ctx context.Context, one host, fromClients bool) error {
+	others := hostNames(fc.stack.machines().but(one)...)
 	words := one.name + " off from the others"
 	if fromClients {
 		others = append(others, clients)
 		words += " and the clients"
 	}
-	return s.cut(ctx, cutLasts, words, []host{one}, both(hostNames(one), others))
+	return fc.cut(ctx, cutLasts, words, []host{one}, both(hostNames(one), others))
 }

@@ -14,12 +14,12 @@ import (
 var cutMasterPort = fault{
 	name: "cut-master-port", about: "every packet from and to the port of the Redis master is lost for 6 s, and its host is well otherwise: nobody refuses, nobody answers",
 	hosts: true, ready: readyToCut, needs: needFailover, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second},
-	strike: func(ctx context.Context, s *scene) error {
-		at, err := s.hostOfMaster(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		at, err := fc.hostOfMaster(ctx)
 		if err != nil {
 			return err
 		}
-		master, err := s.pick(ctx, plan.Redis, "master")
+		master, err := fc.pick(ctx, plan.Redis, "master")
 		if err != nil {
 			return err
 		}
@@ -28,15 +28,15 @@ var cutMasterPort = fault{
 			return err
 		}
 
-		if s.stack.afar {
-			return s.cutPortAfar(ctx, at, master.Name, port)
+		if fc.stack.afar {
+			return fc.cutPortAfar(ctx, at, master.Name, port)
 		}
-		if err := s.undo(uncutPort(at)); err != nil {
+		if err := fc.undo(uncutPort(at)); err != nil {
 			return err
 		}
 
-		s.say("cutting off the port of %s", master.Name)
-		s.blow(master.Name)
+		fc.say("cutting off the port of %s", master.Name)
+		fc.recordInjection(master.Name)
 
 		rules := fmt.Sprintf(`add table inet cut
 add chain inet cut in { type filter hook input priority 0; }
@@ -61,7 +61,7 @@ add rule inet cut out tcp sport %s counter drop comment "from the master"
 		if err != nil {
 			return err
 		}
-		return s.stopped(counts)
+		return fc.stopped(counts)
 	},
 }
 

@@ -21,7 +21,7 @@ func (t *target) directNodes(st supervise.Status) []load.Node {
 	}
 	var all []load.Node
 	for _, n := range st.Nodes {
-		if n.Kind != plan.Web || n.App != t.aim.app || n.PID == 0 {
+		if n.Kind != plan.Web || n.App != t.loads.app || n.PID == 0 {
 			continue
 		}
 		node := load.Node{Name: n.Name, URL: "http://" + n.Address}

@@ -100,7 +100,7 @@ var ErrNotRunning = errors.New("the stack does not run")
 // Check validates the configuration before anything starts. It returns a RefusedError, RightsError,
 // MixError or UnknownFaultError.
 func (c Config) Check() error {
-	a, err := c.aim()
+	a, err := c.loadTarget()
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (c Config) Check() error {
 	for _, f := range chosen {
 		why := c.elsewhere(f)
 		if why == "" {
-			why = a.lacks(c.Stack, f)
+			why = a.missingFor(c.Stack, f)
 		}
 		if why == "" && c.afar() {
 			why = notAfar(f)
@@ -138,7 +138,7 @@ func (c Config) Check() error {
 		return &MixError{fmt.Errorf("a rate of %d operations a second proves nothing: a fault may strike between two of them; %d are the least", mix.Rate, leastRate)}
 	}
 
-	needs := c.needs()
+	needs := c.requirements()
 	if needs.any() || c.Hosts > 0 || c.Own && len(c.Stack.Hosts) > 0 {
 		if err := hostsPossible(); err != nil {
 			return &RightsError{err.Error()}
@@ -154,12 +154,12 @@ func (c Config) Check() error {
 
 // OnItsOwn reports whether the drill stands a stack up for itself.
 func (c Config) OnItsOwn() bool {
-	return c.Own || c.Hosts > 0 || c.needs().any()
+	return c.Own || c.Hosts > 0 || c.requirements().any()
 }
 
 // Run carries out the drills. It undoes what it broke before it returns, however it ends; if this
-// process is killed, the undertaker undoes it. The error says what kept the drill from running. The
-// verdicts go to Config.Done.
+// process is killed, the undo process undoes it. The error says what kept the drill from running.
+// The verdicts go to Config.Done.
 func Run(ctx context.Context, c Config) error {
 	if err := c.Check(); err != nil {
 		return err
@@ -204,14 +204,14 @@ func Run(ctx context.Context, c Config) error {
 		}
 	}
 
-	place, err := takePlace(c)
+	place, err := takeDrillLock(c)
 	if err != nil {
 		return err
 	}
-	defer place.leave()
+	defer place.release()
 
 	if !c.Own && c.Several {
-		// The check comes after takePlace: if two drills begin at once, each sees the other.
+		// The check comes after takeDrillLock: if two drills begin at once, each sees the other.
 		at, err := control.NewClient(c.State).DrilledAt(ctx)
 		if err != nil {
 			return err
@@ -222,7 +222,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 
 	j := place.journal
-	mark := j.mark() // takePlace has reported what is older
+	mark := j.checkpoint() // takeDrillLock has reported what is older
 
 	err = c.onGround(ctx, j)
 	if undone := j.undo(mark); undone != nil {
@@ -237,7 +237,7 @@ func Run(ctx context.Context, c Config) error {
 
 // onGround finds the stack, or stands one up, and runs the drills on it.
 func (c Config) onGround(ctx context.Context, j *journal) error {
-	a, err := c.aim()
+	a, err := c.loadTarget()
 	if err != nil {
 		return err
 	}
@@ -250,11 +250,11 @@ func (c Config) onGround(ctx context.Context, j *journal) error {
 	var t *target
 	if c.Own {
 		c.Show(Update{Words: "standing a stack up for the drill"})
-		t, err = standUp(ctx, c.Self, j, c.wanted(c.needs()))
+		t, err = standUp(ctx, c.Self, j, c.ownStackSpec(c.requirements()))
 	} else {
-		t = &target{stack: c.Stack, helm: helm{seats: []seat{newSeat("", c.State)}}, base: c.Base, self: c.Self, file: c.File}
+		t = &target{stack: c.Stack, source: statusSource{endpoints: []endpoint{newEndpoint("", c.State)}}, base: c.Base, self: c.Self, file: c.File}
 		if t.afar = c.Several; t.afar {
-			t.hands = handsOf(c.State)
+			t.processes = processesOf(c.State)
 		}
 		err = t.open(ctx)
 	}
@@ -263,7 +263,7 @@ func (c Config) onGround(ctx context.Context, j *journal) error {
 		return err
 	}
 	defer t.close()
-	t.aimAt(a)
+	t.setLoadTarget(a)
 	return c.rounds(ctx, t, j)
 }
 
@@ -322,7 +322,7 @@ func differ(running supervise.Status, p plan.Plan) []string {
 }
 
 // rounds runs the drills one after the other. It stops when the stack is not well after a drill.
-func (c Config) rounds(ctx context.Context, g ground, j *journal) error {
+func (c Config) rounds(ctx context.Context, g drilledStack, j *journal) error {
 	var elected time.Time // when the master last changed
 	for round := range max(1, c.Repeat) {
 		chosen, err := c.schedule(round)
@@ -342,7 +342,7 @@ func (c Config) rounds(ctx context.Context, g ground, j *journal) error {
 				continue
 			}
 
-			k := course{ground: g, journal: j, faults: some, mix: c.Mix, tokenFile: c.TokenFile, seed: c.Seed + int64(round), show: c.Show, elected: elected}
+			k := drillRun{stack: g, journal: j, faults: some, mix: c.Mix, tokenFile: c.TokenFile, seed: c.Seed + int64(round), show: c.Show, elected: elected}
 			h, err := k.run(ctx)
 			if err != nil {
 				return err
@@ -365,12 +365,12 @@ func (c Config) rounds(ctx context.Context, g ground, j *journal) error {
 // possible returns those faults that the application allows (see fault.ready). If a fault that it
 // does not allow was named by the user, the drill is refused; otherwise the fault is left out, with
 // a note.
-func (c Config) possible(ctx context.Context, g ground, some []fault) (able []fault, err error) {
+func (c Config) possible(ctx context.Context, g drilledStack, some []fault) (able []fault, err error) {
 	for _, f := range some {
 		if f.ready != nil {
-			s := &scene{mix: c.Mix, prefix: "holdfast-drill:"}
-			g.set(s)
-			err = f.ready(ctx, s)
+			fc := &faultContext{mix: c.Mix, prefix: "holdfast-drill:"}
+			g.set(fc)
+			err = f.ready(ctx, fc)
 		}
 		switch {
 		case err == nil:

@@ -15,22 +15,22 @@ import (
 func TestWhatAScheduleNeedsDoesNotDependOnWhatIsDrawnFirst(t *testing.T) {
 	for seed := range int64(20) {
 		c := Config{Stack: stack.Default(), Random: true, Repeat: 4, Seed: seed, Faults: []string{"kill-web", "full-disk", "cut-host"}}
-		if needs, want := c.needs(), (own{hosts: true, disks: true}); needs != want {
+		if needs, want := c.requirements(), (requirements{hosts: true, disks: true}); needs != want {
 			t.Fatalf("seed %d: needs %+v, want %+v", seed, needs, want)
 		}
 	}
-	if needs := (Config{Stack: stack.Default(), Random: true}).needs(); needs.any() {
+	if needs := (Config{Stack: stack.Default(), Random: true}).requirements(); needs.any() {
 		t.Errorf("a schedule of all needs %+v", needs)
 	}
 	upgrades := Config{Stack: stack.Default(), Faults: []string{"upgrade-host", "clock-ahead"}}
-	if needs, want := upgrades.needs(), (own{hosts: true, programs: true, clocks: true}); needs != want {
+	if needs, want := upgrades.requirements(), (requirements{hosts: true, programs: true, clocks: true}); needs != want {
 		t.Errorf("upgrades and clocks need %+v, want %+v", needs, want)
 	}
 }
 
 func TestNobodyElsesDiskIsFilled(t *testing.T) {
-	s := scene{stack: &target{}}
-	if err := s.fillDisk(t.Context(), supervise.NodeStatus{Name: "redis-1"}); !errors.Is(err, errNoDisks) {
+	fc := faultContext{stack: &target{}}
+	if err := fc.fillDisk(t.Context(), supervise.NodeStatus{Name: "redis-1"}); !errors.Is(err, errNoDisks) {
 		t.Errorf("it says %v", err)
 	}
 }

@@ -27,7 +27,7 @@ type fault struct {
 	hangs bool
 	// ready returns why the application refuses what the fault needs; nil: it allows it. The drill
 	// calls it before anything is broken. The field itself may be nil.
-	ready func(ctx context.Context, s *scene) error
+	ready func(ctx context.Context, fc *faultContext) error
 	// pods: the fault strikes a stack in Kubernetes, and only there. rights are the rights that it
 	// needs there, in the words of 'kubectl auth can-i'.
 	pods   bool
@@ -37,11 +37,11 @@ type fault struct {
 	// needs is what the stack must have for the fault.
 	needs   need
 	promise history.Promise
-	// strike breaks things and leaves them broken for as long as the fault lasts. Before it does
-	// harm, it adds the undoing to the scene; the drill undoes it when strike has returned. It
-	// records the moment of each blow in the scene, and the evidence that it happened. Its error
-	// says why the fault could not be brought about.
-	strike func(ctx context.Context, s *scene) error
+	// inject breaks things and leaves them broken for as long as the fault lasts. Before it does
+	// harm, it adds the undoing step to the context; the drill carries it out when inject has
+	// returned. It records each injection in the context, and the evidence that it happened. Its
+	// error says why the fault could not be brought about.
+	inject func(ctx context.Context, fc *faultContext) error
 }
 
 // faults lists all faults in the order in which the standard course runs them.

@@ -23,12 +23,12 @@ const ownGrace, ownWords = 20 * time.Second, 200
 func commandFault(command string) fault {
 	return fault{
 		name: "command", about: "a command of your own: " + command, command: command, promise: outage,
-		strike: func(ctx context.Context, s *scene) error {
-			s.say("running %s", quote.Text(command))
-			s.record.Anything = true
-			s.blow()
+		inject: func(ctx context.Context, fc *faultContext) error {
+			fc.say("running %s", quote.Text(command))
+			fc.record.Anything = true
+			fc.recordInjection()
 			began := time.Now()
-			out, err := runOwn(ctx, command)
+			out, err := runCommand(ctx, command)
 			took := time.Since(began).Round(10 * time.Millisecond)
 			says := quote.Cut(strings.TrimSpace(string(out)), ownWords)
 			if ctx.Err() != nil {
@@ -37,18 +37,18 @@ func commandFault(command string) fault {
 			if err != nil {
 				return fmt.Errorf("the command failed after %v: %w: %s", took, err, says)
 			}
-			s.evidence("the command ran for %v and ended well", took)
+			fc.evidence("the command ran for %v and ended well", took)
 			if says != "" {
-				s.evidence("it wrote: %s", says)
+				fc.evidence("it wrote: %s", says)
 			}
 			return nil
 		},
 	}
 }
 
-// runOwn runs a command in a process group of its own. When ctx ends, it sends SIGTERM, so that the
-// command can undo what it did.
-func runOwn(ctx context.Context, command string) ([]byte, error) {
+// runCommand runs a command in a process group of its own. When ctx ends, it sends SIGTERM, so that
+// the command can undo what it did.
+func runCommand(ctx context.Context, command string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

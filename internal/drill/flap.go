@@ -15,35 +15,35 @@ var flap = fault{
 	// A packet that is lost every time is sent again 0.2, 0.6, 1.4, 3, 6.2 and 12.6 s after the
 	// first time (RFC 6298): its last chance may come late.
 	hosts: true, needs: needFailover, promise: history.Promise{Failed: history.InFlight, Unknown: history.InFlight, Pause: 13 * time.Second},
-	strike: func(ctx context.Context, s *scene) error {
-		one, err := s.masterHost(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		one, err := fc.masterHost(ctx)
 		if err != nil {
 			return err
 		}
 
-		h := s.stack.hosts
+		h := fc.stack.hosts
 		const lasts, shortest, longest = cutLasts, 300 * time.Millisecond, time.Second
-		if err := s.undo(h.plugIn(one)); err != nil {
+		if err := fc.undo(h.plugIn(one)); err != nil {
 			return err
 		}
 
-		s.behind(ctx, one)
+		fc.behind(ctx, one)
 		before, err := h.carrierChanges(ctx, one)
 		if err != nil {
 			return err
 		}
 
-		s.say("the link of %s flaps", one.name)
+		fc.say("the link of %s flaps", one.name)
 		for up, end := false, time.Now().Add(lasts); time.Now().Before(end); up = !up {
 			state := "down"
 			if up {
 				state = "up"
 			}
-			s.blow(one.name)
+			fc.recordInjection(one.name)
 			if err := ip(ctx, h.bridge, "link set "+one.port+" "+state); err != nil {
 				return err
 			}
-			d := shortest + time.Duration(s.random.Int64N(int64(longest-shortest)))
+			d := shortest + time.Duration(fc.random.Int64N(int64(longest-shortest)))
 			if err := sleep(ctx, d); err != nil {
 				return err
 			}
@@ -56,7 +56,7 @@ var flap = fault{
 		if after == before {
 			return fmt.Errorf("the link of %s did not change", one.name)
 		}
-		s.evidence("%s lost or found its link %d times", one.name, after-before)
+		fc.evidence("%s lost or found its link %d times", one.name, after-before)
 		return nil
 	},
 }

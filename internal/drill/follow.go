@@ -11,25 +11,25 @@ import (
 )
 
 // astray makes a replica follow its master through a bad link of the drill's own.
-func (s *scene) astray(ctx context.Context, master, replica supervise.NodeStatus, delay time.Duration, loss float64, stall time.Duration) (*link, error) {
+func (fc *faultContext) astray(ctx context.Context, master, replica supervise.NodeStatus, delay time.Duration, loss float64, stall time.Duration) (*link, error) {
 	// The link is on the replica's host: the Sentinels know a replica by the address at which its
 	// master sees it.
 	netns := ""
-	if s.stack.hosts != nil {
-		netns = netnsDir + "/" + s.stack.hosts.of(replica).netns
+	if fc.stack.hosts != nil {
+		netns = netnsDir + "/" + fc.stack.hosts.of(replica).netns
 	}
-	l, err := newLink(netns, master.Address, delay, loss, stall, s.random.Uint64())
+	l, err := newLink(netns, master.Address, delay, loss, stall, fc.random.Uint64())
 	if err != nil {
 		return nil, err
 	}
-	err = s.undo(step{Why: "the bad link of " + replica.Name, Follow: &follow{
-		State: s.stack.state(), Stack: s.stack.stack.Name, Node: replica.Address, Leave: l.address(),
-		Sentinels: s.stack.addresses(ctx, plan.Sentinel), Master: master.Address,
+	err = fc.undo(step{Why: "the bad link of " + replica.Name, Follow: &follow{
+		State: fc.stack.state(), Stack: fc.stack.stack.Name, Node: replica.Address, Leave: l.address(),
+		Sentinels: fc.stack.addresses(ctx, plan.Sentinel), Master: master.Address,
 	}})
 	if err == nil {
-		s.say("putting a link of the drill's between %s and %s", master.Name, replica.Name)
-		s.blow(replica.Name)
-		err = s.stack.admin(replica.Name).Follow(ctx, l.address())
+		fc.say("putting a link of the drill's between %s and %s", master.Name, replica.Name)
+		fc.recordInjection(replica.Name)
+		err = fc.stack.admin(replica.Name).Follow(ctx, l.address())
 	}
 	if err != nil {
 		l.close()

@@ -16,16 +16,16 @@ import (
 var fullDisk = fault{
 	name: "full-disk", about: "the disk below the master's append-only file is full for 6 s: Redis refuses writes, and the Sentinels' pings, so that another master is elected",
 	disk: true, needs: needFailover, promise: held,
-	strike: func(ctx context.Context, s *scene) error {
-		n, err := s.pick(ctx, plan.Redis, "master")
+	inject: func(ctx context.Context, fc *faultContext) error {
+		n, err := fc.pick(ctx, plan.Redis, "master")
 		if err != nil {
 			return err
 		}
-		if err := s.fillDisk(ctx, n); err != nil {
+		if err := fc.fillDisk(ctx, n); err != nil {
 			return err
 		}
 		full := time.Now()
-		if err := s.awaitMaster(ctx, n.Name); err != nil {
+		if err := fc.awaitMaster(ctx, n.Name); err != nil {
 			return err
 		}
 		return sleep(ctx, cutLasts-time.Since(full))
@@ -33,28 +33,28 @@ var fullDisk = fault{
 }
 
 // fillDisk fills the disk of a redis node, and waits until the node cannot write.
-func (s *scene) fillDisk(ctx context.Context, n supervise.NodeStatus) error {
-	if !s.stack.disks {
+func (fc *faultContext) fillDisk(ctx context.Context, n supervise.NodeStatus) error {
+	if !fc.stack.disks {
 		return errNoDisks
 	}
-	ballast := filepath.Join(dataIn(s.stack.stateOf(n.Host), n.Name), "ballast")
-	if err := s.undo(step{Why: "the full disk of " + n.Name, Remove: ballast}); err != nil {
+	ballast := filepath.Join(dataIn(fc.stack.stateOf(n.Host), n.Name), "ballast")
+	if err := fc.undo(step{Why: "the full disk of " + n.Name, Remove: ballast}); err != nil {
 		return err
 	}
-	s.say("filling the disk of %s", n.Name)
-	s.blow(n.Name)
+	fc.say("filling the disk of %s", n.Name)
+	fc.recordInjection(n.Name)
 	size, err := fill(ballast)
 	if err != nil {
 		return err
 	}
 	err = await(ctx, n.Name+" failing to write to its append-only file", 5*time.Second, func() bool {
-		ok, err := s.stack.admin(n.Name).Writes(ctx)
+		ok, err := fc.stack.admin(n.Name).Writes(ctx)
 		return err == nil && !ok
 	})
 	if err != nil {
 		return err
 	}
-	s.evidence("%s cannot write to its append-only file, beside a ballast of %d MiB", n.Name, size>>20)
+	fc.evidence("%s cannot write to its append-only file, beside a ballast of %d MiB", n.Name, size>>20)
 	return nil
 }
 

@@ -14,8 +14,8 @@ import (
 var hostileClient = fault{
 	name: "hostile-client", about: "for 5 s clients of one address do all at once: thousands of idle streams and of half-sent requests, malformed ones, large bodies, slow commands, huge answers that they leave: all others are served, new clients too",
 	course: true, needs: needRedis | needKV, promise: undisturbed, ready: storesStrings,
-	strike: func(ctx context.Context, s *scene) error {
-		a, err := s.assail(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		a, err := fc.assail(ctx)
 		if err != nil {
 			return err
 		}
@@ -33,10 +33,10 @@ var hostileClient = fault{
 			return fmt.Errorf("store a large value: %w", err)
 		}
 
-		crowd := s.crowd()
+		crowd := fc.crowd()
 		slow, malformed, bodies, left := attack.NewTally(), attack.NewTally(), attack.NewTally(), attack.NewTally()
 		var streams, halves *attack.Held
-		memory := s.watchMemory(ctx)
+		memory := fc.watchMemory(ctx)
 
 		err = a.during(ctx, "being a hostile client", func(ctx context.Context) {
 			stream := []byte(a.client.Head("GET", "/subscribe/"+a.prefix+"channel") + "\r\n")
@@ -49,7 +49,7 @@ var hostileClient = fault{
 				}
 			}
 			// Only a few of the slow commands: the slow-command fault sends them all.
-			commands := d.commands(s.pipelineOf(slowPipeline))
+			commands := d.commands(fc.pipelineOf(slowPipeline))
 			repeat(slow, slowRequests, attackPause, []attack.Request{commands[0], commands[3], commands[5], commands[10]})
 			repeat(malformed, malformedMost, attackPause, a.malformed())
 			repeat(bodies, bodiesMost, bodiesPause, a.bodies())
@@ -65,9 +65,9 @@ var hostileClient = fault{
 		if streams.Opened()+halves.Opened() < heldLeast || malformed.Refused() == 0 {
 			return fmt.Errorf("hardly any of it reached the entry: %d streams and %d half-sent requests were opened, and %d are the least; malformed requests: %s", streams.Opened(), halves.Opened(), heldLeast, malformed)
 		}
-		s.evidence("at once open: %d streams of %d that were tried, %d half-sent requests of %d", streams.Most(), crowd/2, halves.Most(), crowd-crowd/2)
-		s.evidence("malformed: %s; large bodies: %s; left early: %s", malformed, bodies, left)
-		s.evidence("memory at the most: %s", memory())
+		fc.evidence("at once open: %d streams of %d that were tried, %d half-sent requests of %d", streams.Most(), crowd/2, halves.Most(), crowd-crowd/2)
+		fc.evidence("malformed: %s; large bodies: %s; left early: %s", malformed, bodies, left)
+		fc.evidence("memory at the most: %s", memory())
 		return a.showSlow(ctx, slow, 0) // 0: the entry may have refused all of them
 	},
 }
@@ -87,8 +87,8 @@ const (
 
 // crowd returns how many connections to open: more than the balancers accept, as far as this
 // process may have files open.
-func (s *scene) crowd() int {
-	declared := s.stack.stack
+func (fc *faultContext) crowd() int {
+	declared := fc.stack.stack
 	n := min(crowdMost, declared.Entry.Limits.Connections*declared.Balancers+200)
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < uint64(n+fewFiles) {
@@ -134,7 +134,7 @@ func (a *assault) malformed() []attack.Request {
 // bodies returns requests with large bodies that store nothing.
 func (a *assault) bodies() []attack.Request {
 	size := 8 << 20
-	if kv := a.s.stack.stack.Apps[a.s.stack.aim.app].KV; kv != nil {
+	if kv := a.s.stack.stack.Apps[a.s.stack.loads.app].KV; kv != nil {
 		size = min(size, int(kv.Limits.Body)-1)
 	}
 	return []attack.Request{

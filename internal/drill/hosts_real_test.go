@@ -67,7 +67,7 @@ func stoodUp(t *testing.T, hosts int, disks bool) (*target, *journal) {
 			t.Error(err)
 		}
 	})
-	stack, err := standUp(t.Context(), self, j, Config{Stack: stack.Default(), Hosts: hosts}.wanted(own{disks: disks}))
+	stack, err := standUp(t.Context(), self, j, Config{Stack: stack.Default(), Hosts: hosts}.ownStackSpec(requirements{disks: disks}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,9 +88,9 @@ func well(t *testing.T, stack *target) supervise.Status {
 	return st
 }
 
-// at returns a scene for a fault.
-func at(t *testing.T, stack *target, j *journal) *scene {
-	return &scene{
+// at returns a context for a fault.
+func at(t *testing.T, stack *target, j *journal) *faultContext {
+	return &faultContext{
 		stack: stack, journal: j, record: &history.Fault{}, began: time.Now(),
 		random: rand.New(rand.NewPCG(1, 1)), say: t.Logf,
 	}
@@ -151,13 +151,13 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 	})
 
 	t.Run("a host is cut off and comes back", func(t *testing.T) {
-		s, mark := at(t, stack, j), j.mark()
+		fc, mark := at(t, stack, j), j.checkpoint()
 		one := stack.hosts.all[1]
-		if err := s.cut(t.Context(), time.Second, one.name, []host{one}, both(hostNames(one), append(hostNames(stack.hosts.but(one)...), clients))); err != nil {
+		if err := fc.cut(t.Context(), time.Second, one.name, []host{one}, both(hostNames(one), append(hostNames(stack.hosts.but(one)...), clients))); err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(s.record.Evidence, "host-1 to host-2: ") { // the clients may not have sent anything meanwhile
-			t.Errorf("the evidence is %q", s.record.Evidence)
+		if !strings.Contains(fc.record.Evidence, "host-1 to host-2: ") { // the clients may not have sent anything meanwhile
+			t.Errorf("the evidence is %q", fc.record.Evidence)
 		}
 		if got, err := ask(t, stack.entries[1]+"/get?key=kelp", 300*time.Millisecond); err == nil {
 			t.Errorf("a host that is cut off answers %q", got)
@@ -177,14 +177,14 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 	t.Run("the master's host is lost, and the drill with it", func(t *testing.T) {
 		ctx, kill := context.WithCancel(t.Context())
 		defer kill()
-		s := at(t, stack, j)
-		master, err := s.find(ctx, plan.Redis, "master")
+		fc := at(t, stack, j)
+		master, err := fc.find(ctx, plan.Redis, "master")
 		if err != nil {
 			t.Fatal(err)
 		}
 		lost := make(chan error, 1)
-		go func() { lost <- s.lose(ctx, stack.hosts.of(master)) }()
-		if err := s.awaitMaster(ctx, master.Name); err != nil {
+		go func() { lost <- fc.lose(ctx, stack.hosts.of(master)) }()
+		if err := fc.awaitMaster(ctx, master.Name); err != nil {
 			t.Fatal(err)
 		}
 		// Longer than a start takes: nothing on the host may run before the host is back.
@@ -233,10 +233,10 @@ func TestAFullDiskUnderTheMasterCostsTheClientsAPause(t *testing.T) {
 			}
 		}
 	}()
-	s, mark := at(t, stack, j), j.mark()
-	err = s.fillDisk(t.Context(), master)
+	fc, mark := at(t, stack, j), j.checkpoint()
+	err = fc.fillDisk(t.Context(), master)
 	if err == nil {
-		err = s.awaitMaster(t.Context(), master.Name)
+		err = fc.awaitMaster(t.Context(), master.Name)
 	}
 	stop()
 	<-ended

@@ -120,15 +120,15 @@ func TestACutIsARuleForEachDirection(t *testing.T) {
 
 func TestABalancerMissesWhatTheClientsReachByItsOwnChecks(t *testing.T) {
 	s := stack.Default()
-	reaches := aim{apps: []string{s.Routes[0].App}}
-	want := unaware(s, reaches)
+	reaches := loadTarget{apps: []string{s.Routes[0].App}}
+	want := detectionDelay(s, reaches)
 	s.Apps = maps.Clone(s.Apps)
 	s.Apps["slow"] = stack.App{Servers: []string{"127.0.0.1:1"}, Health: stack.Health{Fall: 4, Interval: time.Minute}}
 	kv := s.Apps[s.Routes[0].App]
 	kv.Health.Interval = time.Minute
 	s.Apps["aside"] = kv
 	s.Routes = append([]stack.Route{{PathPrefix: []string{"/slow"}, App: "slow"}}, s.Routes...)
-	if got := unaware(s, reaches); got != want || got == 0 {
+	if got := detectionDelay(s, reaches); got != want || got == 0 {
 		t.Errorf("it takes %v, and without the other applications %v", got, want)
 	}
 }

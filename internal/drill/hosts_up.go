@@ -56,7 +56,7 @@ const addLimit = 15 * time.Second
 // startHosts creates the stack on the first host and makes the others join.
 func (t *target) startHosts(ctx context.Context) error {
 	for i, one := range t.hosts.all {
-		seat := t.helm.seats[i]
+		seat := t.source.endpoints[i]
 		if i == 0 {
 			if _, err := output(ctx, "", "ip", t.onHost(one, "up", "-d", "--file", t.file)...); err != nil {
 				return err
@@ -68,7 +68,7 @@ func (t *target) startHosts(ctx context.Context) error {
 		var line string
 		var err error
 		late := awaitEvery(ctx, 200*time.Millisecond, "", addLimit, func() bool {
-			line, err = output(ctx, "", t.self, "host", "add", one.name, "--state", t.helm.seats[0].state)
+			line, err = output(ctx, "", t.self, "host", "add", one.name, "--state", t.source.endpoints[0].state)
 			return err == nil
 		})
 		if late != nil {
@@ -149,7 +149,7 @@ func (t *target) upOn(one host, why string) step {
 func (t *target) hostsSick(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	for _, s := range t.helm.seats {
+	for _, s := range t.source.endpoints {
 		if !part.Claimed(s.state) {
 			return "no process of Holdfast runs on " + s.host
 		}

@@ -15,8 +15,8 @@ import (
 var hugeAnswer = fault{
 	name: "huge-answer", about: "for 5 s clients get values of tens of MB, many at a time, and pipelines of 300 times 1 MB, and read the answers slowly or not at all: nobody else waits, and no node runs out of memory",
 	course: true, needs: needRedis | needKV, promise: undisturbed, ready: storesStrings,
-	strike: func(ctx context.Context, s *scene) error {
-		a, err := s.assail(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		a, err := fc.assail(ctx)
 		if err != nil {
 			return err
 		}
@@ -25,7 +25,7 @@ var hugeAnswer = fault{
 			return err
 		}
 		before := a.sent(ctx)
-		t, memory := attack.NewTally(), s.watchMemory(ctx)
+		t, memory := attack.NewTally(), fc.watchMemory(ctx)
 		err = a.during(ctx, "getting huge answers", func(ctx context.Context) {
 			var clients sync.WaitGroup
 			for _, one := range requests {
@@ -43,8 +43,8 @@ var hugeAnswer = fault{
 		if refused := t.Refused(); sent < least && refused < len(requests) {
 			return fmt.Errorf("%d MB came from Redis, and %d MB are the least that says something (%s)", sent>>20, least>>20, t)
 		}
-		s.evidence("%d clients got values of %d MB, and %d of 1 MB in one request: %s; Redis sent %d MB, the clients read %d MB", len(requests), large>>20, many, t, sent>>20, t.Bytes()>>20)
-		s.evidence("memory at the most: %s", memory())
+		fc.evidence("%d clients got values of %d MB, and %d of 1 MB in one request: %s; Redis sent %d MB, the clients read %d MB", len(requests), large>>20, many, t, sent>>20, t.Bytes()>>20)
+		fc.evidence("memory at the most: %s", memory())
 		a.remains(ctx)
 		return nil
 	},
@@ -134,8 +134,8 @@ const memoryEvery = 100 * time.Millisecond
 
 // watchMemory measures the memory of web nodes, balancers and redis nodes until most is called.
 // most returns the peak of each kind, in words.
-func (s *scene) watchMemory(ctx context.Context) (most func() string) {
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) watchMemory(ctx context.Context) (most func() string) {
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return func() string { return "unknown" }
 	}

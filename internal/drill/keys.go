@@ -29,9 +29,9 @@ type keys struct {
 	TokenFile string `json:"token_file,omitempty"`
 	// At is the URL at which they are removed; empty: the entry.
 	At string `json:"at,omitempty"`
-	// Own: the answer at the entry can be trusted. The stack is the drill's own, or the user named
-	// the entry.
-	Own bool `json:"own,omitempty"`
+	// Trusted: the answer at the entry can be trusted. The stack is the drill's own, or the user
+	// named the entry.
+	Trusted bool `json:"own,omitempty"`
 	// Header is the value of the header that leads to the application; empty: see App.
 	Header string `json:"header,omitempty"`
 	// App is the application that has the keys; empty: every request reaches it.
@@ -63,7 +63,7 @@ type vain struct{ error }
 // reachable returns nil if the stack is known to be behind the entry, else why not. A stranger that
 // listens there must neither get the token nor be believed.
 func (k keys) reachable(ctx context.Context) error {
-	if k.Own {
+	if k.Trusted {
 		return nil
 	}
 	st, err := control.NewClient(k.State).Status(ctx)

@@ -166,19 +166,19 @@ func TestTheKeysOfAnEarlierDrillAreInNobodysWay(t *testing.T) {
 		}
 		noted(t, j, step{Why: "the keys", Keys: &keys{State: state, Prefix: "drill:1:"}})
 		notes := 0
-		p, err := takePlace(Config{State: state, Self: "true", Own: own, Note: func(string) { notes++ }})
+		p, err := takeDrillLock(Config{State: state, Self: "true", Own: own, Note: func(string) { notes++ }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if told := notes == 1; told == own {
 			t.Errorf("with a stack of its own: %v, notes: %d", own, notes)
 		}
-		mark := p.journal.mark()
+		mark := p.journal.checkpoint()
 		noted(t, p.journal, step{Why: "nothing", Command: []string{"true"}})
 		if err := p.journal.undo(mark); err != nil || len(p.journal.steps) != 1 {
 			t.Errorf("%v, left are %v", err, p.journal.steps)
 		}
-		p.leave()
+		p.release()
 	}
 }
 

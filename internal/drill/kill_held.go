@@ -13,46 +13,46 @@ import (
 var killHeld = fault{
 	name: "kill-held-web", about: "a replica hangs for 0.75 s, so that requests are carried out and wait for its confirmation, and then the web node that has most of them is killed: the balancer sends them again, and none may happen twice",
 	double: true, course: true, needs: needWeb | needReplica | needKV, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
-	strike: func(ctx context.Context, s *scene) error {
-		webs, err := s.up(ctx, plan.Web, "")
+	inject: func(ctx context.Context, fc *faultContext) error {
+		webs, err := fc.up(ctx, plan.Web, "")
 		if err != nil {
 			return err
 		}
-		replica, err := s.pick(ctx, plan.Redis, "replica")
+		replica, err := fc.pick(ctx, plan.Redis, "replica")
 		if err != nil {
 			return err
 		}
 
-		if err := s.pause(ctx, replica); err != nil {
+		if err := fc.pause(ctx, replica); err != nil {
 			return err
 		}
 		// A web node first polls the Redis nodes, and waits 0.4 s for a silent one. For the
 		// replica's confirmation it waits down-after and 0.4 s.
-		if err := s.standing(ctx, 750*time.Millisecond, replica); err != nil {
+		if err := fc.standing(ctx, 750*time.Millisecond, replica); err != nil {
 			return err
 		}
 
-		web, held := s.mostHeld(ctx, webs)
-		waiting := s.progress()
+		web, held := fc.mostHeld(ctx, webs)
+		waiting := fc.progress()
 		if held == 0 || waiting.Longest < heldAtLeast {
 			return fmt.Errorf("%s held no request for %v: none waited for the confirmation of %s (the longest of the load for %v)", names(webs), heldFor, replica.Name, waiting.Longest)
 		}
-		s.evidence("%s held %d requests, and the longest of all had waited for %d ms", web.Name, held, waiting.Longest.Milliseconds())
+		fc.evidence("%s held %d requests, and the longest of all had waited for %d ms", web.Name, held, waiting.Longest.Milliseconds())
 
-		before := s.stack.sentAgain(ctx, web.Name)
-		if err := s.kill(ctx, web); err != nil {
+		before := fc.stack.sentAgain(ctx, web.Name)
+		if err := fc.kill(ctx, web); err != nil {
 			return err
 		}
 
 		again := int64(0)
 		err = await(ctx, "the balancers sending again what "+web.Name+" held", againLimit, func() bool {
-			again = s.stack.sentAgain(ctx, web.Name) - before
+			again = fc.stack.sentAgain(ctx, web.Name) - before
 			return again > 0
 		})
 		if err != nil {
 			return err
 		}
-		s.evidence("the balancers sent %d of them again", again)
+		fc.evidence("the balancers sent %d of them again", again)
 		return nil
 	},
 }
@@ -69,10 +69,10 @@ const (
 )
 
 // mostHeld returns the web node that holds the most requests, and how many; see heldFor.
-func (s *scene) mostHeld(ctx context.Context, webs []supervise.NodeStatus) (most supervise.NodeStatus, held int64) {
+func (fc *faultContext) mostHeld(ctx context.Context, webs []supervise.NodeStatus) (most supervise.NodeStatus, held int64) {
 	least := map[string]int64{}
 	for look := range heldLooks {
-		now := s.stack.underWay(ctx)
+		now := fc.stack.underWay(ctx)
 		for _, n := range webs {
 			if look == 0 || now[n.Name] < least[n.Name] {
 				least[n.Name] = now[n.Name]

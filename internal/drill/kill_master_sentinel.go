@@ -11,17 +11,17 @@ import (
 var killMasterAndSentinel = fault{
 	name: "kill-master-and-sentinel", about: "SIGKILL to the Redis master, and in the middle of the failover to the Sentinel that leads it: another one has to take over",
 	double: true, needs: needFailover | needSentinel, promise: takenOver,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.killAndStrikeLeader(ctx, func(ctx context.Context, n supervise.NodeStatus) error { return s.kill(ctx, n) })
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.killMasterThenLeader(ctx, func(ctx context.Context, n supervise.NodeStatus) error { return fc.kill(ctx, n) })
 	},
 }
 
 var killMasterPauseSentinel = fault{
 	name: "kill-master-pause-sentinel", about: "SIGKILL to the Redis master, and in the middle of the failover SIGSTOP to the Sentinel that leads it, for 3 s: another one has to take over, and the first one must not go on with its own",
 	double: true, needs: needFailover | needSentinel, promise: takenOver,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.killAndStrikeLeader(ctx, func(ctx context.Context, n supervise.NodeStatus) error {
-			if err := s.pause(ctx, n); err != nil {
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.killMasterThenLeader(ctx, func(ctx context.Context, n supervise.NodeStatus) error {
+			if err := fc.pause(ctx, n); err != nil {
 				return err
 			}
 			return sleep(ctx, 3*time.Second) // the supervisor may kill the Sentinel meanwhile
@@ -30,27 +30,27 @@ var killMasterPauseSentinel = fault{
 }
 
 // leader returns the Sentinel that leads a failover; if none does, a random one.
-func (s *scene) leader(ctx context.Context) (supervise.NodeStatus, error) {
-	sentinels, err := s.up(ctx, plan.Sentinel, "")
+func (fc *faultContext) leader(ctx context.Context) (supervise.NodeStatus, error) {
+	sentinels, err := fc.up(ctx, plan.Sentinel, "")
 	if err != nil {
 		return supervise.NodeStatus{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	for _, n := range sentinels {
-		if v, err := s.stack.admin(n.Name).View(ctx, s.stack.stack.Name); err == nil && v.Failing {
-			s.evidence("%s led the failover", n.Name)
+		if v, err := fc.stack.admin(n.Name).View(ctx, fc.stack.stack.Name); err == nil && v.Failing {
+			fc.evidence("%s led the failover", n.Name)
 			return n, nil
 		}
 	}
-	s.evidence("no Sentinel led a failover just then")
-	return sentinels[s.random.IntN(len(sentinels))], nil
+	fc.evidence("no Sentinel led a failover just then")
+	return sentinels[fc.random.IntN(len(sentinels))], nil
 }
 
-// killAndStrikeLeader kills the master, and strikes the Sentinel that leads the failover.
-func (s *scene) killAndStrikeLeader(ctx context.Context, strike func(ctx context.Context, n supervise.NodeStatus) error) error {
-	return s.killAndAmid(ctx, func(ctx context.Context) error {
-		n, err := s.leader(ctx)
+// killMasterThenLeader kills the master, and strikes the Sentinel that leads the failover.
+func (fc *faultContext) killMasterThenLeader(ctx context.Context, strike func(ctx context.Context, n supervise.NodeStatus) error) error {
+	return fc.killMasterThen(ctx, func(ctx context.Context) error {
+		n, err := fc.leader(ctx)
 		if err != nil {
 			return err
 		}
@@ -58,23 +58,23 @@ func (s *scene) killAndStrikeLeader(ctx context.Context, strike func(ctx context
 	})
 }
 
-// killAndAmid kills the master, and calls blow at a random moment of the failover, most often in
-// its first tenth of a second.
-func (s *scene) killAndAmid(ctx context.Context, blow func(ctx context.Context) error) error {
-	master, err := s.pick(ctx, plan.Redis, "master")
+// killMasterThen kills the master, and calls inject at a random moment of the failover, most often
+// in its first tenth of a second.
+func (fc *faultContext) killMasterThen(ctx context.Context, blow func(ctx context.Context) error) error {
+	master, err := fc.pick(ctx, plan.Redis, "master")
 	if err != nil {
 		return err
 	}
-	if err := s.kill(ctx, master); err != nil {
+	if err := fc.kill(ctx, master); err != nil {
 		return err
 	}
-	after := time.Duration(s.random.Float64() * s.random.Float64() * float64(400*time.Millisecond))
+	after := time.Duration(fc.random.Float64() * fc.random.Float64() * float64(400*time.Millisecond))
 	if err := sleep(ctx, after); err != nil {
 		return err
 	}
-	s.evidence("the next blow came %d ms later", after.Milliseconds())
+	fc.evidence("the next blow came %d ms later", after.Milliseconds())
 	if err := blow(ctx); err != nil {
 		return err
 	}
-	return s.awaitMaster(ctx, master.Name)
+	return fc.awaitMaster(ctx, master.Name)
 }

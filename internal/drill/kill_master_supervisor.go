@@ -13,7 +13,7 @@ var takenOver = history.Promise{Failed: history.None, Unknown: history.InFlight,
 var killMasterAndSupervisor = fault{
 	name: "kill-master-and-supervisor", about: "SIGKILL to the Redis master, and in the middle of the failover to the supervisor, which began it; the next one follows after a second",
 	double: true, needs: needFailover, promise: takenOver,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.killAndAmid(ctx, func(ctx context.Context) error { return restartSupervisor.strike(ctx, s) })
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.killMasterThen(ctx, func(ctx context.Context) error { return restartSupervisor.inject(ctx, fc) })
 	},
 }

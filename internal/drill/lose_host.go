@@ -16,55 +16,55 @@ const hostAway = cutLasts
 var loseHost = fault{
 	name: "lose-host", about: "a host without the master dies: no packet leaves it, and everything on it is killed; it is back after 6 s",
 	hosts: true, needs: needFailover, promise: unreached,
-	strike: func(ctx context.Context, s *scene) error {
-		one, err := s.otherHost(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		one, err := fc.otherHost(ctx)
 		if err != nil {
 			return err
 		}
-		return s.lose(ctx, one)
+		return fc.lose(ctx, one)
 	},
 }
 
 var loseMasterHost = fault{
 	name: "lose-master-host", about: "the master's host dies: no packet leaves it, and everything on it is killed; it is back after 6 s",
 	hosts: true, needs: needFailover, promise: unreached,
-	strike: func(ctx context.Context, s *scene) error {
-		one, err := s.masterHost(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		one, err := fc.masterHost(ctx)
 		if err != nil {
 			return err
 		}
-		return s.lose(ctx, one)
+		return fc.lose(ctx, one)
 	},
 }
 
 var loseSupervisorHost = fault{
 	name: "lose-supervisor-host", about: "the host whose supervisor leads dies: no packet leaves it, and everything on it is killed; it is back after 6 s",
 	hosts: true, needs: needFailover, promise: unreached,
-	strike: func(ctx context.Context, s *scene) error {
-		n, err := s.supervisor(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		n, err := fc.supervisor(ctx)
 		if err != nil {
 			return err
 		}
-		one := s.stack.hosts.named(n.Host)
-		if err := s.hostAtWork(ctx, one); err != nil {
+		one := fc.stack.hosts.named(n.Host)
+		if err := fc.hostAtWork(ctx, one); err != nil {
 			return err
 		}
-		return s.lose(ctx, one)
+		return fc.lose(ctx, one)
 	},
 }
 
 // lose makes a host die as by a loss of power. Its link goes first, because a dead host closes no
 // connection. When the host is back, its link is up first; then its holdfast process starts, as at
 // boot, and starts the host's nodes.
-func (s *scene) lose(ctx context.Context, one host) error {
+func (fc *faultContext) lose(ctx context.Context, one host) error {
 	for _, st := range []step{
-		s.stack.upOn(one, "the end of Holdfast's process on "+one.name),
+		fc.stack.upOn(one, "the end of Holdfast's process on "+one.name),
 		{
 			Why:     "the loss of " + one.name,
 			Command: []string{"ip", "-netns", one.netns, "link", "set", hostLink, "up"}, Unless: netnsDir + "/" + one.netns,
 		},
 	} {
-		if err := s.undo(st); err != nil {
+		if err := fc.undo(st); err != nil {
 			return err
 		}
 	}
@@ -87,9 +87,9 @@ func (s *scene) lose(ctx context.Context, one host) error {
 		return fmt.Errorf("all that ran on %s has ended by itself: %w", one.name, errNobody)
 	}
 
-	s.say("losing %s, with %d processes", one.name, len(ids))
-	s.behind(ctx, one)
-	s.blow(one.name)
+	fc.say("losing %s, with %d processes", one.name, len(ids))
+	fc.behind(ctx, one)
+	fc.recordInjection(one.name)
 	if err := ip(ctx, one.netns, "link set "+hostLink+" down"); err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (s *scene) lose(ctx context.Context, one host) error {
 	if err != nil {
 		return err
 	}
-	if err := s.stack.hosts.forget(ctx, one, s.stack.stack.Entry.Virtual.Bare()); err != nil {
+	if err := fc.stack.hosts.forget(ctx, one, fc.stack.stack.Entry.Virtual.Bare()); err != nil {
 		return err
 	}
 	if err := sleep(ctx, hostAway); err != nil {
@@ -119,7 +119,7 @@ func (s *scene) lose(ctx context.Context, one host) error {
 	if back, err := one.pids(ctx); err != nil || len(back) > 0 {
 		return fmt.Errorf("%d processes came back before %s did (%v)", len(back), one.name, err)
 	}
-	s.evidence("%s had %d processes, and none until it was back", one.name, len(ids))
+	fc.evidence("%s had %d processes, and none until it was back", one.name, len(ids))
 	return nil
 }
 

@@ -22,78 +22,78 @@ const cutLasts = 6 * time.Second
 var errNoHosts = errors.New("the stack has no hosts of its own")
 
 // masterHost returns the host of the Redis master, after checking that it is at work.
-func (s *scene) masterHost(ctx context.Context) (host, error) {
-	one, err := s.hostOfMaster(ctx)
+func (fc *faultContext) masterHost(ctx context.Context) (host, error) {
+	one, err := fc.hostOfMaster(ctx)
 	if err != nil {
 		return host{}, err
 	}
-	return one, s.hostAtWork(ctx, one)
+	return one, fc.hostAtWork(ctx, one)
 }
 
 // otherHost returns a random host without the Redis master, after checking that it is at work. It
 // avoids the host of the drill if it can.
-func (s *scene) otherHost(ctx context.Context) (host, error) {
-	master, err := s.hostOfMaster(ctx)
+func (fc *faultContext) otherHost(ctx context.Context) (host, error) {
+	master, err := fc.hostOfMaster(ctx)
 	if err != nil {
 		return host{}, err
 	}
-	others := s.stack.machines().but(master)
+	others := fc.stack.machines().but(master)
 	if len(others) == 0 {
 		return host{}, fmt.Errorf("all is on one host: %w", errNobody)
 	}
-	if elsewhere := s.stack.elsewhere(others); len(elsewhere) > 0 {
+	if elsewhere := fc.stack.elsewhere(others); len(elsewhere) > 0 {
 		others = elsewhere
 	}
-	one := others[s.random.IntN(len(others))]
-	return one, s.hostAtWork(ctx, one)
+	one := others[fc.random.IntN(len(others))]
+	return one, fc.hostAtWork(ctx, one)
 }
 
-func (s *scene) hostOfMaster(ctx context.Context) (host, error) {
-	if s.stack.machines() == nil {
+func (fc *faultContext) hostOfMaster(ctx context.Context) (host, error) {
+	if fc.stack.machines() == nil {
 		return host{}, errNoHosts
 	}
-	master, err := s.find(ctx, plan.Redis, "master")
+	master, err := fc.find(ctx, plan.Redis, "master")
 	if err != nil {
 		return host{}, err
 	}
-	return s.stack.machines().of(master), nil
+	return fc.stack.machines().of(master), nil
 }
 
 // hostAtWork records that a host to be struck has a balancer or web node that gets requests, or a
 // Redis node that works. Otherwise it returns an error.
-func (s *scene) hostAtWork(ctx context.Context, one host) error {
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) hostAtWork(ctx context.Context, one host) error {
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}
 	nodes := slices.DeleteFunc(slices.Clone(st.Nodes), func(n supervise.NodeStatus) bool {
-		return n.Kind == plan.Sentinel || s.stack.machines().of(n) != one
+		return n.Kind == plan.Sentinel || fc.stack.machines().of(n) != one
 	})
 	if len(nodes) == 0 {
 		return fmt.Errorf("%s has no node but Sentinels: %w", one.name, errNobody)
 	}
-	return s.struckAtWork(ctx, nodes...)
+	return fc.requireBusy(ctx, nodes...)
 }
 
 // cut lets nothing pass in some directions for a time, and checks that it stopped packets. what
 // describes the cut. targets are the hosts on its wrong side.
-func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets []host, drops []drop) error {
-	if s.stack.afar && slices.ContainsFunc(targets, func(one host) bool { return one.name == s.stack.here }) {
-		return fmt.Errorf("%s: %w", s.stack.here, errHere)
+func (fc *faultContext) cut(ctx context.Context, d time.Duration, what string, targets []host, drops []drop) error {
+	if fc.stack.afar && slices.ContainsFunc(targets, func(one host) bool { return one.name == fc.stack.here }) {
+		return fmt.Errorf("%s: %w", fc.stack.here, errHere)
 	}
-	s.behind(ctx, targets...)
-	if s.stack.stack.Entry.Virtual.Enabled() && !cutFromClients(drops) {
-		s.bothHaveIt()
+	fc.behind(ctx, targets...)
+	if fc.stack.stack.Entry.Virtual.Enabled() && !cutFromClients(drops) {
+		fc.bothHaveIt()
 	}
-	if s.stack.afar {
-		return s.cutThere(ctx, what, s.stack.cutsAt(targets, drops, d), d, hostNames(targets...)...)
+	if fc.stack.afar {
+		return fc.cutThere(ctx, what, fc.stack.cutsAt(targets, drops, d), d, hostNames(targets...)...)
 	}
-	h := s.stack.hosts
-	if err := s.undo(h.uncut()); err != nil {
+	h := fc.stack.hosts
+	if err := fc.undo(h.uncut()); err != nil {
 		return err
 	}
-	s.say("cutting %s", what)
-	s.blow(hostNames(targets...)...)
+	fc.say("cutting %s", what)
+	fc.recordInjection(hostNames(targets...)...)
 	if err := h.nft(ctx, h.cutRules(drops)); err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets [
 	if err != nil {
 		return err
 	}
-	return s.stopped(counts)
+	return fc.stopped(counts)
 }
 
 // cutFromClients reports whether a cut stops packets from or to the clients.
@@ -115,10 +115,10 @@ func cutFromClients(drops []drop) bool {
 // bothHaveIt records all entries as cut off, for a cut in which clients reach hosts that cannot
 // reach each other. The virtual addresses are then on both sides, until the host that cannot serve
 // gives its own away (supervise.WatchCut). A client's request may arrive at either side.
-func (s *scene) bothHaveIt() {
-	for _, e := range s.stack.entries {
-		if !slices.Contains(s.record.Entries, e) {
-			s.record.Entries = append(s.record.Entries, e)
+func (fc *faultContext) bothHaveIt() {
+	for _, e := range fc.stack.entries {
+		if !slices.Contains(fc.record.Entries, e) {
+			fc.record.Entries = append(fc.record.Entries, e)
 		}
 	}
 }
@@ -127,21 +127,21 @@ func (s *scene) bothHaveIt() {
 // lost, or cannot be answered there. So are requests that balancers elsewhere send to their web
 // nodes on existing connections, until the balancers have noticed. A virtual address is not
 // recorded, because it moves to another host.
-func (s *scene) behind(ctx context.Context, some ...host) {
-	s.record.Unaware = unaware(s.stack.stack, s.stack.aim)
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) behind(ctx context.Context, some ...host) {
+	fc.record.DetectionDelay = detectionDelay(fc.stack.stack, fc.stack.loads)
+	st, err := fc.stack.status(ctx)
 	for _, one := range some {
-		if e := s.stack.machines().at(one.address.String()); slices.Contains(s.stack.entries, e) && !slices.Contains(s.record.Entries, e) {
-			s.record.Entries = append(s.record.Entries, e)
+		if e := fc.stack.machines().at(one.address.String()); slices.Contains(fc.stack.entries, e) && !slices.Contains(fc.record.Entries, e) {
+			fc.record.Entries = append(fc.record.Entries, e)
 		}
 		if err == nil {
-			s.tellRoles(st, one)
+			fc.tellRoles(st, one)
 		}
 	}
 }
 
 // tellRoles records what a host has that the others have to do without.
-func (s *scene) tellRoles(st supervise.Status, one host) {
+func (fc *faultContext) tellRoles(st supervise.Status, one host) {
 	var roles []string
 	if masterOf(st).Host == one.name {
 		roles = append(roles, "the master")
@@ -153,17 +153,17 @@ func (s *scene) tellRoles(st supervise.Status, one host) {
 	}
 	if st.Host == one.name {
 		roles = append(roles, "the supervisor")
-		s.record.Targets = append(s.record.Targets, "supervisor") // another supervisor takes its place
+		fc.record.Targets = append(fc.record.Targets, "supervisor") // another supervisor takes its place
 	}
 	if len(roles) > 0 {
-		s.evidence("%s had %s", one.name, strings.Join(roles, ", "))
+		fc.evidence("%s had %s", one.name, strings.Join(roles, ", "))
 	}
 }
 
-// unaware returns the longest time that a balancer takes to notice a web node that sends nothing:
-// Fall failed checks in a row, each after an interval and its time-out (HAProxy's manual, "inter",
-// "fall", "timeout check"), and 1 s until the supervisor has ended the node's sessions.
-func unaware(s stack.Stack, reaches aim) (longest time.Duration) {
+// detectionDelay returns the longest time that a balancer takes to notice a web node that sends
+// nothing: Fall failed checks in a row, each after an interval and its time-out (HAProxy's manual,
+// "inter", "fall", "timeout check"), and 1 s until the supervisor has ended the node's sessions.
+func detectionDelay(s stack.Stack, reaches loadTarget) (longest time.Duration) {
 	for _, name := range reaches.apps {
 		check := s.Apps[name].Health
 		longest = max(longest, time.Duration(check.Fall)*(check.Interval+s.Timeouts.Check)+time.Second)
@@ -172,7 +172,7 @@ func unaware(s stack.Stack, reaches aim) (longest time.Duration) {
 }
 
 // stopped records how many packets a cut has stopped. It returns an error if there were none.
-func (s *scene) stopped(counts map[string]int) error {
+func (fc *faultContext) stopped(counts map[string]int) error {
 	var words []string
 	for _, direction := range slices.Sorted(maps.Keys(counts)) {
 		if n := counts[direction]; n > 0 {
@@ -182,6 +182,6 @@ func (s *scene) stopped(counts map[string]int) error {
 	if len(words) == 0 {
 		return errors.New("the cut met not one packet")
 	}
-	s.evidence("packets dropped, %s", strings.Join(words, ", "))
+	fc.evidence("packets dropped, %s", strings.Join(words, ", "))
 	return nil
 }

@@ -130,25 +130,25 @@ func (c Config) mayBreak(ctx context.Context) error {
 type podStack struct {
 	Pods
 	stack stack.Stack
-	aim   aim
+	loads loadTarget
 	note  func(string)
 
 	noted sync.Once // guards the note that the web nodes' metrics cannot be read
 }
 
-func newPodStack(c Config, a aim) *podStack {
-	return &podStack{Pods: *c.Pods, stack: c.Stack, aim: a, note: c.Note}
+func newPodStack(c Config, a loadTarget) *podStack {
+	return &podStack{Pods: *c.Pods, stack: c.Stack, loads: a, note: c.Note}
 }
 
-func (p *podStack) declared() stack.Stack { return p.stack }
-func (p *podStack) reaches() aim          { return p.aim }
-func (p *podStack) set(s *scene)          { s.pods = p }
+func (p *podStack) declared() stack.Stack  { return p.stack }
+func (p *podStack) loadTarget() loadTarget { return p.loads }
+func (p *podStack) set(fc *faultContext)   { fc.pods = p }
 
 // lead uses the entry that the user gave. The web nodes are not asked directly: they are in the
 // cluster, and the clients may be anywhere.
 func (p *podStack) lead(ctx context.Context, cfg *load.Config) error {
 	cfg.Entries = []string{p.Entry}
-	if plan.DrillHeader(p.stack, plan.Secrets{Drill: "any"}, p.aim.app) == "" {
+	if plan.DrillHeader(p.stack, plan.Secrets{Drill: "any"}, p.loads.app) == "" {
 		return nil // every request reaches the application
 	}
 
@@ -157,7 +157,7 @@ func (p *podStack) lead(ctx context.Context, cfg *load.Config) error {
 	}
 	path := fmt.Sprintf("/api/v1/namespaces/%s/secrets/%s", p.Cluster.Namespace, p.Stack)
 	if err := p.Cluster.Get(ctx, path, &secret); err != nil {
-		return refusef("the routes lead not every request to %s, so the drill needs the stack's secrets: %w; or drill URLs, with --url", p.aim.app, err)
+		return refusef("the routes lead not every request to %s, so the drill needs the stack's secrets: %w; or drill URLs, with --url", p.loads.app, err)
 	}
 
 	seed, err := plan.ParseSeed(string(secret.Data[seedKey]))
@@ -168,7 +168,7 @@ func (p *podStack) lead(ctx context.Context, cfg *load.Config) error {
 	if err != nil {
 		return err
 	}
-	cfg.Headers = map[string]string{plan.DrillHeaderName: plan.DrillHeader(p.stack, secrets, p.aim.app)}
+	cfg.Headers = map[string]string{plan.DrillHeaderName: plan.DrillHeader(p.stack, secrets, p.loads.app)}
 	return nil
 }
 
@@ -176,24 +176,24 @@ func (p *podStack) lead(ctx context.Context, cfg *load.Config) error {
 const seedKey = "seed"
 
 func (p *podStack) try(ctx context.Context, cfg load.Config) error {
-	nodes, err := tryEach(ctx, cfg, p.aim.app)
+	nodes, err := tryEach(ctx, cfg, p.loads.app)
 	if err != nil {
 		return err
 	}
 	for _, node := range nodes {
 		// A web node calls itself by its pod's name or by its node's.
-		if own, err := plan.PodOf(p.stack, node); (err != nil || own.App != p.aim.app) && !strings.HasPrefix(node, p.aim.app+"-") {
-			return refusef("the drill's requests to %s reach %q, which is no node of %s: another service is there", p.Entry, node, p.aim.app)
+		if own, err := plan.PodOf(p.stack, node); (err != nil || own.App != p.loads.app) && !strings.HasPrefix(node, p.loads.app+"-") {
+			return refusef("the drill's requests to %s reach %q, which is no node of %s: another service is there", p.Entry, node, p.loads.app)
 		}
 	}
 	return nil
 }
 
 func (p *podStack) leaves(cfg load.Config, tokenFile string) *step {
-	if p.aim.app == "" {
+	if p.loads.app == "" {
 		return nil
 	}
-	left := keys{Entry: p.Entry, Prefix: cfg.Prefix, TokenFile: tokenFile, Own: true, Header: cfg.Headers[plan.DrillHeaderName]}
+	left := keys{Entry: p.Entry, Prefix: cfg.Prefix, TokenFile: tokenFile, Trusted: true, Header: cfg.Headers[plan.DrillHeaderName]}
 	return &step{Why: "the drill's keys", Keys: &left}
 }
 
@@ -385,7 +385,7 @@ const healLimitInPods, lookLimitInPods = 5 * time.Minute, 20 * time.Second
 // from its pod through the API server. If the user may not do that, awaitInSync does not wait.
 func (p *podStack) awaitInSync(ctx context.Context) error {
 	want := p.stack.Redis.Replicas
-	if !p.stack.Redis.Enabled || want == 0 || p.aim.app == "" {
+	if !p.stack.Redis.Enabled || want == 0 || p.loads.app == "" {
 		return nil
 	}
 	why := ""
@@ -411,7 +411,7 @@ func (p *podStack) awaitInSync(ctx context.Context) error {
 
 // numbers returns the metrics of the ready web nodes, by pod.
 func (p *podStack) numbers(ctx context.Context) (map[string]numbers, error) {
-	pods, err := p.pods(ctx, p.aim.app)
+	pods, err := p.pods(ctx, p.loads.app)
 	if err != nil {
 		return nil, err
 	}

@@ -23,31 +23,33 @@ var (
 var deleteRights = []string{"delete pods"}
 
 // deleting returns a fault that deletes one pod.
-func deleting(name, about string, needs need, promise history.Promise, force bool, choose func(context.Context, *scene) (kubectl.Pod, error)) fault {
+func deleting(name, about string, needs need, promise history.Promise, force bool, choose func(context.Context, *faultContext) (kubectl.Pod, error)) fault {
 	return fault{
 		name: name, about: about, pods: true, rights: deleteRights, course: !force, needs: needs, promise: promise,
-		strike: func(ctx context.Context, s *scene) error {
-			p, err := choose(ctx, s)
+		inject: func(ctx context.Context, fc *faultContext) error {
+			p, err := choose(ctx, fc)
 			if err != nil {
 				return err
 			}
-			return s.deletePods(ctx, force, p)
+			return fc.deletePods(ctx, force, p)
 		},
 	}
 }
 
 // ofKind returns a function that chooses a pod of a kind.
-func ofKind(kind plan.Kind) func(context.Context, *scene) (kubectl.Pod, error) {
-	return func(ctx context.Context, s *scene) (kubectl.Pod, error) {
+func ofKind(kind plan.Kind) func(context.Context, *faultContext) (kubectl.Pod, error) {
+	return func(ctx context.Context, fc *faultContext) (kubectl.Pod, error) {
 		component := string(kind)
 		if kind == plan.Web {
-			component = s.webComponent()
+			component = fc.webComponent()
 		}
-		return s.pickPod(ctx, component)
+		return fc.pickPod(ctx, component)
 	}
 }
 
-func ofReplica(ctx context.Context, s *scene) (kubectl.Pod, error) { return s.redisPod(ctx, false) }
+func ofReplica(ctx context.Context, fc *faultContext) (kubectl.Pod, error) {
+	return fc.redisPod(ctx, false)
+}
 
 var (
 	deleteWeb      = deleting("delete-web", "delete the pod of a web node: its requests end before it does", needWeb, smooth, false, ofKind(plan.Web))
@@ -71,15 +73,15 @@ var (
 func deletingMaster(name, about string, promise history.Promise, force bool) fault {
 	f := deleting(name, about, needFailover, promise, force, nil)
 	f.course = true
-	f.strike = func(ctx context.Context, s *scene) error {
-		p, err := s.masterPod(ctx)
+	f.inject = func(ctx context.Context, fc *faultContext) error {
+		p, err := fc.masterPod(ctx)
 		if err != nil {
 			return err
 		}
-		if err := s.deletePods(ctx, force, p); err != nil {
+		if err := fc.deletePods(ctx, force, p); err != nil {
 			return err
 		}
-		return s.awaitOtherMaster(ctx, p.Name)
+		return fc.awaitOtherMaster(ctx, p.Name)
 	}
 	return f
 }
@@ -91,36 +93,36 @@ const killGrain = 20 * time.Millisecond
 var killMasterPod = fault{
 	name: "kill-master", about: "SIGKILL to the Redis master in its pod, in Kubernetes: requests wait while a replica is promoted",
 	pods: true, rights: []string{"create pods/exec"}, course: true, needs: needFailover, promise: held,
-	strike: func(ctx context.Context, s *scene) error {
-		p, err := s.masterPod(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		p, err := fc.masterPod(ctx)
 		if err != nil {
 			return err
 		}
-		n, err := s.pods.nodeIn(ctx, p)
+		n, err := fc.pods.nodeIn(ctx, p)
 		if err != nil {
 			return err
 		}
-		if err := s.underLoad(ctx); err != nil {
+		if err := fc.underLoad(ctx); err != nil {
 			return err
 		}
-		s.say("killing %s in %s", n.Name, p.Name)
-		s.blow(p.Name)
-		if _, err := s.pods.Cluster.Exec(ctx, p, s.pods.holdfast(p, "kill", n.Name)...); err != nil {
+		fc.say("killing %s in %s", n.Name, p.Name)
+		fc.recordInjection(p.Name)
+		if _, err := fc.pods.Cluster.Exec(ctx, p, fc.pods.holdfast(p, "kill", n.Name)...); err != nil {
 			return err
 		}
 		// The exact moment is unknown, so every moment since the command began is recorded.
-		for at := s.record.Began; at < s.now(); at += killGrain {
-			s.record.Moments = append(s.record.Moments, at)
+		for at := fc.record.Began; at < fc.now(); at += killGrain {
+			fc.record.Moments = append(fc.record.Moments, at)
 		}
-		if err := s.awaitOtherMaster(ctx, p.Name); err != nil {
+		if err := fc.awaitOtherMaster(ctx, p.Name); err != nil {
 			return err
 		}
 		return awaitEvery(ctx, lookPodsEvery, "another process of "+n.Name, electionLimit, func() bool {
-			now, err := s.pods.nodeIn(ctx, p)
+			now, err := fc.pods.nodeIn(ctx, p)
 			if err != nil || now.PID == 0 || now.PID == n.PID {
 				return false
 			}
-			s.evidence("%s in %s ended by SIGKILL (pid %d, before %d)", n.Name, p.Name, now.PID, n.PID)
+			fc.evidence("%s in %s ended by SIGKILL (pid %d, before %d)", n.Name, p.Name, now.PID, n.PID)
 			return true
 		})
 	},
@@ -129,29 +131,29 @@ var killMasterPod = fault{
 var evictMaster = fault{
 	name: "evict-master", about: "evict the pod of the Redis master, as a drain does: its disruption budget is honoured",
 	pods: true, rights: []string{"create pods/eviction"}, course: true, needs: needFailover, promise: smooth,
-	strike: func(ctx context.Context, s *scene) error {
-		p, err := s.masterPod(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		p, err := fc.masterPod(ctx)
 		if err != nil {
 			return err
 		}
-		if err := s.underLoad(ctx); err != nil {
+		if err := fc.underLoad(ctx); err != nil {
 			return err
 		}
-		if err := s.evict(ctx, p); err != nil {
+		if err := fc.evict(ctx, p); err != nil {
 			return err
 		}
-		return s.awaitOtherMaster(ctx, p.Name)
+		return fc.awaitOtherMaster(ctx, p.Name)
 	},
 }
 
 var deleteAll = fault{
 	name: "delete-all", about: "delete every pod of the stack at once, by force: all come back with new addresses",
 	pods: true, rights: deleteRights, double: true, promise: outage,
-	strike: func(ctx context.Context, s *scene) error {
-		pods, err := s.pods.pods(ctx, "")
+	inject: func(ctx context.Context, fc *faultContext) error {
+		pods, err := fc.pods.pods(ctx, "")
 		if err != nil {
 			return err
 		}
-		return s.deletePods(ctx, true, pods...)
+		return fc.deletePods(ctx, true, pods...)
 	},
 }

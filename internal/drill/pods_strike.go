@@ -17,8 +17,8 @@ import (
 const podGone, replacedLimit = 3 * time.Minute, 4 * time.Minute
 
 // readyPods returns the pods of a kind that are ready and not ending.
-func (s *scene) readyPods(ctx context.Context, component string) ([]kubectl.Pod, error) {
-	pods, err := s.pods.pods(ctx, component)
+func (fc *faultContext) readyPods(ctx context.Context, component string) ([]kubectl.Pod, error) {
+	pods, err := fc.pods.pods(ctx, component)
 	if err != nil {
 		return nil, err
 	}
@@ -30,27 +30,27 @@ func (s *scene) readyPods(ctx context.Context, component string) ([]kubectl.Pod,
 }
 
 // pickPod returns a random ready pod of a kind.
-func (s *scene) pickPod(ctx context.Context, component string) (kubectl.Pod, error) {
-	pods, err := s.readyPods(ctx, component)
+func (fc *faultContext) pickPod(ctx context.Context, component string) (kubectl.Pod, error) {
+	pods, err := fc.readyPods(ctx, component)
 	if err != nil {
 		return kubectl.Pod{}, err
 	}
-	return pods[s.random.IntN(len(pods))], nil
+	return pods[fc.random.IntN(len(pods))], nil
 }
 
 // webComponent returns the component of web pods to strike: a random application under load.
-func (s *scene) webComponent() string {
-	return s.pods.aim.apps[s.random.IntN(len(s.pods.aim.apps))]
+func (fc *faultContext) webComponent() string {
+	return fc.pods.loads.apps[fc.random.IntN(len(fc.pods.loads.apps))]
 }
 
 // masterPod returns the pod of the Redis master.
-func (s *scene) masterPod(ctx context.Context) (kubectl.Pod, error) {
-	return s.redisPod(ctx, true)
+func (fc *faultContext) masterPod(ctx context.Context) (kubectl.Pod, error) {
+	return fc.redisPod(ctx, true)
 }
 
 // redisPod returns the pod of the master, or a random ready pod of a replica.
-func (s *scene) redisPod(ctx context.Context, isMaster bool) (kubectl.Pod, error) {
-	nodes, err := s.pods.redisNodes(ctx)
+func (fc *faultContext) redisPod(ctx context.Context, isMaster bool) (kubectl.Pod, error) {
+	nodes, err := fc.pods.redisNodes(ctx)
 	if err != nil {
 		return kubectl.Pod{}, err
 	}
@@ -58,7 +58,7 @@ func (s *scene) redisPod(ctx context.Context, isMaster bool) (kubectl.Pod, error
 	if master == "" {
 		return kubectl.Pod{}, errors.New("not exactly one redis node is master")
 	}
-	pods, err := s.readyPods(ctx, string(plan.Redis))
+	pods, err := fc.readyPods(ctx, string(plan.Redis))
 	if err != nil {
 		return kubectl.Pod{}, err
 	}
@@ -66,18 +66,18 @@ func (s *scene) redisPod(ctx context.Context, isMaster bool) (kubectl.Pod, error
 	if len(pods) == 0 {
 		return kubectl.Pod{}, errNobody
 	}
-	return pods[s.random.IntN(len(pods))], nil
+	return pods[fc.random.IntN(len(pods))], nil
 }
 
 // underLoad records how many operations the web nodes carry out. If they carry out none, the load
 // goes elsewhere and the fault would prove nothing, so it returns an error.
-func (s *scene) underLoad(ctx context.Context) error {
-	if s.pods.aim.app == "" {
+func (fc *faultContext) underLoad(ctx context.Context) error {
+	if fc.pods.loads.app == "" {
 		return nil // no web node counts the user's own requests
 	}
-	before, err := s.pods.numbers(ctx)
+	before, err := fc.pods.numbers(ctx)
 	if err != nil {
-		s.evidence("what the web nodes had to do is not known (%v)", err)
+		fc.evidence("what the web nodes had to do is not known (%v)", err)
 		return nil
 	}
 
@@ -87,7 +87,7 @@ func (s *scene) underLoad(ctx context.Context) error {
 		if err := sleep(ctx, workSample); err != nil {
 			return err
 		}
-		now, err := s.pods.numbers(ctx)
+		now, err := fc.pods.numbers(ctx)
 		if err != nil {
 			return err
 		}
@@ -101,7 +101,7 @@ func (s *scene) underLoad(ctx context.Context) error {
 	if did == 0 {
 		return errors.New("the web nodes carried out no operation: the load does not reach this stack")
 	}
-	s.evidence("under load: %s's pods carried out %d operations in %.1f s", s.pods.aim.app, did, time.Since(began).Seconds())
+	fc.evidence("under load: %s's pods carried out %d operations in %.1f s", fc.pods.loads.app, did, time.Since(began).Seconds())
 	return nil
 }
 
@@ -109,31 +109,31 @@ func (s *scene) underLoad(ctx context.Context) error {
 func uid(p kubectl.Pod) string { return p.UID[:min(8, len(p.UID))] }
 
 // deletePods deletes pods, by force or as an operator would, and returns when they are gone.
-func (s *scene) deletePods(ctx context.Context, force bool, pods ...kubectl.Pod) error {
+func (fc *faultContext) deletePods(ctx context.Context, force bool, pods ...kubectl.Pod) error {
 	args := []string{"delete", "pod", "--wait=false"}
 	how := "deleted"
 	if force {
 		args, how = append(args, "--force", "--grace-period=0"), "deleted by force"
 	}
-	if err := s.underLoad(ctx); err != nil {
+	if err := fc.underLoad(ctx); err != nil {
 		return err
 	}
-	s.say("deleting %s", podNames(pods))
+	fc.say("deleting %s", podNames(pods))
 	for _, p := range pods {
 		args = append(args, p.Name)
-		s.blow(p.Name)
+		fc.recordInjection(p.Name)
 	}
-	if _, err := s.pods.Cluster.Run(ctx, args...); err != nil {
+	if _, err := fc.pods.Cluster.Run(ctx, args...); err != nil {
 		return err
 	}
-	return s.awaitGone(ctx, how, pods...)
+	return fc.awaitGone(ctx, how, pods...)
 }
 
 // awaitGone waits until pods are gone. It compares UIDs, since successors may have the same names.
-func (s *scene) awaitGone(ctx context.Context, how string, pods ...kubectl.Pod) error {
+func (fc *faultContext) awaitGone(ctx context.Context, how string, pods ...kubectl.Pod) error {
 	var left []string
 	err := awaitEvery(ctx, lookPodsEvery, "", podGone, func() bool {
-		now, err := s.pods.pods(ctx, "")
+		now, err := fc.pods.pods(ctx, "")
 		if err != nil {
 			left = []string{err.Error()}
 			return false
@@ -153,16 +153,16 @@ func (s *scene) awaitGone(ctx context.Context, how string, pods ...kubectl.Pod) 
 		return err
 	}
 	for _, p := range pods {
-		s.evidence("the pod %s (uid %s) was %s and is gone", p.Name, uid(p), how)
+		fc.evidence("the pod %s (uid %s) was %s and is gone", p.Name, uid(p), how)
 	}
 	return nil
 }
 
 // awaitOtherMaster waits until a pod other than the given one has the master.
-func (s *scene) awaitOtherMaster(ctx context.Context, than string) error {
+func (fc *faultContext) awaitOtherMaster(ctx context.Context, than string) error {
 	now := ""
 	err := awaitEvery(ctx, lookPodsEvery, "another master than "+than, electionLimit, func() bool {
-		nodes, err := s.pods.redisNodes(ctx)
+		nodes, err := fc.pods.redisNodes(ctx)
 		if err != nil {
 			return false
 		}
@@ -170,7 +170,7 @@ func (s *scene) awaitOtherMaster(ctx context.Context, than string) error {
 		return now != "" && now != than
 	})
 	if err == nil {
-		s.evidence("%s became the master in the place of %s", now, than)
+		fc.evidence("%s became the master in the place of %s", now, than)
 	}
 	return err
 }
@@ -179,24 +179,24 @@ func (s *scene) awaitOtherMaster(ctx context.Context, than string) error {
 const electionLimit = 60 * time.Second
 
 // evict evicts a pod as a drain does: it tries again while a disruption budget refuses.
-func (s *scene) evict(ctx context.Context, p kubectl.Pod) error {
-	s.say("evicting %s", p.Name)
+func (fc *faultContext) evict(ctx context.Context, p kubectl.Pod) error {
+	fc.say("evicting %s", p.Name)
 	refused := 0
 	for deadline := time.Now().Add(podGone); ; {
-		now := s.now()
-		err := s.pods.Cluster.Evict(ctx, p.Name)
+		now := fc.now()
+		err := fc.pods.Cluster.Evict(ctx, p.Name)
 		switch {
 		case err == nil:
-			if len(s.record.Moments) == 0 {
-				s.record.Began = now
+			if len(fc.record.Moments) == 0 {
+				fc.record.Began = now
 			}
-			s.record.Moments = append(s.record.Moments, now)
-			s.aim(p.Name)
+			fc.record.Moments = append(fc.record.Moments, now)
+			fc.addTargets(p.Name)
 			how := "evicted"
 			if refused > 0 {
 				how = fmt.Sprintf("evicted, after its disruption budget refused %d times,", refused)
 			}
-			return s.awaitGone(ctx, how, p)
+			return fc.awaitGone(ctx, how, p)
 		case !kubectl.IsReason(err, "TooManyRequests") || time.Now().After(deadline):
 			return err
 		}
@@ -208,12 +208,12 @@ func (s *scene) evict(ctx context.Context, p kubectl.Pod) error {
 }
 
 // undoBy adds to the journal a kubectl command that undoes what is about to be done.
-func (s *scene) undoBy(why string, args ...string) error {
-	command := s.pods.Cluster.Command(args...)
-	if len(s.pods.Environ) > 0 {
-		command = slices.Concat([]string{"env"}, s.pods.Environ, command)
+func (fc *faultContext) undoBy(why string, args ...string) error {
+	command := fc.pods.Cluster.Command(args...)
+	if len(fc.pods.Environ) > 0 {
+		command = slices.Concat([]string{"env"}, fc.pods.Environ, command)
 	}
-	return s.undo(step{Why: why, Command: command})
+	return fc.undo(step{Why: why, Command: command})
 }
 
 func podNames(pods []kubectl.Pod) string {

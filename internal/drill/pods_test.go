@@ -164,8 +164,8 @@ func TestACommandOfTheUsersOwnIsAFault(t *testing.T) {
 	}
 	strike := func(command string) history.Fault {
 		record := history.Fault{}
-		s := &scene{record: &record, began: time.Now(), say: t.Logf}
-		if err := commandFault(command).strike(t.Context(), s); err != nil {
+		fc := &faultContext{record: &record, began: time.Now(), say: t.Logf}
+		if err := commandFault(command).inject(t.Context(), fc); err != nil {
 			record.Trouble = err.Error()
 		}
 		return record

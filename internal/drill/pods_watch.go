@@ -22,7 +22,7 @@ type podWatcher struct {
 	seen   []sight
 }
 
-func (p *podStack) watch(ctx context.Context, began time.Time) (lookout, error) {
+func (p *podStack) watch(ctx context.Context, began time.Time) (stackWatcher, error) {
 	pods, err := p.pods(ctx, "")
 	if err != nil {
 		return nil, err
@@ -72,8 +72,8 @@ func (w *podWatcher) look(pods []kubectl.Pod) {
 	w.before = now
 }
 
-// electedAt is unknown here: asking every pod for its role takes too long. The course asks for the
-// master before and after each fault.
+// electedAt is unknown here: asking every pod for its role takes too long. The drill run asks for
+// the master before and after each fault.
 func (w *podWatcher) electedAt() time.Time { return time.Time{} }
 
 // podSlack is how long after a fault its effects may still be seen. It covers the interval between
@@ -86,7 +86,7 @@ func (w *podWatcher) notices(faults []history.Fault) []history.Notice {
 	var all []history.Notice
 	for _, s := range w.seen {
 		explained := slices.ContainsFunc(faults, func(f history.Fault) bool {
-			return s.at >= f.Began && (f.Healthy < 0 || s.at <= f.Healthy+podSlack) && struck(f, s.node, s.host)
+			return s.at >= f.Began && (f.Healthy < 0 || s.at <= f.Healthy+podSlack) && isTarget(f, s.node, s.host)
 		})
 		if !explained {
 			all = append(all, history.Notice{At: s.at, Node: s.node, Text: s.text})

@@ -14,12 +14,12 @@ import (
 var drainNode = fault{
 	name: "drain-node", about: "drain the machine of the Redis master of the stack's pods: it takes no pods any more, and they are evicted one by one as budgets allow",
 	pods: true, rights: []string{"create pods/eviction", "get nodes", "patch nodes"}, course: true, needs: needFailover, promise: smooth,
-	strike: func(ctx context.Context, s *scene) error {
-		master, err := s.masterPod(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		master, err := fc.masterPod(ctx)
 		if err != nil {
 			return err
 		}
-		cordoned, err := s.pods.Cluster.Cordoned(ctx, master.Node)
+		cordoned, err := fc.pods.Cluster.Cordoned(ctx, master.Node)
 		switch {
 		case err != nil:
 			return err
@@ -27,23 +27,23 @@ var drainNode = fault{
 			return fmt.Errorf("%s takes no pods already: somebody else is at work on it", master.Node)
 		}
 
-		if err := s.underLoad(ctx); err != nil {
+		if err := fc.underLoad(ctx); err != nil {
 			return err
 		}
-		if err := s.undoBy("the drain of "+master.Node, "uncordon", master.Node); err != nil {
+		if err := fc.undoBy("the drain of "+master.Node, "uncordon", master.Node); err != nil {
 			return err
 		}
 
-		s.say("draining %s", master.Node)
-		if _, err := s.pods.Cluster.Run(ctx, "cordon", master.Node); err != nil {
+		fc.say("draining %s", master.Node)
+		if _, err := fc.pods.Cluster.Run(ctx, "cordon", master.Node); err != nil {
 			return err
 		}
-		if cordoned, err = s.pods.Cluster.Cordoned(ctx, master.Node); err != nil || !cordoned {
+		if cordoned, err = fc.pods.Cluster.Cordoned(ctx, master.Node); err != nil || !cordoned {
 			return errors.Join(err, fmt.Errorf("%s takes pods still", master.Node))
 		}
-		s.evidence("%s took no new pods", master.Node)
+		fc.evidence("%s took no new pods", master.Node)
 
-		pods, err := s.pods.pods(ctx, "")
+		pods, err := fc.pods.pods(ctx, "")
 		if err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ var drainNode = fault{
 			if p.Node != master.Node || p.Ending {
 				continue
 			}
-			if err := s.evict(ctx, p); err != nil {
+			if err := fc.evict(ctx, p); err != nil {
 				return err
 			}
 			if p.Name != master.Name {
@@ -59,7 +59,7 @@ var drainNode = fault{
 			}
 			// Wait at once: the successor may be on this machine, too, and hand the role of master
 			// back.
-			if err := s.awaitOtherMaster(ctx, master.Name); err != nil {
+			if err := fc.awaitOtherMaster(ctx, master.Name); err != nil {
 				return err
 			}
 		}
@@ -73,37 +73,37 @@ const rollLimit = 5 * time.Minute
 var roll = fault{
 	name: "roll", about: "kubectl rollout restart of every Deployment and StatefulSet of the stack, one after the other",
 	pods: true, rights: []string{"patch deployments.apps", "patch statefulsets.apps"}, course: true, promise: smooth,
-	strike: func(ctx context.Context, s *scene) error {
-		workloads, err := s.pods.Cluster.Workloads(ctx, s.pods.Stack)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		workloads, err := fc.pods.Cluster.Workloads(ctx, fc.pods.Stack)
 		if err != nil {
 			return err
 		}
-		before, err := s.pods.pods(ctx, "")
+		before, err := fc.pods.pods(ctx, "")
 		if err != nil {
 			return err
 		}
-		if err := s.underLoad(ctx); err != nil {
+		if err := fc.underLoad(ctx); err != nil {
 			return err
 		}
 		for _, w := range workloads {
-			s.say("replacing the pods of %s", w.Ref())
-			s.blow()
+			fc.say("replacing the pods of %s", w.Ref())
+			fc.recordInjection()
 			for _, p := range before {
 				if p.Component == w.Component {
-					s.aim(p.Name)
+					fc.addTargets(p.Name)
 				}
 			}
-			if _, err := s.pods.Cluster.Run(ctx, "rollout", "restart", w.Ref()); err != nil {
+			if _, err := fc.pods.Cluster.Run(ctx, "rollout", "restart", w.Ref()); err != nil {
 				return err
 			}
 			limited, cancel := context.WithTimeout(ctx, rollLimit)
-			_, err := s.pods.Cluster.Run(limited, "rollout", "status", w.Ref(), "--timeout="+rollLimit.String())
+			_, err := fc.pods.Cluster.Run(limited, "rollout", "status", w.Ref(), "--timeout="+rollLimit.String())
 			cancel()
 			if err != nil {
 				return err
 			}
 		}
-		return s.awaitGone(ctx, "replaced", before...)
+		return fc.awaitGone(ctx, "replaced", before...)
 	},
 }
 
@@ -122,8 +122,8 @@ func losing(name, about string, needs need, ofTheMaster bool) fault {
 		f.promise = outage
 	}
 
-	f.strike = func(ctx context.Context, s *scene) error {
-		p, err := s.redisPod(ctx, ofTheMaster)
+	f.inject = func(ctx context.Context, fc *faultContext) error {
+		p, err := fc.redisPod(ctx, ofTheMaster)
 		if err != nil {
 			return err
 		}
@@ -133,33 +133,33 @@ func losing(name, about string, needs need, ofTheMaster bool) fault {
 
 		before := map[string]string{}
 		for _, claim := range p.Claims {
-			if before[claim], err = s.pods.Cluster.ClaimUID(ctx, claim); err != nil {
+			if before[claim], err = fc.pods.Cluster.ClaimUID(ctx, claim); err != nil {
 				return err
 			}
 		}
 
-		s.say("deleting the volume of %s", p.Name)
+		fc.say("deleting the volume of %s", p.Name)
 		// The claim is only removed together with its pod. The successor gets another one.
-		if _, err := s.pods.Cluster.Run(ctx, slices.Concat([]string{"delete", "pvc", "--wait=false"}, p.Claims)...); err != nil {
+		if _, err := fc.pods.Cluster.Run(ctx, slices.Concat([]string{"delete", "pvc", "--wait=false"}, p.Claims)...); err != nil {
 			return err
 		}
-		if err := s.deletePods(ctx, ofTheMaster, p); err != nil {
+		if err := fc.deletePods(ctx, ofTheMaster, p); err != nil {
 			return err
 		}
 
 		for _, claim := range p.Claims {
 			err := awaitEvery(ctx, lookPodsEvery, "another volume claim "+claim, replacedLimit, func() bool {
-				now, err := s.pods.Cluster.ClaimUID(ctx, claim)
+				now, err := fc.pods.Cluster.ClaimUID(ctx, claim)
 				return err == nil && now != before[claim]
 			})
 			if err != nil {
 				return err
 			}
-			s.evidence("the volume claim %s is another one", claim)
+			fc.evidence("the volume claim %s is another one", claim)
 		}
 
 		if ofTheMaster {
-			return s.awaitOtherMaster(ctx, p.Name)
+			return fc.awaitOtherMaster(ctx, p.Name)
 		}
 		return nil
 	}
@@ -169,8 +169,8 @@ func losing(name, about string, needs need, ofTheMaster bool) fault {
 var scaleZero = fault{
 	name: "scale-zero", about: "scale the StatefulSet of Redis to zero, and back",
 	pods: true, rights: []string{"patch statefulsets.apps/scale"}, double: true, needs: needRedis, promise: outage,
-	strike: func(ctx context.Context, s *scene) error {
-		workloads, err := s.pods.Cluster.Workloads(ctx, s.pods.Stack)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		workloads, err := fc.pods.Cluster.Workloads(ctx, fc.pods.Stack)
 		if err != nil {
 			return err
 		}
@@ -181,23 +181,23 @@ var scaleZero = fault{
 			return errors.New("the stack has no StatefulSet of Redis")
 		}
 		w := workloads[i]
-		pods, err := s.pods.pods(ctx, w.Component)
+		pods, err := fc.pods.pods(ctx, w.Component)
 		if err != nil {
 			return err
 		}
-		if err := s.underLoad(ctx); err != nil {
+		if err := fc.underLoad(ctx); err != nil {
 			return err
 		}
-		if err := s.undoBy("the scale of "+w.Ref(), "scale", w.Ref(), fmt.Sprintf("--replicas=%d", w.Replicas)); err != nil {
+		if err := fc.undoBy("the scale of "+w.Ref(), "scale", w.Ref(), fmt.Sprintf("--replicas=%d", w.Replicas)); err != nil {
 			return err
 		}
-		s.say("scaling %s to zero", w.Ref())
+		fc.say("scaling %s to zero", w.Ref())
 		for _, p := range pods {
-			s.blow(p.Name)
+			fc.recordInjection(p.Name)
 		}
-		if _, err := s.pods.Cluster.Run(ctx, "scale", w.Ref(), "--replicas=0"); err != nil {
+		if _, err := fc.pods.Cluster.Run(ctx, "scale", w.Ref(), "--replicas=0"); err != nil {
 			return err
 		}
-		return s.awaitGone(ctx, "scaled away", pods...)
+		return fc.awaitGone(ctx, "scaled away", pods...)
 	},
 }

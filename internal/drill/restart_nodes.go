@@ -15,65 +15,65 @@ import (
 var restartWeb = fault{
 	name: "restart-web", about: "holdfast restart of every web node, one after the other",
 	course: true, needs: needWeb, promise: unnoticed,
-	strike: func(ctx context.Context, s *scene) error { return s.restartAll(ctx, plan.Web) },
+	inject: func(ctx context.Context, fc *faultContext) error { return fc.restartAll(ctx, plan.Web) },
 }
 
 var restartReplica = fault{
 	name: "restart-replica", about: "holdfast restart of a Redis replica",
 	course: true, needs: needReplica, promise: unnoticed,
-	strike: striking(plan.Redis, "replica", (*scene).restart),
+	inject: onRandomNode(plan.Redis, "replica", (*faultContext).restart),
 }
 
 var restartSentinel = fault{
 	name: "restart-sentinel", about: "holdfast restart of a Sentinel",
 	course: true, needs: needSentinel, promise: unnoticed,
-	strike: striking(plan.Sentinel, "", (*scene).restart),
+	inject: onRandomNode(plan.Sentinel, "", (*faultContext).restart),
 }
 
 var restartBalancer = fault{
 	name: "restart-balancer", about: "holdfast restart of a balancer: it answers what it has and closes idle connections",
 	course: true, promise: unnoticed,
-	strike: striking(plan.Balancer, "", (*scene).restart),
+	inject: onRandomNode(plan.Balancer, "", (*faultContext).restart),
 }
 
 var restartMaster = fault{
 	name: "restart-master", about: "holdfast restart of the Redis master: a replica takes its place first",
 	course: true, needs: needFailover, promise: planned,
-	strike: striking(plan.Redis, "master", func(s *scene, ctx context.Context, n supervise.NodeStatus) error {
-		if err := s.restart(ctx, n); err != nil {
+	inject: onRandomNode(plan.Redis, "master", func(fc *faultContext, ctx context.Context, n supervise.NodeStatus) error {
+		if err := fc.restart(ctx, n); err != nil {
 			return err
 		}
-		return s.awaitMaster(ctx, n.Name)
+		return fc.awaitMaster(ctx, n.Name)
 	}),
 }
 
 var restartSupervisor = fault{
 	name: "restart-supervisor", about: "SIGKILL to the supervisor and at once the next one, as for an upgrade of Holdfast",
 	course: true, promise: unnoticed,
-	strike: func(ctx context.Context, s *scene) error {
-		n, err := s.supervisor(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		n, err := fc.supervisor(ctx)
 		if err != nil {
 			return err
 		}
-		if err := killSupervisor.strike(ctx, s); err != nil {
+		if err := killSupervisor.inject(ctx, fc); err != nil {
 			return err
 		}
-		next := s.stack.supervised(n) // what undoes the kill also starts the next supervisor
+		next := fc.stack.supervised(n) // what undoes the kill also starts the next supervisor
 		return next.perform()
 	},
 }
 
 // restartAll restarts all nodes of a kind, one after the other.
-func (s *scene) restartAll(ctx context.Context, kind plan.Kind) error {
-	nodes, err := s.all(ctx, kind, "")
+func (fc *faultContext) restartAll(ctx context.Context, kind plan.Kind) error {
+	nodes, err := fc.all(ctx, kind, "")
 	if err != nil {
 		return err
 	}
 	for _, n := range nodes {
-		if err := s.struckAtWork(ctx, n); err != nil {
+		if err := fc.requireBusy(ctx, n); err != nil {
 			return err
 		}
-		if err := s.restart(ctx, n); err != nil {
+		if err := fc.restart(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -84,19 +84,19 @@ func (s *scene) restartAll(ctx context.Context, kind plan.Kind) error {
 // to the start of the node (health.start).
 const restartBeyond = 45 * time.Second
 
-func (s *scene) restart(ctx context.Context, n supervise.NodeStatus) error {
+func (fc *faultContext) restart(ctx context.Context, n supervise.NodeStatus) error {
 	// An interrupted restart leaves the node down, or on its way up.
-	if err := s.undo(step{Why: "the restart of " + n.Name, Command: s.stack.command("start", n.Name), Limit: s.stack.startLimit(), Running: s.stack.state()}); err != nil {
+	if err := fc.undo(step{Why: "the restart of " + n.Name, Command: fc.stack.command("start", n.Name), Limit: fc.stack.startLimit(), Running: fc.stack.state()}); err != nil {
 		return err
 	}
-	s.say("restarting %s", n.Name)
-	s.blow(n.Name)
-	ctx, cancel := context.WithTimeout(ctx, restartBeyond+s.stack.stack.SlowestStart())
+	fc.say("restarting %s", n.Name)
+	fc.recordInjection(n.Name)
+	ctx, cancel := context.WithTimeout(ctx, restartBeyond+fc.stack.stack.SlowestStart())
 	defer cancel()
-	if err := s.stack.client().Do(ctx, n.Name, supervise.ActRestart); err != nil {
+	if err := fc.stack.client().Do(ctx, n.Name, supervise.ActRestart); err != nil {
 		return fmt.Errorf("restart %s: %w", n.Name, err)
 	}
-	st, err := s.stack.status(ctx)
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}
@@ -107,6 +107,6 @@ func (s *scene) restart(ctx context.Context, n supervise.NodeStatus) error {
 	case 0:
 		return errors.New(n.Name + " was restarted and has no process")
 	}
-	s.evidence("%s went from pid %d to %d", n.Name, n.PID, now.PID)
+	fc.evidence("%s went from pid %d to %d", n.Name, n.PID, now.PID)
 	return nil
 }

@@ -17,42 +17,42 @@ import (
 var rollout = fault{
 	name: "rollout", about: "holdfast restart APP: every node of an application is replaced, one after the other, with the brake of a rollout",
 	course: true, needs: needWeb, promise: planned, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.rollOut(ctx, func(req supervise.Request) error { return s.carryOut(ctx, req, nil) })
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.rollOut(ctx, func(req supervise.Request) error { return fc.carryOut(ctx, req, nil) })
 	},
 }
 
 var rolloutKillSupervisor = fault{
 	name: "rollout-kill-supervisor", about: "holdfast restart APP, and SIGKILL to the supervisor in the middle of it; the next one goes on with the change",
 	course: true, double: true, needs: needWeb, promise: planned, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.rollOut(ctx, func(req supervise.Request) error { return s.carryOutAndKill(ctx, req, restartSupervisor) })
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.rollOut(ctx, func(req supervise.Request) error { return fc.carryOutAndKill(ctx, req, restartSupervisor) })
 	},
 }
 
 var rolloutKillMaster = fault{
 	name: "rollout-kill-master", about: "holdfast restart APP, and SIGKILL to the Redis master in the middle of it",
 	double: true, needs: needWeb | needFailover, promise: held, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.rollOut(ctx, func(req supervise.Request) error { return s.carryOutAndKill(ctx, req, killMaster) })
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.rollOut(ctx, func(req supervise.Request) error { return fc.carryOutAndKill(ctx, req, killMaster) })
 	},
 }
 
 var rolloutKillNode = fault{
 	name: "rollout-kill-node", about: "holdfast restart APP, and SIGKILL to one of its nodes while it comes up, or just after: the rollout goes on when that is up, or stops there",
 	course: true, double: true, needs: needWeb, promise: planned, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.rollOutAndKillNode(ctx, nil, func(name string, before []supervise.NodeStatus) error {
-			n, err := s.awaitAnew(ctx, before, name, false)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.rollOutAndKillNode(ctx, nil, func(name string, before []supervise.NodeStatus) error {
+			n, err := fc.awaitAnew(ctx, before, name, false)
 			if err != nil {
 				return err
 			}
-			after := time.Duration(s.random.Int64N(int64(killNodeSpread)))
+			after := time.Duration(fc.random.Int64N(int64(killNodeSpread)))
 			if err := sleep(ctx, after); err != nil {
 				return err
 			}
-			s.evidence("%d ms after it was started", after.Milliseconds())
-			return s.kill(ctx, n)
+			fc.evidence("%d ms after it was started", after.Milliseconds())
+			return fc.kill(ctx, n)
 		})
 	},
 }
@@ -64,17 +64,17 @@ const killNodeSpread = 1200 * time.Millisecond
 var badRollout = fault{
 	name: "bad-rollout", about: "holdfast restart APP, and SIGKILL to the first node when it is in rotation again: the rollout is stopped there, and no other node is touched",
 	needs: needWeb, promise: planned, ready: settlesLongEnough,
-	strike: func(ctx context.Context, s *scene) error {
+	inject: func(ctx context.Context, fc *faultContext) error {
 		first := 0
-		return s.rollOutAndKillNode(ctx, &first, func(name string, before []supervise.NodeStatus) error {
-			n, err := s.awaitAnew(ctx, before, name, true)
+		return fc.rollOutAndKillNode(ctx, &first, func(name string, before []supervise.NodeStatus) error {
+			n, err := fc.awaitAnew(ctx, before, name, true)
 			if err != nil {
 				return err
 			}
-			if err := s.struckAtWork(ctx, n); err != nil {
+			if err := fc.requireBusy(ctx, n); err != nil {
 				return err
 			}
-			return s.kill(ctx, n)
+			return fc.kill(ctx, n)
 		})
 	},
 }
@@ -82,19 +82,19 @@ var badRollout = fault{
 // rollOutAndKillNode replaces every node of an application; kill kills one of them. number is the
 // index of that node; nil: a random one. If the kill stops the rollout, no node after it may have
 // been touched. If number is given, the rollout has to stop.
-func (s *scene) rollOutAndKillNode(ctx context.Context, number *int, kill func(name string, before []supervise.NodeStatus) error) error {
-	was, nodes, err := s.beginRollout(ctx)
+func (fc *faultContext) rollOutAndKillNode(ctx context.Context, number *int, kill func(name string, before []supervise.NodeStatus) error) error {
+	was, nodes, err := fc.beginRollout(ctx)
 	if err != nil {
 		return err
 	}
 
-	victim := nodes[s.random.IntN(len(nodes))].Name
+	victim := nodes[fc.random.IntN(len(nodes))].Name
 	if number != nil {
 		victim = nodes[*number].Name
 	}
 
 	touched := map[string]bool{}
-	done, err := s.change(ctx, supervise.Request{Kind: "restart", Force: namesOf(nodes)}, &amid{
+	done, err := fc.change(ctx, supervise.Request{Kind: "restart", Force: namesOf(nodes)}, &amid{
 		at: func(e supervise.Event) bool {
 			touched[e.Node] = true
 			return e.Node == victim && e.Action == plan.Restart
@@ -107,14 +107,14 @@ func (s *scene) rollOutAndKillNode(ctx context.Context, number *int, kill func(n
 	case done.Done && number != nil:
 		return errors.New("a node died in the middle of the rollout, which was carried out all the same")
 	case done.Done:
-		s.evidence("the rollout went on when %s was up", victim)
-		if err := s.replaced(ctx, nodes); err != nil {
+		fc.evidence("the rollout went on when %s was up", victim)
+		if err := fc.replaced(ctx, nodes); err != nil {
 			return err
 		}
-		return s.asBefore(ctx, was)
+		return fc.asBefore(ctx, was)
 	}
 
-	st, err := s.stack.status(ctx)
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}
@@ -124,12 +124,12 @@ func (s *scene) rollOutAndKillNode(ctx context.Context, number *int, kill func(n
 		}
 	}
 
-	s.evidence("the rollout was stopped at %s after %d of %d steps, and the nodes after it have the processes that they had", victim, done.Steps, done.Of)
+	fc.evidence("the rollout was stopped at %s after %d of %d steps, and the nodes after it have the processes that they had", victim, done.Steps, done.Of)
 	// Carried out again, so that the stack's status shows no stopped change any more.
-	if err := s.carryOut(ctx, supervise.Request{Kind: "restart", Force: []string{victim}}, nil); err != nil {
+	if err := fc.carryOut(ctx, supervise.Request{Kind: "restart", Force: []string{victim}}, nil); err != nil {
 		return err
 	}
-	return s.asBefore(ctx, was)
+	return fc.asBefore(ctx, was)
 }
 
 // strikeWithin limits how long it may take to see that a node is in rotation, and to kill it.
@@ -137,18 +137,18 @@ const strikeWithin = 2 * time.Second
 
 // settlesLongEnough returns an error if a node cannot be killed while the rollout still waits for
 // it.
-func settlesLongEnough(ctx context.Context, s *scene) error {
-	if settle := s.stack.stack.Rollout.Settle; settle < strikeWithin {
+func settlesLongEnough(ctx context.Context, fc *faultContext) error {
+	if settle := fc.stack.stack.Rollout.Settle; settle < strikeWithin {
 		return fmt.Errorf("a node counts as well after %v (rollout.settle), and it takes %v to strike it before", settle, strikeWithin)
 	}
-	return isUnchanging(ctx, s)
+	return isUnchanging(ctx, fc)
 }
 
 // awaitAnew waits until a node has another process than before. With up, the node also has to be
 // up.
-func (s *scene) awaitAnew(ctx context.Context, before []supervise.NodeStatus, name string, up bool) (now supervise.NodeStatus, err error) {
-	err = awaitEvery(ctx, askEvery, name+" in another process", restartBeyond+s.stack.stack.SlowestStart(), func() bool {
-		st, err := s.stack.status(ctx)
+func (fc *faultContext) awaitAnew(ctx context.Context, before []supervise.NodeStatus, name string, up bool) (now supervise.NodeStatus, err error) {
+	err = awaitEvery(ctx, askEvery, name+" in another process", restartBeyond+fc.stack.stack.SlowestStart(), func() bool {
+		st, err := fc.stack.status(ctx)
 		if err != nil {
 			return false
 		}
@@ -164,38 +164,38 @@ func (s *scene) awaitAnew(ctx context.Context, before []supervise.NodeStatus, na
 }
 
 // beginRollout chooses the nodes of a rollout, and records its beginning.
-func (s *scene) beginRollout(ctx context.Context) (was former, nodes []supervise.NodeStatus, err error) {
-	app, nodes, err := s.application(ctx)
+func (fc *faultContext) beginRollout(ctx context.Context) (was former, nodes []supervise.NodeStatus, err error) {
+	app, nodes, err := fc.application(ctx)
 	if err != nil {
 		return was, nil, err
 	}
-	if err := s.struckAtWork(ctx, nodes...); err != nil {
+	if err := fc.requireBusy(ctx, nodes...); err != nil {
 		return was, nil, err
 	}
-	if was, err = s.undoChanges(ctx, "the rollout of "+app); err != nil {
+	if was, err = fc.undoChanges(ctx, "the rollout of "+app); err != nil {
 		return was, nil, err
 	}
 	var extra []string // nodes that serve during the rollout (rollout.surge)
-	for i := range max(1, s.stack.stack.Rollout.Surge) {
-		if s.stack.stack.Rollout.Surge > 0 || len(nodes) == 1 {
-			extra = append(extra, fmt.Sprintf("%s-%d", app, s.stack.stack.Apps[app].Nodes+i+1))
+	for i := range max(1, fc.stack.stack.Rollout.Surge) {
+		if fc.stack.stack.Rollout.Surge > 0 || len(nodes) == 1 {
+			extra = append(extra, fmt.Sprintf("%s-%d", app, fc.stack.stack.Apps[app].Nodes+i+1))
 		}
 	}
-	s.blowAll(nodes, extra...)
+	fc.recordAppChange(nodes, extra...)
 	return was, nodes, nil
 }
 
 // rollOut replaces every node of an application. carryOut carries out the request.
-func (s *scene) rollOut(ctx context.Context, carryOut func(supervise.Request) error) error {
-	was, nodes, err := s.beginRollout(ctx)
+func (fc *faultContext) rollOut(ctx context.Context, carryOut func(supervise.Request) error) error {
+	was, nodes, err := fc.beginRollout(ctx)
 	if err != nil {
 		return err
 	}
 	if err := carryOut(supervise.Request{Kind: "restart", Force: namesOf(nodes)}); err != nil {
 		return err
 	}
-	if err := s.replaced(ctx, nodes); err != nil {
+	if err := fc.replaced(ctx, nodes); err != nil {
 		return err
 	}
-	return s.asBefore(ctx, was)
+	return fc.asBefore(ctx, was)
 }

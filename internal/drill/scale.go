@@ -18,45 +18,45 @@ import (
 var scale = fault{
 	name: "scale", about: "holdfast scale: one node more for an application, which gets requests then, and back",
 	course: true, needs: needWeb, promise: planned, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.scaleAndBack(ctx, func(ctx context.Context, req supervise.Request) error { return s.carryOut(ctx, req, nil) })
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.scaleAndBack(ctx, func(ctx context.Context, req supervise.Request) error { return fc.carryOut(ctx, req, nil) })
 	},
 }
 
 var scaleKillSupervisor = fault{
 	name: "scale-kill-supervisor", about: "holdfast scale, and back, and SIGKILL to the supervisor in the middle of each; the next one goes on with the change",
 	course: true, double: true, needs: needWeb, promise: planned, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.scaleAndBack(ctx, func(ctx context.Context, req supervise.Request) error {
-			return s.carryOutAndKill(ctx, req, restartSupervisor)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.scaleAndBack(ctx, func(ctx context.Context, req supervise.Request) error {
+			return fc.carryOutAndKill(ctx, req, restartSupervisor)
 		})
 	},
 }
 
 // scaleAndBack adds a node to an application, and removes it again. carryOut carries out both
 // requests.
-func (s *scene) scaleAndBack(ctx context.Context, carryOut func(context.Context, supervise.Request) error) error {
-	app, nodes, err := s.application(ctx)
+func (fc *faultContext) scaleAndBack(ctx context.Context, carryOut func(context.Context, supervise.Request) error) error {
+	app, nodes, err := fc.application(ctx)
 	if err != nil {
 		return err
 	}
-	was, err := s.undoChanges(ctx, "the scaling of "+app)
+	was, err := fc.undoChanges(ctx, "the scaling of "+app)
 	if err != nil {
 		return err
 	}
 
-	declared := s.stack.stack.Apps[app].Nodes
+	declared := fc.stack.stack.Apps[app].Nodes
 	added := fmt.Sprintf("%s-%d", app, declared+1)
 	to := func(nodes int) supervise.Request {
 		return supervise.Request{Kind: "scale", Overrides: stack.Overrides{Nodes: map[string]int{app: nodes}}}
 	}
 
-	s.blowAll(nodes, added)
+	fc.recordAppChange(nodes, added)
 	if err := carryOut(ctx, to(declared+1)); err != nil {
 		return err
 	}
 
-	st, err := s.stack.status(ctx)
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}
@@ -64,15 +64,15 @@ func (s *scene) scaleAndBack(ctx context.Context, carryOut func(context.Context,
 	if !there {
 		return fmt.Errorf("%s was to have %d nodes, and there is no %s", app, declared+1, added)
 	}
-	s.evidence("%s has pid %d", added, n.PID)
-	if err := s.untouched(ctx, nodes); err != nil {
+	fc.evidence("%s has pid %d", added, n.PID)
+	if err := fc.untouched(ctx, nodes); err != nil {
 		return err
 	}
-	if err := s.struckAtWork(ctx, n); err != nil {
+	if err := fc.requireBusy(ctx, n); err != nil {
 		return err
 	}
 
-	s.blow()
+	fc.recordInjection()
 	if err := carryOut(ctx, to(declared)); err != nil {
 		return err
 	}
@@ -80,70 +80,70 @@ func (s *scene) scaleAndBack(ctx context.Context, carryOut func(context.Context,
 	if !gone(n.PID) {
 		return fmt.Errorf("%s was to be taken away, and runs", added)
 	}
-	s.evidence("%s is gone", added)
-	if err := s.untouched(ctx, nodes); err != nil {
+	fc.evidence("%s is gone", added)
+	if err := fc.untouched(ctx, nodes); err != nil {
 		return err
 	}
-	return s.asBefore(ctx, was)
+	return fc.asBefore(ctx, was)
 }
 
 var reloadBalancer = fault{
 	name: "reload-balancer", about: "holdfast drain of a web node, and undrain: every balancer is reloaded twice, one after the other",
 	course: true, needs: needWeb, promise: planned, ready: hasTwoNodes,
-	strike: func(ctx context.Context, s *scene) error {
-		n, err := s.pick(ctx, plan.Web, "")
+	inject: func(ctx context.Context, fc *faultContext) error {
+		n, err := fc.pick(ctx, plan.Web, "")
 		if err != nil {
 			return err
 		}
-		was, err := s.undoChanges(ctx, "the drain of "+n.Name)
+		was, err := fc.undoChanges(ctx, "the drain of "+n.Name)
 		if err != nil {
 			return err
 		}
-		before, err := s.workers(ctx)
+		before, err := fc.workers(ctx)
 		if err != nil {
 			return err
 		}
-		s.blowAll([]supervise.NodeStatus{n})
+		fc.recordAppChange([]supervise.NodeStatus{n})
 		drained := stack.Overrides{Drained: map[string]bool{n.Name: true}}
-		if err := s.carryOut(ctx, supervise.Request{Kind: "drain", Overrides: drained}, nil); err != nil {
+		if err := fc.carryOut(ctx, supervise.Request{Kind: "drain", Overrides: drained}, nil); err != nil {
 			return err
 		}
-		between, err := s.reloaded(ctx, before)
+		between, err := fc.reloaded(ctx, before)
 		if err != nil {
 			return err
 		}
-		s.blow()
+		fc.recordInjection()
 		back := stack.Overrides{Drained: map[string]bool{n.Name: false}}
-		if err := s.carryOut(ctx, supervise.Request{Kind: "undrain", Overrides: back}, nil); err != nil {
+		if err := fc.carryOut(ctx, supervise.Request{Kind: "undrain", Overrides: back}, nil); err != nil {
 			return err
 		}
-		if _, err := s.reloaded(ctx, between); err != nil {
+		if _, err := fc.reloaded(ctx, between); err != nil {
 			return err
 		}
-		if err := s.struckAtWork(ctx, n); err != nil {
+		if err := fc.requireBusy(ctx, n); err != nil {
 			return err
 		}
-		return s.asBefore(ctx, was)
+		return fc.asBefore(ctx, was)
 	},
 }
 
 // hasTwoNodes returns an error if an application under load has only one node, which then cannot be
 // drained.
-func hasTwoNodes(ctx context.Context, s *scene) error {
-	for _, app := range s.stack.aim.apps {
-		if a := s.stack.stack.Apps[app]; a.Kind() != stack.Servers && a.Nodes == 1 {
+func hasTwoNodes(ctx context.Context, fc *faultContext) error {
+	for _, app := range fc.stack.loads.apps {
+		if a := fc.stack.stack.Apps[app]; a.Kind() != stack.Servers && a.Nodes == 1 {
 			return fmt.Errorf("%s has one node, and nothing would serve while that is drained", app)
 		}
 	}
-	return isUnchanging(ctx, s)
+	return isUnchanging(ctx, fc)
 }
 
 // workers returns the pid of each balancer's HAProxy worker process, which takes its connections.
-func (s *scene) workers(ctx context.Context) (map[string]int, error) {
+func (fc *faultContext) workers(ctx context.Context) (map[string]int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	pids := map[string]int{}
-	for name, b := range s.stack.balancers {
+	for name, b := range fc.stack.balancers {
 		here, is := b.(*haproxy.Client)
 		if !is {
 			return nil, fmt.Errorf("%s is on another host", name)
@@ -161,8 +161,8 @@ func (s *scene) workers(ctx context.Context) (map[string]int, error) {
 }
 
 // reloaded checks that every balancer has another worker than before, and returns the new ones.
-func (s *scene) reloaded(ctx context.Context, before map[string]int) (map[string]int, error) {
-	now, err := s.workers(ctx)
+func (fc *faultContext) reloaded(ctx context.Context, before map[string]int) (map[string]int, error) {
+	now, err := fc.workers(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -173,6 +173,6 @@ func (s *scene) reloaded(ctx context.Context, before map[string]int) (map[string
 		}
 		words = append(words, fmt.Sprintf("%s went from worker %d to %d", name, before[name], now[name]))
 	}
-	s.evidence("%s", strings.Join(words, ", "))
+	fc.evidence("%s", strings.Join(words, ", "))
 	return now, nil
 }

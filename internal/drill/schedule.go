@@ -35,7 +35,7 @@ func (c Config) pool() ([]fault, error) {
 // usual returns the faults of a drill for which the user named none, and the names of those that it
 // leaves out because the stack cannot have them.
 func (c Config) usual() (chosen []fault, left []string) {
-	a, _ := c.aim() // Check has reported its error
+	a, _ := c.loadTarget() // Check has reported its error
 	afar := c.theirHosts()
 	for _, f := range faults {
 		among := f.course
@@ -48,7 +48,7 @@ func (c Config) usual() (chosen []fault, left []string) {
 		switch {
 		case f.pods != (c.Pods != nil):
 		case !among || len(c.URLs) > 0 && f.needs&anyRedis != 0: // see docs/drill.md
-		case a.lacks(c.Stack, f) != "", afar && notAfar(f) != "":
+		case a.missingFor(c.Stack, f) != "", afar && notAfar(f) != "":
 			left = append(left, f.name)
 		default:
 			chosen = append(chosen, f)
@@ -97,15 +97,15 @@ func (c Config) schedule(round int) ([]fault, error) {
 // eachTakes is roughly how long one fault of a random schedule takes.
 const eachTakes = 8 * time.Second
 
-// own is what faults need the stack to have for itself: hosts, disks of its redis nodes, a program
-// file on each host, a clock on each host.
-type own struct{ hosts, disks, programs, clocks bool }
+// requirements is what faults need the stack to have for itself: hosts, disks of its redis nodes, a
+// program file on each host, a clock on each host.
+type requirements struct{ hosts, disks, programs, clocks bool }
 
 // any reports whether anything is needed.
-func (o own) any() bool { return o != own{} }
+func (o requirements) any() bool { return o != requirements{} }
 
-// needs returns what the faults of all rounds need together: all rounds use one stack.
-func (c Config) needs() (all own) {
+// requirements returns what the faults of all rounds need together: all rounds use one stack.
+func (c Config) requirements() (all requirements) {
 	chosen, _ := c.pool()
 	for _, f := range chosen {
 		if c.theirHosts() && notAfar(f) == "" {
@@ -123,9 +123,9 @@ func (c Config) needs() (all own) {
 // has none.
 const usualHosts = 3
 
-// wanted returns the description of the stack that the drill stands up for itself.
-func (c Config) wanted(needs own) wanted {
-	w := wanted{text: c.Text, disks: needs.disks, programs: needs.programs, clocks: needs.clocks}
+// ownStackSpec returns the description of the stack that the drill stands up for itself.
+func (c Config) ownStackSpec(needs requirements) ownStackSpec {
+	w := ownStackSpec{text: c.Text, disks: needs.disks, programs: needs.programs, clocks: needs.clocks}
 	switch n := c.Hosts; {
 	case n > 0 || needs.hosts && len(c.Stack.Hosts) == 0:
 		for i := range cmp.Or(n, usualHosts) {

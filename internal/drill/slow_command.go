@@ -14,8 +14,8 @@ import (
 var slowCommand = fault{
 	name: "slow-command", about: "for 5 s a client sends commands that take Redis long, alone and in pipelines of 300 (BITCOUNT of 100 MB, SCAN with a huge COUNT, BITOP, SORT, HGETALL, SUNION, …): it waits, nobody else does, and the master remains the master",
 	course: true, needs: needRedis | needKV, promise: undisturbed, ready: storesStrings,
-	strike: func(ctx context.Context, s *scene) error {
-		a, err := s.assail(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		a, err := fc.assail(ctx)
 		if err != nil {
 			return err
 		}
@@ -140,8 +140,8 @@ func (d slowData) commands(pipeline int) []attack.Request {
 
 // pipelineOf returns n, or the largest number of commands that one request may have if that is
 // less.
-func (s *scene) pipelineOf(n int) int {
-	if kv := s.stack.stack.Apps[s.stack.aim.app].KV; kv != nil {
+func (fc *faultContext) pipelineOf(n int) int {
+	if kv := fc.stack.stack.Apps[fc.stack.loads.app].KV; kv != nil {
 		return min(n, kv.Limits.Pipeline)
 	}
 	return n

@@ -12,7 +12,7 @@ import (
 var killStalled = fault{
 	name: "kill-stalled-master", about: "nothing that the master sends reaches a replica for 0.6 s, and then the master is killed: what it alone has must not have been acknowledged, nor read",
 	double: true, course: true, needs: needFailover | needKV, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 5 * time.Second},
-	strike: killingStalled(600 * time.Millisecond),
+	inject: killingStalled(600 * time.Millisecond),
 }
 
 // A web node waits for silent replicas for down-after and 0.4 s. From then on it serves reads, but
@@ -20,18 +20,18 @@ var killStalled = fault{
 var killLone = fault{
 	name: "kill-lone-master", about: "the same after 2 s, when reads are answered from the master alone: those may show writes that were never acknowledged, and are lost with it (docs/guarantees.md, two faults at once)",
 	double: true, needs: needFailover | needKV, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
-	strike: killingStalled(2 * time.Second),
+	inject: killingStalled(2 * time.Second),
 }
 
-// killingStalled returns a strike function: nothing passes from the master to its replicas for a
+// killingStalled returns an inject function: nothing passes from the master to its replicas for a
 // time, and then the master is killed.
-func killingStalled(d time.Duration) func(context.Context, *scene) error {
-	return func(ctx context.Context, s *scene) error {
-		master, err := s.pick(ctx, plan.Redis, "master")
+func killingStalled(d time.Duration) func(context.Context, *faultContext) error {
+	return func(ctx context.Context, fc *faultContext) error {
+		master, err := fc.pick(ctx, plan.Redis, "master")
 		if err != nil {
 			return err
 		}
-		replicas, err := s.all(ctx, plan.Redis, "replica")
+		replicas, err := fc.all(ctx, plan.Redis, "replica")
 		if err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func killingStalled(d time.Duration) func(context.Context, *scene) error {
 		}()
 
 		for _, r := range replicas {
-			l, err := s.astray(ctx, master, r, 0, 0, 0)
+			l, err := fc.astray(ctx, master, r, 0, 0, 0)
 			if err != nil {
 				return err
 			}
@@ -53,36 +53,36 @@ func killingStalled(d time.Duration) func(context.Context, *scene) error {
 
 		for i, r := range replicas {
 			if err := await(ctx, r.Name+" following over the link", 2*time.Second, func() bool {
-				standing, err := s.stack.standing(ctx, r.Name)
+				standing, err := fc.stack.standing(ctx, r.Name)
 				return err == nil && standing.Linked && standing.MasterAddress == links[i].address()
 			}); err != nil {
 				return err
 			}
 		}
 
-		before, err := s.stack.commands(ctx, master.Name)
+		before, err := fc.stack.commands(ctx, master.Name)
 		if err != nil {
 			return err
 		}
 
-		s.say("letting nothing pass from %s to %s", master.Name, names(replicas))
+		fc.say("letting nothing pass from %s to %s", master.Name, names(replicas))
 		for i, r := range replicas {
-			s.blow(r.Name)
+			fc.recordInjection(r.Name)
 			links[i].stop()
 		}
 		if err := sleep(ctx, d); err != nil {
 			return err
 		}
 
-		alone, err := s.stack.commands(ctx, master.Name)
+		alone, err := fc.stack.commands(ctx, master.Name)
 		if err != nil {
 			return err
 		}
 		if alone <= before {
 			return fmt.Errorf("%s carried out no command that its replicas did not get", master.Name)
 		}
-		s.evidence("%s carried out %d commands of applications while nothing passed", master.Name, alone-before)
-		if err := s.kill(ctx, master); err != nil {
+		fc.evidence("%s carried out %d commands of applications while nothing passed", master.Name, alone-before)
+		if err := fc.kill(ctx, master); err != nil {
 			return err
 		}
 
@@ -91,7 +91,7 @@ func killingStalled(d time.Duration) func(context.Context, *scene) error {
 			if n == 0 {
 				return fmt.Errorf("nothing was lost on the way to %s", r.Name)
 			}
-			s.evidence("%d bytes of the master's were lost on their way to %s", n, r.Name)
+			fc.evidence("%d bytes of the master's were lost on their way to %s", n, r.Name)
 		}
 		return nil
 	}

@@ -9,8 +9,8 @@ import (
 
 // supervisor returns the supervisor as a node to kill or pause. It has no kind, which makes the
 // signal go to the process alone: its process group may be that of a terminal.
-func (s *scene) supervisor(ctx context.Context) (supervise.NodeStatus, error) {
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) supervisor(ctx context.Context) (supervise.NodeStatus, error) {
+	st, err := fc.stack.status(ctx)
 	return supervise.NodeStatus{Name: "supervisor", Host: st.Host, PID: st.Supervisor}, err
 }
 
@@ -26,16 +26,16 @@ func (t *target) supervised(n supervise.NodeStatus) step {
 var killSupervisor = fault{
 	name: "kill-supervisor", about: "SIGKILL to the supervisor: every node outlives it, and the next one adopts them",
 	course: true, promise: unnoticed,
-	strike: func(ctx context.Context, s *scene) error {
-		n, err := s.supervisor(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		n, err := fc.supervisor(ctx)
 		if err != nil {
 			return err
 		}
 		// The next supervisor runs in the background, even if this one did not.
-		if err := s.undo(s.stack.supervised(n)); err != nil {
+		if err := fc.undo(fc.stack.supervised(n)); err != nil {
 			return err
 		}
-		if err := s.kill(ctx, n); err != nil {
+		if err := fc.kill(ctx, n); err != nil {
 			return err
 		}
 		return sleep(ctx, time.Second)

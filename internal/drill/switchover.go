@@ -17,19 +17,19 @@ var planned = history.Promise{Failed: history.None, Unknown: history.None, Pause
 var switchover = fault{
 	name: "switchover", about: "holdfast switchover: another redis node becomes the master while the old one works",
 	course: true, needs: needFailover, promise: planned,
-	strike: striking(plan.Redis, "master", (*scene).switchFrom),
+	inject: onRandomNode(plan.Redis, "master", (*faultContext).switchFrom),
 }
 
 var switchoverKillSentinel = fault{
 	name: "switchover-kill-sentinel", about: "holdfast switchover, and SIGKILL to a Sentinel in the middle of it: it may be the one that carries it out",
 	double: true, needs: needFailover | needSentinel, promise: held,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.switchAndKill(ctx, func(ctx context.Context) error {
-			n, err := s.pick(ctx, plan.Sentinel, "")
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.switchAndKill(ctx, func(ctx context.Context) error {
+			n, err := fc.pick(ctx, plan.Sentinel, "")
 			if err != nil {
 				return err
 			}
-			return s.kill(ctx, n)
+			return fc.kill(ctx, n)
 		})
 	},
 }
@@ -37,37 +37,37 @@ var switchoverKillSentinel = fault{
 var switchoverKillSupervisor = fault{
 	name: "switchover-kill-supervisor", about: "holdfast switchover, and SIGKILL to the supervisor in the middle of it; the next one follows at once",
 	double: true, needs: needFailover, promise: held,
-	strike: func(ctx context.Context, s *scene) error {
-		return s.switchAndKill(ctx, func(ctx context.Context) error { return restartSupervisor.strike(ctx, s) })
+	inject: func(ctx context.Context, fc *faultContext) error {
+		return fc.switchAndKill(ctx, func(ctx context.Context) error { return restartSupervisor.inject(ctx, fc) })
 	},
 }
 
 // switchFrom makes another node than n the master.
-func (s *scene) switchFrom(ctx context.Context, n supervise.NodeStatus) error {
-	s.say("switching over from %s", n.Name)
-	s.blow(n.Name)
-	done, err := s.stack.client().Switchover(ctx, "")
+func (fc *faultContext) switchFrom(ctx context.Context, n supervise.NodeStatus) error {
+	fc.say("switching over from %s", n.Name)
+	fc.recordInjection(n.Name)
+	done, err := fc.stack.client().Switchover(ctx, "")
 	if err != nil {
 		return fmt.Errorf("switch over: %w", err)
 	}
 	if done.From != n.Name {
 		return fmt.Errorf("%s was to be replaced, and %s was", n.Name, done.From)
 	}
-	s.evidence("%s took the place of %s, which took no writes for %d ms", done.To, done.From, done.Waited)
+	fc.evidence("%s took the place of %s, which took no writes for %d ms", done.To, done.From, done.Waited)
 	return nil
 }
 
 // switchAndKill kills something at a random moment of a switchover. The switchover may then succeed
 // or fail; the load shows whether it did harm.
-func (s *scene) switchAndKill(ctx context.Context, kill func(ctx context.Context) error) error {
-	master, err := s.pick(ctx, plan.Redis, "master")
+func (fc *faultContext) switchAndKill(ctx context.Context, kill func(ctx context.Context) error) error {
+	master, err := fc.pick(ctx, plan.Redis, "master")
 	if err != nil {
 		return err
 	}
-	s.blow(master.Name)
+	fc.recordInjection(master.Name)
 	ended := make(chan string, 1)
 	go func() {
-		done, err := s.stack.client().Switchover(ctx, "")
+		done, err := fc.stack.client().Switchover(ctx, "")
 		if err != nil {
 			ended <- fmt.Sprintf("the switchover ended with: %v", err)
 			return
@@ -84,7 +84,7 @@ func (s *scene) switchAndKill(ctx context.Context, kill func(ctx context.Context
 	}
 	select {
 	case how := <-ended:
-		s.evidence("%s", how)
+		fc.evidence("%s", how)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

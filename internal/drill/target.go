@@ -19,28 +19,28 @@ import (
 // target is a stack to drill that a supervisor looks after.
 type target struct {
 	stack   stack.Stack
-	helm    helm
+	source  statusSource
 	self    string // the holdfast program
 	base    string // start of the relative paths in its file
 	file    string // the stack's file, for commands on the stack; empty: they need none
 	secrets plan.Secrets
-	reach   reach // the connections to redis nodes and Sentinels
+	admins  adminConns // the connections to redis nodes and Sentinels
 	// balancers holds the runtime sockets of the balancers, by name.
 	balancers map[string]statistician
-	aim       aim
+	loads     loadTarget
 	headers   map[string]string // they lead the load to its application
 	numbers   map[string]string // the host:port of each web node's metrics, by name
-	own       bool              // the drill stood the stack up for itself
+	ownStack  bool              // the drill stood the stack up for itself
 	disks     bool              // its redis nodes have disks of their own
 	hosts     *hosts            // nil: the stack runs directly on this machine, or on a user's hosts
 	programs  bool              // each of its hosts has a program file of its own
 	clocks    bool              // each of its hosts has a clock of its own
 	// afar: it is a user's stack of several hosts, which theirs holds. here is the name of this
 	// machine among them.
-	afar   bool
-	theirs *hosts
-	here   string
-	hands  hands
+	afar      bool
+	theirs    *hosts
+	here      string
+	processes processes
 	// entries are the entries of a stack on hosts: its virtual addresses, or one at the address of
 	// each host that has a balancer.
 	entries []string
@@ -49,12 +49,12 @@ type target struct {
 
 // state returns the state directory of the stack, and client its supervisor. On several hosts both
 // belong to a host that answers.
-func (t *target) state() string           { return t.helm.seat().state }
-func (t *target) client() *control.Client { return t.helm.seat().client }
+func (t *target) state() string           { return t.source.current().state }
+func (t *target) client() *control.Client { return t.source.current().client }
 
 // stateOf returns the state directory that holds the files of a host's nodes.
 func (t *target) stateOf(host string) string {
-	for _, s := range t.helm.seats {
+	for _, s := range t.source.endpoints {
 		if s.host == host {
 			return s.state
 		}
@@ -73,7 +73,7 @@ func (t *target) nodesOf(app string) []string {
 
 // open reads what the drill needs to talk to the stack's nodes: secrets, plan and addresses.
 func (t *target) open(ctx context.Context) error {
-	st, err := t.helm.status(ctx)
+	st, err := t.source.status(ctx)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (t *target) open(ctx context.Context) error {
 		return err
 	}
 
-	if t.reach.way, err = supervise.Way(t.state(), t.stack); err != nil {
+	if t.admins.way, err = supervise.Way(t.state(), t.stack); err != nil {
 		return err
 	}
 
@@ -101,7 +101,7 @@ func (t *target) open(ctx context.Context) error {
 	if h := t.machines(); h != nil {
 		t.entries = h.entries(t.stack.Entry.Virtual.Bare(), p)
 	}
-	t.reach.learn(st, t.secrets.Operator)
+	t.admins.learn(st, t.secrets.Operator)
 	return nil
 }
 
@@ -128,21 +128,21 @@ func (t *target) plan() (plan.Plan, error) {
 	return runs.Plan(), err
 }
 
-func (t *target) close() { t.reach.close() }
+func (t *target) close() { t.admins.close() }
 
 // status returns the supervisor's status of the stack. Afterwards admin can reach every node in it.
 func (t *target) status(ctx context.Context) (supervise.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	st, err := t.helm.status(ctx)
+	st, err := t.source.status(ctx)
 	if err == nil {
-		t.reach.learn(st, t.secrets.Operator)
+		t.admins.learn(st, t.secrets.Operator)
 	}
 	return st, err
 }
 
 // admin returns the connection to a redis node or Sentinel that was in a status.
-func (t *target) admin(node string) *redis.Admin { return t.reach.admin(node) }
+func (t *target) admin(node string) *redis.Admin { return t.admins.admin(node) }
 
 // standing asks a redis node for its role, and waits at most 300 ms.
 func (t *target) standing(ctx context.Context, node string) (redis.Standing, error) {
@@ -194,7 +194,7 @@ func (t *target) sick(ctx context.Context) string {
 		switch {
 		case n.State != supervise.Up:
 			return strings.TrimSuffix(fmt.Sprintf("%s is %s: %s", n.Name, n.State, n.Detail), ": ")
-		case t.hands.gone(n):
+		case t.processes.hasEnded(n):
 			return n.Name + " has ended" // the supervisor has not noticed yet
 		case n.Kind == plan.Sentinel:
 			sentinels++

@@ -67,9 +67,9 @@ type step struct {
 	Claimed string `json:"claimed,omitempty"`
 	// Awaited: the step waits until the process that got the signal has ended.
 	Awaited bool `json:"awaited,omitempty"`
-	// Bearing: the steps before this one take away what it needs, so they are undone only after it
-	// has succeeded.
-	Bearing bool `json:"bearing,omitempty"`
+	// MustSucceed: the steps before this one take away what it needs, so they are undone only after
+	// it has succeeded.
+	MustSucceed bool `json:"bearing,omitempty"`
 	// Unless is a path: if it does not exist, there is nothing to undo.
 	Unless string `json:"unless,omitempty"`
 }
@@ -127,7 +127,7 @@ func (s step) perform() error {
 // signalAfar sends the signal to a process of another host. If that host cannot be reached, the
 // process continues by itself after control.StoppedLimit.
 func (s step) signalAfar() (err error) {
-	by := handsOf(s.By)
+	by := processesOf(s.By)
 	_ = await(context.Background(), "", control.StoppedLimit, func() bool {
 		err = by.signal(s.Host, s.Process, s.Signal, true)
 		return err == nil
@@ -210,7 +210,7 @@ func (j *journal) add(s step) (id int, err error) {
 }
 
 // undo carries out the steps with an ID of at least from, the last one first, and removes those
-// that succeeded. A bearing step that fails ends it. The error joins all failures.
+// that succeeded. If a step with MustSucceed fails, undo ends there. The error joins all failures.
 func (j *journal) undo(from int) error {
 	return j.undoThose(func(s step) bool { return s.ID >= from })
 }
@@ -225,7 +225,7 @@ func (j *journal) undoThose(chosen func(step) bool) error {
 		}
 		if err := s.perform(); err != nil {
 			failed = append(failed, fmt.Errorf("undo %s: %w", s.Why, err))
-			if s.Bearing {
+			if s.MustSucceed {
 				break
 			}
 			continue
@@ -253,8 +253,8 @@ func (j *journal) onlyKeys() bool {
 	return !slices.ContainsFunc(j.steps, func(s step) bool { return s.Keys == nil })
 }
 
-// mark returns the ID of the next step, for undo.
-func (j *journal) mark() int {
+// checkpoint returns the ID of the next step, for undo.
+func (j *journal) checkpoint() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.next

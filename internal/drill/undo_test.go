@@ -39,7 +39,7 @@ func TestWhatAStepNeedsIsNotTakenAwayBeforeItIsDone(t *testing.T) {
 	dir, mark, way := t.TempDir(), filepath.Join(t.TempDir(), "mark"), filepath.Join(t.TempDir(), "way")
 	noted(t, j,
 		step{Why: "the directory", Remove: dir},
-		step{Why: "the stack", Command: []string{"test", "-e", way}, Bearing: true},
+		step{Why: "the stack", Command: []string{"test", "-e", way}, MustSucceed: true},
 		step{Why: "something else that fails", Command: []string{"false"}},
 		step{Why: "the mark", Command: []string{"touch", mark}},
 	)

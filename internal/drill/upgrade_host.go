@@ -19,26 +19,26 @@ import (
 var upgradeHost = fault{
 	name: "upgrade-host", about: "another build of Holdfast is installed on one host after the other, and takes over by 'holdfast upgrade'; in between, hosts of both versions have each other's nodes started anew",
 	hosts: true, programs: true, needs: needWeb, promise: planned, ready: isUnchanging,
-	strike: func(ctx context.Context, s *scene) error {
-		if s.stack.hosts == nil || !s.stack.programs {
+	inject: func(ctx context.Context, fc *faultContext) error {
+		if fc.stack.hosts == nil || !fc.stack.programs {
 			return errNoHosts
 		}
-		if err := s.applicationAtWork(ctx); err != nil {
+		if err := fc.applicationAtWork(ctx); err != nil {
 			return err
 		}
-		other, err := s.stack.otherBuild()
+		other, err := fc.stack.otherBuild()
 		if err != nil {
 			return err
 		}
-		all := s.stack.hosts.all
+		all := fc.stack.hosts.all
 		var done []host
-		for _, i := range s.random.Perm(len(all)) {
-			if err := s.upgrade(ctx, all[i], other); err != nil {
+		for _, i := range fc.random.Perm(len(all)) {
+			if err := fc.upgrade(ctx, all[i], other); err != nil {
 				return err
 			}
 			done = append(done, all[i])
-			if rest := s.stack.hosts.but(done...); len(rest) > 0 {
-				if err := s.workTogether(ctx, all[i], rest[0]); err != nil {
+			if rest := fc.stack.hosts.but(done...); len(rest) > 0 {
+				if err := fc.workTogether(ctx, all[i], rest[0]); err != nil {
 					return err
 				}
 			}
@@ -48,12 +48,12 @@ var upgradeHost = fault{
 }
 
 // applicationAtWork records that the nodes that an upgrade restarts are under load.
-func (s *scene) applicationAtWork(ctx context.Context) error {
-	nodes, err := s.up(ctx, plan.Web, "")
+func (fc *faultContext) applicationAtWork(ctx context.Context) error {
+	nodes, err := fc.up(ctx, plan.Web, "")
 	if err != nil {
 		return err
 	}
-	return s.struckAtWork(ctx, nodes...)
+	return fc.requireBusy(ctx, nodes...)
 }
 
 // otherBuild writes another build of the drill's program and returns its path. It behaves the same,
@@ -77,9 +77,9 @@ func (t *target) upgrading(one host, program string) []string {
 }
 
 // upgrade makes another build take over on a host, and checks that it did.
-func (s *scene) upgrade(ctx context.Context, one host, program string) error {
-	t := s.stack
-	seat := t.helm.of(one.name)
+func (fc *faultContext) upgrade(ctx context.Context, one host, program string) error {
+	t := fc.stack
+	seat := t.source.ofHost(one.name)
 	before, err := seat.client.Hosts(ctx)
 	if err != nil {
 		return err
@@ -92,13 +92,13 @@ func (s *scene) upgrade(ctx context.Context, one host, program string) error {
 	limit := limitOf(t.stack)
 	// The former build is put back in the same way.
 	back := step{Why: "the upgrade of " + one.name, Command: t.upgrading(one, t.self), Limit: limit, Unless: netnsDir + "/" + one.netns}
-	if err := s.undo(back); err != nil {
+	if err := fc.undo(back); err != nil {
 		return err
 	}
 
-	s.say("upgrading %s", one.name)
-	s.blow(one.name)
-	s.aim("supervisor") // another host leads meanwhile
+	fc.say("upgrading %s", one.name)
+	fc.recordInjection(one.name)
+	fc.addTargets("supervisor") // another host leads meanwhile
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	began := time.Now()
@@ -127,24 +127,24 @@ func (s *scene) upgrade(ctx context.Context, one host, program string) error {
 		led = fmt.Sprintf(", led until then (now %s)", now.Leader)
 	}
 
-	anew, err := s.startedAnew(ctx, st, one)
+	anew, err := fc.startedAnew(ctx, st, one)
 	if err != nil {
 		return err
 	}
-	s.evidence("%s runs another build since %.1f s after the command, as the same process%s; started anew there: %s", one.name, took.Seconds(), led, anew)
+	fc.evidence("%s runs another build since %.1f s after the command, as the same process%s; started anew there: %s", one.name, took.Seconds(), led, anew)
 	return nil
 }
 
 // startedAnew checks that every node of the application on an upgraded host has another process,
 // and returns how many there are, in words.
-func (s *scene) startedAnew(ctx context.Context, before supervise.Status, one host) (string, error) {
-	now, err := s.stack.status(ctx)
+func (fc *faultContext) startedAnew(ctx context.Context, before supervise.Status, one host) (string, error) {
+	now, err := fc.stack.status(ctx)
 	if err != nil {
 		return "", err
 	}
 	n := 0
 	for _, was := range before.Nodes {
-		if was.Host != one.name || was.Kind != plan.Web || !slices.Contains(s.stack.aim.apps, was.App) {
+		if was.Host != one.name || was.Kind != plan.Web || !slices.Contains(fc.stack.loads.apps, was.App) {
 			continue
 		}
 		if is, _ := now.Node(was.Name); is.PID == was.PID || is.State != supervise.Up {
@@ -157,36 +157,36 @@ func (s *scene) startedAnew(ctx context.Context, before supervise.Status, one ho
 
 // workTogether makes a host of each version show the stack's status and restart a node on the other
 // host.
-func (s *scene) workTogether(ctx context.Context, upgraded, former host) error {
+func (fc *faultContext) workTogether(ctx context.Context, upgraded, former host) error {
 	for _, pair := range [][2]host{{upgraded, former}, {former, upgraded}} {
 		from, to := pair[0], pair[1]
-		if _, err := output(ctx, "", "ip", s.stack.onHost(from, "status")...); err != nil {
+		if _, err := output(ctx, "", "ip", fc.stack.onHost(from, "status")...); err != nil {
 			return fmt.Errorf("%s does not tell how the stack is, while %s is of another version: %w", from.name, to.name, err)
 		}
-		n, err := s.nodeToRestart(ctx, to)
+		n, err := fc.nodeToRestart(ctx, to)
 		if err != nil {
 			return err
 		}
-		if _, err := output(ctx, "", "ip", s.stack.onHost(from, "restart", n.Name)...); err != nil {
+		if _, err := output(ctx, "", "ip", fc.stack.onHost(from, "restart", n.Name)...); err != nil {
 			return fmt.Errorf("%s cannot start %s on %s anew, which is of another version: %w", from.name, n.Name, to.name, err)
 		}
-		st, err := s.stack.status(ctx)
+		st, err := fc.stack.status(ctx)
 		if err != nil {
 			return err
 		}
 		if is, _ := st.Node(n.Name); is.PID == n.PID || is.State != supervise.Up {
 			return fmt.Errorf("%s started %s on %s anew, and it is %s with pid %d (before: %d)", from.name, n.Name, to.name, is.State, is.PID, n.PID)
 		}
-		s.evidence("%s had %s on %s started anew", from.name, n.Name, to.name)
+		fc.evidence("%s had %s on %s started anew", from.name, n.Name, to.name)
 	}
 	return nil
 }
 
 // nodeToRestart returns a node of a host whose restart no client notices: a web node, or a Sentinel
 // if the host has no web node.
-func (s *scene) nodeToRestart(ctx context.Context, one host) (supervise.NodeStatus, error) {
+func (fc *faultContext) nodeToRestart(ctx context.Context, one host) (supervise.NodeStatus, error) {
 	for _, kind := range []plan.Kind{plan.Web, plan.Sentinel} {
-		nodes, err := s.up(ctx, kind, "")
+		nodes, err := fc.up(ctx, kind, "")
 		if err != nil {
 			continue
 		}

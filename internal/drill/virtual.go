@@ -21,12 +21,12 @@ var moved = history.Promise{Failed: history.CutOff, Unknown: history.CutOff, Pau
 var killKeepalived = fault{
 	name: "kill-keepalived", about: "SIGKILL to keepalived where the virtual address is: two hosts have it until it runs again",
 	hosts: true, needs: needVirtual, promise: moved,
-	strike: func(ctx context.Context, s *scene) error {
-		one, address, err := s.holder(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		one, address, err := fc.holder(ctx)
 		if err != nil {
 			return err
 		}
-		nodes, err := s.up(ctx, plan.Keepalived, "")
+		nodes, err := fc.up(ctx, plan.Keepalived, "")
 		if err != nil {
 			return err
 		}
@@ -34,52 +34,52 @@ var killKeepalived = fault{
 		if i < 0 {
 			return fmt.Errorf("%s has the address and no keepalived: %w", one.name, errNobody)
 		}
-		s.record.Unaware = unsettled
-		if err := s.kill(ctx, nodes[i]); err != nil {
+		fc.record.DetectionDelay = unsettled
+		if err := fc.kill(ctx, nodes[i]); err != nil {
 			return err
 		}
 		err = awaitEvery(ctx, askEvery, nodes[i].Name+" up again", 10*time.Second, func() bool {
-			st, err := s.stack.status(ctx)
+			st, err := fc.stack.status(ctx)
 			n, _ := st.Node(nodes[i].Name)
 			return err == nil && n.State == supervise.Up && n.PID != nodes[i].PID
 		})
 		if err != nil {
 			return err
 		}
-		return s.settled(ctx, one, address)
+		return fc.settled(ctx, one, address)
 	},
 }
 
 var loseAddress = fault{
 	name: "lose-address", about: "the virtual address is removed from the interface of the host that has it, as a program that manages networks might do",
 	hosts: true, needs: needVirtual, promise: moved,
-	strike: func(ctx context.Context, s *scene) error {
-		one, address, err := s.holder(ctx)
+	inject: func(ctx context.Context, fc *faultContext) error {
+		one, address, err := fc.holder(ctx)
 		if err != nil {
 			return err
 		}
-		s.record.Unaware = unsettled
-		s.say("removing %s from %s", address, one.name)
-		s.blow(one.name)
+		fc.record.DetectionDelay = unsettled
+		fc.say("removing %s from %s", address, one.name)
+		fc.recordInjection(one.name)
 		if err := ip(ctx, one.netns, "address delete "+address+"/24 dev "+hostLink); err != nil {
 			return err
 		}
-		return s.settled(ctx, one, address)
+		return fc.settled(ctx, one, address)
 	},
 }
 
-// unsettled is how long after a blow clients may still send to a host that has lost the address, or
-// shares it with another host.
+// unsettled is how long after an injection clients may still send to a host that has lost the
+// address, or shares it with another host.
 const unsettled = 2 * time.Second
 
 // settled waits until exactly one host has the address. lost is the host that had it.
-func (s *scene) settled(ctx context.Context, lost host, address string) error {
+func (fc *faultContext) settled(ctx context.Context, lost host, address string) error {
 	return await(ctx, "one host that has the address", 10*time.Second, func() bool {
-		all, err := s.stack.holders(ctx, address)
+		all, err := fc.stack.holders(ctx, address)
 		if err != nil || len(all) != 1 {
 			return false
 		}
-		s.evidence("%s had the address, and %s has it now", lost.name, all[0].name)
+		fc.evidence("%s had the address, and %s has it now", lost.name, all[0].name)
 		return true
 	})
 }
@@ -103,17 +103,17 @@ func (t *target) holders(ctx context.Context, address string) (all []host, err e
 
 // holder returns the host that has the first virtual address, and that address. It returns an error
 // if that host is not at work.
-func (s *scene) holder(ctx context.Context) (one host, address string, err error) {
-	all := s.stack.stack.Entry.Virtual.Bare()
-	if s.stack.machines() == nil || len(all) == 0 {
+func (fc *faultContext) holder(ctx context.Context) (one host, address string, err error) {
+	all := fc.stack.stack.Entry.Virtual.Bare()
+	if fc.stack.machines() == nil || len(all) == 0 {
 		return host{}, "", errNoHosts
 	}
-	holders, err := s.stack.holders(ctx, all[0])
+	holders, err := fc.stack.holders(ctx, all[0])
 	if err != nil {
 		return host{}, "", err
 	}
 	if len(holders) != 1 {
 		return host{}, "", fmt.Errorf("%s is at %s: %w", all[0], strings.Join(hostNames(holders...), ", "), errNobody)
 	}
-	return holders[0], all[0], s.hostAtWork(ctx, holders[0])
+	return holders[0], all[0], fc.hostAtWork(ctx, holders[0])
 }

@@ -57,7 +57,7 @@ func standUpVirtual(t *testing.T, addresses int) *virtualStack {
 	if err := os.WriteFile(filepath.Join(site, "index.html"), []byte("kelp"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w := Config{Hosts: 3}.wanted(own{hosts: true})
+	w := Config{Hosts: 3}.ownStackSpec(requirements{hosts: true})
 	w.text = fmt.Sprintf("metrics: {enabled: false}\napps: {site: {files: %s, nodes: 3}}\n", site)
 	w.virtual = stack.Virtual{Addresses: make([]string, addresses), Advertise: 300 * time.Millisecond, Router: 51}
 	v := &virtualStack{T: t}
@@ -92,7 +92,7 @@ func (v *virtualStack) atHost(one host, args ...string) {
 // endProcesses ends the holdfast process of each host. The nodes keep running.
 func (v *virtualStack) endProcesses() {
 	v.Helper()
-	for _, s := range v.helm.seats {
+	for _, s := range v.source.endpoints {
 		seen, err := s.client.Hosts(context.Background())
 		if err != nil {
 			v.Fatal(err)
@@ -106,7 +106,7 @@ func (v *virtualStack) endProcesses() {
 		}
 	}
 	v.within("the hosts' processes have ended", func() bool {
-		return !slices.ContainsFunc(v.helm.seats, func(s seat) bool { return part.Claimed(s.state) })
+		return !slices.ContainsFunc(v.source.endpoints, func(s endpoint) bool { return part.Claimed(s.state) })
 	})
 }
 

@@ -106,7 +106,8 @@ func (w *watcher) look(now supervise.Status) {
 	w.silent = false
 
 	if now.Supervisor != w.before.Supervisor {
-		// On hosts this may be the effect of a blow at its host, so the sight has the host's name.
+		// On hosts this may be the effect of an injection at its host, so the sight has the host's
+		// name.
 		w.seen = append(w.seen, sight{at: at, node: "supervisor", host: w.before.Host, text: fmt.Sprintf("another supervisor is at work (pid %d, before %d)", now.Supervisor, w.before.Supervisor)})
 	}
 
@@ -192,7 +193,7 @@ func (w *watcher) notices(faults []history.Fault) []history.Notice {
 				until = s.at
 			}
 			return max(s.at, s.heard) >= f.Began && s.at <= until+slack &&
-				(struck(f, s.node, s.host) || s.follows && (f.Promise.Binding || w.shaken(f, until)))
+				(isTarget(f, s.node, s.host) || s.follows && (f.Promise.Binding || w.shaken(f, until)))
 		})
 		if !explained {
 			all = append(all, history.Notice{At: s.at, Node: s.node, Text: s.text})
@@ -201,9 +202,9 @@ func (w *watcher) notices(faults []history.Fault) []history.Notice {
 	return all
 }
 
-// struck reports whether a fault was aimed at a node or its host. A fault that may strike anything
-// counts as aimed at all of them.
-func struck(f history.Fault, node, host string) bool {
+// isTarget reports whether a fault was aimed at a node or its host. A fault that may strike
+// anything counts as aimed at all of them.
+func isTarget(f history.Fault, node, host string) bool {
 	return f.Anything || slices.Contains(f.Targets, node) || host != "" && slices.Contains(f.Targets, host)
 }
 
@@ -215,7 +216,7 @@ func (w *watcher) shaken(f history.Fault, until time.Duration) bool {
 	}
 	for i, r := range w.reigns {
 		over := i+1 < len(w.reigns) && w.reigns[i+1].from < f.Began
-		if !over && r.from <= until && struck(f, r.node, r.host) {
+		if !over && r.from <= until && isTarget(f, r.node, r.host) {
 			return true
 		}
 	}

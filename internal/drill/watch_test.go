@@ -83,7 +83,7 @@ func TestASupervisorThatIsGoneIsNotedOnce(t *testing.T) {
 	if n := w.notices([]history.Fault{{Targets: []string{"supervisor"}, Healthy: 2 * time.Second}}); len(n) != 0 {
 		t.Errorf("the drill's own doing is noted: %+v", n)
 	}
-	// The question was sent just before the blow, so it could not be answered.
+	// The question was sent just before the injection, so it could not be answered.
 	struck := history.Fault{Targets: []string{"supervisor"}, Began: 1050 * time.Millisecond, Healthy: 2 * time.Second}
 	if n := w.notices([]history.Fault{struck}); len(n) != 0 {
 		t.Errorf("asked before the fault: %v", n)

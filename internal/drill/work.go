@@ -109,13 +109,13 @@ func (t *target) findBalancers(p plan.Plan) {
 
 // atWork returns those of some nodes that are at work, and how much each did in workSample. It
 // returns an error if none is at work within workPatience.
-func (s *scene) atWork(ctx context.Context, nodes []supervise.NodeStatus) ([]supervise.NodeStatus, map[string]int64, error) {
-	before := s.stack.work(ctx, nodes)
+func (fc *faultContext) atWork(ctx context.Context, nodes []supervise.NodeStatus) ([]supervise.NodeStatus, map[string]int64, error) {
+	before := fc.stack.work(ctx, nodes)
 	for deadline := time.Now().Add(workPatience); ; {
 		if err := sleep(ctx, workSample); err != nil {
 			return nil, nil, err
 		}
-		now := s.stack.work(ctx, nodes)
+		now := fc.stack.work(ctx, nodes)
 		did := now.since(before)
 		busy := slices.DeleteFunc(slices.Clone(nodes), func(n supervise.NodeStatus) bool { return did[n.Name] == 0 })
 		if len(busy) > 0 {
@@ -128,26 +128,26 @@ func (s *scene) atWork(ctx context.Context, nodes []supervise.NodeStatus) ([]sup
 	}
 }
 
-// struckAtWork records that the nodes to be struck are at work, or returns an error if they are
+// requireBusy records that the nodes to be struck are at work, or returns an error if they are
 // not.
-func (s *scene) struckAtWork(ctx context.Context, nodes ...supervise.NodeStatus) error {
-	_, did, err := s.atWork(ctx, nodes)
+func (fc *faultContext) requireBusy(ctx context.Context, nodes ...supervise.NodeStatus) error {
+	_, did, err := fc.atWork(ctx, nodes)
 	if err != nil {
 		return err
 	}
-	s.worked(nodes, did)
+	fc.worked(nodes, did)
 	return nil
 }
 
 // worked records what nodes did just before they are struck.
-func (s *scene) worked(nodes []supervise.NodeStatus, did map[string]int64) {
+func (fc *faultContext) worked(nodes []supervise.NodeStatus, did map[string]int64) {
 	var words []string
 	for _, n := range nodes {
 		if did[n.Name] > 0 {
 			words = append(words, fmt.Sprintf("%s %d %s", n.Name, did[n.Name], unit(n.Kind)))
 		}
 	}
-	s.evidence("under load: %s in %v", strings.Join(words, ", "), workSample)
+	fc.evidence("under load: %s in %v", strings.Join(words, ", "), workSample)
 }
 
 // unit names what is counted for a kind of node.

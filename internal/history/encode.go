@@ -164,7 +164,7 @@ func (h History) check() error {
 		return fmt.Errorf("load_end %v cannot be", h.LoadEnd)
 	}
 	for i, f := range h.Faults {
-		for _, at := range append([]time.Duration{f.Began, f.Undone, f.Healthy, f.Promise.Pause, f.Promise.PauseElsewhere, f.Unaware}, f.Moments...) {
+		for _, at := range append([]time.Duration{f.Began, f.Undone, f.Healthy, f.Promise.Pause, f.Promise.PauseElsewhere, f.DetectionDelay}, f.Moments...) {
 			if at > longest {
 				return fmt.Errorf("fault %d, %q: a time of %v cannot be", i+1, f.Name, at)
 			}

@@ -109,7 +109,7 @@ type Allowance string
 const (
 	None     Allowance = "none"
 	InFlight Allowance = "in flight" // at most those under way at one of the fault's moments
-	CutOff   Allowance = "cut off"   // as InFlight, and any that were sent to one of the fault's Entries; see also Unaware
+	CutOff   Allowance = "cut off"   // as InFlight, and any that were sent to one of the fault's Entries; see also DetectionDelay
 	Any      Allowance = "any"
 )
 
@@ -137,10 +137,10 @@ type Fault struct {
 	Anything bool `json:"anything,omitempty"`
 	// Entries are the base URLs of the entries that a cut leaves on the wrong side; see CutOff.
 	Entries []string `json:"entries,omitempty"`
-	// Unaware is how long after a blow a balancer elsewhere may not have noticed what was cut off.
-	// Operations that it passes on there, until the fault is undone, count as under way at the
-	// blow. They have no answer, or the balancer's 502 or 504.
-	Unaware time.Duration `json:"unaware,omitempty"`
+	// DetectionDelay is how long after a blow a balancer elsewhere may not have noticed what was
+	// cut off. Operations that it passes on there, until the fault is undone, count as under way at
+	// the blow. They have no answer, or the balancer's 502 or 504.
+	DetectionDelay time.Duration `json:"unaware,omitempty"`
 	// Began is when the fault began, Moments when each blow happened, Undone when it was undone,
 	// and Healthy when the stack was well again. A negative time means never.
 	Began   time.Duration   `json:"began"`

@@ -55,8 +55,8 @@ func promises(h History) []string {
 				promise = "only those under way at the blow may be"
 			case CutOff:
 				promise = "only those under way at the blow may be, and those sent to an entry that was cut off"
-				if f.Unaware > 0 {
-					promise += fmt.Sprintf(", or, for %s, passed on to what was", seconds(f.Unaware))
+				if f.DetectionDelay > 0 {
+					promise += fmt.Sprintf(", or, for %s, passed on to what was", seconds(f.DetectionDelay))
 				}
 			}
 			why = append(why, fmt.Sprintf("fault %q at %s: %s %s, and %s; the first: %s", f.Name, seconds(f.Began),
@@ -190,7 +190,7 @@ func (f Fault) swallowed(op Operation) bool {
 		return false
 	}
 	return op.Node == "" && slices.ContainsFunc(f.blows(), func(at time.Duration) bool {
-		until := at + f.Unaware
+		until := at + f.DetectionDelay
 		if f.Undone >= 0 {
 			until = min(until, f.Undone)
 		}

@@ -48,27 +48,27 @@ func TestWhatFailsHasToBeAllowedByAFault(t *testing.T) {
 		}, Failed, []int{109, 111}, "1 operation is failed, and only those under way at the blow may be, and those sent to an entry that was cut off"},
 		{"cut off, and passed on to what was", func(h *History) {
 			allow(CutOff, None)(h)
-			h.Faults[0].Unaware = 100 * ms
+			h.Faults[0].DetectionDelay = 100 * ms
 			h.Operations[109].Node, h.Operations[109].Status = "", 504
 		}, Failed, []int{109}, ""},
 		{"cut off, and turned down by a balancer", func(h *History) {
 			allow(CutOff, None)(h)
-			h.Faults[0].Unaware = 100 * ms
+			h.Faults[0].DetectionDelay = 100 * ms
 			h.Operations[109].Node = ""
 		}, Failed, []int{109}, "1 operation is failed"},
 		{"cut off, and passed on when that was over", func(h *History) {
 			allow(CutOff, None)(h)
-			h.Faults[0].Unaware, h.Faults[0].Undone = 100*ms, 1080*ms
+			h.Faults[0].DetectionDelay, h.Faults[0].Undone = 100*ms, 1080*ms
 			h.Operations[109].Node, h.Operations[109].Status = "", 504
 		}, Failed, []int{109}, "1 operation is failed"},
 		{"cut off, and passed on for too long", func(h *History) {
 			allow(CutOff, None)(h)
-			h.Faults[0].Unaware = 100 * ms
+			h.Faults[0].DetectionDelay = 100 * ms
 			h.Operations[111].Node, h.Operations[111].Status = "", 504
 		}, Failed, []int{111}, "those sent to an entry that was cut off, or, for 0.100 s, passed on to what was"},
 		{"cut off, and answered by a node", func(h *History) {
 			allow(CutOff, None)(h)
-			h.Faults[0].Unaware = 100 * ms
+			h.Faults[0].DetectionDelay = 100 * ms
 		}, Failed, []int{109}, "1 operation is failed"},
 		{"cut off, and no entry is", allow(CutOff, None), Failed, []int{103, 109}, "1 operation is failed, and only those"},
 		{"before every fault", allow(Any, Any), Failed, []int{51}, "1 operation is failed or unknown outside of every fault; the first: client 1's read of c"},

@@ -17,25 +17,25 @@ import (
 	"holdfast/internal/stack"
 )
 
-// aim is what a drill's clients reach: one application of kind kv, or URLs.
-type aim struct {
+// loadTarget is what a drill's clients reach: one application of kind kv, or URLs.
+type loadTarget struct {
 	app  string     // the application of kind kv whose answers are checked; empty: URLs are loaded
 	urls []load.URL // their answers are not checked
 	apps []string   // all applications that the load reaches, sorted
 }
 
-// aim returns what the drill's clients reach in the declared stack.
-func (c Config) aim() (aim, error) {
+// loadTarget returns what the drill's clients reach in the declared stack.
+func (c Config) loadTarget() (loadTarget, error) {
 	if len(c.URLs) > 0 {
-		return aimAtURLs(c.Stack, c.URLs)
+		return loadTargetOfURLs(c.Stack, c.URLs)
 	}
 	app, err := chooseKV(c.Stack, c.App)
-	return aim{app: app, apps: []string{app}}, err
+	return loadTarget{app: app, apps: []string{app}}, err
 }
 
-// aimAtURLs finds the applications that the URLs lead to.
-func aimAtURLs(s stack.Stack, urls []load.URL) (aim, error) {
-	a := aim{urls: urls}
+// loadTargetOfURLs finds the applications that the URLs lead to.
+func loadTargetOfURLs(s stack.Stack, urls []load.URL) (loadTarget, error) {
+	a := loadTarget{urls: urls}
 	for _, u := range urls {
 		host := u.Host
 		if host == "" {
@@ -43,7 +43,7 @@ func aimAtURLs(s stack.Stack, urls []load.URL) (aim, error) {
 		}
 		app := s.AppAt(u.Method, host, u.Path)
 		if app == "" {
-			return aim{}, refusef("--url %q: the balancers answer that themselves (entry.statistics); give one that an application answers", u.Words())
+			return loadTarget{}, refusef("--url %q: the balancers answer that themselves (entry.statistics); give one that an application answers", u.Words())
 		}
 		if !slices.Contains(a.apps, app) {
 			a.apps = append(a.apps, app)
@@ -55,9 +55,9 @@ func aimAtURLs(s stack.Stack, urls []load.URL) (aim, error) {
 
 // promise returns what a fault promises to the load. For URLs it is weaker: the balancers send a
 // user's request again only if no node took it, or if repeating it changes nothing, and only while
-// no part of an answer has arrived. So requests under way at a blow may fail, and so may those sent
-// to a hanging node until the balancers notice.
-func (a aim) promise(f fault) history.Promise {
+// no part of an answer has arrived. So requests under way at an injection may fail, and so may
+// those sent to a hanging node until the balancers notice.
+func (a loadTarget) promise(f fault) history.Promise {
 	p := f.promise
 	if len(a.urls) == 0 {
 		return p
@@ -68,7 +68,7 @@ func (a aim) promise(f fault) history.Promise {
 	for _, allowed := range []*history.Allowance{&p.Failed, &p.Unknown} {
 		switch {
 		case *allowed == history.Any || *allowed == history.CutOff:
-		case f.hangs: // while Fault.Unaware lasts
+		case f.hangs: // while Fault.DetectionDelay lasts
 			*allowed = history.CutOff
 		default:
 			*allowed = history.InFlight
@@ -139,8 +139,8 @@ const (
 	anyRedis = needRedis | needReplica | needSentinel
 )
 
-// lacks returns why a fault cannot strike what the load reaches; empty: it can.
-func (a aim) lacks(s stack.Stack, f fault) string {
+// missingFor returns why a fault cannot strike what the load reaches; empty: it can.
+func (a loadTarget) missingFor(s stack.Stack, f fault) string {
 	here := slices.ContainsFunc(a.apps, func(name string) bool { return s.Apps[name].Nodes > 0 && s.Apps[name].Kind() != stack.Servers })
 	switch {
 	case f.needs&needWeb != 0 && !here:
@@ -165,9 +165,9 @@ func (a aim) lacks(s stack.Stack, f fault) string {
 	return ""
 }
 
-// aimAt sets how the drill's clients reach their application.
-func (t *target) aimAt(a aim) {
-	t.aim = a
+// setLoadTarget sets how the drill's clients reach their application.
+func (t *target) setLoadTarget(a loadTarget) {
+	t.loads = a
 	if value := plan.DrillHeader(t.stack, t.secrets, a.app); a.app != "" && value != "" {
 		t.headers = map[string]string{plan.DrillHeaderName: value}
 	}
@@ -185,13 +185,13 @@ const tryLimit = 20 * time.Second
 // answered by the application that it is meant for. A 502, 503 or 504 proves nothing about the
 // application, so try repeats it.
 func (t *target) try(ctx context.Context, cfg load.Config) error {
-	nodes, err := tryEach(ctx, cfg, t.aim.app)
+	nodes, err := tryEach(ctx, cfg, t.loads.app)
 	if err != nil {
 		return err
 	}
 	for _, node := range nodes {
-		if !slices.Contains(t.nodesOf(t.aim.app), node) {
-			return refusef("the drill's requests reach %q, which is no node of %s: the balancers do not know the drill's secret; stand the stack up again with 'holdfast up -d', so that they do", node, t.aim.app)
+		if !slices.Contains(t.nodesOf(t.loads.app), node) {
+			return refusef("the drill's requests reach %q, which is no node of %s: the balancers do not know the drill's secret; stand the stack up again with 'holdfast up -d', so that they do", node, t.loads.app)
 		}
 	}
 	return nil

@@ -88,9 +88,9 @@ type Update struct {
 	Load  load.Progress
 }
 
-// course is one drill of one stack: faults one after the other under one load.
-type course struct {
-	ground  ground
+// drillRun is one drill of one stack: faults one after the other under one load.
+type drillRun struct {
+	stack   drilledStack
 	journal *journal
 	faults  []fault
 	mix     Mix
@@ -105,31 +105,31 @@ type course struct {
 	began   time.Time
 	history history.History
 	load    *load.Load
-	lookout lookout
+	watcher stackWatcher
 	elected time.Time // when the master was last seen to have changed
 }
 
-// run carries the course out and returns what happened. Its error means that the course could not
-// begin, or that the load was too slow. What was broken is undone when run returns, also if ctx
-// ends meanwhile; the history is then marked as interrupted.
-func (c *course) run(ctx context.Context) (history.History, error) {
+// run carries the drill out and returns what happened. Its error means that it could not begin, or
+// that the load was too slow. What was broken is undone when run returns, also if ctx ends
+// meanwhile; the history is then marked as interrupted.
+func (c *drillRun) run(ctx context.Context) (history.History, error) {
 	c.began = time.Now()
 	c.history = history.History{
 		// The random part: drills of several stacks may begin at once and share a directory.
-		ID: fmt.Sprintf("%s-%d-%04x", c.began.UTC().Format("20060102-150405"), c.seed, rand.IntN(1<<16)), Stack: c.ground.declared().Name,
+		ID: fmt.Sprintf("%s-%d-%04x", c.began.UTC().Format("20060102-150405"), c.seed, rand.IntN(1<<16)), Stack: c.stack.declared().Name,
 		Began: c.began, Seed: c.seed, Rate: c.mix.Rate, Clients: c.mix.Clients,
 	}
 
-	c.history.SickBefore = c.ground.heal(ctx, wellLimit)
+	c.history.SickBefore = c.stack.heal(ctx, wellLimit)
 	if c.history.SickBefore != "" {
 		return c.history, fmt.Errorf("the stack is not well, so that nothing was broken: %s", c.history.SickBefore)
 	}
 
-	reaches := c.ground.reaches()
+	reaches := c.stack.loadTarget()
 	c.prefix = "holdfast-drill:" + c.history.ID + ":"
 	cfg := c.mix.load(reaches.urls, nil, c.prefix)
 	cfg.Seed = c.seed
-	if err := c.ground.lead(ctx, &cfg); err != nil {
+	if err := c.stack.lead(ctx, &cfg); err != nil {
 		return c.history, err
 	}
 
@@ -138,7 +138,7 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 		c.history.URLs = append(c.history.URLs, u.String())
 	}
 
-	if left := c.ground.leaves(cfg, c.tokenFile); left != nil {
+	if left := c.stack.leaves(cfg, c.tokenFile); left != nil {
 		id, err := c.journal.add(*left)
 		if err != nil {
 			return c.history, err
@@ -146,7 +146,7 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 		c.keys = &id
 	}
 
-	if err := c.ground.try(ctx, cfg); err != nil {
+	if err := c.stack.try(ctx, cfg); err != nil {
 		var refused *RefusedError
 		if errors.As(err, &refused) { // otherwise keys may exist, and the journal's step has to remove them
 			err = errors.Join(err, c.forgetKeys())
@@ -160,7 +160,7 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	if c.load, err = load.New(cfg); err != nil {
 		return c.history, err
 	}
-	if c.lookout, err = c.ground.watch(ctx, c.began); err != nil {
+	if c.watcher, err = c.stack.watch(ctx, c.began); err != nil {
 		return c.history, err
 	}
 
@@ -169,7 +169,7 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	loading, endLoad := context.WithCancel(context.WithoutCancel(ctx))
 	defer endLoad()
 	defer endWatch()
-	parts.Go(func() { c.lookout.run(watching) })
+	parts.Go(func() { c.watcher.run(watching) })
 	parts.Go(func() { c.display(watching) })
 	var sending sync.WaitGroup
 	sending.Go(func() { c.load.Run(loading) })
@@ -183,7 +183,7 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	endWatch()
 	parts.Wait()
 
-	c.history.Notices = blame(c.history.Faults, c.lookout.notices(c.history.Faults))
+	c.history.Notices = blame(c.history.Faults, c.watcher.notices(c.history.Faults))
 	c.history.Operations = c.load.Operations()
 
 	var slow *RateError
@@ -194,7 +194,7 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 }
 
 // breakAll injects the faults one after the other, under the load.
-func (c *course) breakAll(ctx context.Context) error {
+func (c *drillRun) breakAll(ctx context.Context) error {
 	c.say("the load runs, nothing is broken yet")
 	if err := sleep(ctx, leadIn); err != nil {
 		return err
@@ -209,7 +209,7 @@ func (c *course) breakAll(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := c.strike(ctx, f); err != nil {
+		if err := c.runFault(ctx, f); err != nil {
 			return err
 		}
 	}
@@ -219,7 +219,7 @@ func (c *course) breakAll(ctx context.Context) error {
 		return err
 	}
 	// Something that was no part of the drill may have happened meanwhile.
-	why := c.ground.heal(ctx, endLimit)
+	why := c.stack.heal(ctx, endLimit)
 	if why == "" || ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -237,7 +237,7 @@ func (e *RateError) Error() string {
 
 // enoughRate returns a RateError if the undisturbed stack answers less than 70 % of the rate that
 // was asked for. A fault would prove nothing then, and the Sentinels would starve.
-func (c *course) enoughRate() error {
+func (c *drillRun) enoughRate() error {
 	took := time.Since(c.began).Seconds()
 	p := c.load.Progress()
 	reached := int(float64(p.OK+p.Failed+p.Unknown) / took)
@@ -247,12 +247,12 @@ func (c *course) enoughRate() error {
 	return nil
 }
 
-// strike injects one fault, undoes it, and waits until the stack is well again. Its error ends the
-// course. What went wrong with the fault alone goes into the fault's record.
-func (c *course) strike(ctx context.Context, f fault) error {
+// runFault injects one fault, undoes it, and waits until the stack is well again. Its error ends
+// the drill. What went wrong with the fault alone goes into the fault's record.
+func (c *drillRun) runFault(ctx context.Context, f fault) error {
 	// Sentinel does not elect again within twice the failover time-out (Redis manual, "Sentinel",
 	// failover-timeout). Without this pause, a fault would be charged for the one before.
-	rest := 2*c.ground.declared().Redis.FailoverTimeout + time.Second - time.Since(c.elected)
+	rest := 2*c.stack.declared().Redis.FailoverTimeout + time.Second - time.Since(c.elected)
 	if rest > 0 {
 		c.say("waiting until the Sentinels would elect again")
 		if err := sleep(ctx, rest); err != nil {
@@ -261,7 +261,7 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	}
 
 	c.say("waiting until every replica confirms writes")
-	if err := c.ground.awaitInSync(ctx); err != nil {
+	if err := c.stack.awaitInSync(ctx); err != nil {
 		if ctx.Err() == nil {
 			c.history.SickAfter = err.Error()
 		}
@@ -269,23 +269,23 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	}
 
 	c.history.Faults = append(c.history.Faults, history.Fault{
-		Name: f.name, Promise: c.ground.reaches().promise(f), Began: time.Since(c.began), Undone: -1, Healthy: -1,
+		Name: f.name, Promise: c.stack.loadTarget().promise(f), Began: time.Since(c.began), Undone: -1, Healthy: -1,
 	})
 	record := &c.history.Faults[len(c.history.Faults)-1]
-	if f.hangs && c.ground.reaches().app == "" {
-		record.Unaware = unaware(c.ground.declared(), c.ground.reaches()) // see aim.promise
+	if f.hangs && c.stack.loadTarget().app == "" {
+		record.DetectionDelay = detectionDelay(c.stack.declared(), c.stack.loadTarget()) // see loadTarget.promise
 	}
 
-	s := &scene{
+	fc := &faultContext{
 		journal: c.journal, record: record, began: c.began, say: c.say, progress: c.load.Progress,
 		mix: c.mix, prefix: c.prefix, tokenFile: c.tokenFile,
 		random: rand.New(rand.NewPCG(uint64(c.seed), uint64(len(c.history.Faults)))),
 	}
-	c.ground.set(s)
+	c.stack.set(fc)
 
-	before := c.ground.master(ctx)
-	mark := c.journal.mark()
-	err := f.strike(ctx, s)
+	before := c.stack.master(ctx)
+	mark := c.journal.checkpoint()
+	err := f.inject(ctx, fc)
 	if err != nil {
 		record.Trouble = err.Error()
 	}
@@ -294,23 +294,23 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	if undone := c.journal.undo(mark); undone != nil {
 		record.Trouble = errors.Join(err, undone).Error()
 	} else {
-		record.Undone = s.now()
+		record.Undone = fc.now()
 	}
 
 	c.say("waiting until the stack is well again")
 	// Not ended by an interrupt: a drill leaves the stack as it found it.
 	healing := context.WithoutCancel(ctx)
-	limit := healBeyond + c.ground.declared().SlowestStart()
-	why := c.ground.heal(healing, limit)
+	limit := healBeyond + c.stack.declared().SlowestStart()
+	why := c.stack.heal(healing, limit)
 	if why == "" {
-		record.Healthy = s.now()
+		record.Healthy = fc.now()
 	}
 	c.history.SickAfter = why
 
-	if at := c.lookout.electedAt(); at.After(c.elected) {
+	if at := c.watcher.electedAt(); at.After(c.elected) {
 		c.elected = at
 	}
-	if c.ground.master(healing) != before && c.elected.Before(c.began.Add(record.Began)) {
+	if c.stack.master(healing) != before && c.elected.Before(c.began.Add(record.Began)) {
 		c.elected = time.Now() // the watcher has not seen it yet
 	}
 	if why != "" {
@@ -336,8 +336,8 @@ func blame(faults []history.Fault, notices []history.Notice) (rest []history.Not
 }
 
 // readBack reads every key, and then removes them all.
-func (c *course) readBack(ctx context.Context) {
-	if c.ground.reaches().app == "" {
+func (c *drillRun) readBack(ctx context.Context) {
+	if c.stack.loadTarget().app == "" {
 		return // a load on URLs has no keys
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readLimit)
@@ -356,7 +356,7 @@ func (c *course) readBack(ctx context.Context) {
 }
 
 // forgetKeys removes the keys' step from the journal, after the keys were removed.
-func (c *course) forgetKeys() error {
+func (c *drillRun) forgetKeys() error {
 	if c.keys == nil {
 		return nil
 	}
@@ -364,11 +364,11 @@ func (c *course) forgetKeys() error {
 }
 
 // say shows what the drill is doing now.
-func (c *course) say(format string, args ...any) {
+func (c *drillRun) say(format string, args ...any) {
 	c.update(fmt.Sprintf(format, args...))
 }
 
-func (c *course) update(words string) {
+func (c *drillRun) update(words string) {
 	if c.show != nil {
 		c.show(Update{At: time.Since(c.began), Words: words, Load: c.load.Progress()})
 	}
@@ -377,7 +377,7 @@ func (c *course) update(words string) {
 // displayEvery is the interval between two updates of the display.
 const displayEvery = 200 * time.Millisecond
 
-func (c *course) display(ctx context.Context) {
+func (c *drillRun) display(ctx context.Context) {
 	for sleep(ctx, displayEvery) == nil {
 		c.update("")
 	}

@@ -10,11 +10,11 @@ import (
 	"holdfast/internal/stack"
 )
 
-// ground is what a course needs of the stack that it drills: a stack that a supervisor looks after
-// (target), or pods in Kubernetes (podStack). The course and its lookout use it concurrently.
-type ground interface {
+// drilledStack is what a drill run needs of its stack: a stack that a supervisor looks after
+// (target), or pods in Kubernetes (podStack). The run and its watcher use it concurrently.
+type drilledStack interface {
 	declared() stack.Stack
-	reaches() aim
+	loadTarget() loadTarget
 	// heal waits until the stack is well. After limit it returns why the stack is not; empty: it
 	// is.
 	heal(ctx context.Context, limit time.Duration) (why string)
@@ -29,14 +29,14 @@ type ground interface {
 	try(ctx context.Context, cfg load.Config) error
 	// leaves returns the step that removes the load's keys; nil: they go with the stack.
 	leaves(cfg load.Config, tokenFile string) *step
-	// watch returns a lookout that notes what happens to the stack once it runs.
-	watch(ctx context.Context, began time.Time) (lookout, error)
-	// set makes this stack the one that a scene's fault strikes.
-	set(s *scene)
+	// watch returns a watcher that notes what happens to the stack once it runs.
+	watch(ctx context.Context, began time.Time) (stackWatcher, error)
+	// set makes this stack the one that a fault strikes.
+	set(fc *faultContext)
 }
 
-// lookout observes what happens to the stack during a drill.
-type lookout interface {
+// stackWatcher observes what happens to the stack during a drill.
+type stackWatcher interface {
 	run(ctx context.Context) // until ctx ends
 	// electedAt returns when the master was last seen to have changed; zero: never.
 	electedAt() time.Time
@@ -44,9 +44,9 @@ type lookout interface {
 	notices(faults []history.Fault) []history.Notice
 }
 
-func (t *target) declared() stack.Stack { return t.stack }
-func (t *target) reaches() aim          { return t.aim }
-func (t *target) set(s *scene)          { s.stack = t }
+func (t *target) declared() stack.Stack  { return t.stack }
+func (t *target) loadTarget() loadTarget { return t.loads }
+func (t *target) set(fc *faultContext)   { fc.stack = t }
 
 func (t *target) master(ctx context.Context) string {
 	st, _ := t.status(ctx)
@@ -69,7 +69,7 @@ func (t *target) lead(ctx context.Context, cfg *load.Config) error {
 }
 
 func (t *target) leaves(cfg load.Config, tokenFile string) *step {
-	if t.own || t.aim.app == "" {
+	if t.ownStack || t.loads.app == "" {
 		return nil
 	}
 	left := keys{State: t.state(), Entry: t.entry, Prefix: cfg.Prefix, TokenFile: tokenFile}
@@ -77,14 +77,14 @@ func (t *target) leaves(cfg load.Config, tokenFile string) *step {
 		left.At = cfg.Entries[0]
 	}
 	if len(t.headers) > 0 {
-		left.App = t.aim.app
+		left.App = t.loads.app
 	}
 	return &step{
 		Why: "the drill's keys", Keys: &left, Unless: filepath.Join(t.state(), "nodes"), // it was purged
 	}
 }
 
-func (t *target) watch(ctx context.Context, began time.Time) (lookout, error) {
+func (t *target) watch(ctx context.Context, began time.Time) (stackWatcher, error) {
 	st, err := t.status(ctx)
 	if err != nil {
 		return nil, err

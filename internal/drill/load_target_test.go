@@ -78,20 +78,20 @@ func TestWhatAStackCannotHaveIsRefusedByNameAndElseLeftOut(t *testing.T) {
 
 func TestURLsLeadToApplicationsByTheRoutes(t *testing.T) {
 	s := declared(t, twoKVs)
-	a, err := aimAtURLs(s, []load.URL{{Method: "GET", Path: "/cart"}, {Method: "GET", Host: "kv", Path: "/get/x"}, {Method: "POST", Path: "/"}})
+	a, err := loadTargetOfURLs(s, []load.URL{{Method: "GET", Path: "/cart"}, {Method: "GET", Host: "kv", Path: "/get/x"}, {Method: "POST", Path: "/"}})
 	if err != nil || a.app != "" || !slices.Equal(a.apps, []string{"site", "store"}) {
 		t.Errorf("%+v, %v", a, err)
 	}
 	var refused *RefusedError
-	if _, err := aimAtURLs(s, []load.URL{{Method: "GET", Path: "/web-app"}}); !errors.As(err, &refused) {
+	if _, err := loadTargetOfURLs(s, []load.URL{{Method: "GET", Path: "/web-app"}}); !errors.As(err, &refused) {
 		t.Errorf("the statistics: %v", err)
 	}
 }
 
 // For a user's own program, the balancers repeat a request only if that does no harm.
 func TestLessIsPromisedToURLs(t *testing.T) {
-	ofKeys := aim{app: "store"}
-	ofURLs := aim{urls: []load.URL{{Method: "POST", Path: "/"}}}
+	ofKeys := loadTarget{app: "store"}
+	ofURLs := loadTarget{urls: []load.URL{{Method: "POST", Path: "/"}}}
 	for _, f := range faults {
 		if got := ofKeys.promise(f); got != f.promise {
 			t.Errorf("%s promises %+v", f.name, got)
@@ -112,13 +112,13 @@ func TestLessIsPromisedToURLs(t *testing.T) {
 // A fault of Redis has to declare that it needs Redis: otherwise it would strike nothing.
 func TestEveryFaultOfRedisSaysSo(t *testing.T) {
 	s := declared(t, noKV)
-	a := aim{apps: []string{"site"}}
+	a := loadTarget{apps: []string{"site"}}
 	for _, f := range faults {
 		ofRedis := slices.Contains([]string{"switchover-kill-supervisor", "kill-master-and-supervisor", "backup-kill-supervisor", "apply-redis-kill-supervisor", "lose-supervisor-host"}, f.name)
 		strikes := strings.Contains(f.name, "web") || strings.Contains(f.name, "balancer") || strings.Contains(f.name, "supervisor") && !ofRedis ||
 			slices.Contains([]string{"scale", "rollout", "bad-rollout", "rollout-kill-node", "apply", "upgrade-host", "roll", "delete-all"}, f.name)
-		if strikes != (a.lacks(s, f) == "") && f.name != "kill-held-web" {
-			t.Errorf("%s: %q", f.name, a.lacks(s, f))
+		if strikes != (a.missingFor(s, f) == "") && f.name != "kill-held-web" {
+			t.Errorf("%s: %q", f.name, a.missingFor(s, f))
 		}
 	}
 }
@@ -143,9 +143,9 @@ func TestAScriptIsNoFaultWhereNoneRuns(t *testing.T) {
 	}{{"off", false, false}, {"read", true, false}, {"on", true, true}} {
 		s := stack.Default()
 		s.Apps["web"].KV.Scripts = c.scripts
-		a := aim{app: "web", apps: []string{"web"}}
+		a := loadTarget{app: "web", apps: []string{"web"}}
 		for f, able := range map[*fault]bool{&busyScript: c.reading, &busyWritingScript: c.writes, &slowCommand: true} {
-			if why := a.lacks(s, *f); (why == "") != able || why != "" && !strings.Contains(why, "kv.scripts: "+c.scripts) {
+			if why := a.missingFor(s, *f); (why == "") != able || why != "" && !strings.Contains(why, "kv.scripts: "+c.scripts) {
 				t.Errorf("scripts: %s: %s is refused with %q", c.scripts, f.name, why)
 			}
 		}

@@ -13,14 +13,14 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// place is a drill's hold on a state directory. It allows one drill at a time, and has the drill's
-// journal and the undertaker that carries it out if the drill is killed.
-type place struct {
-	dir        string
-	made       bool // the directory was not there before: the lock file has madeMark
-	lock       *os.File
-	journal    *journal
-	undertaker *undertaker
+// drillLock is a drill's hold on a state directory. It allows one drill at a time, and has the
+// drill's journal and the undo process that carries it out if the drill is killed.
+type drillLock struct {
+	dir         string
+	made        bool // the directory was not there before: the lock file has madeMark
+	file        *os.File
+	journal     *journal
+	undoProcess *undoProcess
 }
 
 const (
@@ -29,11 +29,11 @@ const (
 	madeMark    = "the directory is the drill's\n"
 )
 
-// takePlace makes this the only drill of the stack, and undoes what an earlier one left. Keys that
-// it cannot remove do no harm, so it only reports them by Config.Note. A drill on a stack of its
-// own ignores left keys.
-func takePlace(c Config) (_ *place, err error) {
-	p := &place{dir: c.State}
+// takeDrillLock makes this the only drill of the stack, and undoes what an earlier one left. Keys
+// that it cannot remove do no harm, so it only reports them by Config.Note. A drill on a stack of
+// its own ignores left keys.
+func takeDrillLock(c Config) (_ *drillLock, err error) {
+	p := &drillLock{dir: c.State}
 	if _, err := os.Stat(c.State); errors.Is(err, os.ErrNotExist) {
 		p.made = true
 	}
@@ -48,14 +48,14 @@ func takePlace(c Config) (_ *place, err error) {
 
 	defer func() {
 		if err != nil {
-			p.leave()
+			p.release()
 		}
 	}()
 
-	if p.lock, err = lock(c.State); err != nil {
+	if p.file, err = lock(c.State); err != nil {
 		return nil, err
 	}
-	if err := p.mark(c.Own); err != nil {
+	if err := p.writeMarks(c.Own); err != nil {
 		return nil, err
 	}
 	if p.journal, err = openJournal(filepath.Join(c.State, journalName)); err != nil {
@@ -69,7 +69,7 @@ func takePlace(c Config) (_ *place, err error) {
 		c.Note(fmt.Sprintf("an earlier drill left keys, and they cannot be removed: %v", err))
 	}
 
-	p.undertaker, err = startUndertaker(c.Self, c.State)
+	p.undoProcess, err = startUndoProcess(c.Self, c.State)
 	return p, err
 }
 
@@ -114,21 +114,21 @@ func tryLock(state string) (*os.File, error) {
 	return nil, errUnderWay(state)
 }
 
-// mark writes into the lock file what other processes have to know: that the drill made the
+// writeMarks writes into the lock file what other processes have to know: that the drill made the
 // directory, which a killed earlier drill may have written, and that the drill has a stack of its
 // own.
-func (p *place) mark(own bool) error {
+func (p *drillLock) writeMarks(own bool) error {
 	said := ""
-	if p.made || hasMadeMark(p.lock) {
+	if p.made || hasMadeMark(p.file) {
 		said = madeMark
 	}
 	if own {
 		said += supervise.OwnDrill
 	}
-	if err := p.lock.Truncate(0); err != nil {
+	if err := p.file.Truncate(0); err != nil {
 		return err
 	}
-	_, err := p.lock.WriteAt([]byte(said), 0)
+	_, err := p.file.WriteAt([]byte(said), 0)
 	return err
 }
 
@@ -138,14 +138,14 @@ func hasMadeMark(lock *os.File) bool {
 	return string(mark[:n]) == madeMark
 }
 
-// leave releases the state directory. The undertaker is dismissed first, while the lock still keeps
-// other drills out.
-func (p *place) leave() {
-	if p.undertaker != nil {
-		p.undertaker.dismiss()
+// release releases the state directory. The undo process is dismissed first, while the lock still
+// keeps other drills out.
+func (p *drillLock) release() {
+	if p.undoProcess != nil {
+		p.undoProcess.dismiss()
 	}
-	if p.lock != nil {
-		unlock(p.lock)
+	if p.file != nil {
+		unlock(p.file)
 	}
 }
 

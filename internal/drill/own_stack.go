@@ -26,8 +26,8 @@ const hostsPort = 6301
 // take memory.
 const disk = 48
 
-// wanted describes the stack that a drill stands up for itself.
-type wanted struct {
+// ownStackSpec describes the stack that a drill stands up for itself.
+type ownStackSpec struct {
 	// text is a stack file without name, entry and hosts.
 	text string
 	// hosts are the stack's hosts; without any, the stack runs directly on this machine. The drill
@@ -44,7 +44,7 @@ type wanted struct {
 
 // standUp stands up a stack for this drill alone and waits until it is well. The journal then holds
 // the steps that remove all of it.
-func standUp(ctx context.Context, self string, j *journal, w wanted) (*target, error) {
+func standUp(ctx context.Context, self string, j *journal, w ownStackSpec) (*target, error) {
 	if len(w.hosts) > 0 || w.disks {
 		if err := hostsPossible(); err != nil {
 			return nil, err
@@ -61,10 +61,10 @@ func standUp(ctx context.Context, self string, j *journal, w wanted) (*target, e
 		return nil, errors.Join(err, os.Remove(dir))
 	}
 
-	t := &target{self: self, base: dir, own: true, disks: w.disks, programs: w.programs, clocks: w.clocks, file: filepath.Join(dir, "holdfast.yaml")}
+	t := &target{self: self, base: dir, ownStack: true, disks: w.disks, programs: w.programs, clocks: w.clocks, file: filepath.Join(dir, "holdfast.yaml")}
 	entry := "  listen: 0.0.0.0:" + strconv.Itoa(hostsPort)
 	if len(w.hosts) == 0 {
-		t.helm.seats = []seat{newSeat("", filepath.Join(dir, "s"))}
+		t.source.endpoints = []endpoint{newEndpoint("", filepath.Join(dir, "s"))}
 		listen, err := freeEntry()
 		if err != nil {
 			return nil, err
@@ -75,7 +75,7 @@ func standUp(ctx context.Context, self string, j *journal, w wanted) (*target, e
 			return nil, fmt.Errorf("make hosts for the drill: %w", err)
 		}
 		for _, one := range t.hosts.all {
-			t.helm.seats = append(t.helm.seats, newSeat(one.name, filepath.Join(dir, one.name)))
+			t.source.endpoints = append(t.source.endpoints, newEndpoint(one.name, filepath.Join(dir, one.name)))
 		}
 		entry += t.hosts.virtualText(w.virtual)
 	}
@@ -98,7 +98,7 @@ func standUp(ctx context.Context, self string, j *journal, w wanted) (*target, e
 // declare writes the stack file. The name has to be unique, because the search for free ports
 // begins at a place that is computed from the name: two stacks then do not compete for the same
 // ports.
-func (t *target) declare(name, entry string, w wanted) error {
+func (t *target) declare(name, entry string, w ownStackSpec) error {
 	written := fmt.Sprintf("name: %s\nentry:\n%s\n  auth: none\n%s\n", name, entry, w.text)
 	if t.hosts != nil {
 		written += t.hosts.text(w.hosts)
@@ -126,7 +126,7 @@ func (t *target) start(ctx context.Context, j *journal) error {
 		return t.startHosts(ctx) // makeHosts has added the steps that kill what runs there
 	}
 	// 'down' is enough: data and directories are removed with the temporary directory.
-	if _, err := j.add(step{Why: "the drill's own stack", Command: t.command("down"), Unless: t.file, Bearing: true}); err != nil {
+	if _, err := j.add(step{Why: "the drill's own stack", Command: t.command("down"), Unless: t.file, MustSucceed: true}); err != nil {
 		return err
 	}
 	return t.runUp(ctx, j, []string{"up", "-d"})
@@ -155,7 +155,7 @@ func (t *target) runUp(ctx context.Context, j *journal, up []string) error {
 
 	id, err := process.Identify(cmd.Process.Pid)
 	if err == nil {
-		_, err = j.add(step{Why: "the start of the drill's own stack", Signal: syscall.SIGTERM, Process: id, Alone: true, Awaited: true, Bearing: true})
+		_, err = j.add(step{Why: "the start of the drill's own stack", Signal: syscall.SIGTERM, Process: id, Alone: true, Awaited: true, MustSucceed: true})
 	}
 	if err == nil {
 		_, err = gate.Write([]byte("\n"))
@@ -174,7 +174,7 @@ const upPatience = 20 * time.Second
 // makeDisks gives the data of every redis node a small disk of its own, on every host: which node
 // runs on which host is decided later.
 func (t *target) makeDisks(ctx context.Context, j *journal) error {
-	for _, seat := range t.helm.seats {
+	for _, seat := range t.source.endpoints {
 		for i := range t.stack.Redis.Replicas + 1 {
 			if err := makeDisk(ctx, j, dataIn(seat.state, "redis-"+strconv.Itoa(i+1))); err != nil {
 				return err
@@ -188,7 +188,7 @@ func makeDisk(ctx context.Context, j *journal, dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if _, err := j.add(step{Why: "the disk at " + dir, Unmount: dir, Bearing: true}); err != nil {
+	if _, err := j.add(step{Why: "the disk at " + dir, Unmount: dir, MustSucceed: true}); err != nil {
 		return err
 	}
 	return run(ctx, "", "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm,mode=0700", disk), "holdfast-drill", dir)

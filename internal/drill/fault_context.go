@@ -17,9 +17,9 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// scene is what a fault acts on: the stack, and the record of what was done to it. It belongs to
-// one fault, and to one goroutine.
-type scene struct {
+// faultContext is what a fault acts on: the stack, and the record of what was done to it. It
+// belongs to one fault, and to one goroutine.
+type faultContext struct {
 	stack   *target   // nil in Kubernetes
 	pods    *podStack // nil elsewhere
 	journal *journal
@@ -38,40 +38,40 @@ type scene struct {
 }
 
 // now returns the time since the beginning of the history.
-func (s *scene) now() time.Duration { return time.Since(s.began) }
+func (fc *faultContext) now() time.Duration { return time.Since(fc.began) }
 
-// blow records the moment of one blow, and the nodes or hosts that it strikes. The first blow
-// begins the fault: time spent on preparations does not count.
-func (s *scene) blow(at ...string) {
-	now := s.now()
-	if len(s.record.Moments) == 0 {
-		s.record.Began = now
+// recordInjection records the moment of one injection, and the nodes or hosts that it strikes. The
+// first one begins the fault: time spent on preparations does not count.
+func (fc *faultContext) recordInjection(at ...string) {
+	now := fc.now()
+	if len(fc.record.Moments) == 0 {
+		fc.record.Began = now
 	}
-	s.record.Moments = append(s.record.Moments, now)
-	s.aim(at...)
+	fc.record.Moments = append(fc.record.Moments, now)
+	fc.addTargets(at...)
 }
 
-// aim records targets of the fault.
-func (s *scene) aim(at ...string) {
+// addTargets records targets of the fault.
+func (fc *faultContext) addTargets(at ...string) {
 	for _, target := range at {
-		if !slices.Contains(s.record.Targets, target) {
-			s.record.Targets = append(s.record.Targets, target)
+		if !slices.Contains(fc.record.Targets, target) {
+			fc.record.Targets = append(fc.record.Targets, target)
 		}
 	}
 }
 
 // evidence records how the drill knows that the fault really happened.
-func (s *scene) evidence(format string, args ...any) {
+func (fc *faultContext) evidence(format string, args ...any) {
 	words := fmt.Sprintf(format, args...)
-	if s.record.Evidence != "" {
-		words = s.record.Evidence + "; " + words
+	if fc.record.Evidence != "" {
+		words = fc.record.Evidence + "; " + words
 	}
-	s.record.Evidence = words
+	fc.record.Evidence = words
 }
 
 // undo adds to the journal the step that undoes the harm about to be done.
-func (s *scene) undo(st step) error {
-	_, err := s.journal.add(st)
+func (fc *faultContext) undo(st step) error {
+	_, err := fc.journal.add(st)
 	return err
 }
 
@@ -80,14 +80,14 @@ var errNobody = errors.New("the stack has none")
 
 // all returns the nodes of a kind that have a process. role selects among redis nodes; empty: any.
 // Web nodes are only those of applications under load.
-func (s *scene) all(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
-	st, err := s.stack.status(ctx)
+func (fc *faultContext) all(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
+	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return nil, err
 	}
 	nodes := slices.DeleteFunc(slices.Clone(st.Nodes), func(n supervise.NodeStatus) bool {
 		return n.Kind != kind || n.PID == 0 || role != "" && n.Role != role ||
-			kind == plan.Web && !slices.Contains(s.stack.aim.apps, n.App)
+			kind == plan.Web && !slices.Contains(fc.stack.loads.apps, n.App)
 	})
 	if len(nodes) == 0 {
 		return nil, fmt.Errorf("no %s is up: %w", strings.TrimSpace(string(kind)+" "+role), errNobody)
@@ -96,8 +96,8 @@ func (s *scene) all(ctx context.Context, kind plan.Kind, role string) ([]supervi
 }
 
 // up returns those nodes of a kind that are up; see all.
-func (s *scene) up(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
-	nodes, err := s.all(ctx, kind, role)
+func (fc *faultContext) up(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
+	nodes, err := fc.all(ctx, kind, role)
 	if err != nil {
 		return nil, err
 	}
@@ -109,81 +109,81 @@ func (s *scene) up(ctx context.Context, kind plan.Kind, role string) ([]supervis
 }
 
 // find returns a random node of a kind among those that are up.
-func (s *scene) find(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
-	nodes, err := s.up(ctx, kind, role)
+func (fc *faultContext) find(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
+	nodes, err := fc.up(ctx, kind, role)
 	if err != nil {
 		return supervise.NodeStatus{}, err
 	}
-	return nodes[s.random.IntN(len(nodes))], nil
+	return nodes[fc.random.IntN(len(nodes))], nil
 }
 
 // pick returns a random node of a kind among those that are up and under load. Sentinels serve no
 // clients, so any that is up will do.
-func (s *scene) pick(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
+func (fc *faultContext) pick(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
 	if !kind.Traits().Serves {
-		return s.find(ctx, kind, role)
+		return fc.find(ctx, kind, role)
 	}
-	nodes, err := s.up(ctx, kind, role)
+	nodes, err := fc.up(ctx, kind, role)
 	if err != nil {
 		return supervise.NodeStatus{}, err
 	}
-	busy, did, err := s.atWork(ctx, nodes)
+	busy, did, err := fc.atWork(ctx, nodes)
 	if err != nil {
 		return supervise.NodeStatus{}, err
 	}
-	n := busy[s.random.IntN(len(busy))]
-	s.worked([]supervise.NodeStatus{n}, did)
+	n := busy[fc.random.IntN(len(busy))]
+	fc.worked([]supervise.NodeStatus{n}, did)
 	return n, nil
 }
 
 // kill sends SIGKILL to nodes, or to the supervisor, and waits until they are gone. The supervisor
 // does not know of it. The signals follow each other as quickly as possible.
-func (s *scene) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
+func (fc *faultContext) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
 	ids := make([]process.ID, len(nodes))
 	for i, n := range nodes {
 		var err error
-		if ids[i], err = s.stack.hands.identify(n.Host, n.PID); err != nil {
+		if ids[i], err = fc.stack.processes.identify(n.Host, n.PID); err != nil {
 			return fmt.Errorf("%s (pid %d) ended before it was killed", n.Name, n.PID)
 		}
 	}
 
-	s.say("killing %s", names(nodes))
+	fc.say("killing %s", names(nodes))
 	for i, n := range nodes {
-		s.blow(n.Name)
-		if err := s.stack.hands.signal(n.Host, ids[i], syscall.SIGKILL, n.Kind != ""); err != nil {
+		fc.recordInjection(n.Name)
+		if err := fc.stack.processes.signal(n.Host, ids[i], syscall.SIGKILL, n.Kind != ""); err != nil {
 			return fmt.Errorf("kill %s: %w", n.Name, err)
 		}
 	}
 
 	for i, n := range nodes {
-		if err := await(ctx, n.Name+"'s end", 5*time.Second, func() bool { return !s.stack.hands.alive(n.Host, ids[i]) }); err != nil {
+		if err := await(ctx, n.Name+"'s end", 5*time.Second, func() bool { return !fc.stack.processes.alive(n.Host, ids[i]) }); err != nil {
 			return err
 		}
-		s.evidence("%s (pid %d) ended by SIGKILL", n.Name, n.PID)
+		fc.evidence("%s (pid %d) ended by SIGKILL", n.Name, n.PID)
 	}
 	return nil
 }
 
 // pause sends SIGSTOP to nodes, or to the supervisor, and waits until they are stopped. They
 // continue when the fault is undone.
-func (s *scene) pause(ctx context.Context, nodes ...supervise.NodeStatus) error {
+func (fc *faultContext) pause(ctx context.Context, nodes ...supervise.NodeStatus) error {
 	for _, n := range nodes {
-		id, err := s.stack.hands.identify(n.Host, n.PID)
+		id, err := fc.stack.processes.identify(n.Host, n.PID)
 		if err != nil {
 			return fmt.Errorf("%s (pid %d) ended before it was paused", n.Name, n.PID)
 		}
-		if err := s.undo(s.stack.goesOn(n, id)); err != nil {
+		if err := fc.undo(fc.stack.goesOn(n, id)); err != nil {
 			return err
 		}
-		s.say("pausing %s", n.Name)
-		s.blow(n.Name)
-		if err := s.stack.hands.signal(n.Host, id, syscall.SIGSTOP, n.Kind != ""); err != nil {
+		fc.say("pausing %s", n.Name)
+		fc.recordInjection(n.Name)
+		if err := fc.stack.processes.signal(n.Host, id, syscall.SIGSTOP, n.Kind != ""); err != nil {
 			return fmt.Errorf("pause %s: %w", n.Name, err)
 		}
-		if err := await(ctx, n.Name+" standing still", 5*time.Second, func() bool { return s.stack.hands.stopped(n.Host, id) }); err != nil {
+		if err := await(ctx, n.Name+" standing still", 5*time.Second, func() bool { return fc.stack.processes.stopped(n.Host, id) }); err != nil {
 			return err
 		}
-		s.evidence("%s (pid %d) was stopped", n.Name, n.PID)
+		fc.evidence("%s (pid %d) was stopped", n.Name, n.PID)
 	}
 	return nil
 }
@@ -191,8 +191,8 @@ func (s *scene) pause(ctx context.Context, nodes ...supervise.NodeStatus) error 
 // goesOn returns the step that lets a paused node continue (SIGCONT).
 func (t *target) goesOn(n supervise.NodeStatus, id process.ID) step {
 	st := step{Why: "the pause of " + n.Name, Process: id, Signal: syscall.SIGCONT, Alone: n.Kind == ""}
-	if !t.hands.here(n.Host) {
-		st.Host, st.By = n.Host, t.hands.state
+	if !t.processes.isLocal(n.Host) {
+		st.Host, st.By = n.Host, t.processes.state
 	}
 	return st
 }

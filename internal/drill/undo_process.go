@@ -15,22 +15,22 @@ import (
 	"holdfast/internal/quote"
 )
 
-// The undertaker is a second process of a drill. It waits until the drill has ended, which it
+// The undo process is a second process of a drill. It waits until the drill has ended, which it
 // learns from the end of a pipe, and then undoes what the journal still holds. That is nothing,
 // unless the drill was killed.
 
-// undertaker is the drill's handle of that process.
-type undertaker struct {
+// undoProcess is the drill's handle of that process.
+type undoProcess struct {
 	cmd  *exec.Cmd
 	pipe io.WriteCloser
 }
 
-// Orphaned is the name of the hidden flag with which a drill starts its undertaker.
+// Orphaned is the name of the hidden flag with which a drill starts its undo process.
 const Orphaned = "orphaned"
 
-// startUndertaker starts the process in a session of its own: a Ctrl-C or a closed terminal ends
-// the drill, and not the undertaker.
-func startUndertaker(self, state string) (*undertaker, error) {
+// startUndoProcess starts the process in a session of its own: a Ctrl-C or a closed terminal ends
+// the drill, and not the undo process.
+func startUndoProcess(self, state string) (*undoProcess, error) {
 	cmd := exec.Command(self, "drill", "undo", "--"+Orphaned, "--state", state)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Dir = "/"
@@ -41,11 +41,11 @@ func startUndertaker(self, state string) (*undertaker, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the process that undoes what a killed drill leaves: %w", err)
 	}
-	return &undertaker{cmd, pipe}, nil
+	return &undoProcess{cmd, pipe}, nil
 }
 
-// dismiss ends the undertaker of a drill that has undone everything itself.
-func (u *undertaker) dismiss() {
+// dismiss ends the undo process of a drill that has undone everything itself.
+func (u *undoProcess) dismiss() {
 	// A byte, and not only the end of the pipe, shows that this end is deliberate.
 	_, _ = u.pipe.Write([]byte{'.'})
 	u.pipe.Close()
@@ -57,7 +57,7 @@ func (u *undertaker) dismiss() {
 // end the drill holds.
 func Undo(ctx context.Context, state string, in io.Reader, orphaned bool) (steps int, err error) {
 	if orphaned {
-		// Ctrl-C has no effect here; see startUndertaker.
+		// Ctrl-C has no effect here; see startUndoProcess.
 		if n, _ := io.Copy(io.Discard, in); n > 0 {
 			return 0, nil
 		}
@@ -109,7 +109,7 @@ func exists(state, name string) bool {
 	return err == nil
 }
 
-// complain writes the failure into logs/drill.log of the state directory, since an undertaker has
+// complain writes the failure into logs/drill.log of the state directory, since an undo process has
 // no terminal.
 func complain(state string, what error) error {
 	dir := filepath.Join(state, "logs")
