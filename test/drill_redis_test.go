@@ -67,7 +67,7 @@ func TestADrillThatIsKilledPutsRedisNodesBackWhereTheyWere(t *testing.T) {
 	d.phase("restart redis-")
 	d.cmd.Process.Kill()
 	d.wait()
-	s.await("the undertaker's end", 2*time.Minute, func() bool {
+	s.await("the end of the undo process", 2*time.Minute, func() bool {
 		_, err := os.Stat(filepath.Join(s.state, "drill.lock"))
 		return err != nil
 	})

@@ -332,7 +332,7 @@ func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
 			t.Errorf("%s: exit 0", name)
 		}
 		s.await("the node going on", 10*time.Second, func() bool { return len(s.standing()) == 0 })
-		s.await("the undertaker's end", 30*time.Second, func() bool {
+		s.await("the end of the undo process", 30*time.Second, func() bool {
 			_, err := os.Stat(filepath.Join(s.state, "drill.lock"))
 			return err != nil
 		})
@@ -347,7 +347,7 @@ func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
 		d.phase(words)
 		d.cmd.Process.Kill()
 		d.wait()
-		s.await("the undertaker's end", time.Minute, func() bool {
+		s.await("the end of the undo process", time.Minute, func() bool {
 			_, err := os.Stat(filepath.Join(s.state, "drill.lock"))
 			return err != nil
 		})

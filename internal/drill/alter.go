@@ -18,14 +18,15 @@ type alteration struct {
 	what string
 	// alter makes the change; nil: the file stays as it is.
 	alter func(*stack.Stack)
-	// anew: the nodes of the application are restarted although nothing about them changes.
-	anew bool
-	// proves checks that the change took effect, by what was seen before it.
-	proves func(ctx context.Context, fc *faultContext, app string, before sightOf, now stack.Stack) error
+	// restartsNodes: the nodes of the application are restarted although nothing about them
+	// changes.
+	restartsNodes bool
+	// verify checks that the change took effect, by what was seen before it.
+	verify func(ctx context.Context, fc *faultContext, app string, before stackSnapshot, now stack.Stack) error
 }
 
-// sightOf is what a drill sees of a stack before an alteration.
-type sightOf struct {
+// stackSnapshot is what a drill sees of a stack before an alteration.
+type stackSnapshot struct {
 	workers map[string]int
 	nodes   []supervise.NodeStatus // of the application
 }
@@ -33,8 +34,8 @@ type sightOf struct {
 // drillPath is the prefix of the route that a drill adds.
 const drillPath = "/holdfast-drill"
 
-// amplyOfMemory is the memory limit that Redis gets if it had none.
-const amplyOfMemory = 64 << 30
+// ampleMemory is the memory limit that Redis gets if it had none.
+const ampleMemory = 64 << 30
 
 // alterations returns the alterations for a stack file, with the application under load. Each is
 // made on top of the ones before.
@@ -46,8 +47,8 @@ func alterations(file stack.Stack, app string) []alteration {
 			f.Routes = append([]stack.Route{{PathPrefix: []string{drillPath}, App: app}}, f.Routes...)
 			alterApp(f, app, func(a *stack.App) { a.Queue += 10_000 })
 		},
-		proves: func(ctx context.Context, fc *faultContext, _ string, before sightOf, _ stack.Stack) error {
-			_, err := fc.reloaded(ctx, before.workers)
+		verify: func(ctx context.Context, fc *faultContext, _ string, before stackSnapshot, _ stack.Stack) error {
+			_, err := fc.verifyReloaded(ctx, before.workers)
 			return err
 		},
 	}}
@@ -57,36 +58,36 @@ func alterations(file stack.Stack, app string) []alteration {
 			what: "memory of Redis",
 			alter: func(f *stack.Stack) {
 				if f.Redis.Memory == 0 {
-					f.Redis.Memory = amplyOfMemory
+					f.Redis.Memory = ampleMemory
 				} else {
 					f.Redis.Memory += 1 << 20
 				}
 			},
-			proves: func(ctx context.Context, fc *faultContext, _ string, _ sightOf, now stack.Stack) error {
-				return fc.haveMemory(ctx, now.Redis.Memory)
+			verify: func(ctx context.Context, fc *faultContext, _ string, _ stackSnapshot, now stack.Stack) error {
+				return fc.verifyMemoryLimit(ctx, now.Redis.Memory)
 			},
 		})
 	}
 
-	anew := alteration{
+	newEnvironment := alteration{
 		what: "another environment",
-		proves: func(ctx context.Context, fc *faultContext, _ string, before sightOf, _ stack.Stack) error {
-			return fc.replaced(ctx, before.nodes)
+		verify: func(ctx context.Context, fc *faultContext, _ string, before stackSnapshot, _ stack.Stack) error {
+			return fc.verifyReplaced(ctx, before.nodes)
 		},
 	}
 
 	// A user's own program is restarted as it is: another environment would add a version to its
 	// history.
-	if anew.anew = file.Apps[app].KV == nil; !anew.anew {
-		anew.alter = func(f *stack.Stack) {
+	if newEnvironment.restartsNodes = file.Apps[app].KV == nil; !newEnvironment.restartsNodes {
+		newEnvironment.alter = func(f *stack.Stack) {
 			alterApp(f, app, func(a *stack.App) { a.KV.Remember += time.Second })
 		}
 	}
 
-	return append(all, anew, alteration{
+	return append(all, newEnvironment, alteration{
 		what:  "one node more",
 		alter: func(f *stack.Stack) { *f = f.WithNodes(map[string]int{app: f.Apps[app].Nodes + 1}) },
-		proves: func(ctx context.Context, fc *faultContext, app string, _ sightOf, now stack.Stack) error {
+		verify: func(ctx context.Context, fc *faultContext, app string, _ stackSnapshot, now stack.Stack) error {
 			added := fmt.Sprintf("%s-%d", app, now.Apps[app].Nodes)
 			st, err := fc.stack.status(ctx)
 			if err != nil {
@@ -114,8 +115,8 @@ func alterApp(s *stack.Stack, name string, alter func(*stack.App)) {
 	s.Apps[name] = a
 }
 
-// haveMemory checks that every redis node has this memory limit.
-func (fc *faultContext) haveMemory(ctx context.Context, memory stack.Bytes) error {
+// verifyMemoryLimit checks that every redis node has this memory limit.
+func (fc *faultContext) verifyMemoryLimit(ctx context.Context, memory stack.Bytes) error {
 	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err

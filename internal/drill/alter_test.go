@@ -8,8 +8,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// planOf returns the plan of a stack. The nodes have the same ports in every plan.
-func planOf(t *testing.T, s stack.Stack) plan.Host {
+// hostPlan returns the plan of a stack. The nodes have the same ports in every plan.
+func hostPlan(t *testing.T, s stack.Stack) plan.Host {
 	t.Helper()
 	ports := map[string]int{}
 	for _, need := range plan.Needs(s) {
@@ -51,7 +51,7 @@ func TestWhatEachAlterationDoesToTheNodes(t *testing.T) {
 			{"balancer-1 reload", "balancer-2 reload"}, nil, {"pages-2 start", "balancer-1 reload", "balancer-2 reload"},
 		}, 1},
 	} {
-		file := declared(t, c.text)
+		file := parseStack(t, c.text)
 		all := alterations(file, c.app)
 		if len(all) != len(c.want) {
 			t.Errorf("%s: there are %d alterations, want %d", c.what, len(all), len(c.want))
@@ -66,7 +66,7 @@ func TestWhatEachAlterationDoesToTheNodes(t *testing.T) {
 			if string(before.Show()) != text {
 				t.Errorf("%s, %s: the stack of before is altered, too", c.what, one.what)
 			}
-			if one.anew {
+			if one.restartsNodes {
 				forced++
 			}
 			read, _, err := stack.Parse("altered", file.Show())
@@ -74,7 +74,7 @@ func TestWhatEachAlterationDoesToTheNodes(t *testing.T) {
 				t.Errorf("%s, %s: %v", c.what, one.what, err)
 			}
 			var got []string
-			for _, n := range plan.Diff(planOf(t, before), planOf(t, read), nil) {
+			for _, n := range plan.Diff(hostPlan(t, before), hostPlan(t, read), nil) {
 				if n.Action != plan.Untouched {
 					got = append(got, n.Node+" "+string(n.Action))
 				}

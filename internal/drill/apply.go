@@ -16,7 +16,7 @@ import (
 
 var apply = fault{
 	name: "apply", about: "holdfast apply of four stack files one after the other, and of the first one again: other limits and routes, Redis' memory, another environment of an application's nodes, one node more",
-	course: true, needs: needWeb, promise: planned, ready: isUnchanging,
+	course: true, needs: needWeb, promise: planned, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		a, err := fc.beginApply(ctx)
 		if err != nil {
@@ -27,25 +27,25 @@ var apply = fault{
 				return fmt.Errorf("%s: %w", alteration.what, err)
 			}
 		}
-		return fc.changeBack(ctx, a.was)
+		return fc.restoreStack(ctx, a.was)
 	},
 }
 
 var applyKillSupervisor = fault{
 	name: "apply-kill-supervisor", about: "holdfast apply of a stack file with many changes, and SIGKILL to the supervisor in the middle of it: the next one carries it through, and then has the stack be what its file says",
-	course: true, double: true, needs: needWeb, promise: planned, ready: isUnchanging,
+	course: true, double: true, needs: needWeb, promise: planned, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error { return fc.applyAllAndKill(ctx, restartSupervisor) },
 }
 
 var applyKillMaster = fault{
 	name: "apply-kill-master", about: "holdfast apply of a stack file with many changes, and SIGKILL to the Redis master in the middle of it: the change is carried through, or put back with a word about the node",
-	double: true, needs: needWeb | needFailover, promise: held, ready: isUnchanging,
+	double: true, needs: needWeb | needFailover, promise: held, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error { return fc.applyAllAndKill(ctx, killMaster) },
 }
 
 // applying is a stack while its file is being changed.
 type applying struct {
-	was  former
+	was  formerStack
 	file stack.Stack
 	app  string
 }
@@ -75,11 +75,11 @@ func (fc *faultContext) beginApply(ctx context.Context) (*applying, error) {
 	return a, nil
 }
 
-// request returns the request to make the stack what a.file now says. With anew, the application's
-// nodes are restarted.
-func (fc *faultContext) request(ctx context.Context, a *applying, anew bool) (supervise.Request, error) {
+// request returns the request to make the stack what a.file now says. With restart, the
+// application's nodes are restarted.
+func (fc *faultContext) request(ctx context.Context, a *applying, restart bool) (supervise.Request, error) {
 	req := supervise.Request{Kind: "apply", File: string(a.file.Show()), BaseDir: a.was.runs.BaseDir}
-	if !anew {
+	if !restart {
 		return req, nil
 	}
 	nodes, err := fc.nodesNow(ctx, a.app)
@@ -100,7 +100,7 @@ func (fc *faultContext) nodesNow(ctx context.Context, app string) (nodes []super
 
 // applyOne makes one alteration of the file, and checks that it took effect.
 func (fc *faultContext) applyOne(ctx context.Context, a *applying, one alteration) error {
-	var before sightOf
+	var before stackSnapshot
 	var err error
 	if before.nodes, err = fc.nodesNow(ctx, a.app); err != nil {
 		return err
@@ -112,7 +112,7 @@ func (fc *faultContext) applyOne(ctx context.Context, a *applying, one alteratio
 	if one.alter != nil {
 		one.alter(&a.file)
 	}
-	req, err := fc.request(ctx, a, one.anew)
+	req, err := fc.request(ctx, a, one.restartsNodes)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (fc *faultContext) applyOne(ctx context.Context, a *applying, one alteratio
 	if err := fc.carryOut(ctx, req, nil); err != nil {
 		return err
 	}
-	return one.proves(ctx, fc, a.app, before, a.file)
+	return one.verify(ctx, fc, a.app, before, a.file)
 }
 
 // applyAllAndKill makes all alterations in one change, kills something in the middle of it, and
@@ -132,14 +132,14 @@ func (fc *faultContext) applyAllAndKill(ctx context.Context, kill fault) error {
 		return err
 	}
 
-	anew := false
+	restart := false
 	for _, one := range alterations(a.file, a.app) {
 		if one.alter != nil {
 			one.alter(&a.file)
 		}
-		anew = anew || one.anew
+		restart = restart || one.restartsNodes
 	}
-	req, err := fc.request(ctx, a, anew)
+	req, err := fc.request(ctx, a, restart)
 	if err != nil {
 		return err
 	}
@@ -160,5 +160,5 @@ func (fc *faultContext) applyAllAndKill(ctx context.Context, kill fault) error {
 	default:
 		fc.evidence("the apply was stopped after %d of %d steps: %s", done.Steps, done.Of, done.Why)
 	}
-	return fc.changeBack(ctx, a.was)
+	return fc.restoreStack(ctx, a.was)
 }

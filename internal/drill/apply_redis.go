@@ -17,7 +17,7 @@ import (
 
 var applyRedis = fault{
 	name: "apply-redis", about: "holdfast apply of stack files that change Redis' own nodes: a replica and two Sentinels more, another port of the master after a switchover, and the first file again",
-	needs: needFailover, promise: planned, ready: isUnchanging,
+	needs: needFailover, promise: planned, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		r, err := fc.beginRedis(ctx)
 		if err != nil {
@@ -29,7 +29,7 @@ var applyRedis = fault{
 				return err
 			}
 			if !there {
-				return fc.redisBack(ctx, r)
+				return fc.restoreRedis(ctx, r)
 			}
 			if err := fc.applyRedisOne(ctx, r, next, nil); err != nil {
 				return err
@@ -40,13 +40,13 @@ var applyRedis = fault{
 
 var applyRedisKillSupervisor = fault{
 	name: "apply-redis-kill-supervisor", about: "the changes of apply-redis, and SIGKILL to the supervisor in the middle of one of them: the next one carries it through, and then has the stack be what its file says",
-	double: true, needs: needFailover, promise: held, ready: isUnchanging,
+	double: true, needs: needFailover, promise: held, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error { return fc.applyRedisAndKill(ctx, restartSupervisor) },
 }
 
 var applyRedisKillMaster = fault{
 	name: "apply-redis-kill-master", about: "the changes of apply-redis, and SIGKILL to the Redis master in the middle of one of them: the change is carried through, or put back with a word about the node",
-	double: true, needs: needFailover, promise: held, ready: isUnchanging,
+	double: true, needs: needFailover, promise: held, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error { return fc.applyRedisAndKill(ctx, killMaster) },
 }
 
@@ -63,7 +63,7 @@ type redisChange struct {
 
 // changingRedis is a stack while its redis nodes and Sentinels are being changed.
 type changingRedis struct {
-	was   former
+	was   formerStack
 	first stack.Stack // the file before the changes
 	ports []int       // of its redis nodes
 	file  stack.Stack // the file as it is now
@@ -84,7 +84,7 @@ func (r *changingRedis) next(ctx context.Context, fc *faultContext) (c redisChan
 		redis.Sentinels += sentinelsMore
 	case 1:
 		c.what = "another port of the master"
-		c.moves, redis.Ports, err = fc.masterElsewhere(ctx)
+		c.moves, redis.Ports, err = fc.masterAndNewPorts(ctx)
 	case 2:
 		c.what = "as many nodes as before, where they were"
 		c.file = r.before()
@@ -99,10 +99,10 @@ func (r *changingRedis) next(ctx context.Context, fc *faultContext) (c redisChan
 // one.
 func (r *changingRedis) before() stack.Stack { return withRedisPorts(r.first, r.ports) }
 
-// masterElsewhere returns the name of the Redis master, which has to be under load, and the ports
+// masterAndNewPorts returns the name of the Redis master, which has to be under load, and the ports
 // of all redis nodes with a new one for the master.
-func (fc *faultContext) masterElsewhere(ctx context.Context) (master string, ports []int, err error) {
-	n, err := fc.pick(ctx, plan.Redis, "master")
+func (fc *faultContext) masterAndNewPorts(ctx context.Context) (master string, ports []int, err error) {
+	n, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 	if err != nil {
 		return "", nil, err
 	}
@@ -121,7 +121,7 @@ func (fc *faultContext) masterElsewhere(ctx context.Context) (master string, por
 
 // beginRedis records what the stack is, and the beginning of the fault.
 func (fc *faultContext) beginRedis(ctx context.Context) (*changingRedis, error) {
-	nodes, err := fc.up(ctx, plan.Redis, "")
+	nodes, err := fc.upNodes(ctx, plan.Redis, "")
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (fc *faultContext) beginRedis(ctx context.Context) (*changingRedis, error) 
 }
 
 // applyRedisOne makes one change, which has to succeed, and checks the result.
-func (fc *faultContext) applyRedisOne(ctx context.Context, r *changingRedis, c redisChange, m *amid) error {
+func (fc *faultContext) applyRedisOne(ctx context.Context, r *changingRedis, c redisChange, m *stepAction) error {
 	before, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
@@ -164,19 +164,19 @@ func (fc *faultContext) applyRedisOne(ctx context.Context, r *changingRedis, c r
 
 	r.file = c.file
 	r.done++
-	if err := fc.redisIs(ctx, c.file); err != nil {
+	if err := fc.verifyRedis(ctx, c.file); err != nil {
 		return fmt.Errorf("%s: %w", c.what, err)
 	}
-	return fc.moved(ctx, before, c.moves)
+	return fc.verifyMoved(ctx, before, c.moves)
 }
 
 func (r *changingRedis) request(c redisChange) supervise.Request {
 	return supervise.Request{Kind: "apply", File: string(c.file.Show()), BaseDir: r.was.runs.BaseDir}
 }
 
-// moved checks that a redis node, the former master, is at another address, and that another node
-// is the master now.
-func (fc *faultContext) moved(ctx context.Context, before supervise.Status, node string) error {
+// verifyMoved checks that a redis node, the former master, is at another address, and that another
+// node is the master now.
+func (fc *faultContext) verifyMoved(ctx context.Context, before supervise.Status, node string) error {
 	if node == "" {
 		return nil
 	}
@@ -205,8 +205,8 @@ func (fc *faultContext) applyRedisAndKill(ctx context.Context, kill fault) error
 		return err
 	}
 
-	struck := fc.random.IntN(redisChanges)
-	for r.done < struck {
+	at := fc.random.IntN(redisChanges)
+	for r.done < at {
 		next, _, err := r.next(ctx, fc)
 		if err != nil {
 			return err
@@ -224,7 +224,7 @@ func (fc *faultContext) applyRedisAndKill(ctx context.Context, kill fault) error
 	if err := fc.killDuringRedisChange(ctx, r, c, kill); err != nil {
 		return fmt.Errorf("%s: %w", c.what, err)
 	}
-	return fc.redisBack(ctx, r)
+	return fc.restoreRedis(ctx, r)
 }
 
 // killDuringRedisChange makes a change and kills something in the middle of it. If that was the
@@ -248,13 +248,13 @@ func (fc *faultContext) killDuringRedisChange(ctx context.Context, r *changingRe
 	}
 	fc.evidence("%s: the apply was carried through, %d steps in %.1f s", c.what, done.Steps, done.Ended.Sub(done.Began).Seconds())
 	if ofSupervisor {
-		return fc.redisIs(ctx, r.first) // the next supervisor has made the stack what its file says
+		return fc.verifyRedis(ctx, r.first) // the next supervisor has made the stack what its file says
 	}
-	return fc.redisIs(ctx, c.file)
+	return fc.verifyRedis(ctx, c.file)
 }
 
-// redisBack restores Redis' nodes and their ports, and checks that it worked.
-func (fc *faultContext) redisBack(ctx context.Context, r *changingRedis) error {
+// restoreRedis restores Redis' nodes and their ports, and checks that it worked.
+func (fc *faultContext) restoreRedis(ctx context.Context, r *changingRedis) error {
 	for _, back := range []stack.Stack{r.before(), r.first} {
 		now, err := supervise.ReadRunsAs(fc.stack.state())
 		if err != nil {
@@ -275,8 +275,8 @@ func (fc *faultContext) redisBack(ctx context.Context, r *changingRedis) error {
 			return fmt.Errorf("back to what it was: %w", err)
 		}
 	}
-	if err := fc.redisIs(ctx, r.first); err != nil {
+	if err := fc.verifyRedis(ctx, r.first); err != nil {
 		return err
 	}
-	return fc.asBefore(ctx, r.was)
+	return fc.verifyAsBefore(ctx, r.was)
 }

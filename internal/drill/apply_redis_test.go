@@ -22,7 +22,7 @@ func TestTheChangesOfRedisNodesLeadBackToWhereTheyBegan(t *testing.T) {
 		{"a port that is fixed", "redis: {replicas: 1, ports: [7001]}\n", []int{7001, 20002},
 			stack.Redis{Replicas: 2, Sentinels: 5, Ports: []int{7001}}, stack.Redis{Replicas: 1, Sentinels: 3, Ports: []int{7001, 20002}}},
 	} {
-		first := declared(t, c.text)
+		first := parseStack(t, c.text)
 		text := string(first.Show())
 		r := changingRedis{first: first, file: first, ports: c.ports}
 		for done, want := range map[int]stack.Redis{0: c.more, 2: c.back} {

@@ -78,7 +78,7 @@ func (fc *faultContext) backUpAll(ctx context.Context, begun ...func(node string
 // marks are writers whose values only grow. So the value of such a key in a backup shows at which
 // moment the backup was made.
 type marks struct {
-	keys         keys
+	keys         leftKeys
 	prefix       string
 	acknowledged [markers]atomic.Int64
 	failed       atomic.Value // error
@@ -96,7 +96,7 @@ const (
 func (fc *faultContext) startMarks(ctx context.Context) *marks {
 	ctx, cancel := context.WithCancel(ctx)
 	m := &marks{
-		keys:   keys{State: fc.stack.state(), TokenFile: fc.tokenFile, Trusted: fc.stack.ownStack, App: fc.stack.loads.app},
+		keys:   leftKeys{State: fc.stack.state(), TokenFile: fc.tokenFile, Trusted: fc.stack.ownStack, App: fc.stack.loads.app},
 		prefix: fc.prefix + "mark-", stop: cancel,
 	}
 	if st, err := fc.stack.status(ctx); err == nil {
@@ -166,7 +166,7 @@ func (fc *faultContext) backUp(ctx context.Context, dir string, m *marks, begun 
 	var failed error
 	copied := 0
 	done, err := supervise.Backup(ctx, supervise.BackupConfig{
-		Stack: fc.stack.stack, BaseDir: fc.stack.base, StateDir: fc.stack.state(), Version: "drill",
+		Stack: fc.stack.spec, BaseDir: fc.stack.base, StateDir: fc.stack.state(), Version: "drill",
 		Store: backup.Dir(dir), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Began: func(node string) {
 			if copied++; copied == 1 {
@@ -188,7 +188,7 @@ func (fc *faultContext) backUp(ctx context.Context, dir string, m *marks, begun 
 	}
 	defer f.Close()
 
-	program, err := supervise.RedisServer(fc.stack.stack.Redis, fc.stack.state())
+	program, err := supervise.RedisServer(fc.stack.spec.Redis, fc.stack.state())
 	if err != nil {
 		return err
 	}

@@ -32,16 +32,16 @@ const badLinkLasts, badLinkLeast = 4 * time.Second, 500 * time.Millisecond
 // failover-timeout (sentinelRefreshInstanceInfo in Redis 7.0).
 func badLink(delay time.Duration, loss float64, stall time.Duration) func(context.Context, *faultContext) error {
 	return func(ctx context.Context, fc *faultContext) error {
-		master, err := fc.pick(ctx, plan.Redis, "master")
+		master, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 		if err != nil {
 			return err
 		}
-		replica, err := fc.pick(ctx, plan.Redis, "replica")
+		replica, err := fc.randomBusyNode(ctx, plan.Redis, "replica")
 		if err != nil {
 			return err
 		}
 
-		l, err := fc.astray(ctx, master, replica, delay, loss, stall)
+		l, err := fc.followThroughLink(ctx, master, replica, delay, loss, stall)
 		if err != nil {
 			return err
 		}

@@ -15,16 +15,16 @@ import (
 
 var busyScript = fault{
 	name: "busy-script", about: "for 5 s clients send scripts that never end and only read, alone and in pipelines, to the master and to replicas: each is ended (SCRIPT KILL), others wait for that at most, and the master remains the master",
-	course: true, needs: needRedis | needKV | needScripts, promise: undisturbed, ready: runsScripts,
+	course: true, needs: needRedis | needKV | needScripts, promise: undisturbed, ready: requireScripts,
 	inject: func(ctx context.Context, fc *faultContext) error {
-		a, err := fc.assail(ctx)
+		a, err := fc.prepareAttack(ctx)
 		if err != nil {
 			return err
 		}
 		t := attack.NewTally()
-		err = a.during(ctx, "sending scripts without an end", func(ctx context.Context) {
+		err = a.runAttack(ctx, "sending scripts without an end", func(ctx context.Context) {
 			var clients sync.WaitGroup
-			for _, one := range endlessScripts(fc.evaluating(), a.prefix) {
+			for _, one := range endlessScripts(fc.evalCommand(), a.prefix) {
 				clients.Go(func() {
 					a.client.Repeat(ctx, slowRequests, attackPause, t, func(int) attack.Request { return one })
 				})
@@ -43,7 +43,7 @@ var busyScript = fault{
 		if _, killed := a.cost(ctx, "script|kill"); killed != "" {
 			a.s.evidence("%s", killed)
 		}
-		a.remains(ctx)
+		a.recordMasterRemains(ctx)
 		return nil
 	},
 }
@@ -52,10 +52,10 @@ var busyScript = fault{
 // something.
 const scriptsLeast = 200 * time.Millisecond
 
-// evaluating returns the command by which the application runs scripts. Some applications allow
+// evalCommand returns the command by which the application runs scripts. Some applications allow
 // only scripts that read (kv.scripts).
-func (fc *faultContext) evaluating() string {
-	if kv := fc.stack.stack.Apps[fc.stack.loads.app].KV; kv != nil && kv.Scripts == "read" {
+func (fc *faultContext) evalCommand() string {
+	if kv := fc.stack.spec.Apps[fc.stack.loads.app].KV; kv != nil && kv.Scripts == "read" {
 		return "EVAL_RO"
 	}
 	return "EVAL"
@@ -79,17 +79,17 @@ func endlessScripts(eval, prefix string) []attack.Request {
 	}
 }
 
-// runsScripts returns an error if the application runs no scripts for the drill's token.
-func runsScripts(ctx context.Context, fc *faultContext) error {
-	return fc.lets(ctx, fc.evaluating(), "return 1", "1", fc.prefix+"script")
+// requireScripts returns an error if the application runs no scripts for the drill's token.
+func requireScripts(ctx context.Context, fc *faultContext) error {
+	return fc.requireCommand(ctx, fc.evalCommand(), "return 1", "1", fc.prefix+"script")
 }
 
 var busyWritingScript = fault{
 	name: "busy-writing-script", about: "a client sends a script that writes and never ends, which nothing but the end of its Redis ends: the Sentinels replace the master, the supervisor kills it, and it comes back as a replica; no other node follows it",
-	needs: needFailover | needKV | needWritingScripts, ready: runsScripts,
+	needs: needFailover | needKV | needWritingScripts, ready: requireScripts,
 	promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second, Binding: true},
 	inject: func(ctx context.Context, fc *faultContext) error {
-		a, err := fc.assail(ctx)
+		a, err := fc.prepareAttack(ctx)
 		if err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ var busyWritingScript = fault{
 
 		t := attack.NewTally()
 		var failed error
-		err = a.during(ctx, "sending a script that writes and never ends", func(ctx context.Context) {
+		err = a.runAttack(ctx, "sending a script that writes and never ends", func(ctx context.Context) {
 			var client sync.WaitGroup
 			client.Go(func() {
 				a.client.Repeat(context.WithoutCancel(ctx), 1, attackPause, t, func(int) attack.Request {

@@ -15,9 +15,9 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// changed undoes a change: it waits until no change is under way, and makes the stack what it was.
-// The wait is needed because the supervisor continues a change whose drill is gone.
-type changed struct {
+// changeUndo undoes a change: it waits until no change is under way, and makes the stack what it
+// was. The wait is needed because the supervisor continues a change whose drill is gone.
+type changeUndo struct {
 	State string           `json:"state"`
 	Was   supervise.RunsAs `json:"was"`
 	// RedisPorts are the ports of the redis nodes. The stack file alone does not restore them: a
@@ -29,8 +29,8 @@ type changed struct {
 // for which each node has to be well.
 const changeLimit = 2 * time.Minute
 
-// limitOf returns how long a change of a stack may take.
-func limitOf(of stack.Stack) time.Duration {
+// changeLimitOf returns how long a change of a stack may take.
+func changeLimitOf(of stack.Stack) time.Duration {
 	nodes := of.Balancers + of.Redis.Replicas + 1 + replicasMore + of.Redis.Sentinels + sentinelsMore
 	for _, app := range of.Apps {
 		nodes += app.Nodes
@@ -39,15 +39,15 @@ func limitOf(of stack.Stack) time.Duration {
 }
 
 // perform waits until no change is under way, and makes the stack what it was.
-func (c changed) perform() error {
+func (c changeUndo) perform() error {
 	was, err := c.Was.Stack()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*limitOf(was))
+	ctx, cancel := context.WithTimeout(context.Background(), 3*changeLimitOf(was))
 	defer cancel()
 	client := control.NewClient(c.State)
-	if err := awaitUnchanging(ctx, client, limitOf(was)); err != nil {
+	if err := awaitNoChange(ctx, client, changeLimitOf(was)); err != nil {
 		return err
 	}
 	now, err := supervise.ReadRunsAs(c.State)
@@ -57,18 +57,18 @@ func (c changed) perform() error {
 	if len(c.RedisPorts) > 0 && !slices.Equal(now.RedisPorts(), c.RedisPorts) {
 		req := c.Was.Again(now)
 		req.File = string(withRedisPorts(was, c.RedisPorts).Show())
-		if err := makeSo(ctx, client, req); err != nil {
+		if err := applyIfNeeded(ctx, client, req); err != nil {
 			return err
 		}
 		if now, err = supervise.ReadRunsAs(c.State); err != nil {
 			return err
 		}
 	}
-	return makeSo(ctx, client, c.Was.Again(now))
+	return applyIfNeeded(ctx, client, c.Was.Again(now))
 }
 
-// makeSo carries out a request if it changes anything.
-func makeSo(ctx context.Context, client *control.Client, req supervise.Request) error {
+// applyIfNeeded carries out a request if it changes anything.
+func applyIfNeeded(ctx context.Context, client *control.Client, req supervise.Request) error {
 	p, err := client.Preview(ctx, req)
 	if err != nil || p.Empty() {
 		return err
@@ -86,8 +86,8 @@ func withRedisPorts(file stack.Stack, ports []int) stack.Stack {
 	return file
 }
 
-// awaitUnchanging waits until no change of the stack is under way.
-func awaitUnchanging(ctx context.Context, client *control.Client, limit time.Duration) error {
+// awaitNoChange waits until no change of the stack is under way.
+func awaitNoChange(ctx context.Context, client *control.Client, limit time.Duration) error {
 	var failed error
 	err := awaitEvery(ctx, askEvery, "the end of the change", limit, func() bool {
 		st, err := client.Status(ctx)
@@ -100,28 +100,28 @@ func awaitUnchanging(ctx context.Context, client *control.Client, limit time.Dur
 	return nil
 }
 
-// former is what a stack was before its changes.
-type former struct {
+// formerStack is what a stack was before its changes.
+type formerStack struct {
 	runs  supervise.RunsAs
 	nodes []string
 }
 
 // undoChanges records what the stack is, and adds the step that restores it when the fault is
 // undone.
-func (fc *faultContext) undoChanges(ctx context.Context, why string) (former, error) {
+func (fc *faultContext) undoChanges(ctx context.Context, why string) (formerStack, error) {
 	st, err := fc.stack.status(ctx)
 	if err != nil {
-		return former{}, err
+		return formerStack{}, err
 	}
-	f := former{nodes: namesOf(st.Nodes)}
+	f := formerStack{nodes: namesOf(st.Nodes)}
 	if f.runs, err = supervise.ReadRunsAs(fc.stack.state()); err != nil {
 		return f, err
 	}
-	return f, fc.undo(step{Why: why, Changed: &changed{fc.stack.state(), f.runs, f.runs.RedisPorts()}, Running: fc.stack.state()})
+	return f, fc.undo(step{Why: why, Changed: &changeUndo{fc.stack.state(), f.runs, f.runs.RedisPorts()}, Running: fc.stack.state()})
 }
 
-// changeBack restores what the stack was, and checks that it worked.
-func (fc *faultContext) changeBack(ctx context.Context, was former) error {
+// restoreStack restores what the stack was, and checks that it worked.
+func (fc *faultContext) restoreStack(ctx context.Context, was formerStack) error {
 	now, err := supervise.ReadRunsAs(fc.stack.state())
 	if err != nil {
 		return err
@@ -132,11 +132,11 @@ func (fc *faultContext) changeBack(ctx context.Context, was former) error {
 			return fmt.Errorf("back to what it was: %w", err)
 		}
 	}
-	return fc.asBefore(ctx, was)
+	return fc.verifyAsBefore(ctx, was)
 }
 
-// asBefore checks that the stack is what it was.
-func (fc *faultContext) asBefore(ctx context.Context, was former) error {
+// verifyAsBefore checks that the stack is what it was.
+func (fc *faultContext) verifyAsBefore(ctx context.Context, was formerStack) error {
 	now, err := supervise.ReadRunsAs(fc.stack.state())
 	if err != nil {
 		return err
@@ -155,18 +155,18 @@ func (fc *faultContext) asBefore(ctx context.Context, was former) error {
 	return nil
 }
 
-// amid is an action in the middle of a change. It happens once.
-type amid struct {
-	// at reports whether to act at a step that has begun. It is called for every step.
-	at func(supervise.Event) bool
-	do func(supervise.Event) error
+// stepAction is an action in the middle of a change. It happens once.
+type stepAction struct {
+	// when reports whether to act at a step that has begun. It is called for every step.
+	when func(supervise.Event) bool
+	do   func(supervise.Event) error
 }
 
 // killSpread is the longest delay of a kill after the beginning of a step.
 const killSpread = 1500 * time.Millisecond
 
 // killAtRandomStep returns a kill at a random moment of a change.
-func (fc *faultContext) killAtRandomStep(ctx context.Context, req supervise.Request, kill fault) (*amid, error) {
+func (fc *faultContext) killAtRandomStep(ctx context.Context, req supervise.Request, kill fault) (*stepAction, error) {
 	p, err := fc.stack.client().Preview(ctx, req)
 	if err != nil {
 		return nil, err
@@ -175,8 +175,8 @@ func (fc *faultContext) killAtRandomStep(ctx context.Context, req supervise.Requ
 		return nil, fmt.Errorf("the %s would find nothing to do", req.Kind)
 	}
 	at, begun := 1+fc.random.IntN(len(p.Steps)), 0
-	return &amid{
-		at: func(supervise.Event) bool { begun++; return begun == at },
+	return &stepAction{
+		when: func(supervise.Event) bool { begun++; return begun == at },
 		do: func(e supervise.Event) error {
 			after := time.Duration(fc.random.Int64N(int64(killSpread)))
 			if err := sleep(ctx, after); err != nil {
@@ -191,13 +191,13 @@ func (fc *faultContext) killAtRandomStep(ctx context.Context, req supervise.Requ
 // change makes the supervisor change the stack; m may be nil. It returns m's error, or an error if
 // the change did not begin or its end is unknown. A change that was stopped is no error: see
 // Result.
-func (fc *faultContext) change(ctx context.Context, req supervise.Request, m *amid) (supervise.Result, error) {
+func (fc *faultContext) change(ctx context.Context, req supervise.Request, m *stepAction) (supervise.Result, error) {
 	before, err := fc.lastChange()
 	if err != nil {
 		return supervise.Result{}, err
 	}
 
-	limited, cancel := context.WithTimeout(ctx, limitOf(fc.stack.stack))
+	limited, cancel := context.WithTimeout(ctx, changeLimitOf(fc.stack.spec))
 	defer cancel()
 
 	var failed error
@@ -208,7 +208,7 @@ func (fc *faultContext) change(ctx context.Context, req supervise.Request, m *am
 		}
 		fc.say("%s: step %d of %d, %s %s", req.Kind, e.Step, e.Of, e.Action, e.Node)
 		fc.addTargets(e.Node) // also a node that keeps serving while others restart
-		if m != nil && m.at(e) && !did {
+		if m != nil && m.when(e) && !did {
 			did = true
 			failed = m.do(e)
 		}
@@ -217,7 +217,7 @@ func (fc *faultContext) change(ctx context.Context, req supervise.Request, m *am
 	case failed != nil:
 		return done, failed
 	case errors.Is(err, control.ErrInterrupted) && did:
-		return fc.wentOn(ctx, req.Kind, before)
+		return fc.resumedChange(ctx, req.Kind, before)
 	case err != nil:
 		return done, fmt.Errorf("%s: %w", req.Kind, err)
 	case m != nil && !did && done.Done:
@@ -235,12 +235,12 @@ func (fc *faultContext) lastChange() (id int, err error) {
 	return id, err
 }
 
-// wentOn returns how a change ended whose supervisor died in the middle. The next supervisor
+// resumedChange returns how a change ended whose supervisor died in the middle. The next supervisor
 // continues it. It is the first change of that kind that ended after the one with the number
 // before.
-func (fc *faultContext) wentOn(ctx context.Context, kind string, before int) (supervise.Result, error) {
+func (fc *faultContext) resumedChange(ctx context.Context, kind string, before int) (supervise.Result, error) {
 	fc.say("waiting until the next supervisor has gone on with the change")
-	if err := awaitUnchanging(ctx, fc.stack.client(), limitOf(fc.stack.stack)); err != nil {
+	if err := awaitNoChange(ctx, fc.stack.client(), changeLimitOf(fc.stack.spec)); err != nil {
 		return supervise.Result{}, err
 	}
 	ended, err := supervise.EndedChanges(fc.stack.state())
@@ -256,7 +256,7 @@ func (fc *faultContext) wentOn(ctx context.Context, kind string, before int) (su
 }
 
 // carryOut makes a change that has to succeed.
-func (fc *faultContext) carryOut(ctx context.Context, req supervise.Request, m *amid) error {
+func (fc *faultContext) carryOut(ctx context.Context, req supervise.Request, m *stepAction) error {
 	done, err := fc.change(ctx, req, m)
 	switch {
 	case err != nil:
@@ -278,8 +278,8 @@ func (fc *faultContext) carryOutAndKill(ctx context.Context, req supervise.Reque
 	return fc.carryOut(ctx, req, m)
 }
 
-// isUnchanging returns why the stack cannot be changed: another change is under way, or waiting.
-func isUnchanging(ctx context.Context, fc *faultContext) error {
+// requireNoChange returns why the stack cannot be changed: another change is under way, or waiting.
+func requireNoChange(ctx context.Context, fc *faultContext) error {
 	st, err := fc.stack.status(ctx)
 	if err != nil || st.Change == nil {
 		return err
@@ -290,7 +290,7 @@ func isUnchanging(ctx context.Context, fc *faultContext) error {
 // application chooses an application under load at random, in proportion to its nodes that are up,
 // and returns it with those nodes.
 func (fc *faultContext) application(ctx context.Context) (app string, nodes []supervise.NodeStatus, err error) {
-	all, err := fc.up(ctx, plan.Web, "")
+	all, err := fc.upNodes(ctx, plan.Web, "")
 	if err != nil {
 		return "", nil, err
 	}
@@ -310,8 +310,8 @@ func (fc *faultContext) recordAppChange(nodes []supervise.NodeStatus, more ...st
 	fc.recordInjection(slices.Concat(namesOf(nodes), more, balancers)...)
 }
 
-// replaced checks that each of some nodes has another process than before.
-func (fc *faultContext) replaced(ctx context.Context, before []supervise.NodeStatus) error {
+// verifyReplaced checks that each of some nodes has another process than before.
+func (fc *faultContext) verifyReplaced(ctx context.Context, before []supervise.NodeStatus) error {
 	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
@@ -328,8 +328,8 @@ func (fc *faultContext) replaced(ctx context.Context, before []supervise.NodeSta
 	return nil
 }
 
-// untouched checks that each of some nodes still has the same process.
-func (fc *faultContext) untouched(ctx context.Context, before []supervise.NodeStatus) error {
+// verifyUntouched checks that each of some nodes still has the same process.
+func (fc *faultContext) verifyUntouched(ctx context.Context, before []supervise.NodeStatus) error {
 	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err

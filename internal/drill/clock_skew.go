@@ -76,7 +76,7 @@ func (fc *faultContext) skew(ctx context.Context, ahead time.Duration, choose fu
 	if err != nil {
 		return err
 	}
-	master, err := fc.pick(ctx, plan.Redis, "master")
+	master, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (fc *faultContext) skew(ctx context.Context, ahead time.Duration, choose fu
 	if err := fc.stack.setClock(one, ahead); err != nil {
 		return err
 	}
-	if err := fc.clockIsOff(ctx, one, ahead); err != nil {
+	if err := fc.awaitWrongClock(ctx, one, ahead); err != nil {
 		return err
 	}
 	if err := sleep(ctx, skewBefore); err != nil {
@@ -116,7 +116,7 @@ func (fc *faultContext) skew(ctx context.Context, ahead time.Duration, choose fu
 
 	next := fc.otherMaster(ctx, master.Name)
 	if next == nil {
-		return errNobody
+		return errNoNode
 	}
 
 	if err := p.repeat(ctx); err != nil {
@@ -125,14 +125,14 @@ func (fc *faultContext) skew(ctx context.Context, ahead time.Duration, choose fu
 	if err := p.stillThere(ctx, ahead > 0 || master.Host != one.name); err != nil {
 		return err
 	}
-	return fc.toTheClockAhead(ctx, p)
+	return fc.switchToFastestClock(ctx, p)
 }
 
-// toTheClockAhead switches over to the replica whose clock is furthest ahead of the master's, which
-// Sentinels could choose as well, and repeats the requests there. It does nothing if no clock is
-// ahead by more than half of clockOff.
-func (fc *faultContext) toTheClockAhead(ctx context.Context, p probes) error {
-	if why := fc.stack.heal(ctx, healBeyond); why != "" {
+// switchToFastestClock switches over to the replica whose clock is furthest ahead of the master's,
+// which Sentinels could choose as well, and repeats the requests there. It does nothing if no clock
+// is ahead by more than half of clockOff.
+func (fc *faultContext) switchToFastestClock(ctx context.Context, p probes) error {
+	if why := fc.stack.awaitWell(ctx, healBeyond); why != "" {
 		return fmt.Errorf("the stack is not well after the master's death: %s", why)
 	}
 
@@ -173,9 +173,9 @@ func (fc *faultContext) toTheClockAhead(ctx context.Context, p probes) error {
 	return errors.Join(p.repeat(ctx), again.repeat(ctx))
 }
 
-// clockIsOff waits until every redis node of a host has the wrong time, and all others have the
-// right one.
-func (fc *faultContext) clockIsOff(ctx context.Context, one host, ahead time.Duration) error {
+// awaitWrongClock waits until every redis node of a host has the wrong time, and all others have
+// the right one.
+func (fc *faultContext) awaitWrongClock(ctx context.Context, one host, ahead time.Duration) error {
 	const tolerance = 5 * time.Second
 	var words []string
 	var failed error

@@ -33,19 +33,19 @@ func clockLibrary() (string, error) {
 }
 
 // clockFile returns the file that holds how far the clock of a host is ahead.
-func (t *target) clockFile(one host) string { return t.stateOf(one.name) + ".clock" }
+func (s *supervisedStack) clockFile(one host) string { return s.stateOf(one.name) + ".clock" }
 
 // makeClocks gives every host a clock of its own, set to the right time.
-func (t *target) makeClocks() error {
+func (s *supervisedStack) makeClocks() error {
 	if _, err := clockLibrary(); err != nil {
 		return err
 	}
-	for _, one := range t.hosts.all {
-		if err := t.setClock(one, 0); err != nil {
+	for _, one := range s.hosts.all {
+		if err := s.setClock(one, 0); err != nil {
 			return err
 		}
 	}
-	for _, path := range []string{t.hostClock(), t.rightClock()} {
+	for _, path := range []string{s.hostClock(), s.rightClock()} {
 		if err := os.WriteFile(path, []byte(clockText(0)), 0o644); err != nil {
 			return err
 		}
@@ -54,10 +54,10 @@ func (t *target) makeClocks() error {
 }
 
 // hostClock returns the path at which each host finds its own clock file.
-func (t *target) hostClock() string { return filepath.Join(t.base, "host.clock") }
+func (s *supervisedStack) hostClock() string { return filepath.Join(s.base, "host.clock") }
 
 // rightClock returns a clock file with the right time.
-func (t *target) rightClock() string { return filepath.Join(t.base, "right.clock") }
+func (s *supervisedStack) rightClock() string { return filepath.Join(s.base, "right.clock") }
 
 // withClock is a script that mounts clock file $1 at $2 and runs a program with the given
 // variables. All nodes get the environment of the leading host, so the clock file has one path on
@@ -68,23 +68,23 @@ const withClock = `mount --bind "$1" "$2" && mount -t tmpfs holdfast-drill /dev/
 
 // clockOf returns the words before a command on a host that give its processes the clock of the
 // host.
-func (t *target) clockOf(one host) []string {
+func (s *supervisedStack) clockOf(one host) []string {
 	library, err := clockLibrary()
-	if !t.clocks || err != nil { // makeClocks has reported it
+	if !s.clocks || err != nil { // makeClocks has reported it
 		return nil
 	}
 	return []string{
-		"sh", "-c", withClock, "sh", t.clockFile(one), t.hostClock(), "LD_PRELOAD=" + library + ":libc.so.6",
-		"FAKETIME_TIMESTAMP_FILE=" + t.hostClock(), "FAKETIME_CACHE_DURATION=1", "FAKETIME_DONT_FAKE_MONOTONIC=1",
+		"sh", "-c", withClock, "sh", s.clockFile(one), s.hostClock(), "LD_PRELOAD=" + library + ":libc.so.6",
+		"FAKETIME_TIMESTAMP_FILE=" + s.hostClock(), "FAKETIME_CACHE_DURATION=1", "FAKETIME_DONT_FAKE_MONOTONIC=1",
 	}
 }
 
 // setClock sets how far the clock of a host is ahead of the right time. It takes effect within a
 // second.
-func (t *target) setClock(one host, ahead time.Duration) error {
+func (s *supervisedStack) setClock(one host, ahead time.Duration) error {
 	// Written in place, since the host has mounted this very file. It is too short to be read
 	// half-written.
-	return os.WriteFile(t.clockFile(one), []byte(clockText(ahead)), 0o644)
+	return os.WriteFile(s.clockFile(one), []byte(clockText(ahead)), 0o644)
 }
 
 // clockText returns how far a clock is ahead in libfaketime's format.

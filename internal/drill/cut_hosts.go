@@ -37,7 +37,7 @@ const aroundCut = cutLasts + 2*time.Second
 
 var cutHost = fault{
 	name: "cut-host", about: "a host without the master is cut off from all others and from the clients for 6 s",
-	hosts: true, ready: readyToCut, needs: needFailover, promise: unreached,
+	hosts: true, ready: requireCuttable, needs: needFailover, promise: unreached,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		one, err := fc.otherHost(ctx)
 		if err != nil {
@@ -49,7 +49,7 @@ var cutHost = fault{
 
 var cutMaster = fault{
 	name: "cut-master", about: "the master's host is cut off from the others for 6 s, and not from the clients: with one Sentinel of three, it has to stop taking writes, and clients on its side get 503 after as long as a web node holds a request",
-	hosts: true, ready: readyToCut, needs: needFailover, promise: withoutMaster,
+	hosts: true, ready: requireCuttable, needs: needFailover, promise: withoutMaster,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		one, err := fc.masterHost(ctx)
 		if err != nil {
@@ -61,7 +61,7 @@ var cutMaster = fault{
 
 var cutMasterHost = fault{
 	name: "cut-master-host", about: "the master's host is cut off from the others and from the clients for 6 s",
-	hosts: true, ready: readyToCut, needs: needFailover, promise: unreached,
+	hosts: true, ready: requireCuttable, needs: needFailover, promise: unreached,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		one, err := fc.masterHost(ctx)
 		if err != nil {
@@ -73,7 +73,7 @@ var cutMasterHost = fault{
 
 var cutHalves = fault{
 	name: "cut-halves", about: "the master's host and another one are cut off from the rest for 6 s, and none from the clients: the smaller part has a replica that must not be promoted, and web nodes there have no master and answer 503 in the end",
-	hosts: true, ready: readyToCut, needs: needFailover, promise: withoutMaster,
+	hosts: true, ready: requireCuttable, needs: needFailover, promise: withoutMaster,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		master, err := fc.masterHost(ctx)
 		if err != nil {
@@ -83,32 +83,32 @@ var cutHalves = fault{
 		if err != nil {
 			return err
 		}
-		rest := fc.stack.machines().but(master, with)
+		rest := fc.stack.stackHosts().except(master, with)
 		return fc.cut(ctx, cutLasts, strings.Join(hostNames(rest...), ", ")+" off from the others", rest, both(hostNames(master, with), hostNames(rest...)))
 	},
 }
 
 var cutOneWay = fault{
 	name: "cut-one-way", about: "what the master's host sends to the others is lost for 6 s, and what they send arrives",
-	hosts: true, ready: readyToCut, needs: needFailover, promise: withoutMaster,
+	hosts: true, ready: requireCuttable, needs: needFailover, promise: withoutMaster,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		one, err := fc.masterHost(ctx)
 		if err != nil {
 			return err
 		}
-		return fc.cut(ctx, cutLasts, "the way from "+one.name+" to the others", []host{one}, oneWay(hostNames(one), hostNames(fc.stack.machines().but(one)...)))
+		return fc.cut(ctx, cutLasts, "the way from "+one.name+" to the others", []host{one}, oneWay(hostNames(one), hostNames(fc.stack.stackHosts().except(one)...)))
 	},
 }
 
 var cutOtherWay = fault{
 	name: "cut-other-way", about: "what the others send to the master's host is lost for 6 s, and what it sends arrives",
-	hosts: true, ready: readyToCut, needs: needFailover, promise: withoutMaster,
+	hosts: true, ready: requireCuttable, needs: needFailover, promise: withoutMaster,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		one, err := fc.masterHost(ctx)
 		if err != nil {
 			return err
 		}
-		return fc.cut(ctx, cutLasts, "the way from the others to "+one.name, []host{one}, oneWay(hostNames(fc.stack.machines().but(one)...), hostNames(one)))
+		return fc.cut(ctx, cutLasts, "the way from the others to "+one.name, []host{one}, oneWay(hostNames(fc.stack.stackHosts().except(one)...), hostNames(one)))
 	},
 }
 
@@ -120,9 +120,9 @@ func (fc *faultContext) sideOfMaster(ctx context.Context, master host) (host, er
 	if err != nil {
 		return host{}, err
 	}
-	all := fc.stack.machines()
+	all := fc.stack.stackHosts()
 	var able []host
-	for _, one := range all.but(master) {
+	for _, one := range all.except(master) {
 		replica := slices.ContainsFunc(st.Nodes, func(n supervise.NodeStatus) bool {
 			return n.Kind == plan.Redis && n.Host != master.name && n.Host != one.name
 		})
@@ -130,21 +130,21 @@ func (fc *faultContext) sideOfMaster(ctx context.Context, master host) (host, er
 			able = append(able, one)
 		}
 	}
-	here := all.named(fc.stack.here)
+	here := all.named(fc.stack.thisHost)
 	switch {
-	case fc.stack.afar && here != master && !slices.Contains(able, here):
-		return host{}, fmt.Errorf("cut off from the master and from %s, no host has a replica: %w", here.name, errNobody)
-	case fc.stack.afar && here != master:
+	case fc.stack.onUserHosts && here != master && !slices.Contains(able, here):
+		return host{}, fmt.Errorf("cut off from the master and from %s, no host has a replica: %w", here.name, errNoNode)
+	case fc.stack.onUserHosts && here != master:
 		return here, nil
 	case len(able) == 0:
-		return host{}, fmt.Errorf("no two hosts have replicas: %w", errNobody)
+		return host{}, fmt.Errorf("no two hosts have replicas: %w", errNoNode)
 	}
 	return able[fc.random.IntN(len(able))], nil
 }
 
 // cutOff cuts one host off from all others and, with fromClients, from the clients.
 func (fc *faultContext) cutOff(ctx context.Context, one host, fromClients bool) error {
-	others := hostNames(fc.stack.machines().but(one)...)
+	others := hostNames(fc.stack.stackHosts().except(one)...)
 	words := one.name + " off from the others"
 	if fromClients {
 		others = append(others, clients)

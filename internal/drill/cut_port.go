@@ -13,13 +13,13 @@ import (
 
 var cutMasterPort = fault{
 	name: "cut-master-port", about: "every packet from and to the port of the Redis master is lost for 6 s, and its host is well otherwise: nobody refuses, nobody answers",
-	hosts: true, ready: readyToCut, needs: needFailover, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second},
+	hosts: true, ready: requireCuttable, needs: needFailover, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second},
 	inject: func(ctx context.Context, fc *faultContext) error {
 		at, err := fc.hostOfMaster(ctx)
 		if err != nil {
 			return err
 		}
-		master, err := fc.pick(ctx, plan.Redis, "master")
+		master, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 		if err != nil {
 			return err
 		}
@@ -28,10 +28,10 @@ var cutMasterPort = fault{
 			return err
 		}
 
-		if fc.stack.afar {
-			return fc.cutPortAfar(ctx, at, master.Name, port)
+		if fc.stack.onUserHosts {
+			return fc.cutPortOnUserHost(ctx, at, master.Name, port)
 		}
-		if err := fc.undo(uncutPort(at)); err != nil {
+		if err := fc.undo(uncutPortStep(at)); err != nil {
 			return err
 		}
 
@@ -61,12 +61,12 @@ add rule inet cut out tcp sport %s counter drop comment "from the master"
 		if err != nil {
 			return err
 		}
-		return fc.stopped(counts)
+		return fc.recordDropped(counts)
 	},
 }
 
-// uncutPort returns the step that lets everything pass again on one host.
-func uncutPort(at host) step {
+// uncutPortStep returns the step that lets everything pass again on one host.
+func uncutPortStep(at host) step {
 	return step{
 		Why: "the cut on " + at.name, Command: []string{"ip", "netns", "exec", at.netns, "nft", "-f", "-"},
 		Input:  "add table inet cut\ndelete table inet cut\n",

@@ -15,18 +15,18 @@ import (
 // only read connect from the node's own host: a cut leaves them on the node's side, where a reader
 // may be left without any writer. It returns no nodes if they speak TLS, because then they accept
 // only the stack's balancers.
-func (t *target) directNodes(st supervise.Status) []load.Node {
-	if t.stack.Encrypts() {
+func (s *supervisedStack) directNodes(st supervise.Status) []load.Node {
+	if s.spec.Encrypts() {
 		return nil
 	}
 	var all []load.Node
 	for _, n := range st.Nodes {
-		if n.Kind != plan.Web || n.App != t.loads.app || n.PID == 0 {
+		if n.Kind != plan.Web || n.App != s.loads.app || n.PID == 0 {
 			continue
 		}
 		node := load.Node{Name: n.Name, URL: "http://" + n.Address}
-		if t.hosts != nil {
-			node.Dial = t.hosts.of(n).dial
+		if s.hosts != nil {
+			node.Dial = s.hosts.hostOf(n).dial
 		}
 		all = append(all, node)
 	}

@@ -10,10 +10,10 @@
 // undoes the harm (undo.go). A second process, the undo process, carries the journal out if the
 // drill is killed (undo_process.go).
 //
-// The run reaches the stack through the interface drilledStack (drilled_stack.go): a target is a
-// stack that a supervisor looks after (target.go), a podStack one in Kubernetes (pods.go). A target
-// may have several hosts: network namespaces that the drill makes (hosts.go), or a user's machines
-// (afar.go).
+// The run reaches the stack through the interface drilledStack (drilled_stack.go): a
+// supervisedStack is a stack that a supervisor looks after (supervised_stack.go), a podStack one in
+// Kubernetes (pods.go). A supervisedStack may have several hosts: network namespaces that the drill
+// makes (hosts.go), or a user's machines (user_hosts.go).
 //
 // The load is in package load, the judgement in package history, and the report in package report.
 package drill

@@ -100,7 +100,7 @@ var ErrNotRunning = errors.New("the stack does not run")
 // Check validates the configuration before anything starts. It returns a RefusedError, RightsError,
 // MixError or UnknownFaultError.
 func (c Config) Check() error {
-	a, err := c.loadTarget()
+	target, err := c.loadTarget()
 	if err != nil {
 		return err
 	}
@@ -111,20 +111,20 @@ func (c Config) Check() error {
 	}
 
 	for _, f := range chosen {
-		why := c.elsewhere(f)
+		why := c.wrongPlatform(f)
 		if why == "" {
-			why = a.missingFor(c.Stack, f)
+			why = target.missingFor(c.Stack, f)
 		}
-		if why == "" && c.afar() {
-			why = notAfar(f)
+		if why == "" && c.onUserHosts() {
+			why = whyNotOnUserHosts(f)
 		}
 		if why != "" {
 			return refusef("%s cannot be brought about: %s; 'holdfast drill --list' explains the faults", f.name, why)
 		}
 	}
 
-	if kv := c.Stack.Apps[a.app].KV; kv != nil && c.Mix.Token == "" && kv.HasTokens() {
-		return refusef("the application %s has tokens: give one that may read and write the keys holdfast-drill:* with --token-file", a.app)
+	if kv := c.Stack.Apps[target.app].KV; kv != nil && c.Mix.Token == "" && kv.HasTokens() {
+		return refusef("the application %s has tokens: give one that may read and write the keys holdfast-drill:* with --token-file", target.app)
 	}
 	if c.Pods != nil && c.OnItsOwn() {
 		return refusef("the drill stands no stack up in Kubernetes: leave --own and --hosts out")
@@ -178,13 +178,13 @@ func Run(ctx context.Context, c Config) error {
 	if left := c.leftOut(); len(left) > 0 {
 		c.Note("left out, since this stack cannot have them: " + strings.Join(left, ", "))
 	}
-	if own := c.notTheirs(); len(own) > 0 {
+	if own := c.notOnUserHosts(); len(own) > 0 {
 		c.Note("on a stack of the drill's own, and not on the one that runs: " + strings.Join(own, ", ") + " cannot be brought about there")
 	}
 
 	c.Own = c.OnItsOwn()
 	if c.Pods != nil {
-		if err := c.mayBreak(ctx); err != nil {
+		if err := c.requireRights(ctx); err != nil {
 			return err
 		}
 	}
@@ -198,17 +198,17 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 		if !c.Several { // with several hosts, c.Stack is what runs
-			if err := c.declares(st); err != nil {
+			if err := c.verifyDeclared(st); err != nil {
 				return err
 			}
 		}
 	}
 
-	place, err := takeDrillLock(c)
+	held, err := takeDrillLock(c)
 	if err != nil {
 		return err
 	}
-	defer place.release()
+	defer held.release()
 
 	if !c.Own && c.Several {
 		// The check comes after takeDrillLock: if two drills begin at once, each sees the other.
@@ -221,11 +221,11 @@ func Run(ctx context.Context, c Config) error {
 		}
 	}
 
-	j := place.journal
-	mark := j.checkpoint() // takeDrillLock has reported what is older
+	j := held.journal
+	before := j.checkpoint() // takeDrillLock has reported what is older
 
-	err = c.onGround(ctx, j)
-	if undone := j.undo(mark); undone != nil {
+	err = c.runOnStack(ctx, j)
+	if undone := j.undo(before); undone != nil {
 		again := quote.Shell(cmp.Or(c.Called, "holdfast")) + " drill undo"
 		if c.Pods != nil {
 			again += " --state " + quote.Shell(c.State)
@@ -235,44 +235,44 @@ func Run(ctx context.Context, c Config) error {
 	return err
 }
 
-// onGround finds the stack, or stands one up, and runs the drills on it.
-func (c Config) onGround(ctx context.Context, j *journal) error {
-	a, err := c.loadTarget()
+// runOnStack finds the stack, or stands one up, and runs the drills on it.
+func (c Config) runOnStack(ctx context.Context, j *journal) error {
+	target, err := c.loadTarget()
 	if err != nil {
 		return err
 	}
 
 	if c.Pods != nil {
-		p := newPodStack(c, a)
-		return c.rounds(ctx, p, j)
+		p := newPodStack(c, target)
+		return c.runRounds(ctx, p, j)
 	}
 
-	var t *target
+	var s *supervisedStack
 	if c.Own {
 		c.Show(Update{Words: "standing a stack up for the drill"})
-		t, err = standUp(ctx, c.Self, j, c.ownStackSpec(c.requirements()))
+		s, err = standUp(ctx, c.Self, j, c.ownStackSpec(c.requirements()))
 	} else {
-		t = &target{stack: c.Stack, source: statusSource{endpoints: []endpoint{newEndpoint("", c.State)}}, base: c.Base, self: c.Self, file: c.File}
-		if t.afar = c.Several; t.afar {
-			t.processes = processesOf(c.State)
+		s = &supervisedStack{spec: c.Stack, source: statusSource{endpoints: []endpoint{newEndpoint("", c.State)}}, base: c.Base, self: c.Self, file: c.File}
+		if s.onUserHosts = c.Several; s.onUserHosts {
+			s.processes = processesOf(c.State)
 		}
-		err = t.open(ctx)
+		err = s.open(ctx)
 	}
 
 	if err != nil {
 		return err
 	}
-	defer t.close()
-	t.setLoadTarget(a)
-	return c.rounds(ctx, t, j)
+	defer s.close()
+	s.setLoadTarget(target)
+	return c.runRounds(ctx, s, j)
 }
 
 // ErrNotUndone is part of Run's error if the drill left something broken.
 var ErrNotUndone = errors.New("not everything could be undone")
 
-// declares returns an error if the running stack is not the declared one: to undo the death of its
-// supervisor, the drill would start the declared stack in its place.
-func (c Config) declares(running supervise.Status) error {
+// verifyDeclared returns an error if the running stack is not the declared one: to undo the death
+// of its supervisor, the drill would start the declared stack in its place.
+func (c Config) verifyDeclared(running supervise.Status) error {
 	p, err := supervise.Preview(c.Stack, c.Base, c.State)
 	if err != nil {
 		return err
@@ -321,8 +321,8 @@ func differ(running supervise.Status, p plan.Plan) []string {
 	return all
 }
 
-// rounds runs the drills one after the other. It stops when the stack is not well after a drill.
-func (c Config) rounds(ctx context.Context, g drilledStack, j *journal) error {
+// runRounds runs the drills one after the other. It stops when the stack is not well after a drill.
+func (c Config) runRounds(ctx context.Context, g drilledStack, j *journal) error {
 	var elected time.Time // when the master last changed
 	for round := range max(1, c.Repeat) {
 		chosen, err := c.schedule(round)
@@ -342,13 +342,13 @@ func (c Config) rounds(ctx context.Context, g drilledStack, j *journal) error {
 				continue
 			}
 
-			k := drillRun{stack: g, journal: j, faults: some, mix: c.Mix, tokenFile: c.TokenFile, seed: c.Seed + int64(round), show: c.Show, elected: elected}
-			h, err := k.run(ctx)
+			run := drillRun{stack: g, journal: j, faults: some, mix: c.Mix, tokenFile: c.TokenFile, seed: c.Seed + int64(round), show: c.Show, elected: elected}
+			h, err := run.run(ctx)
 			if err != nil {
 				return err
 			}
-			elected = k.elected
-			h.Repeat = c.repeat(some, k.seed)
+			elected = run.elected
+			h.Repeat = c.repeatCommand(some, run.seed)
 			c.Done(h, history.Judge(h))
 
 			if ctx.Err() != nil {
@@ -369,7 +369,7 @@ func (c Config) possible(ctx context.Context, g drilledStack, some []fault) (abl
 	for _, f := range some {
 		if f.ready != nil {
 			fc := &faultContext{mix: c.Mix, prefix: "holdfast-drill:"}
-			g.set(fc)
+			g.attachTo(fc)
 			err = f.ready(ctx, fc)
 		}
 		switch {
@@ -385,8 +385,8 @@ func (c Config) possible(ctx context.Context, g drilledStack, some []fault) (abl
 	return able, nil
 }
 
-// repeat returns the command line that repeats one drill.
-func (c Config) repeat(some []fault, seed int64) string {
+// repeatCommand returns the command line that repeats one drill.
+func (c Config) repeatCommand(some []fault, seed int64) string {
 	words := []string{quote.Shell(cmp.Or(c.Called, "holdfast")), "drill"}
 	if c.Random {
 		words = append(words, "--random", "--for", c.For.String())

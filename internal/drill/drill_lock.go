@@ -33,9 +33,9 @@ const (
 // that it cannot remove do no harm, so it only reports them by Config.Note. A drill on a stack of
 // its own ignores left keys.
 func takeDrillLock(c Config) (_ *drillLock, err error) {
-	p := &drillLock{dir: c.State}
+	l := &drillLock{dir: c.State}
 	if _, err := os.Stat(c.State); errors.Is(err, os.ErrNotExist) {
-		p.made = true
+		l.made = true
 	}
 
 	if err := os.MkdirAll(c.State, 0o700); err != nil {
@@ -48,29 +48,29 @@ func takeDrillLock(c Config) (_ *drillLock, err error) {
 
 	defer func() {
 		if err != nil {
-			p.release()
+			l.release()
 		}
 	}()
 
-	if p.file, err = lock(c.State); err != nil {
+	if l.file, err = lock(c.State); err != nil {
 		return nil, err
 	}
-	if err := p.writeMarks(c.Own); err != nil {
+	if err := l.writeMarks(c.Own); err != nil {
 		return nil, err
 	}
-	if p.journal, err = openJournal(filepath.Join(c.State, journalName)); err != nil {
+	if l.journal, err = openJournal(filepath.Join(c.State, journalName)); err != nil {
 		return nil, err
 	}
 
-	if err := p.journal.undoThose(func(s step) bool { return s.Keys == nil || !c.Own }); err != nil {
-		if !p.journal.onlyKeys() {
+	if err := l.journal.undoThose(func(s step) bool { return s.Keys == nil || !c.Own }); err != nil {
+		if !l.journal.onlyKeys() {
 			return nil, fmt.Errorf("an earlier drill left something broken, and it cannot be undone: %w", err)
 		}
 		c.Note(fmt.Sprintf("an earlier drill left keys, and they cannot be removed: %v", err))
 	}
 
-	p.undoProcess, err = startUndoProcess(c.Self, c.State)
-	return p, err
+	l.undoProcess, err = startUndoProcess(c.Self, c.State)
+	return l, err
 }
 
 // errUnderWay returns the error for a state directory that another drill holds.
@@ -117,18 +117,18 @@ func tryLock(state string) (*os.File, error) {
 // writeMarks writes into the lock file what other processes have to know: that the drill made the
 // directory, which a killed earlier drill may have written, and that the drill has a stack of its
 // own.
-func (p *drillLock) writeMarks(own bool) error {
+func (l *drillLock) writeMarks(own bool) error {
 	said := ""
-	if p.made || hasMadeMark(p.file) {
+	if l.made || hasMadeMark(l.file) {
 		said = madeMark
 	}
 	if own {
 		said += supervise.OwnDrill
 	}
-	if err := p.file.Truncate(0); err != nil {
+	if err := l.file.Truncate(0); err != nil {
 		return err
 	}
-	_, err := p.file.WriteAt([]byte(said), 0)
+	_, err := l.file.WriteAt([]byte(said), 0)
 	return err
 }
 
@@ -140,12 +140,12 @@ func hasMadeMark(lock *os.File) bool {
 
 // release releases the state directory. The undo process is dismissed first, while the lock still
 // keeps other drills out.
-func (p *drillLock) release() {
-	if p.undoProcess != nil {
-		p.undoProcess.dismiss()
+func (l *drillLock) release() {
+	if l.undoProcess != nil {
+		l.undoProcess.dismiss()
 	}
-	if p.file != nil {
-		unlock(p.file)
+	if l.file != nil {
+		unlock(l.file)
 	}
 }
 

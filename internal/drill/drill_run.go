@@ -112,56 +112,56 @@ type drillRun struct {
 // run carries the drill out and returns what happened. Its error means that it could not begin, or
 // that the load was too slow. What was broken is undone when run returns, also if ctx ends
 // meanwhile; the history is then marked as interrupted.
-func (c *drillRun) run(ctx context.Context) (history.History, error) {
-	c.began = time.Now()
-	c.history = history.History{
+func (r *drillRun) run(ctx context.Context) (history.History, error) {
+	r.began = time.Now()
+	r.history = history.History{
 		// The random part: drills of several stacks may begin at once and share a directory.
-		ID: fmt.Sprintf("%s-%d-%04x", c.began.UTC().Format("20060102-150405"), c.seed, rand.IntN(1<<16)), Stack: c.stack.declared().Name,
-		Began: c.began, Seed: c.seed, Rate: c.mix.Rate, Clients: c.mix.Clients,
+		ID: fmt.Sprintf("%s-%d-%04x", r.began.UTC().Format("20060102-150405"), r.seed, rand.IntN(1<<16)), Stack: r.stack.declared().Name,
+		Began: r.began, Seed: r.seed, Rate: r.mix.Rate, Clients: r.mix.Clients,
 	}
 
-	c.history.SickBefore = c.stack.heal(ctx, wellLimit)
-	if c.history.SickBefore != "" {
-		return c.history, fmt.Errorf("the stack is not well, so that nothing was broken: %s", c.history.SickBefore)
+	r.history.SickBefore = r.stack.awaitWell(ctx, wellLimit)
+	if r.history.SickBefore != "" {
+		return r.history, fmt.Errorf("the stack is not well, so that nothing was broken: %s", r.history.SickBefore)
 	}
 
-	reaches := c.stack.loadTarget()
-	c.prefix = "holdfast-drill:" + c.history.ID + ":"
-	cfg := c.mix.load(reaches.urls, nil, c.prefix)
-	cfg.Seed = c.seed
-	if err := c.stack.lead(ctx, &cfg); err != nil {
-		return c.history, err
+	reaches := r.stack.loadTarget()
+	r.prefix = "holdfast-drill:" + r.history.ID + ":"
+	cfg := r.mix.load(reaches.urls, nil, r.prefix)
+	cfg.Seed = r.seed
+	if err := r.stack.directLoad(ctx, &cfg); err != nil {
+		return r.history, err
 	}
 
-	c.history.App = reaches.app
+	r.history.App = reaches.app
 	for _, u := range reaches.urls {
-		c.history.URLs = append(c.history.URLs, u.String())
+		r.history.URLs = append(r.history.URLs, u.String())
 	}
 
-	if left := c.stack.leaves(cfg, c.tokenFile); left != nil {
-		id, err := c.journal.add(*left)
+	if left := r.stack.removeKeysStep(cfg, r.tokenFile); left != nil {
+		id, err := r.journal.add(*left)
 		if err != nil {
-			return c.history, err
+			return r.history, err
 		}
-		c.keys = &id
+		r.keys = &id
 	}
 
-	if err := c.stack.try(ctx, cfg); err != nil {
+	if err := r.stack.tryRequests(ctx, cfg); err != nil {
 		var refused *RefusedError
 		if errors.As(err, &refused) { // otherwise keys may exist, and the journal's step has to remove them
-			err = errors.Join(err, c.forgetKeys())
+			err = errors.Join(err, r.forgetKeys())
 		}
-		return c.history, err
+		return r.history, err
 	}
 
-	c.began = time.Now()
-	cfg.Began = c.began
+	r.began = time.Now()
+	cfg.Began = r.began
 	var err error
-	if c.load, err = load.New(cfg); err != nil {
-		return c.history, err
+	if r.load, err = load.New(cfg); err != nil {
+		return r.history, err
 	}
-	if c.watcher, err = c.stack.watch(ctx, c.began); err != nil {
-		return c.history, err
+	if r.watcher, err = r.stack.watch(ctx, r.began); err != nil {
+		return r.history, err
 	}
 
 	var parts sync.WaitGroup
@@ -169,61 +169,61 @@ func (c *drillRun) run(ctx context.Context) (history.History, error) {
 	loading, endLoad := context.WithCancel(context.WithoutCancel(ctx))
 	defer endLoad()
 	defer endWatch()
-	parts.Go(func() { c.watcher.run(watching) })
-	parts.Go(func() { c.display(watching) })
+	parts.Go(func() { r.watcher.run(watching) })
+	parts.Go(func() { r.display(watching) })
 	var sending sync.WaitGroup
-	sending.Go(func() { c.load.Run(loading) })
+	sending.Go(func() { r.load.Run(loading) })
 
-	err = c.breakAll(ctx)
-	c.history.Interrupted = err != nil && ctx.Err() != nil
+	err = r.breakAll(ctx)
+	r.history.Interrupted = err != nil && ctx.Err() != nil
 	endLoad()
 	sending.Wait()
-	c.history.LoadEnd = c.load.End()
-	c.readBack(ctx)
+	r.history.LoadEnd = r.load.End()
+	r.readBack(ctx)
 	endWatch()
 	parts.Wait()
 
-	c.history.Notices = blame(c.history.Faults, c.watcher.notices(c.history.Faults))
-	c.history.Operations = c.load.Operations()
+	r.history.Notices = attributeNotices(r.history.Faults, r.watcher.notices(r.history.Faults))
+	r.history.Operations = r.load.Operations()
 
 	var slow *RateError
 	if errors.As(err, &slow) {
-		return c.history, slow
+		return r.history, slow
 	}
-	return c.history, nil
+	return r.history, nil
 }
 
 // breakAll injects the faults one after the other, under the load.
-func (c *drillRun) breakAll(ctx context.Context) error {
-	c.say("the load runs, nothing is broken yet")
+func (r *drillRun) breakAll(ctx context.Context) error {
+	r.say("the load runs, nothing is broken yet")
 	if err := sleep(ctx, leadIn); err != nil {
 		return err
 	}
-	if err := c.enoughRate(); err != nil {
+	if err := r.enoughRate(); err != nil {
 		return err
 	}
 
-	for i, f := range c.faults {
+	for i, f := range r.faults {
 		if i > 0 {
 			if err := sleep(ctx, between); err != nil {
 				return err
 			}
 		}
-		if err := c.runFault(ctx, f); err != nil {
+		if err := r.runFault(ctx, f); err != nil {
 			return err
 		}
 	}
 
-	c.say("nothing is broken any more")
+	r.say("nothing is broken any more")
 	if err := sleep(ctx, leadOut); err != nil {
 		return err
 	}
 	// Something that was no part of the drill may have happened meanwhile.
-	why := c.stack.heal(ctx, endLimit)
+	why := r.stack.awaitWell(ctx, endLimit)
 	if why == "" || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	c.history.SickAfter = why
+	r.history.SickAfter = why
 	return errors.New(why)
 }
 
@@ -237,81 +237,81 @@ func (e *RateError) Error() string {
 
 // enoughRate returns a RateError if the undisturbed stack answers less than 70 % of the rate that
 // was asked for. A fault would prove nothing then, and the Sentinels would starve.
-func (c *drillRun) enoughRate() error {
-	took := time.Since(c.began).Seconds()
-	p := c.load.Progress()
+func (r *drillRun) enoughRate() error {
+	took := time.Since(r.began).Seconds()
+	p := r.load.Progress()
 	reached := int(float64(p.OK+p.Failed+p.Unknown) / took)
-	if reached < c.mix.Rate*7/10 {
-		return &RateError{c.mix.Rate, reached}
+	if reached < r.mix.Rate*7/10 {
+		return &RateError{r.mix.Rate, reached}
 	}
 	return nil
 }
 
 // runFault injects one fault, undoes it, and waits until the stack is well again. Its error ends
 // the drill. What went wrong with the fault alone goes into the fault's record.
-func (c *drillRun) runFault(ctx context.Context, f fault) error {
+func (r *drillRun) runFault(ctx context.Context, f fault) error {
 	// Sentinel does not elect again within twice the failover time-out (Redis manual, "Sentinel",
 	// failover-timeout). Without this pause, a fault would be charged for the one before.
-	rest := 2*c.stack.declared().Redis.FailoverTimeout + time.Second - time.Since(c.elected)
+	rest := 2*r.stack.declared().Redis.FailoverTimeout + time.Second - time.Since(r.elected)
 	if rest > 0 {
-		c.say("waiting until the Sentinels would elect again")
+		r.say("waiting until the Sentinels would elect again")
 		if err := sleep(ctx, rest); err != nil {
 			return err
 		}
 	}
 
-	c.say("waiting until every replica confirms writes")
-	if err := c.stack.awaitInSync(ctx); err != nil {
+	r.say("waiting until every replica confirms writes")
+	if err := r.stack.awaitInSync(ctx); err != nil {
 		if ctx.Err() == nil {
-			c.history.SickAfter = err.Error()
+			r.history.SickAfter = err.Error()
 		}
 		return err
 	}
 
-	c.history.Faults = append(c.history.Faults, history.Fault{
-		Name: f.name, Promise: c.stack.loadTarget().promise(f), Began: time.Since(c.began), Undone: -1, Healthy: -1,
+	r.history.Faults = append(r.history.Faults, history.Fault{
+		Name: f.name, Promise: r.stack.loadTarget().promise(f), Began: time.Since(r.began), Undone: -1, Healthy: -1,
 	})
-	record := &c.history.Faults[len(c.history.Faults)-1]
-	if f.hangs && c.stack.loadTarget().app == "" {
-		record.DetectionDelay = detectionDelay(c.stack.declared(), c.stack.loadTarget()) // see loadTarget.promise
+	record := &r.history.Faults[len(r.history.Faults)-1]
+	if f.hangs && r.stack.loadTarget().app == "" {
+		record.DetectionDelay = detectionDelay(r.stack.declared(), r.stack.loadTarget()) // see loadTarget.promise
 	}
 
 	fc := &faultContext{
-		journal: c.journal, record: record, began: c.began, say: c.say, progress: c.load.Progress,
-		mix: c.mix, prefix: c.prefix, tokenFile: c.tokenFile,
-		random: rand.New(rand.NewPCG(uint64(c.seed), uint64(len(c.history.Faults)))),
+		journal: r.journal, record: record, began: r.began, say: r.say, progress: r.load.Progress,
+		mix: r.mix, prefix: r.prefix, tokenFile: r.tokenFile,
+		random: rand.New(rand.NewPCG(uint64(r.seed), uint64(len(r.history.Faults)))),
 	}
-	c.stack.set(fc)
+	r.stack.attachTo(fc)
 
-	before := c.stack.master(ctx)
-	mark := c.journal.checkpoint()
+	before := r.stack.master(ctx)
+	checkpoint := r.journal.checkpoint()
 	err := f.inject(ctx, fc)
 	if err != nil {
 		record.Trouble = err.Error()
 	}
 
-	c.say("undoing %s", f.name)
-	if undone := c.journal.undo(mark); undone != nil {
+	r.say("undoing %s", f.name)
+	if undone := r.journal.undo(checkpoint); undone != nil {
 		record.Trouble = errors.Join(err, undone).Error()
 	} else {
 		record.Undone = fc.now()
 	}
 
-	c.say("waiting until the stack is well again")
+	r.say("waiting until the stack is well again")
 	// Not ended by an interrupt: a drill leaves the stack as it found it.
 	healing := context.WithoutCancel(ctx)
-	limit := healBeyond + c.stack.declared().SlowestStart()
-	why := c.stack.heal(healing, limit)
+	limit := healBeyond + r.stack.declared().SlowestStart()
+	why := r.stack.awaitWell(healing, limit)
 	if why == "" {
 		record.Healthy = fc.now()
 	}
-	c.history.SickAfter = why
+	r.history.SickAfter = why
 
-	if at := c.watcher.electedAt(); at.After(c.elected) {
-		c.elected = at
+	if at := r.watcher.electedAt(); at.After(r.elected) {
+		r.elected = at
 	}
-	if c.stack.master(healing) != before && c.elected.Before(c.began.Add(record.Began)) {
-		c.elected = time.Now() // the watcher has not seen it yet
+	if r.stack.master(healing) != before && r.elected.Before(r.began.Add(record.Began)) {
+		r.elected = time.Now() // the watcher has not seen it yet
 	}
 	if why != "" {
 		return fmt.Errorf("the stack is not well %v after %s: %s", limit, f.name, why)
@@ -319,9 +319,9 @@ func (c *drillRun) runFault(ctx context.Context, f fault) error {
 	return ctx.Err()
 }
 
-// blame adds each notice from the time of a fault with a binding promise to that fault's Harm,
-// since such a fault was to harm nobody. It returns the other notices.
-func blame(faults []history.Fault, notices []history.Notice) (rest []history.Notice) {
+// attributeNotices adds each notice from the time of a fault with a binding promise to that fault's
+// Harm, since such a fault was to harm nobody. It returns the other notices.
+func attributeNotices(faults []history.Fault, notices []history.Notice) (rest []history.Notice) {
 	for _, n := range notices {
 		i := slices.IndexFunc(faults, func(f history.Fault) bool {
 			return f.Promise.Binding && n.At >= f.Began && (f.Healthy < 0 || n.At <= f.Healthy+slack)
@@ -336,49 +336,49 @@ func blame(faults []history.Fault, notices []history.Notice) (rest []history.Not
 }
 
 // readBack reads every key, and then removes them all.
-func (c *drillRun) readBack(ctx context.Context) {
-	if c.stack.loadTarget().app == "" {
+func (r *drillRun) readBack(ctx context.Context) {
+	if r.stack.loadTarget().app == "" {
 		return // a load on URLs has no keys
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readLimit)
 	defer cancel()
-	c.say("reading everything back")
-	if err := c.load.ReadBack(ctx); err != nil && c.history.SickAfter == "" {
-		c.history.SickAfter = err.Error()
+	r.say("reading everything back")
+	if err := r.load.ReadBack(ctx); err != nil && r.history.SickAfter == "" {
+		r.history.SickAfter = err.Error()
 	}
-	err := c.load.Remove(ctx)
+	err := r.load.Remove(ctx)
 	if err == nil {
-		err = c.forgetKeys()
+		err = r.forgetKeys()
 	}
-	if err != nil && c.history.SickAfter == "" {
-		c.history.SickAfter = "the drill's own keys cannot be removed: " + err.Error()
+	if err != nil && r.history.SickAfter == "" {
+		r.history.SickAfter = "the drill's own keys cannot be removed: " + err.Error()
 	}
 }
 
 // forgetKeys removes the keys' step from the journal, after the keys were removed.
-func (c *drillRun) forgetKeys() error {
-	if c.keys == nil {
+func (r *drillRun) forgetKeys() error {
+	if r.keys == nil {
 		return nil
 	}
-	return c.journal.forget(*c.keys)
+	return r.journal.forget(*r.keys)
 }
 
 // say shows what the drill is doing now.
-func (c *drillRun) say(format string, args ...any) {
-	c.update(fmt.Sprintf(format, args...))
+func (r *drillRun) say(format string, args ...any) {
+	r.update(fmt.Sprintf(format, args...))
 }
 
-func (c *drillRun) update(words string) {
-	if c.show != nil {
-		c.show(Update{At: time.Since(c.began), Words: words, Load: c.load.Progress()})
+func (r *drillRun) update(words string) {
+	if r.show != nil {
+		r.show(Update{At: time.Since(r.began), Words: words, Load: r.load.Progress()})
 	}
 }
 
 // displayEvery is the interval between two updates of the display.
 const displayEvery = 200 * time.Millisecond
 
-func (c *drillRun) display(ctx context.Context) {
+func (r *drillRun) display(ctx context.Context) {
 	for sleep(ctx, displayEvery) == nil {
-		c.update("")
+		r.update("")
 	}
 }

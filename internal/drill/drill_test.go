@@ -29,7 +29,7 @@ func TestWhatAScheduleNeedsDoesNotDependOnWhatIsDrawnFirst(t *testing.T) {
 }
 
 func TestNobodyElsesDiskIsFilled(t *testing.T) {
-	fc := faultContext{stack: &target{}}
+	fc := faultContext{stack: &supervisedStack{}}
 	if err := fc.fillDisk(t.Context(), supervise.NodeStatus{Name: "redis-1"}); !errors.Is(err, errNoDisks) {
 		t.Errorf("it says %v", err)
 	}
@@ -70,7 +70,7 @@ func TestAStackThatWasStartedFromAnotherFileIsSeen(t *testing.T) {
 func TestTheCommandThatRepeatsADrillIsOneForAShell(t *testing.T) {
 	c := Config{Own: true, TokenFile: "/home/a b/token", Args: []string{"--state", "/x/it's", "--file", "/x/holdfast.yaml"}, Mix: Mix{}.withDefaults(false)}
 	want := `holdfast drill kill-web --seed 3 --rate 400 --clients 40 --keys 12 --own --token-file '/home/a b/token' --state '/x/it'\''s' --file /x/holdfast.yaml`
-	if got := c.repeat([]fault{killWeb}, 3); got != want {
+	if got := c.repeatCommand([]fault{killWeb}, 3); got != want {
 		t.Errorf("it is\n%s, want\n%s", got, want)
 	}
 }

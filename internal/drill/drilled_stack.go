@@ -11,28 +11,28 @@ import (
 )
 
 // drilledStack is what a drill run needs of its stack: a stack that a supervisor looks after
-// (target), or pods in Kubernetes (podStack). The run and its watcher use it concurrently.
+// (supervisedStack), or pods in Kubernetes (podStack). The run and its watcher use it concurrently.
 type drilledStack interface {
 	declared() stack.Stack
 	loadTarget() loadTarget
-	// heal waits until the stack is well. After limit it returns why the stack is not; empty: it
-	// is.
-	heal(ctx context.Context, limit time.Duration) (why string)
+	// awaitWell waits until the stack is well. After limit it returns why the stack is not; empty:
+	// it is.
+	awaitWell(ctx context.Context, limit time.Duration) (why string)
 	// master returns the name of the redis node that is master; empty: unknown.
 	master(ctx context.Context) string
 	// awaitInSync waits until every replica confirms writes, as far as that can be known.
 	awaitInSync(ctx context.Context) error
-	// lead sets where the load goes, and how it reaches its application.
-	lead(ctx context.Context, cfg *load.Config) error
-	// try sends one request of each kind. It refuses the drill if one is not answered by the
-	// application that it is meant for.
-	try(ctx context.Context, cfg load.Config) error
-	// leaves returns the step that removes the load's keys; nil: they go with the stack.
-	leaves(cfg load.Config, tokenFile string) *step
+	// directLoad sets where the load goes, and how it reaches its application.
+	directLoad(ctx context.Context, cfg *load.Config) error
+	// tryRequests sends one request of each kind. It refuses the drill if one is not answered by
+	// the application that it is meant for.
+	tryRequests(ctx context.Context, cfg load.Config) error
+	// removeKeysStep returns the step that removes the load's keys; nil: they go with the stack.
+	removeKeysStep(cfg load.Config, tokenFile string) *step
 	// watch returns a watcher that notes what happens to the stack once it runs.
 	watch(ctx context.Context, began time.Time) (stackWatcher, error)
-	// set makes this stack the one that a fault strikes.
-	set(fc *faultContext)
+	// attachTo makes this stack the one that a fault strikes.
+	attachTo(fc *faultContext)
 }
 
 // stackWatcher observes what happens to the stack during a drill.
@@ -44,50 +44,50 @@ type stackWatcher interface {
 	notices(faults []history.Fault) []history.Notice
 }
 
-func (t *target) declared() stack.Stack  { return t.stack }
-func (t *target) loadTarget() loadTarget { return t.loads }
-func (t *target) set(fc *faultContext)   { fc.stack = t }
+func (s *supervisedStack) declared() stack.Stack     { return s.spec }
+func (s *supervisedStack) loadTarget() loadTarget    { return s.loads }
+func (s *supervisedStack) attachTo(fc *faultContext) { fc.stack = s }
 
-func (t *target) master(ctx context.Context) string {
-	st, _ := t.status(ctx)
+func (s *supervisedStack) master(ctx context.Context) string {
+	st, _ := s.status(ctx)
 	return masterOf(st).Name
 }
 
-func (t *target) lead(ctx context.Context, cfg *load.Config) error {
-	st, err := t.status(ctx)
+func (s *supervisedStack) directLoad(ctx context.Context, cfg *load.Config) error {
+	st, err := s.status(ctx)
 	if err != nil {
 		return err
 	}
 	cfg.Entries = []string{st.Entry}
-	if len(t.entries) > 0 {
-		cfg.Entries = t.entries
+	if len(s.entries) > 0 {
+		cfg.Entries = s.entries
 	}
-	cfg.TLS = trustEntry(st.Entry, t.state())
-	cfg.Headers, cfg.Nodes = t.headers, t.directNodes(st)
-	t.entry = st.Entry
+	cfg.TLS = trustEntry(st.Entry, s.state())
+	cfg.Headers, cfg.Nodes = s.headers, s.directNodes(st)
+	s.entry = st.Entry
 	return nil
 }
 
-func (t *target) leaves(cfg load.Config, tokenFile string) *step {
-	if t.ownStack || t.loads.app == "" {
+func (s *supervisedStack) removeKeysStep(cfg load.Config, tokenFile string) *step {
+	if s.ownStack || s.loads.app == "" {
 		return nil
 	}
-	left := keys{State: t.state(), Entry: t.entry, Prefix: cfg.Prefix, TokenFile: tokenFile}
-	if t.afar {
+	left := leftKeys{State: s.state(), Entry: s.entry, Prefix: cfg.Prefix, TokenFile: tokenFile}
+	if s.onUserHosts {
 		left.At = cfg.Entries[0]
 	}
-	if len(t.headers) > 0 {
-		left.App = t.loads.app
+	if len(s.headers) > 0 {
+		left.App = s.loads.app
 	}
 	return &step{
-		Why: "the drill's keys", Keys: &left, Unless: filepath.Join(t.state(), "nodes"), // it was purged
+		Why: "the drill's keys", Keys: &left, Unless: filepath.Join(s.state(), "nodes"), // it was purged
 	}
 }
 
-func (t *target) watch(ctx context.Context, began time.Time) (stackWatcher, error) {
-	st, err := t.status(ctx)
+func (s *supervisedStack) watch(ctx context.Context, began time.Time) (stackWatcher, error) {
+	st, err := s.status(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return newWatcher(t, began, st), nil
+	return newWatcher(s, began, st), nil
 }

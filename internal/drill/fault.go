@@ -88,10 +88,10 @@ func List() []Fault {
 	return all
 }
 
-// find returns the fault of that name. Some names, such as kill-master, exist twice: for Kubernetes
-// and for other stacks. inPods chooses; if there is only one fault of the name, find returns it
-// anyway.
-func find(name string, inPods bool) (fault, bool) {
+// findFault returns the fault of that name. Some names, such as kill-master, exist twice: for
+// Kubernetes and for other stacks. inPods chooses; if there is only one fault of the name, find
+// returns it anyway.
+func findFault(name string, inPods bool) (fault, bool) {
 	i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name && f.pods == inPods })
 	if i < 0 {
 		i = slices.IndexFunc(faults, func(f fault) bool { return f.name == name })

@@ -20,8 +20,8 @@ import (
 // faultContext is what a fault acts on: the stack, and the record of what was done to it. It
 // belongs to one fault, and to one goroutine.
 type faultContext struct {
-	stack   *target   // nil in Kubernetes
-	pods    *podStack // nil elsewhere
+	stack   *supervisedStack // nil in Kubernetes
+	pods    *podStack        // nil elsewhere
 	journal *journal
 	record  *history.Fault
 	began   time.Time // the history's times count from here
@@ -75,12 +75,12 @@ func (fc *faultContext) undo(st step) error {
 	return err
 }
 
-// errNobody is the error if the stack has no node that the fault could strike.
-var errNobody = errors.New("the stack has none")
+// errNoNode is the error if the stack has no node that the fault could strike.
+var errNoNode = errors.New("the stack has none")
 
-// all returns the nodes of a kind that have a process. role selects among redis nodes; empty: any.
-// Web nodes are only those of applications under load.
-func (fc *faultContext) all(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
+// runningNodes returns the nodes of a kind that have a process. role selects among redis nodes;
+// empty: any. Web nodes are only those of applications under load.
+func (fc *faultContext) runningNodes(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
 	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return nil, err
@@ -90,49 +90,49 @@ func (fc *faultContext) all(ctx context.Context, kind plan.Kind, role string) ([
 			kind == plan.Web && !slices.Contains(fc.stack.loads.apps, n.App)
 	})
 	if len(nodes) == 0 {
-		return nil, fmt.Errorf("no %s is up: %w", strings.TrimSpace(string(kind)+" "+role), errNobody)
+		return nil, fmt.Errorf("no %s is up: %w", strings.TrimSpace(string(kind)+" "+role), errNoNode)
 	}
 	return nodes, nil
 }
 
-// up returns those nodes of a kind that are up; see all.
-func (fc *faultContext) up(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
-	nodes, err := fc.all(ctx, kind, role)
+// upNodes returns those nodes of a kind that are up; see all.
+func (fc *faultContext) upNodes(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
+	nodes, err := fc.runningNodes(ctx, kind, role)
 	if err != nil {
 		return nil, err
 	}
 	nodes = slices.DeleteFunc(nodes, func(n supervise.NodeStatus) bool { return n.State != supervise.Up })
 	if len(nodes) == 0 {
-		return nil, fmt.Errorf("no %s is up: %w", strings.TrimSpace(string(kind)+" "+role), errNobody)
+		return nil, fmt.Errorf("no %s is up: %w", strings.TrimSpace(string(kind)+" "+role), errNoNode)
 	}
 	return nodes, nil
 }
 
-// find returns a random node of a kind among those that are up.
-func (fc *faultContext) find(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
-	nodes, err := fc.up(ctx, kind, role)
+// randomUpNode returns a random node of a kind among those that are up.
+func (fc *faultContext) randomUpNode(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
+	nodes, err := fc.upNodes(ctx, kind, role)
 	if err != nil {
 		return supervise.NodeStatus{}, err
 	}
 	return nodes[fc.random.IntN(len(nodes))], nil
 }
 
-// pick returns a random node of a kind among those that are up and under load. Sentinels serve no
-// clients, so any that is up will do.
-func (fc *faultContext) pick(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
+// randomBusyNode returns a random node of a kind among those that are up and under load. Sentinels
+// serve no clients, so any that is up will do.
+func (fc *faultContext) randomBusyNode(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
 	if !kind.Traits().Serves {
-		return fc.find(ctx, kind, role)
+		return fc.randomUpNode(ctx, kind, role)
 	}
-	nodes, err := fc.up(ctx, kind, role)
+	nodes, err := fc.upNodes(ctx, kind, role)
 	if err != nil {
 		return supervise.NodeStatus{}, err
 	}
-	busy, did, err := fc.atWork(ctx, nodes)
+	busy, did, err := fc.busyNodes(ctx, nodes)
 	if err != nil {
 		return supervise.NodeStatus{}, err
 	}
 	n := busy[fc.random.IntN(len(busy))]
-	fc.worked([]supervise.NodeStatus{n}, did)
+	fc.recordWork([]supervise.NodeStatus{n}, did)
 	return n, nil
 }
 
@@ -147,7 +147,7 @@ func (fc *faultContext) kill(ctx context.Context, nodes ...supervise.NodeStatus)
 		}
 	}
 
-	fc.say("killing %s", names(nodes))
+	fc.say("killing %s", joinNames(nodes))
 	for i, n := range nodes {
 		fc.recordInjection(n.Name)
 		if err := fc.stack.processes.signal(n.Host, ids[i], syscall.SIGKILL, n.Kind != ""); err != nil {
@@ -172,7 +172,7 @@ func (fc *faultContext) pause(ctx context.Context, nodes ...supervise.NodeStatus
 		if err != nil {
 			return fmt.Errorf("%s (pid %d) ended before it was paused", n.Name, n.PID)
 		}
-		if err := fc.undo(fc.stack.goesOn(n, id)); err != nil {
+		if err := fc.undo(fc.stack.continueStep(n, id)); err != nil {
 			return err
 		}
 		fc.say("pausing %s", n.Name)
@@ -188,11 +188,11 @@ func (fc *faultContext) pause(ctx context.Context, nodes ...supervise.NodeStatus
 	return nil
 }
 
-// goesOn returns the step that lets a paused node continue (SIGCONT).
-func (t *target) goesOn(n supervise.NodeStatus, id process.ID) step {
+// continueStep returns the step that lets a paused node continue (SIGCONT).
+func (s *supervisedStack) continueStep(n supervise.NodeStatus, id process.ID) step {
 	st := step{Why: "the pause of " + n.Name, Process: id, Signal: syscall.SIGCONT, Alone: n.Kind == ""}
-	if !t.processes.isLocal(n.Host) {
-		st.Host, st.By = n.Host, t.processes.state
+	if !s.processes.isLocal(n.Host) {
+		st.Host, st.By = n.Host, s.processes.state
 	}
 	return st
 }
@@ -230,7 +230,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func names(nodes []supervise.NodeStatus) string {
+func joinNames(nodes []supervise.NodeStatus) string {
 	var all []string
 	for _, n := range nodes {
 		all = append(all, n.Name)

@@ -23,11 +23,11 @@ var flap = fault{
 
 		h := fc.stack.hosts
 		const lasts, shortest, longest = cutLasts, 300 * time.Millisecond, time.Second
-		if err := fc.undo(h.plugIn(one)); err != nil {
+		if err := fc.undo(h.plugInStep(one)); err != nil {
 			return err
 		}
 
-		fc.behind(ctx, one)
+		fc.recordCutOff(ctx, one)
 		before, err := h.carrierChanges(ctx, one)
 		if err != nil {
 			return err
@@ -61,8 +61,8 @@ var flap = fault{
 	},
 }
 
-// plugIn returns the step that connects a host's cable at the bridge again.
-func (h *hosts) plugIn(one host) step {
+// plugInStep returns the step that connects a host's cable at the bridge again.
+func (h *hosts) plugInStep(one host) step {
 	return step{
 		Why:     "the link of " + one.name,
 		Command: []string{"ip", "-netns", h.bridge, "link", "set", one.port, "up"}, Unless: netnsDir + "/" + h.bridge,

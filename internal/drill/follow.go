@@ -10,20 +10,20 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// astray makes a replica follow its master through a bad link of the drill's own.
-func (fc *faultContext) astray(ctx context.Context, master, replica supervise.NodeStatus, delay time.Duration, loss float64, stall time.Duration) (*link, error) {
+// followThroughLink makes a replica follow its master through a bad link of the drill's own.
+func (fc *faultContext) followThroughLink(ctx context.Context, master, replica supervise.NodeStatus, delay time.Duration, loss float64, stall time.Duration) (*link, error) {
 	// The link is on the replica's host: the Sentinels know a replica by the address at which its
 	// master sees it.
 	netns := ""
 	if fc.stack.hosts != nil {
-		netns = netnsDir + "/" + fc.stack.hosts.of(replica).netns
+		netns = netnsDir + "/" + fc.stack.hosts.hostOf(replica).netns
 	}
 	l, err := newLink(netns, master.Address, delay, loss, stall, fc.random.Uint64())
 	if err != nil {
 		return nil, err
 	}
-	err = fc.undo(step{Why: "the bad link of " + replica.Name, Follow: &follow{
-		State: fc.stack.state(), Stack: fc.stack.stack.Name, Node: replica.Address, Leave: l.address(),
+	err = fc.undo(step{Why: "the bad link of " + replica.Name, Follow: &followUndo{
+		State: fc.stack.state(), Stack: fc.stack.spec.Name, Node: replica.Address, Leave: l.address(),
 		Sentinels: fc.stack.addresses(ctx, plan.Sentinel), Master: master.Address,
 	}})
 	if err == nil {
@@ -39,9 +39,9 @@ func (fc *faultContext) astray(ctx context.Context, master, replica supervise.No
 }
 
 // addresses returns the addresses of the nodes of a kind; none if there is no status.
-func (t *target) addresses(ctx context.Context, kind plan.Kind) []string {
+func (s *supervisedStack) addresses(ctx context.Context, kind plan.Kind) []string {
 	var all []string
-	st, err := t.status(ctx)
+	st, err := s.status(ctx)
 	if err != nil {
 		return nil
 	}
@@ -53,8 +53,8 @@ func (t *target) addresses(ctx context.Context, kind plan.Kind) []string {
 	return all
 }
 
-// follow makes a replica follow the master again.
-type follow struct {
+// followUndo makes a replica follow the master again.
+type followUndo struct {
 	State string `json:"state"` // of the stack, for its secrets
 	Stack string `json:"stack"`
 	Node  string `json:"node"` // the replica's address
@@ -65,7 +65,7 @@ type follow struct {
 	Master    string   `json:"master"` // used if no Sentinel names another one
 }
 
-func (f follow) perform() error {
+func (f followUndo) perform() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	secrets, err := supervise.Secrets(f.State)

@@ -17,7 +17,7 @@ var fullDisk = fault{
 	name: "full-disk", about: "the disk below the master's append-only file is full for 6 s: Redis refuses writes, and the Sentinels' pings, so that another master is elected",
 	disk: true, needs: needFailover, promise: held,
 	inject: func(ctx context.Context, fc *faultContext) error {
-		n, err := fc.pick(ctx, plan.Redis, "master")
+		n, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 		if err != nil {
 			return err
 		}

@@ -13,9 +13,9 @@ import (
 
 var hostileClient = fault{
 	name: "hostile-client", about: "for 5 s clients of one address do all at once: thousands of idle streams and of half-sent requests, malformed ones, large bodies, slow commands, huge answers that they leave: all others are served, new clients too",
-	course: true, needs: needRedis | needKV, promise: undisturbed, ready: storesStrings,
+	course: true, needs: needRedis | needKV, promise: undisturbed, ready: requireStrings,
 	inject: func(ctx context.Context, fc *faultContext) error {
-		a, err := fc.assail(ctx)
+		a, err := fc.prepareAttack(ctx)
 		if err != nil {
 			return err
 		}
@@ -33,15 +33,15 @@ var hostileClient = fault{
 			return fmt.Errorf("store a large value: %w", err)
 		}
 
-		crowd := fc.crowd()
+		crowd := fc.connectionCount()
 		slow, malformed, bodies, left := attack.NewTally(), attack.NewTally(), attack.NewTally(), attack.NewTally()
 		var streams, halves *attack.Held
 		memory := fc.watchMemory(ctx)
 
-		err = a.during(ctx, "being a hostile client", func(ctx context.Context) {
+		err = a.runAttack(ctx, "being a hostile client", func(ctx context.Context) {
 			stream := []byte(a.client.Head("GET", "/subscribe/"+a.prefix+"channel") + "\r\n")
 			streams = a.client.Hold(ctx, crowd/2, true, func(int) []byte { return stream })
-			halves = a.client.Hold(ctx, crowd-crowd/2, false, a.half)
+			halves = a.client.Hold(ctx, crowd-crowd/2, false, a.partialRequest)
 			var clients sync.WaitGroup
 			repeat := func(t *attack.Tally, most int, pause time.Duration, all []attack.Request) {
 				for _, one := range all {
@@ -52,8 +52,8 @@ var hostileClient = fault{
 			commands := d.commands(fc.pipelineOf(slowPipeline))
 			repeat(slow, slowRequests, attackPause, []attack.Request{commands[0], commands[3], commands[5], commands[10]})
 			repeat(malformed, malformedMost, attackPause, a.malformed())
-			repeat(bodies, bodiesMost, bodiesPause, a.bodies())
-			repeat(left, slowRequests, attackPause, a.left())
+			repeat(bodies, bodiesMost, bodiesPause, a.largeBodies())
+			repeat(left, slowRequests, attackPause, a.abandoned())
 			clients.Wait()
 			streams.Wait()
 			halves.Wait()
@@ -85,10 +85,10 @@ const (
 	heldLeast = 100
 )
 
-// crowd returns how many connections to open: more than the balancers accept, as far as this
-// process may have files open.
-func (fc *faultContext) crowd() int {
-	declared := fc.stack.stack
+// connectionCount returns how many connections to open: more than the balancers accept, as far as
+// this process may have files open.
+func (fc *faultContext) connectionCount() int {
+	declared := fc.stack.spec
 	n := min(crowdMost, declared.Entry.Limits.Connections*declared.Balancers+200)
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < uint64(n+fewFiles) {
@@ -97,8 +97,8 @@ func (fc *faultContext) crowd() int {
 	return n
 }
 
-// half returns the beginning of a request that never ends.
-func (a *assault) half(i int) []byte {
+// partialRequest returns the beginning of a request that never ends.
+func (a *attackRun) partialRequest(i int) []byte {
 	switch i % 4 {
 	case 0: // not even a whole line
 		return []byte("GET /get/x HT")
@@ -111,7 +111,7 @@ func (a *assault) half(i int) []byte {
 }
 
 // malformed returns requests that are not HTTP, or not valid for this service.
-func (a *assault) malformed() []attack.Request {
+func (a *attackRun) malformed() []attack.Request {
 	head := a.client.Head
 	var all []attack.Request
 	for _, raw := range []string{
@@ -131,10 +131,10 @@ func (a *assault) malformed() []attack.Request {
 	return all
 }
 
-// bodies returns requests with large bodies that store nothing.
-func (a *assault) bodies() []attack.Request {
+// largeBodies returns requests with large bodies that store nothing.
+func (a *attackRun) largeBodies() []attack.Request {
 	size := 8 << 20
-	if kv := a.s.stack.stack.Apps[a.s.stack.loads.app].KV; kv != nil {
+	if kv := a.s.stack.spec.Apps[a.s.stack.loads.app].KV; kv != nil {
 		size = min(size, int(kv.Limits.Body)-1)
 	}
 	return []attack.Request{
@@ -145,8 +145,8 @@ func (a *assault) bodies() []attack.Request {
 	}
 }
 
-// left returns requests whose clients leave before they have the whole answer, or any of it.
-func (a *assault) left() []attack.Request {
+// abandoned returns requests whose clients leave before they have the whole answer, or any of it.
+func (a *attackRun) abandoned() []attack.Request {
 	get := attack.Command("GET", a.prefix+"large")
 	return []attack.Request{
 		{Path: "/", Body: get, Leave: -1},

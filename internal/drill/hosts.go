@@ -192,7 +192,7 @@ func (h *hosts) plugMachine(ctx context.Context, j *journal) error {
 		if err != nil {
 			return err
 		}
-		h.number(network)
+		h.assignAddresses(network)
 		err = ip(ctx, "", fmt.Sprintf("address add %s/24 dev %s", h.machine, h.tag), "link set "+h.tag+" up")
 		if err != nil {
 			return err
@@ -213,8 +213,8 @@ func (h *hosts) plugMachine(ctx context.Context, j *journal) error {
 
 var errNoNetwork = fmt.Errorf("no network of %v is free on this machine", addresses)
 
-// number gives this machine and all hosts addresses of a network.
-func (h *hosts) number(network netip.Prefix) {
+// assignAddresses gives this machine and all hosts addresses of a network.
+func (h *hosts) assignAddresses(network netip.Prefix) {
 	base := network.Addr().As4()
 	at := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{base[0], base[1], base[2], byte(i)}) }
 	h.machine = at(machineNumber)
@@ -311,7 +311,7 @@ func (h *hosts) awaitLinks(ctx context.Context) error {
 func (h *hosts) entries(virtual []string, p plan.Plan) []string {
 	var all []string
 	for _, address := range virtual {
-		all = append(all, h.at(address))
+		all = append(all, h.entryURL(address))
 	}
 	if len(all) > 0 {
 		return all
@@ -319,19 +319,19 @@ func (h *hosts) entries(virtual []string, p plan.Plan) []string {
 	for _, of := range p.Hosts {
 		balances := slices.ContainsFunc(of.Processes, func(n plan.Process) bool { return n.Kind == plan.Balancer })
 		if one := h.named(of.Name); balances && one.name != "" {
-			all = append(all, h.at(one.address.String()))
+			all = append(all, h.entryURL(one.address.String()))
 		}
 	}
 	return all
 }
 
-// at returns the URL of the entry at an address.
-func (h *hosts) at(address string) string {
+// entryURL returns the URL of the entry at an address.
+func (h *hosts) entryURL(address string) string {
 	return h.scheme + "://" + net.JoinHostPort(address, strconv.Itoa(h.entryPort))
 }
 
-// of returns the host on which a node runs.
-func (h *hosts) of(node supervise.NodeStatus) host { return h.named(node.Host) }
+// hostOf returns the host on which a node runs.
+func (h *hosts) hostOf(node supervise.NodeStatus) host { return h.named(node.Host) }
 
 func (h *hosts) named(name string) host {
 	i := slices.IndexFunc(h.all, func(one host) bool { return one.name == name })
@@ -341,8 +341,8 @@ func (h *hosts) named(name string) host {
 	return h.all[i]
 }
 
-// but returns all hosts except the given ones.
-func (h *hosts) but(some ...host) []host {
+// except returns all hosts except the given ones.
+func (h *hosts) except(some ...host) []host {
 	return slices.DeleteFunc(slices.Clone(h.all), func(one host) bool { return slices.Contains(some, one) })
 }
 

@@ -65,20 +65,20 @@ func (h *hosts) cutRules(drops []drop) string {
 	for _, d := range drops {
 		way := fmt.Sprintf("add rule bridge cut forward iifname %q oifname %q", h.port(d.from), h.port(d.to))
 		fmt.Fprintf(&text, "%s ether type ip counter drop comment %q\n", way, d)
-		fmt.Fprintf(&text, "%s arp saddr ip %s drop\n", way, h.virtual())
+		fmt.Fprintf(&text, "%s arp saddr ip %s drop\n", way, h.virtualRange())
 	}
 	return text.String()
 }
 
-// virtual returns the range of the virtual addresses in a drill's network.
-func (h *hosts) virtual() netip.Prefix {
+// virtualRange returns the range of the virtual addresses in a drill's network.
+func (h *hosts) virtualRange() netip.Prefix {
 	first := h.machine.As4()
 	first[3] = virtualNumber
 	return netip.PrefixFrom(netip.AddrFrom4(first), 28)
 }
 
-// uncut returns the step that lets everything pass again.
-func (h *hosts) uncut() step {
+// uncutStep returns the step that lets everything pass again.
+func (h *hosts) uncutStep() step {
 	return step{
 		Why: "the cut between the hosts", Command: []string{"ip", "netns", "exec", h.bridge, "nft", "-f", "-"},
 		// Deleting a table that is missing is an error, and adding one that exists is not.

@@ -48,9 +48,9 @@ func builtProgram(t *testing.T) string {
 	return path
 }
 
-// stoodUp returns a stack of the drill's own, with the journal that undoes it. The stack is removed
-// when the test ends, however it ends.
-func stoodUp(t *testing.T, hosts int, disks bool) (*target, *journal) {
+// startOwnStack returns a stack of the drill's own, with the journal that undoes it. The stack is
+// removed when the test ends, however it ends.
+func startOwnStack(t *testing.T, hosts int, disks bool) (*supervisedStack, *journal) {
 	t.Helper()
 	needHosts(t)
 	self := builtProgram(t)
@@ -72,13 +72,13 @@ func stoodUp(t *testing.T, hosts int, disks bool) (*target, *journal) {
 		t.Fatal(err)
 	}
 	t.Cleanup(stack.close)
-	well(t, stack)
+	requireWell(t, stack)
 	return stack, j
 }
 
-func well(t *testing.T, stack *target) supervise.Status {
+func requireWell(t *testing.T, stack *supervisedStack) supervise.Status {
 	t.Helper()
-	if why := stack.heal(t.Context(), 30*time.Second); why != "" {
+	if why := stack.awaitWell(t.Context(), 30*time.Second); why != "" {
 		t.Fatalf("the stack is not well: %s", why)
 	}
 	st, err := stack.status(t.Context())
@@ -88,8 +88,8 @@ func well(t *testing.T, stack *target) supervise.Status {
 	return st
 }
 
-// at returns a context for a fault.
-func at(t *testing.T, stack *target, j *journal) *faultContext {
+// contextFor returns a context for a fault.
+func contextFor(t *testing.T, stack *supervisedStack, j *journal) *faultContext {
 	return &faultContext{
 		stack: stack, journal: j, record: &history.Fault{}, began: time.Now(),
 		random: rand.New(rand.NewPCG(1, 1)), say: t.Logf,
@@ -110,8 +110,8 @@ func ask(t *testing.T, url string, patience time.Duration) (string, error) {
 }
 
 func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
-	stack, j := stoodUp(t, 3, false)
-	before := well(t, stack)
+	stack, j := startOwnStack(t, 3, false)
+	before := requireWell(t, stack)
 	if _, err := ask(t, stack.entries[0]+"/set?key=kelp&value=holdfast", 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 		}
 	}
 	for _, n := range before.Nodes {
-		if one := stack.hosts.of(n); one.name == "" || !strings.HasPrefix(n.Address, one.address.String()+":") {
+		if one := stack.hosts.hostOf(n); one.name == "" || !strings.HasPrefix(n.Address, one.address.String()+":") {
 			t.Errorf("%s is on host %q at %s", n.Name, n.Host, n.Address)
 		}
 	}
@@ -137,11 +137,11 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 		if err := await(t.Context(), "its end", 5*time.Second, func() bool { return !process.Alive(id) }); err != nil {
 			t.Fatal(err)
 		}
-		again := stack.upOn(stack.hosts.named(before.Host), "")
+		again := stack.startHostStep(stack.hosts.named(before.Host), "")
 		if err := again.perform(); err != nil {
 			t.Fatal(err)
 		}
-		after := well(t, stack)
+		after := requireWell(t, stack)
 		for _, n := range before.Nodes {
 			now, _ := after.Node(n.Name)
 			if now.PID != n.PID || now.Host != n.Host || now.Address != n.Address {
@@ -151,9 +151,9 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 	})
 
 	t.Run("a host is cut off and comes back", func(t *testing.T) {
-		fc, mark := at(t, stack, j), j.checkpoint()
+		fc, mark := contextFor(t, stack, j), j.checkpoint()
 		one := stack.hosts.all[1]
-		if err := fc.cut(t.Context(), time.Second, one.name, []host{one}, both(hostNames(one), append(hostNames(stack.hosts.but(one)...), clients))); err != nil {
+		if err := fc.cut(t.Context(), time.Second, one.name, []host{one}, both(hostNames(one), append(hostNames(stack.hosts.except(one)...), clients))); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(fc.record.Evidence, "host-1 to host-2: ") { // the clients may not have sent anything meanwhile
@@ -168,7 +168,7 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 		if err := j.undo(mark); err != nil {
 			t.Fatal(err)
 		}
-		well(t, stack)
+		requireWell(t, stack)
 		if got, err := ask(t, stack.entries[1]+"/get?key=kelp", 5*time.Second); err != nil || !strings.Contains(got, "holdfast") {
 			t.Errorf("the host that is back answers %q, %v", got, err)
 		}
@@ -177,13 +177,13 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 	t.Run("the master's host is lost, and the drill with it", func(t *testing.T) {
 		ctx, kill := context.WithCancel(t.Context())
 		defer kill()
-		fc := at(t, stack, j)
-		master, err := fc.find(ctx, plan.Redis, "master")
+		fc := contextFor(t, stack, j)
+		master, err := fc.randomUpNode(ctx, plan.Redis, "master")
 		if err != nil {
 			t.Fatal(err)
 		}
 		lost := make(chan error, 1)
-		go func() { lost <- fc.lose(ctx, stack.hosts.of(master)) }()
+		go func() { lost <- fc.lose(ctx, stack.hosts.hostOf(master)) }()
 		if err := fc.awaitMaster(ctx, master.Name); err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 		if err := sleep(ctx, 500*time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
-		if pids, err := stack.hosts.of(master).pids(ctx); err != nil || len(pids) > 0 {
+		if pids, err := stack.hosts.hostOf(master).pids(ctx); err != nil || len(pids) > 0 {
 			t.Errorf("processes %v run, and their host is away (%v)", pids, err)
 		}
 		kill()
@@ -210,13 +210,13 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 	if err := again.undo(0); err != nil {
 		t.Fatal(err)
 	}
-	nothingIsLeft(t, stack, st)
+	requireNothingLeft(t, stack, st)
 }
 
 func TestAFullDiskUnderTheMasterCostsTheClientsAPause(t *testing.T) {
-	stack, j := stoodUp(t, 0, true)
-	st := well(t, stack)
-	master, err := at(t, stack, j).find(t.Context(), plan.Redis, "master")
+	stack, j := startOwnStack(t, 0, true)
+	st := requireWell(t, stack)
+	master, err := contextFor(t, stack, j).randomUpNode(t.Context(), plan.Redis, "master")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestAFullDiskUnderTheMasterCostsTheClientsAPause(t *testing.T) {
 			}
 		}
 	}()
-	fc, mark := at(t, stack, j), j.checkpoint()
+	fc, mark := contextFor(t, stack, j), j.checkpoint()
 	err = fc.fillDisk(t.Context(), master)
 	if err == nil {
 		err = fc.awaitMaster(t.Context(), master.Name)
@@ -249,15 +249,15 @@ func TestAFullDiskUnderTheMasterCostsTheClientsAPause(t *testing.T) {
 	if err := j.undo(mark); err != nil {
 		t.Fatal(err)
 	}
-	st = well(t, stack)
+	st = requireWell(t, stack)
 	if err := j.undo(0); err != nil {
 		t.Fatal(err)
 	}
-	nothingIsLeft(t, stack, st)
+	requireNothingLeft(t, stack, st)
 }
 
-// nothingIsLeft checks that nothing of a drill's own stack is left behind.
-func nothingIsLeft(t *testing.T, stack *target, last supervise.Status) {
+// requireNothingLeft checks that nothing of a drill's own stack is left behind.
+func requireNothingLeft(t *testing.T, stack *supervisedStack, last supervise.Status) {
 	t.Helper()
 	tag := stack.state()
 	if stack.hosts != nil {

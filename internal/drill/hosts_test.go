@@ -43,15 +43,15 @@ func TestANetworkIsChosenThatNobodyHas(t *testing.T) {
 	}
 }
 
-// three returns the description of three hosts that do not exist.
-func three() *hosts {
+// threeHosts returns the description of three hosts that do not exist.
+func threeHosts() *hosts {
 	h := newHosts([]stack.Host{{Name: "host-1"}, {Name: "host-2"}, {Name: "host-3", Only: []string{"sentinel"}}})
-	h.number(netip.MustParsePrefix("198.18.7.0/24"))
+	h.assignAddresses(netip.MustParsePrefix("198.18.7.0/24"))
 	return h
 }
 
 func TestHostsSayWhereAStackIs(t *testing.T) {
-	h := three()
+	h := threeHosts()
 	if len(h.tag) > 15 {
 		t.Errorf("%q is too long a name for a link", h.tag)
 	}
@@ -76,10 +76,10 @@ func TestHostsSayWhereAStackIs(t *testing.T) {
 	if got := h.entries([]string{"198.18.7.240"}, p); !slices.Equal(got, []string{"http://198.18.7.240:6301"}) {
 		t.Errorf("the entries are %q", got)
 	}
-	if got := h.of(supervise.NodeStatus{Host: "host-2"}); got != h.all[1] {
+	if got := h.hostOf(supervise.NodeStatus{Host: "host-2"}); got != h.all[1] {
 		t.Errorf("a node of host-2 is on %v", got)
 	}
-	if got := h.but(h.all[0], h.all[2]); !slices.Equal(got, h.all[1:2]) {
+	if got := h.except(h.all[0], h.all[2]); !slices.Equal(got, h.all[1:2]) {
 		t.Errorf("all but host-1 and host-3 are %v", got)
 	}
 	// One equal tag in 65,536 is chance, three in a row are not.
@@ -95,7 +95,7 @@ func TestHostsSayWhereAStackIs(t *testing.T) {
 }
 
 func TestACutIsARuleForEachDirection(t *testing.T) {
-	rules := three().cutRules(append(both([]string{"host-1"}, []string{"host-2", clients}), oneWay([]string{"host-3"}, []string{"host-1"})...))
+	rules := threeHosts().cutRules(append(both([]string{"host-1"}, []string{"host-2", clients}), oneWay([]string{"host-3"}, []string{"host-1"})...))
 	var got []string
 	arp := 0
 	for line := range strings.Lines(rules) {

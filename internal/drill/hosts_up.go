@@ -54,11 +54,11 @@ func (h *hosts) virtualText(declared stack.Virtual) string {
 const addLimit = 15 * time.Second
 
 // startHosts creates the stack on the first host and makes the others join.
-func (t *target) startHosts(ctx context.Context) error {
-	for i, one := range t.hosts.all {
-		seat := t.source.endpoints[i]
+func (s *supervisedStack) startHosts(ctx context.Context) error {
+	for i, one := range s.hosts.all {
+		seat := s.source.endpoints[i]
 		if i == 0 {
-			if _, err := output(ctx, "", "ip", t.onHost(one, "up", "-d", "--file", t.file)...); err != nil {
+			if _, err := output(ctx, "", "ip", s.onHost(one, "up", "-d", "--file", s.file)...); err != nil {
 				return err
 			}
 			continue
@@ -68,14 +68,14 @@ func (t *target) startHosts(ctx context.Context) error {
 		var line string
 		var err error
 		late := awaitEvery(ctx, 200*time.Millisecond, "", addLimit, func() bool {
-			line, err = output(ctx, "", t.self, "host", "add", one.name, "--state", t.source.endpoints[0].state)
+			line, err = output(ctx, "", s.self, "host", "add", one.name, "--state", s.source.endpoints[0].state)
 			return err == nil
 		})
 		if late != nil {
 			return cmp.Or(err, late)
 		}
 		token := strings.TrimPrefix(strings.TrimSpace(line), "holdfast join ")
-		if _, err := output(ctx, "", "ip", t.onHost(one, "join", token, "-d")...); err != nil {
+		if _, err := output(ctx, "", "ip", s.onHost(one, "join", token, "-d")...); err != nil {
 			return fmt.Errorf("%s (%s) does not join: %w", one.name, seat.state, err)
 		}
 	}
@@ -83,12 +83,12 @@ func (t *target) startHosts(ctx context.Context) error {
 }
 
 // onHost returns the arguments of ip(8) that run a holdfast command on a host.
-func (t *target) onHost(one host, args ...string) []string {
-	program := t.self
-	if t.programs {
-		program = filepath.Join(t.hostPrograms(), programName)
+func (s *supervisedStack) onHost(one host, args ...string) []string {
+	program := s.self
+	if s.programs {
+		program = filepath.Join(s.hostPrograms(), programName)
 	}
-	return slices.Concat([]string{"netns", "exec", one.netns}, t.programsOf(one), t.clockOf(one), []string{program}, args, []string{"--state", t.stateOf(one.name)})
+	return slices.Concat([]string{"netns", "exec", one.netns}, s.programsOf(one), s.clockOf(one), []string{program}, args, []string{"--state", s.stateOf(one.name)})
 }
 
 // Each host may have a program file of its own, which can be replaced on that host alone. Its path
@@ -100,65 +100,67 @@ const programName = "holdfast"
 
 // hostPrograms returns the program's directory as a host sees it. programDir returns the same
 // directory as this machine sees it.
-func (t *target) hostPrograms() string        { return filepath.Join(t.base, "programs") }
-func (t *target) programDir(one host) string  { return t.stateOf(one.name) + ".programs" }
-func (t *target) programFile(one host) string { return filepath.Join(t.programDir(one), programName) }
+func (s *supervisedStack) hostPrograms() string       { return filepath.Join(s.base, "programs") }
+func (s *supervisedStack) programDir(one host) string { return s.stateOf(one.name) + ".programs" }
+func (s *supervisedStack) programFile(one host) string {
+	return filepath.Join(s.programDir(one), programName)
+}
 
 // withPrograms is a script that mounts directory $1 at $2 and runs the rest of its arguments.
 const withPrograms = `mount --bind "$1" "$2" && shift 2 && exec "$@"`
 
 // programsOf returns the words before a command on a host that give it the host's program file.
-func (t *target) programsOf(one host) []string {
-	if !t.programs {
+func (s *supervisedStack) programsOf(one host) []string {
+	if !s.programs {
 		return nil
 	}
-	return []string{"sh", "-c", withPrograms, "sh", t.programDir(one), t.hostPrograms()}
+	return []string{"sh", "-c", withPrograms, "sh", s.programDir(one), s.hostPrograms()}
 }
 
 // installPrograms gives each host its own copy of the program.
-func (t *target) installPrograms() error {
-	program, err := os.ReadFile(t.self)
+func (s *supervisedStack) installPrograms() error {
+	program, err := os.ReadFile(s.self)
 	if err != nil {
 		return fmt.Errorf("copy the program for the hosts: %w", err)
 	}
-	if err := os.Mkdir(t.hostPrograms(), 0o700); err != nil {
+	if err := os.Mkdir(s.hostPrograms(), 0o700); err != nil {
 		return err
 	}
-	for _, one := range t.hosts.all {
-		if err := os.Mkdir(t.programDir(one), 0o700); err != nil {
+	for _, one := range s.hosts.all {
+		if err := os.Mkdir(s.programDir(one), 0o700); err != nil {
 			return err
 		}
-		if err := os.WriteFile(t.programFile(one), program, 0o700); err != nil {
+		if err := os.WriteFile(s.programFile(one), program, 0o700); err != nil {
 			return fmt.Errorf("copy the program for %s: %w", one.name, err)
 		}
 	}
 	return nil
 }
 
-// upOn returns the step that starts the holdfast process of a host again, as a host does that
-// boots.
-func (t *target) upOn(one host, why string) step {
+// startHostStep returns the step that starts the holdfast process of a host again, as a host does
+// that boots.
+func (s *supervisedStack) startHostStep(one host, why string) step {
 	return step{
-		Why: why, Command: append([]string{"ip"}, t.onHost(one, "up", "-d")...), Limit: t.startLimit(),
-		Claimed: t.stateOf(one.name), Unless: netnsDir + "/" + one.netns,
+		Why: why, Command: append([]string{"ip"}, s.onHost(one, "up", "-d")...), Limit: s.startLimit(),
+		Claimed: s.stateOf(one.name), Unless: netnsDir + "/" + one.netns,
 	}
 }
 
-// hostsSick returns what is wrong with the hosts of a stack; empty: all of them are up, have a
+// whyHostsUnwell returns what is wrong with the hosts of a stack; empty: all of them are up, have a
 // vote, and reach the leader, and each virtual address is on exactly one of them.
-func (t *target) hostsSick(ctx context.Context) string {
+func (s *supervisedStack) whyHostsUnwell(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	for _, s := range t.source.endpoints {
+	for _, s := range s.source.endpoints {
 		if !part.Claimed(s.state) {
 			return "no process of Holdfast runs on " + s.host
 		}
 	}
-	if why := t.apart(ctx); why != "" {
+	if why := s.missingHost(ctx); why != "" {
 		return why
 	}
-	for _, address := range t.stack.Entry.Virtual.Bare() {
-		holders, err := t.hosts.holders(ctx, address)
+	for _, address := range s.spec.Entry.Virtual.Bare() {
+		holders, err := s.hosts.holders(ctx, address)
 		if err != nil {
 			return err.Error()
 		}
@@ -169,9 +171,9 @@ func (t *target) hostsSick(ctx context.Context) string {
 	return ""
 }
 
-// apart returns which host does not take part, in words; empty: each of them does.
-func (t *target) apart(ctx context.Context) string {
-	v, err := t.client().Hosts(ctx)
+// missingHost returns which host does not take part, in words; empty: each of them does.
+func (s *supervisedStack) missingHost(ctx context.Context) string {
+	v, err := s.client().Hosts(ctx)
 	if err != nil {
 		return err.Error()
 	}
@@ -180,7 +182,7 @@ func (t *target) apart(ctx context.Context) string {
 			return s.Name + " does not take part"
 		}
 	}
-	if all := t.machines().all; len(v.Hosts) < len(all) {
+	if all := s.stackHosts().all; len(v.Hosts) < len(all) {
 		return fmt.Sprintf("the stack has %d hosts of %d", len(v.Hosts), len(all))
 	}
 	return ""

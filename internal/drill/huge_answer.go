@@ -14,9 +14,9 @@ import (
 
 var hugeAnswer = fault{
 	name: "huge-answer", about: "for 5 s clients get values of tens of MB, many at a time, and pipelines of 300 times 1 MB, and read the answers slowly or not at all: nobody else waits, and no node runs out of memory",
-	course: true, needs: needRedis | needKV, promise: undisturbed, ready: storesStrings,
+	course: true, needs: needRedis | needKV, promise: undisturbed, ready: requireStrings,
 	inject: func(ctx context.Context, fc *faultContext) error {
-		a, err := fc.assail(ctx)
+		a, err := fc.prepareAttack(ctx)
 		if err != nil {
 			return err
 		}
@@ -24,9 +24,9 @@ var hugeAnswer = fault{
 		if err != nil {
 			return err
 		}
-		before := a.sent(ctx)
+		before := a.sentBytes(ctx)
 		t, memory := attack.NewTally(), fc.watchMemory(ctx)
-		err = a.during(ctx, "getting huge answers", func(ctx context.Context) {
+		err = a.runAttack(ctx, "getting huge answers", func(ctx context.Context) {
 			var clients sync.WaitGroup
 			for _, one := range requests {
 				clients.Go(func() {
@@ -45,7 +45,7 @@ var hugeAnswer = fault{
 		}
 		fc.evidence("%d clients got values of %d MB, and %d of 1 MB in one request: %s; Redis sent %d MB, the clients read %d MB", len(requests), large>>20, many, t, sent>>20, t.Bytes()>>20)
 		fc.evidence("memory at the most: %s", memory())
-		a.remains(ctx)
+		a.recordMasterRemains(ctx)
 		return nil
 	},
 }
@@ -63,7 +63,7 @@ const (
 
 // storeHuge stores what the clients will get: a large value, whose length it returns, and one of 1
 // MB, of which one request gets n. It returns one request for each client.
-func (a *assault) storeHuge(ctx context.Context) (large int64, n int, requests []attack.Request, err error) {
+func (a *attackRun) storeHuge(ctx context.Context) (large int64, n int, requests []attack.Request, err error) {
 	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
 	defer cancel()
 	a.s.say("storing what huge answers are made of")
@@ -109,8 +109,8 @@ func (a *assault) storeHuge(ctx context.Context) (large int64, n int, requests [
 	}, nil
 }
 
-// sent returns how many bytes each Redis node has sent to clients so far.
-func (a *assault) sent(ctx context.Context) map[string]int64 {
+// sentBytes returns how many bytes each Redis node has sent to clients so far.
+func (a *attackRun) sentBytes(ctx context.Context) map[string]int64 {
 	return askEach(ctx, a, func(admin *redis.Admin, ctx context.Context) (int64, error) {
 		f, err := admin.Figures(ctx)
 		return f.Sent, err
@@ -119,8 +119,8 @@ func (a *assault) sent(ctx context.Context) map[string]int64 {
 
 // sentSince returns how many bytes all Redis nodes have sent since before. A node that was
 // restarted counts from 0.
-func (a *assault) sentSince(ctx context.Context, before map[string]int64) (sum int64) {
-	for node, n := range a.sent(ctx) {
+func (a *attackRun) sentSince(ctx context.Context, before map[string]int64) (sum int64) {
+	for node, n := range a.sentBytes(ctx) {
 		if n >= before[node] {
 			n -= before[node]
 		}

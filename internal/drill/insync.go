@@ -32,13 +32,13 @@ const (
 	operationsMetric = "holdfast_redis_batch_operations_sum"
 )
 
-// findAdmins finds the addresses of the web nodes' metrics.
-func (t *target) findAdmins(p plan.Plan) {
-	t.numbers = map[string]string{}
+// findMetrics finds the addresses of the web nodes' metrics.
+func (s *supervisedStack) findMetrics(p plan.Plan) {
+	s.metricsAddresses = map[string]string{}
 	for _, h := range p.Hosts {
 		for _, n := range h.Processes {
 			if n.Kind == plan.Web && n.Admin != "" {
-				t.numbers[n.Node] = n.Admin
+				s.metricsAddresses[n.Node] = n.Admin
 			}
 		}
 	}
@@ -46,26 +46,26 @@ func (t *target) findAdmins(p plan.Plan) {
 
 // awaitInSync waits until every web node under load waits for every replica. Web nodes without a
 // port for their metrics (admin in the stack file) cannot be asked, and are left out.
-func (t *target) awaitInSync(ctx context.Context) error {
-	return t.awaitInSyncOf(ctx, t.stack.Redis.Replicas)
+func (s *supervisedStack) awaitInSync(ctx context.Context) error {
+	return s.awaitInSyncOf(ctx, s.spec.Redis.Replicas)
 }
 
 // awaitInSyncOf is awaitInSync for a stack with that many replicas.
-func (t *target) awaitInSyncOf(ctx context.Context, want int) error {
-	if !t.stack.Redis.Enabled || want == 0 {
+func (s *supervisedStack) awaitInSyncOf(ctx context.Context, want int) error {
+	if !s.spec.Redis.Enabled || want == 0 {
 		return nil
 	}
 	deadline := time.Now().Add(inSyncLimit)
-	for node, address := range t.numbers {
+	for node, address := range s.metricsAddresses {
 		words := ""
-		began, first := time.Now(), numbers{}
+		began, first := time.Now(), nodeMetrics{}
 		err := awaitEvery(ctx, askEvery, "", time.Until(deadline), func() bool {
-			got, err := numbersOf(ctx, address)
+			got, err := metricsOf(ctx, address)
 			if err != nil {
 				words = fmt.Sprintf("the numbers of %s cannot be read: %v", node, err)
 				return false
 			}
-			if first == (numbers{}) {
+			if first == (nodeMetrics{}) {
 				first = got
 			}
 			words = fmt.Sprintf("%s waits for %d of %d replicas", node, got.inSync, want)
@@ -81,28 +81,28 @@ func (t *target) awaitInSyncOf(ctx context.Context, want int) error {
 	return nil
 }
 
-// numbers are the metrics of a web node that the drill reads.
-type numbers struct{ inSync, operations int }
+// nodeMetrics are the metrics of a web node that the drill reads.
+type nodeMetrics struct{ inSync, operations int }
 
-// numbersOf reads a web node's metrics.
-func numbersOf(ctx context.Context, address string) (numbers, error) {
+// metricsOf reads a web node's metrics.
+func metricsOf(ctx context.Context, address string) (nodeMetrics, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
 	if err != nil {
-		return numbers{}, err
+		return nodeMetrics{}, err
 	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return numbers{}, err
+		return nodeMetrics{}, err
 	}
 	defer resp.Body.Close()
-	return parseNumbers(resp.Body)
+	return parseMetrics(resp.Body)
 }
 
-// parseNumbers finds the metrics in Prometheus' text format. It returns an error if one is missing.
-func parseNumbers(r io.Reader) (numbers, error) {
+// parseMetrics finds the metrics in Prometheus' text format. It returns an error if one is missing.
+func parseMetrics(r io.Reader) (nodeMetrics, error) {
 	found := map[string]int{}
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
@@ -110,16 +110,16 @@ func parseNumbers(r io.Reader) (numbers, error) {
 		if name == inSyncMetric || name == operationsMetric {
 			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
 			if err != nil {
-				return numbers{}, fmt.Errorf("%s: %w", name, err)
+				return nodeMetrics{}, fmt.Errorf("%s: %w", name, err)
 			}
 			found[name] = int(n)
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return numbers{}, err
+		return nodeMetrics{}, err
 	}
 	if len(found) < 2 {
-		return numbers{}, fmt.Errorf("there is no %s, or no %s", inSyncMetric, operationsMetric)
+		return nodeMetrics{}, fmt.Errorf("there is no %s, or no %s", inSyncMetric, operationsMetric)
 	}
-	return numbers{found[inSyncMetric], found[operationsMetric]}, nil
+	return nodeMetrics{found[inSyncMetric], found[operationsMetric]}, nil
 }

@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// telling serves the metrics of a web node; of returns them for each question.
-func telling(t *testing.T, of func(question int) numbers) (address string, asked *atomic.Int32) {
+// serveMetrics serves the metrics of a web node; of returns them for each question.
+func serveMetrics(t *testing.T, of func(question int) nodeMetrics) (address string, asked *atomic.Int32) {
 	asked = new(atomic.Int32)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := of(int(asked.Add(1)))
@@ -24,16 +24,16 @@ func telling(t *testing.T, of func(question int) numbers) (address string, asked
 }
 
 func TestTheNextFaultWaitsUntilEveryReplicaConfirmsWrites(t *testing.T) {
-	address, asked := telling(t, func(question int) numbers { return numbers{min(question/3, 2), question} })
-	s := &target{stack: stack.Default(), numbers: map[string]string{"web-1": address}}
+	address, asked := serveMetrics(t, func(question int) nodeMetrics { return nodeMetrics{min(question/3, 2), question} })
+	s := &supervisedStack{spec: stack.Default(), metricsAddresses: map[string]string{"web-1": address}}
 	if err := s.awaitInSync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := asked.Load(); n != 6 {
 		t.Errorf("it was asked %d times, and the answer was right the sixth time", n)
 	}
-	s.stack.Redis.Replicas = 0
-	s.numbers["web-1"] = "nowhere"
+	s.spec.Redis.Replicas = 0
+	s.metricsAddresses["web-1"] = "nowhere"
 	if err := s.awaitInSync(t.Context()); err != nil {
 		t.Errorf("a stack without replicas: %v", err)
 	}
@@ -41,8 +41,8 @@ func TestTheNextFaultWaitsUntilEveryReplicaConfirmsWrites(t *testing.T) {
 
 // A web node that no client uses does not learn which replicas are in sync.
 func TestTheNextFaultDoesNotWaitForAWebNodeThatIsOutOfUse(t *testing.T) {
-	address, asked := telling(t, func(int) numbers { return numbers{0, 1200300} })
-	s := &target{stack: stack.Default(), numbers: map[string]string{"web-1": address}}
+	address, asked := serveMetrics(t, func(int) nodeMetrics { return nodeMetrics{0, 1200300} })
+	s := &supervisedStack{spec: stack.Default(), metricsAddresses: map[string]string{"web-1": address}}
 	began := time.Now()
 	if err := s.awaitInSync(t.Context()); err != nil {
 		t.Fatal(err)

@@ -20,9 +20,9 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// keys describes the keys of a drill that could not remove them itself. It holds the path of the
-// token's file and not the token.
-type keys struct {
+// leftKeys describes the keys of a drill that could not remove them itself. It holds the path of
+// the token's file and not the token.
+type leftKeys struct {
 	State     string `json:"state"` // of the stack
 	Entry     string `json:"entry"`
 	Prefix    string `json:"prefix"`
@@ -44,7 +44,7 @@ const keysLimit = 20 * time.Second
 
 // perform removes the keys through the entry, as any client could. While the stack is down that is
 // impossible: the keys can be removed when it is up again, or go with its data.
-func (k keys) perform() error {
+func (k leftKeys) perform() error {
 	ctx, cancel := context.WithTimeout(context.Background(), keysLimit)
 	defer cancel()
 	var failed error
@@ -52,33 +52,33 @@ func (k keys) perform() error {
 		if failed = k.reachable(ctx); failed == nil {
 			failed = k.remove(ctx)
 		}
-		return failed == nil || errors.As(failed, new(vain))
+		return failed == nil || errors.As(failed, new(permanentError))
 	})
 	return errors.Join(err, failed)
 }
 
-// vain is an error that a second attempt cannot mend.
-type vain struct{ error }
+// permanentError is an error that a second attempt cannot mend.
+type permanentError struct{ error }
 
 // reachable returns nil if the stack is known to be behind the entry, else why not. A stranger that
 // listens there must neither get the token nor be believed.
-func (k keys) reachable(ctx context.Context) error {
+func (k leftKeys) reachable(ctx context.Context) error {
 	if k.Trusted {
 		return nil
 	}
 	st, err := control.NewClient(k.State).Status(ctx)
 	switch {
 	case errors.Is(err, control.ErrNoSupervisor) && !supervise.Locked(k.State):
-		return vain{fmt.Errorf("the stack of %s is down, or has no supervisor; its keys %s* can be removed when it is up", k.State, k.Prefix)}
+		return permanentError{fmt.Errorf("the stack of %s is down, or has no supervisor; its keys %s* can be removed when it is up", k.State, k.Prefix)}
 	case err != nil:
 		return err
 	case st.Entry != k.Entry:
-		return vain{fmt.Errorf("the stack's entry is %s now, and was %s", st.Entry, k.Entry)}
+		return permanentError{fmt.Errorf("the stack's entry is %s now, and was %s", st.Entry, k.Entry)}
 	}
 	return nil
 }
 
-func (k keys) remove(ctx context.Context) error {
+func (k leftKeys) remove(ctx context.Context) error {
 	for {
 		var page struct {
 			Keys   []string `json:"keys"`
@@ -113,7 +113,7 @@ func (k keys) remove(ctx context.Context) error {
 	}
 }
 
-func (k keys) delete(ctx context.Context, names []string) error {
+func (k leftKeys) delete(ctx context.Context, names []string) error {
 	var commands [][]string
 	for _, name := range names {
 		if strings.HasPrefix(name, k.Prefix) {
@@ -131,7 +131,7 @@ func (k keys) delete(ctx context.Context, names []string) error {
 	return err
 }
 
-func (k keys) ask(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+func (k leftKeys) ask(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, cmp.Or(k.At, k.Entry)+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (k keys) ask(ctx context.Context, method, path string, body []byte) ([]byte
 	if k.TokenFile != "" {
 		token, err := os.ReadFile(k.TokenFile)
 		if err != nil {
-			return nil, vain{fmt.Errorf("read the token: %w", err)}
+			return nil, permanentError{fmt.Errorf("read the token: %w", err)}
 		}
 		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
@@ -149,7 +149,7 @@ func (k keys) ask(ctx context.Context, method, path string, body []byte) ([]byte
 	case k.App != "":
 		secrets, err := supervise.Secrets(k.State)
 		if err != nil {
-			return nil, vain{fmt.Errorf("read the secret of drills: %w", err)}
+			return nil, permanentError{fmt.Errorf("read the secret of drills: %w", err)}
 		}
 		req.Header.Set(plan.DrillHeaderName, plan.DrillValue(secrets, k.App))
 	}
@@ -164,7 +164,7 @@ func (k keys) ask(ctx context.Context, method, path string, body []byte) ([]byte
 	case err != nil:
 		return nil, err
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
-		return nil, vain{fmt.Errorf("%s %s answers %s: %s", method, path, quote.Text(resp.Status), quote.Text(string(answer)))}
+		return nil, permanentError{fmt.Errorf("%s %s answers %s: %s", method, path, quote.Text(resp.Status), quote.Text(string(answer)))}
 	case resp.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("%s %s answers %s: %s", method, path, quote.Text(resp.Status), quote.Text(string(answer)))
 	}

@@ -16,13 +16,13 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// supervised is a stack whose supervisor reports that entry.
-type supervised struct {
+// supervisedStub is a stack whose supervisor reports that entry.
+type supervisedStub struct {
 	control.Stack
 	entry string
 }
 
-func (s supervised) Status() supervise.Status { return supervise.Status{Entry: s.entry} }
+func (s supervisedStub) Status() supervise.Status { return supervise.Status{Entry: s.entry} }
 
 // supervisor serves the control socket of a stack with that entry.
 func supervisor(t *testing.T, entry string) (state string) {
@@ -32,7 +32,7 @@ func supervisor(t *testing.T, entry string) (state string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(state) })
-	server, err := control.Listen(state, control.Handler(supervised{entry: entry}, nil, nil, nil))
+	server, err := control.Listen(state, control.Handler(supervisedStub{entry: entry}, nil, nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestTheKeysOfAKilledDrillAreRemovedAndNoOther(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(state, "stack.json"), []byte(`{"secrets": {"drill": "hidden"}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	noted(t, j, step{Why: "the keys", Keys: &keys{State: state, Entry: entry.URL, Prefix: "drill:1:", TokenFile: token, App: "store"}})
+	addSteps(t, j, step{Why: "the keys", Keys: &leftKeys{State: state, Entry: entry.URL, Prefix: "drill:1:", TokenFile: token, App: "store"}})
 	if b, err := os.ReadFile(j.path); err != nil || strings.Contains(string(b), "secret") || strings.Contains(string(b), "hidden") {
 		t.Errorf("%v: the journal is %s", err, b)
 	}
@@ -106,7 +106,7 @@ func TestTheKeysOfAStackThatIsDownAreNotWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := emptyJournal(t)
-	noted(t, j, step{Why: "the keys", Keys: &keys{State: filepath.Dir(data), Entry: gone.URL, Prefix: "drill:1:"}, Unless: data})
+	addSteps(t, j, step{Why: "the keys", Keys: &leftKeys{State: filepath.Dir(data), Entry: gone.URL, Prefix: "drill:1:"}, Unless: data})
 	began := time.Now()
 	if err := j.undo(0); err == nil || !j.onlyKeys() || len(j.steps) != 1 {
 		t.Errorf("%v, left are %v", err, j.steps)
@@ -133,13 +133,13 @@ func TestKeysAreNotForgottenBeforeTheyAreGone(t *testing.T) {
 	state, elsewhere := supervisor(t, entry.URL), supervisor(t, "http://elsewhere")
 	for _, tt := range []struct {
 		what  string
-		keys  keys
+		keys  leftKeys
 		asked int
 		want  string
 	}{
-		{"the token is no good", keys{State: state}, 1, "403"},
-		{"the token is gone", keys{State: state, TokenFile: filepath.Join(state, "no")}, 0, "read the token"},
-		{"a stranger is at the entry", keys{State: elsewhere}, 0, "the stack's entry is http://elsewhere now"},
+		{"the token is no good", leftKeys{State: state}, 1, "403"},
+		{"the token is gone", leftKeys{State: state, TokenFile: filepath.Join(state, "no")}, 0, "read the token"},
+		{"a stranger is at the entry", leftKeys{State: elsewhere}, 0, "the stack's entry is http://elsewhere now"},
 	} {
 		asked = 0
 		tt.keys.Entry, tt.keys.Prefix = entry.URL, "drill:1:"
@@ -152,7 +152,7 @@ func TestKeysAreNotForgottenBeforeTheyAreGone(t *testing.T) {
 		}
 	}
 	answer = http.StatusNotFound
-	if err := (keys{Entry: entry.URL}).remove(t.Context()); err == nil {
+	if err := (leftKeys{Entry: entry.URL}).remove(t.Context()); err == nil {
 		t.Error("nobody knew of keys, and they were taken for removed")
 	}
 }
@@ -164,21 +164,21 @@ func TestTheKeysOfAnEarlierDrillAreInNobodysWay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		noted(t, j, step{Why: "the keys", Keys: &keys{State: state, Prefix: "drill:1:"}})
+		addSteps(t, j, step{Why: "the keys", Keys: &leftKeys{State: state, Prefix: "drill:1:"}})
 		notes := 0
-		p, err := takeDrillLock(Config{State: state, Self: "true", Own: own, Note: func(string) { notes++ }})
+		l, err := takeDrillLock(Config{State: state, Self: "true", Own: own, Note: func(string) { notes++ }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if told := notes == 1; told == own {
 			t.Errorf("with a stack of its own: %v, notes: %d", own, notes)
 		}
-		mark := p.journal.checkpoint()
-		noted(t, p.journal, step{Why: "nothing", Command: []string{"true"}})
-		if err := p.journal.undo(mark); err != nil || len(p.journal.steps) != 1 {
-			t.Errorf("%v, left are %v", err, p.journal.steps)
+		mark := l.journal.checkpoint()
+		addSteps(t, l.journal, step{Why: "nothing", Command: []string{"true"}})
+		if err := l.journal.undo(mark); err != nil || len(l.journal.steps) != 1 {
+			t.Errorf("%v, left are %v", err, l.journal.steps)
 		}
-		p.release()
+		l.release()
 	}
 }
 
@@ -216,7 +216,7 @@ func TestWhatAnUndertakerCannotUndoIsWrittenDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	noted(t, j, step{Why: "the impossible", Command: []string{"false"}})
+	addSteps(t, j, step{Why: "the impossible", Command: []string{"false"}})
 	if _, err := Undo(t.Context(), state, strings.NewReader(""), true); err == nil {
 		t.Error("it was undone")
 	}

@@ -15,7 +15,7 @@ var killRedis = fault{
 		if err := fc.killAll(ctx, plan.Redis); err != nil {
 			return err
 		}
-		fc.evidence("their files are synced as redis.fsync says: %s", fc.stack.stack.Redis.Fsync)
+		fc.evidence("their files are synced as redis.fsync says: %s", fc.stack.spec.Redis.Fsync)
 		return nil
 	},
 }
@@ -34,7 +34,7 @@ var killWebs = fault{
 
 // killAll kills all nodes of a kind.
 func (fc *faultContext) killAll(ctx context.Context, kind plan.Kind) error {
-	nodes, err := fc.all(ctx, kind, "")
+	nodes, err := fc.runningNodes(ctx, kind, "")
 	if err != nil {
 		return err
 	}

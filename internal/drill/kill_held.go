@@ -14,11 +14,11 @@ var killHeld = fault{
 	name: "kill-held-web", about: "a replica hangs for 0.75 s, so that requests are carried out and wait for its confirmation, and then the web node that has most of them is killed: the balancer sends them again, and none may happen twice",
 	double: true, course: true, needs: needWeb | needReplica | needKV, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
 	inject: func(ctx context.Context, fc *faultContext) error {
-		webs, err := fc.up(ctx, plan.Web, "")
+		webs, err := fc.upNodes(ctx, plan.Web, "")
 		if err != nil {
 			return err
 		}
-		replica, err := fc.pick(ctx, plan.Redis, "replica")
+		replica, err := fc.randomBusyNode(ctx, plan.Redis, "replica")
 		if err != nil {
 			return err
 		}
@@ -28,14 +28,14 @@ var killHeld = fault{
 		}
 		// A web node first polls the Redis nodes, and waits 0.4 s for a silent one. For the
 		// replica's confirmation it waits down-after and 0.4 s.
-		if err := fc.standing(ctx, 750*time.Millisecond, replica); err != nil {
+		if err := fc.verifyPaused(ctx, 750*time.Millisecond, replica); err != nil {
 			return err
 		}
 
 		web, held := fc.mostHeld(ctx, webs)
 		waiting := fc.progress()
 		if held == 0 || waiting.Longest < heldAtLeast {
-			return fmt.Errorf("%s held no request for %v: none waited for the confirmation of %s (the longest of the load for %v)", names(webs), heldFor, replica.Name, waiting.Longest)
+			return fmt.Errorf("%s held no request for %v: none waited for the confirmation of %s (the longest of the load for %v)", joinNames(webs), heldFor, replica.Name, waiting.Longest)
 		}
 		fc.evidence("%s held %d requests, and the longest of all had waited for %d ms", web.Name, held, waiting.Longest.Milliseconds())
 
@@ -91,9 +91,9 @@ func (fc *faultContext) mostHeld(ctx context.Context, webs []supervise.NodeStatu
 }
 
 // underWay returns how many requests each server behind the balancers has at the moment.
-func (t *target) underWay(ctx context.Context) map[string]int64 {
+func (s *supervisedStack) underWay(ctx context.Context) map[string]int64 {
 	all := map[string]int64{}
-	for _, rows := range t.statistics(ctx) {
+	for _, rows := range s.statistics(ctx) {
 		for _, r := range rows {
 			if r.IsServer() {
 				all[r.Server] += r.Sessions
@@ -106,8 +106,8 @@ func (t *target) underWay(ctx context.Context) map[string]int64 {
 // sentAgain returns how many requests that a node had accepted the balancers have sent again. A
 // request sent to another node may count as retry and as redispatch, so only the larger count is
 // used.
-func (t *target) sentAgain(ctx context.Context, node string) (sum int64) {
-	for _, rows := range t.statistics(ctx) {
+func (s *supervisedStack) sentAgain(ctx context.Context, node string) (sum int64) {
+	for _, rows := range s.statistics(ctx) {
 		for _, r := range rows {
 			if r.Server == node {
 				sum += max(r.Retries, r.Redispatches)

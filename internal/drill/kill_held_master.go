@@ -13,11 +13,11 @@ var killHeldMaster = fault{
 	name: "kill-held-master", about: "a replica hangs, so that writes are carried out by the master and the other replica and wait for its confirmation, and then the master is killed: the next one has them, and none may happen twice",
 	double: true, course: true, needs: needFailover | needReplicas | needKV, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 5 * time.Second},
 	inject: func(ctx context.Context, fc *faultContext) error {
-		master, err := fc.pick(ctx, plan.Redis, "master")
+		master, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 		if err != nil {
 			return err
 		}
-		replicas, err := fc.all(ctx, plan.Redis, "replica")
+		replicas, err := fc.runningNodes(ctx, plan.Redis, "replica")
 		if err != nil {
 			return err
 		}
@@ -27,7 +27,7 @@ var killHeldMaster = fault{
 		}
 		// A web node first polls the Redis nodes, and waits 0.4 s for a silent one. For the
 		// replica's confirmation it waits down-after and 0.4 s.
-		if err := fc.standing(ctx, heldBeforeKill, hangs); err != nil {
+		if err := fc.verifyPaused(ctx, heldBeforeKill, hangs); err != nil {
 			return err
 		}
 		waiting := fc.progress()

@@ -15,7 +15,7 @@ var killMaster = fault{
 	name: "kill-master", about: "SIGKILL to the Redis master: requests wait while a replica is promoted",
 	course: true, needs: needFailover, promise: held,
 	inject: func(ctx context.Context, fc *faultContext) error {
-		n, err := fc.pick(ctx, plan.Redis, "master")
+		n, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 		if err != nil {
 			return err
 		}
@@ -30,7 +30,7 @@ var killMasterTwice = fault{
 	name: "kill-master-twice", about: "SIGKILL to the Redis master, and to the next one as soon as it is elected: Sentinel waits twice the failover time-out before it elects again",
 	double: true, needs: needFailover, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 12 * time.Second},
 	inject: func(ctx context.Context, fc *faultContext) error {
-		first, err := fc.pick(ctx, plan.Redis, "master")
+		first, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 		if err != nil {
 			return err
 		}
@@ -42,7 +42,7 @@ var killMasterTwice = fault{
 		}
 		second := fc.otherMaster(ctx, first.Name)
 		if second == nil {
-			return errNobody
+			return errNoNode
 		}
 		return fc.kill(ctx, *second)
 	},

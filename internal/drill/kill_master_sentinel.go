@@ -29,16 +29,16 @@ var killMasterPauseSentinel = fault{
 	},
 }
 
-// leader returns the Sentinel that leads a failover; if none does, a random one.
-func (fc *faultContext) leader(ctx context.Context) (supervise.NodeStatus, error) {
-	sentinels, err := fc.up(ctx, plan.Sentinel, "")
+// failoverLeader returns the Sentinel that leads a failover; if none does, a random one.
+func (fc *faultContext) failoverLeader(ctx context.Context) (supervise.NodeStatus, error) {
+	sentinels, err := fc.upNodes(ctx, plan.Sentinel, "")
 	if err != nil {
 		return supervise.NodeStatus{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	for _, n := range sentinels {
-		if v, err := fc.stack.admin(n.Name).View(ctx, fc.stack.stack.Name); err == nil && v.Failing {
+		if v, err := fc.stack.admin(n.Name).View(ctx, fc.stack.spec.Name); err == nil && v.Failing {
 			fc.evidence("%s led the failover", n.Name)
 			return n, nil
 		}
@@ -48,20 +48,20 @@ func (fc *faultContext) leader(ctx context.Context) (supervise.NodeStatus, error
 }
 
 // killMasterThenLeader kills the master, and strikes the Sentinel that leads the failover.
-func (fc *faultContext) killMasterThenLeader(ctx context.Context, strike func(ctx context.Context, n supervise.NodeStatus) error) error {
+func (fc *faultContext) killMasterThenLeader(ctx context.Context, inject func(ctx context.Context, n supervise.NodeStatus) error) error {
 	return fc.killMasterThen(ctx, func(ctx context.Context) error {
-		n, err := fc.leader(ctx)
+		n, err := fc.failoverLeader(ctx)
 		if err != nil {
 			return err
 		}
-		return strike(ctx, n)
+		return inject(ctx, n)
 	})
 }
 
 // killMasterThen kills the master, and calls inject at a random moment of the failover, most often
 // in its first tenth of a second.
-func (fc *faultContext) killMasterThen(ctx context.Context, blow func(ctx context.Context) error) error {
-	master, err := fc.pick(ctx, plan.Redis, "master")
+func (fc *faultContext) killMasterThen(ctx context.Context, inject func(ctx context.Context) error) error {
+	master, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (fc *faultContext) killMasterThen(ctx context.Context, blow func(ctx contex
 		return err
 	}
 	fc.evidence("the next blow came %d ms later", after.Milliseconds())
-	if err := blow(ctx); err != nil {
+	if err := inject(ctx); err != nil {
 		return err
 	}
 	return fc.awaitMaster(ctx, master.Name)

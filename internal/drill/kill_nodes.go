@@ -15,39 +15,39 @@ var unnoticed = history.Promise{Failed: history.None, Unknown: history.None, Pau
 var killWeb = fault{
 	name: "kill-web", about: "SIGKILL to a web node",
 	course: true, needs: needWeb, promise: unnoticed,
-	inject: onRandomNode(plan.Web, "", (*faultContext).killIt),
+	inject: onRandomNode(plan.Web, "", (*faultContext).killNode),
 }
 
 var killReplica = fault{
 	name: "kill-replica", about: "SIGKILL to a Redis replica",
 	course: true, needs: needReplica, promise: unnoticed,
-	inject: onRandomNode(plan.Redis, "replica", (*faultContext).killIt),
+	inject: onRandomNode(plan.Redis, "replica", (*faultContext).killNode),
 }
 
 var killSentinel = fault{
 	name: "kill-sentinel", about: "SIGKILL to a Sentinel",
 	course: true, needs: needSentinel, promise: unnoticed,
-	inject: onRandomNode(plan.Sentinel, "", (*faultContext).killIt),
+	inject: onRandomNode(plan.Sentinel, "", (*faultContext).killNode),
 }
 
 var killBalancer = fault{
 	name: "kill-balancer", about: "SIGKILL to a balancer: what is in flight on it breaks, nothing else",
 	course: true, promise: history.Promise{Failed: history.InFlight, Unknown: history.InFlight, Pause: 250 * time.Millisecond},
-	inject: onRandomNode(plan.Balancer, "", (*faultContext).killIt),
+	inject: onRandomNode(plan.Balancer, "", (*faultContext).killNode),
 }
 
 // onRandomNode returns the inject function of a fault that does something to one node of a kind.
-func onRandomNode(kind plan.Kind, role string, blow func(*faultContext, context.Context, supervise.NodeStatus) error) func(context.Context, *faultContext) error {
+func onRandomNode(kind plan.Kind, role string, inject func(*faultContext, context.Context, supervise.NodeStatus) error) func(context.Context, *faultContext) error {
 	return func(ctx context.Context, fc *faultContext) error {
-		n, err := fc.pick(ctx, kind, role)
+		n, err := fc.randomBusyNode(ctx, kind, role)
 		if err != nil {
 			return err
 		}
-		return blow(fc, ctx, n)
+		return inject(fc, ctx, n)
 	}
 }
 
-// killIt kills one node.
-func (fc *faultContext) killIt(ctx context.Context, n supervise.NodeStatus) error {
+// killNode kills one node.
+func (fc *faultContext) killNode(ctx context.Context, n supervise.NodeStatus) error {
 	return fc.kill(ctx, n)
 }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// greeter is a server that sends a greeting on each connection and discards what it reads.
-func greeter(t *testing.T, says string) string {
+// greetingServer is a server that sends a greeting on each connection and discards what it reads.
+func greetingServer(t *testing.T, says string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,7 +33,7 @@ func greeter(t *testing.T, says string) string {
 }
 
 func TestALinkCountsEachDirectionByItself(t *testing.T) {
-	l, err := newLink("", greeter(t, "holdfast"), 0, 1, 0, 1)
+	l, err := newLink("", greetingServer(t, "holdfast"), 0, 1, 0, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func (c Config) loadTarget() (loadTarget, error) {
 
 // loadTargetOfURLs finds the applications that the URLs lead to.
 func loadTargetOfURLs(s stack.Stack, urls []load.URL) (loadTarget, error) {
-	a := loadTarget{urls: urls}
+	target := loadTarget{urls: urls}
 	for _, u := range urls {
 		host := u.Host
 		if host == "" {
@@ -45,21 +45,21 @@ func loadTargetOfURLs(s stack.Stack, urls []load.URL) (loadTarget, error) {
 		if app == "" {
 			return loadTarget{}, refusef("--url %q: the balancers answer that themselves (entry.statistics); give one that an application answers", u.Words())
 		}
-		if !slices.Contains(a.apps, app) {
-			a.apps = append(a.apps, app)
+		if !slices.Contains(target.apps, app) {
+			target.apps = append(target.apps, app)
 		}
 	}
-	slices.Sort(a.apps)
-	return a, nil
+	slices.Sort(target.apps)
+	return target, nil
 }
 
 // promise returns what a fault promises to the load. For URLs it is weaker: the balancers send a
 // user's request again only if no node took it, or if repeating it changes nothing, and only while
 // no part of an answer has arrived. So requests under way at an injection may fail, and so may
 // those sent to a hanging node until the balancers notice.
-func (a loadTarget) promise(f fault) history.Promise {
+func (target loadTarget) promise(f fault) history.Promise {
 	p := f.promise
-	if len(a.urls) == 0 {
+	if len(target.urls) == 0 {
 		return p
 	}
 	if p.Failed == history.Any { // a 503 may be the program's own: what it did is unknown
@@ -93,7 +93,7 @@ func chooseKV(s stack.Stack, asked string) (string, error) {
 		case !there:
 			return "", refusef("--app %s: the stack %s has no such application; it has %s", asked, s.Name, strings.Join(s.AppNames(), ", "))
 		case app.Kind() != stack.KV:
-			return "", refusef("--app %s: that is an application of kind %s, and a drill checks the answers of one of kind kv%s; to load it, for availability and latency alone, name its URLs: --url /PATH", asked, app.Kind(), butThere(all))
+			return "", refusef("--app %s: that is an application of kind %s, and a drill checks the answers of one of kind kv%s; to load it, for availability and latency alone, name its URLs: --url /PATH", asked, app.Kind(), listSuffix(all))
 		}
 		return asked, nil
 	}
@@ -113,7 +113,7 @@ func chooseKV(s stack.Stack, asked string) (string, error) {
 	return "", refusef("the stack %s has several applications of kind kv: say by --app which one to drill, %s", s.Name, strings.Join(all, " or "))
 }
 
-func butThere(kvs []string) string {
+func listSuffix(kvs []string) string {
 	if len(kvs) == 0 {
 		return ""
 	}
@@ -140,11 +140,11 @@ const (
 )
 
 // missingFor returns why a fault cannot strike what the load reaches; empty: it can.
-func (a loadTarget) missingFor(s stack.Stack, f fault) string {
-	here := slices.ContainsFunc(a.apps, func(name string) bool { return s.Apps[name].Nodes > 0 && s.Apps[name].Kind() != stack.Servers })
+func (target loadTarget) missingFor(s stack.Stack, f fault) string {
+	here := slices.ContainsFunc(target.apps, func(name string) bool { return s.Apps[name].Nodes > 0 && s.Apps[name].Kind() != stack.Servers })
 	switch {
 	case f.needs&needWeb != 0 && !here:
-		return fmt.Sprintf("it strikes nodes of %s, and the stack runs none of them", strings.Join(a.apps, ", "))
+		return fmt.Sprintf("it strikes nodes of %s, and the stack runs none of them", strings.Join(target.apps, ", "))
 	case f.needs&anyRedis != 0 && !s.Redis.Enabled:
 		return "it strikes Redis, and the stack has none"
 	case f.needs&needReplica != 0 && s.Redis.Replicas == 0:
@@ -155,50 +155,51 @@ func (a loadTarget) missingFor(s stack.Stack, f fault) string {
 		return "it needs Sentinels, and the stack has none (redis.sentinels)"
 	case f.needs&needVirtual != 0 && !s.Entry.Virtual.Enabled():
 		return "it strikes the virtual address, and the stack has none (entry.virtual)"
-	case f.needs&needKV != 0 && a.app == "":
+	case f.needs&needKV != 0 && target.app == "":
 		return "it needs the load on an application of kind kv, without --url"
 	}
-	if kv := s.Apps[a.app].KV; kv != nil &&
+	if kv := s.Apps[target.app].KV; kv != nil &&
 		(f.needs&needScripts != 0 && kv.Scripts == "off" || f.needs&needWritingScripts != 0 && kv.Scripts != "on") {
-		return fmt.Sprintf("it is a script, and %s runs none of that kind (kv.scripts: %s)", a.app, kv.Scripts)
+		return fmt.Sprintf("it is a script, and %s runs none of that kind (kv.scripts: %s)", target.app, kv.Scripts)
 	}
 	return ""
 }
 
 // setLoadTarget sets how the drill's clients reach their application.
-func (t *target) setLoadTarget(a loadTarget) {
-	t.loads = a
-	if value := plan.DrillHeader(t.stack, t.secrets, a.app); a.app != "" && value != "" {
-		t.headers = map[string]string{plan.DrillHeaderName: value}
+func (s *supervisedStack) setLoadTarget(target loadTarget) {
+	s.loads = target
+	if value := plan.DrillHeader(s.spec, s.secrets, target.app); target.app != "" && value != "" {
+		s.headers = map[string]string{plan.DrillHeaderName: value}
 	}
 	// Only nodes under load are asked for their in-sync replicas: a node learns of those from its
 	// own writes alone.
-	maps.DeleteFunc(t.numbers, func(node, _ string) bool {
-		return !slices.ContainsFunc(a.apps, func(app string) bool { return slices.Contains(t.nodesOf(app), node) })
+	maps.DeleteFunc(s.metricsAddresses, func(node, _ string) bool {
+		return !slices.ContainsFunc(target.apps, func(app string) bool { return slices.Contains(s.nodesOf(app), node) })
 	})
 }
 
 // tryLimit limits how long trying every kind of request may take.
 const tryLimit = 20 * time.Second
 
-// try sends one request of each kind of the load. It refuses the drill if one of them is not
-// answered by the application that it is meant for. A 502, 503 or 504 proves nothing about the
-// application, so try repeats it.
-func (t *target) try(ctx context.Context, cfg load.Config) error {
-	nodes, err := tryEach(ctx, cfg, t.loads.app)
+// tryRequests sends one request of each kind of the load. It refuses the drill if one of them is
+// not answered by the application that it is meant for. A 502, 503 or 504 proves nothing about the
+// application, so tryRequests repeats it.
+func (s *supervisedStack) tryRequests(ctx context.Context, cfg load.Config) error {
+	nodes, err := tryEachRequest(ctx, cfg, s.loads.app)
 	if err != nil {
 		return err
 	}
 	for _, node := range nodes {
-		if !slices.Contains(t.nodesOf(t.loads.app), node) {
-			return refusef("the drill's requests reach %q, which is no node of %s: the balancers do not know the drill's secret; stand the stack up again with 'holdfast up -d', so that they do", node, t.loads.app)
+		if !slices.Contains(s.nodesOf(s.loads.app), node) {
+			return refusef("the drill's requests reach %q, which is no node of %s: the balancers do not know the drill's secret; stand the stack up again with 'holdfast up -d', so that they do", node, s.loads.app)
 		}
 	}
 	return nil
 }
 
-// tryEach is try for an application, or for URLs. It returns the names of the nodes that answered.
-func tryEach(ctx context.Context, cfg load.Config, app string) ([]string, error) {
+// tryEachRequest is tryRequests for an application, or for URLs. It returns the names of the nodes
+// that answered.
+func tryEachRequest(ctx context.Context, cfg load.Config, app string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
 	nodes, err := load.Try(ctx, cfg)
@@ -216,14 +217,14 @@ func tryEach(ctx context.Context, cfg load.Config, app string) ([]string, error)
 	case errors.As(err, &refused) && refused.Unauthorized():
 		return nil, refusef("the application %s asks for a token that may read and write the keys holdfast-drill:* (%v); give one with --token-file", app, err)
 	case errors.As(err, &refused):
-		return nil, refusef("the application %s does not do what a drill needs of it: %v; nothing was broken%s", app, err, stale(cfg, refused))
+		return nil, refusef("the application %s does not do what a drill needs of it: %v; nothing was broken%s", app, err, staleAdvice(cfg, refused))
 	}
 	return nodes, err
 }
 
-// stale returns advice if the balancers may be too old: an older Holdfast did not configure them to
-// lead a drill to its application.
-func stale(cfg load.Config, refused *load.RefusedError) string {
+// staleAdvice returns advice if the balancers may be too old: an older Holdfast did not configure
+// them to lead a drill to its application.
+func staleAdvice(cfg load.Config, refused *load.RefusedError) string {
 	if len(cfg.Headers) > 0 && refused.Status != http.StatusBadRequest {
 		return "; if the stack was stood up by an older version of Holdfast, take it down and stand it up again"
 	}

@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// declared returns the stack that a stack file of this text declares.
-func declared(t *testing.T, text string) stack.Stack {
+// parseStack returns the stack that a stack file of this text declares.
+func parseStack(t *testing.T, text string) stack.Stack {
 	t.Helper()
 	s, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\n"+text))
 	if err != nil {
@@ -38,7 +38,7 @@ func TestTheApplicationThatIsDrilledIsChosenOrRefused(t *testing.T) {
 		{strings.Replace(twoKVs, "{app: site}", "{app: other}", 1) + "", "", "other", ""},
 		{noKV, "", "", "no application of kind kv"},
 	} {
-		got, err := chooseKV(declared(t, c.text), c.app)
+		got, err := chooseKV(parseStack(t, c.text), c.app)
 		var refused *RefusedError
 		switch {
 		case c.says == "" && (err != nil || got != c.want):
@@ -50,7 +50,7 @@ func TestTheApplicationThatIsDrilledIsChosenOrRefused(t *testing.T) {
 }
 
 func TestWhatAStackCannotHaveIsRefusedByNameAndElseLeftOut(t *testing.T) {
-	alone := declared(t, oneKV+"redis: {replicas: 0, sentinels: 0}\n")
+	alone := parseStack(t, oneKV+"redis: {replicas: 0, sentinels: 0}\n")
 	for name, want := range map[string]string{
 		"kill-master": "redis.replicas", "kill-replica": "redis.replicas", "kill-sentinel": "redis.sentinels",
 		"kill-held-web": "redis.replicas", "kill-all-redis": "", "kill-web": "", "kill-supervisor": "",
@@ -62,7 +62,7 @@ func TestWhatAStackCannotHaveIsRefusedByNameAndElseLeftOut(t *testing.T) {
 		}
 	}
 	c := Config{Stack: alone}
-	chosen, left := c.usual()
+	chosen, left := c.defaultFaults()
 	for _, f := range chosen {
 		if slices.Contains(left, f.name) || f.needs&needReplica != 0 {
 			t.Errorf("%s is drilled", f.name)
@@ -77,10 +77,10 @@ func TestWhatAStackCannotHaveIsRefusedByNameAndElseLeftOut(t *testing.T) {
 }
 
 func TestURLsLeadToApplicationsByTheRoutes(t *testing.T) {
-	s := declared(t, twoKVs)
-	a, err := loadTargetOfURLs(s, []load.URL{{Method: "GET", Path: "/cart"}, {Method: "GET", Host: "kv", Path: "/get/x"}, {Method: "POST", Path: "/"}})
-	if err != nil || a.app != "" || !slices.Equal(a.apps, []string{"site", "store"}) {
-		t.Errorf("%+v, %v", a, err)
+	s := parseStack(t, twoKVs)
+	target, err := loadTargetOfURLs(s, []load.URL{{Method: "GET", Path: "/cart"}, {Method: "GET", Host: "kv", Path: "/get/x"}, {Method: "POST", Path: "/"}})
+	if err != nil || target.app != "" || !slices.Equal(target.apps, []string{"site", "store"}) {
+		t.Errorf("%+v, %v", target, err)
 	}
 	var refused *RefusedError
 	if _, err := loadTargetOfURLs(s, []load.URL{{Method: "GET", Path: "/web-app"}}); !errors.As(err, &refused) {
@@ -111,21 +111,21 @@ func TestLessIsPromisedToURLs(t *testing.T) {
 
 // A fault of Redis has to declare that it needs Redis: otherwise it would strike nothing.
 func TestEveryFaultOfRedisSaysSo(t *testing.T) {
-	s := declared(t, noKV)
-	a := loadTarget{apps: []string{"site"}}
+	s := parseStack(t, noKV)
+	target := loadTarget{apps: []string{"site"}}
 	for _, f := range faults {
 		ofRedis := slices.Contains([]string{"switchover-kill-supervisor", "kill-master-and-supervisor", "backup-kill-supervisor", "apply-redis-kill-supervisor", "lose-supervisor-host"}, f.name)
 		strikes := strings.Contains(f.name, "web") || strings.Contains(f.name, "balancer") || strings.Contains(f.name, "supervisor") && !ofRedis ||
 			slices.Contains([]string{"scale", "rollout", "bad-rollout", "rollout-kill-node", "apply", "upgrade-host", "roll", "delete-all"}, f.name)
-		if strikes != (a.missingFor(s, f) == "") && f.name != "kill-held-web" {
-			t.Errorf("%s: %q", f.name, a.missingFor(s, f))
+		if strikes != (target.missingFor(s, f) == "") && f.name != "kill-held-web" {
+			t.Errorf("%s: %q", f.name, target.missingFor(s, f))
 		}
 	}
 }
 
 func TestWhatANodeDidIsWhatItDidSince(t *testing.T) {
-	before := works{{"web-1", "balancer-1"}: 4, {"web-2", "balancer-1"}: 3, {"redis-1", "redis-1"}: 9}
-	now := works{
+	before := workCounters{{"web-1", "balancer-1"}: 4, {"web-2", "balancer-1"}: 3, {"redis-1", "redis-1"}: 9}
+	now := workCounters{
 		{"web-1", "balancer-1"}: 7, {"web-2", "balancer-1"}: 3,
 		{"web-2", "balancer-2"}: 5000, // it did not answer before
 		{"redis-1", "redis-1"}:  2,    // it was restarted
@@ -143,9 +143,9 @@ func TestAScriptIsNoFaultWhereNoneRuns(t *testing.T) {
 	}{{"off", false, false}, {"read", true, false}, {"on", true, true}} {
 		s := stack.Default()
 		s.Apps["web"].KV.Scripts = c.scripts
-		a := loadTarget{app: "web", apps: []string{"web"}}
+		target := loadTarget{app: "web", apps: []string{"web"}}
 		for f, able := range map[*fault]bool{&busyScript: c.reading, &busyWritingScript: c.writes, &slowCommand: true} {
-			if why := a.missingFor(s, *f); (why == "") != able || why != "" && !strings.Contains(why, "kv.scripts: "+c.scripts) {
+			if why := target.missingFor(s, *f); (why == "") != able || why != "" && !strings.Contains(why, "kv.scripts: "+c.scripts) {
 				t.Errorf("scripts: %s: %s is refused with %q", c.scripts, f.name, why)
 			}
 		}

@@ -46,7 +46,7 @@ var loseSupervisorHost = fault{
 			return err
 		}
 		one := fc.stack.hosts.named(n.Host)
-		if err := fc.hostAtWork(ctx, one); err != nil {
+		if err := fc.requireBusyHost(ctx, one); err != nil {
 			return err
 		}
 		return fc.lose(ctx, one)
@@ -58,7 +58,7 @@ var loseSupervisorHost = fault{
 // boot, and starts the host's nodes.
 func (fc *faultContext) lose(ctx context.Context, one host) error {
 	for _, st := range []step{
-		fc.stack.upOn(one, "the end of Holdfast's process on "+one.name),
+		fc.stack.startHostStep(one, "the end of Holdfast's process on "+one.name),
 		{
 			Why:     "the loss of " + one.name,
 			Command: []string{"ip", "-netns", one.netns, "link", "set", hostLink, "up"}, Unless: netnsDir + "/" + one.netns,
@@ -74,7 +74,7 @@ func (fc *faultContext) lose(ctx context.Context, one host) error {
 		return err
 	}
 	if len(pids) == 0 {
-		return fmt.Errorf("nothing runs on %s: %w", one.name, errNobody)
+		return fmt.Errorf("nothing runs on %s: %w", one.name, errNoNode)
 	}
 
 	var ids []process.ID
@@ -84,11 +84,11 @@ func (fc *faultContext) lose(ctx context.Context, one host) error {
 		}
 	}
 	if len(ids) == 0 {
-		return fmt.Errorf("all that ran on %s has ended by itself: %w", one.name, errNobody)
+		return fmt.Errorf("all that ran on %s has ended by itself: %w", one.name, errNoNode)
 	}
 
 	fc.say("losing %s, with %d processes", one.name, len(ids))
-	fc.behind(ctx, one)
+	fc.recordCutOff(ctx, one)
 	fc.recordInjection(one.name)
 	if err := ip(ctx, one.netns, "link set "+hostLink+" down"); err != nil {
 		return err
@@ -110,7 +110,7 @@ func (fc *faultContext) lose(ctx context.Context, one host) error {
 	if err != nil {
 		return err
 	}
-	if err := fc.stack.hosts.forget(ctx, one, fc.stack.stack.Entry.Virtual.Bare()); err != nil {
+	if err := fc.stack.hosts.removeVirtual(ctx, one, fc.stack.spec.Entry.Virtual.Bare()); err != nil {
 		return err
 	}
 	if err := sleep(ctx, hostAway); err != nil {
@@ -123,9 +123,9 @@ func (fc *faultContext) lose(ctx context.Context, one host) error {
 	return nil
 }
 
-// forget removes the virtual addresses that a host has. keepalived added them, and a machine that
-// lost its power comes back without them.
-func (h *hosts) forget(ctx context.Context, one host, addresses []string) error {
+// removeVirtual removes the virtual addresses that a host has. keepalived added them, and a machine
+// that lost its power comes back without them.
+func (h *hosts) removeVirtual(ctx context.Context, one host, addresses []string) error {
 	for _, address := range addresses {
 		holders, err := h.holders(ctx, address)
 		if err != nil {

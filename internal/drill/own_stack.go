@@ -44,7 +44,7 @@ type ownStackSpec struct {
 
 // standUp stands up a stack for this drill alone and waits until it is well. The journal then holds
 // the steps that remove all of it.
-func standUp(ctx context.Context, self string, j *journal, w ownStackSpec) (*target, error) {
+func standUp(ctx context.Context, self string, j *journal, w ownStackSpec) (*supervisedStack, error) {
 	if len(w.hosts) > 0 || w.disks {
 		if err := hostsPossible(); err != nil {
 			return nil, err
@@ -61,82 +61,82 @@ func standUp(ctx context.Context, self string, j *journal, w ownStackSpec) (*tar
 		return nil, errors.Join(err, os.Remove(dir))
 	}
 
-	t := &target{self: self, base: dir, ownStack: true, disks: w.disks, programs: w.programs, clocks: w.clocks, file: filepath.Join(dir, "holdfast.yaml")}
+	s := &supervisedStack{self: self, base: dir, ownStack: true, disks: w.disks, programs: w.programs, clocks: w.clocks, file: filepath.Join(dir, "holdfast.yaml")}
 	entry := "  listen: 0.0.0.0:" + strconv.Itoa(hostsPort)
 	if len(w.hosts) == 0 {
-		t.source.endpoints = []endpoint{newEndpoint("", filepath.Join(dir, "s"))}
+		s.source.endpoints = []endpoint{newEndpoint("", filepath.Join(dir, "s"))}
 		listen, err := freeEntry()
 		if err != nil {
 			return nil, err
 		}
 		entry = "  listen: " + listen
 	} else {
-		if t.hosts, err = makeHosts(ctx, j, w.hosts); err != nil {
+		if s.hosts, err = makeHosts(ctx, j, w.hosts); err != nil {
 			return nil, fmt.Errorf("make hosts for the drill: %w", err)
 		}
-		for _, one := range t.hosts.all {
-			t.source.endpoints = append(t.source.endpoints, newEndpoint(one.name, filepath.Join(dir, one.name)))
+		for _, one := range s.hosts.all {
+			s.source.endpoints = append(s.source.endpoints, newEndpoint(one.name, filepath.Join(dir, one.name)))
 		}
-		entry += t.hosts.virtualText(w.virtual)
+		entry += s.hosts.virtualText(w.virtual)
 	}
 
-	if err := t.declare(filepath.Base(dir), entry, w); err != nil {
+	if err := s.declare(filepath.Base(dir), entry, w); err != nil {
 		return nil, err
 	}
 	if w.disks {
-		if err := t.makeDisks(ctx, j); err != nil {
+		if err := s.makeDisks(ctx, j); err != nil {
 			return nil, err
 		}
 	}
 
-	if err := t.start(ctx, j); err != nil {
+	if err := s.start(ctx, j); err != nil {
 		return nil, fmt.Errorf("stand a stack up for the drill: %w", err)
 	}
-	return t, t.open(ctx)
+	return s, s.open(ctx)
 }
 
 // declare writes the stack file. The name has to be unique, because the search for free ports
 // begins at a place that is computed from the name: two stacks then do not compete for the same
 // ports.
-func (t *target) declare(name, entry string, w ownStackSpec) error {
+func (s *supervisedStack) declare(name, entry string, w ownStackSpec) error {
 	written := fmt.Sprintf("name: %s\nentry:\n%s\n  auth: none\n%s\n", name, entry, w.text)
-	if t.hosts != nil {
-		written += t.hosts.text(w.hosts)
+	if s.hosts != nil {
+		written += s.hosts.text(w.hosts)
 	}
 	var mistakes error
-	if t.stack, _, mistakes = stack.Parse(t.file, []byte(written)); mistakes != nil {
+	if s.spec, _, mistakes = stack.Parse(s.file, []byte(written)); mistakes != nil {
 		return fmt.Errorf("the stack for the drill: %w", mistakes)
 	}
-	return os.WriteFile(t.file, []byte(written), 0o600)
+	return os.WriteFile(s.file, []byte(written), 0o600)
 }
 
 // start starts the stack.
-func (t *target) start(ctx context.Context, j *journal) error {
-	if t.programs {
-		if err := t.installPrograms(); err != nil {
+func (s *supervisedStack) start(ctx context.Context, j *journal) error {
+	if s.programs {
+		if err := s.installPrograms(); err != nil {
 			return err
 		}
 	}
-	if t.clocks {
-		if err := t.makeClocks(); err != nil {
+	if s.clocks {
+		if err := s.makeClocks(); err != nil {
 			return err
 		}
 	}
-	if t.hosts != nil {
-		return t.startHosts(ctx) // makeHosts has added the steps that kill what runs there
+	if s.hosts != nil {
+		return s.startHosts(ctx) // makeHosts has added the steps that kill what runs there
 	}
 	// 'down' is enough: data and directories are removed with the temporary directory.
-	if _, err := j.add(step{Why: "the drill's own stack", Command: t.command("down"), Unless: t.file, MustSucceed: true}); err != nil {
+	if _, err := j.add(step{Why: "the drill's own stack", Command: s.command("down"), Unless: s.file, MustSucceed: true}); err != nil {
 		return err
 	}
-	return t.runUp(ctx, j, []string{"up", "-d"})
+	return s.runUp(ctx, j, []string{"up", "-d"})
 }
 
 // runUp runs the command that stands the stack up. The shell waits for a line on its standard
 // input, until the journal holds the step that ends the command. Otherwise, if the drill were
 // killed at this moment, the undoing would come first and the stack would come up after it.
-func (t *target) runUp(ctx context.Context, j *journal, up []string) error {
-	words := t.command(up...)
+func (s *supervisedStack) runUp(ctx context.Context, j *journal, up []string) error {
+	words := s.command(up...)
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `read -r go && exec "$@"`, "sh"}, words...)...)
 	// On SIGTERM the command takes down what it has started.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -173,9 +173,9 @@ const upPatience = 20 * time.Second
 
 // makeDisks gives the data of every redis node a small disk of its own, on every host: which node
 // runs on which host is decided later.
-func (t *target) makeDisks(ctx context.Context, j *journal) error {
-	for _, seat := range t.source.endpoints {
-		for i := range t.stack.Redis.Replicas + 1 {
+func (s *supervisedStack) makeDisks(ctx context.Context, j *journal) error {
+	for _, seat := range s.source.endpoints {
+		for i := range s.spec.Redis.Replicas + 1 {
 			if err := makeDisk(ctx, j, dataIn(seat.state, "redis-"+strconv.Itoa(i+1))); err != nil {
 				return err
 			}

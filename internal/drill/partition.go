@@ -27,7 +27,7 @@ func (fc *faultContext) masterHost(ctx context.Context) (host, error) {
 	if err != nil {
 		return host{}, err
 	}
-	return one, fc.hostAtWork(ctx, one)
+	return one, fc.requireBusyHost(ctx, one)
 }
 
 // otherHost returns a random host without the Redis master, after checking that it is at work. It
@@ -37,40 +37,40 @@ func (fc *faultContext) otherHost(ctx context.Context) (host, error) {
 	if err != nil {
 		return host{}, err
 	}
-	others := fc.stack.machines().but(master)
+	others := fc.stack.stackHosts().except(master)
 	if len(others) == 0 {
-		return host{}, fmt.Errorf("all is on one host: %w", errNobody)
+		return host{}, fmt.Errorf("all is on one host: %w", errNoNode)
 	}
-	if elsewhere := fc.stack.elsewhere(others); len(elsewhere) > 0 {
+	if elsewhere := fc.stack.withoutThisHost(others); len(elsewhere) > 0 {
 		others = elsewhere
 	}
 	one := others[fc.random.IntN(len(others))]
-	return one, fc.hostAtWork(ctx, one)
+	return one, fc.requireBusyHost(ctx, one)
 }
 
 func (fc *faultContext) hostOfMaster(ctx context.Context) (host, error) {
-	if fc.stack.machines() == nil {
+	if fc.stack.stackHosts() == nil {
 		return host{}, errNoHosts
 	}
-	master, err := fc.find(ctx, plan.Redis, "master")
+	master, err := fc.randomUpNode(ctx, plan.Redis, "master")
 	if err != nil {
 		return host{}, err
 	}
-	return fc.stack.machines().of(master), nil
+	return fc.stack.stackHosts().hostOf(master), nil
 }
 
-// hostAtWork records that a host to be struck has a balancer or web node that gets requests, or a
-// Redis node that works. Otherwise it returns an error.
-func (fc *faultContext) hostAtWork(ctx context.Context, one host) error {
+// requireBusyHost records that a host to be struck has a balancer or web node that gets requests,
+// or a Redis node that works. Otherwise it returns an error.
+func (fc *faultContext) requireBusyHost(ctx context.Context, one host) error {
 	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
 	}
 	nodes := slices.DeleteFunc(slices.Clone(st.Nodes), func(n supervise.NodeStatus) bool {
-		return n.Kind == plan.Sentinel || fc.stack.machines().of(n) != one
+		return n.Kind == plan.Sentinel || fc.stack.stackHosts().hostOf(n) != one
 	})
 	if len(nodes) == 0 {
-		return fmt.Errorf("%s has no node but Sentinels: %w", one.name, errNobody)
+		return fmt.Errorf("%s has no node but Sentinels: %w", one.name, errNoNode)
 	}
 	return fc.requireBusy(ctx, nodes...)
 }
@@ -78,18 +78,18 @@ func (fc *faultContext) hostAtWork(ctx context.Context, one host) error {
 // cut lets nothing pass in some directions for a time, and checks that it stopped packets. what
 // describes the cut. targets are the hosts on its wrong side.
 func (fc *faultContext) cut(ctx context.Context, d time.Duration, what string, targets []host, drops []drop) error {
-	if fc.stack.afar && slices.ContainsFunc(targets, func(one host) bool { return one.name == fc.stack.here }) {
-		return fmt.Errorf("%s: %w", fc.stack.here, errHere)
+	if fc.stack.onUserHosts && slices.ContainsFunc(targets, func(one host) bool { return one.name == fc.stack.thisHost }) {
+		return fmt.Errorf("%s: %w", fc.stack.thisHost, errHere)
 	}
-	fc.behind(ctx, targets...)
-	if fc.stack.stack.Entry.Virtual.Enabled() && !cutFromClients(drops) {
-		fc.bothHaveIt()
+	fc.recordCutOff(ctx, targets...)
+	if fc.stack.spec.Entry.Virtual.Enabled() && !cutFromClients(drops) {
+		fc.recordAllEntriesCut()
 	}
-	if fc.stack.afar {
-		return fc.cutThere(ctx, what, fc.stack.cutsAt(targets, drops, d), d, hostNames(targets...)...)
+	if fc.stack.onUserHosts {
+		return fc.cutUserHosts(ctx, what, fc.stack.cutsAt(targets, drops, d), d, hostNames(targets...)...)
 	}
 	h := fc.stack.hosts
-	if err := fc.undo(h.uncut()); err != nil {
+	if err := fc.undo(h.uncutStep()); err != nil {
 		return err
 	}
 	fc.say("cutting %s", what)
@@ -104,7 +104,7 @@ func (fc *faultContext) cut(ctx context.Context, d time.Duration, what string, t
 	if err != nil {
 		return err
 	}
-	return fc.stopped(counts)
+	return fc.recordDropped(counts)
 }
 
 // cutFromClients reports whether a cut stops packets from or to the clients.
@@ -112,10 +112,10 @@ func cutFromClients(drops []drop) bool {
 	return slices.ContainsFunc(drops, func(d drop) bool { return d.from == clients || d.to == clients })
 }
 
-// bothHaveIt records all entries as cut off, for a cut in which clients reach hosts that cannot
-// reach each other. The virtual addresses are then on both sides, until the host that cannot serve
-// gives its own away (supervise.WatchCut). A client's request may arrive at either side.
-func (fc *faultContext) bothHaveIt() {
+// recordAllEntriesCut records all entries as cut off, for a cut in which clients reach hosts that
+// cannot reach each other. The virtual addresses are then on both sides, until the host that cannot
+// serve gives its own away (supervise.WatchCut). A client's request may arrive at either side.
+func (fc *faultContext) recordAllEntriesCut() {
 	for _, e := range fc.stack.entries {
 		if !slices.Contains(fc.record.Entries, e) {
 			fc.record.Entries = append(fc.record.Entries, e)
@@ -123,25 +123,25 @@ func (fc *faultContext) bothHaveIt() {
 	}
 }
 
-// behind records that hosts are on the wrong side of a cut. What clients send to their entries is
-// lost, or cannot be answered there. So are requests that balancers elsewhere send to their web
-// nodes on existing connections, until the balancers have noticed. A virtual address is not
-// recorded, because it moves to another host.
-func (fc *faultContext) behind(ctx context.Context, some ...host) {
-	fc.record.DetectionDelay = detectionDelay(fc.stack.stack, fc.stack.loads)
+// recordCutOff records that hosts are on the wrong side of a cut. What clients send to their
+// entries is lost, or cannot be answered there. So are requests that balancers elsewhere send to
+// their web nodes on existing connections, until the balancers have noticed. A virtual address is
+// not recorded, because it moves to another host.
+func (fc *faultContext) recordCutOff(ctx context.Context, some ...host) {
+	fc.record.DetectionDelay = detectionDelay(fc.stack.spec, fc.stack.loads)
 	st, err := fc.stack.status(ctx)
 	for _, one := range some {
-		if e := fc.stack.machines().at(one.address.String()); slices.Contains(fc.stack.entries, e) && !slices.Contains(fc.record.Entries, e) {
+		if e := fc.stack.stackHosts().entryURL(one.address.String()); slices.Contains(fc.stack.entries, e) && !slices.Contains(fc.record.Entries, e) {
 			fc.record.Entries = append(fc.record.Entries, e)
 		}
 		if err == nil {
-			fc.tellRoles(st, one)
+			fc.recordRoles(st, one)
 		}
 	}
 }
 
-// tellRoles records what a host has that the others have to do without.
-func (fc *faultContext) tellRoles(st supervise.Status, one host) {
+// recordRoles records what a host has that the others have to do without.
+func (fc *faultContext) recordRoles(st supervise.Status, one host) {
 	var roles []string
 	if masterOf(st).Host == one.name {
 		roles = append(roles, "the master")
@@ -171,8 +171,8 @@ func detectionDelay(s stack.Stack, reaches loadTarget) (longest time.Duration) {
 	return longest
 }
 
-// stopped records how many packets a cut has stopped. It returns an error if there were none.
-func (fc *faultContext) stopped(counts map[string]int) error {
+// recordDropped records how many packets a cut has stopped. It returns an error if there were none.
+func (fc *faultContext) recordDropped(counts map[string]int) error {
 	var words []string
 	for _, direction := range slices.Sorted(maps.Keys(counts)) {
 		if n := counts[direction]; n > 0 {

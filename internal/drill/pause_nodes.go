@@ -16,26 +16,26 @@ import (
 var pauseWeb = fault{
 	name: "pause-web", about: "SIGSTOP to a web node for 7 s: it leaves the rotation after two health checks (with a newer HAProxy than 2.6 it is killed after 3 s)",
 	course: true, needs: needWeb, hangs: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
-	inject: pausing(plan.Web, "", 7*time.Second),
+	inject: pauseRandomNode(plan.Web, "", 7*time.Second),
 }
 
 var pauseReplica = fault{
 	name: "pause-replica", about: "SIGSTOP to a Redis replica for 3 s: it leaves the in-sync set",
 	course: true, needs: needReplica, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
-	inject: pausing(plan.Redis, "replica", 3*time.Second),
+	inject: pauseRandomNode(plan.Redis, "replica", 3*time.Second),
 }
 
 var pauseSentinel = fault{
 	name: "pause-sentinel", about: "SIGSTOP to a Sentinel for 3 s",
 	course: true, needs: needSentinel, promise: unnoticed,
-	inject: pausing(plan.Sentinel, "", 3*time.Second),
+	inject: pauseRandomNode(plan.Sentinel, "", 3*time.Second),
 }
 
 var pauseMaster = fault{
 	name: "pause-master", about: "SIGSTOP to the Redis master until another one is elected, and 1 s more",
 	course: true, needs: needFailover, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second},
 	inject: func(ctx context.Context, fc *faultContext) error {
-		n, err := fc.pick(ctx, plan.Redis, "master")
+		n, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 		if err != nil {
 			return err
 		}
@@ -45,7 +45,7 @@ var pauseMaster = fault{
 		if err := fc.awaitMaster(ctx, n.Name); err != nil {
 			return err
 		}
-		return fc.standing(ctx, time.Second, n)
+		return fc.verifyPaused(ctx, time.Second, n)
 	},
 }
 
@@ -53,7 +53,7 @@ var pauseBalancer = fault{
 	name: "pause-balancer", about: "SIGSTOP to a balancer: the supervisor kills it after 3 s, and what is in flight on it breaks",
 	course: true, promise: history.Promise{Failed: history.InFlight, Unknown: history.InFlight, Pause: 5 * time.Second},
 	inject: func(ctx context.Context, fc *faultContext) error {
-		n, err := fc.pick(ctx, plan.Balancer, "")
+		n, err := fc.randomBusyNode(ctx, plan.Balancer, "")
 		if err != nil {
 			return err
 		}
@@ -94,22 +94,22 @@ var pauseSupervisor = fault{
 		if err := fc.pause(ctx, n); err != nil {
 			return err
 		}
-		return fc.standing(ctx, 3*time.Second, n)
+		return fc.verifyPaused(ctx, 3*time.Second, n)
 	},
 }
 
-// pausing returns the inject function of a fault that stops one node of a kind for a time.
-func pausing(kind plan.Kind, role string, d time.Duration) func(context.Context, *faultContext) error {
+// pauseRandomNode returns the inject function of a fault that stops one node of a kind for a time.
+func pauseRandomNode(kind plan.Kind, role string, d time.Duration) func(context.Context, *faultContext) error {
 	return onRandomNode(kind, role, func(fc *faultContext, ctx context.Context, n supervise.NodeStatus) error {
 		if err := fc.pause(ctx, n); err != nil {
 			return err
 		}
-		return fc.standing(ctx, d, n)
+		return fc.verifyPaused(ctx, d, n)
 	})
 }
 
-// standing waits until a pause is over, and checks that the process stood still all that time.
-func (fc *faultContext) standing(ctx context.Context, d time.Duration, n supervise.NodeStatus) error {
+// verifyPaused waits until a pause is over, and checks that the process stood still all that time.
+func (fc *faultContext) verifyPaused(ctx context.Context, d time.Duration, n supervise.NodeStatus) error {
 	if err := sleep(ctx, d); err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func FindPods(ctx context.Context, cluster kubectl.Cluster, name string) (found 
 		}
 	}
 	if config == "" {
-		return "", s, refusef("read the stack file that the pod %s has (a ConfigMap's %s): %w", pods[0].Name, stackText, cmp.Or(err, errNobody))
+		return "", s, refusef("read the stack file that the pod %s has (a ConfigMap's %s): %w", pods[0].Name, stackText, cmp.Or(err, errNoNode))
 	}
 
 	if s, _, err = stack.Parse(config, []byte(text)); err != nil {
@@ -99,17 +99,17 @@ func (p *Pods) flags() []string {
 	return words
 }
 
-// looks are the rights that the drill needs to see the state of a stack.
-var looks = []string{"list pods", "create pods/exec", "list deployments.apps", "list statefulsets.apps"}
+// viewRights are the rights that the drill needs to see the state of a stack.
+var viewRights = []string{"list pods", "create pods/exec", "list deployments.apps", "list statefulsets.apps"}
 
-// mayBreak refuses the drill if the user lacks a right that it needs. It runs before anything is
-// broken.
-func (c Config) mayBreak(ctx context.Context) error {
+// requireRights refuses the drill if the user lacks a right that it needs. It runs before anything
+// is broken.
+func (c Config) requireRights(ctx context.Context) error {
 	chosen, err := c.pool()
 	if err != nil {
 		return err
 	}
-	rights := slices.Clone(looks)
+	rights := slices.Clone(viewRights)
 	for _, f := range chosen {
 		rights = append(rights, f.rights...)
 	}
@@ -129,26 +129,26 @@ func (c Config) mayBreak(ctx context.Context) error {
 // podStack is a stack to drill that runs in Kubernetes.
 type podStack struct {
 	Pods
-	stack stack.Stack
+	spec  stack.Stack
 	loads loadTarget
 	note  func(string)
 
 	noted sync.Once // guards the note that the web nodes' metrics cannot be read
 }
 
-func newPodStack(c Config, a loadTarget) *podStack {
-	return &podStack{Pods: *c.Pods, stack: c.Stack, loads: a, note: c.Note}
+func newPodStack(c Config, target loadTarget) *podStack {
+	return &podStack{Pods: *c.Pods, spec: c.Stack, loads: target, note: c.Note}
 }
 
-func (p *podStack) declared() stack.Stack  { return p.stack }
-func (p *podStack) loadTarget() loadTarget { return p.loads }
-func (p *podStack) set(fc *faultContext)   { fc.pods = p }
+func (p *podStack) declared() stack.Stack     { return p.spec }
+func (p *podStack) loadTarget() loadTarget    { return p.loads }
+func (p *podStack) attachTo(fc *faultContext) { fc.pods = p }
 
-// lead uses the entry that the user gave. The web nodes are not asked directly: they are in the
-// cluster, and the clients may be anywhere.
-func (p *podStack) lead(ctx context.Context, cfg *load.Config) error {
+// directLoad uses the entry that the user gave. The web nodes are not asked directly: they are in
+// the cluster, and the clients may be anywhere.
+func (p *podStack) directLoad(ctx context.Context, cfg *load.Config) error {
 	cfg.Entries = []string{p.Entry}
-	if plan.DrillHeader(p.stack, plan.Secrets{Drill: "any"}, p.loads.app) == "" {
+	if plan.DrillHeader(p.spec, plan.Secrets{Drill: "any"}, p.loads.app) == "" {
 		return nil // every request reaches the application
 	}
 
@@ -164,36 +164,36 @@ func (p *podStack) lead(ctx context.Context, cfg *load.Config) error {
 	if err != nil {
 		return refusef("the key %s of the Secret %s: %w", seedKey, p.Stack, err)
 	}
-	secrets, err := seed.Secrets(p.stack)
+	secrets, err := seed.Secrets(p.spec)
 	if err != nil {
 		return err
 	}
-	cfg.Headers = map[string]string{plan.DrillHeaderName: plan.DrillHeader(p.stack, secrets, p.loads.app)}
+	cfg.Headers = map[string]string{plan.DrillHeaderName: plan.DrillHeader(p.spec, secrets, p.loads.app)}
 	return nil
 }
 
 // seedKey is the key in a stack's Secret from which all secrets are derived.
 const seedKey = "seed"
 
-func (p *podStack) try(ctx context.Context, cfg load.Config) error {
-	nodes, err := tryEach(ctx, cfg, p.loads.app)
+func (p *podStack) tryRequests(ctx context.Context, cfg load.Config) error {
+	nodes, err := tryEachRequest(ctx, cfg, p.loads.app)
 	if err != nil {
 		return err
 	}
 	for _, node := range nodes {
 		// A web node calls itself by its pod's name or by its node's.
-		if own, err := plan.PodOf(p.stack, node); (err != nil || own.App != p.loads.app) && !strings.HasPrefix(node, p.loads.app+"-") {
+		if own, err := plan.PodOf(p.spec, node); (err != nil || own.App != p.loads.app) && !strings.HasPrefix(node, p.loads.app+"-") {
 			return refusef("the drill's requests to %s reach %q, which is no node of %s: another service is there", p.Entry, node, p.loads.app)
 		}
 	}
 	return nil
 }
 
-func (p *podStack) leaves(cfg load.Config, tokenFile string) *step {
+func (p *podStack) removeKeysStep(cfg load.Config, tokenFile string) *step {
 	if p.loads.app == "" {
 		return nil
 	}
-	left := keys{Entry: p.Entry, Prefix: cfg.Prefix, TokenFile: tokenFile, Trusted: true, Header: cfg.Headers[plan.DrillHeaderName]}
+	left := leftKeys{Entry: p.Entry, Prefix: cfg.Prefix, TokenFile: tokenFile, Trusted: true, Header: cfg.Headers[plan.DrillHeaderName]}
 	return &step{Why: "the drill's keys", Keys: &left}
 }
 
@@ -208,7 +208,7 @@ func (p *podStack) pods(ctx context.Context, component string) ([]kubectl.Pod, e
 
 // nodeIn returns what a pod's own supervisor reports of its node.
 func (p *podStack) nodeIn(ctx context.Context, pod kubectl.Pod) (n supervise.NodeStatus, err error) {
-	own, err := plan.PodOf(p.stack, pod.Name)
+	own, err := plan.PodOf(p.spec, pod.Name)
 	if err != nil {
 		return n, err
 	}
@@ -293,11 +293,11 @@ func masterAmong(nodes map[string]supervise.NodeStatus) (master string) {
 	return master
 }
 
-// sick returns why the stack is not well; empty: it is. It is well if every workload has all of its
-// pods, ready and of its newest template, no other pod is left, and exactly one redis node is the
-// master. A pod of Redis is ready when its node is in step with the master, a Sentinel's when the
-// Sentinel replies. What the Sentinels know of each other is not checked.
-func (p *podStack) sick(ctx context.Context) string {
+// whyUnwell returns why the stack is not well; empty: it is. It is well if every workload has all
+// of its pods, ready and of its newest template, no other pod is left, and exactly one redis node
+// is the master. A pod of Redis is ready when its node is in step with the master, a Sentinel's
+// when the Sentinel replies. What the Sentinels know of each other is not checked.
+func (p *podStack) whyUnwell(ctx context.Context) string {
 	workloads, err := p.Cluster.Workloads(ctx, p.Stack)
 	if err != nil {
 		return err.Error()
@@ -306,7 +306,7 @@ func (p *podStack) sick(ctx context.Context) string {
 	if err != nil {
 		return err.Error()
 	}
-	if why := unready(workloads, pods); why != "" || !p.stack.Redis.Enabled {
+	if why := unready(workloads, pods); why != "" || !p.spec.Redis.Enabled {
 		return why
 	}
 	nodes, err := p.redisNodes(ctx)
@@ -360,14 +360,14 @@ func unready(workloads []kubectl.Workload, pods []kubectl.Pod) string {
 // few processes.
 const lookPodsEvery = 300 * time.Millisecond
 
-func (p *podStack) heal(ctx context.Context, limit time.Duration) (why string) {
+func (p *podStack) awaitWell(ctx context.Context, limit time.Duration) (why string) {
 	if limit < healBeyond {
 		limit = max(limit, lookLimitInPods)
 	} else {
 		limit = max(limit, healLimitInPods)
 	}
 	err := awaitEvery(ctx, lookPodsEvery, "", limit, func() bool {
-		why = p.sick(ctx)
+		why = p.whyUnwell(ctx)
 		return why == ""
 	})
 	if err != nil && why == "" {
@@ -384,15 +384,15 @@ const healLimitInPods, lookLimitInPods = 5 * time.Minute, 20 * time.Second
 // awaitInSync waits until every web node waits for every replica. The metrics of a node are read
 // from its pod through the API server. If the user may not do that, awaitInSync does not wait.
 func (p *podStack) awaitInSync(ctx context.Context) error {
-	want := p.stack.Redis.Replicas
-	if !p.stack.Redis.Enabled || want == 0 || p.loads.app == "" {
+	want := p.spec.Redis.Replicas
+	if !p.spec.Redis.Enabled || want == 0 || p.loads.app == "" {
 		return nil
 	}
 	why := ""
 	err := awaitEvery(ctx, lookPodsEvery, "", inSyncLimit, func() bool {
-		all, err := p.numbers(ctx)
+		all, err := p.webMetrics(ctx)
 		if err != nil {
-			p.unread(err)
+			p.noteUnreadable(err)
 			return kubectl.IsReason(err, "Forbidden")
 		}
 		why = ""
@@ -409,13 +409,13 @@ func (p *podStack) awaitInSync(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// numbers returns the metrics of the ready web nodes, by pod.
-func (p *podStack) numbers(ctx context.Context) (map[string]numbers, error) {
+// webMetrics returns the metrics of the ready web nodes, by pod.
+func (p *podStack) webMetrics(ctx context.Context) (map[string]nodeMetrics, error) {
 	pods, err := p.pods(ctx, p.loads.app)
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]numbers{}
+	all := map[string]nodeMetrics{}
 	for _, pod := range pods {
 		if pod.Ending || !pod.Ready {
 			continue
@@ -424,15 +424,15 @@ func (p *podStack) numbers(ctx context.Context) (map[string]numbers, error) {
 		if err != nil {
 			return nil, err
 		}
-		if all[pod.Name], err = parseNumbers(strings.NewReader(string(text))); err != nil {
+		if all[pod.Name], err = parseMetrics(strings.NewReader(string(text))); err != nil {
 			return nil, err
 		}
 	}
 	return all, nil
 }
 
-// unread notes, once, that the user may not read the web nodes' metrics.
-func (p *podStack) unread(err error) {
+// noteUnreadable notes, once, that the user may not read the web nodes' metrics.
+func (p *podStack) noteUnreadable(err error) {
 	if kubectl.IsReason(err, "Forbidden") {
 		p.noted.Do(func() {
 			p.note(fmt.Sprintf("the drill does not know which replicas confirm writes, nor how much the web nodes have to do: %v", err))

@@ -22,8 +22,8 @@ var (
 
 var deleteRights = []string{"delete pods"}
 
-// deleting returns a fault that deletes one pod.
-func deleting(name, about string, needs need, promise history.Promise, force bool, choose func(context.Context, *faultContext) (kubectl.Pod, error)) fault {
+// deletePodFault returns a fault that deletes one pod.
+func deletePodFault(name, about string, needs need, promise history.Promise, force bool, choose func(context.Context, *faultContext) (kubectl.Pod, error)) fault {
 	return fault{
 		name: name, about: about, pods: true, rights: deleteRights, course: !force, needs: needs, promise: promise,
 		inject: func(ctx context.Context, fc *faultContext) error {
@@ -36,8 +36,8 @@ func deleting(name, about string, needs need, promise history.Promise, force boo
 	}
 }
 
-// ofKind returns a function that chooses a pod of a kind.
-func ofKind(kind plan.Kind) func(context.Context, *faultContext) (kubectl.Pod, error) {
+// podOfKind returns a function that chooses a pod of a kind.
+func podOfKind(kind plan.Kind) func(context.Context, *faultContext) (kubectl.Pod, error) {
 	return func(ctx context.Context, fc *faultContext) (kubectl.Pod, error) {
 		component := string(kind)
 		if kind == plan.Web {
@@ -47,20 +47,20 @@ func ofKind(kind plan.Kind) func(context.Context, *faultContext) (kubectl.Pod, e
 	}
 }
 
-func ofReplica(ctx context.Context, fc *faultContext) (kubectl.Pod, error) {
+func replicaPod(ctx context.Context, fc *faultContext) (kubectl.Pod, error) {
 	return fc.redisPod(ctx, false)
 }
 
 var (
-	deleteWeb      = deleting("delete-web", "delete the pod of a web node: its requests end before it does", needWeb, smooth, false, ofKind(plan.Web))
-	deleteBalancer = deleting("delete-balancer", "delete the pod of a balancer: it serves on until nobody sends requests there", 0, smooth, false, ofKind(plan.Balancer))
-	deleteSentinel = deleting("delete-sentinel", "delete the pod of a Sentinel", needSentinel, smooth, false, ofKind(plan.Sentinel))
-	deleteReplica  = deleting("delete-replica", "delete the pod of a replica", needReplica, smooth, false, ofReplica)
-	deleteMaster   = deletingMaster("delete-master", "delete the pod of the Redis master: it hands over to a replica first", handedOver, false)
+	deleteWeb      = deletePodFault("delete-web", "delete the pod of a web node: its requests end before it does", needWeb, smooth, false, podOfKind(plan.Web))
+	deleteBalancer = deletePodFault("delete-balancer", "delete the pod of a balancer: it serves on until nobody sends requests there", 0, smooth, false, podOfKind(plan.Balancer))
+	deleteSentinel = deletePodFault("delete-sentinel", "delete the pod of a Sentinel", needSentinel, smooth, false, podOfKind(plan.Sentinel))
+	deleteReplica  = deletePodFault("delete-replica", "delete the pod of a replica", needReplica, smooth, false, replicaPod)
+	deleteMaster   = deleteMasterFault("delete-master", "delete the pod of the Redis master: it hands over to a replica first", handedOver, false)
 
-	forceDeleteWeb      = deleting("force-delete-web", "delete the pod of a web node by force (grace period 0)", needWeb, forced, true, ofKind(plan.Web))
-	forceDeleteBalancer = deleting("force-delete-balancer", "delete the pod of a balancer by force: what it has under way is lost", 0, outage, true, ofKind(plan.Balancer))
-	forceDeleteMaster   = deletingMaster("force-delete-master", "delete the pod of the Redis master by force: requests wait while a replica is promoted", forcedMaster, true)
+	forceDeleteWeb      = deletePodFault("force-delete-web", "delete the pod of a web node by force (grace period 0)", needWeb, forced, true, podOfKind(plan.Web))
+	forceDeleteBalancer = deletePodFault("force-delete-balancer", "delete the pod of a balancer by force: what it has under way is lost", 0, outage, true, podOfKind(plan.Balancer))
+	forceDeleteMaster   = deleteMasterFault("force-delete-master", "delete the pod of the Redis master by force: requests wait while a replica is promoted", forcedMaster, true)
 )
 
 // forced and forcedMaster are promised if a pod ends without notice.
@@ -69,9 +69,9 @@ var (
 	forcedMaster = history.Promise{Failed: history.None, Unknown: history.Any, Pause: 3 * time.Second}
 )
 
-// deletingMaster returns a fault that deletes the master's pod and waits for another master.
-func deletingMaster(name, about string, promise history.Promise, force bool) fault {
-	f := deleting(name, about, needFailover, promise, force, nil)
+// deleteMasterFault returns a fault that deletes the master's pod and waits for another master.
+func deleteMasterFault(name, about string, promise history.Promise, force bool) fault {
+	f := deletePodFault(name, about, needFailover, promise, force, nil)
 	f.course = true
 	f.inject = func(ctx context.Context, fc *faultContext) error {
 		p, err := fc.masterPod(ctx)
@@ -102,7 +102,7 @@ var killMasterPod = fault{
 		if err != nil {
 			return err
 		}
-		if err := fc.underLoad(ctx); err != nil {
+		if err := fc.requireLoad(ctx); err != nil {
 			return err
 		}
 		fc.say("killing %s in %s", n.Name, p.Name)
@@ -136,7 +136,7 @@ var evictMaster = fault{
 		if err != nil {
 			return err
 		}
-		if err := fc.underLoad(ctx); err != nil {
+		if err := fc.requireLoad(ctx); err != nil {
 			return err
 		}
 		if err := fc.evict(ctx, p); err != nil {

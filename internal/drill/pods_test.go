@@ -15,8 +15,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// standIn returns a cluster whose kubectl is a script.
-func standIn(t *testing.T, script string) kubectl.Cluster {
+// fakeKubectl returns a cluster whose kubectl is a script.
+func fakeKubectl(t *testing.T, script string) kubectl.Cluster {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubectl")
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
@@ -36,7 +36,7 @@ func TestFaultsArePodsOrProcesses(t *testing.T) {
 	}
 	for _, c := range []Config{{}, {Pods: &Pods{}}} {
 		c.Stack = stack.Default()
-		chosen, left := c.usual()
+		chosen, left := c.defaultFaults()
 		if len(chosen) < 5 || len(left) > 0 && c.Pods != nil {
 			t.Errorf("the standard course has %d faults, and %v are left out", len(chosen), left)
 		}
@@ -67,7 +67,7 @@ func TestWhichStackOfANamespaceIsDrilled(t *testing.T) {
 	script := func(pods string) string {
 		return "case \"$*\" in */configmaps/*) printf '%s' '{\"data\": {\"holdfast.yaml\": \"name: shop\\nredis: {replicas: 4}\\n\"}}';; *) echo '" + pods + "';; esac\n"
 	}
-	name, s, err := FindPods(t.Context(), standIn(t, script(pods("shop"))), "")
+	name, s, err := FindPods(t.Context(), fakeKubectl(t, script(pods("shop"))), "")
 	if err != nil || name != "shop" || s.Redis.Replicas != 4 {
 		t.Errorf("one stack: %s, %d replicas, %v", name, s.Redis.Replicas, err)
 	}
@@ -77,7 +77,7 @@ func TestWhichStackOfANamespaceIsDrilled(t *testing.T) {
 		"look for a stack in the namespace space": "echo 'Error from server (Forbidden): no' >&2; exit 1",
 	} {
 		var refused *RefusedError
-		if _, _, err := FindPods(t.Context(), standIn(t, text), ""); !errors.As(err, &refused) || !strings.Contains(err.Error(), want) {
+		if _, _, err := FindPods(t.Context(), fakeKubectl(t, text), ""); !errors.As(err, &refused) || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q: %v", want, err)
 		}
 	}
@@ -85,13 +85,13 @@ func TestWhichStackOfANamespaceIsDrilled(t *testing.T) {
 
 func TestARightThatIsMissingRefusesTheDrill(t *testing.T) {
 	c := Config{Stack: stack.Default(), Faults: []string{"drain-node"}}
-	c.Pods = &Pods{Cluster: standIn(t, `case "$*" in *"patch nodes") echo no; exit 1;; *) echo yes;; esac`)}
+	c.Pods = &Pods{Cluster: fakeKubectl(t, `case "$*" in *"patch nodes") echo no; exit 1;; *) echo yes;; esac`)}
 	var refused *RefusedError
-	if err := c.mayBreak(t.Context()); !errors.As(err, &refused) || !strings.Contains(err.Error(), `"patch nodes"`) {
+	if err := c.requireRights(t.Context()); !errors.As(err, &refused) || !strings.Contains(err.Error(), `"patch nodes"`) {
 		t.Errorf("%v", err)
 	}
 	c.Faults = []string{"delete-web"} // drains no machine
-	if err := c.mayBreak(t.Context()); err != nil {
+	if err := c.requireRights(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -176,7 +176,7 @@ func TestACommandOfTheUsersOwnIsAFault(t *testing.T) {
 	if r := strike("echo no; exit 3"); r.Evidence != "" || !strings.Contains(r.Trouble, "exit status 3: no") {
 		t.Errorf("%+v", r)
 	}
-	if got, want := c.repeat(chosen, 1), "--fault-command 'echo done'"; !strings.Contains(got, want) {
+	if got, want := c.repeatCommand(chosen, 1), "--fault-command 'echo done'"; !strings.Contains(got, want) {
 		t.Errorf("%s has no %s", got, want)
 	}
 }

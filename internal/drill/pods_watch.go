@@ -19,7 +19,7 @@ type podWatcher struct {
 
 	mu     sync.Mutex
 	before map[string]kubectl.Pod // by UID
-	seen   []sight
+	seen   []observation
 }
 
 func (p *podStack) watch(ctx context.Context, began time.Time) (stackWatcher, error) {
@@ -57,7 +57,7 @@ func (w *podWatcher) look(pods []kubectl.Pod) {
 	for uid, was := range w.before {
 		is, there := now[uid]
 		see := func(text string) {
-			w.seen = append(w.seen, sight{at: at, node: was.Name, host: was.Node, text: text})
+			w.seen = append(w.seen, observation{at: at, node: was.Name, host: was.Node, text: text})
 		}
 		switch {
 		case was.Ending:

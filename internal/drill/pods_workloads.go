@@ -27,10 +27,10 @@ var drainNode = fault{
 			return fmt.Errorf("%s takes no pods already: somebody else is at work on it", master.Node)
 		}
 
-		if err := fc.underLoad(ctx); err != nil {
+		if err := fc.requireLoad(ctx); err != nil {
 			return err
 		}
-		if err := fc.undoBy("the drain of "+master.Node, "uncordon", master.Node); err != nil {
+		if err := fc.undoByKubectl("the drain of "+master.Node, "uncordon", master.Node); err != nil {
 			return err
 		}
 
@@ -82,7 +82,7 @@ var roll = fault{
 		if err != nil {
 			return err
 		}
-		if err := fc.underLoad(ctx); err != nil {
+		if err := fc.requireLoad(ctx); err != nil {
 			return err
 		}
 		for _, w := range workloads {
@@ -107,12 +107,12 @@ var roll = fault{
 	},
 }
 
-var loseVolume = losing("lose-volume", "delete a replica's volume with its pod: it comes back empty and is filled again", needReplica, false)
+var loseVolume = loseVolumeFault("lose-volume", "delete a replica's volume with its pod: it comes back empty and is filled again", needReplica, false)
 
-var loseMasterVolume = losing("lose-master-volume", "delete the Redis master's volume with its pod, by force: a replica is promoted, and the node comes back empty", needFailover, true)
+var loseMasterVolume = loseVolumeFault("lose-master-volume", "delete the Redis master's volume with its pod, by force: a replica is promoted, and the node comes back empty", needFailover, true)
 
-// losing returns a fault that deletes a redis node's volume.
-func losing(name, about string, needs need, ofTheMaster bool) fault {
+// loseVolumeFault returns a fault that deletes a redis node's volume.
+func loseVolumeFault(name, about string, needs need, ofTheMaster bool) fault {
 	f := fault{
 		name: name, about: about, pods: true, needs: needs, promise: smooth,
 		rights: []string{"delete pods", "delete persistentvolumeclaims", "get persistentvolumeclaims"},
@@ -185,10 +185,10 @@ var scaleZero = fault{
 		if err != nil {
 			return err
 		}
-		if err := fc.underLoad(ctx); err != nil {
+		if err := fc.requireLoad(ctx); err != nil {
 			return err
 		}
-		if err := fc.undoBy("the scale of "+w.Ref(), "scale", w.Ref(), fmt.Sprintf("--replicas=%d", w.Replicas)); err != nil {
+		if err := fc.undoByKubectl("the scale of "+w.Ref(), "scale", w.Ref(), fmt.Sprintf("--replicas=%d", w.Replicas)); err != nil {
 			return err
 		}
 		fc.say("scaling %s to zero", w.Ref())

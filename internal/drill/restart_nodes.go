@@ -58,14 +58,14 @@ var restartSupervisor = fault{
 		if err := killSupervisor.inject(ctx, fc); err != nil {
 			return err
 		}
-		next := fc.stack.supervised(n) // what undoes the kill also starts the next supervisor
+		next := fc.stack.restartSupervisorStep(n) // what undoes the kill also starts the next supervisor
 		return next.perform()
 	},
 }
 
 // restartAll restarts all nodes of a kind, one after the other.
 func (fc *faultContext) restartAll(ctx context.Context, kind plan.Kind) error {
-	nodes, err := fc.all(ctx, kind, "")
+	nodes, err := fc.runningNodes(ctx, kind, "")
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (fc *faultContext) restart(ctx context.Context, n supervise.NodeStatus) err
 	}
 	fc.say("restarting %s", n.Name)
 	fc.recordInjection(n.Name)
-	ctx, cancel := context.WithTimeout(ctx, restartBeyond+fc.stack.stack.SlowestStart())
+	ctx, cancel := context.WithTimeout(ctx, restartBeyond+fc.stack.spec.SlowestStart())
 	defer cancel()
 	if err := fc.stack.client().Do(ctx, n.Name, supervise.ActRestart); err != nil {
 		return fmt.Errorf("restart %s: %w", n.Name, err)

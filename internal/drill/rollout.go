@@ -16,7 +16,7 @@ import (
 
 var rollout = fault{
 	name: "rollout", about: "holdfast restart APP: every node of an application is replaced, one after the other, with the brake of a rollout",
-	course: true, needs: needWeb, promise: planned, ready: isUnchanging,
+	course: true, needs: needWeb, promise: planned, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		return fc.rollOut(ctx, func(req supervise.Request) error { return fc.carryOut(ctx, req, nil) })
 	},
@@ -24,7 +24,7 @@ var rollout = fault{
 
 var rolloutKillSupervisor = fault{
 	name: "rollout-kill-supervisor", about: "holdfast restart APP, and SIGKILL to the supervisor in the middle of it; the next one goes on with the change",
-	course: true, double: true, needs: needWeb, promise: planned, ready: isUnchanging,
+	course: true, double: true, needs: needWeb, promise: planned, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		return fc.rollOut(ctx, func(req supervise.Request) error { return fc.carryOutAndKill(ctx, req, restartSupervisor) })
 	},
@@ -32,7 +32,7 @@ var rolloutKillSupervisor = fault{
 
 var rolloutKillMaster = fault{
 	name: "rollout-kill-master", about: "holdfast restart APP, and SIGKILL to the Redis master in the middle of it",
-	double: true, needs: needWeb | needFailover, promise: held, ready: isUnchanging,
+	double: true, needs: needWeb | needFailover, promise: held, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		return fc.rollOut(ctx, func(req supervise.Request) error { return fc.carryOutAndKill(ctx, req, killMaster) })
 	},
@@ -40,10 +40,10 @@ var rolloutKillMaster = fault{
 
 var rolloutKillNode = fault{
 	name: "rollout-kill-node", about: "holdfast restart APP, and SIGKILL to one of its nodes while it comes up, or just after: the rollout goes on when that is up, or stops there",
-	course: true, double: true, needs: needWeb, promise: planned, ready: isUnchanging,
+	course: true, double: true, needs: needWeb, promise: planned, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		return fc.rollOutAndKillNode(ctx, nil, func(name string, before []supervise.NodeStatus) error {
-			n, err := fc.awaitAnew(ctx, before, name, false)
+			n, err := fc.awaitRestarted(ctx, before, name, false)
 			if err != nil {
 				return err
 			}
@@ -63,11 +63,11 @@ const killNodeSpread = 1200 * time.Millisecond
 
 var badRollout = fault{
 	name: "bad-rollout", about: "holdfast restart APP, and SIGKILL to the first node when it is in rotation again: the rollout is stopped there, and no other node is touched",
-	needs: needWeb, promise: planned, ready: settlesLongEnough,
+	needs: needWeb, promise: planned, ready: requireLongSettle,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		first := 0
 		return fc.rollOutAndKillNode(ctx, &first, func(name string, before []supervise.NodeStatus) error {
-			n, err := fc.awaitAnew(ctx, before, name, true)
+			n, err := fc.awaitRestarted(ctx, before, name, true)
 			if err != nil {
 				return err
 			}
@@ -94,8 +94,8 @@ func (fc *faultContext) rollOutAndKillNode(ctx context.Context, number *int, kil
 	}
 
 	touched := map[string]bool{}
-	done, err := fc.change(ctx, supervise.Request{Kind: "restart", Force: namesOf(nodes)}, &amid{
-		at: func(e supervise.Event) bool {
+	done, err := fc.change(ctx, supervise.Request{Kind: "restart", Force: namesOf(nodes)}, &stepAction{
+		when: func(e supervise.Event) bool {
 			touched[e.Node] = true
 			return e.Node == victim && e.Action == plan.Restart
 		},
@@ -108,10 +108,10 @@ func (fc *faultContext) rollOutAndKillNode(ctx context.Context, number *int, kil
 		return errors.New("a node died in the middle of the rollout, which was carried out all the same")
 	case done.Done:
 		fc.evidence("the rollout went on when %s was up", victim)
-		if err := fc.replaced(ctx, nodes); err != nil {
+		if err := fc.verifyReplaced(ctx, nodes); err != nil {
 			return err
 		}
-		return fc.asBefore(ctx, was)
+		return fc.verifyAsBefore(ctx, was)
 	}
 
 	st, err := fc.stack.status(ctx)
@@ -129,25 +129,25 @@ func (fc *faultContext) rollOutAndKillNode(ctx context.Context, number *int, kil
 	if err := fc.carryOut(ctx, supervise.Request{Kind: "restart", Force: []string{victim}}, nil); err != nil {
 		return err
 	}
-	return fc.asBefore(ctx, was)
+	return fc.verifyAsBefore(ctx, was)
 }
 
 // strikeWithin limits how long it may take to see that a node is in rotation, and to kill it.
 const strikeWithin = 2 * time.Second
 
-// settlesLongEnough returns an error if a node cannot be killed while the rollout still waits for
+// requireLongSettle returns an error if a node cannot be killed while the rollout still waits for
 // it.
-func settlesLongEnough(ctx context.Context, fc *faultContext) error {
-	if settle := fc.stack.stack.Rollout.Settle; settle < strikeWithin {
+func requireLongSettle(ctx context.Context, fc *faultContext) error {
+	if settle := fc.stack.spec.Rollout.Settle; settle < strikeWithin {
 		return fmt.Errorf("a node counts as well after %v (rollout.settle), and it takes %v to strike it before", settle, strikeWithin)
 	}
-	return isUnchanging(ctx, fc)
+	return requireNoChange(ctx, fc)
 }
 
-// awaitAnew waits until a node has another process than before. With up, the node also has to be
-// up.
-func (fc *faultContext) awaitAnew(ctx context.Context, before []supervise.NodeStatus, name string, up bool) (now supervise.NodeStatus, err error) {
-	err = awaitEvery(ctx, askEvery, name+" in another process", restartBeyond+fc.stack.stack.SlowestStart(), func() bool {
+// awaitRestarted waits until a node has another process than before. With up, the node also has to
+// be up.
+func (fc *faultContext) awaitRestarted(ctx context.Context, before []supervise.NodeStatus, name string, up bool) (now supervise.NodeStatus, err error) {
+	err = awaitEvery(ctx, askEvery, name+" in another process", restartBeyond+fc.stack.spec.SlowestStart(), func() bool {
 		st, err := fc.stack.status(ctx)
 		if err != nil {
 			return false
@@ -164,7 +164,7 @@ func (fc *faultContext) awaitAnew(ctx context.Context, before []supervise.NodeSt
 }
 
 // beginRollout chooses the nodes of a rollout, and records its beginning.
-func (fc *faultContext) beginRollout(ctx context.Context) (was former, nodes []supervise.NodeStatus, err error) {
+func (fc *faultContext) beginRollout(ctx context.Context) (was formerStack, nodes []supervise.NodeStatus, err error) {
 	app, nodes, err := fc.application(ctx)
 	if err != nil {
 		return was, nil, err
@@ -176,9 +176,9 @@ func (fc *faultContext) beginRollout(ctx context.Context) (was former, nodes []s
 		return was, nil, err
 	}
 	var extra []string // nodes that serve during the rollout (rollout.surge)
-	for i := range max(1, fc.stack.stack.Rollout.Surge) {
-		if fc.stack.stack.Rollout.Surge > 0 || len(nodes) == 1 {
-			extra = append(extra, fmt.Sprintf("%s-%d", app, fc.stack.stack.Apps[app].Nodes+i+1))
+	for i := range max(1, fc.stack.spec.Rollout.Surge) {
+		if fc.stack.spec.Rollout.Surge > 0 || len(nodes) == 1 {
+			extra = append(extra, fmt.Sprintf("%s-%d", app, fc.stack.spec.Apps[app].Nodes+i+1))
 		}
 	}
 	fc.recordAppChange(nodes, extra...)
@@ -194,8 +194,8 @@ func (fc *faultContext) rollOut(ctx context.Context, carryOut func(supervise.Req
 	if err := carryOut(supervise.Request{Kind: "restart", Force: namesOf(nodes)}); err != nil {
 		return err
 	}
-	if err := fc.replaced(ctx, nodes); err != nil {
+	if err := fc.verifyReplaced(ctx, nodes); err != nil {
 		return err
 	}
-	return fc.asBefore(ctx, was)
+	return fc.verifyAsBefore(ctx, was)
 }

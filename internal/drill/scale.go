@@ -17,7 +17,7 @@ import (
 
 var scale = fault{
 	name: "scale", about: "holdfast scale: one node more for an application, which gets requests then, and back",
-	course: true, needs: needWeb, promise: planned, ready: isUnchanging,
+	course: true, needs: needWeb, promise: planned, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		return fc.scaleAndBack(ctx, func(ctx context.Context, req supervise.Request) error { return fc.carryOut(ctx, req, nil) })
 	},
@@ -25,7 +25,7 @@ var scale = fault{
 
 var scaleKillSupervisor = fault{
 	name: "scale-kill-supervisor", about: "holdfast scale, and back, and SIGKILL to the supervisor in the middle of each; the next one goes on with the change",
-	course: true, double: true, needs: needWeb, promise: planned, ready: isUnchanging,
+	course: true, double: true, needs: needWeb, promise: planned, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		return fc.scaleAndBack(ctx, func(ctx context.Context, req supervise.Request) error {
 			return fc.carryOutAndKill(ctx, req, restartSupervisor)
@@ -45,7 +45,7 @@ func (fc *faultContext) scaleAndBack(ctx context.Context, carryOut func(context.
 		return err
 	}
 
-	declared := fc.stack.stack.Apps[app].Nodes
+	declared := fc.stack.spec.Apps[app].Nodes
 	added := fmt.Sprintf("%s-%d", app, declared+1)
 	to := func(nodes int) supervise.Request {
 		return supervise.Request{Kind: "scale", Overrides: stack.Overrides{Nodes: map[string]int{app: nodes}}}
@@ -65,7 +65,7 @@ func (fc *faultContext) scaleAndBack(ctx context.Context, carryOut func(context.
 		return fmt.Errorf("%s was to have %d nodes, and there is no %s", app, declared+1, added)
 	}
 	fc.evidence("%s has pid %d", added, n.PID)
-	if err := fc.untouched(ctx, nodes); err != nil {
+	if err := fc.verifyUntouched(ctx, nodes); err != nil {
 		return err
 	}
 	if err := fc.requireBusy(ctx, n); err != nil {
@@ -81,17 +81,17 @@ func (fc *faultContext) scaleAndBack(ctx context.Context, carryOut func(context.
 		return fmt.Errorf("%s was to be taken away, and runs", added)
 	}
 	fc.evidence("%s is gone", added)
-	if err := fc.untouched(ctx, nodes); err != nil {
+	if err := fc.verifyUntouched(ctx, nodes); err != nil {
 		return err
 	}
-	return fc.asBefore(ctx, was)
+	return fc.verifyAsBefore(ctx, was)
 }
 
 var reloadBalancer = fault{
 	name: "reload-balancer", about: "holdfast drain of a web node, and undrain: every balancer is reloaded twice, one after the other",
-	course: true, needs: needWeb, promise: planned, ready: hasTwoNodes,
+	course: true, needs: needWeb, promise: planned, ready: requireTwoNodes,
 	inject: func(ctx context.Context, fc *faultContext) error {
-		n, err := fc.pick(ctx, plan.Web, "")
+		n, err := fc.randomBusyNode(ctx, plan.Web, "")
 		if err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ var reloadBalancer = fault{
 		if err := fc.carryOut(ctx, supervise.Request{Kind: "drain", Overrides: drained}, nil); err != nil {
 			return err
 		}
-		between, err := fc.reloaded(ctx, before)
+		between, err := fc.verifyReloaded(ctx, before)
 		if err != nil {
 			return err
 		}
@@ -117,25 +117,25 @@ var reloadBalancer = fault{
 		if err := fc.carryOut(ctx, supervise.Request{Kind: "undrain", Overrides: back}, nil); err != nil {
 			return err
 		}
-		if _, err := fc.reloaded(ctx, between); err != nil {
+		if _, err := fc.verifyReloaded(ctx, between); err != nil {
 			return err
 		}
 		if err := fc.requireBusy(ctx, n); err != nil {
 			return err
 		}
-		return fc.asBefore(ctx, was)
+		return fc.verifyAsBefore(ctx, was)
 	},
 }
 
-// hasTwoNodes returns an error if an application under load has only one node, which then cannot be
-// drained.
-func hasTwoNodes(ctx context.Context, fc *faultContext) error {
+// requireTwoNodes returns an error if an application under load has only one node, which then
+// cannot be drained.
+func requireTwoNodes(ctx context.Context, fc *faultContext) error {
 	for _, app := range fc.stack.loads.apps {
-		if a := fc.stack.stack.Apps[app]; a.Kind() != stack.Servers && a.Nodes == 1 {
+		if a := fc.stack.spec.Apps[app]; a.Kind() != stack.Servers && a.Nodes == 1 {
 			return fmt.Errorf("%s has one node, and nothing would serve while that is drained", app)
 		}
 	}
-	return isUnchanging(ctx, fc)
+	return requireNoChange(ctx, fc)
 }
 
 // workers returns the pid of each balancer's HAProxy worker process, which takes its connections.
@@ -160,8 +160,9 @@ func (fc *faultContext) workers(ctx context.Context) (map[string]int, error) {
 	return pids, nil
 }
 
-// reloaded checks that every balancer has another worker than before, and returns the new ones.
-func (fc *faultContext) reloaded(ctx context.Context, before map[string]int) (map[string]int, error) {
+// verifyReloaded checks that every balancer has another worker than before, and returns the new
+// ones.
+func (fc *faultContext) verifyReloaded(ctx context.Context, before map[string]int) (map[string]int, error) {
 	now, err := fc.workers(ctx)
 	if err != nil {
 		return nil, err

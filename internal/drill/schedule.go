@@ -17,7 +17,7 @@ import (
 func (c Config) pool() ([]fault, error) {
 	var chosen []fault
 	for _, name := range c.Faults {
-		f, ok := find(name, c.Pods != nil)
+		f, ok := findFault(name, c.Pods != nil)
 		if !ok {
 			return nil, &UnknownFaultError{name, nearest(name)}
 		}
@@ -27,16 +27,16 @@ func (c Config) pool() ([]fault, error) {
 		chosen = append(chosen, commandFault(command))
 	}
 	if len(chosen) == 0 {
-		chosen, _ = c.usual()
+		chosen, _ = c.defaultFaults()
 	}
 	return chosen, nil
 }
 
-// usual returns the faults of a drill for which the user named none, and the names of those that it
-// leaves out because the stack cannot have them.
-func (c Config) usual() (chosen []fault, left []string) {
-	a, _ := c.loadTarget() // Check has reported its error
-	afar := c.theirHosts()
+// defaultFaults returns the faults of a drill for which the user named none, and the names of those
+// that it leaves out because the stack cannot have them.
+func (c Config) defaultFaults() (chosen []fault, left []string) {
+	target, _ := c.loadTarget() // Check has reported its error
+	afar := c.mayUseUserHosts()
 	for _, f := range faults {
 		among := f.course
 		switch {
@@ -48,7 +48,7 @@ func (c Config) usual() (chosen []fault, left []string) {
 		switch {
 		case f.pods != (c.Pods != nil):
 		case !among || len(c.URLs) > 0 && f.needs&anyRedis != 0: // see docs/drill.md
-		case a.missingFor(c.Stack, f) != "", afar && notAfar(f) != "":
+		case target.missingFor(c.Stack, f) != "", afar && whyNotOnUserHosts(f) != "":
 			left = append(left, f.name)
 		default:
 			chosen = append(chosen, f)
@@ -62,15 +62,15 @@ func (c Config) leftOut() []string {
 	if c.named() {
 		return nil
 	}
-	_, left := c.usual()
+	_, left := c.defaultFaults()
 	return left
 }
 
 // named reports whether the user named faults or commands.
 func (c Config) named() bool { return len(c.Faults)+len(c.Commands) > 0 }
 
-// elsewhere returns why a fault does not strike a stack of this kind; empty: it does.
-func (c Config) elsewhere(f fault) string {
+// wrongPlatform returns why a fault does not strike a stack of this kind; empty: it does.
+func (c Config) wrongPlatform(f fault) string {
 	switch {
 	case f.command != "" || f.pods == (c.Pods != nil):
 		return ""
@@ -108,7 +108,7 @@ func (o requirements) any() bool { return o != requirements{} }
 func (c Config) requirements() (all requirements) {
 	chosen, _ := c.pool()
 	for _, f := range chosen {
-		if c.theirHosts() && notAfar(f) == "" {
+		if c.mayUseUserHosts() && whyNotOnUserHosts(f) == "" {
 			continue // it strikes the user's own hosts
 		}
 		all.hosts = all.hosts || f.hosts

@@ -13,9 +13,9 @@ import (
 
 var slowCommand = fault{
 	name: "slow-command", about: "for 5 s a client sends commands that take Redis long, alone and in pipelines of 300 (BITCOUNT of 100 MB, SCAN with a huge COUNT, BITOP, SORT, HGETALL, SUNION, …): it waits, nobody else does, and the master remains the master",
-	course: true, needs: needRedis | needKV, promise: undisturbed, ready: storesStrings,
+	course: true, needs: needRedis | needKV, promise: undisturbed, ready: requireStrings,
 	inject: func(ctx context.Context, fc *faultContext) error {
-		a, err := fc.assail(ctx)
+		a, err := fc.prepareAttack(ctx)
 		if err != nil {
 			return err
 		}
@@ -24,7 +24,7 @@ var slowCommand = fault{
 			return err
 		}
 		t := attack.NewTally()
-		err = a.during(ctx, "sending slow commands", func(ctx context.Context) {
+		err = a.runAttack(ctx, "sending slow commands", func(ctx context.Context) {
 			var clients sync.WaitGroup
 			for _, one := range d.commands(a.s.pipelineOf(slowPipeline)) {
 				clients.Go(func() {
@@ -62,7 +62,7 @@ type slowData struct {
 func (d slowData) key(name string) string { return d.prefix + name }
 
 // storeSlow stores the keys, of about data bytes together.
-func (a *assault) storeSlow(ctx context.Context, data int64) (d slowData, err error) {
+func (a *attackRun) storeSlow(ctx context.Context, data int64) (d slowData, err error) {
 	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
 	defer cancel()
 	a.s.say("storing what slow commands are about")
@@ -141,7 +141,7 @@ func (d slowData) commands(pipeline int) []attack.Request {
 // pipelineOf returns n, or the largest number of commands that one request may have if that is
 // less.
 func (fc *faultContext) pipelineOf(n int) int {
-	if kv := fc.stack.stack.Apps[fc.stack.loads.app].KV; kv != nil {
+	if kv := fc.stack.spec.Apps[fc.stack.loads.app].KV; kv != nil {
 		return min(n, kv.Limits.Pipeline)
 	}
 	return n
@@ -149,7 +149,7 @@ func (fc *faultContext) pipelineOf(n int) int {
 
 // showSlow records how long Redis worked on slow commands. It returns an error if that was less
 // than least.
-func (a *assault) showSlow(ctx context.Context, t *attack.Tally, least time.Duration) error {
+func (a *attackRun) showSlow(ctx context.Context, t *attack.Tally, least time.Duration) error {
 	took, words := a.cost(ctx, slowNames...)
 	a.s.evidence("slow requests: %s", t)
 	if took < least {
@@ -167,6 +167,6 @@ func (a *assault) showSlow(ctx context.Context, t *attack.Tally, least time.Dura
 	if name != "" {
 		a.s.evidence("the longest was %s, %d ms (SLOWLOG)", strings.ToUpper(name), longest.Milliseconds())
 	}
-	a.remains(ctx)
+	a.recordMasterRemains(ctx)
 	return nil
 }

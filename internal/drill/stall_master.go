@@ -12,7 +12,7 @@ import (
 var killStalled = fault{
 	name: "kill-stalled-master", about: "nothing that the master sends reaches a replica for 0.6 s, and then the master is killed: what it alone has must not have been acknowledged, nor read",
 	double: true, course: true, needs: needFailover | needKV, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 5 * time.Second},
-	inject: killingStalled(600 * time.Millisecond),
+	inject: stallThenKill(600 * time.Millisecond),
 }
 
 // A web node waits for silent replicas for down-after and 0.4 s. From then on it serves reads, but
@@ -20,18 +20,18 @@ var killStalled = fault{
 var killLone = fault{
 	name: "kill-lone-master", about: "the same after 2 s, when reads are answered from the master alone: those may show writes that were never acknowledged, and are lost with it (docs/guarantees.md, two faults at once)",
 	double: true, needs: needFailover | needKV, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
-	inject: killingStalled(2 * time.Second),
+	inject: stallThenKill(2 * time.Second),
 }
 
-// killingStalled returns an inject function: nothing passes from the master to its replicas for a
+// stallThenKill returns an inject function: nothing passes from the master to its replicas for a
 // time, and then the master is killed.
-func killingStalled(d time.Duration) func(context.Context, *faultContext) error {
+func stallThenKill(d time.Duration) func(context.Context, *faultContext) error {
 	return func(ctx context.Context, fc *faultContext) error {
-		master, err := fc.pick(ctx, plan.Redis, "master")
+		master, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 		if err != nil {
 			return err
 		}
-		replicas, err := fc.all(ctx, plan.Redis, "replica")
+		replicas, err := fc.runningNodes(ctx, plan.Redis, "replica")
 		if err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func killingStalled(d time.Duration) func(context.Context, *faultContext) error 
 		}()
 
 		for _, r := range replicas {
-			l, err := fc.astray(ctx, master, r, 0, 0, 0)
+			l, err := fc.followThroughLink(ctx, master, r, 0, 0, 0)
 			if err != nil {
 				return err
 			}
@@ -65,7 +65,7 @@ func killingStalled(d time.Duration) func(context.Context, *faultContext) error 
 			return err
 		}
 
-		fc.say("letting nothing pass from %s to %s", master.Name, names(replicas))
+		fc.say("letting nothing pass from %s to %s", master.Name, joinNames(replicas))
 		for i, r := range replicas {
 			fc.recordInjection(r.Name)
 			links[i].stop()

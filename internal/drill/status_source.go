@@ -32,15 +32,15 @@ func newEndpoint(host, state string) endpoint { return endpoint{host, state, con
 // host that is cut off waits for a leader and does not answer.
 const endpointPatience = 400 * time.Millisecond
 
-func (h *statusSource) current() endpoint {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.endpoints[h.at]
+func (src *statusSource) current() endpoint {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	return src.endpoints[src.at]
 }
 
 // ofHost returns the endpoint of a host.
-func (h *statusSource) ofHost(host string) endpoint {
-	for _, s := range h.endpoints {
+func (src *statusSource) ofHost(host string) endpoint {
+	for _, s := range src.endpoints {
 		if s.host == host {
 			return s
 		}
@@ -49,51 +49,51 @@ func (h *statusSource) ofHost(host string) endpoint {
 }
 
 // prefer makes the endpoint of a host the first to be asked.
-func (h *statusSource) prefer(host string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for i, s := range h.endpoints {
+func (src *statusSource) prefer(host string) {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	for i, s := range src.endpoints {
 		if s.host == host {
-			h.at = i
+			src.at = i
 		}
 	}
 }
 
 // status returns the stack's status. The leader's endpoint is asked first from then on, because the
 // leader needs no other host for its answer.
-func (h *statusSource) status(ctx context.Context) (supervise.Status, error) {
-	if len(h.endpoints) == 1 {
-		return h.current().client.Status(ctx)
+func (src *statusSource) status(ctx context.Context) (supervise.Status, error) {
+	if len(src.endpoints) == 1 {
+		return src.current().client.Status(ctx)
 	}
 	first, cancel := context.WithTimeout(ctx, endpointPatience)
-	st, err := h.current().client.Status(first)
+	st, err := src.current().client.Status(first)
 	cancel()
 	if err != nil {
-		st, err = h.askAll(ctx)
+		st, err = src.askAll(ctx)
 	}
 	if err == nil {
-		h.prefer(st.Host)
+		src.prefer(st.Host)
 	}
 	return st, err
 }
 
 // askAll asks all endpoints at once and returns the first answer without an error.
-func (h *statusSource) askAll(ctx context.Context) (supervise.Status, error) {
+func (src *statusSource) askAll(ctx context.Context) (supervise.Status, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type answer struct {
 		st  supervise.Status
 		err error
 	}
-	answers := make(chan answer, len(h.endpoints))
-	for _, s := range h.endpoints {
+	answers := make(chan answer, len(src.endpoints))
+	for _, s := range src.endpoints {
 		go func() {
 			st, err := s.client.Status(ctx)
 			answers <- answer{st, err}
 		}()
 	}
 	var last answer
-	for range h.endpoints {
+	for range src.endpoints {
 		if last = <-answers; last.err == nil {
 			return last.st, nil
 		}

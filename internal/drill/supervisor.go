@@ -14,13 +14,14 @@ func (fc *faultContext) supervisor(ctx context.Context) (supervise.NodeStatus, e
 	return supervise.NodeStatus{Name: "supervisor", Host: st.Host, PID: st.Supervisor}, err
 }
 
-// supervised returns the step that makes a supervisor run again, on its host, after its death.
-func (t *target) supervised(n supervise.NodeStatus) step {
+// restartSupervisorStep returns the step that makes a supervisor run again, on its host, after its
+// death.
+func (s *supervisedStack) restartSupervisorStep(n supervise.NodeStatus) step {
 	const why = "the death of the supervisor"
-	if t.hosts != nil {
-		return t.upOn(t.hosts.of(n), why+" on "+n.Host)
+	if s.hosts != nil {
+		return s.startHostStep(s.hosts.hostOf(n), why+" on "+n.Host)
 	}
-	return step{Why: why, Command: t.command("up", "-d"), Limit: t.startLimit(), Supervised: t.state(), Running: t.state()}
+	return step{Why: why, Command: s.command("up", "-d"), Limit: s.startLimit(), Supervised: s.state(), Running: s.state()}
 }
 
 var killSupervisor = fault{
@@ -32,7 +33,7 @@ var killSupervisor = fault{
 			return err
 		}
 		// The next supervisor runs in the background, even if this one did not.
-		if err := fc.undo(fc.stack.supervised(n)); err != nil {
+		if err := fc.undo(fc.stack.restartSupervisorStep(n)); err != nil {
 			return err
 		}
 		if err := fc.kill(ctx, n); err != nil {

@@ -25,7 +25,7 @@ var switchoverKillSentinel = fault{
 	double: true, needs: needFailover | needSentinel, promise: held,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		return fc.switchAndKill(ctx, func(ctx context.Context) error {
-			n, err := fc.pick(ctx, plan.Sentinel, "")
+			n, err := fc.randomBusyNode(ctx, plan.Sentinel, "")
 			if err != nil {
 				return err
 			}
@@ -60,7 +60,7 @@ func (fc *faultContext) switchFrom(ctx context.Context, n supervise.NodeStatus) 
 // switchAndKill kills something at a random moment of a switchover. The switchover may then succeed
 // or fail; the load shows whether it did harm.
 func (fc *faultContext) switchAndKill(ctx context.Context, kill func(ctx context.Context) error) error {
-	master, err := fc.pick(ctx, plan.Redis, "master")
+	master, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 	if err != nil {
 		return err
 	}

@@ -50,13 +50,13 @@ type step struct {
 	Remove  string `json:"remove,omitempty"`
 	Unmount string `json:"unmount,omitempty"`
 	// Follow makes a replica follow its master again.
-	Follow *follow `json:"follow,omitempty"`
+	Follow *followUndo `json:"follow,omitempty"`
 	// Uncut ends the cut of a user's host.
-	Uncut *uncut `json:"uncut,omitempty"`
+	Uncut *cutUndo `json:"uncut,omitempty"`
 	// Changed takes back a change of the stack.
-	Changed *changed `json:"changed,omitempty"`
+	Changed *changeUndo `json:"changed,omitempty"`
 	// Keys removes the keys of a drill.
-	Keys *keys `json:"keys,omitempty"`
+	Keys *leftKeys `json:"keys,omitempty"`
 	// Supervised is the state directory of a stack: nothing is left to undo if a supervisor looks
 	// after it. Running is the state directory of a stack: nothing is left to undo if none of its
 	// nodes runs, because somebody has taken it down meanwhile.
@@ -96,7 +96,7 @@ func (s step) perform() error {
 
 	switch {
 	case s.Signal != 0 && s.Host != "":
-		return s.signalAfar()
+		return s.signalRemote()
 	case s.Signal != 0:
 		if err := process.Signal(s.Process, s.Signal, !s.Alone); err != nil && !errors.Is(err, process.ErrGone) {
 			return err
@@ -124,9 +124,9 @@ func (s step) perform() error {
 	return nil
 }
 
-// signalAfar sends the signal to a process of another host. If that host cannot be reached, the
+// signalRemote sends the signal to a process of another host. If that host cannot be reached, the
 // process continues by itself after control.StoppedLimit.
-func (s step) signalAfar() (err error) {
+func (s step) signalRemote() (err error) {
 	by := processesOf(s.By)
 	_ = await(context.Background(), "", control.StoppedLimit, func() bool {
 		err = by.signal(s.Host, s.Process, s.Signal, true)

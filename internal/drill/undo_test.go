@@ -23,7 +23,7 @@ func emptyJournal(t *testing.T) *journal {
 	return j
 }
 
-func noted(t *testing.T, j *journal, steps ...step) {
+func addSteps(t *testing.T, j *journal, steps ...step) {
 	t.Helper()
 	for _, s := range steps {
 		if _, err := j.add(s); err != nil {
@@ -37,7 +37,7 @@ func noted(t *testing.T, j *journal, steps ...step) {
 func TestWhatAStepNeedsIsNotTakenAwayBeforeItIsDone(t *testing.T) {
 	j := emptyJournal(t)
 	dir, mark, way := t.TempDir(), filepath.Join(t.TempDir(), "mark"), filepath.Join(t.TempDir(), "way")
-	noted(t, j,
+	addSteps(t, j,
 		step{Why: "the directory", Remove: dir},
 		step{Why: "the stack", Command: []string{"test", "-e", way}, MustSucceed: true},
 		step{Why: "something else that fails", Command: []string{"false"}},
@@ -71,7 +71,7 @@ func TestWhatAStepNeedsIsNotTakenAwayBeforeItIsDone(t *testing.T) {
 func TestWhatUndoesIsNotOfTheTerminalsProcessGroup(t *testing.T) {
 	j := emptyJournal(t)
 	said := filepath.Join(t.TempDir(), "group")
-	noted(t, j, step{Why: "nothing", Command: []string{"sh", "-c", "ps -o pgid= -p $$ >" + said}})
+	addSteps(t, j, step{Why: "nothing", Command: []string{"sh", "-c", "ps -o pgid= -p $$ >" + said}})
 	if err := j.undo(0); err != nil {
 		t.Fatal(err)
 	}

@@ -18,12 +18,12 @@ import (
 
 var upgradeHost = fault{
 	name: "upgrade-host", about: "another build of Holdfast is installed on one host after the other, and takes over by 'holdfast upgrade'; in between, hosts of both versions have each other's nodes started anew",
-	hosts: true, programs: true, needs: needWeb, promise: planned, ready: isUnchanging,
+	hosts: true, programs: true, needs: needWeb, promise: planned, ready: requireNoChange,
 	inject: func(ctx context.Context, fc *faultContext) error {
 		if fc.stack.hosts == nil || !fc.stack.programs {
 			return errNoHosts
 		}
-		if err := fc.applicationAtWork(ctx); err != nil {
+		if err := fc.requireBusyApp(ctx); err != nil {
 			return err
 		}
 		other, err := fc.stack.otherBuild()
@@ -37,8 +37,8 @@ var upgradeHost = fault{
 				return err
 			}
 			done = append(done, all[i])
-			if rest := fc.stack.hosts.but(done...); len(rest) > 0 {
-				if err := fc.workTogether(ctx, all[i], rest[0]); err != nil {
+			if rest := fc.stack.hosts.except(done...); len(rest) > 0 {
+				if err := fc.verifyVersionsCooperate(ctx, all[i], rest[0]); err != nil {
 					return err
 				}
 			}
@@ -47,9 +47,9 @@ var upgradeHost = fault{
 	},
 }
 
-// applicationAtWork records that the nodes that an upgrade restarts are under load.
-func (fc *faultContext) applicationAtWork(ctx context.Context) error {
-	nodes, err := fc.up(ctx, plan.Web, "")
+// requireBusyApp records that the nodes that an upgrade restarts are under load.
+func (fc *faultContext) requireBusyApp(ctx context.Context) error {
+	nodes, err := fc.upNodes(ctx, plan.Web, "")
 	if err != nil {
 		return err
 	}
@@ -58,12 +58,12 @@ func (fc *faultContext) applicationAtWork(ctx context.Context) error {
 
 // otherBuild writes another build of the drill's program and returns its path. It behaves the same,
 // but has another digest: bytes after the end of an ELF file are not loaded.
-func (t *target) otherBuild() (string, error) {
-	program, err := os.ReadFile(t.self)
+func (s *supervisedStack) otherBuild() (string, error) {
+	program, err := os.ReadFile(s.self)
 	if err != nil {
 		return "", fmt.Errorf("make another build of the program: %w", err)
 	}
-	path := filepath.Join(t.base, "another.holdfast")
+	path := filepath.Join(s.base, "another.holdfast")
 	return path, os.WriteFile(path, append(program, "another build"...), 0o700)
 }
 
@@ -72,26 +72,26 @@ func (t *target) otherBuild() (string, error) {
 const installAndUpgrade = `cp "$1" "$2.new" && mv "$2.new" "$2" && shift 2 && exec ip "$@"`
 
 // upgrading returns the command that installs a program on a host and upgrades the host to it.
-func (t *target) upgrading(one host, program string) []string {
-	return slices.Concat([]string{"sh", "-c", installAndUpgrade, "sh", program, t.programFile(one)}, t.onHost(one, "upgrade"))
+func (s *supervisedStack) upgrading(one host, program string) []string {
+	return slices.Concat([]string{"sh", "-c", installAndUpgrade, "sh", program, s.programFile(one)}, s.onHost(one, "upgrade"))
 }
 
 // upgrade makes another build take over on a host, and checks that it did.
 func (fc *faultContext) upgrade(ctx context.Context, one host, program string) error {
-	t := fc.stack
-	seat := t.source.ofHost(one.name)
+	s := fc.stack
+	seat := s.source.ofHost(one.name)
 	before, err := seat.client.Hosts(ctx)
 	if err != nil {
 		return err
 	}
-	st, err := t.status(ctx)
+	st, err := s.status(ctx)
 	if err != nil {
 		return err
 	}
 
-	limit := limitOf(t.stack)
+	limit := changeLimitOf(s.spec)
 	// The former build is put back in the same way.
-	back := step{Why: "the upgrade of " + one.name, Command: t.upgrading(one, t.self), Limit: limit, Unless: netnsDir + "/" + one.netns}
+	back := step{Why: "the upgrade of " + one.name, Command: s.upgrading(one, s.self), Limit: limit, Unless: netnsDir + "/" + one.netns}
 	if err := fc.undo(back); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (fc *faultContext) upgrade(ctx context.Context, one host, program string) e
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	began := time.Now()
-	words := t.upgrading(one, program)
+	words := s.upgrading(one, program)
 	if err := run(limited, "", words[0], words[1:]...); err != nil {
 		return err
 	}
@@ -127,17 +127,17 @@ func (fc *faultContext) upgrade(ctx context.Context, one host, program string) e
 		led = fmt.Sprintf(", led until then (now %s)", now.Leader)
 	}
 
-	anew, err := fc.startedAnew(ctx, st, one)
+	restarted, err := fc.verifyRestarted(ctx, st, one)
 	if err != nil {
 		return err
 	}
-	fc.evidence("%s runs another build since %.1f s after the command, as the same process%s; started anew there: %s", one.name, took.Seconds(), led, anew)
+	fc.evidence("%s runs another build since %.1f s after the command, as the same process%s; started anew there: %s", one.name, took.Seconds(), led, restarted)
 	return nil
 }
 
-// startedAnew checks that every node of the application on an upgraded host has another process,
-// and returns how many there are, in words.
-func (fc *faultContext) startedAnew(ctx context.Context, before supervise.Status, one host) (string, error) {
+// verifyRestarted checks that every node of the application on an upgraded host has another
+// process, and returns how many there are, in words.
+func (fc *faultContext) verifyRestarted(ctx context.Context, before supervise.Status, one host) (string, error) {
 	now, err := fc.stack.status(ctx)
 	if err != nil {
 		return "", err
@@ -155,9 +155,9 @@ func (fc *faultContext) startedAnew(ctx context.Context, before supervise.Status
 	return strconv.Itoa(n) + " of its application's nodes", nil
 }
 
-// workTogether makes a host of each version show the stack's status and restart a node on the other
-// host.
-func (fc *faultContext) workTogether(ctx context.Context, upgraded, former host) error {
+// verifyVersionsCooperate makes a host of each version show the stack's status and restart a node
+// on the other host.
+func (fc *faultContext) verifyVersionsCooperate(ctx context.Context, upgraded, former host) error {
 	for _, pair := range [][2]host{{upgraded, former}, {former, upgraded}} {
 		from, to := pair[0], pair[1]
 		if _, err := output(ctx, "", "ip", fc.stack.onHost(from, "status")...); err != nil {
@@ -186,7 +186,7 @@ func (fc *faultContext) workTogether(ctx context.Context, upgraded, former host)
 // if the host has no web node.
 func (fc *faultContext) nodeToRestart(ctx context.Context, one host) (supervise.NodeStatus, error) {
 	for _, kind := range []plan.Kind{plan.Web, plan.Sentinel} {
-		nodes, err := fc.up(ctx, kind, "")
+		nodes, err := fc.upNodes(ctx, kind, "")
 		if err != nil {
 			continue
 		}
@@ -196,5 +196,5 @@ func (fc *faultContext) nodeToRestart(ctx context.Context, one host) (supervise.
 			}
 		}
 	}
-	return supervise.NodeStatus{}, fmt.Errorf("%s has no node that can be started anew: %w", one.name, errNobody)
+	return supervise.NodeStatus{}, fmt.Errorf("%s has no node that can be started anew: %w", one.name, errNoNode)
 }

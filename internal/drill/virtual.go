@@ -26,13 +26,13 @@ var killKeepalived = fault{
 		if err != nil {
 			return err
 		}
-		nodes, err := fc.up(ctx, plan.Keepalived, "")
+		nodes, err := fc.upNodes(ctx, plan.Keepalived, "")
 		if err != nil {
 			return err
 		}
 		i := slices.IndexFunc(nodes, func(n supervise.NodeStatus) bool { return n.Host == one.name })
 		if i < 0 {
-			return fmt.Errorf("%s has the address and no keepalived: %w", one.name, errNobody)
+			return fmt.Errorf("%s has the address and no keepalived: %w", one.name, errNoNode)
 		}
 		fc.record.DetectionDelay = unsettled
 		if err := fc.kill(ctx, nodes[i]); err != nil {
@@ -46,7 +46,7 @@ var killKeepalived = fault{
 		if err != nil {
 			return err
 		}
-		return fc.settled(ctx, one, address)
+		return fc.awaitOneHolder(ctx, one, address)
 	},
 }
 
@@ -64,7 +64,7 @@ var loseAddress = fault{
 		if err := ip(ctx, one.netns, "address delete "+address+"/24 dev "+hostLink); err != nil {
 			return err
 		}
-		return fc.settled(ctx, one, address)
+		return fc.awaitOneHolder(ctx, one, address)
 	},
 }
 
@@ -72,8 +72,8 @@ var loseAddress = fault{
 // address, or shares it with another host.
 const unsettled = 2 * time.Second
 
-// settled waits until exactly one host has the address. lost is the host that had it.
-func (fc *faultContext) settled(ctx context.Context, lost host, address string) error {
+// awaitOneHolder waits until exactly one host has the address. lost is the host that had it.
+func (fc *faultContext) awaitOneHolder(ctx context.Context, lost host, address string) error {
 	return await(ctx, "one host that has the address", 10*time.Second, func() bool {
 		all, err := fc.stack.holders(ctx, address)
 		if err != nil || len(all) != 1 {
@@ -86,15 +86,15 @@ func (fc *faultContext) settled(ctx context.Context, lost host, address string) 
 
 // holders returns the hosts that have an address: by the machines' own account, or, for a user's
 // hosts, by the stack's status.
-func (t *target) holders(ctx context.Context, address string) (all []host, err error) {
-	if !t.afar {
-		return t.hosts.holders(ctx, address)
+func (s *supervisedStack) holders(ctx context.Context, address string) (all []host, err error) {
+	if !s.onUserHosts {
+		return s.hosts.holders(ctx, address)
 	}
-	st, err := t.status(ctx)
+	st, err := s.status(ctx)
 	for _, v := range st.Virtual {
 		if v.Address == address {
 			for _, name := range v.Hosts {
-				all = append(all, t.theirs.named(name))
+				all = append(all, s.userHosts.named(name))
 			}
 		}
 	}
@@ -104,8 +104,8 @@ func (t *target) holders(ctx context.Context, address string) (all []host, err e
 // holder returns the host that has the first virtual address, and that address. It returns an error
 // if that host is not at work.
 func (fc *faultContext) holder(ctx context.Context) (one host, address string, err error) {
-	all := fc.stack.stack.Entry.Virtual.Bare()
-	if fc.stack.machines() == nil || len(all) == 0 {
+	all := fc.stack.spec.Entry.Virtual.Bare()
+	if fc.stack.stackHosts() == nil || len(all) == 0 {
 		return host{}, "", errNoHosts
 	}
 	holders, err := fc.stack.holders(ctx, all[0])
@@ -113,7 +113,7 @@ func (fc *faultContext) holder(ctx context.Context) (one host, address string, e
 		return host{}, "", err
 	}
 	if len(holders) != 1 {
-		return host{}, "", fmt.Errorf("%s is at %s: %w", all[0], strings.Join(hostNames(holders...), ", "), errNobody)
+		return host{}, "", fmt.Errorf("%s is at %s: %w", all[0], strings.Join(hostNames(holders...), ", "), errNoNode)
 	}
-	return holders[0], all[0], fc.hostAtWork(ctx, holders[0])
+	return holders[0], all[0], fc.requireBusyHost(ctx, holders[0])
 }

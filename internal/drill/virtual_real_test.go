@@ -26,7 +26,7 @@ import (
 // virtualStack is a stack on three hosts with virtual addresses.
 type virtualStack struct {
 	*testing.T
-	*target
+	*supervisedStack
 	addresses []string
 }
 
@@ -61,19 +61,19 @@ func standUpVirtual(t *testing.T, addresses int) *virtualStack {
 	w.text = fmt.Sprintf("metrics: {enabled: false}\napps: {site: {files: %s, nodes: 3}}\n", site)
 	w.virtual = stack.Virtual{Addresses: make([]string, addresses), Advertise: 300 * time.Millisecond, Router: 51}
 	v := &virtualStack{T: t}
-	if v.target, err = standUp(t.Context(), self, j, w); err != nil {
+	if v.supervisedStack, err = standUp(t.Context(), self, j, w); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(v.target.close)
-	v.addresses = v.stack.Entry.Virtual.Bare()
-	v.within("both balancers serve", v.bothServe)
+	t.Cleanup(v.supervisedStack.close)
+	v.addresses = v.spec.Entry.Virtual.Bare()
+	v.await("both balancers serve", v.bothServe)
 	return v
 }
 
 // now returns the stack's status, once a host leads.
 func (v *virtualStack) now() (st supervise.Status) {
 	v.Helper()
-	v.within("a host leads", func() (leads bool) {
+	v.await("a host leads", func() (leads bool) {
 		var err error
 		st, err = v.status(context.Background())
 		return err == nil
@@ -105,7 +105,7 @@ func (v *virtualStack) endProcesses() {
 			v.Fatal(err)
 		}
 	}
-	v.within("the hosts' processes have ended", func() bool {
+	v.await("the hosts' processes have ended", func() bool {
 		return !slices.ContainsFunc(v.source.endpoints, func(s endpoint) bool { return part.Claimed(s.state) })
 	})
 }
@@ -120,8 +120,9 @@ func (v *virtualStack) holding(address string) (names []string) {
 	return hostNames(all...)
 }
 
-// settled waits until exactly one host has an address and keeps it. It returns that host's name.
-func (v *virtualStack) settled(address string) string {
+// awaitHolder waits until exactly one host has an address and keeps it. It returns that host's
+// name.
+func (v *virtualStack) awaitHolder(address string) string {
 	v.Helper()
 	var last []string
 	since := time.Now()
@@ -138,8 +139,8 @@ func (v *virtualStack) settled(address string) string {
 	return ""
 }
 
-// on returns the node of a kind on a host.
-func (v *virtualStack) on(kind plan.Kind, host string) supervise.NodeStatus {
+// nodeOn returns the node of a kind on a host.
+func (v *virtualStack) nodeOn(kind plan.Kind, host string) supervise.NodeStatus {
 	v.Helper()
 	for _, n := range v.now().Nodes {
 		if n.Kind == kind && n.Host == host {
@@ -165,7 +166,7 @@ func (v *virtualStack) pause(address string, happens func()) time.Duration {
 	v.Helper()
 	return v.asked(address, func() {
 		happens()
-		v.settled(address)
+		v.awaitHolder(address)
 	})
 }
 
@@ -205,18 +206,18 @@ func (v *virtualStack) asked(address string, happens func()) time.Duration {
 // host has the address soon.
 func (v *virtualStack) moves(what, address string, bound time.Duration, happens func(from string)) {
 	v.Helper()
-	from := v.settled(address)
+	from := v.awaitHolder(address)
 	pause := v.pause(address, func() {
 		happens(from)
-		v.within(what, func() bool { return !slices.Contains(v.holding(address), from) && len(v.holding(address)) == 1 })
+		v.await(what, func() bool { return !slices.Contains(v.holding(address), from) && len(v.holding(address)) == 1 })
 	})
-	v.Logf("%s: the address went from %s to %s, %v without an answer", what, from, v.settled(address), pause.Round(time.Millisecond))
+	v.Logf("%s: the address went from %s to %s, %v without an answer", what, from, v.awaitHolder(address), pause.Round(time.Millisecond))
 	if pause > bound {
 		v.Errorf("%s: %v without an answer", what, pause)
 	}
 }
 
-func (v *virtualStack) within(what string, holds func() bool) {
+func (v *virtualStack) await(what string, holds func() bool) {
 	v.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -251,8 +252,8 @@ const soon = 5 * time.Second
 func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 	v := standUpVirtual(t, 1)
 	address := v.addresses[0]
-	holder := v.settled(address)
-	v.within("the status knows who has it", func() bool {
+	holder := v.awaitHolder(address)
+	v.await("the status knows who has it", func() bool {
 		known := v.now().Virtual
 		return len(known) == 1 && known[0].Address == address && slices.Equal(known[0].Hosts, []string{holder})
 	})
@@ -261,22 +262,22 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 	}
 
 	v.moves("the balancer is killed", address, soon, func(from string) {
-		v.do(v.on(plan.Balancer, from).Name, supervise.ActKill)
+		v.do(v.nodeOn(plan.Balancer, from).Name, supervise.ActKill)
 	})
 	v.moves("the balancer is started anew", address, soon, func(from string) {
-		v.do(v.on(plan.Balancer, from).Name, supervise.ActRestart)
+		v.do(v.nodeOn(plan.Balancer, from).Name, supervise.ActRestart)
 	})
 	v.moves("the balancer is stopped by a signal", address, 2*soon, func(from string) {
-		v.do(v.on(plan.Balancer, from).Name, supervise.ActPause)
+		v.do(v.nodeOn(plan.Balancer, from).Name, supervise.ActPause)
 	})
 	for _, n := range v.now().Nodes {
 		if n.State == supervise.Paused {
 			v.do(n.Name, supervise.ActResume)
 		}
 	}
-	v.within("both balancers serve", v.bothServe)
+	v.await("both balancers serve", v.bothServe)
 	v.moves("keepalived is stopped", address, soon, func(from string) {
-		v.do(v.on(plan.Keepalived, from).Name, supervise.ActStop)
+		v.do(v.nodeOn(plan.Keepalived, from).Name, supervise.ActStop)
 	})
 	for _, n := range v.now().Nodes {
 		if n.Kind == plan.Keepalived && n.State == supervise.Down {
@@ -285,10 +286,10 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 	}
 
 	t.Run("a host that is cut off gives it up, and does not take it back", func(t *testing.T) {
-		from := v.settled(address)
+		from := v.awaitHolder(address)
 		cut := v.asked(address, func() {
 			v.cut(from, false)
-			v.within("another host has it, too", func() bool { return len(v.holding(address)) == 2 })
+			v.await("another host has it, too", func() bool { return len(v.holding(address)) == 2 })
 			time.Sleep(2 * time.Second) // and serves requests meanwhile
 		})
 		healed := v.pause(address, v.uncut)
@@ -298,8 +299,8 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 		}
 	})
 	t.Run("a host that is cut off from the others alone does not take it", func(t *testing.T) {
-		v.within("both balancers serve", v.bothServe)
-		from := v.settled(address)
+		v.await("both balancers serve", v.bothServe)
+		from := v.awaitHolder(address)
 		other := ""
 		for _, n := range v.now().Nodes {
 			if n.Kind == plan.Keepalived && n.Host != from {
@@ -321,25 +322,25 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 		if had > time.Second {
 			t.Errorf("%s, which is cut off, had the address for %v", other, had)
 		}
-		if got := v.settled(address); got != from {
+		if got := v.awaitHolder(address); got != from {
 			t.Errorf("%s has it in the end, and %s had it all the time", got, from)
 		}
 	})
 	t.Run("a keepalived that is killed leaves one holder", func(t *testing.T) {
-		v.within("both balancers serve", v.bothServe)
-		from := v.settled(address)
-		pause := v.pause(address, func() { v.do(v.on(plan.Keepalived, from).Name, supervise.ActKill) })
-		t.Logf("%v without an answer, and %s has it after %s", pause.Round(time.Millisecond), v.settled(address), from)
+		v.await("both balancers serve", v.bothServe)
+		from := v.awaitHolder(address)
+		pause := v.pause(address, func() { v.do(v.nodeOn(plan.Keepalived, from).Name, supervise.ActKill) })
+		t.Logf("%v without an answer, and %s has it after %s", pause.Round(time.Millisecond), v.awaitHolder(address), from)
 		if pause > soon {
 			t.Errorf("%v without an answer", pause)
 		}
 	})
 	t.Run("without a supervisor it leaves a balancer that is dead", func(t *testing.T) {
-		v.within("both balancers serve", v.bothServe)
-		from := v.settled(address)
-		balancer, keeper := v.on(plan.Balancer, from), v.on(plan.Keepalived, from)
+		v.await("both balancers serve", v.bothServe)
+		from := v.awaitHolder(address)
+		balancer, keeper := v.nodeOn(plan.Balancer, from), v.nodeOn(plan.Keepalived, from)
 		v.endProcesses()
-		if got := v.settled(address); got != from {
+		if got := v.awaitHolder(address); got != from {
 			t.Errorf("the end of the processes moves it from %s to %s", from, got)
 		}
 		id, err := process.Identify(balancer.PID)
@@ -350,23 +351,23 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 			if err := process.Signal(id, 9, true); err != nil {
 				t.Fatal(err)
 			}
-			v.within("another host has it", func() bool { return !slices.Contains(v.holding(address), from) && len(v.holding(address)) == 1 })
+			v.await("another host has it", func() bool { return !slices.Contains(v.holding(address), from) && len(v.holding(address)) == 1 })
 		})
 		t.Logf("%v without an answer", pause.Round(time.Millisecond))
 		if pause > 2*soon {
 			t.Errorf("%v without an answer", pause)
 		}
-		to := v.settled(address)
+		to := v.awaitHolder(address)
 		var starting sync.WaitGroup
 		for _, one := range v.hosts.all { // no host comes up without another one
 			starting.Go(func() { v.atHost(one, "up", "-d") })
 		}
 		starting.Wait()
-		if after := v.on(plan.Keepalived, from); after.PID != keeper.PID {
+		if after := v.nodeOn(plan.Keepalived, from); after.PID != keeper.PID {
 			t.Errorf("the next processes start %s anew", keeper.Name)
 		}
-		v.within("both balancers serve", v.bothServe)
-		if got := v.settled(address); got != to {
+		v.await("both balancers serve", v.bothServe)
+		if got := v.awaitHolder(address); got != to {
 			t.Errorf("the next processes move it from %s to %s", to, got)
 		}
 	})
@@ -401,12 +402,12 @@ func TestWithTwoVirtualAddressesBothBalancersServe(t *testing.T) {
 		one, two := v.holding(v.addresses[0]), v.holding(v.addresses[1])
 		return len(one) == 1 && len(two) == 1 && one[0] != two[0]
 	}
-	v.within("each host has one", apart)
-	one, two := v.settled(v.addresses[0]), v.settled(v.addresses[1])
-	v.do(v.on(plan.Balancer, one).Name, supervise.ActStop)
-	v.within("one host has both", func() bool {
+	v.await("each host has one", apart)
+	one, two := v.awaitHolder(v.addresses[0]), v.awaitHolder(v.addresses[1])
+	v.do(v.nodeOn(plan.Balancer, one).Name, supervise.ActStop)
+	v.await("one host has both", func() bool {
 		return slices.Equal(v.holding(v.addresses[0]), []string{two}) && slices.Equal(v.holding(v.addresses[1]), []string{two})
 	})
-	v.do(v.on(plan.Balancer, one).Name, supervise.ActStart)
-	v.within("each host has its own again", apart)
+	v.do(v.nodeOn(plan.Balancer, one).Name, supervise.ActStart)
+	v.await("each host has its own again", apart)
 }

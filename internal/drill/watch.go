@@ -16,15 +16,15 @@ import (
 // watcher notes what happens to the nodes during a drill, so that events that were no part of it
 // are not taken for its effects. It asks the supervisor at intervals.
 type watcher struct {
-	target *target
+	target *supervisedStack
 	began  time.Time
 
-	mu     sync.Mutex
-	before supervise.Status
-	master supervise.NodeStatus // the last known master
-	seen   []sight
-	left   map[string]*absence // nodes that are not up although they have a process
-	reigns []reign
+	mu          sync.Mutex
+	before      supervise.Status
+	master      supervise.NodeStatus // the last known master
+	seen        []observation
+	left        map[string]*absence // nodes that are not up although they have a process
+	masterships []mastership
 	// elected is when the master was last seen to have changed; zero: never. silent: no supervisor
 	// answered at the last look.
 	elected time.Time
@@ -33,12 +33,12 @@ type watcher struct {
 
 // absence is a time during which a node is not up.
 type absence struct {
-	from time.Duration
-	told bool
+	from  time.Duration
+	noted bool
 }
 
-// reign begins when a node was first seen as master.
-type reign struct {
+// mastership begins when a node was first seen as master.
+type mastership struct {
 	from       time.Duration
 	node, host string
 }
@@ -50,22 +50,22 @@ func (w *watcher) electedAt() time.Time {
 	return w.elected
 }
 
-// sight is one observed change of one node.
-type sight struct {
+// observation is one observed change of one node.
+type observation struct {
 	at time.Duration
-	// heard is for a supervisor that did not answer: the request was sent at at, and failed at
-	// heard. Zero for other sights.
-	heard      time.Duration
+	// failedAt is for a supervisor that did not answer: the request was sent at at, and failed at
+	// failedAt. Zero for other observations.
+	failedAt   time.Duration
 	node, host string
 	text       string
-	// follows: the sight may be an effect of the loss of the master or of the supervisor, whatever
-	// node it is of.
+	// follows: the observation may be an effect of the loss of the master or of the supervisor,
+	// whatever node it is of.
 	follows bool
 }
 
-func newWatcher(t *target, began time.Time, before supervise.Status) *watcher {
-	w := &watcher{target: t, began: began, before: before, master: masterOf(before), left: map[string]*absence{}}
-	w.reigns = []reign{{0, w.master.Name, w.master.Host}}
+func newWatcher(s *supervisedStack, began time.Time, before supervise.Status) *watcher {
+	w := &watcher{target: s, began: began, before: before, master: masterOf(before), left: map[string]*absence{}}
+	w.masterships = []mastership{{0, w.master.Name, w.master.Host}}
 	return w
 }
 
@@ -88,12 +88,12 @@ func (w *watcher) run(ctx context.Context) {
 }
 
 // unanswered notes that no supervisor answers, once for each silence. The request was sent at at,
-// and failed at heard.
+// and failed at failedAt.
 func (w *watcher) unanswered(at, heard time.Duration, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.silent {
-		w.seen = append(w.seen, sight{at: at, heard: heard, node: "supervisor", host: w.before.Host, text: fmt.Sprintf("it does not answer (%v)", err)})
+		w.seen = append(w.seen, observation{at: at, failedAt: heard, node: "supervisor", host: w.before.Host, text: fmt.Sprintf("it does not answer (%v)", err)})
 	}
 	w.silent = true
 }
@@ -106,25 +106,25 @@ func (w *watcher) look(now supervise.Status) {
 	w.silent = false
 
 	if now.Supervisor != w.before.Supervisor {
-		// On hosts this may be the effect of an injection at its host, so the sight has the host's
-		// name.
-		w.seen = append(w.seen, sight{at: at, node: "supervisor", host: w.before.Host, text: fmt.Sprintf("another supervisor is at work (pid %d, before %d)", now.Supervisor, w.before.Supervisor)})
+		// On hosts this may be the effect of an injection at its host, so the observation has the
+		// host's name.
+		w.seen = append(w.seen, observation{at: at, node: "supervisor", host: w.before.Host, text: fmt.Sprintf("another supervisor is at work (pid %d, before %d)", now.Supervisor, w.before.Supervisor)})
 	}
 
 	if is := masterOf(now); is.Name != "" {
 		if was := w.master; was.Name != "" && was.Name != is.Name {
 			w.elected = time.Now()
-			w.reigns = append(w.reigns, reign{at, is.Name, is.Host})
-			w.seen = append(w.seen, sight{at: at, node: was.Name, host: was.Host, text: fmt.Sprintf("%s became master in the place of %s", is.Name, was.Name)})
+			w.masterships = append(w.masterships, mastership{at, is.Name, is.Host})
+			w.seen = append(w.seen, observation{at: at, node: was.Name, host: was.Host, text: fmt.Sprintf("%s became master in the place of %s", is.Name, was.Name)})
 		}
 		w.master = is
 	}
 
 	for _, n := range now.Nodes {
-		w.absent(n, at)
+		w.noteAbsence(n, at)
 		old, ok := w.before.Node(n.Name)
 		see := func(format string, args ...any) {
-			w.seen = append(w.seen, sight{at: at, node: n.Name, host: n.Host, text: fmt.Sprintf(format, args...)})
+			w.seen = append(w.seen, observation{at: at, node: n.Name, host: n.Host, text: fmt.Sprintf(format, args...)})
 		}
 		switch {
 		case !ok:
@@ -143,9 +143,9 @@ func (w *watcher) look(now supervise.Status) {
 // leftFor is how long a node has to be not up before that is noted: a probe may be late.
 const leftFor = 500 * time.Millisecond
 
-// absent notes a node that is not up for a while although its process runs: a replica without its
-// master, a web node that is not ready, a node with a full disk.
-func (w *watcher) absent(n supervise.NodeStatus, at time.Duration) {
+// noteAbsence notes a node that is not up for a while although its process runs: a replica without
+// its master, a web node that is not ready, a node with a full disk.
+func (w *watcher) noteAbsence(n supervise.NodeStatus, at time.Duration) {
 	if n.State == supervise.Up || n.State == supervise.Paused || n.PID == 0 {
 		delete(w.left, n.Name)
 		return
@@ -155,9 +155,9 @@ func (w *watcher) absent(n supervise.NodeStatus, at time.Duration) {
 		a = &absence{from: at}
 		w.left[n.Name] = a
 	}
-	if !a.told && at-a.from >= leftFor {
-		a.told = true
-		w.seen = append(w.seen, sight{at: a.from, node: n.Name, host: n.Host, follows: true,
+	if !a.noted && at-a.from >= leftFor {
+		a.noted = true
+		w.seen = append(w.seen, observation{at: a.from, node: n.Name, host: n.Host, follows: true,
 			text: strings.TrimSuffix(fmt.Sprintf("%s was not up any more: %s", n.Name, n.Detail), ": ")})
 	}
 }
@@ -180,8 +180,8 @@ func masterOf(st supervise.Status) supervise.NodeStatus {
 // slack is how long after a fault its effects may still be seen.
 const slack = time.Second
 
-// notices returns the sights that no fault explains: those of nodes and hosts that were no target
-// of a fault at that time.
+// notices returns the observations that no fault explains: those of nodes and hosts that were no
+// target of a fault at that time.
 func (w *watcher) notices(faults []history.Fault) []history.Notice {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -192,8 +192,8 @@ func (w *watcher) notices(faults []history.Fault) []history.Notice {
 			if until < 0 {
 				until = s.at
 			}
-			return max(s.at, s.heard) >= f.Began && s.at <= until+slack &&
-				(isTarget(f, s.node, s.host) || s.follows && (f.Promise.Binding || w.shaken(f, until)))
+			return max(s.at, s.failedAt) >= f.Began && s.at <= until+slack &&
+				(isTarget(f, s.node, s.host) || s.follows && (f.Promise.Binding || w.hitMaster(f, until)))
 		})
 		if !explained {
 			all = append(all, history.Notice{At: s.at, Node: s.node, Text: s.text})
@@ -208,14 +208,14 @@ func isTarget(f history.Fault, node, host string) bool {
 	return f.Anything || slices.Contains(f.Targets, node) || host != "" && slices.Contains(f.Targets, host)
 }
 
-// shaken reports whether a fault has struck the supervisor, or a node that was master during the
+// hitMaster reports whether a fault has struck the supervisor, or a node that was master during the
 // fault. Other nodes are then not up, or not known to be, until there is a new one.
-func (w *watcher) shaken(f history.Fault, until time.Duration) bool {
+func (w *watcher) hitMaster(f history.Fault, until time.Duration) bool {
 	if slices.Contains(f.Targets, "supervisor") {
 		return true
 	}
-	for i, r := range w.reigns {
-		over := i+1 < len(w.reigns) && w.reigns[i+1].from < f.Began
+	for i, r := range w.masterships {
+		over := i+1 < len(w.masterships) && w.masterships[i+1].from < f.Began
 		if !over && r.from <= until && isTarget(f, r.node, r.host) {
 			return true
 		}

@@ -11,8 +11,9 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// seen returns the status of a stack with the master on one host and everything else on others.
-func seen(change ...func(st *supervise.Status)) supervise.Status {
+// statusWith returns the status of a stack with the master on one host and everything else on
+// others.
+func statusWith(change ...func(st *supervise.Status)) supervise.Status {
 	st := supervise.Status{Supervisor: 1, Nodes: []supervise.NodeStatus{
 		{Name: "redis-1", Kind: plan.Redis, Role: "master", Host: "host-1", PID: 11, State: supervise.Up},
 		{Name: "redis-2", Kind: plan.Redis, Role: "replica", Host: "host-2", PID: 12, State: supervise.Up},
@@ -24,7 +25,7 @@ func seen(change ...func(st *supervise.Status)) supervise.Status {
 	return st
 }
 
-func sickly(node int) func(*supervise.Status) {
+func unwell(node int) func(*supervise.Status) {
 	return func(st *supervise.Status) {
 		st.Nodes[node].State, st.Nodes[node].Detail = supervise.Starting, "no master"
 	}
@@ -42,24 +43,24 @@ func TestWhatNoFaultExplainsIsNoted(t *testing.T) {
 		faults []history.Fault
 		want   string // of the only notice; empty: no notice
 	}{
-		{"nothing happens", []supervise.Status{seen()}, nil, ""},
-		{"a probe is late once", []supervise.Status{seen(sickly(1)), seen()}, nil, ""},
-		{"a replica loses its master", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, nil, "redis-2 was not up any more: no master"},
-		{"during another fault", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("web-1"), "redis-2 was not up"},
-		{"by its fault", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("redis-2"), ""},
-		{"by its host's", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("host-2"), ""},
-		{"as the master is struck", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("redis-1"), ""},
-		{"as the master's host is", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("host-1"), ""},
-		{"as the supervisor is", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("supervisor"), ""},
-		{"as the next master is struck, too", []supervise.Status{seen(another), seen(another, sickly(2)), seen(another, sickly(2))}, at("redis-1", "redis-2"), ""},
-		{"as a client attacks", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, binding, ""},
-		{"another master, as a client attacks", []supervise.Status{seen(another)}, binding, "redis-2 became master"},
-		{"another master, and no fault", []supervise.Status{seen(another)}, nil, "redis-2 became master in the place of redis-1"},
-		{"another process", []supervise.Status{seen(func(st *supervise.Status) { st.Nodes[2].PID = 23 })}, at("redis-1"), "web-1 ended and was started again"},
-		{"another supervisor", []supervise.Status{seen(func(st *supervise.Status) { st.Supervisor = 2 })}, at("web-1"), "another supervisor"},
+		{"nothing happens", []supervise.Status{statusWith()}, nil, ""},
+		{"a probe is late once", []supervise.Status{statusWith(unwell(1)), statusWith()}, nil, ""},
+		{"a replica loses its master", []supervise.Status{statusWith(unwell(1)), statusWith(unwell(1))}, nil, "redis-2 was not up any more: no master"},
+		{"during another fault", []supervise.Status{statusWith(unwell(1)), statusWith(unwell(1))}, at("web-1"), "redis-2 was not up"},
+		{"by its fault", []supervise.Status{statusWith(unwell(1)), statusWith(unwell(1))}, at("redis-2"), ""},
+		{"by its host's", []supervise.Status{statusWith(unwell(1)), statusWith(unwell(1))}, at("host-2"), ""},
+		{"as the master is struck", []supervise.Status{statusWith(unwell(1)), statusWith(unwell(1))}, at("redis-1"), ""},
+		{"as the master's host is", []supervise.Status{statusWith(unwell(1)), statusWith(unwell(1))}, at("host-1"), ""},
+		{"as the supervisor is", []supervise.Status{statusWith(unwell(1)), statusWith(unwell(1))}, at("supervisor"), ""},
+		{"as the next master is struck, too", []supervise.Status{statusWith(another), statusWith(another, unwell(2)), statusWith(another, unwell(2))}, at("redis-1", "redis-2"), ""},
+		{"as a client attacks", []supervise.Status{statusWith(unwell(1)), statusWith(unwell(1))}, binding, ""},
+		{"another master, as a client attacks", []supervise.Status{statusWith(another)}, binding, "redis-2 became master"},
+		{"another master, and no fault", []supervise.Status{statusWith(another)}, nil, "redis-2 became master in the place of redis-1"},
+		{"another process", []supervise.Status{statusWith(func(st *supervise.Status) { st.Nodes[2].PID = 23 })}, at("redis-1"), "web-1 ended and was started again"},
+		{"another supervisor", []supervise.Status{statusWith(func(st *supervise.Status) { st.Supervisor = 2 })}, at("web-1"), "another supervisor"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			w := newWatcher(nil, time.Now(), seen())
+			w := newWatcher(nil, time.Now(), statusWith())
 			for i, look := range c.looks {
 				w.began = time.Now().Add(-time.Duration(i+1) * time.Second) // one second between two looks
 				w.look(look)
@@ -73,7 +74,7 @@ func TestWhatNoFaultExplainsIsNoted(t *testing.T) {
 }
 
 func TestASupervisorThatIsGoneIsNotedOnce(t *testing.T) {
-	w := newWatcher(nil, time.Now(), seen())
+	w := newWatcher(nil, time.Now(), statusWith())
 	for range 3 {
 		w.unanswered(time.Second, 1100*time.Millisecond, errors.New("no supervisor runs"))
 	}
@@ -96,14 +97,14 @@ func TestASupervisorThatIsGoneIsNotedOnce(t *testing.T) {
 
 // The Sentinels pause after each election, even if the first master is master again in the end.
 func TestTheLastElectionIsKnown(t *testing.T) {
-	w := newWatcher(nil, time.Now(), seen())
-	w.look(seen())
+	w := newWatcher(nil, time.Now(), statusWith())
+	w.look(statusWith())
 	if !w.electedAt().IsZero() {
 		t.Error("there was none")
 	}
-	w.look(seen(func(st *supervise.Status) { st.Nodes[0].Role, st.Nodes[1].Role = "", "master" }))
+	w.look(statusWith(func(st *supervise.Status) { st.Nodes[0].Role, st.Nodes[1].Role = "", "master" }))
 	first := w.electedAt()
-	w.look(seen())
+	w.look(statusWith())
 	if second := w.electedAt(); first.IsZero() || !second.After(first) {
 		t.Errorf("elections at %v and %v", first, second)
 	}
@@ -115,7 +116,7 @@ func TestWhatHappensDuringAnAttackIsItsHarm(t *testing.T) {
 		{Name: "kill-web", Began: 0, Healthy: time.Second},
 		{Name: "attack", Began: 10 * time.Second, Healthy: 20 * time.Second, Promise: history.Promise{Binding: true}},
 	}
-	rest := blame(faults, []history.Notice{
+	rest := attributeNotices(faults, []history.Notice{
 		{At: time.Second, Text: "early"}, {At: 15 * time.Second, Text: "redis-2 became master"}, {At: 30 * time.Second, Text: "late"},
 	})
 	if len(rest) != 2 || rest[0].Text != "early" || rest[1].Text != "late" {

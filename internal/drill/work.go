@@ -25,15 +25,16 @@ const (
 	lookLimit    = time.Second
 )
 
-// works holds how much nodes have done so far. Each balancer, and each redis node, has a counter.
-type works map[count]int64
+// workCounters holds how much nodes have done so far. Each balancer, and each redis node, has a
+// counter.
+type workCounters map[counterKey]int64
 
-// count is the counter of one node's work that one balancer, or the node itself, keeps.
-type count struct{ node, by string }
+// counterKey is the counter of one node's work that one balancer, or the node itself, keeps.
+type counterKey struct{ node, by string }
 
 // since returns how much each node did after an earlier look. A counter that was missing then, or
 // that was reset by a restart, says nothing and is left out.
-func (w works) since(before works) map[string]int64 {
+func (w workCounters) since(before workCounters) map[string]int64 {
 	did := map[string]int64{}
 	for c, n := range w {
 		if b, there := before[c]; there && n > b {
@@ -45,18 +46,18 @@ func (w works) since(before works) map[string]int64 {
 
 // work returns how much nodes have done so far: requests, or commands of applications. Nodes that
 // do not answer are left out.
-func (t *target) work(ctx context.Context, nodes []supervise.NodeStatus) works {
-	w := works{}
+func (s *supervisedStack) work(ctx context.Context, nodes []supervise.NodeStatus) workCounters {
+	w := workCounters{}
 	isWeb := func(name string) bool {
 		return slices.ContainsFunc(nodes, func(n supervise.NodeStatus) bool { return n.Kind == plan.Web && n.Name == name })
 	}
-	for balancer, rows := range t.statistics(ctx) {
+	for balancer, rows := range s.statistics(ctx) {
 		for _, r := range rows {
 			switch {
 			case r.Server == "FRONTEND":
-				w[count{balancer, balancer}] += r.Requests
+				w[counterKey{balancer, balancer}] += r.Requests
 			case isWeb(r.Server):
-				w[count{r.Server, balancer}] += r.TotalSessions
+				w[counterKey{r.Server, balancer}] += r.TotalSessions
 			}
 		}
 	}
@@ -64,25 +65,25 @@ func (t *target) work(ctx context.Context, nodes []supervise.NodeStatus) works {
 		if n.Kind != plan.Redis {
 			continue
 		}
-		if commands, err := t.commands(ctx, n.Name); err == nil {
-			w[count{n.Name, n.Name}] = commands
+		if commands, err := s.commands(ctx, n.Name); err == nil {
+			w[counterKey{n.Name, n.Name}] = commands
 		}
 	}
 	return w
 }
 
 // commands returns how many commands a Redis node has carried out for applications.
-func (t *target) commands(ctx context.Context, node string) (int64, error) {
+func (s *supervisedStack) commands(ctx context.Context, node string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	return t.admin(node).Work(ctx)
+	return s.admin(node).Work(ctx)
 }
 
 // statistics returns the counters of each balancer, by its name. A balancer that does not answer is
 // left out.
-func (t *target) statistics(ctx context.Context) map[string][]haproxy.Stat {
+func (s *supervisedStack) statistics(ctx context.Context) map[string][]haproxy.Stat {
 	all := map[string][]haproxy.Stat{}
-	for name, client := range t.balancers {
+	for name, client := range s.balancers {
 		ctx, cancel := context.WithTimeout(ctx, lookLimit)
 		if rows, err := client.Stat(ctx); err == nil {
 			all[name] = rows
@@ -93,23 +94,23 @@ func (t *target) statistics(ctx context.Context) map[string][]haproxy.Stat {
 }
 
 // findBalancers finds the runtime sockets of the balancers.
-func (t *target) findBalancers(p plan.Plan) {
-	t.balancers = map[string]statistician{}
+func (s *supervisedStack) findBalancers(p plan.Plan) {
+	s.balancers = map[string]balancerStats{}
 	for _, h := range p.Hosts {
 		for _, n := range h.Processes {
 			switch {
-			case n.Probe.Kind == plan.ProbeHAProxy && t.afar:
-				t.balancers[n.Node] = balancerAfar{t.client(), h.Name, n.Node}
+			case n.Probe.Kind == plan.ProbeHAProxy && s.onUserHosts:
+				s.balancers[n.Node] = remoteBalancer{s.client(), h.Name, n.Node}
 			case n.Probe.Kind == plan.ProbeHAProxy:
-				t.balancers[n.Node] = haproxy.NewClient(filepath.Join(t.stateOf(h.Name), n.Probe.Socket))
+				s.balancers[n.Node] = haproxy.NewClient(filepath.Join(s.stateOf(h.Name), n.Probe.Socket))
 			}
 		}
 	}
 }
 
-// atWork returns those of some nodes that are at work, and how much each did in workSample. It
-// returns an error if none is at work within workPatience.
-func (fc *faultContext) atWork(ctx context.Context, nodes []supervise.NodeStatus) ([]supervise.NodeStatus, map[string]int64, error) {
+// busyNodes returns those of some nodes that are busy, and how much each did in workSample. It
+// returns an error if none is busy within workPatience.
+func (fc *faultContext) busyNodes(ctx context.Context, nodes []supervise.NodeStatus) ([]supervise.NodeStatus, map[string]int64, error) {
 	before := fc.stack.work(ctx, nodes)
 	for deadline := time.Now().Add(workPatience); ; {
 		if err := sleep(ctx, workSample); err != nil {
@@ -122,25 +123,24 @@ func (fc *faultContext) atWork(ctx context.Context, nodes []supervise.NodeStatus
 			return busy, did, nil
 		}
 		if time.Now().After(deadline) {
-			return nil, nil, fmt.Errorf("%s %s: the fault would have struck nothing that is under load", names(nodes), idle(nodes[0].Kind))
+			return nil, nil, fmt.Errorf("%s %s: the fault would have struck nothing that is under load", joinNames(nodes), idle(nodes[0].Kind))
 		}
 		before = now
 	}
 }
 
-// requireBusy records that the nodes to be struck are at work, or returns an error if they are
-// not.
+// requireBusy records that the nodes to be struck are busy, or returns an error if they are not.
 func (fc *faultContext) requireBusy(ctx context.Context, nodes ...supervise.NodeStatus) error {
-	_, did, err := fc.atWork(ctx, nodes)
+	_, did, err := fc.busyNodes(ctx, nodes)
 	if err != nil {
 		return err
 	}
-	fc.worked(nodes, did)
+	fc.recordWork(nodes, did)
 	return nil
 }
 
-// worked records what nodes did just before they are struck.
-func (fc *faultContext) worked(nodes []supervise.NodeStatus, did map[string]int64) {
+// recordWork records what nodes did just before they are struck.
+func (fc *faultContext) recordWork(nodes []supervise.NodeStatus, did map[string]int64) {
 	var words []string
 	for _, n := range nodes {
 		if did[n.Name] > 0 {

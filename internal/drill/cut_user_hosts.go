@@ -20,14 +20,14 @@ import (
 // errHere is the error of a fault that would cut off the host on which the drill runs.
 var errHere = errors.New("this is the host whose network would be cut, and the clients of the drill are on it; run the drill at another host")
 
-// readyToCut returns an error if one of a user's hosts cannot be cut off.
-func readyToCut(ctx context.Context, fc *faultContext) error {
-	if !fc.stack.afar {
+// requireCuttable returns an error if one of a user's hosts cannot be cut off.
+func requireCuttable(ctx context.Context, fc *faultContext) error {
+	if !fc.stack.onUserHosts {
 		return nil
 	}
-	for _, one := range fc.stack.theirs.all {
+	for _, one := range fc.stack.userHosts.all {
 		asking, cancel := context.WithTimeout(ctx, callLimit)
-		err := fc.stack.processes.client.CutReady(asking, one.name, isolate.Cut{Ports: []uint16{uint16(fc.stack.theirs.entryPort)}, Lasts: cutLasts})
+		err := fc.stack.processes.client.CutReady(asking, one.name, isolate.Cut{Ports: []uint16{uint16(fc.stack.userHosts.entryPort)}, Lasts: cutLasts})
 		cancel()
 		if err != nil {
 			return fmt.Errorf("host %s: %w", one.name, err)
@@ -38,19 +38,19 @@ func readyToCut(ctx context.Context, fc *faultContext) error {
 
 // cutsAt returns what each target, by the host's name, has to drop. If the clients are a side of
 // the cut, the target drops what anybody sends to its entry.
-func (t *target) cutsAt(targets []host, drops []drop, lasts time.Duration) map[string]isolate.Cut {
+func (s *supervisedStack) cutsAt(targets []host, drops []drop, lasts time.Duration) map[string]isolate.Cut {
 	cuts := map[string]isolate.Cut{}
 	for _, one := range targets {
-		c := isolate.Cut{Lasts: lasts, Spared: uint16(t.theirs.entryPort)}
+		c := isolate.Cut{Lasts: lasts, Spared: uint16(s.userHosts.entryPort)}
 		for _, d := range drops {
 			switch {
 			case d.from == clients && d.to == one.name, d.from == one.name && d.to == clients:
-				c.Spared, c.Ports = 0, []uint16{uint16(t.theirs.entryPort)}
-				c.Virtual = t.virtualIPv4()
+				c.Spared, c.Ports = 0, []uint16{uint16(s.userHosts.entryPort)}
+				c.Virtual = s.virtualIPv4()
 			case d.from == one.name:
-				c.To = append(c.To, t.theirs.named(d.to).address)
+				c.To = append(c.To, s.userHosts.named(d.to).address)
 			case d.to == one.name:
-				c.From = append(c.From, t.theirs.named(d.from).address)
+				c.From = append(c.From, s.userHosts.named(d.from).address)
 			}
 		}
 		cuts[one.name] = c
@@ -60,8 +60,8 @@ func (t *target) cutsAt(targets []host, drops []drop, lasts time.Duration) map[s
 
 // virtualIPv4 returns the virtual addresses that a cut can hide. An IPv6 address cannot be hidden:
 // other machines keep it until another host announces it.
-func (t *target) virtualIPv4() (all []netip.Addr) {
-	for _, address := range t.stack.Entry.Virtual.Bare() {
+func (s *supervisedStack) virtualIPv4() (all []netip.Addr) {
+	for _, address := range s.spec.Entry.Virtual.Bare() {
 		if a, err := netip.ParseAddr(address); err == nil && a.Is4() {
 			all = append(all, a)
 		}
@@ -69,25 +69,25 @@ func (t *target) virtualIPv4() (all []netip.Addr) {
 	return all
 }
 
-// cutPortAfar cuts off the master's port on a user's host.
-func (fc *faultContext) cutPortAfar(ctx context.Context, at host, master, port string) error {
+// cutPortOnUserHost cuts off the master's port on a user's host.
+func (fc *faultContext) cutPortOnUserHost(ctx context.Context, at host, master, port string) error {
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return err
 	}
 	cuts := map[string]isolate.Cut{at.name: {Ports: []uint16{uint16(number)}, Inside: true, Lasts: cutLasts}}
-	return fc.cutThere(ctx, "off the port of "+master, cuts, cutLasts, master)
+	return fc.cutUserHosts(ctx, "off the port of "+master, cuts, cutLasts, master)
 }
 
-// cutThere makes hosts cut themselves off for a time, and returns when that is over. The injection
-// is recorded for the targets before the first host is asked. The cut itself begins
+// cutUserHosts makes hosts cut themselves off for a time, and returns when that is over. The
+// injection is recorded for the targets before the first host is asked. The cut itself begins
 // control.CutDelay after that host has answered.
-func (fc *faultContext) cutThere(ctx context.Context, what string, cuts map[string]isolate.Cut, d time.Duration, targets ...string) error {
+func (fc *faultContext) cutUserHosts(ctx context.Context, what string, cuts map[string]isolate.Cut, d time.Duration, targets ...string) error {
 	fc.say("cutting %s", what)
 	fc.recordInjection(targets...)
 	client := fc.stack.processes.client
 	for name, cut := range cuts {
-		by := uncut{By: fc.stack.processes.state, Host: name, Until: time.Now().Add(callLimit + control.CutDelay + d)}
+		by := cutUndo{By: fc.stack.processes.state, Host: name, Until: time.Now().Add(callLimit + control.CutDelay + d)}
 		if err := fc.undo(step{Why: "the cut on " + name, Uncut: &by}); err != nil {
 			return err
 		}
@@ -119,18 +119,18 @@ func (fc *faultContext) cutThere(ctx context.Context, what string, cuts map[stri
 			dropped[name+" "+quote.Text(direction)] += n
 		}
 	}
-	return fc.stopped(dropped)
+	return fc.recordDropped(dropped)
 }
 
-// uncut ends the cut of a user's host, through the holdfast process of this host.
-type uncut struct {
+// cutUndo ends the cut of a user's host, through the holdfast process of this host.
+type cutUndo struct {
 	By    string    `json:"by"` // the state directory of this host
 	Host  string    `json:"host"`
 	Until time.Time `json:"until"` // when the host ends the cut by itself
 }
 
 // perform ends the cut, or else waits until the host has ended it.
-func (u uncut) perform() error {
+func (u cutUndo) perform() error {
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
 	if err := processesOf(u.By).client.Uncut(ctx, u.Host); err != nil {

@@ -23,8 +23,8 @@ import (
 // strikes the nodes there and cuts its network; the process of this machine passes the requests on.
 // No host's process is killed, because no other host could start it again.
 
-// afarFaults are the faults that need no more than that.
-var afarFaults = []string{
+// userHostFaults are the faults that need no more than that.
+var userHostFaults = []string{
 	"kill-web", "kill-replica", "kill-sentinel", "kill-balancer", "kill-master",
 	"pause-web", "pause-replica", "pause-sentinel", "pause-balancer", "pause-master",
 	"restart-web", "restart-replica", "restart-sentinel", "restart-balancer", "restart-master", "switchover",
@@ -34,29 +34,29 @@ var afarFaults = []string{
 	"kill-keepalived",
 }
 
-// theirHosts reports whether faults strike a user's own hosts, if they can.
-func (c Config) theirHosts() bool { return c.Several && !c.Own && c.Hosts == 0 }
+// mayUseUserHosts reports whether faults strike a user's own hosts, if they can.
+func (c Config) mayUseUserHosts() bool { return c.Several && !c.Own && c.Hosts == 0 }
 
-// afar reports whether this drill runs on a user's stack of several hosts.
-func (c Config) afar() bool { return c.Several && !c.OnItsOwn() }
+// onUserHosts reports whether this drill runs on a user's stack of several hosts.
+func (c Config) onUserHosts() bool { return c.Several && !c.OnItsOwn() }
 
-// notTheirs returns the names of the faults for which the drill stands up a stack of its own,
+// notOnUserHosts returns the names of the faults for which the drill stands up a stack of its own,
 // although the user has hosts.
-func (c Config) notTheirs() (names []string) {
+func (c Config) notOnUserHosts() (names []string) {
 	chosen, _ := c.pool()
 	for _, f := range chosen {
-		if c.theirHosts() && c.OnItsOwn() && notAfar(f) != "" {
+		if c.mayUseUserHosts() && c.OnItsOwn() && whyNotOnUserHosts(f) != "" {
 			names = append(names, f.name)
 		}
 	}
 	return names
 }
 
-// notAfar returns why a fault cannot be brought about on a user's stack of several hosts; empty: it
-// can.
-func notAfar(f fault) string {
+// whyNotOnUserHosts returns why a fault cannot be brought about on a user's stack of several hosts;
+// empty: it can.
+func whyNotOnUserHosts(f fault) string {
 	switch {
-	case slices.Contains(afarFaults, f.name):
+	case slices.Contains(userHostFaults, f.name):
 		return ""
 	case strings.Contains(f.name, "supervisor"):
 		return "it kills or stops the process of a host, which nobody could start again from another host; --own drills it on hosts of the drill's own"
@@ -133,29 +133,29 @@ func (h processes) hasEnded(n supervise.NodeStatus) bool {
 	return err != nil && (h.isLocal(n.Host) || errors.Is(err, process.ErrGone))
 }
 
-// statistician returns the statistics of a balancer.
-type statistician interface {
+// balancerStats returns the statistics of a balancer.
+type balancerStats interface {
 	Stat(ctx context.Context) ([]haproxy.Stat, error)
 }
 
-// balancerAfar is a balancer on another host.
-type balancerAfar struct {
+// remoteBalancer is a balancer on another host.
+type remoteBalancer struct {
 	client     *control.Client
 	host, node string
 }
 
-func (b balancerAfar) Stat(ctx context.Context) ([]haproxy.Stat, error) {
+func (b remoteBalancer) Stat(ctx context.Context) ([]haproxy.Stat, error) {
 	return b.client.BalancerStat(ctx, b.host, b.node)
 }
 
 // findHosts finds the hosts of a user's stack, and which of them this machine is.
-func (t *target) findHosts(ctx context.Context, entry string, p plan.Plan) (err error) {
-	v, err := t.client().Hosts(ctx)
+func (s *supervisedStack) findHosts(ctx context.Context, entry string, p plan.Plan) (err error) {
+	v, err := s.client().Hosts(ctx)
 	if err != nil {
 		return err
 	}
-	t.here = v.Here
-	t.theirs, err = hostsOf(entry, p)
+	s.thisHost = v.Here
+	s.userHosts, err = hostsOf(entry, p)
 	return err
 }
 
@@ -181,10 +181,10 @@ func hostsOf(entry string, p plan.Plan) (*hosts, error) {
 	return h, nil
 }
 
-// theirsSick returns what is wrong with a user's hosts; empty: each takes part, and each virtual
-// address is on exactly one of them.
-func (t *target) theirsSick(ctx context.Context, st supervise.Status) string {
-	if why := t.apart(ctx); why != "" {
+// whyUserHostsUnwell returns what is wrong with a user's hosts; empty: each takes part, and each
+// virtual address is on exactly one of them.
+func (s *supervisedStack) whyUserHostsUnwell(ctx context.Context, st supervise.Status) string {
+	if why := s.missingHost(ctx); why != "" {
 		return why
 	}
 	for _, v := range st.Virtual {

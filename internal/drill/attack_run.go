@@ -47,8 +47,8 @@ const (
 	keysLive = 15 * time.Minute
 )
 
-// assault is an attack under way. It is not safe for concurrent use.
-type assault struct {
+// attackRun is an attack under way. It is not safe for concurrent use.
+type attackRun struct {
 	s      *faultContext
 	client *attack.Client
 	prefix string // of its keys
@@ -62,15 +62,15 @@ type assault struct {
 	before  map[string]map[string]redis.Toll // by node
 }
 
-// assail prepares an attack: it finds the master, measures how much room there is, and adds to the
-// journal the step that removes the attack's keys.
-func (fc *faultContext) assail(ctx context.Context) (*assault, error) {
-	master, err := fc.pick(ctx, plan.Redis, "master")
+// prepareAttack prepares an attack: it finds the master, measures how much room there is, and adds
+// to the journal the step that removes the attack's keys.
+func (fc *faultContext) prepareAttack(ctx context.Context) (*attackRun, error) {
+	master, err := fc.randomBusyNode(ctx, plan.Redis, "master")
 	if err != nil {
 		return nil, err
 	}
-	a := &assault{s: fc, master: master, prefix: fc.prefix + "attack:", began: time.Now()}
-	if a.redis, err = fc.up(ctx, plan.Redis, ""); err != nil {
+	a := &attackRun{s: fc, master: master, prefix: fc.prefix + "attack:", began: time.Now()}
+	if a.redis, err = fc.upNodes(ctx, plan.Redis, ""); err != nil {
 		return nil, err
 	}
 
@@ -86,14 +86,14 @@ func (fc *faultContext) assail(ctx context.Context) (*assault, error) {
 		return nil, err
 	}
 
-	left := keys{State: fc.stack.state(), Entry: entry, Trusted: fc.stack.ownStack, Prefix: a.prefix, TokenFile: fc.tokenFile}
+	left := leftKeys{State: fc.stack.state(), Entry: entry, Trusted: fc.stack.ownStack, Prefix: a.prefix, TokenFile: fc.tokenFile}
 	if len(fc.stack.headers) > 0 {
 		left.App = fc.stack.loads.app
 	}
 	if err := fc.undo(step{Why: "the keys of an attack", Keys: &left, Unless: filepath.Join(fc.stack.state(), "nodes")}); err != nil {
 		return nil, err
 	}
-	a.before = a.tolls(ctx)
+	a.before = a.commandCosts(ctx)
 	return a, nil
 }
 
@@ -106,9 +106,9 @@ func (fc *faultContext) entry(ctx context.Context) (string, error) {
 	return st.Entry, err
 }
 
-// lets returns an error if the application refuses a command to the drill's token (a 4xx). It
-// ignores a stack that does not answer: the drill run reports that.
-func (fc *faultContext) lets(ctx context.Context, command ...string) error {
+// requireCommand returns an error if the application refuses a command to the drill's token (a
+// 4xx). It ignores a stack that does not answer: the drill run reports that.
+func (fc *faultContext) requireCommand(ctx context.Context, command ...string) error {
 	client, err := fc.newcomer(ctx)
 	if err != nil {
 		return err
@@ -119,10 +119,10 @@ func (fc *faultContext) lets(ctx context.Context, command ...string) error {
 	return nil
 }
 
-// storesStrings returns an error if the application does not let the drill store an attack's data.
+// requireStrings returns an error if the application does not let the drill store an attack's data.
 // The command that it tries stores nothing.
-func storesStrings(ctx context.Context, fc *faultContext) error {
-	return fc.lets(ctx, "SETRANGE", fc.prefix+"ready", "0", "")
+func requireStrings(ctx context.Context, fc *faultContext) error {
+	return fc.requireCommand(ctx, "SETRANGE", fc.prefix+"ready", "0", "")
 }
 
 // attacker returns a client of the application under drill.
@@ -132,7 +132,7 @@ func (fc *faultContext) attacker(entry string, elsewhere bool) (*attack.Client, 
 
 // room returns how many bytes the attack may store: a part of what Redis and the machine have left,
 // so that none of the user's data is refused or evicted for it.
-func (a *assault) room(ctx context.Context) (int64, error) {
+func (a *attackRun) room(ctx context.Context) (int64, error) {
 	f, err := a.s.stack.admin(a.master.Name).Figures(ctx)
 	if err != nil {
 		return 0, err
@@ -198,7 +198,7 @@ func kilobytes(text, name string) (int64, bool) {
 }
 
 // do sends one request; any answer but success is an error.
-func (a *assault) do(ctx context.Context, path string, body []byte) error {
+func (a *attackRun) do(ctx context.Context, path string, body []byte) error {
 	if got := a.client.Do(ctx, attack.Request{Path: path, Body: body}); !got.OK() || strings.Contains(string(got.Body), `"error"`) {
 		return &refusal{got}
 	}
@@ -212,7 +212,7 @@ func (r *refusal) Error() string { return "the application answers " + r.answer.
 
 // store runs commands that store something at a key. The key gets an expiry, in case nothing can
 // remove it.
-func (a *assault) store(ctx context.Context, key string, commands ...[]byte) error {
+func (a *attackRun) store(ctx context.Context, key string, commands ...[]byte) error {
 	for _, c := range commands {
 		if err := a.do(ctx, "/", c); err != nil {
 			return err
@@ -223,7 +223,7 @@ func (a *assault) store(ctx context.Context, key string, commands ...[]byte) err
 
 // storeBits stores a string, mostly of zeros, of at most that many bytes: half as long after each
 // refusal. It returns the length that succeeded.
-func (a *assault) storeBits(ctx context.Context, key string, most int64) (int64, error) {
+func (a *attackRun) storeBits(ctx context.Context, key string, most int64) (int64, error) {
 	for size := most; ; size /= 2 {
 		err := a.store(ctx, key, attack.Command("SETRANGE", key, strconv.FormatInt(size-1, 10), "x"))
 		var refused *refusal
@@ -233,10 +233,10 @@ func (a *assault) storeBits(ctx context.Context, key string, most int64) (int64,
 	}
 }
 
-// during runs the attack; run has to return when its context ends. What the attack did to new
+// runAttack runs the attack; run has to return when its context ends. What the attack did to new
 // clients meanwhile goes into the record. at are the nodes that the attack is expected to take
 // down.
-func (a *assault) during(ctx context.Context, what string, run func(ctx context.Context), at ...string) error {
+func (a *attackRun) runAttack(ctx context.Context, what string, run func(ctx context.Context), at ...string) error {
 	newcomer, err := a.s.newcomer(ctx)
 	if err != nil {
 		return err
@@ -250,7 +250,7 @@ func (a *assault) during(ctx context.Context, what string, run func(ctx context.
 	defer endLook()
 	var look sync.WaitGroup
 	var late lateness
-	look.Go(func() { late = a.s.look(looking, newcomer) })
+	look.Go(func() { late = a.s.askAsNewcomers(looking, newcomer) })
 
 	run(attacking)
 	if err := sleep(ctx, attackSettles); err != nil {
@@ -266,17 +266,17 @@ func (a *assault) during(ctx context.Context, what string, run func(ctx context.
 	return nil
 }
 
-// remains records that the Sentinels did not replace the master. The watcher reports it if they
-// did.
-func (a *assault) remains(ctx context.Context) {
+// recordMasterRemains records that the Sentinels did not replace the master. The watcher reports it
+// if they did.
+func (a *attackRun) recordMasterRemains(ctx context.Context) {
 	st, err := a.s.stack.status(ctx)
 	if err == nil && masterOf(st).Name == a.master.Name && masterOf(st).PID == a.master.PID {
 		a.s.evidence("%s remained the master", a.master.Name)
 	}
 }
 
-// tolls returns what commands have cost each Redis node so far.
-func (a *assault) tolls(ctx context.Context) map[string]map[string]redis.Toll {
+// commandCosts returns what commands have cost each Redis node so far.
+func (a *attackRun) commandCosts(ctx context.Context) map[string]map[string]redis.Toll {
 	return askEach(ctx, a, (*redis.Admin).Tolls)
 }
 
@@ -286,7 +286,7 @@ const tellLimit = 15 * time.Second
 
 // askEach asks each Redis node the same question. A node that does not answer within tellLimit is
 // left out of the result.
-func askEach[T any](ctx context.Context, a *assault, ask func(*redis.Admin, context.Context) (T, error)) map[string]T {
+func askEach[T any](ctx context.Context, a *attackRun, ask func(*redis.Admin, context.Context) (T, error)) map[string]T {
 	all := map[string]T{}
 	deadline := time.Now().Add(tellLimit)
 	for _, n := range a.redis {
@@ -305,9 +305,9 @@ func askEach[T any](ctx context.Context, a *assault, ask func(*redis.Admin, cont
 
 // cost returns what the attack's commands of these names have cost all Redis nodes together since
 // before, and the most expensive ones in words.
-func (a *assault) cost(ctx context.Context, names ...string) (total time.Duration, words string) {
+func (a *attackRun) cost(ctx context.Context, names ...string) (total time.Duration, words string) {
 	sum := map[string]redis.Toll{}
-	for node, tolls := range a.tolls(ctx) {
+	for node, tolls := range a.commandCosts(ctx) {
 		for _, name := range names {
 			toll, before := tolls[name], a.before[node][name]
 			if toll.Calls < before.Calls { // the node was restarted
@@ -351,9 +351,9 @@ func (fc *faultContext) newcomer(ctx context.Context) (*attack.Client, error) {
 	return fc.attacker(entry, false)
 }
 
-// look lets new clients come, each with one read, until the context ends. A client that is not
-// served within the promised pause is late.
-func (fc *faultContext) look(ctx context.Context, newcomer *attack.Client) (l lateness) {
+// askAsNewcomers lets new clients come, each with one read, until the context ends. A client that
+// is not served within the promised pause is late.
+func (fc *faultContext) askAsNewcomers(ctx context.Context, newcomer *attack.Client) (l lateness) {
 	limit := fc.record.Promise.Pause
 	var mu sync.Mutex
 	var clients sync.WaitGroup

@@ -15,14 +15,14 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// acquaintedLimit limits how long a Sentinel may take to list the nodes that it knows.
-const acquaintedLimit = 5 * time.Second
+// sentinelListLimit limits how long a Sentinel may take to list the nodes that it knows.
+const sentinelListLimit = 5 * time.Second
 
-// redisIs checks that the stack's redis nodes are those of a stack file, that every Sentinel knows
-// exactly the existing nodes, and that web nodes wait for every replica.
-func (fc *faultContext) redisIs(ctx context.Context, file stack.Stack) error {
+// verifyRedis checks that the stack's redis nodes are those of a stack file, that every Sentinel
+// knows exactly the existing nodes, and that web nodes wait for every replica.
+func (fc *faultContext) verifyRedis(ctx context.Context, file stack.Stack) error {
 	fc.say("looking at what Redis' nodes are")
-	if why := fc.stack.heal(ctx, healBeyond+fc.stack.stack.SlowestStart()); why != "" {
+	if why := fc.stack.awaitWell(ctx, healBeyond+fc.stack.spec.SlowestStart()); why != "" {
 		return fmt.Errorf("after the change the stack is not well: %s", why)
 	}
 	now, err := supervise.ReadRunsAs(fc.stack.state())
@@ -36,15 +36,15 @@ func (fc *faultContext) redisIs(ctx context.Context, file stack.Stack) error {
 	if d := stack.Differences(file, runs); len(d) > 0 {
 		return fmt.Errorf("the stack runs by another file than it was to: %s", d[0])
 	}
-	if err := fc.acquainted(ctx, file); err != nil {
+	if err := fc.verifyNodesKnown(ctx, file); err != nil {
 		return err
 	}
 	return fc.stack.awaitInSyncOf(ctx, file.Redis.Replicas)
 }
 
-// acquainted checks that the stack's redis nodes are those of a stack file. It also checks that
-// each Sentinel knows all others, no more, and has the quorum that follows from their number.
-func (fc *faultContext) acquainted(ctx context.Context, file stack.Stack) error {
+// verifyNodesKnown checks that the stack's redis nodes are those of a stack file. It also checks
+// that each Sentinel knows all others, no more, and has the quorum that follows from their number.
+func (fc *faultContext) verifyNodesKnown(ctx context.Context, file stack.Stack) error {
 	st, err := fc.stack.status(ctx)
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func (fc *faultContext) acquainted(ctx context.Context, file stack.Stack) error 
 	}
 
 	for _, n := range watching {
-		if err := fc.knows(ctx, n, replicas, slices.DeleteFunc(slices.Clone(sentinels), func(a string) bool { return a == n.Address })); err != nil {
+		if err := fc.verifySentinelKnows(ctx, n, replicas, slices.DeleteFunc(slices.Clone(sentinels), func(a string) bool { return a == n.Address })); err != nil {
 			return err
 		}
 	}
@@ -86,11 +86,12 @@ func (fc *faultContext) acquainted(ctx context.Context, file stack.Stack) error 
 	return nil
 }
 
-// knows checks that a Sentinel knows exactly these replicas and other Sentinels, by address.
-func (fc *faultContext) knows(ctx context.Context, sentinel supervise.NodeStatus, replicas, others []string) error {
-	ctx, cancel := context.WithTimeout(ctx, acquaintedLimit)
+// verifySentinelKnows checks that a Sentinel knows exactly these replicas and other Sentinels, by
+// address.
+func (fc *faultContext) verifySentinelKnows(ctx context.Context, sentinel supervise.NodeStatus, replicas, others []string) error {
+	ctx, cancel := context.WithTimeout(ctx, sentinelListLimit)
 	defer cancel()
-	admin, name := fc.stack.admin(sentinel.Name), fc.stack.stack.Name
+	admin, name := fc.stack.admin(sentinel.Name), fc.stack.spec.Name
 	knownReplicas, err := admin.KnownReplicas(ctx, name)
 	if err != nil {
 		return err

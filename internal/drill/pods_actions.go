@@ -24,7 +24,7 @@ func (fc *faultContext) readyPods(ctx context.Context, component string) ([]kube
 	}
 	pods = slices.DeleteFunc(pods, func(p kubectl.Pod) bool { return p.Ending || !p.Ready })
 	if len(pods) == 0 {
-		return nil, fmt.Errorf("no pod of %s is ready: %w", component, errNobody)
+		return nil, fmt.Errorf("no pod of %s is ready: %w", component, errNoNode)
 	}
 	return pods, nil
 }
@@ -64,18 +64,18 @@ func (fc *faultContext) redisPod(ctx context.Context, isMaster bool) (kubectl.Po
 	}
 	pods = slices.DeleteFunc(pods, func(p kubectl.Pod) bool { return (p.Name == master) != isMaster })
 	if len(pods) == 0 {
-		return kubectl.Pod{}, errNobody
+		return kubectl.Pod{}, errNoNode
 	}
 	return pods[fc.random.IntN(len(pods))], nil
 }
 
-// underLoad records how many operations the web nodes carry out. If they carry out none, the load
+// requireLoad records how many operations the web nodes carry out. If they carry out none, the load
 // goes elsewhere and the fault would prove nothing, so it returns an error.
-func (fc *faultContext) underLoad(ctx context.Context) error {
+func (fc *faultContext) requireLoad(ctx context.Context) error {
 	if fc.pods.loads.app == "" {
 		return nil // no web node counts the user's own requests
 	}
-	before, err := fc.pods.numbers(ctx)
+	before, err := fc.pods.webMetrics(ctx)
 	if err != nil {
 		fc.evidence("what the web nodes had to do is not known (%v)", err)
 		return nil
@@ -87,7 +87,7 @@ func (fc *faultContext) underLoad(ctx context.Context) error {
 		if err := sleep(ctx, workSample); err != nil {
 			return err
 		}
-		now, err := fc.pods.numbers(ctx)
+		now, err := fc.pods.webMetrics(ctx)
 		if err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func (fc *faultContext) deletePods(ctx context.Context, force bool, pods ...kube
 	if force {
 		args, how = append(args, "--force", "--grace-period=0"), "deleted by force"
 	}
-	if err := fc.underLoad(ctx); err != nil {
+	if err := fc.requireLoad(ctx); err != nil {
 		return err
 	}
 	fc.say("deleting %s", podNames(pods))
@@ -207,8 +207,8 @@ func (fc *faultContext) evict(ctx context.Context, p kubectl.Pod) error {
 	}
 }
 
-// undoBy adds to the journal a kubectl command that undoes what is about to be done.
-func (fc *faultContext) undoBy(why string, args ...string) error {
+// undoByKubectl adds to the journal a kubectl command that undoes what is about to be done.
+func (fc *faultContext) undoByKubectl(why string, args ...string) error {
 	command := fc.pods.Cluster.Command(args...)
 	if len(fc.pods.Environ) > 0 {
 		command = slices.Concat([]string{"env"}, fc.pods.Environ, command)

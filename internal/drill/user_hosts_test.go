@@ -17,8 +17,8 @@ import (
 func TestAStackOfSeveralHostsThatRunsIsStruckWhereItCanBeMended(t *testing.T) {
 	c := Config{Stack: stack.Default(), Several: true}
 	c.Stack.Entry.Virtual.Addresses = []string{"198.18.7.100/24"}
-	for _, name := range afarFaults {
-		f, known := find(name, false)
+	for _, name := range userHostFaults {
+		f, known := findFault(name, false)
 		if !known || f.disk || f.programs || f.clocks {
 			t.Errorf("%s is no fault for it", name)
 		}
@@ -45,7 +45,7 @@ func TestAStackOfSeveralHostsThatRunsIsStruckWhereItCanBeMended(t *testing.T) {
 		t.Fatalf("the course has %d faults, %v", len(chosen), err)
 	}
 	for _, f := range chosen {
-		if !slices.Contains(afarFaults, f.name) {
+		if !slices.Contains(userHostFaults, f.name) {
 			t.Errorf("%s is in the course", f.name)
 		}
 	}
@@ -59,12 +59,12 @@ func TestAStackOfSeveralHostsThatRunsIsStruckWhereItCanBeMended(t *testing.T) {
 		{Stack: c.Stack, Several: true, Faults: []string{"cut-host", "full-disk"}},
 		{Stack: c.Stack, Faults: []string{"cut-host"}},
 	} {
-		if !own.OnItsOwn() || own.afar() {
+		if !own.OnItsOwn() || own.onUserHosts() {
 			t.Errorf("%v: a host of the user's is struck", own.Faults)
 		}
 	}
 	c.Faults = []string{"cut-host", "kill-web"}
-	if c.OnItsOwn() || !c.afar() {
+	if c.OnItsOwn() || !c.onUserHosts() {
 		t.Error("no host of the user's is cut off")
 	}
 }
@@ -72,7 +72,7 @@ func TestAStackOfSeveralHostsThatRunsIsStruckWhereItCanBeMended(t *testing.T) {
 func TestWhoCutsWhatOffOfAUsersHosts(t *testing.T) {
 	s := stack.Default()
 	s.Entry.Virtual.Addresses = []string{"198.18.7.100/24"}
-	h := three()
+	h := threeHosts()
 	h.entryPort = 8080
 	one, two, three := h.all[0], h.all[1], h.all[2]
 	addr := func(all ...host) (addresses []netip.Addr) {
@@ -81,7 +81,7 @@ func TestWhoCutsWhatOffOfAUsersHosts(t *testing.T) {
 		}
 		return addresses
 	}
-	target := &target{stack: s, theirs: h, afar: true}
+	target := &supervisedStack{spec: s, userHosts: h, onUserHosts: true}
 	virtual := []netip.Addr{netip.MustParseAddr("198.18.7.100")}
 	for _, c := range []struct {
 		name    string
@@ -112,12 +112,12 @@ func TestWhoCutsWhatOffOfAUsersHosts(t *testing.T) {
 	}
 
 	// A drill refuses to cut off its own host.
-	target.here = one.name
+	target.thisHost = one.name
 	s1 := faultContext{stack: target, record: &history.Fault{}}
 	if err := s1.cut(t.Context(), cutLasts, "", []host{one}, nil); !errors.Is(err, errHere) {
 		t.Errorf("this host is cut off: %v", err)
 	}
-	if got := target.elsewhere(h.all); len(got) != 2 || got[0] != two {
+	if got := target.withoutThisHost(h.all); len(got) != 2 || got[0] != two {
 		t.Errorf("elsewhere are %v", got)
 	}
 }
