@@ -210,7 +210,7 @@ func TestADrillThatWasKilledLeavesNoLockAndNoDirectory(t *testing.T) {
 	}
 }
 
-func TestWhatAnUndertakerCannotUndoIsWrittenDown(t *testing.T) {
+func TestWhatTheUndoProcessCannotUndoIsWrittenDown(t *testing.T) {
 	state := t.TempDir()
 	j, err := openJournal(filepath.Join(state, journalName))
 	if err != nil {

@@ -32,7 +32,7 @@ func splitStamp(line []byte) (when time.Time, rest []byte, ok bool) {
 }
 
 // ownTimes are the formats in which programs write times into lines without a stamp: Redis, HAProxy
-// (section 8.2.3 of its manual, %tr), slog, and the errors of a drill's undertaker.
+// (section 8.2.3 of its manual, %tr), slog, and the errors of a drill's undo process.
 var ownTimes = []struct {
 	pattern *regexp.Regexp
 	layout  string
