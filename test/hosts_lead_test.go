@@ -59,7 +59,7 @@ func newLoopStack(t *testing.T, more string) *loopStack {
 	t.Cleanup(l.end)
 	first := file.Hosts[0]
 	state := filepath.Join(dir, first.Name)
-	if err := host.Found(state, file.Name, first.Name, netip.AddrPortFrom(netip.MustParseAddr(first.Address), host.Port), time.Now()); err != nil {
+	if err := host.InitFirst(state, file.Name, first.Name, netip.AddrPortFrom(netip.MustParseAddr(first.Address), host.Port), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	l.open(first.Name, state)

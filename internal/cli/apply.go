@@ -45,8 +45,8 @@ that come get their share of the nodes, which move there one after the other.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, base, state, err := locate(g)
-			if err == nil && growing(s, state) {
-				return grow(cmd.Context(), g, s, base, state, as, changeFlags{show, yes}, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if err == nil && needsConversion(s, state) {
+				return convertToHosts(cmd.Context(), g, s, base, state, as, changeFlags{show, yes}, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
 			if err == nil && as != "" {
 				return usagef("--as is for a machine that becomes the first of several hosts")
@@ -110,7 +110,7 @@ func change(ctx context.Context, g *globals, stackName string, client *control.C
 
 	req.Generation = p.Generation
 	began := time.Now()
-	result, err := carryThrough(ctx, g, client, req, func(e supervise.Event) { printEvent(stderr, g, e) })
+	result, err := runChange(ctx, g, client, req, func(e supervise.Event) { printEvent(stderr, g, e) })
 	switch {
 	case ctx.Err() != nil:
 		return errors.New("interrupted: the change goes on in the background; see 'holdfast status'")
@@ -192,15 +192,15 @@ func printChangePlan(w io.Writer, g *globals, p supervise.ChangePlan) {
 		}
 	}
 
-	for _, node := range forgetful(p.Steps) {
-		fmt.Fprintf(tw, "%s\t%s\t%s\n", node, plan.Forget, quote.Line(gone(p.Steps, node))+": it forgets all nodes, alone and while the others watch the master, and finds those that stay again")
+	for _, node := range forgettingSentinels(p.Steps) {
+		fmt.Fprintf(tw, "%s\t%s\t%s\n", node, plan.Forget, quote.Line(forgottenBy(p.Steps, node))+": it forgets all nodes, alone and while the others watch the master, and finds those that stay again")
 	}
 
 	tw.Flush()
 }
 
-// forgetful returns the Sentinels that forget nodes, sorted.
-func forgetful(steps []plan.Step) (nodes []string) {
+// forgettingSentinels returns the Sentinels that forget nodes, sorted.
+func forgettingSentinels(steps []plan.Step) (nodes []string) {
 	for _, s := range steps {
 		if s.Action == plan.Forget && !slices.Contains(nodes, s.Node) {
 			nodes = append(nodes, s.Node)
@@ -210,8 +210,8 @@ func forgetful(steps []plan.Step) (nodes []string) {
 	return nodes
 }
 
-// gone returns words for the nodes that a Sentinel forgets.
-func gone(steps []plan.Step, sentinel string) string {
+// forgottenBy returns words for the nodes that a Sentinel forgets.
+func forgottenBy(steps []plan.Step, sentinel string) string {
 	var names []string
 	for _, s := range steps {
 		if s.Action == plan.Forget && s.Node == sentinel {
@@ -232,5 +232,5 @@ func printEvent(w io.Writer, g *globals, e supervise.Event) {
 	if e.Text != "" {
 		text += ": " + e.Text
 	}
-	fmt.Fprintln(w, g.say(text))
+	fmt.Fprintln(w, g.renderMessage(text))
 }

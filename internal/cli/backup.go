@@ -81,7 +81,7 @@ func (f backupFlags) run(ctx context.Context, g *globals, stdout io.Writer) erro
 	if isJoined(state) { // all hosts learn of the backup
 		c.Note = func(b supervise.BackupState) error { return g.client(state).NoteBackup(context.WithoutCancel(ctx), b) }
 	}
-	if err := f.place(&c, g, stdout); err != nil {
+	if err := f.setTarget(&c, g, stdout); err != nil {
 		return err
 	}
 	if c.Encrypt, err = f.encryption(s.Backup, base); err != nil {
@@ -109,8 +109,8 @@ func (f backupFlags) run(ctx context.Context, g *globals, stdout io.Writer) erro
 	return err
 }
 
-// place sets where the backup goes.
-func (f backupFlags) place(c *supervise.BackupConfig, g *globals, stdout io.Writer) (err error) {
+// setTarget sets where the backup goes.
+func (f backupFlags) setTarget(c *supervise.BackupConfig, g *globals, stdout io.Writer) (err error) {
 	configured := c.Stack.Backup
 	switch {
 	case f.output != "" && f.to != "":

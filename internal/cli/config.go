@@ -142,15 +142,15 @@ func checkConfig(ctx context.Context, g *globals, stdout, stderr io.Writer) erro
 	}
 
 	for _, here := range programs {
-		fmt.Fprintf(stderr, "warning: %s\n", g.say(cmp.Or(here.Wrong, here.Untested)))
+		fmt.Fprintf(stderr, "warning: %s\n", g.renderMessage(cmp.Or(here.Wrong, here.Untested)))
 	}
 
 	for _, w := range warnings {
-		fmt.Fprintf(stderr, "warning: %s\n", g.say(w.Error()))
+		fmt.Fprintf(stderr, "warning: %s\n", g.renderMessage(w.Error()))
 	}
 
 	if len(found) > 0 {
-		fmt.Fprintln(stderr, g.say(found.Error()))
+		fmt.Fprintln(stderr, g.renderMessage(found.Error()))
 		fmt.Fprintf(stderr, "%s: %s\n", quote.Line(name), count(len(found), "mistake"))
 		return usageError{errReported}
 	}

@@ -43,26 +43,26 @@ func (c *container) check(g *globals, detach bool) error {
 // first reports whether this process is the first of a container. The command then runs in a child.
 func (c *container) first() bool { return os.Getpid() == 1 && !c.contained }
 
-// beFirst is the first process of a container. It runs the command in a child.
-func (c *container) beFirst(g *globals) error {
+// runAsFirst is the first process of a container. It runs the command in a child.
+func (c *container) runAsFirst(g *globals) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the path of this program: %w", err)
 	}
-	outliveReaders()
-	var say func(text string)
+	catchSIGPIPE()
+	var writeLine func(text string)
 	if c.format == "json" {
-		log, end := openJSONLog(os.Stdout)
-		defer end()
-		say = log.say
+		log, closeLog := openJSONLog(os.Stdout)
+		defer closeLog()
+		writeLine = log.writeOwn
 	} else {
-		out := openOutlet(g.stderr, func(lines int) []byte { return []byte("holdfast: " + lostWords(lines) + "\n") })
-		defer out.end()
-		say = func(text string) { fmt.Fprintf(out, "holdfast: %s\n", text) }
+		out := openNonBlockingWriter(g.stderr, func(lines int) []byte { return []byte("holdfast: " + lostWords(lines) + "\n") })
+		defer out.close()
+		writeLine = func(text string) { fmt.Fprintf(out, "holdfast: %s\n", text) }
 	}
 	// 'up' takes no arguments, so the flag can go at the end.
 	args := append(slices.Clone(os.Args[1:]), "--"+containedFlag)
-	status, err := process.First{Path: self, Args: args, Env: os.Environ(), Say: say}.Run()
+	status, err := process.First{Path: self, Args: args, Env: os.Environ(), Say: writeLine}.Run()
 	if err != nil {
 		return err
 	}
@@ -81,18 +81,18 @@ func (e exitError) Unwrap() error { return errReported }
 // logged runs a command, with its output in the format of --log-format.
 func (c *container) logged(g *globals, stdout, stderr io.Writer, run func(stdout, stderr io.Writer) error) error {
 	if c.contained || c.format == "json" {
-		outliveReaders()
+		catchSIGPIPE()
 	}
 	if c.format != "json" {
 		return run(stdout, stderr)
 	}
-	log, end := openJSONLog(stdout)
-	defer end()
+	log, closeLog := openJSONLog(stdout)
+	defer closeLog()
 	g.logs, g.stderr = log, log
 	err := run(log, log)
-	if err == nil || errors.As(err, new(*leaving)) {
+	if err == nil || errors.As(err, new(*handOverError)) {
 		return err
 	}
-	g.logs.say(g.say(err.Error()))
+	g.logs.writeOwn(g.renderMessage(err.Error()))
 	return errors.Join(errReported, err)
 }

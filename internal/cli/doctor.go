@@ -55,7 +55,7 @@ var levelColour = map[doctor.Level]string{doctor.Error: red, doctor.Warning: yel
 func printReport(g *globals, w io.Writer, r doctor.Report) error {
 	for i := range r.Findings {
 		f := &r.Findings[i]
-		f.What, f.Means, f.Do = g.say(f.What), g.say(f.Means), g.say(f.Do)
+		f.What, f.Means, f.Do = g.renderMessage(f.What), g.renderMessage(f.Means), g.renderMessage(f.Do)
 	}
 	if g.json {
 		return json.NewEncoder(w).Encode(r)
@@ -73,7 +73,7 @@ func printReport(g *globals, w io.Writer, r doctor.Report) error {
 	if len(r.Unseen) > 0 {
 		fmt.Fprintln(&text, "\nNot looked at:")
 		for _, u := range r.Unseen {
-			fmt.Fprintf(&text, "  %s: %s\n", u.What, g.say(u.Why))
+			fmt.Fprintf(&text, "  %s: %s\n", u.What, g.renderMessage(u.Why))
 		}
 	}
 	_, err := io.WriteString(w, text.String())

@@ -128,7 +128,7 @@ func down(ctx context.Context, g *globals, purge bool) (said string, err error) 
 	if change != nil {
 		said += fmt.Sprintf("\nA change was under way (%s): %s", change.Kind, supervise.Outlook(change.Kind))
 	}
-	return g.say(said), nil
+	return g.renderMessage(said), nil
 }
 
 // underWay returns the change that goes on or waits in a stack, or nil.
@@ -155,11 +155,11 @@ func endDrill(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	letDrill, err := supervise.NoDrill(state)
+	releaseDrillLock, err := supervise.NoDrill(state)
 	if err != nil {
 		return fmt.Errorf("%w: nothing is removed", err)
 	}
-	letDrill()
+	releaseDrillLock()
 	_, _ = drill.Undo(ctx, state, nil, false)
 	return nil
 }
@@ -186,7 +186,7 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	}
 
 	client := control.NewClient(state)
-	letDrill, err := claimDown(ctx, client, state, purge)
+	releaseDrillLock, err := claimDown(ctx, client, state, purge)
 	switch {
 	case err == nil:
 		if err := awaitDown(ctx, client, state); err != nil {
@@ -209,7 +209,7 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 
 	sup, closeLog, err := openSupervisor(g, s, base, state)
 	if err != nil {
-		letDrill()
+		releaseDrillLock()
 		return 0, err
 	}
 	defer closeLog()
@@ -218,7 +218,7 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	sup.Attend()
 	// Ctrl-C kills what is left.
 	err = sup.Stop(context.WithoutCancel(ctx), ctx.Done())
-	letDrill() // a purge checks for drills itself
+	releaseDrillLock() // a purge checks for drills itself
 	if err != nil {
 		return 0, err
 	}
@@ -229,23 +229,23 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 }
 
 // claimDown asks the supervisor to take the stack down. If there is none, it also keeps drills out
-// until letDrill is called, because the process that undoes a drill that killed the supervisor
-// would start a new one. It gives such a process a moment to finish. A drill that still goes on
-// after that either has a stack of its own (--own), or is not waited for.
-func claimDown(ctx context.Context, client *control.Client, state string, purge bool) (letDrill func(), err error) {
+// until releaseDrillLock is called, because the process that undoes a drill that killed the
+// supervisor would start a new one. It gives such a process a moment to finish. A drill that still
+// goes on after that either has a stack of its own (--own), or is not waited for.
+func claimDown(ctx context.Context, client *control.Client, state string, purge bool) (releaseDrillLock func(), err error) {
 	const patience = 5 * time.Second
 	for deadline := time.Now().Add(patience); ; time.Sleep(drawEvery) {
-		letDrill, busy := supervise.KeepDrillOut(state)
+		releaseDrillLock, busy := supervise.KeepDrillOut(state)
 		if busy != nil {
-			letDrill = func() {}
+			releaseDrillLock = func() {}
 		}
 		err := askDown(ctx, client, state, purge)
 		if !errors.Is(err, control.ErrNoSupervisor) {
-			letDrill()
+			releaseDrillLock()
 			return nil, err
 		}
 		if busy == nil || ctx.Err() != nil || time.Now().After(deadline) {
-			return letDrill, err
+			return releaseDrillLock, err
 		}
 	}
 }

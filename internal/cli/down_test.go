@@ -36,7 +36,7 @@ func TestDownIsNotBelievedBeforeItIsSeen(t *testing.T) {
 }
 
 func TestWhoKeepsAStackFromBeingReadyIsNamed(t *testing.T) {
-	got := laggards(&globals{}, supervise.Status{Nodes: []supervise.NodeStatus{
+	got := nodesNotUp(&globals{}, supervise.Status{Nodes: []supervise.NodeStatus{
 		{Name: "web-1", State: supervise.Up}, {Name: "redis-2", State: supervise.Starting, Detail: "held back"}, {Name: "web-2", State: supervise.Down},
 	}})
 	if got != "\n  redis-2 is starting: held back\n  web-2 is down" {

@@ -254,11 +254,11 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 	if out == "" {
 		out = filepath.Join(cfg.State, "drills")
 	} else {
-		drop, err := prepareOut(out)
+		removeDirs, err := prepareOut(out)
 		if err != nil {
 			return err
 		}
-		defer drop()
+		defer removeDirs()
 	}
 
 	live := report.NewLive(stderr, terminal(stderr), func() int { return width(stderr) })
@@ -273,7 +273,7 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 		dir := ""
 		if cfg.Repeat == 0 || v.Result != history.Holds {
 			dir = filepath.Join(out, h.ID)
-			if err := keep(dir, h, v); err != nil {
+			if err := writeResults(dir, h, v); err != nil {
 				trouble = errors.Join(trouble, err)
 				dir = ""
 			}
@@ -318,8 +318,8 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 }
 
 // prepareOut makes the directory for reports and checks that it is writable, so that this does not
-// fail after minutes. drop removes the directories that it made, if they are still empty.
-func prepareOut(dir string) (drop func(), err error) {
+// fail after minutes. removeDirs removes the directories that it made, if they are still empty.
+func prepareOut(dir string) (removeDirs func(), err error) {
 	var made []string
 	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
 		if _, err := os.Stat(d); !errors.Is(err, os.ErrNotExist) {
@@ -327,21 +327,21 @@ func prepareOut(dir string) (drop func(), err error) {
 		}
 		made = append(made, d)
 	}
-	drop = func() {
+	removeDirs = func() {
 		for _, d := range made {
 			os.Remove(d)
 		}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		drop()
+		removeDirs()
 		return nil, usagef("make the directory for reports: %w", err)
 	}
 	f, err := os.CreateTemp(dir, "try")
 	if err != nil {
-		drop()
+		removeDirs()
 		return nil, usagef("write reports: %w", err)
 	}
-	return drop, errors.Join(f.Close(), os.Remove(f.Name()))
+	return removeDirs, errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // showDrill shows what a drill reports. Several goroutines call the function that it returns.
@@ -374,8 +374,8 @@ const (
 	historyFile = "history.jsonl"
 )
 
-// keep writes the report and the history.
-func keep(dir string, h history.History, v history.Verdict) error {
+// writeResults writes the report and the history.
+func writeResults(dir string, h history.History, v history.Verdict) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make a directory for the report: %w", err)
 	}

@@ -74,7 +74,7 @@ func (o *hostExport) run(ctx context.Context, g *globals, name string, stdout io
 	if err != nil {
 		return usageError{err}
 	}
-	if err := o.place(stdout); err != nil {
+	if err := o.checkOutput(stdout); err != nil {
 		return err
 	}
 
@@ -122,8 +122,8 @@ func (o *hostExport) run(ctx context.Context, g *globals, name string, stdout io
 	return err
 }
 
-// place checks whether the bundle can be written to its place.
-func (o *hostExport) place(stdout io.Writer) error {
+// checkOutput checks whether the bundle can be written to its place.
+func (o *hostExport) checkOutput(stdout io.Writer) error {
 	if o.output == "" {
 		if terminal(stdout) {
 			return usagef("a bundle is a secret, and does not belong onto a terminal: give -o FILE, or - to have it there all the same")

@@ -114,7 +114,7 @@ func (o *composeExport) run(g *globals, stdout io.Writer) error {
 			return err
 		}
 	}
-	return o.tell(g, stdout, s, c, kept)
+	return o.printSummary(g, stdout, s, c, kept)
 }
 
 // compose returns the stack for containers, and its services.
@@ -306,8 +306,8 @@ func readPass(path string) (identity.Pass, error) {
 	return identity.ReadPass(f)
 }
 
-// tell prints what there is now, and what it does not guarantee.
-func (o *composeExport) tell(g *globals, stdout io.Writer, s stack.Stack, c export.Compose, kept bool) error {
+// printSummary prints what there is now, and what it does not guarantee.
+func (o *composeExport) printSummary(g *globals, stdout io.Writer, s stack.Stack, c export.Compose, kept bool) error {
 	passes := "new passes"
 	if kept {
 		passes = "the passes that were there"

@@ -64,7 +64,7 @@ func (o kubernetesExport) run(g *globals, stdout io.Writer) error {
 		return usagef("--node-port is for --service NodePort")
 	}
 
-	between, err := o.between()
+	between, err := o.autoscaleRange()
 	if err != nil {
 		return err
 	}
@@ -100,8 +100,8 @@ func (o kubernetesExport) run(g *globals, stdout io.Writer) error {
 	return err
 }
 
-// between returns the least and the greatest number of nodes for an autoscaler.
-func (o kubernetesExport) between() (a export.Autoscale, err error) {
+// autoscaleRange returns the least and the greatest number of nodes for an autoscaler.
+func (o kubernetesExport) autoscaleRange() (a export.Autoscale, err error) {
 	if o.autoscale == "" {
 		return a, nil
 	}

@@ -102,14 +102,14 @@ func severalHosts(ctx context.Context, g *globals) (t hostsThere, err error) {
 	if last, _, known := supervise.LastFile(state); known {
 		t.stack = last
 	}
-	t.stack.Hosts, t.guessed = mayJoin(t.stack.Hosts, file, t.view)
+	t.stack.Hosts, t.guessed = joinableHosts(t.stack.Hosts, file, t.view)
 	return t, err
 }
 
-// mayJoin returns the hosts that a stack has or may have: those that it runs with, those in the
-// stack file at hand, and those that were planned when the stack was founded. Only names and
+// joinableHosts returns the hosts that a stack has or may have: those that it runs with, those in
+// the stack file at hand, and those that were planned when the stack was founded. Only names and
 // addresses are known of the planned hosts; they are in guessed.
-func mayJoin(running, file []stack.Host, v host.View) (all []stack.Host, guessed map[string]bool) {
+func joinableHosts(running, file []stack.Host, v host.View) (all []stack.Host, guessed map[string]bool) {
 	all, guessed = slices.Clone(running), map[string]bool{}
 	has := func(name string) bool {
 		return slices.ContainsFunc(all, func(o stack.Host) bool { return o.Name == name })
@@ -128,8 +128,8 @@ func mayJoin(running, file []stack.Host, v host.View) (all []stack.Host, guessed
 	return all, guessed
 }
 
-// sight returns a host that has joined.
-func (t hostsThere) sight(name string) (host.Sight, bool) {
+// viewOf returns a host that has joined.
+func (t hostsThere) viewOf(name string) (host.Sight, bool) {
 	i := slices.IndexFunc(t.view.Hosts, func(s host.Sight) bool { return s.Name == name })
 	if i < 0 {
 		return host.Sight{}, false
@@ -223,7 +223,7 @@ func (t hostsThere) list(g *globals, w io.Writer) error {
 		return err
 	}
 	if t.view.Leader == "" {
-		fmt.Fprintf(w, "\n%s\n", g.say(waitsFor(t.view)))
+		fmt.Fprintf(w, "\n%s\n", g.renderMessage(waitsFor(t.view)))
 	}
 	return nil
 }
@@ -271,7 +271,7 @@ It asks first. What would leave the stack without a majority is refused.`,
 			if err != nil {
 				return err
 			}
-			there, is := t.sight(args[0])
+			there, is := t.viewOf(args[0])
 			last, base, known := supervise.LastFile(t.state)
 			if is && there.Reachable && known && slices.ContainsFunc(last.Hosts, func(h stack.Host) bool { return h.Name == args[0] }) {
 				return t.clear(cmd.Context(), g, args[0], last, base, yes, cmd.OutOrStdout())
@@ -335,7 +335,7 @@ func (t hostsThere) clear(ctx context.Context, g *globals, name string, last sta
 
 // remove stops the nodes of a host, and removes the host from the stack.
 func (t hostsThere) remove(ctx context.Context, g *globals, name string, yes bool, stdout io.Writer) error {
-	there, is := t.sight(name)
+	there, is := t.viewOf(name)
 	if !is {
 		return usagef("no host that has joined is called %q: see 'holdfast host list'", name)
 	}

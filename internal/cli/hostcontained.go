@@ -84,8 +84,8 @@ func (p *hostProcess) endNodes() error {
 	return nil
 }
 
-// handOn passes a signal on.
-func handOn(life context.Context, signals <-chan os.Signal, to chan<- os.Signal) {
+// forwardSignal passes a signal on.
+func forwardSignal(life context.Context, signals <-chan os.Signal, to chan<- os.Signal) {
 	select {
 	case told := <-signals:
 		to <- told

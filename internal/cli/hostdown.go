@@ -41,7 +41,7 @@ func downHosts(ctx context.Context, g *globals, state string, purge bool) (said 
 	if before.Change != nil {
 		said += fmt.Sprintf("\nA change was under way (%s): %s", before.Change.Kind, supervise.Outlook(before.Change.Kind))
 	}
-	return g.say(said), nil
+	return g.renderMessage(said), nil
 }
 
 // downHost takes one of several hosts down for maintenance.
@@ -77,7 +77,7 @@ func downHost(ctx context.Context, g *globals, w io.Writer, name string, anyway 
 		return err
 	}
 
-	_, err = fmt.Fprintf(w, "host %s is down for maintenance after %.1f s; %s\n", name, time.Since(began).Seconds(), g.say("'holdfast up' there brings it back"))
+	_, err = fmt.Fprintf(w, "host %s is down for maintenance after %.1f s; %s\n", name, time.Since(began).Seconds(), g.renderMessage("'holdfast up' there brings it back"))
 	return err
 }
 

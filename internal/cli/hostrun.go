@@ -38,10 +38,10 @@ type hostProcess struct {
 // runHost runs the process of this host until the stack is taken down, the host is removed, another
 // program takes over, or a signal ends the process. After a signal the nodes of the host go on.
 func runHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
-	return handingOver(beHost(g, start, stdout, stderr))
+	return handingOver(runHostProcess(g, start, stdout, stderr))
 }
 
-func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
+func runHostProcess(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	// Signals count from the first check on: a host that is stopped before it begins does nothing.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -70,7 +70,7 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 		hostStart: start, g: g, self: self, stderr: stderr,
 		log: g.logs.with(output, start.self.Name),
 	}
-	defer g.logs.follow(start.state, g.say)()
+	defer g.logs.follow(start.state, g.renderMessage)()
 
 	h, err := host.Open(host.Config{State: start.state, Version: version, Self: self, Lead: p.lead, Own: ownAnswers(start.state), Log: p.log})
 	if err != nil {
@@ -101,15 +101,15 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	tasks.Go(func() { supervise.KeepLogs(life, start.state, self, os.Environ(), p.log) })
 	tasks.Go(func() { supervise.WatchCut(life, start.state, h, p.log) })
 	tasks.Go(func() { showHost(life, g, start, stdout, stderr) })
-	notify := newNotifier(g, func() string { return hostInWords(h) })
-	defer notify.end()
+	notify := newNotifier(g, func() string { return hostStatusText(h) })
+	defer notify.stop()
 	notify.started()
 
 	stopped := make(chan os.Signal, 1)
 	if g.contained {
 		tasks.Go(func() { p.goDown(life, signals, stopped) })
 	} else {
-		tasks.Go(func() { handOn(life, signals, stopped) })
+		tasks.Go(func() { forwardSignal(life, signals, stopped) })
 	}
 
 	select {
@@ -123,7 +123,7 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 		}
 		after := whoLooksAfter(h)
 		closeHost() // so that another host leads before this process ends
-		fmt.Fprintf(stderr, "The part of host %s in the stack %s has ended. Its nodes run on%s\n", start.self.Name, start.self.Stack, g.say(after))
+		fmt.Fprintf(stderr, "The part of host %s in the stack %s has ended. Its nodes run on%s\n", start.self.Name, start.self.Stack, g.renderMessage(after))
 		return nil
 	case <-h.Down():
 		notify.stopping()
@@ -147,7 +147,7 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 		tasks.Wait() // the log writer is not restarted any more
 		closeHost()
 		endLogWriter(start.state)
-		fmt.Fprintf(stderr, "Host %s is down for maintenance, and the stack runs on without it: %s\n", start.self.Name, g.say("'holdfast up' here brings it back."))
+		fmt.Fprintf(stderr, "Host %s is down for maintenance, and the stack runs on without it: %s\n", start.self.Name, g.renderMessage("'holdfast up' here brings it back."))
 		return nil
 	case program := <-successor:
 		p.log.Info("another program takes the place of this one", "program", program)
@@ -196,7 +196,7 @@ func hostLeaving(g *globals, start *hostStart, program string) error {
 	if g.contained {
 		args = append(args, "--"+containedFlag)
 	}
-	return &leaving{program: program, args: args}
+	return &handOverError{program: program, args: args}
 }
 
 // ownAnswers serves what only this host can answer: logs, staged files, processes, balancers.
@@ -221,8 +221,8 @@ func claimHost(state string) (release func(), err error) {
 	return release, err
 }
 
-// hostInWords returns the state of the host, for systemd.
-func hostInWords(h *host.Host) string {
+// hostStatusText returns the state of the host, for systemd.
+func hostStatusText(h *host.Host) string {
 	self, leader := h.Self(), h.Leader()
 	switch leader {
 	case "":
@@ -324,7 +324,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	if !known {
 		// The first start needs all hosts: the first master is chosen only once, and where the
 		// files of nodes are is known only from a host that is up.
-		if why := p.waits(s, l); why != nil {
+		if why := p.whyWaiting(s, l); why != nil {
 			l.Answer(control.Unable(why))
 			<-ctx.Done()
 			return nil
@@ -426,14 +426,14 @@ func placesOf(s stack.Stack, joined []host.Member) []plan.Place {
 	return all
 }
 
-// waits returns an error that names the missing hosts of a stack that has not begun, or nil.
-func (p *hostProcess) waits(s stack.Stack, l host.Leadership) error {
+// whyWaiting returns an error that names the missing hosts of a stack that has not begun, or nil.
+func (p *hostProcess) whyWaiting(s stack.Stack, l host.Leadership) error {
 	joined, begun := map[string]bool{}, map[string]bool{}
 	for _, m := range l.Hosts {
 		joined[m.Name], begun[m.Name] = true, m.Part != "" || m.Name == l.Here
 	}
 	if absent := absentFrom(s, joined); len(absent) > 0 {
-		return &control.WaitsError{Why: next(absent) + ". The stack starts when all of its hosts are there"}
+		return &control.WaitsError{Why: howToJoin(absent) + ". The stack starts when all of its hosts are there"}
 	}
 	if absent := absentFrom(s, begun); len(absent) > 0 {
 		return fmt.Errorf("the stack starts when all of its hosts are up, and %s not yet: 'holdfast up -d' there", areOrIs(absent))

@@ -63,9 +63,9 @@ func hasVote(v host.View) bool {
 	return slices.ContainsFunc(v.Hosts, func(s host.Sight) bool { return s.Name == v.Here && s.Votes })
 }
 
-// patient returns a status reader for showStart that asks rarely. It returns the last answer again
-// while the leader changes, or begins again because a host has joined.
-func patient(ctx context.Context, client *control.Client, last supervise.Status) func() (supervise.Status, error) {
+// slowStatusReader returns a status reader for showStart that asks rarely. It returns the last
+// answer again while the leader changes, or begins again because a host has joined.
+func slowStatusReader(ctx context.Context, client *control.Client, last supervise.Status) func() (supervise.Status, error) {
 	asked, answered := time.Now(), time.Now()
 	return func() (supervise.Status, error) {
 		if time.Since(asked) < askHostEvery {
@@ -95,11 +95,11 @@ func showHost(ctx context.Context, g *globals, start *hostStart, stdout, stderr 
 		return
 	}
 	if errors.As(err, new(*control.WaitsError)) {
-		fmt.Fprintf(stdout, "%s\n", g.say(waitsText(v, err)))
+		fmt.Fprintf(stdout, "%s\n", g.renderMessage(waitsText(v, err)))
 	} else if err != nil {
-		fmt.Fprintf(stderr, "holdfast: %s\n", g.say(err.Error()))
+		fmt.Fprintf(stderr, "holdfast: %s\n", g.renderMessage(err.Error()))
 	} else if err := showStack(ctx, g, start, client, began, v.Here, st, stdout, stderr); err != nil && ctx.Err() == nil {
-		fmt.Fprintf(stderr, "holdfast: %s\n", g.say(err.Error()))
+		fmt.Fprintf(stderr, "holdfast: %s\n", g.renderMessage(err.Error()))
 	}
 	if ctx.Err() == nil && g.getenv("NOTIFY_SOCKET") == "" && !g.contained {
 		fmt.Fprintf(stdout, "\nCtrl-C ends the part of this host, and its nodes run on; %s takes the stack down.\n", g.command("down"))
@@ -109,7 +109,7 @@ func showHost(ctx context.Context, g *globals, start *hostStart, stdout, stderr 
 // showStack shows how the stack comes up, and prints a summary.
 func showStack(ctx context.Context, g *globals, start *hostStart, client *control.Client, began time.Time, here string, st supervise.Status, stdout, stderr io.Writer) error {
 	fmt.Fprintf(stderr, "This is host %s of the stack %s; host %s leads.\n", here, st.Stack, st.Host)
-	st, err := showStart(ctx, g, stderr, patient(ctx, client, st))
+	st, err := showStart(ctx, g, stderr, slowStatusReader(ctx, client, st))
 	if err != nil {
 		return err
 	}
@@ -151,10 +151,10 @@ func upHostDetached(ctx context.Context, g *globals, start *hostStart, args []st
 	case ctx.Err() != nil:
 		return errors.New(goesOn)
 	case errors.Is(err, errNoLeader):
-		_, err = fmt.Fprintf(stdout, "Host %s is up. %s\n", v.Here, g.say(waitsFor(v)))
+		_, err = fmt.Fprintf(stdout, "Host %s is up. %s\n", v.Here, g.renderMessage(waitsFor(v)))
 		return err
 	case errors.As(err, new(*control.WaitsError)):
-		_, err = fmt.Fprintf(stdout, "%s\n", g.say(waitsText(v, err)))
+		_, err = fmt.Fprintf(stdout, "%s\n", g.renderMessage(waitsText(v, err)))
 		return err
 	case err != nil:
 		return fmt.Errorf("this host is up in the background: %w", err)

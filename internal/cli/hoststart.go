@@ -30,8 +30,8 @@ type hostStart struct {
 	stack stack.Stack
 	base  string
 	file  bool
-	// found is true if this host is to be the first one of the stack.
-	found bool
+	// isFirst is true if this host is to be the first one of the stack.
+	isFirst bool
 }
 
 // hostWith is findHost for a machine with a pass. If the machine is not a host yet, it becomes the
@@ -111,7 +111,7 @@ func findHost(g *globals, as string, joined bool) (*hostStart, error) {
 		return nil, err
 	}
 
-	start.found = true
+	start.isFirst = true
 	start.self = host.Self{Stack: s.Name, Name: here.Name, Address: netip.AddrPortFrom(netip.MustParseAddr(here.Address), host.Port)}
 	return start, start.check(g)
 }
@@ -237,10 +237,10 @@ func (h *hostStart) checkOthers() error {
 // begin makes this host the first one of the stack if it is to be that. The state directory has to
 // be claimed.
 func (h *hostStart) begin() error {
-	if !h.found {
+	if !h.isFirst {
 		return nil
 	}
-	return host.Found(h.state, h.self.Stack, h.self.Name, h.self.Address, time.Now(), h.others()...)
+	return host.InitFirst(h.state, h.self.Stack, h.self.Name, h.self.Address, time.Now(), h.others()...)
 }
 
 // notJoined returns the hosts of a stack that have not joined, in the order of its file.
@@ -252,8 +252,8 @@ func notJoined(s stack.Stack, v host.View) []string {
 	return absentFrom(s, joined)
 }
 
-// next returns how the missing hosts can join.
-func next(names []string) string {
+// howToJoin returns how the missing hosts can join.
+func howToJoin(names []string) string {
 	have, who := "have", hostNames(names)
 	if len(names) == 1 {
 		have = "has"

@@ -32,15 +32,15 @@ func newJSONLog(w io.Writer) *jsonLog { return &jsonLog{w: w} }
 
 // openJSONLog opens the log on a writer that may block. The function that it returns writes what is
 // left and ends the log.
-func openJSONLog(w io.Writer) (j *jsonLog, end func()) {
-	o := openOutlet(w, func(lines int) []byte {
+func openJSONLog(w io.Writer) (j *jsonLog, closeLog func()) {
+	o := openNonBlockingWriter(w, func(lines int) []byte {
 		b, _ := marshalLine(jsonLine{Time: time.Now().UTC(), Node: programLines, Text: new(lostWords(lines))})
 		return append(b, '\n')
 	})
 	j = newJSONLog(o)
 	return j, func() {
-		j.end()
-		o.end()
+		j.flush()
+		o.close()
 	}
 }
 
@@ -62,8 +62,8 @@ type jsonLine struct {
 	JSON json.RawMessage `json:"json,omitempty"`
 }
 
-// say writes a line of this program.
-func (j *jsonLog) say(text string) { j.line(programLines, time.Now(), text) }
+// writeOwn writes a line of this program.
+func (j *jsonLog) writeOwn(text string) { j.line(programLines, time.Now(), text) }
 
 // Write takes text for a person, and writes each complete line of it.
 func (j *jsonLog) Write(p []byte) (int, error) {
@@ -81,19 +81,19 @@ func (j *jsonLog) Write(p []byte) (int, error) {
 	j.mu.Unlock()
 	for _, line := range whole {
 		if line = strings.TrimSpace(line); line != "" {
-			j.say(line)
+			j.writeOwn(line)
 		}
 	}
 	return len(p), nil
 }
 
-// end writes a line whose end has not come.
-func (j *jsonLog) end() { _, _ = j.Write([]byte("\n")) }
+// flush writes a line whose end has not come.
+func (j *jsonLog) flush() { _, _ = j.Write([]byte("\n")) }
 
 // line writes a line of a node, which may contain anything.
 func (j *jsonLog) line(node string, at time.Time, text string) {
 	l := jsonLine{Time: at.UTC(), Host: j.host, Node: node}
-	if object(text) {
+	if isJSONObject(text) {
 		l.JSON = json.RawMessage(text)
 	} else {
 		l.Text = &text
@@ -138,14 +138,14 @@ func (j *jsonLog) writeLine(b []byte) (int, error) {
 	return io.WriteString(j.w, line.String())
 }
 
-// deepest is how deeply JSON in a node's line may be nested to be kept as JSON: readers of logs
+// maxDepth is how deeply JSON in a node's line may be nested to be kept as JSON: readers of logs
 // have limits.
-const deepest = 32
+const maxDepth = 32
 
-// object reports whether a line is a JSON object that can be part of another one for every reader:
-// its numbers fit into a float64, and its text is Unicode (RFC 8259, 6 and 8.2).
-func object(line string) bool {
-	if !strings.HasPrefix(line, "{") || !utf8.ValidString(line) || depth(line) > deepest {
+// isJSONObject reports whether a line is a JSON object that can be part of another one for every
+// reader: its numbers fit into a float64, and its text is Unicode (RFC 8259, 6 and 8.2).
+func isJSONObject(line string) bool {
+	if !strings.HasPrefix(line, "{") || !utf8.ValidString(line) || depth(line) > maxDepth {
 		return false
 	}
 	var fields map[string]any
@@ -235,23 +235,23 @@ func (l supervisorLines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// echoEvery is the time between two looks at the nodes' logs.
-const echoEvery = 200 * time.Millisecond
+// copyEvery is the time between two looks at the nodes' logs.
+const copyEvery = 200 * time.Millisecond
 
 // follow writes what the nodes of this host write from now on. The function that it returns writes
 // what is left and ends that.
-func (j *jsonLog) follow(state string, say func(string) string) (end func()) {
+func (j *jsonLog) follow(state string, render func(string) string) (stop func()) {
 	if j == nil {
 		return func() {}
 	}
 
-	place := logPlace{path: filepath.Join(logs.Dir(state), logPlaceFile)}
-	m := logs.NewMerged(state, logs.Query{Since: place.since(time.Now())})
+	cursor := logCursor{path: filepath.Join(logs.Dir(state), logCursorFile)}
+	m := logs.NewMerged(state, logs.Query{Since: cursor.since(time.Now())})
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		defer m.Close()
-		ticker := time.NewTicker(echoEvery)
+		ticker := time.NewTicker(copyEvery)
 		defer ticker.Stop()
 		failed := ""
 		for ending := false; !ending; {
@@ -260,8 +260,8 @@ func (j *jsonLog) follow(state string, say func(string) string) (end func()) {
 			case <-quit:
 				ending = true
 			}
-			last, err := j.echo(m)
-			if failed := place.keep(last); err == nil {
+			last, err := j.copyNewLines(m)
+			if failed := cursor.keep(last); err == nil {
 				err = failed
 			}
 			switch {
@@ -269,7 +269,7 @@ func (j *jsonLog) follow(state string, say func(string) string) (end func()) {
 				failed = ""
 			case err.Error() != failed:
 				failed = err.Error()
-				j.say(say("not all that the nodes say can be shown: " + failed))
+				j.writeOwn(render("not all that the nodes say can be shown: " + failed))
 			}
 		}
 	}()
@@ -279,9 +279,9 @@ func (j *jsonLog) follow(state string, say func(string) string) (end func()) {
 	}
 }
 
-// echo writes the new lines, and returns the time of the last one; zero: there was none. It skips
-// those of the supervisor, which come by another way.
-func (j *jsonLog) echo(m *logs.Merged) (last time.Time, err error) {
+// copyNewLines writes the new lines, and returns the time of the last one; zero: there was none. It
+// skips those of the supervisor, which come by another way.
+func (j *jsonLog) copyNewLines(m *logs.Merged) (last time.Time, err error) {
 	if _, err := m.Find(); err != nil {
 		return last, err
 	}
@@ -297,35 +297,35 @@ func (j *jsonLog) echo(m *logs.Merged) (last time.Time, err error) {
 	}
 }
 
-// logPlace is the time up to which the nodes' logs were shown. It is kept for the next supervisor:
+// logCursor is the time up to which the nodes' logs were shown. It is kept for the next supervisor:
 // what the nodes write while there is no supervisor belongs to the container's log, too.
-type logPlace struct {
+type logCursor struct {
 	path string
 	kept time.Time
 }
 
 const (
-	logPlaceFile = "shown"
-	// logPlaceMost is how old that time may be. With an older one, the nodes were in the meantime
+	logCursorFile = "shown"
+	// maxCursorAge is how old that time may be. With an older one, the nodes were in the meantime
 	// looked after by another supervisor, or by none, and nothing was shown.
-	logPlaceMost = time.Minute
+	maxCursorAge = time.Minute
 )
 
 // since returns the time from which lines are to be shown.
-func (p *logPlace) since(now time.Time) time.Time {
+func (p *logCursor) since(now time.Time) time.Time {
 	b, err := os.ReadFile(p.path)
 	if err != nil {
 		return now
 	}
 	last, err := time.Parse(time.RFC3339Nano, string(b))
-	if err != nil || last.After(now) || now.Sub(last) > logPlaceMost {
+	if err != nil || last.After(now) || now.Sub(last) > maxCursorAge {
 		return now
 	}
 	return last.Add(time.Nanosecond)
 }
 
 // keep stores the time up to which lines were shown; zero: no line was.
-func (p *logPlace) keep(last time.Time) error {
+func (p *logCursor) keep(last time.Time) error {
 	if last.IsZero() || last.Equal(p.kept) {
 		return nil
 	}

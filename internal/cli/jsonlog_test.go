@@ -14,7 +14,7 @@ import (
 )
 
 func TestALineOfANodeIsOneObjectWhateverItHolds(t *testing.T) {
-	deep := `{"a":` + strings.Repeat("[", deepest) + strings.Repeat("]", deepest) + "}"
+	deep := `{"a":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth) + "}"
 	for said, want := range map[string]string{
 		"plain":                        `"text":"plain"`,
 		`{"level":"info","n":1}`:       `"json":{"level":"info","n":1}`,
@@ -27,7 +27,7 @@ func TestALineOfANodeIsOneObjectWhateverItHolds(t *testing.T) {
 		"{\"a\":\"\u009b\U000e0001\"}": `"json":{"a":"\u009b\udb40\udc01"}`,
 		"{\"a\":\"\xff\"}":             `"text":"{\"a\":\"\ufffd\"}"`,
 		"\xff":                         `"text":"\ufffd"`,
-		deep:                           `"text":"{\"a\":` + strings.Repeat("[", deepest),
+		deep:                           `"text":"{\"a\":` + strings.Repeat("[", maxDepth),
 		"<b>&":                         `"text":"<b>&"`,
 		"":                             `"text":""`,
 		`{"n":1e400}`:                  `"text":"{\"n\":1e400}"`,
@@ -56,7 +56,7 @@ func TestWhatIsForAPersonComesLineByLine(t *testing.T) {
 	j := newJSONLog(&b)
 	j.Write([]byte("\none "))
 	j.Write([]byte("line\n  two\nthe last"))
-	j.end()
+	j.flush()
 	var said []string
 	for line := range strings.Lines(b.String()) {
 		var l jsonLine
@@ -110,7 +110,7 @@ func TestNobodyWaitsForTheContainersLog(t *testing.T) {
 		j.line("web-1", time.Now(), strings.Repeat("x", 100))
 	}
 	close(reader.open)
-	j.say("the last") // there is room again, now or at the end
+	j.writeOwn("the last") // there is room again, now or at the end
 	end()
 
 	shown, missing := 0, 0
@@ -133,18 +133,18 @@ func TestNobodyWaitsForTheContainersLog(t *testing.T) {
 
 func TestTheLogGoesOnWhereTheFormerSupervisorLeftIt(t *testing.T) {
 	now := time.Date(2026, 11, 28, 14, 30, 0, 0, time.UTC)
-	path := filepath.Join(t.TempDir(), logPlaceFile)
-	if got := (&logPlace{path: path}).since(now); !got.Equal(now) {
+	path := filepath.Join(t.TempDir(), logCursorFile)
+	if got := (&logCursor{path: path}).since(now); !got.Equal(now) {
 		t.Errorf("without a place: from %v on", got)
 	}
 	last := now.Add(-3*time.Second + 5)
-	if err := (&logPlace{path: path}).keep(last); err != nil {
+	if err := (&logCursor{path: path}).keep(last); err != nil {
 		t.Fatal(err)
 	}
-	if got := (&logPlace{path: path}).since(now); !got.Equal(last.Add(1)) {
+	if got := (&logCursor{path: path}).since(now); !got.Equal(last.Add(1)) {
 		t.Errorf("from %v on, not after %v", got, last)
 	}
-	if later := now.Add(2 * logPlaceMost); !(&logPlace{path: path}).since(later).Equal(later) {
+	if later := now.Add(2 * maxCursorAge); !(&logCursor{path: path}).since(later).Equal(later) {
 		t.Error("an old place is gone on from")
 	}
 }

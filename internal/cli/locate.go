@@ -55,7 +55,7 @@ func locateRunnable(g *globals) (s stack.Stack, baseDir, state string, err error
 	}
 	if err == nil {
 		for _, a := range supervise.AdviseCertificates(s, baseDir) {
-			fmt.Fprintf(g.stderr, "warning: %s\n", g.say(a.Error()))
+			fmt.Fprintf(g.stderr, "warning: %s\n", g.renderMessage(a.Error()))
 		}
 	}
 	return s, baseDir, state, err
@@ -87,7 +87,7 @@ func locateRunning(g *globals) (s stack.Stack, baseDir, state string, err error)
 		return s, baseDir, "", err
 	}
 	if g.mistakes == nil {
-		fmt.Fprintf(g.stderr, "warning: %s\nwarning: so this goes by the file that the stack %s runs by, without what was changed in it since\n", g.say(mistaken.Error()), running.Name)
+		fmt.Fprintf(g.stderr, "warning: %s\nwarning: so this goes by the file that the stack %s runs by, without what was changed in it since\n", g.renderMessage(mistaken.Error()), running.Name)
 	}
 	g.mistakes = mistaken
 	return running, runningDir, state, nil

@@ -125,7 +125,7 @@ func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error
 		return err
 	}
 
-	m := &merger{state: state, options: o, terminal: terminal(w), say: func(text string) { fmt.Fprintf(g.stderr, "%s\n", g.say(text)) }}
+	m := &merger{state: state, options: o, terminal: terminal(w), warn: func(text string) { fmt.Fprintf(g.stderr, "%s\n", g.renderMessage(text)) }}
 	m.local = logs.NewMerged(state, logs.Query{Name: o.name, Lines: o.lines, Since: o.since})
 	defer m.local.Close()
 	if err := m.find(); err != nil {
@@ -169,7 +169,7 @@ type merger struct {
 	known   int    // number of logs here
 	// terminal is true where a node's output must not control the terminal.
 	terminal bool
-	say      func(text string)
+	warn     func(text string)
 }
 
 // find looks for new logs of this host.

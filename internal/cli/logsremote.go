@@ -41,7 +41,7 @@ func (m *merger) askOthers(ctx context.Context, g *globals) {
 	client := control.NewClient(m.state)
 	view, err := client.Hosts(ctx)
 	if err != nil {
-		m.say("the logs of the other hosts are missing: this host is not up ('holdfast up' has it take part again)")
+		m.warn("the logs of the other hosts are missing: this host is not up ('holdfast up' has it take part again)")
 		return
 	}
 	for _, h := range view.Hosts {
@@ -127,7 +127,7 @@ func (m *merger) awaitRemotes(ctx context.Context) error {
 	}
 	for _, r := range m.remotes {
 		if r.err != nil && ctx.Err() == nil {
-			m.say(fmt.Sprintf("the logs of host %s are missing: %v", r.host, r.err))
+			m.warn(fmt.Sprintf("the logs of host %s are missing: %v", r.host, r.err))
 		}
 	}
 	return ctx.Err()

@@ -31,7 +31,7 @@ func (n *notifier) started() {
 	if !n.listens {
 		return
 	}
-	n.tell(daemon.SdNotifyReady + "\nSTATUS=" + n.text())
+	n.send(daemon.SdNotifyReady + "\nSTATUS=" + n.text())
 	every, _ := daemon.SdWatchdogEnabled(false)
 	if every /= 3; every <= 0 {
 		every = 5 * time.Second
@@ -46,7 +46,7 @@ func (n *notifier) started() {
 			case <-ticker.C:
 				// A supervisor that hangs does not get past text, so the watchdog notices.
 				text := n.text()
-				n.tell(daemon.SdNotifyWatchdog + "\nSTATUS=" + text)
+				n.send(daemon.SdNotifyWatchdog + "\nSTATUS=" + text)
 			}
 		}
 	})
@@ -54,18 +54,18 @@ func (n *notifier) started() {
 
 func (n *notifier) stopping() {
 	if n.listens {
-		n.end()
-		n.tell(daemon.SdNotifyStopping)
+		n.stop()
+		n.send(daemon.SdNotifyStopping)
 	}
 }
 
-func (n *notifier) end() {
+func (n *notifier) stop() {
 	n.once.Do(func() { close(n.quit) })
 	n.all.Wait()
 }
 
-// inWords returns a status in a few words.
-func inWords(st supervise.Status) string {
+// statusText returns a status in a few words.
+func statusText(st supervise.Status) string {
 	up := 0
 	for _, node := range st.Nodes {
 		if node.State == supervise.Up {
@@ -79,5 +79,5 @@ func inWords(st supervise.Status) string {
 	return fmt.Sprintf("%s is %s: %d of %d nodes up, entry %s", st.Stack, ready, up, len(st.Nodes), st.Entry)
 }
 
-// tell ignores errors: systemd notices by itself that it hears nothing.
-func (n *notifier) tell(state string) { _, _ = daemon.SdNotify(false, state) }
+// send ignores errors: systemd notices by itself that it hears nothing.
+func (n *notifier) send(state string) { _, _ = daemon.SdNotify(false, state) }

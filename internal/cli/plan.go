@@ -41,7 +41,7 @@ are shown as placeholders; ports are those that the stack has or would be given.
 				if here.Wrong != "" {
 					text = here.Wrong
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), g.say("     "+text))
+				fmt.Fprintln(cmd.OutOrStdout(), g.renderMessage("     "+text))
 			}
 			return nil
 		},

@@ -55,7 +55,7 @@ It answers at port ` + strconv.Itoa(plan.PodPort) + `: ` + pod.LivePath + ` and 
 				return err
 			}
 			if o.first() {
-				return o.beFirst(g)
+				return o.runAsFirst(g)
 			}
 			return o.logged(g, cmd.OutOrStdout(), cmd.ErrOrStderr(), func(stdout, _ io.Writer) error {
 				return o.run(g, stdout)
@@ -142,13 +142,13 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 	if g.logs == nil {
 		tasks.Go(func() { p.showLogs(life, stdout) })
 	}
-	defer g.logs.follow(p.state, g.say)()
-	return p.live(ctx, life, &tasks)
+	defer g.logs.follow(p.state, g.renderMessage)()
+	return p.runPod(ctx, life, &tasks)
 }
 
-// live runs the pod from the agreement with the others to the end of its node. ctx ends when the
+// runPod runs the pod from the agreement with the others to the end of its node. ctx ends when the
 // pod is to go, and life when the process is to end.
-func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) error {
+func (p *podProcess) runPod(ctx, life context.Context, tasks *sync.WaitGroup) error {
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
 	outlived, err := supervise.Running(p.state)

@@ -28,7 +28,7 @@ func (p *podProcess) takeOver(outlived bool) (found pod.Found, known bool, err e
 		return found, false, nil
 	}
 	p.log.Info("the node outlived its supervisor, and is taken over", "node", p.pod.Node)
-	return found, true, p.place(found.Addresses)
+	return found, true, p.planPart(found.Addresses)
 }
 
 // agree finds out what the node may start with. It ends with ctx.
@@ -51,7 +51,7 @@ func (p *podProcess) agree(ctx context.Context) (pod.Agreed, error) {
 		Ask: func(ctx context.Context, node string) (pod.Answer, error) {
 			return pod.Ask(ctx, p.addresses[node], p.who.Client(node))
 		},
-		Named: func(ctx context.Context) (plan.Replication, error) { return p.named(ctx, way) },
+		Named: func(ctx context.Context) (plan.Replication, error) { return p.namedMaster(ctx, way) },
 		Waiting: func(why string) {
 			p.log.Info("not started yet", "node", p.pod.Node, "why", why)
 			p.server.SetWaiting(why)
@@ -70,7 +70,7 @@ func (p *podProcess) findServices(ctx context.Context) (pod.Found, error) {
 		if err != nil {
 			return found, err
 		}
-		if err := p.place(found.Addresses); err != nil {
+		if err := p.planPart(found.Addresses); err != nil {
 			return found, err
 		}
 		if !p.services.Distrust(ctx, found, p.who.Client) {
@@ -79,8 +79,8 @@ func (p *podProcess) findServices(ctx context.Context) (pod.Found, error) {
 	}
 }
 
-// place plans the pod's part with the addresses of the Services, and prepares its certificate.
-func (p *podProcess) place(services map[string]string) error {
+// planPart plans the pod's part with the addresses of the Services, and prepares its certificate.
+func (p *podProcess) planPart(services map[string]string) error {
 	p.addresses = maps.Clone(services)
 	if !p.pod.HasData() {
 		p.addresses[p.pod.Node] = p.address
@@ -116,8 +116,8 @@ func (p *podProcess) identify() error {
 	return nil
 }
 
-// named returns the master that a majority of the Sentinels names.
-func (p *podProcess) named(ctx context.Context, way redis.Way) (r plan.Replication, err error) {
+// namedMaster returns the master that a majority of the Sentinels names.
+func (p *podProcess) namedMaster(ctx context.Context, way redis.Way) (r plan.Replication, err error) {
 	sentinels := map[string]string{}
 	for node, address := range p.addresses {
 		if strings.HasPrefix(node, "sentinel-") {

@@ -9,7 +9,7 @@ import (
 )
 
 // metrics serves the metrics of the pod's node for Prometheus.
-func (p *podProcess) metrics(sup *supervise.Supervisor) (end func(), err error) {
+func (p *podProcess) metrics(sup *supervise.Supervisor) (stop func(), err error) {
 	server, err := metrics.ListenNode(":"+strconv.Itoa(plan.PodMetricsPort), version, sup, p.pod.Node)
 	if err != nil {
 		return nil, err

@@ -85,7 +85,7 @@ func (o *pushing) run(ctx context.Context, g *globals, name string, stdout io.Wr
 	if err != nil {
 		return err
 	}
-	if s, is := t.sight(name); is && s.Votes {
+	if s, is := t.viewOf(name); is && s.Votes {
 		return fmt.Errorf("host %s is one of the stack already: 'holdfast host replace %s' removes it, so that another machine can take its place", name, name)
 	}
 	return o.push(ctx, g, t, name, at, program, system, stdout)
@@ -151,7 +151,7 @@ func (o *pushing) push(ctx context.Context, g *globals, t hostsThere, name strin
 	}
 	defer session.Close()
 
-	copies, err := o.fit(t, name, found, system)
+	copies, err := o.checkMachine(t, name, found, system)
 	if err != nil {
 		return err
 	}
@@ -179,9 +179,9 @@ func (o *pushing) push(ctx context.Context, g *globals, t hostsThere, name strin
 	return err
 }
 
-// fit returns an error if the machine cannot be the host, and whether the program has to be copied
-// there.
-func (o *pushing) fit(t hostsThere, name string, found push.Machine, system string) (copies bool, err error) {
+// checkMachine returns an error if the machine cannot be the host, and whether the program
+// has to be copied there.
+func (o *pushing) checkMachine(t hostsThere, name string, found push.Machine, system string) (copies bool, err error) {
 	own := fmt.Sprintf("holdfast %s (commit %s,", version, commit)
 	switch {
 	case found.Joined:

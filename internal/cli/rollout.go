@@ -141,7 +141,7 @@ func carryOut(ctx context.Context, g *globals, req supervise.Request, stdout, st
 		return err
 	}
 	began := time.Now()
-	result, err := carryThrough(ctx, g, g.client(state), req, func(e supervise.Event) { printEvent(stderr, g, e) })
+	result, err := runChange(ctx, g, g.client(state), req, func(e supervise.Event) { printEvent(stderr, g, e) })
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("interrupted: the %s goes on in the background; see %s", req.Kind, g.command("status"))

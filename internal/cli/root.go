@@ -85,7 +85,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(
 		return exitDone
 	}
 	if !errors.Is(err, errReported) {
-		fmt.Fprintf(stderr, "holdfast: %s\n", g.say(err.Error()))
+		fmt.Fprintf(stderr, "holdfast: %s\n", g.renderMessage(err.Error()))
 	}
 	var status exitError
 	if errors.As(err, &status) {
@@ -257,11 +257,11 @@ func readStack(g *globals) (stack.Stack, string, error) {
 	}
 
 	for _, w := range warnings {
-		fmt.Fprintf(g.stderr, "warning: %s\n", g.say(w.Error()))
+		fmt.Fprintf(g.stderr, "warning: %s\n", g.renderMessage(w.Error()))
 	}
 
 	if who := private.Warning(file); who != "" {
-		fmt.Fprintf(g.stderr, "warning: %s, and so choose what runs: chmod go-w it, or own it\n", g.say(who))
+		fmt.Fprintf(g.stderr, "warning: %s, and so choose what runs: chmod go-w it, or own it\n", g.renderMessage(who))
 	}
 	return s, dir, nil
 }

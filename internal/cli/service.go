@@ -178,7 +178,7 @@ func (o *serviceInstall) run(ctx context.Context, g *globals, stdout, stderr io.
 		}
 	}
 
-	o.tell(stdout, s.Name, path, account, service)
+	o.printSummary(stdout, s.Name, path, account, service)
 	return nil
 }
 
@@ -263,7 +263,7 @@ func (o *serviceInstall) service(g *globals, s stack.Stack, base, state string, 
 	service := export.Service{Stack: s.Name, Program: self, Dir: base, State: state, LowPorts: hasLowPort(s), Stop: stopTime(p)}
 	if here, err := host.ReadSelf(state); err == nil {
 		service.OfSeveral, service.Host = true, here.Name
-		o.ofSeveral(g, &service, s, account)
+		o.setHostOptions(g, &service, s, account)
 	} else if !errors.Is(err, host.ErrNotJoined) {
 		return export.Service{}, err
 	}
@@ -280,8 +280,8 @@ func (o *serviceInstall) service(g *globals, s stack.Stack, base, state string, 
 	return service, nil
 }
 
-// ofSeveral sets what differs on a host of several.
-func (o *serviceInstall) ofSeveral(g *globals, service *export.Service, s stack.Stack, account *user.User) {
+// setHostOptions sets what differs on a host of several.
+func (o *serviceInstall) setHostOptions(g *globals, service *export.Service, s stack.Stack, account *user.User) {
 	if stackFile(g.file) == "" {
 		service.Dir = filepath.Dir(service.State) // the paths of the running stack may be on another host
 		if _, _, known := supervise.LastFile(service.State); !known {
@@ -337,7 +337,7 @@ func (o *serviceInstall) start(ctx context.Context, name, state string) error {
 	case st.Change != nil || st.Phase != supervise.PhaseRunning:
 		return errors.New("a change of the stack is under way, or it is just starting: the service is installed, and 'holdfast service install' again, when that has ended, has it take over")
 	default:
-		if err := leave(ctx, st.Supervisor, state); err != nil {
+		if err := killSupervisor(ctx, st.Supervisor, state); err != nil {
 			return err
 		}
 	}
@@ -389,7 +389,7 @@ func (o scope) call(words ...string) string {
 	return "systemctl " + own + strings.Join(words, " ")
 }
 
-func (o *serviceInstall) tell(out io.Writer, name, path string, account *user.User, service export.Service) {
+func (o *serviceInstall) printSummary(out io.Writer, name, path string, account *user.User, service export.Service) {
 	unit := export.UnitName(name)
 	stops := ""
 	if service.OfSeveral {
@@ -443,7 +443,7 @@ func serviceRemoveCommand(g *globals) *cobra.Command {
 			if isJoined(state) {
 				how = "this host has no part in the stack until 'holdfast up -d'. Its nodes run on."
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is no service any more, and %s\n", s.Name, g.say(how))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is no service any more, and %s\n", s.Name, g.renderMessage(how))
 			return err
 		},
 	}

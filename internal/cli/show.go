@@ -62,7 +62,7 @@ func table(w io.Writer, g *globals, st supervise.Status, columns int) {
 			pid = fmt.Sprint(n.PID)
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s%s\t%s\t%d\t%s\t%s\n", n.Name, role(n), n.State, host(n.Host), cmp.Or(n.Address, n.Holds, "-"), pid, n.Restarts,
-			ago(n.Since), g.remark(n)+left(n))
+			ago(n.Since), g.nodeNote(n)+timeLeft(n))
 	}
 	tw.Flush()
 	for i, line := range strings.SplitAfter(text.String(), "\n") {
@@ -83,9 +83,9 @@ func role(n supervise.NodeStatus) string {
 	return cmp.Or(n.Role, n.App, string(n.Kind))
 }
 
-// left returns how long a starting node may still take to become ready, or "" if it is not starting
-// or has no limit.
-func left(n supervise.NodeStatus) string {
+// timeLeft returns how long a starting node may still take to become ready, or "" if it is not
+// starting or has no limit.
+func timeLeft(n supervise.NodeStatus) string {
 	if n.State != supervise.Starting || n.Until.IsZero() {
 		return ""
 	}
@@ -150,7 +150,7 @@ func showStart(ctx context.Context, g *globals, w io.Writer, status func() (supe
 			told = time.Now()
 		}
 		for _, n := range st.Nodes {
-			line := fmt.Sprintf("  %-14s %-9s %-21s %s", n.Name, n.State, n.Address, g.remark(n)+left(n))
+			line := fmt.Sprintf("  %-14s %-9s %-21s %s", n.Name, n.State, n.Address, g.nodeNote(n)+timeLeft(n))
 			switch {
 			case live:
 				line = cut(line, width(w)-1) // a wrapped line would take two lines
@@ -198,7 +198,7 @@ func showSummary(w io.Writer, g *globals, st supervise.Status, p plan.Plan, took
 		state = "is not ready"
 	}
 
-	fmt.Fprintf(w, "\n%s %s after %.1f s: %s\n\n", st.Stack, state, took.Seconds(), census(st))
+	fmt.Fprintf(w, "\n%s %s after %.1f s: %s\n\n", st.Stack, state, took.Seconds(), nodeCounts(st))
 	fmt.Fprintf(w, "  entry       %s\n", st.Entry)
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "  statistics  %s\n", st.Statistics)
@@ -206,11 +206,11 @@ func showSummary(w io.Writer, g *globals, st supervise.Status, p plan.Plan, took
 
 	for _, c := range st.Certificates {
 		if c.Refused != "" {
-			fmt.Fprintf(w, "\nThe certificate %s is refused: %s\n", quote.Shell(c.File), g.say(c.Refused))
+			fmt.Fprintf(w, "\nThe certificate %s is refused: %s\n", quote.Shell(c.File), g.renderMessage(c.Refused))
 		}
 	}
 
-	if missing := laggards(g, st); missing != "" {
+	if missing := nodesNotUp(g, st); missing != "" {
 		fmt.Fprintf(w, "\nNot up:%s\n", missing)
 	}
 	if lines := unserved(st); lines != "" {
@@ -225,14 +225,14 @@ func showSummary(w io.Writer, g *globals, st supervise.Status, p plan.Plan, took
 	}
 
 	curl, entry := curlFor(g, st)
-	for _, line := range tries(g, entry, curl, kv) {
+	for _, line := range tryCommands(g, entry, curl, kv) {
 		fmt.Fprintln(w, "  "+line)
 	}
 }
 
-// tries returns commands to try with a new stack. kv is the application that gets its requests;
-// nil: it is of another kind.
-func tries(g *globals, entry, curl string, kv *stack.KVApp) []string {
+// tryCommands returns commands to try with a new stack. kv is the application that gets its
+// requests; nil: it is of another kind.
+func tryCommands(g *globals, entry, curl string, kv *stack.KVApp) []string {
 	if kv == nil {
 		return []string{curl + quote.Shell(entry+"/"), g.command("status")}
 	}
@@ -281,8 +281,8 @@ func defaultKV(s stack.Stack) *stack.KVApp {
 	return nil
 }
 
-// census returns the numbers of nodes: "2 balancers, web × 2, …".
-func census(st supervise.Status) string {
+// nodeCounts returns the numbers of nodes: "2 balancers, web × 2, …".
+func nodeCounts(st supervise.Status) string {
 	count := map[string]int{}
 	var order []string
 	for _, n := range st.Nodes {

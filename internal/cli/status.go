@@ -140,24 +140,24 @@ func lookHere(s stack.Stack, base, state string) (supervise.Status, error) {
 func changes(g *globals, st supervise.Status) string {
 	var text strings.Builder
 	for _, name := range st.Resting {
-		text.WriteString(g.say(fmt.Sprintf("host %s is down for maintenance: 'holdfast up' there brings it back\n", name)))
+		text.WriteString(g.renderMessage(fmt.Sprintf("host %s is down for maintenance: 'holdfast up' there brings it back\n", name)))
 	}
 	if c := st.Change; c != nil {
-		text.WriteString(g.say(fmt.Sprintf("change under way: %s, since %s: %s\n", c.Kind, c.Began.Format(time.TimeOnly), c.At())))
+		text.WriteString(g.renderMessage(fmt.Sprintf("change under way: %s, since %s: %s\n", c.Kind, c.Began.Format(time.TimeOnly), c.At())))
 	}
 	if r := st.Stopped; r != nil && st.Change == nil {
 		first, _, _ := strings.Cut(r.Why, "\n")
 		fmt.Fprintf(&text, "the last change (%s, at %s) was stopped: %s\n", r.Kind, r.Ended.Format(time.TimeOnly), quote.Line(first))
 		if len(r.Left) > 0 {
-			text.WriteString(g.say(fmt.Sprintf("%s: as that change wanted it, unlike the rest of the stack; 'holdfast apply' makes all what the stack file says\n", strings.Join(r.Left, ", "))))
+			text.WriteString(g.renderMessage(fmt.Sprintf("%s: as that change wanted it, unlike the rest of the stack; 'holdfast apply' makes all what the stack file says\n", strings.Join(r.Left, ", "))))
 		}
 	}
 	text.WriteString(atRunTime(st.RunTime))
 	if st.Outdated != "" {
-		text.WriteString(g.say(st.Outdated) + "\n")
+		text.WriteString(g.renderMessage(st.Outdated) + "\n")
 	}
 	if st.Differs {
-		text.WriteString(g.say("the stack file differs from what runs: 'holdfast apply --plan' shows how, 'holdfast apply' makes it so\n"))
+		text.WriteString(g.renderMessage("the stack file differs from what runs: 'holdfast apply --plan' shows how, 'holdfast apply' makes it so\n"))
 	}
 	return text.String()
 }
@@ -196,7 +196,7 @@ func printStatus(g *globals, w io.Writer, st supervise.Status) error {
 		// and must not be cut off.
 		columns = math.MaxInt
 	}
-	fmt.Fprintf(w, "%s: %s\n", st.Stack, g.say(headline(st)))
+	fmt.Fprintf(w, "%s: %s\n", st.Stack, g.renderMessage(headline(st)))
 	fmt.Fprintf(w, "entry %s", st.Entry)
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "   statistics %s", st.Statistics)
@@ -233,10 +233,10 @@ func certificateLines(g *globals, st supervise.Status) string {
 			fmt.Fprintf(&text, "certificate %s%s: %s, ends %s (%s)\n", quote.Shell(c.File), on, quote.Line(strings.Join(c.Names, " ")), c.Ends.UTC().Format("2006-01-02 15:04"), until(c.Ends))
 		}
 		if c.Refused != "" {
-			fmt.Fprintf(&text, "certificate %s%s is refused: %s\n", quote.Shell(c.File), on, g.say(c.Refused))
+			fmt.Fprintf(&text, "certificate %s%s is refused: %s\n", quote.Shell(c.File), on, g.renderMessage(c.Refused))
 		}
 		if c.Gap != "" {
-			fmt.Fprintf(&text, "certificate %s%s: %s\n", quote.Shell(c.File), on, g.say(c.Gap))
+			fmt.Fprintf(&text, "certificate %s%s: %s\n", quote.Shell(c.File), on, g.renderMessage(c.Gap))
 		}
 	}
 	return text.String()
@@ -348,13 +348,13 @@ func watchStatus(ctx context.Context, g *globals, w io.Writer, every time.Durati
 // printChanges prints the lines of a status that were not in the last one, with the time. It
 // returns all lines.
 func printChanges(w io.Writer, g *globals, st supervise.Status, last []string) (now []string) {
-	now = append(now, st.Stack+": "+g.say(headline(st)))
+	now = append(now, st.Stack+": "+g.renderMessage(headline(st)))
 	for _, n := range st.Nodes {
 		line := n.Name + " " + role(n) + " " + string(n.State)
 		if n.Restarts > 0 {
 			line += fmt.Sprintf(" (restarts: %d)", n.Restarts)
 		}
-		if why := g.remark(n); why != "" {
+		if why := g.nodeNote(n); why != "" {
 			line += ": " + why
 		}
 		now = append(now, line)

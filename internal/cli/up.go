@@ -56,7 +56,7 @@ container's log.`,
 				return err
 			}
 			if in.first() {
-				return in.beFirst(g)
+				return in.runAsFirst(g)
 			}
 			return in.logged(g, cmd.OutOrStdout(), cmd.ErrOrStderr(), func(stdout, stderr io.Writer) error {
 				var start *hostStart
@@ -127,7 +127,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		}
 		return err
 	}
-	defer g.logs.follow(state, g.say)()
+	defer g.logs.follow(state, g.renderMessage)()
 
 	stopMetrics, err := serveMetrics(sup, stderr)
 	if err != nil {
@@ -137,7 +137,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 
 	asked := make(chan bool, 1) // a request to take the stack down; true: with its data
 	successor := make(chan string, 1)
-	founded := make(chan control.Founding, 1) // a request to become one of several hosts
+	initRequests := make(chan control.InitRequest, 1) // a request to become one of several hosts
 	down := func(purge bool) error {
 		select {
 		case asked <- purge:
@@ -157,18 +157,18 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		return nil
 	}
 
-	found := func(h control.Founding) error {
+	initFirst := func(h control.InitRequest) error {
 		if err := sup.MayLeave(); err != nil {
 			return err
 		}
 		select {
-		case founded <- h:
+		case initRequests <- h:
 		default: // a request is waiting already
 		}
 		return nil
 	}
 
-	server, err := control.Listen(sup.StateDir(), control.Handler(sup, down, handOver, found))
+	server, err := control.Listen(sup.StateDir(), control.Handler(sup, down, handOver, initFirst))
 	if err != nil {
 		return err
 	}
@@ -200,8 +200,8 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		showStart(showing, g, stderr, func() (supervise.Status, error) { return sup.Status(), nil })
 	}()
 
-	notify := newNotifier(g, func() string { return inWords(sup.Status()) })
-	defer notify.end()
+	notify := newNotifier(g, func() string { return statusText(sup.Status()) })
+	defer notify.stop()
 	purge := false
 	for waiting := true; waiting; {
 		select {
@@ -209,7 +209,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 			<-shown
 			started = nil
 			if err != nil && starting.Err() == nil {
-				fmt.Fprintf(stderr, "holdfast: %s\n", g.say(err.Error()))
+				fmt.Fprintf(stderr, "holdfast: %s\n", g.renderMessage(err.Error()))
 			}
 			showSummary(stdout, g, sup.Status(), sup.Plan(), time.Since(began))
 			notify.started()
@@ -223,11 +223,11 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		case program := <-successor:
 			stopShowing()
 			<-shown
-			return &leaving{program: program, args: os.Args[1:]}
-		case h := <-founded:
+			return &handOverError{program: program, args: os.Args[1:]}
+		case h := <-initRequests:
 			stopShowing()
 			<-shown
-			return &leaving{first: func() error { return becomeHost(state, s.Name, h) }}
+			return &handOverError{first: func() error { return initFirstHost(state, s.Name, h) }}
 		case err := <-served:
 			served <- err
 			return fmt.Errorf("the control socket failed: %w", err)
@@ -397,14 +397,14 @@ func backgroundUp(g *globals, state string, more ...string) []string {
 	return append(args, more...)
 }
 
-// laggards returns a line for each node that is not up, with the reason.
-func laggards(g *globals, st supervise.Status) string {
+// nodesNotUp returns a line for each node that is not up, with the reason.
+func nodesNotUp(g *globals, st supervise.Status) string {
 	var text strings.Builder
 	for _, n := range st.Nodes {
 		if n.State != supervise.Up {
 			fmt.Fprintf(&text, "\n  %s is %s", n.Name, n.State)
 			if n.Detail != "" {
-				fmt.Fprintf(&text, ": %s", g.detail(n))
+				fmt.Fprintf(&text, ": %s", g.nodeDetail(n))
 			}
 		}
 	}

@@ -132,7 +132,7 @@ func olderSupervisor(ctx context.Context, client *control.Client, err error) err
 // replaceOld ends a supervisor that cannot hand over as a crash would, and starts this program in
 // its place.
 func replaceOld(g *globals, pid int, state string) error {
-	if err := leave(context.Background(), pid, state); err != nil {
+	if err := killSupervisor(context.Background(), pid, state); err != nil {
 		return err
 	}
 	args := []string{"up", "--background", "--state", state}
@@ -143,8 +143,8 @@ func replaceOld(g *globals, pid int, state string) error {
 	return err
 }
 
-// leave ends a supervisor as a crash would, and waits until it is gone.
-func leave(ctx context.Context, pid int, state string) error {
+// killSupervisor ends a supervisor as a crash would, and waits until it is gone.
+func killSupervisor(ctx context.Context, pid int, state string) error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return fmt.Errorf("end the supervisor %d: %w", pid, err)
 	}
@@ -183,8 +183,8 @@ func awaitProgram(ctx context.Context, client *control.Client, state, digest str
 	}
 }
 
-// leaving is the error of a process that hands over to another program.
-type leaving struct {
+// handOverError is the error of a process that hands over to another program.
+type handOverError struct {
 	program string
 	args    []string
 	// first runs instead, if it is set: the supervisor of one machine becomes the process of a
@@ -192,10 +192,10 @@ type leaving struct {
 	first func() error
 }
 
-func (h *leaving) Error() string { return "hands over to " + h.program }
+func (h *handOverError) Error() string { return "hands over to " + h.program }
 
 // run replaces this process with the other program.
-func (h *leaving) run() error {
+func (h *handOverError) run() error {
 	if h.first != nil {
 		return h.first()
 	}
@@ -203,9 +203,10 @@ func (h *leaving) run() error {
 	return fmt.Errorf("hand over to %s: %w; the nodes run on, and 'holdfast up' adopts them", quote.Shell(h.program), err)
 }
 
-// handingOver hands over to another program if err is a *leaving, and returns any other error.
+// handingOver hands over to another program if err is a *handOverError, and returns any other
+// error.
 func handingOver(err error) error {
-	var over *leaving
+	var over *handOverError
 	if errors.As(err, &over) {
 		return over.run()
 	}

@@ -65,8 +65,8 @@ type webNode struct {
 	files  []string // files that decide who may do what
 	redis  redis.Config
 	web    web.Config
-	// authorities, certificate and key are for TLS to Redis, in PEM; nil: not given (see trust).
-	// The certificate and the key are reread when their files change.
+	// authorities, certificate and key are for TLS to Redis, in PEM; nil: not given (see
+	// loadRedisTLS). The certificate and the key are reread when their files change.
 	authorities, certificate, key []byte
 	certificateFile, keyFile      string
 	// tlsCert, tlsKey and tlsClients are the files for TLS with clients. server is the resulting

@@ -75,7 +75,7 @@ func TestTheWebNodeIsConfiguredByItsEnvironment(t *testing.T) {
 
 // start runs a command until the test ends it. It returns the address that the command listens on,
 // and a function that ends it and returns its stderr.
-func start(t *testing.T, env map[string]string, args ...string) (addr string, end func() string) {
+func start(t *testing.T, env map[string]string, args ...string) (addr string, stop func() string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r, w := io.Pipe()
@@ -105,7 +105,7 @@ func start(t *testing.T, env map[string]string, args ...string) (addr string, en
 		w.Close()
 	}()
 	ended := false
-	end = func() string {
+	stop = func() string {
 		if !ended {
 			ended = true
 			cancel()
@@ -116,10 +116,10 @@ func start(t *testing.T, env map[string]string, args ...string) (addr string, en
 		}
 		return log.String()
 	}
-	t.Cleanup(func() { end() })
+	t.Cleanup(func() { stop() })
 	select {
 	case addr := <-first:
-		return addr, end
+		return addr, stop
 	case err := <-done:
 		t.Fatalf("%v ended: %v", args, err)
 	case <-time.After(10 * time.Second):

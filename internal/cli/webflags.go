@@ -236,23 +236,23 @@ type webFlags struct {
 
 func newWebFlags() *webFlags { return &webFlags{text: map[string]string{}} }
 
-// given is the value of one flag.
-type given struct {
+// optionValue is the value of one flag.
+type optionValue struct {
 	f *webFlags
 	o option
 }
 
 // Set, Type and String implement pflag.Value. String returns nothing, so that --help shows no
 // value: one of the variables has a password.
-func (g given) Set(text string) error {
+func (g optionValue) Set(text string) error {
 	if g.o.several && g.f.text[g.o.flag] != "" {
 		text = g.f.text[g.o.flag] + "," + text
 	}
 	g.f.text[g.o.flag] = text
 	return nil
 }
-func (g given) Type() string   { return "string" }
-func (g given) String() string { return "" }
+func (g optionValue) Type() string   { return "string" }
+func (g optionValue) String() string { return "" }
 
 // register adds the flags.
 func (f *webFlags) register(flags *pflag.FlagSet) {
@@ -266,7 +266,7 @@ func (f *webFlags) register(flags *pflag.FlagSet) {
 		default:
 			usage += "]"
 		}
-		flags.Var(given{f, o}, o.flag, usage)
+		flags.Var(optionValue{f, o}, o.flag, usage)
 	}
 }
 
@@ -318,10 +318,10 @@ func (f *webFlags) node() (*webNode, error) {
 	if n.redis.Address == "" && len(n.redis.Sentinels) == 0 && len(n.redis.Cluster) == 0 {
 		return nil, usagef("no Redis to serve from: give REDIS_URL or --redis-url (redis://127.0.0.1:6379 is a Redis on this machine), or the Sentinels (REDIS_SENTINELS or --redis-sentinels)")
 	}
-	if err := n.trust(); err != nil {
+	if err := n.loadRedisTLS(); err != nil {
 		return nil, err
 	}
-	if err := n.secure(); err != nil {
+	if err := n.loadClientTLS(); err != nil {
 		return nil, err
 	}
 	if n.web.Trace != "" {
@@ -361,8 +361,8 @@ func (f *webFlags) node() (*webNode, error) {
 	return n, nil
 }
 
-// trust applies the files for TLS to Redis, if the URL asks for TLS.
-func (n *webNode) trust() error {
+// loadRedisTLS applies the files for TLS to Redis, if the URL asks for TLS.
+func (n *webNode) loadRedisTLS() error {
 	if n.authorities == nil && n.certificate == nil && n.key == nil {
 		return nil
 	}
@@ -386,8 +386,8 @@ func (n *webNode) trust() error {
 	return nil
 }
 
-// secure applies the files for TLS with clients.
-func (n *webNode) secure() error {
+// loadClientTLS applies the files for TLS with clients.
+func (n *webNode) loadClientTLS() error {
 	listens := slices.ContainsFunc(n.listen, func(a address) bool { return a.secure })
 	switch {
 	case !listens && n.tlsCert == "" && n.tlsKey == "" && n.tlsClients == "":

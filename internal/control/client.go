@@ -31,8 +31,9 @@ func (e *UnknownNodeError) Error() string { return e.msg }
 // Client talks to the supervisor of a stack. It is safe for concurrent use.
 type Client struct {
 	http *http.Client
-	// waits is called with what a Patient client waits for. It is nil for other clients.
-	waits func(why string)
+	// onWait is called with what the client waits for. It is nil for a client that does not repeat
+	// requests.
+	onWait func(why string)
 }
 
 // NewClient returns a client for the stack of a state directory. It does not connect.
@@ -54,19 +55,19 @@ func NewClient(stateDir string) *Client {
 }
 
 const (
-	// patience is how long a Patient client waits. That is enough for hosts to elect another
-	// leader, and for its supervisor to find the nodes.
+	// patience is how long a client of RetryWhileBusy waits. That is enough for hosts to elect
+	// another leader, and for its supervisor to find the nodes.
 	patience = 15 * time.Second
-	// quiet is how long it waits before it calls waits.
+	// quiet is how long it waits before it calls onWait.
 	quiet = time.Second
 	// askAgain is the time between two attempts.
 	askAgain = 200 * time.Millisecond
 )
 
-// Patient returns a client that repeats a request, for 15 s at most, while the answer is a
+// RetryWhileBusy returns a client that repeats a request, for 15 s at most, while the answer is a
 // *BusyError with Later set: another host is being elected, or the supervisor is starting. Tell
 // is called once for each request that has waited longer than a second.
-func (c *Client) Patient(tell func(why string)) *Client { return &Client{c.http, tell} }
+func (c *Client) RetryWhileBusy(tell func(why string)) *Client { return &Client{c.http, tell} }
 
 // Status returns the stack's status.
 func (c *Client) Status(ctx context.Context) (supervise.Status, error) {
@@ -142,9 +143,9 @@ func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-// Found requests that a stack on a single machine becomes one of several hosts, with this
+// InitHosts requests that a stack on a single machine becomes one of several hosts, with this
 // machine as the first, and does not wait. It has become one when Hosts returns no error.
-func (c *Client) Found(ctx context.Context, h Founding) error {
+func (c *Client) InitHosts(ctx context.Context, h InitRequest) error {
 	body, err := c.send(ctx, "/v1/found", h)
 	if err != nil {
 		return err
@@ -188,18 +189,18 @@ func (c *Client) do(ctx context.Context, method, path string) (io.ReadCloser, er
 	return c.ask(ctx, method, path, nil)
 }
 
-// ask sends a request, and repeats it if this is a Patient client.
+// ask sends a request, and repeats it if this is a client of RetryWhileBusy.
 func (c *Client) ask(ctx context.Context, method, path string, content []byte) (io.ReadCloser, error) {
 	told := false
 	for began := time.Now(); ; {
 		body, err := c.askOnce(ctx, method, path, bytes.NewReader(content))
 		busy := new(BusyError)
-		if c.waits == nil || !errors.As(err, &busy) || !busy.Later || time.Since(began) > patience {
+		if c.onWait == nil || !errors.As(err, &busy) || !busy.Later || time.Since(began) > patience {
 			return body, err
 		}
 		if !told && time.Since(began) > quiet {
 			told = true
-			c.waits(busy.Why)
+			c.onWait(busy.Why)
 		}
 		select {
 		case <-time.After(askAgain):

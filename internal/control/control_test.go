@@ -249,7 +249,7 @@ func TestAPatientClientWaitsForASupervisorThatBegins(t *testing.T) {
 	}
 	s.left.Store(8) // more than a second
 	var told []string
-	patient := c.Patient(func(why string) { told = append(told, why) })
+	patient := c.RetryWhileBusy(func(why string) { told = append(told, why) })
 	if r, err := patient.Change(t.Context(), req, func(supervise.Event) {}); err != nil || !r.Done {
 		t.Errorf("a patient one: %+v, %v", r, err)
 	}
@@ -281,7 +281,7 @@ func TestAPatientClientRepeatsNothingThatMayHaveBeenDone(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve() }()
-	c := NewClient(dir).Patient(func(string) { t.Error("it waits") })
+	c := NewClient(dir).RetryWhileBusy(func(string) { t.Error("it waits") })
 	if _, err := c.Switchover(t.Context(), ""); !errors.As(err, new(*BusyError)) || asked != 1 {
 		t.Errorf("%v, asked %d times", err, asked)
 	}

@@ -47,14 +47,14 @@ type Stack interface {
 
 // api has the handlers of the API.
 type api struct {
-	stack Stack
-	down  func(purge bool) error
-	found func(h Founding) error
+	stack     Stack
+	down      func(purge bool) error
+	initFirst func(h InitRequest) error
 }
 
-// Founding describes the host that a machine becomes when its stack, until then on this
+// InitRequest describes the host that a machine becomes when its stack, until then on this
 // machine alone, becomes one of several hosts.
-type Founding struct {
+type InitRequest struct {
 	Name    string         `json:"name"`
 	Address netip.AddrPort `json:"address"`
 	// Others are the other hosts that are to join.
@@ -63,10 +63,10 @@ type Founding struct {
 
 // Handler returns the handler of the control API of a stack. Down takes the stack down;
 // its error tells why it does not. HandOver replaces the supervisor by another program,
-// and found makes the machine one of several hosts. Both return at once, with an error if
+// and initFirst makes the machine one of several hosts. Both return at once, with an error if
 // that is not possible, and both may be nil if it never is.
-func Handler(stack Stack, down func(purge bool) error, handOver func(program string) error, found func(h Founding) error) http.Handler {
-	a := &api{stack, down, found}
+func Handler(stack Stack, down func(purge bool) error, handOver func(program string) error, initFirst func(h InitRequest) error) http.Handler {
+	a := &api{stack, down, initFirst}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", a.status)
 	mux.HandleFunc("GET /v1/events", a.events)
@@ -78,7 +78,7 @@ func Handler(stack Stack, down func(purge bool) error, handOver func(program str
 	mux.HandleFunc("POST /v1/backup", a.noteBackup)
 	mux.HandleFunc("POST /v1/change", a.change)
 	mux.Handle("POST "+UpgradePath, UpgradeHandler(handOver))
-	mux.HandleFunc("POST /v1/found", a.becomeHost)
+	mux.HandleFunc("POST /v1/found", a.initHosts)
 	mux.HandleFunc("POST /v1/down", a.takeDown)
 	return mux
 }
@@ -238,16 +238,16 @@ func (a *api) takeDown(w http.ResponseWriter, r *http.Request) {
 	answer(w, struct{}{}, a.down(r.URL.Query().Get("purge") == "true"))
 }
 
-func (a *api) becomeHost(w http.ResponseWriter, r *http.Request) {
-	var h Founding
+func (a *api) initHosts(w http.ResponseWriter, r *http.Request) {
+	var h InitRequest
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&h)
 	switch {
 	case err != nil:
 		reply(w, http.StatusBadRequest, problem{Error: err.Error()})
-	case a.found == nil:
+	case a.initFirst == nil:
 		reply(w, http.StatusConflict, problem{Error: "this machine is one of several hosts already"})
 	default:
-		answer(w, struct{}{}, a.found(h))
+		answer(w, struct{}{}, a.initFirst(h))
 	}
 }
 

@@ -155,7 +155,7 @@ func (v *virtualStack) do(node string, action supervise.Action) {
 	v.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if err := v.client().Patient(func(string) {}).Do(ctx, node, action); err != nil {
+	if err := v.client().RetryWhileBusy(func(string) {}).Do(ctx, node, action); err != nil {
 		v.Fatalf("%s %s: %v", action, node, err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 // authority's key.
 func TestAHostThatTheOthersHaveNotAgreedOnIsNotLetIn(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	two := l.join(one, "two", 2)
 

@@ -12,7 +12,7 @@ import (
 // that is opened later leads again.
 func TestAStackThatIsTakenDownEndsOnAllHosts(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	l.join(one, "two", 2)
 	l.join(one, "three", 3)
@@ -70,7 +70,7 @@ func TestAStackThatIsTakenDownEndsOnAllHosts(t *testing.T) {
 // when it is opened again.
 func TestAStackThatIsPurgedEndsForGood(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	l.join(one, "two", 2)
 	l.join(one, "three", 3)
@@ -105,7 +105,7 @@ func TestAStackThatIsPurgedEndsForGood(t *testing.T) {
 
 func TestAHostHearsThatItWasRemovedWhileItWasAway(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	l.join(one, "two", 2)
 	three := l.join(one, "three", 3)
@@ -123,7 +123,7 @@ func TestAHostHearsThatItWasRemovedWhileItWasAway(t *testing.T) {
 
 func TestTheLastMajorityIsNotRemoved(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	two, three := l.join(one, "two", 2), l.join(one, "three", 3)
 	l.eventually("one leads three hosts, or another does", func() bool {

@@ -51,7 +51,7 @@ func askedLater(t *testing.T, h http.Handler, method, path string, header http.H
 // The error tells a request that was not carried out from one that may have been.
 func TestWhatWasNotBegunCanBeAskedForAgain(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	two := l.join(one, "two", 2)
 	leader, _ := l.leader()

@@ -11,7 +11,7 @@
 //   - host.go opens a host and runs its parts. listen.go is the port; admits.go and
 //     strangers.go decide who may use it.
 //   - roster.go is the list of hosts; shared.go the files that all hosts have copies of.
-//   - found.go makes the first host, seat.go a host with a pass; admit.go joins others, and
+//   - initfirst.go makes the first host, seat.go a host with a pass; admit.go joins others, and
 //     leave.go removes them.
 //   - down.go ends all hosts, rest.go one of them; claim.go keeps it at one process per host.
 //   - lead.go is what a leader works with; forward.go forwards requests to the leader, and

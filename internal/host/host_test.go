@@ -65,13 +65,13 @@ func (l *lab) address(n int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, l.net[0], l.net[1], byte(n)}), Port)
 }
 
-// found makes the first host and opens it.
-func (l *lab) found(name string) *labHost {
+// initFirst makes the first host and opens it.
+func (l *lab) initFirst(name string) *labHost {
 	l.t.Helper()
 	state := filepath.Join(l.t.TempDir(), name)
 	l.must(stateOf(state))
 	l.must(os.WriteFile(filepath.Join(state, "stack.json"), []byte(`{"booted":true}`), 0o600))
-	l.must(Found(state, "shop", name, l.address(1), time.Now()))
+	l.must(InitFirst(state, "shop", name, l.address(1), time.Now()))
 	return l.open(name, state)
 }
 
@@ -185,7 +185,7 @@ func (h *labHost) ask(path string) (int, string) {
 
 func TestHostsJoinAndAgree(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	two, three := l.join(one, "two", 2), l.join(one, "three", 3)
 
@@ -252,7 +252,7 @@ func TestHostsJoinAndAgree(t *testing.T) {
 // Without a majority no host leads, and requests are refused with the reason.
 func TestWithoutAMajorityNobodyLeads(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	two := l.join(one, "two", 2)
 	l.leader()
@@ -274,7 +274,7 @@ func TestWithoutAMajorityNobodyLeads(t *testing.T) {
 // new token.
 func TestAHostIsRemovedAndJoinsAnew(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	invited, err := one.Invite(t.Context(), "two", l.address(2).Addr(), time.Minute)
 	l.must(err)

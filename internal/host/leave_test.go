@@ -26,7 +26,7 @@ func (h *labHost) votes() (names []string) {
 // After one of two hosts was removed, the leader writes without its vote.
 func TestOneOfTwoHostsIsRemoved(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	two := l.join(one, "two", 2)
 	l.remove("two")
@@ -49,7 +49,7 @@ func TestOneOfTwoHostsIsRemoved(t *testing.T) {
 // A removal is completed although its client has gone.
 func TestARemovalThatIsInterruptedLeavesNoVote(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	l.join(one, "two", 2)
 	l.join(one, "three", 3).Close()
@@ -73,7 +73,7 @@ func TestARemovalThatIsInterruptedLeavesNoVote(t *testing.T) {
 // If a leader ends in the middle of a removal, the next leader completes it.
 func TestALeaderTakesVotesThatNoHostHas(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	l.join(one, "two", 2)
 	l.join(one, "three", 3).Close()
@@ -94,7 +94,7 @@ func TestALeaderTakesVotesThatNoHostHas(t *testing.T) {
 // a host's certificate.
 func TestAStrangerCannotRefuseAHost(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 
 	stranger, err := net.Listen("tcp", "127.0.0.1:0")
@@ -126,7 +126,7 @@ func TestAStrangerCannotRefuseAHost(t *testing.T) {
 // replacement.
 func TestARemovedHostDoesNotPutOutItsReplacement(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	invite := func() identity.Token {
 		invited, err := one.Invite(t.Context(), "two", l.address(2).Addr(), time.Minute)
@@ -183,7 +183,7 @@ func (h *labHost) rosterNow() (r roster) {
 // older state of its log.
 func TestAHostThatBeginsAloneKeepsWhatItHas(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	two := l.join(one, "two", 2)
 
@@ -220,7 +220,7 @@ func TestAHostThatBeginsAloneKeepsWhatItHas(t *testing.T) {
 // After a restart, a host carries out nothing for a leader of an earlier term.
 func TestAHostThatIsRestartedObeysNoEarlierTerm(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	term := one.leads()
 	one.Close()
@@ -233,7 +233,7 @@ func TestAHostThatIsRestartedObeysNoEarlierTerm(t *testing.T) {
 // 'host replace' invites the new machine right after the old one was removed.
 func TestAHostThatWasRemovedIsInvitedAtOnce(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	l.join(one, "three", 3)
 	l.join(one, "two", 2).Close()

@@ -14,7 +14,7 @@ import (
 // The port forgets a connection that has ended, also that of a client without a certificate.
 func TestThePortForgetsConnectionsThatHaveEnded(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	for range 3 {
 		member := http.Client{Transport: one.transport("one")}
@@ -45,7 +45,7 @@ func get(client *http.Client, url string) error {
 // stack out nor fill the memory.
 func TestStrangersKeepNoHostOut(t *testing.T) {
 	l := newLab(t)
-	one := l.found("one")
+	one := l.initFirst("one")
 	l.leader()
 	one.port.mu.Lock()
 	one.port.patience = time.Hour

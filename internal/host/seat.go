@@ -80,7 +80,7 @@ func begin(state string, p identity.Pass, seat identity.Seat) (Self, error) {
 	for _, s := range p.Seats {
 		planned = append(planned, Planned{Name: s.Name, Address: s.Address.Addr()})
 	}
-	return self, found(state, self, &p, time.Now(), planned)
+	return self, initFirst(state, self, &p, time.Now(), planned)
 }
 
 // meeting is what the other hosts have answered: the names of those that are up, that wait as

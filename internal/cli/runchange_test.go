@@ -24,7 +24,7 @@ func TestHowAChangeHasEndedIsReadFromTheStatusOfTheNextLeader(t *testing.T) {
 		{"given up", supervise.Status{Generation: 6}, 7, false, "", errOtherLeader},
 		{"it may not have begun", supervise.Status{Generation: 6}, 0, false, "", errOtherLeader},
 	} {
-		r, err := ended(c.st, c.id, "apply", supervise.Event{})
+		r, err := changeResult(c.st, c.id, "apply", supervise.Event{})
 		if r.Done != c.done || r.Why != c.why || !errors.Is(err, c.err) {
 			t.Errorf("%s: %+v, %v", c.name, r, err)
 		}

@@ -20,14 +20,14 @@ import (
 // them, and the supervisor becomes the process of the first host. Then the other hosts join, and
 // the next 'holdfast apply' gives them their nodes.
 
-// growing reports whether a stack whose file has hosts runs on this machine alone.
-func growing(s stack.Stack, state string) bool {
+// needsConversion reports whether a stack whose file has hosts runs on this machine alone.
+func needsConversion(s stack.Stack, state string) bool {
 	return len(s.Hosts) > 0 && !isJoined(state) && supervise.Locked(state) && !host.Claimed(state)
 }
 
-// grow makes the machine the first host of its stack. as is the name of that host; empty: the host
-// whose address the machine has.
-func grow(ctx context.Context, g *globals, s stack.Stack, base, state, as string, flags changeFlags, stdout, stderr io.Writer) error {
+// convertToHosts makes the machine the first host of its stack. as is the name of that host; empty:
+// the host whose address the machine has.
+func convertToHosts(ctx context.Context, g *globals, s stack.Stack, base, state, as string, flags changeFlags, stdout, stderr io.Writer) error {
 	if s.Encrypts() {
 		return supervise.ErrPlainSoFar
 	}
@@ -51,29 +51,29 @@ func grow(ctx context.Context, g *globals, s stack.Stack, base, state, as string
 		return err
 	}
 
-	founding := control.Founding{Name: here.Name, Address: start.self.Address, Others: start.others()}
+	request := control.InitRequest{Name: here.Name, Address: start.self.Address, Others: start.others()}
 	// A supervisor that has ended may not have sent its answer.
-	if err := client.Found(ctx, founding); err != nil && !errors.Is(err, control.ErrNoSupervisor) {
+	if err := client.InitHosts(ctx, request); err != nil && !errors.Is(err, control.ErrNoSupervisor) {
 		return changeError(s.Name, olderSupervisor(ctx, client, err))
 	}
 
-	v, err := awaitFounded(ctx, client, state)
+	v, err := awaitConverted(ctx, client, state)
 	if err != nil {
 		return err
 	}
 
 	text := fmt.Sprintf("This machine is host %s of the stack %s now.", here.Name, s.Name)
 	if absent := notJoined(s, v); len(absent) > 0 {
-		text += " " + next(absent) + ". When all have joined, 'holdfast apply' gives them their nodes."
+		text += " " + howToJoin(absent) + ". When all have joined, 'holdfast apply' gives them their nodes."
 	}
 
-	_, err = fmt.Fprintln(stdout, g.say(text))
+	_, err = fmt.Fprintln(stdout, g.renderMessage(text))
 	return err
 }
 
-// awaitFounded waits until the machine is the leading host, and its supervisor has taken over the
+// awaitConverted waits until the machine is the leading host, and its supervisor has taken over the
 // nodes.
-func awaitFounded(ctx context.Context, client *control.Client, state string) (v host.View, err error) {
+func awaitConverted(ctx context.Context, client *control.Client, state string) (v host.View, err error) {
 	const absent = 15 * time.Second // if nothing has run for so long, it has not begun
 	seen := time.Now()
 	for began := time.Now(); time.Since(began) < takeOverLimit && time.Since(seen) < absent; {
@@ -108,14 +108,14 @@ func (h *hostStart) others() (planned []host.Planned) {
 	return planned
 }
 
-// becomeHost makes the machine the first host of its stack, and restarts this program as the
+// initFirstHost makes the machine the first host of its stack, and restarts this program as the
 // process of that host. It returns only if that fails.
-func becomeHost(state, stackName string, f control.Founding) error {
+func initFirstHost(state, stackName string, f control.InitRequest) error {
 	release, err := claimHost(state)
 	if err != nil {
 		return err
 	}
-	err = host.Found(state, stackName, f.Name, f.Address, time.Now(), f.Others...)
+	err = host.InitFirst(state, stackName, f.Name, f.Address, time.Now(), f.Others...)
 	release()
 	if err != nil {
 		return fmt.Errorf("the machine does not become host %s, and the nodes run on: %w", f.Name, err)
@@ -124,5 +124,5 @@ func becomeHost(state, stackName string, f control.Founding) error {
 	if err != nil {
 		return fmt.Errorf("find the path of this program: %w", err)
 	}
-	return (&leaving{program: self, args: os.Args[1:]}).run()
+	return (&handOverError{program: self, args: os.Args[1:]}).run()
 }

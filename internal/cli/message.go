@@ -8,18 +8,18 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// hintPattern matches a command in a message, such as 'holdfast status', in quotes of any kind. The
-// packages below write it in this form, because they know neither how the program was called nor
-// which stack the flags name. hints adds that.
-var hintPattern = regexp.MustCompile("'holdfast ([a-z][^'\n]*)'|\"holdfast ([a-z][^\"\n]*)\"|`holdfast ([a-z][^`\n]*)`")
+// commandPattern matches a command in a message, such as 'holdfast status', in quotes of any kind.
+// The packages below write it in this form, because they know neither how the program was called
+// nor which stack the flags name. expandCommands adds that.
+var commandPattern = regexp.MustCompile("'holdfast ([a-z][^'\n]*)'|\"holdfast ([a-z][^\"\n]*)\"|`holdfast ([a-z][^`\n]*)`")
 
-// hints completes the commands in a message so that they work when they are pasted: with the
-// program as it was called, and with the flags that name the stack.
-func (g *globals) hints(message string) string {
+// expandCommands completes the commands in a message so that they work when they are pasted: with
+// the program as it was called, and with the flags that name the stack.
+func (g *globals) expandCommands(message string) string {
 	if g.background {
 		return message // the half in the foreground prints it, and knows how it was called
 	}
-	return hintPattern.ReplaceAllStringFunc(message, func(hint string) string {
+	return commandPattern.ReplaceAllStringFunc(message, func(hint string) string {
 		mark := hint[:1]
 		command := g.command(strings.TrimPrefix(strings.Trim(hint, mark), "holdfast "))
 		// A path in the command may need the kind of quotes that surrounds it.
@@ -70,25 +70,25 @@ func plainLines(message string) string {
 	return strings.Join(lines, "\n")
 }
 
-// say returns a message, perhaps of several lines, for a person to read.
-func (g *globals) say(message string) string { return plainLines(g.hints(message)) }
+// renderMessage returns a message, perhaps of several lines, for a person to read.
+func (g *globals) renderMessage(message string) string { return plainLines(g.expandCommands(message)) }
 
-// remark returns one line on why a node is not as it should be, or "" if it is.
-func (g *globals) remark(n supervise.NodeStatus) string {
+// nodeNote returns one line on why a node is not as it should be, or "" if it is.
+func (g *globals) nodeNote(n supervise.NodeStatus) string {
 	if n.Detail != "" {
-		return g.detail(n)
+		return g.nodeDetail(n)
 	}
 	if n.Drained {
 		return "drained: the balancers send it no requests; " + g.command("undrain "+n.Name) + " puts it back"
 	}
 	if n.Outdated != "" && n.Excluded == "" {
-		return quote.Line(g.hints(n.Outdated))
+		return quote.Line(g.expandCommands(n.Outdated))
 	}
 	return quote.Line(n.Excluded)
 }
 
-// detail returns one line on why a node is in its state.
-func (g *globals) detail(n supervise.NodeStatus) string {
+// nodeDetail returns one line on why a node is in its state.
+func (g *globals) nodeDetail(n supervise.NodeStatus) string {
 	first, _, _ := strings.Cut(n.Detail, "\n")
-	return quote.Line(g.hints(first))
+	return quote.Line(g.expandCommands(first))
 }

@@ -13,17 +13,17 @@ import (
 // client returns a client of the supervisor of a state directory. The client waits while another
 // host is about to lead, and tells the user so.
 func (g *globals) client(state string) *control.Client {
-	return control.NewClient(state).Patient(func(why string) {
-		fmt.Fprintf(g.stderr, "Waiting for up to 15 s: %s.\n", g.say(why))
+	return control.NewClient(state).RetryWhileBusy(func(why string) {
+		fmt.Fprintf(g.stderr, "Waiting for up to 15 s: %s.\n", g.renderMessage(why))
 	})
 }
 
 // errOtherLeader is the error of a change whose outcome is unknown.
 var errOtherLeader = errors.New("another host leads since the middle of the change, and how that ended is not known: 'holdfast status' shows what runs")
 
-// carryThrough has the supervisor carry a request out. If the lead passes to another host in the
-// middle, that host goes on with the change, and carryThrough follows it to its end.
-func carryThrough(ctx context.Context, g *globals, client *control.Client, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error) {
+// runChange has the supervisor carry a request out. If the lead passes to another host in the
+// middle, that host goes on with the change, and runChange follows it to its end.
+func runChange(ctx context.Context, g *globals, client *control.Client, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error) {
 	id := 0
 	result, err := client.Change(ctx, req, func(e supervise.Event) {
 		id = e.ID
@@ -39,12 +39,12 @@ func carryThrough(ctx context.Context, g *globals, client *control.Client, req s
 		return result, err
 	}
 	fmt.Fprintln(g.stderr, "The host that led does not any more. The next one goes on with the change.")
-	return follow(ctx, client, id, req.Kind, tell)
+	return awaitChange(ctx, client, id, req.Kind, tell)
 }
 
-// follow waits for the end of a change that began under the supervisor of another host. id is 0 if
-// it is not known whether the change began.
-func follow(ctx context.Context, client *control.Client, id int, kind string, tell func(supervise.Event)) (supervise.Result, error) {
+// awaitChange waits for the end of a change that began under the supervisor of another host. id is
+// 0 if it is not known whether the change began.
+func awaitChange(ctx context.Context, client *control.Client, id int, kind string, tell func(supervise.Event)) (supervise.Result, error) {
 	var last supervise.Event
 	for {
 		st, err := client.Status(ctx)
@@ -57,7 +57,7 @@ func follow(ctx context.Context, client *control.Client, id int, kind string, te
 			last = st.Change.Event
 			tell(last)
 		case st.Change == nil && st.Phase == supervise.PhaseRunning:
-			return ended(st, id, kind, last)
+			return changeResult(st, id, kind, last)
 		}
 		select {
 		case <-time.After(askHostEvery):
@@ -67,8 +67,8 @@ func follow(ctx context.Context, client *control.Client, id int, kind string, te
 	}
 }
 
-// ended returns the result of a change, by the status of the stack.
-func ended(st supervise.Status, id int, kind string, last supervise.Event) (supervise.Result, error) {
+// changeResult returns the result of a change, by the status of the stack.
+func changeResult(st supervise.Status, id int, kind string, last supervise.Event) (supervise.Result, error) {
 	switch {
 	case id == 0:
 		return supervise.Result{}, errOtherLeader

@@ -28,7 +28,7 @@ func TestAHintNamesTheProgramAndTheStack(t *testing.T) {
 		{other, "nothing of holdfast status is 'quoted' here", "nothing of holdfast status is 'quoted' here"},
 		{&globals{background: true, self: "/x", state: "/s"}, "see 'holdfast status'", "see 'holdfast status'"},
 	} {
-		if got := c.g.hints(c.message); got != c.want {
+		if got := c.g.expandCommands(c.message); got != c.want {
 			t.Errorf("hints(%q)\ngot  %s\nwant %s", c.message, got, c.want)
 		}
 	}
@@ -36,16 +36,16 @@ func TestAHintNamesTheProgramAndTheStack(t *testing.T) {
 
 func TestACurlForAStackWithTokensTakesOne(t *testing.T) {
 	g := &globals{self: "holdfast"}
-	open := tries(g, "http://127.0.0.1:1", "curl ", &stack.KVApp{})
+	open := tryCommands(g, "http://127.0.0.1:1", "curl ", &stack.KVApp{})
 	if open[0] != `curl "http://127.0.0.1:1/set?key=imooc&value=imooc.com"` {
 		t.Errorf("without tokens: %q", open)
 	}
 	for _, kv := range []stack.KVApp{{Tokens: []stack.Token{{}}}, {TokensFile: "t"}} {
-		if closed := tries(g, "http://127.0.0.1:1", "curl ", &kv); !strings.HasPrefix(closed[0], `curl -H "Authorization: Bearer $TOKEN" "http://`) {
+		if closed := tryCommands(g, "http://127.0.0.1:1", "curl ", &kv); !strings.HasPrefix(closed[0], `curl -H "Authorization: Bearer $TOKEN" "http://`) {
 			t.Errorf("with tokens: %q", closed)
 		}
 	}
-	if own := tries(g, "http://[::1]:1", "curl ", nil); own[0] != "curl 'http://[::1]:1/'" {
+	if own := tryCommands(g, "http://[::1]:1", "curl ", nil); own[0] != "curl 'http://[::1]:1/'" {
 		t.Errorf("a program of the user's own: %q", own)
 	}
 }
@@ -58,7 +58,7 @@ func TestForeignTextForgesNoRow(t *testing.T) {
 	table(&text, g, st, 0)
 	printChanges(&changes, g, st, nil)
 	for what, shown := range map[string]string{
-		"status": text.String(), "status --watch": changes.String(), "up": laggards(g, st), "an error": g.say("it answers " + forged),
+		"status": text.String(), "status --watch": changes.String(), "up": nodesNotUp(g, st), "an error": g.renderMessage("it answers " + forged),
 	} {
 		if strings.ContainsAny(shown, "\x1b\r\u202e\u009b") {
 			t.Errorf("%s shows %q", what, shown)

@@ -14,17 +14,17 @@ import (
 	"holdfast/internal/identity"
 )
 
-// Found makes the host of a state directory the first host of a stack of several. The stack's
+// InitFirst makes the host of a state directory the first host of a stack of several. The stack's
 // files in the directory become the first documents that the hosts agree on; the stack may be
-// running already. Found does nothing if the directory is that of this host already. Planned
+// running already. InitFirst does nothing if the directory is that of this host already. Planned
 // are all hosts that the stack is to have.
-func Found(state, stack, name string, address netip.AddrPort, now time.Time, planned ...Planned) error {
-	return found(state, Self{Stack: stack, Name: name, Address: address}, nil, now, planned)
+func InitFirst(state, stack, name string, address netip.AddrPort, now time.Time, planned ...Planned) error {
+	return initFirst(state, Self{Stack: stack, Name: name, Address: address}, nil, now, planned)
 }
 
-// found is Found. If pass is not nil, its authority and its invitations are used, instead of
-// a new authority and no invitations.
-func found(state string, as Self, pass *identity.Pass, now time.Time, planned []Planned) error {
+// initFirst is InitFirst. If pass is not nil, its authority and its invitations are used, instead
+// of a new authority and no invitations.
+func initFirst(state string, as Self, pass *identity.Pass, now time.Time, planned []Planned) error {
 	stack, name, address := as.Stack, as.Name, as.Address
 	switch self, err := ReadSelf(state); {
 	case err == nil && (self.Name != name || self.Stack != stack):
@@ -49,7 +49,7 @@ func found(state string, as Self, pass *identity.Pass, now time.Time, planned []
 	if pass != nil {
 		a = pass.Authority
 	}
-	authority, id, err := foundIdentity(state, a, as, now)
+	authority, id, err := firstIdentity(state, a, as, now)
 	if err != nil {
 		return err
 	}
@@ -79,9 +79,9 @@ func found(state string, as Self, pass *identity.Pass, now time.Time, planned []
 	return writeSelf(state, Self{Stack: stack, Name: name, Address: address}) // written last: only now the directory is that of a host
 }
 
-// foundIdentity makes the first host's certificate, and a new authority if a is nil. It
+// firstIdentity makes the first host's certificate, and a new authority if a is nil. It
 // returns the authority with its key as PEM, and the host's ID.
-func foundIdentity(state string, a *identity.Authority, as Self, now time.Time) (authority []byte, id string, err error) {
+func firstIdentity(state string, a *identity.Authority, as Self, now time.Time) (authority []byte, id string, err error) {
 	if a == nil {
 		if a, err = identity.NewAuthority(as.Stack, now, rand.Reader); err != nil {
 			return nil, "", err
