@@ -478,8 +478,8 @@ func (c *Client) Status() Status {
 	}
 	s, _ := c.monitor.now()
 	st := Status{
-		Master: s.master, Why: s.why, Since: s.since, Found: s.found, Heard: s.heard,
-		Replicas: len(s.node().replicas), InSync: min(int(c.writer.inSync.Load()), len(s.node().replicas)), Held: c.writer.waiting(),
+		Master: s.Master, Why: s.Why, Since: s.Since, Found: s.Found, Heard: s.Heard,
+		Replicas: len(s.MasterNode().Replicas), InSync: min(int(c.writer.inSync.Load()), len(s.MasterNode().Replicas)), Held: c.writer.waiting(),
 		Unknown: c.writer.stats.unknown.Load(), Operations: c.writer.stats.operations.Load(),
 	}
 	for i := range st.Batches {

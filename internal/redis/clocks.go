@@ -117,13 +117,13 @@ func (c *clocks) furthest() time.Duration {
 	now, _ := c.monitor.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	master, known := c.ahead[now.master]
+	master, known := c.ahead[now.Master]
 	if !known {
 		return 0
 	}
 	most := time.Duration(0)
-	for _, n := range now.nodes { // those that are gone do not count
-		if ahead, known := c.ahead[n.addr]; known {
+	for _, n := range now.Nodes { // those that are gone do not count
+		if ahead, known := c.ahead[n.Address]; known {
 			most = max(most, ahead-master)
 		}
 	}
@@ -196,11 +196,11 @@ type toMaster struct{ link *link }
 // to is the connection to the present master; nil: there is no master.
 func (t *toMaster) to(cfg Config, m *monitor) *link {
 	now, _ := m.now()
-	if t.link != nil && t.link.addr != now.master {
+	if t.link != nil && t.link.addr != now.Master {
 		t.close()
 	}
-	if t.link == nil && now.master != "" {
-		t.link = newLink(cfg, now.master, probing)
+	if t.link == nil && now.Master != "" {
+		t.link = newLink(cfg, now.Master, probing)
 	}
 	return t.link
 }

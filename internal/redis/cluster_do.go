@@ -416,8 +416,8 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 	if p.err = err; err == nil {
 		r.Results = append(r.Results[:0], o.outcome()...)
 		s, _ := p.shard.monitor.now()
-		r.Node = s.master
-		r.Token = tokenOf(cmp.Or(o.offset, s.node().offset))
+		r.Node = s.Master
+		r.Token = tokenOf(cmp.Or(o.offset, s.MasterNode().Offset))
 	} else if KindOf(err) == Unknown {
 		p.shard.writer.stats.unknown.Add(1)
 	}

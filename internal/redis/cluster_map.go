@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"holdfast/internal/redis/election"
 	"slices"
 	"strings"
 	"sync"
@@ -335,12 +336,12 @@ func (c *cluster) anchorTo() {
 	if t == nil {
 		return
 	}
-	s := snapshot{asked: time.Now()}
+	s := election.Snapshot{Asked: time.Now()}
 	before, _ := c.anchor.now()
 	for _, shard := range t.shards {
 		master := shard.master()
-		if master != "" && (s.master == "" || master == before.master) {
-			s.verdict = verdict{master, "a master of the cluster"}
+		if master != "" && (s.Master == "" || master == before.Master) {
+			s.Verdict = election.Verdict{Master: master, Why: "a master of the cluster"}
 		}
 	}
 	c.anchor.publish(s)
@@ -362,23 +363,23 @@ func (c *cluster) status() Status {
 	for n, i := range t.order {
 		s, _ := t.shards[i].monitor.now()
 		w := t.shards[i].writer
-		if s.master == "" {
-			missing = append(missing, fmt.Sprintf("the shard of %s has no master: %s", t.slots.shards[i].master, s.why))
+		if s.Master == "" {
+			missing = append(missing, fmt.Sprintf("the shard of %s has no master: %s", t.slots.shards[i].master, s.Why))
 		} else {
-			masters = append(masters, s.master)
+			masters = append(masters, s.Master)
 		}
-		replicas, inSync := len(s.node().replicas), int(w.inSync.Load())
+		replicas, inSync := len(s.MasterNode().Replicas), int(w.inSync.Load())
 		if n == 0 || replicas < st.Replicas {
 			st.Replicas = replicas
 		}
 		if n == 0 || inSync < st.InSync {
 			st.InSync = inSync
 		}
-		if s.since.After(st.Since) {
-			st.Since = s.since
+		if s.Since.After(st.Since) {
+			st.Since = s.Since
 		}
-		if s.heard.After(st.Heard) {
-			st.Heard = s.heard
+		if s.Heard.After(st.Heard) {
+			st.Heard = s.Heard
 		}
 		st.Held += w.waiting()
 		st.Unknown += w.stats.unknown.Load()

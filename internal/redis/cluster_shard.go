@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"holdfast/internal/redis/election"
 	"sync"
 	"time"
 )
@@ -89,7 +90,7 @@ func (s *clusterShard) has(id string) bool {
 
 func (s *clusterShard) master() string {
 	now, _ := s.monitor.now()
-	return now.master
+	return now.Master
 }
 
 // ask asks the masters of the cluster what a Sentinel would be asked. They
@@ -98,11 +99,11 @@ func (s *clusterShard) master() string {
 // election and promotion"). So of any majority of them that is heard, one knows
 // of it. A majority of all nodes could be on the wrong side of a cut, with
 // enough replicas there.
-func (s *clusterShard) ask(ctx context.Context) []sentinelWord {
+func (s *clusterShard) ask(ctx context.Context) []election.SentinelReply {
 	s.cluster.mu.Lock()
 	voters := s.cluster.masters
 	s.cluster.mu.Unlock()
-	words := make([]sentinelWord, len(voters))
+	words := make([]election.SentinelReply, len(voters))
 	var questions sync.WaitGroup
 	for i, l := range voters {
 		questions.Go(func() {
@@ -116,10 +117,10 @@ func (s *clusterShard) ask(ctx context.Context) []sentinelWord {
 }
 
 // word is what a node's view says of this shard.
-func (s *clusterShard) word(view []clusterNode) sentinelWord {
+func (s *clusterShard) word(view []clusterNode) election.SentinelReply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := sentinelWord{answered: true, downAfter: patienceInCluster(s.cluster.cfg)}
+	w := election.SentinelReply{Answered: true, DownAfter: patienceInCluster(s.cluster.cfg)}
 	var master *clusterNode
 	for i := range view {
 		n := &view[i]
@@ -130,12 +131,12 @@ func (s *clusterShard) word(view []clusterNode) sentinelWord {
 	if master == nil {
 		return w // it owns nothing any more
 	}
-	w.master, w.doubts = master.addr, master.down
+	w.Master, w.Doubts = master.addr, master.down
 	for _, n := range view {
 		// Also who was its master and has not come back as a replica yet.
 		alone := n.master && len(n.slots) == 0 && s.members[n.id]
 		if n.follows == master.id || alone {
-			w.replicas = append(w.replicas, n.addr)
+			w.Replicas = append(w.Replicas, n.addr)
 		}
 	}
 	return w

@@ -227,7 +227,7 @@ func (c *Client) loadCommands(ctx context.Context, old *commandTable) (*commandT
 		if err != nil {
 			return nil, &Error{NotExecuted, cause}
 		}
-		t, err := askCommands(ctx, c.cfg, s.master)
+		t, err := askCommands(ctx, c.cfg, s.Master)
 		if err == nil {
 			c.commands.table.Store(t)
 			return t, nil

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -225,7 +226,7 @@ func voteOf(s *redistest.Server, master, epoch, leader string) string {
 }
 
 // round is what the nodes and Sentinels say now.
-func round(t *testing.T, client *Client) snapshot {
+func round(t *testing.T, client *Client) election.Snapshot {
 	t.Helper()
 	s, err := client.monitor.confirm(t.Context())
 	if err != nil {
@@ -246,7 +247,7 @@ func TestWritesWaitForAnElectionThatMayBeUnderWay(t *testing.T) {
 	})
 
 	for range 5 {
-		if s := round(t, client); !s.stoodBy() {
+		if s := round(t, client); !s.StoodBy() {
 			t.Fatalf("the Sentinels do not stand by a master that is well: %+v", s)
 		}
 	}
@@ -266,7 +267,7 @@ func TestWritesWaitForAnElectionThatMayBeUnderWay(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	if s := round(t, client); s.stoodBy() || !s.certain() {
+	if s := round(t, client); s.StoodBy() || !s.Certain() {
 		t.Errorf("an election is open, and everybody follows: %+v", s)
 	}
 	for _, s := range cluster.Sentinels[:2] { // they forget for whom they voted, and not when
@@ -282,7 +283,7 @@ func TestWritesWaitForAnElectionThatMayBeUnderWay(t *testing.T) {
 	replica.Signal(syscall.SIGSTOP)
 	defer replica.Signal(syscall.SIGCONT)
 	err := client.Set(t.Context(), "k", []byte("one has it not"), "")
-	if took := time.Since(began); err != nil || took < electionLimit(500*time.Millisecond) {
+	if took := time.Since(began); err != nil || took < election.ElectionLimit(500*time.Millisecond) {
 		t.Errorf("answered after %v: %v", took, err)
 	}
 }
@@ -317,13 +318,13 @@ func TestVotesAreHeardWhateverTheMasterIsCalled(t *testing.T) {
 				}
 			})
 			redistest.Eventually(t, 5*time.Second, "there is a master", func() bool { return client.Master() == master })
-			if s := round(t, client); !s.stoodBy() {
+			if s := round(t, client); !s.StoodBy() {
 				t.Fatalf("%+v", s)
 			}
 			if vote := voteOf(cluster.Sentinels[1], master, "1", leader); vote != "0 "+leader+" 1" {
 				t.Fatalf("it votes %s", vote)
 			}
-			if s := round(t, client); s.stoodBy() {
+			if s := round(t, client); s.StoodBy() {
 				t.Errorf("the vote is not heard: %+v", s)
 			}
 		})
@@ -349,7 +350,7 @@ func TestASentinelThatMustNotTellItsVoteStopsNothing(t *testing.T) {
 	if err := client.Set(t.Context(), "k", []byte("v"), ""); err != nil {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
-	if s := round(t, client); !s.stoodBy() {
+	if s := round(t, client); !s.StoodBy() {
 		t.Errorf("%+v", s)
 	}
 
@@ -357,7 +358,7 @@ func TestASentinelThatMustNotTellItsVoteStopsNothing(t *testing.T) {
 	for _, s := range cluster.Sentinels[:2] {
 		s.Do("ACL", "SETUSER", redistest.Username, "+sentinel|is-master-down-by-addr", "+sentinel|myid")
 	}
-	redistest.Eventually(t, 8*time.Second, "the votes are heard", func() bool { return !round(t, client).stoodBy() })
+	redistest.Eventually(t, 8*time.Second, "the votes are heard", func() bool { return !round(t, client).StoodBy() })
 }
 
 // One Sentinel has heard that another node was promoted, and the others, a majority, have
@@ -369,7 +370,7 @@ func TestAMajorityThatHasNotHeardOfTheLastElectionIsNotBelieved(t *testing.T) {
 		s.Do("SENTINEL", "DEBUG", "publish-period", "60000")
 	}
 	client := open(t, cluster, nil)
-	redistest.Eventually(t, 5*time.Second, "the Sentinels stand by the master", func() bool { return round(t, client).stoodBy() })
+	redistest.Eventually(t, 5*time.Second, "the Sentinels stand by the master", func() bool { return round(t, client).StoodBy() })
 
 	hello := []string{}
 	for _, addr := range []string{cluster.Sentinels[1].Addr, promoted.Addr} {
@@ -383,10 +384,10 @@ func TestAMajorityThatHasNotHeardOfTheLastElectionIsNotBelieved(t *testing.T) {
 	promoted.Signal(syscall.SIGSTOP)
 	defer promoted.Signal(syscall.SIGCONT)
 	s := round(t, client)
-	if s.master != master.Addr || s.sentinels[0] != promoted.Addr || majority(s.sentinels) != master.Addr {
+	if s.Master != master.Addr || s.Sentinels[0] != promoted.Addr || election.Majority(s.Sentinels) != master.Addr {
 		t.Fatalf("this tests nothing: %+v", s)
 	}
-	if s.stoodBy() || s.certain() {
+	if s.StoodBy() || s.Certain() {
 		t.Errorf("the Sentinels stand by a master that was replaced: %+v", s)
 	}
 }
@@ -403,11 +404,11 @@ func TestSentinelsThatOnlyOthersKnowCount(t *testing.T) {
 					return false
 				}
 			}
-			return round(t, client).stoodBy()
+			return round(t, client).StoodBy()
 		})
 		cluster.Sentinels[0].Kill()
-		redistest.Eventually(t, 5*time.Second, "it is heard that one is away", func() bool { return slices.Contains(round(t, client).sentinels[:3], "") })
-		if s := round(t, client); s.stoodBy() != stands {
+		redistest.Eventually(t, 5*time.Second, "it is heard that one is away", func() bool { return slices.Contains(round(t, client).Sentinels[:3], "") })
+		if s := round(t, client); s.StoodBy() != stands {
 			t.Errorf("two of three Sentinels answer, and there are %d: %+v", many, s)
 		}
 	}

@@ -21,7 +21,7 @@ func (w *writer) follow(ctx context.Context) {
 		if err != nil {
 			break
 		}
-		if err := w.serve(ctx, s.master); err != nil {
+		if err := w.serve(ctx, s.Master); err != nil {
 			w.monitor.look()
 			pause(ctx, retryPause)
 		}
@@ -62,8 +62,8 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	s.process = processOf(info)
 	s.origin = originOf(cmp.Or(s.process, master))
 	for _, r := range replicas {
-		if r.offset > 0 {
-			s.there[r.addr] = true
+		if r.Offset > 0 {
+			s.there[r.Address] = true
 			s.expect++
 		}
 	}
@@ -74,11 +74,11 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	if w.last == master {
 		// The last session with it broke: it may have been replaced since
 		// anybody asked, and its replicas with it.
-		if now, err = w.monitor.confirm(ctx); err != nil || now.master != master {
+		if now, err = w.monitor.confirm(ctx); err != nil || now.Master != master {
 			return errLost
 		}
 	}
-	if !now.certain() {
+	if !now.Certain() {
 		// A session counts the replicas that the master has now: one that was
 		// promoted unheard would not be among them.
 		return errUncertain
@@ -93,7 +93,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	var batch []*operation
 	for {
 		now, changed := w.monitor.now()
-		if now.master != master {
+		if now.Master != master {
 			// Not one write on contradicting evidence. The watcher ends this
 			// when another node is the master.
 			select {
@@ -175,7 +175,7 @@ func (w *writer) watch(ctx context.Context, master string) {
 	for {
 		s, changed := w.monitor.now()
 		var late <-chan time.Time
-		switch s.master {
+		switch s.Master {
 		case master:
 		case "":
 			t := time.NewTimer(w.cfg.Hold)

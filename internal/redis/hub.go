@@ -246,14 +246,14 @@ func (h *hub) run(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		if err := h.serve(ctx, s.master); err != nil {
+		if err := h.serve(ctx, s.Master); err != nil {
 			var refusal redisError
 			if errors.As(err, &refusal) && refusal.final() {
 				h.mu.Lock()
 				h.failAll(&Error{Refused, refusal})
 				h.mu.Unlock()
 			}
-			h.cfg.Logger.Debug("a connection for listeners ended", "master", s.master, "why", err)
+			h.cfg.Logger.Debug("a connection for listeners ended", "master", s.Master, "why", err)
 			if !pause(ctx, dialPause) {
 				return
 			}
@@ -294,7 +294,7 @@ func (h *hub) serve(ctx context.Context, master string) error {
 			return over(err)
 		}
 		s, changed := h.monitor.now()
-		if s.master != master {
+		if s.Master != master {
 			return over(errMoved)
 		}
 		select {

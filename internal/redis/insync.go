@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"holdfast/internal/redis/election"
 	"slices"
 	"time"
 )
@@ -28,26 +29,26 @@ const (
 // when nobody else is in sync: what a read shows has to be on some replica.
 func (s *session) grow() {
 	now, _ := s.w.monitor.now()
-	if now.master != s.master {
+	if now.Master != s.master {
 		return
 	}
-	master, n := now.node(), 0
+	master, n := now.MasterNode(), 0
 	for addr := range s.there {
-		if !master.has(addr) {
+		if !master.Has(addr) {
 			delete(s.there, addr)
 		}
 	}
-	for _, r := range master.replicas {
-		if r.offset > 0 && !s.there[r.addr] {
-			s.there[r.addr] = true
-			if _, ok := s.behind[r.addr]; !ok && s.expect > 0 {
-				s.behind[r.addr] = absence{master.offset, time.Now().Add(leastAbsence)}
+	for _, r := range master.Replicas {
+		if r.Offset > 0 && !s.there[r.Address] {
+			s.there[r.Address] = true
+			if _, ok := s.behind[r.Address]; !ok && s.expect > 0 {
+				s.behind[r.Address] = absence{master.Offset, time.Now().Add(leastAbsence)}
 			}
 		}
-		if away, ok := s.behind[r.addr]; ok && r.offset >= away.offset && time.Now().After(away.until) {
-			delete(s.behind, r.addr)
+		if away, ok := s.behind[r.Address]; ok && r.Offset >= away.offset && time.Now().After(away.until) {
+			delete(s.behind, r.Address)
 		}
-		if _, ok := s.behind[r.addr]; !ok && r.offset > 0 {
+		if _, ok := s.behind[r.Address]; !ok && r.Offset > 0 {
 			n++
 		}
 	}
@@ -57,10 +58,10 @@ func (s *session) grow() {
 
 // members are the in-sync replicas that the master has now. One whose
 // connection has ended is none any more: it is dead, or comes anew.
-func (s *session) members(master nodeView) []replicaView {
-	return slices.DeleteFunc(slices.Clone(master.replicas), func(r replicaView) bool {
-		_, away := s.behind[r.addr]
-		return away || !s.there[r.addr]
+func (s *session) members(master election.Node) []election.Replica {
+	return slices.DeleteFunc(slices.Clone(master.Replicas), func(r election.Replica) bool {
+		_, away := s.behind[r.Address]
+		return away || !s.there[r.Address]
 	})
 }
 
@@ -69,9 +70,9 @@ func (s *session) members(master nodeView) []replicaView {
 // sync. A replica that has not confirmed leaves the set when it is not to be
 // waited for any longer. While the Sentinels do not stand by the master, nobody leaves: a
 // leader may have chosen any other node, before it fell behind, and may promote it.
-func (s *session) agreed(now snapshot) bool {
-	master := now.node()
-	if !now.stoodBy() && s.confirmed(master) < now.others() {
+func (s *session) agreed(now election.Snapshot) bool {
+	master := now.MasterNode()
+	if !now.StoodBy() && s.confirmed(master) < now.Others() {
 		s.miss()
 		s.missAnew()
 		s.pause = retryPause
@@ -81,14 +82,14 @@ func (s *session) agreed(now snapshot) bool {
 	among := members
 	if len(members) == 0 {
 		// Nobody is in sync; then any one that is there will do.
-		among = master.replicas
+		among = master.Replicas
 	}
 	if s.offset == 0 {
 		s.miss()
 		s.expect = min(s.expect, len(members))
 		return len(among) == 0 // else the next batch asks for the offset
 	}
-	lacking := slices.DeleteFunc(slices.Clone(among), func(r replicaView) bool { return r.offset >= s.offset })
+	lacking := slices.DeleteFunc(slices.Clone(among), func(r election.Replica) bool { return r.Offset >= s.offset })
 	if len(members) == 0 && len(lacking) < len(among) {
 		lacking = nil
 	}
@@ -108,9 +109,9 @@ func (s *session) agreed(now snapshot) bool {
 
 // confirmed is how many replicas have the operations that are done; none where nobody
 // asked for the offset.
-func (s *session) confirmed(master nodeView) (n int) {
-	for _, r := range master.replicas {
-		if s.offset > 0 && r.offset >= s.offset {
+func (s *session) confirmed(master election.Node) (n int) {
+	for _, r := range master.Replicas {
+		if s.offset > 0 && r.Offset >= s.offset {
 			n++
 		}
 	}
@@ -148,43 +149,43 @@ func (s *session) missAnew() {
 // hear takes in what replicas have confirmed. The first look at one that lacks something
 // says nothing of when it confirmed the rest, unless it had confirmed less at the last
 // look: so those that lack nothing are looked at, too.
-func (s *session) hear(replicas []replicaView) {
+func (s *session) hear(replicas []election.Replica) {
 	for _, r := range replicas {
-		switch last, ok := s.heard[r.addr]; {
-		case r.offset >= s.offset:
-			s.heard[r.addr] = progress{offset: r.offset}
-		case ok && r.offset > last.offset:
-			s.heard[r.addr] = progress{offset: r.offset, since: time.Now(), news: true}
-		case !ok || last.since.IsZero() || r.offset < last.offset:
-			s.heard[r.addr] = progress{offset: r.offset, since: time.Now()}
+		switch last, ok := s.heard[r.Address]; {
+		case r.Offset >= s.offset:
+			s.heard[r.Address] = progress{offset: r.Offset}
+		case ok && r.Offset > last.offset:
+			s.heard[r.Address] = progress{offset: r.Offset, since: time.Now(), news: true}
+		case !ok || last.since.IsZero() || r.Offset < last.offset:
+			s.heard[r.Address] = progress{offset: r.Offset, since: time.Now()}
 		default:
 			last.news = false
-			s.heard[r.addr] = last
+			s.heard[r.Address] = last
 		}
 	}
 }
 
 // patient says that replicas which have not confirmed are to be waited for. One
 // that is silent may be cut off, with the Sentinels on its side: they take
-// downAfter to hold this master for down, and only then can they be heard to. One
+// DownAfter to hold this master for down, and only then can they be heard to. One
 // that has confirmed something new just now still follows, and is slow. What counts is
 // when the Sentinels were asked, and not when this process comes to look at it.
-func (s *session) patient(now snapshot, lacking []replicaView) bool {
+func (s *session) patient(now election.Snapshot, lacking []election.Replica) bool {
 	for _, r := range lacking {
-		heard := s.heard[r.addr]
+		heard := s.heard[r.Address]
 		limit, began := s.w.cfg.AckTimeout-s.w.slice(), s.missed
-		if !heard.news && len(now.sentinels) > 0 {
-			limit, began = now.downAfter+doubtMargin(now.downAfter), heard.since
+		if !heard.news && len(now.Sentinels) > 0 {
+			limit, began = now.DownAfter+doubtMargin(now.DownAfter), heard.since
 		}
-		if now.asked.Sub(began) < limit {
+		if now.Asked.Sub(began) < limit {
 			return true
 		}
 	}
 	return false
 }
 
-// doubtMargin is how much later than downAfter a Sentinel may hold a master for
-// down: it pings every second, or as often as downAfter if that is less, and
+// doubtMargin is how much later than DownAfter a Sentinel may hold a master for
+// down: it pings every second, or as often as DownAfter if that is less, and
 // acts at a tick of 100 ms (Redis 7.0, sentinel.c; a stack's ping oftener).
 func doubtMargin(downAfter time.Duration) time.Duration {
 	return min(downAfter, time.Second) + 200*time.Millisecond
@@ -192,10 +193,10 @@ func doubtMargin(downAfter time.Duration) time.Duration {
 
 // leave takes replicas out of the in-sync set. Each comes back when it has what
 // the master has now.
-func (s *session) leave(master nodeView, lacking []replicaView) {
+func (s *session) leave(master election.Node, lacking []election.Replica) {
 	for _, r := range lacking {
-		strikes := s.strikes[r.addr]
-		s.behind[r.addr] = absence{master.offset, time.Now().Add(leastAbsence << strikes)}
-		s.strikes[r.addr] = min(strikes+1, maxStrikes)
+		strikes := s.strikes[r.Address]
+		s.behind[r.Address] = absence{master.Offset, time.Now().Add(leastAbsence << strikes)}
+		s.strikes[r.Address] = min(strikes+1, maxStrikes)
 	}
 }

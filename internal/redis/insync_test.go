@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"holdfast/internal/redis/election"
 	"maps"
 	"slices"
 	"testing"
@@ -22,10 +23,10 @@ func inSync(addrs ...string) *session {
 
 // confirmed is what the nodes say: the master with these replicas, and what
 // each has confirmed.
-func confirmed(replicas ...replicaView) snapshot {
-	return snapshot{
-		verdict: verdict{master: "m"}, sentinels: []string{"m", "m", "m"}, downAfter: 500 * time.Millisecond, asked: time.Now(),
-		nodes: []nodeView{{addr: "m", master: true, offset: 120, replicas: replicas}},
+func confirmed(replicas ...election.Replica) election.Snapshot {
+	return election.Snapshot{
+		Verdict: election.Verdict{Master: "m"}, Sentinels: []string{"m", "m", "m"}, DownAfter: 500 * time.Millisecond, Asked: time.Now(),
+		Nodes: []election.Node{{Address: "m", Master: true, Offset: 120, Replicas: replicas}},
 	}
 }
 
@@ -33,47 +34,47 @@ func (s *session) out() []string { return slices.Sorted(maps.Keys(s.behind)) }
 
 func TestEveryReplicaInSyncHasToConfirm(t *testing.T) {
 	s := inSync("a", "b")
-	if !s.agreed(confirmed(replicaView{"a", 100}, replicaView{"b", 130})) || s.expect != 2 {
+	if !s.agreed(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 130})) || s.expect != 2 {
 		t.Errorf("both have it: expect %d", s.expect)
 	}
 	// One confirms that is not in sync: it does not stand in for the other.
 	s = inSync("a")
 	s.behind["b"] = absence{until: time.Now().Add(time.Hour)}
-	if s.agreed(confirmed(replicaView{"a", 99}, replicaView{"b", 100})) || s.pause == 0 || s.expect != 1 {
+	if s.agreed(confirmed(election.Replica{Address: "a", Offset: 99}, election.Replica{Address: "b", Offset: 100})) || s.pause == 0 || s.expect != 1 {
 		t.Errorf("another's word counted: %+v", s)
 	}
-	if !s.agreed(confirmed(replicaView{"a", 100}, replicaView{"b", 1})) {
+	if !s.agreed(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 1})) {
 		t.Error("one that is not in sync was waited for")
 	}
 }
 
 func TestADeadReplicaIsNotWaitedFor(t *testing.T) {
 	s := inSync("a", "b")
-	if !s.agreed(confirmed(replicaView{"a", 100})) || s.expect != 1 || len(s.out()) > 0 {
+	if !s.agreed(confirmed(election.Replica{Address: "a", Offset: 100})) || s.expect != 1 || len(s.out()) > 0 {
 		t.Errorf("expect %d, out %v", s.expect, s.out())
 	}
 }
 
 // missedFor has a session wait for replicas that miss deadlines since so long ago, and
 // whose last word is these offsets.
-func (s *session) missedFor(since time.Duration, heard ...replicaView) {
+func (s *session) missedFor(since time.Duration, heard ...election.Replica) {
 	s.missed, s.heard = time.Now().Add(-since), map[string]progress{}
 	for _, r := range heard {
-		s.heard[r.addr] = progress{offset: r.offset, since: s.missed}
+		s.heard[r.Address] = progress{offset: r.Offset, since: s.missed}
 	}
 }
 
 func TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted(t *testing.T) {
 	s := inSync("a", "b")
-	now := confirmed(replicaView{"a", 110}, replicaView{"b", 90})
+	now := confirmed(election.Replica{Address: "a", Offset: 110}, election.Replica{Address: "b", Offset: 90})
 	if s.agreed(now) || s.pause == 0 {
 		t.Fatal("it was not waited for")
 	}
-	s.missedFor(1100*time.Millisecond, replicaView{"b", 90}) // 500 ms, a ping's time, and a tick
+	s.missedFor(1100*time.Millisecond, election.Replica{Address: "b", Offset: 90}) // 500 ms, a ping's time, and a tick
 	if s.agreed(now) {
 		t.Error("it was given up before Sentinels can have been heard")
 	}
-	s.missedFor(1300*time.Millisecond, replicaView{"b", 90})
+	s.missedFor(1300*time.Millisecond, election.Replica{Address: "b", Offset: 90})
 	if !s.agreed(now) || s.expect != 1 || !slices.Equal(s.out(), []string{"b"}) {
 		t.Errorf("expect %d, out %v", s.expect, s.out())
 	}
@@ -81,17 +82,17 @@ func TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted(t *testing.T) {
 
 func TestASlowReplicaLeavesSoonAndComesBackLater(t *testing.T) {
 	s := inSync("a", "b")
-	now := confirmed(replicaView{"a", 110}, replicaView{"b", 95})
-	s.missedFor(50*time.Millisecond, replicaView{"b", 90}) // it has confirmed something since
+	now := confirmed(election.Replica{Address: "a", Offset: 110}, election.Replica{Address: "b", Offset: 95})
+	s.missedFor(50*time.Millisecond, election.Replica{Address: "b", Offset: 90}) // it has confirmed something since
 	if s.agreed(now) {
 		t.Fatal("it was not waited for")
 	}
-	s.missedFor(150*time.Millisecond, replicaView{"b", 90})
+	s.missedFor(150*time.Millisecond, election.Replica{Address: "b", Offset: 90})
 	if !s.agreed(now) || !slices.Equal(s.out(), []string{"b"}) {
 		t.Fatalf("out %v", s.out())
 	}
 	first := s.behind["b"].until
-	s.leave(now.node(), []replicaView{{"b", 95}})
+	s.leave(now.MasterNode(), []election.Replica{{Address: "b", Offset: 95}})
 	if again := s.behind["b"].until; again.Sub(first) < leastAbsence/2 {
 		t.Errorf("the second absence is no longer than the first: %v", again.Sub(first))
 	}
@@ -100,22 +101,22 @@ func TestASlowReplicaLeavesSoonAndComesBackLater(t *testing.T) {
 // It lacked nothing when it was last looked at, so what it has confirmed since is news.
 func TestAReplicaThatFallsBehindWhileAnotherIsSilentIsSlow(t *testing.T) {
 	s := inSync("a", "b")
-	s.missedFor(time.Second, replicaView{"b", 90})
-	if s.agreed(confirmed(replicaView{"a", 110}, replicaView{"b", 90})) {
+	s.missedFor(time.Second, election.Replica{Address: "b", Offset: 90})
+	if s.agreed(confirmed(election.Replica{Address: "a", Offset: 110}, election.Replica{Address: "b", Offset: 90})) {
 		t.Fatal("a silent one was given up")
 	}
 	s.missed, s.offset = time.Now().Add(-time.Second), 130
 	s.heard["b"] = progress{offset: 90, since: time.Now().Add(-1300 * time.Millisecond)}
-	if !s.agreed(confirmed(replicaView{"a", 120}, replicaView{"b", 90})) || len(s.out()) != 2 {
+	if !s.agreed(confirmed(election.Replica{Address: "a", Offset: 120}, election.Replica{Address: "b", Offset: 90})) || len(s.out()) != 2 {
 		t.Errorf("out %v", s.out())
 	}
 
 	s = inSync("a", "b")
-	s.missedFor(time.Second, replicaView{"b", 90})
-	s.agreed(confirmed(replicaView{"a", 110}, replicaView{"b", 90}))
+	s.missedFor(time.Second, election.Replica{Address: "b", Offset: 90})
+	s.agreed(confirmed(election.Replica{Address: "a", Offset: 110}, election.Replica{Address: "b", Offset: 90}))
 	s.missed, s.offset = time.Now().Add(-time.Second), 130
 	s.heard["b"] = progress{offset: 90, since: time.Now().Add(-1300 * time.Millisecond)}
-	if s.agreed(confirmed(replicaView{"a", 110}, replicaView{"b", 90})) {
+	if s.agreed(confirmed(election.Replica{Address: "a", Offset: 110}, election.Replica{Address: "b", Offset: 90})) {
 		t.Error("one that has confirmed nothing since is not slow")
 	}
 }
@@ -123,16 +124,16 @@ func TestAReplicaThatFallsBehindWhileAnotherIsSilentIsSlow(t *testing.T) {
 // A slow replica may be cut off, too: what it confirmed before says nothing of that.
 func TestASlowReplicaThatFallsSilentIsASilentOne(t *testing.T) {
 	s := inSync("a", "b")
-	s.missedFor(50*time.Millisecond, replicaView{"b", 90})
-	if s.agreed(confirmed(replicaView{"a", 110}, replicaView{"b", 95})) {
+	s.missedFor(50*time.Millisecond, election.Replica{Address: "b", Offset: 90})
+	if s.agreed(confirmed(election.Replica{Address: "a", Offset: 110}, election.Replica{Address: "b", Offset: 95})) {
 		t.Fatal("it was not waited for")
 	}
 	s.missed = time.Now().Add(-time.Second)
-	silent := confirmed(replicaView{"a", 110}, replicaView{"b", 95})
+	silent := confirmed(election.Replica{Address: "a", Offset: 110}, election.Replica{Address: "b", Offset: 95})
 	if s.agreed(silent) {
 		t.Error("it was given up for slow")
 	}
-	silent.asked = time.Now().Add(1300 * time.Millisecond)
+	silent.Asked = time.Now().Add(1300 * time.Millisecond)
 	if !s.agreed(silent) {
 		t.Error("it was not given up for silent")
 	}
@@ -140,31 +141,31 @@ func TestASlowReplicaThatFallsSilentIsASilentOne(t *testing.T) {
 
 // A leader may have chosen a replica before that one fell behind.
 func TestNobodyIsGivenUpWhileTheSentinelsDoNotStandByTheMaster(t *testing.T) {
-	for name, change := range map[string]func(*snapshot){
-		"one of them doubts it":                 func(s *snapshot) { s.doubted = true },
-		"they voted, and nobody knows for what": func(s *snapshot) { s.electing = true },
-		"no majority is heard":                  func(s *snapshot) { s.sentinels = []string{"m", "", ""} },
+	for name, change := range map[string]func(*election.Snapshot){
+		"one of them doubts it":                 func(s *election.Snapshot) { s.Doubted = true },
+		"they voted, and nobody knows for what": func(s *election.Snapshot) { s.Electing = true },
+		"no majority is heard":                  func(s *election.Snapshot) { s.Sentinels = []string{"m", "", ""} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			follows := func(addr string) nodeView { return nodeView{addr: addr, answered: true, follows: "m"} }
-			round := func(replicas ...replicaView) snapshot {
+			follows := func(addr string) election.Node { return election.Node{Address: addr, Answered: true, Follows: "m"} }
+			round := func(replicas ...election.Replica) election.Snapshot {
 				now := confirmed(replicas...)
-				now.nodes = append(now.nodes, follows("a"), follows("b"))
+				now.Nodes = append(now.Nodes, follows("a"), follows("b"))
 				change(&now)
 				return now
 			}
 			s := inSync("a", "b")
-			s.missedFor(time.Minute, replicaView{"b", 90})
-			if s.agreed(round(replicaView{"a", 110}, replicaView{"b", 95})) || s.pause == 0 {
+			s.missedFor(time.Minute, election.Replica{Address: "b", Offset: 90})
+			if s.agreed(round(election.Replica{Address: "a", Offset: 110}, election.Replica{Address: "b", Offset: 95})) || s.pause == 0 {
 				t.Error("one that is slow was given up")
 			}
 			if time.Since(s.missed) > 10*time.Second {
 				t.Error("the time in which nobody could tell counts")
 			}
-			if s.agreed(round(replicaView{"a", 110})) {
+			if s.agreed(round(election.Replica{Address: "a", Offset: 110})) {
 				t.Error("one that has left the master was given up")
 			}
-			if !s.agreed(round(replicaView{"a", 110}, replicaView{"b", 100})) {
+			if !s.agreed(round(election.Replica{Address: "a", Offset: 110}, election.Replica{Address: "b", Offset: 100})) {
 				t.Error("everybody has it, and it was not answered")
 			}
 		})
@@ -175,11 +176,11 @@ func TestNobodyIsGivenUpWhileTheSentinelsDoNotStandByTheMaster(t *testing.T) {
 // there.
 func TestWithNobodyInSyncAnyReplicaWillDo(t *testing.T) {
 	s := inSync()
-	if s.agreed(confirmed(replicaView{"a", 99}, replicaView{"b", 0})) {
+	if s.agreed(confirmed(election.Replica{Address: "a", Offset: 99}, election.Replica{Address: "b", Offset: 0})) {
 		t.Error("nobody has it, and it was answered")
 	}
 	s = inSync()
-	if !s.agreed(confirmed(replicaView{"a", 100}, replicaView{"b", 0})) {
+	if !s.agreed(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 0})) {
 		t.Error("one has it, and it was not answered")
 	}
 	s = inSync()
@@ -191,7 +192,7 @@ func TestWithNobodyInSyncAnyReplicaWillDo(t *testing.T) {
 func TestWithoutTheOffsetNobodyHasConfirmed(t *testing.T) {
 	s := inSync("a", "b")
 	s.offset = 0
-	if s.agreed(confirmed(replicaView{"a", 110})) || s.missed.IsZero() || s.expect != 1 {
+	if s.agreed(confirmed(election.Replica{Address: "a", Offset: 110})) || s.missed.IsZero() || s.expect != 1 {
 		t.Errorf("answered, or nobody asks for the offset next: %+v", s)
 	}
 }
@@ -199,7 +200,7 @@ func TestWithoutTheOffsetNobodyHasConfirmed(t *testing.T) {
 func TestAReplicaThatHasJustComeJoinsLater(t *testing.T) {
 	s := inSync("a")
 	s.w.monitor = newMonitor(Config{Address: "m"}.withDefaults())
-	s.w.monitor.publish(confirmed(replicaView{"a", 100}, replicaView{"b", 100}))
+	s.w.monitor.publish(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 100}))
 	s.grow()
 	if s.expect != 1 || !slices.Equal(s.out(), []string{"b"}) {
 		t.Fatalf("expect %d, out %v", s.expect, s.out())
@@ -209,7 +210,7 @@ func TestAReplicaThatHasJustComeJoinsLater(t *testing.T) {
 	if s.expect != 1 {
 		t.Error("it joined before it had caught up")
 	}
-	s.w.monitor.publish(confirmed(replicaView{"a", 130}, replicaView{"b", 120}))
+	s.w.monitor.publish(confirmed(election.Replica{Address: "a", Offset: 130}, election.Replica{Address: "b", Offset: 120}))
 	s.grow()
 	if s.expect != 2 || len(s.out()) > 0 {
 		t.Errorf("expect %d, out %v", s.expect, s.out())
@@ -217,7 +218,7 @@ func TestAReplicaThatHasJustComeJoinsLater(t *testing.T) {
 	// The first one of all is in sync at once.
 	s = inSync()
 	s.w.monitor = newMonitor(Config{Address: "m"}.withDefaults())
-	s.w.monitor.publish(confirmed(replicaView{"b", 100}))
+	s.w.monitor.publish(confirmed(election.Replica{Address: "b", Offset: 100}))
 	s.grow()
 	if s.expect != 1 {
 		t.Error("the only replica is not in sync")
@@ -229,7 +230,7 @@ func TestAReplicaIsWaitedForUntilTheSentinelsWereAskedLateEnough(t *testing.T) {
 	t.Parallel()
 	fell := time.Now().Add(-time.Minute)
 	s := &session{w: &writer{cfg: Config{AckTimeout: 300 * time.Millisecond}}, missed: fell}
-	now := snapshot{downAfter: time.Second, sentinels: []string{"a:1", "a:1", "a:1"}, verdict: verdict{master: "a:1"}}
+	now := election.Snapshot{DownAfter: time.Second, Sentinels: []string{"a:1", "a:1", "a:1"}, Verdict: election.Verdict{Master: "a:1"}}
 	for _, c := range []struct {
 		after    time.Duration
 		slow     bool
@@ -242,11 +243,11 @@ func TestAReplicaIsWaitedForUntilTheSentinelsWereAskedLateEnough(t *testing.T) {
 	} {
 		s.heard = map[string]progress{"b:1": {offset: 5, since: fell, news: c.slow}}
 		asked := now
-		asked.asked = fell.Add(c.after)
+		asked.Asked = fell.Add(c.after)
 		if !c.sentinel {
-			asked.sentinels = nil
+			asked.Sentinels = nil
 		}
-		if got := s.patient(asked, []replicaView{{"b:1", 5}}); got != c.patient {
+		if got := s.patient(asked, []election.Replica{{Address: "b:1", Offset: 5}}); got != c.patient {
 			t.Errorf("%v after it fell silent, or slow (%v): %v", c.after, c.slow, got)
 		}
 	}

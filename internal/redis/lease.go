@@ -42,7 +42,7 @@ func (s *session) leaseTime() time.Duration {
 		return 0
 	}
 	now, _ := s.w.monitor.now()
-	return now.downAfter * 3 / 2
+	return now.DownAfter * 3 / 2
 }
 
 // leaseKey is the key of the lease; empty when it is not known which slot of a

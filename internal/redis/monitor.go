@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"holdfast/internal/redis/election"
 	"log/slog"
 	"slices"
 	"sync"
@@ -23,29 +24,6 @@ const (
 	resubscribe    = 500 * time.Millisecond // after a subscription broke
 )
 
-// snapshot is what the monitor knows after a round.
-type snapshot struct {
-	verdict
-	since time.Time // of the verdict's master
-	nodes []nodeView
-	// sentinels are whom each names, in the order of the configuration, and empty ones for
-	// Sentinels that only others know: see countedSentinels.
-	sentinels []string
-	// doubted: a Sentinel that names the master holds it for down, or is
-	// failing it over.
-	doubted bool
-	// electing: Sentinels voted in an election that may have another node promoted, or one
-	// knows already that it had.
-	electing bool
-	// downAfter is how long a Sentinel may wait before it holds a silent
-	// master for down, the longest that one says.
-	downAfter time.Duration
-	heard     time.Time
-	asked     time.Time // when the round began
-	// found says that there has been a master at least once.
-	found bool
-}
-
 // brief is the least of a snapshot.
 type brief struct {
 	master string
@@ -53,19 +31,6 @@ type brief struct {
 	asked  time.Time
 	others int
 	online int // replicas at the master
-}
-
-// node is what the master's own word says about the master.
-func (s snapshot) node() nodeView { return s.of(s.master) }
-
-// of is what a node itself says; of one that is not known, nothing.
-func (s snapshot) of(addr string) nodeView {
-	for _, n := range s.nodes {
-		if n.addr == addr {
-			return n
-		}
-	}
-	return nodeView{}
 }
 
 // monitor asks the nodes and Sentinels in rounds and publishes who the master
@@ -76,12 +41,12 @@ type monitor struct {
 	nudge chan struct{} // asks for a round at once
 	// voters, when it is not nil, asks those who stand in for the Sentinels: see
 	// clusterShard.ask.
-	voters func(context.Context) []sentinelWord
+	voters func(context.Context) []election.SentinelReply
 	// confirms are requests for the outcome of a round that starts later.
-	confirms chan chan snapshot
+	confirms chan chan election.Snapshot
 
 	mu      sync.Mutex
-	last    snapshot
+	last    election.Snapshot
 	changed chan struct{} // closed when last.master changes
 	history []mark        // of the master, the newest last
 
@@ -100,8 +65,8 @@ type monitor struct {
 	round      uint64
 	nodes      map[string]*node
 	sentinels  []*link
-	voting     []voter // of sentinels
-	elections  elections
+	voting     []election.Voter // of sentinels
+	elections  election.Elections
 	open       bool // some of them are
 	named      string
 	namedSince uint64
@@ -111,19 +76,19 @@ type monitor struct {
 // node is one Redis node and what was learned of it.
 type node struct {
 	*link
-	view nodeView
+	view election.Node
 }
 
 func newMonitor(cfg Config) *monitor {
 	m := &monitor{
 		cfg: cfg, log: cfg.Logger,
 		nudge:    make(chan struct{}, 1),
-		confirms: make(chan chan snapshot),
+		confirms: make(chan chan election.Snapshot),
 		changed:  make(chan struct{}),
 		history:  make([]mark, 0, historyLength),
 		nodes:    map[string]*node{},
 	}
-	m.last.why = "nobody was asked yet"
+	m.last.Why = "nobody was asked yet"
 	m.short.Store(new(brief))
 	if len(cfg.Sentinels) == 0 && len(cfg.Cluster) == 0 {
 		m.nodes[cfg.Address] = nil
@@ -133,17 +98,17 @@ func newMonitor(cfg Config) *monitor {
 
 // now is the last snapshot, and a channel that is closed when its master is
 // no longer it.
-func (m *monitor) now() (snapshot, <-chan struct{}) {
+func (m *monitor) now() (election.Snapshot, <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.last, m.changed
 }
 
 // wait answers once there is a master.
-func (m *monitor) wait(ctx context.Context) (snapshot, error) {
+func (m *monitor) wait(ctx context.Context) (election.Snapshot, error) {
 	for {
 		s, changed := m.now()
-		if s.master != "" {
+		if s.Master != "" {
 			return s, nil
 		}
 		select {
@@ -163,18 +128,18 @@ func (m *monitor) look() {
 }
 
 // confirm answers what a round said that began after the call.
-func (m *monitor) confirm(ctx context.Context) (snapshot, error) {
-	answer := make(chan snapshot, 1)
+func (m *monitor) confirm(ctx context.Context) (election.Snapshot, error) {
+	answer := make(chan election.Snapshot, 1)
 	select {
 	case m.confirms <- answer:
 	case <-ctx.Done():
-		return snapshot{}, ctx.Err()
+		return election.Snapshot{}, ctx.Err()
 	}
 	select {
 	case s := <-answer:
 		return s, nil
 	case <-ctx.Done():
-		return snapshot{}, ctx.Err()
+		return election.Snapshot{}, ctx.Err()
 	}
 }
 
@@ -183,7 +148,7 @@ func (m *monitor) run(ctx context.Context) {
 	var listeners sync.WaitGroup
 	for _, addr := range m.cfg.Sentinels {
 		m.sentinels = append(m.sentinels, newLink(m.cfg.atSentinels(), addr, probing))
-		m.voting = append(m.voting, voter{})
+		m.voting = append(m.voting, election.Voter{})
 		listeners.Go(func() { m.listen(ctx, addr) })
 	}
 	m.life = ctx
@@ -191,7 +156,7 @@ func (m *monitor) run(ctx context.Context) {
 	defer m.aside.Wait()
 	defer m.closeLinks()
 
-	var asked []chan snapshot // who waits for the next round
+	var asked []chan election.Snapshot // who waits for the next round
 	for ctx.Err() == nil {
 		waiting := asked
 		asked = nil
@@ -211,7 +176,7 @@ func (m *monitor) run(ctx context.Context) {
 			answer <- s
 		}
 		interval := steadyInterval
-		if s.master == "" {
+		if s.Master == "" {
 			interval = huntInterval
 		}
 		pause := time.NewTimer(interval)
@@ -237,8 +202,8 @@ func (m *monitor) run(ctx context.Context) {
 
 // whoWaits are all who wait for the outcome of the next round; one of them has
 // been heard.
-func (m *monitor) whoWaits(first chan snapshot) []chan snapshot {
-	all := []chan snapshot{first}
+func (m *monitor) whoWaits(first chan election.Snapshot) []chan election.Snapshot {
+	all := []chan election.Snapshot{first}
 	for {
 		select {
 		case another := <-m.confirms:
@@ -263,38 +228,38 @@ func (m *monitor) closeLinks() {
 }
 
 // publish makes s the last snapshot and wakes who waits for a change.
-func (m *monitor) publish(s snapshot) {
+func (m *monitor) publish(s election.Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.last
-	s.found = before.found || s.master != ""
-	s.since = before.since
-	if s.heard.IsZero() {
-		s.heard = before.heard
+	s.Found = before.Found || s.Master != ""
+	s.Since = before.Since
+	if s.Heard.IsZero() {
+		s.Heard = before.Heard
 	}
-	if s.master != before.master {
-		s.since = time.Now()
+	if s.Master != before.Master {
+		s.Since = time.Now()
 		close(m.changed)
 		m.changed = make(chan struct{})
-		if s.master != "" {
-			m.log.Info("redis master found", "master", s.master, "why", s.why)
+		if s.Master != "" {
+			m.log.Info("redis master found", "master", s.Master, "why", s.Why)
 		} else {
-			m.log.Warn("redis master lost", "was", before.master, "why", s.why)
+			m.log.Warn("redis master lost", "was", before.Master, "why", s.Why)
 		}
 	}
 	m.last = s
-	m.short.Store(&brief{s.master, s.node().offset, s.asked, s.others(), len(s.node().replicas)})
-	if s.master != before.master {
+	m.short.Store(&brief{s.Master, s.MasterNode().Offset, s.Asked, s.Others(), len(s.MasterNode().Replicas)})
+	if s.Master != before.Master {
 		m.history = m.history[:0]
 	}
-	if s.master != "" {
-		if n := len(m.history); n > 1 && s.asked.Sub(m.history[n-2].at) < steadyInterval {
+	if s.Master != "" {
+		if n := len(m.history); n > 1 && s.Asked.Sub(m.history[n-2].at) < steadyInterval {
 			m.history = m.history[:n-1] // rounds that were asked for come more often
 		}
 		if len(m.history) == cap(m.history) && len(m.history) > 0 {
 			m.history = m.history[:copy(m.history, m.history[1:])]
 		}
-		m.history = append(m.history, mark{s.asked, s.node().offset})
+		m.history = append(m.history, mark{s.Asked, s.MasterNode().Offset})
 	}
 }
 
@@ -329,31 +294,31 @@ func (m *monitor) age(offset int64) (time.Duration, bool) {
 
 // ask makes one round: everybody is asked at once, and decide has the last
 // word.
-func (m *monitor) ask(ctx context.Context) snapshot {
+func (m *monitor) ask(ctx context.Context) election.Snapshot {
 	before, _ := m.now()
 	began := time.Now()
 	m.round++
 	timeout := steadyTimeout
-	if before.master == "" {
+	if before.Master == "" {
 		timeout = huntTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	learn := before.master == "" || time.Since(m.learned) > learnInterval
+	learn := before.Master == "" || time.Since(m.learned) > learnInterval
 	if len(m.nodes) == 0 {
 		m.learn(m.askSentinels(ctx, true)) // the first round knows no node yet
 	}
 	var (
 		questions sync.WaitGroup
-		words     []sentinelWord
-		answers   = make([]nodeView, 0, len(m.nodes))
+		words     []election.SentinelReply
+		answers   = make([]election.Node, 0, len(m.nodes))
 		mu        sync.Mutex
 	)
 	questions.Go(func() { words = m.askSentinels(ctx, learn || m.open) })
 	for addr, n := range m.nodes {
 		if n == nil {
-			n = &node{link: newLink(m.cfg, addr, probing), view: nodeView{addr: addr}}
+			n = &node{link: newLink(m.cfg, addr, probing), view: election.Node{Address: addr}}
 			m.nodes[addr] = n
 		}
 		questions.Go(func() {
@@ -365,53 +330,53 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 	}
 	questions.Wait()
 
-	s := snapshot{asked: began, nodes: answers, sentinels: make([]string, countedSentinels(words))}
-	slices.SortFunc(s.nodes, func(a, b nodeView) int {
-		if a.addr < b.addr {
+	s := election.Snapshot{Asked: began, Nodes: answers, Sentinels: make([]string, election.CountedSentinels(words))}
+	slices.SortFunc(s.Nodes, func(a, b election.Node) int {
+		if a.Address < b.Address {
 			return -1
 		}
 		return 1
 	})
 	for i, w := range words {
-		s.sentinels[i] = w.master
-		if w.answered {
-			s.heard = time.Now()
+		s.Sentinels[i] = w.Master
+		if w.Answered {
+			s.Heard = time.Now()
 		}
 	}
-	for _, n := range s.nodes {
-		if n.answered {
-			s.heard = time.Now()
+	for _, n := range s.Nodes {
+		if n.Answered {
+			s.Heard = time.Now()
 		}
 	}
-	named := majority(s.sentinels)
+	named := election.Majority(s.Sentinels)
 	if named != "" && named != m.named {
 		if m.named != "" {
 			m.namedSince = m.round
 		}
 		m.named = named
 	}
-	m.elections.take(words, m.round, time.Now())
-	open := m.elections.open(words)
+	m.elections.Take(words, m.round, time.Now())
+	open := m.elections.Open(words)
 	m.open = len(open) > 0
-	newest := newest(words, named)
-	s.verdict = decide(view{
-		current: before.master, nodes: s.nodes, sentinels: s.sentinels,
-		namedSince: m.namedSince, electing: m.open || newest != named,
+	newest := election.Newest(words, named)
+	s.Verdict = election.Decide(election.Evidence{
+		Current: before.Master, Nodes: s.Nodes, Sentinels: s.Sentinels,
+		NamedSince: m.namedSince, Electing: m.open || newest != named,
 	})
-	s.electing = newest != named && newest != s.master || open.threaten(s.node(), named, m.namedSince, words)
+	s.Electing = newest != named && newest != s.Master || open.Threaten(s.MasterNode(), named, m.namedSince, words)
 	for _, w := range words {
-		s.doubted = s.doubted || w.doubts && w.master == s.master
-		s.downAfter = max(s.downAfter, w.downAfter)
+		s.Doubted = s.Doubted || w.Doubts && w.Master == s.Master
+		s.DownAfter = max(s.DownAfter, w.DownAfter)
 	}
-	if s.master == "" {
-		for _, n := range s.nodes {
-			if n.err != nil {
-				s.why += fmt.Sprintf("; %s: %v", n.addr, n.err)
+	if s.Master == "" {
+		for _, n := range s.Nodes {
+			if n.Err != nil {
+				s.Why += fmt.Sprintf("; %s: %v", n.Address, n.Err)
 			}
 		}
 		for i, w := range words {
-			if w.err != nil {
-				s.why += fmt.Sprintf("; Sentinel %s: %v", m.cfg.Sentinels[i], w.err)
+			if w.Err != nil {
+				s.Why += fmt.Sprintf("; Sentinel %s: %v", m.cfg.Sentinels[i], w.Err)
 			}
 		}
 	}

@@ -192,9 +192,9 @@ func (c *clocks) runLists(ctx context.Context) {
 // retireLists removes the records of the lists that have had their time. What fails is
 // done later, or by another process.
 func (c *clocks) retireLists(ctx context.Context) {
-	if now, _ := c.monitor.now(); now.master != c.listsAt {
+	if now, _ := c.monitor.now(); now.Master != c.listsAt {
 		// A list of another master may look the same, and be younger.
-		c.lists, c.listsAt = map[string]recordList{}, now.master
+		c.lists, c.listsAt = map[string]recordList{}, now.Master
 	}
 	seen, err := c.call(ctx, &c.listed, lookAtLists, nil, c.database(), idemPrefix)
 	if err != nil || len(seen)%3 != 0 {

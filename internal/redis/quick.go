@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"holdfast/internal/redis/election"
 	"sync"
 	"time"
 )
@@ -105,19 +106,19 @@ func (s *session) lasts(ctx context.Context, standing Standing, online int) bool
 func (m *monitor) shared(ctx context.Context, master string) int64 {
 	now, _ := m.now()
 	links := m.links.Load()
-	if now.master != master || links == nil {
+	if now.Master != master || links == nil {
 		return 0
 	}
 	var questions sync.WaitGroup
-	nodes := make([]nodeView, 0, len(now.nodes))
-	for _, n := range now.nodes {
-		if n.addr != master {
-			nodes = append(nodes, nodeView{addr: n.addr})
+	nodes := make([]election.Node, 0, len(now.Nodes))
+	for _, n := range now.Nodes {
+		if n.Address != master {
+			nodes = append(nodes, election.Node{Address: n.Address})
 		}
 	}
 	for i := range nodes {
 		n := &nodes[i]
-		l := (*links)[n.addr]
+		l := (*links)[n.Address]
 		if l == nil || l.silent.Load() {
 			continue
 		}
@@ -126,28 +127,14 @@ func (m *monitor) shared(ctx context.Context, master string) int64 {
 			answer, err := l.Do(ctx, l.B().Role().Build()).ToArray()
 			if err == nil {
 				var s Standing
-				s, _, n.answered = parseRole(answer)
-				n.master, n.follows, n.linked, n.offset = s.Master, s.MasterAddress, s.Linked, s.Offset
+				s, _, n.Answered = parseRole(answer)
+				n.Master, n.Follows, n.Linked, n.Offset = s.Master, s.MasterAddress, s.Linked, s.Offset
 			}
 		})
 	}
 	questions.Wait()
-	if len(nodes) < now.others() {
+	if len(nodes) < now.Others() {
 		return 0
 	}
-	return inCommon(nodes, master)
-}
-
-// inCommon is the least offset of nodes that all follow a master; 0 when one does
-// not.
-func inCommon(nodes []nodeView, master string) (offset int64) {
-	for i, n := range nodes {
-		if !n.answered || n.master || !n.linked || n.follows != master {
-			return 0
-		}
-		if i == 0 || n.offset < offset {
-			offset = n.offset
-		}
-	}
-	return offset
+	return election.InCommon(nodes, master)
 }

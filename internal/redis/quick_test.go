@@ -9,27 +9,28 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/redistest"
 )
 
 func TestWhatTheOtherNodesHaveInCommon(t *testing.T) {
-	replica := func(addr string, offset int64) nodeView {
-		return nodeView{addr: addr, answered: true, follows: "m", linked: true, offset: offset}
+	replica := func(addr string, offset int64) election.Node {
+		return election.Node{Address: addr, Answered: true, Follows: "m", Linked: true, Offset: offset}
 	}
 	stranger, unlinked, silent, promoted := replica("b", 9), replica("b", 9), replica("b", 9), replica("b", 9)
-	stranger.follows, unlinked.linked, silent.answered, promoted.master = "x", false, false, true
+	stranger.Follows, unlinked.Linked, silent.Answered, promoted.Master = "x", false, false, true
 	for name, c := range map[string]struct {
-		nodes []nodeView
+		nodes []election.Node
 		want  int64
 	}{
-		"the least counts":      {[]nodeView{replica("a", 8), replica("b", 7)}, 7},
-		"one follows another":   {[]nodeView{replica("a", 8), stranger}, 0},
-		"one has no connection": {[]nodeView{replica("a", 8), unlinked}, 0},
-		"one is silent":         {[]nodeView{silent, replica("a", 8)}, 0},
-		"one is a master":       {[]nodeView{replica("a", 8), promoted}, 0},
+		"the least counts":      {[]election.Node{replica("a", 8), replica("b", 7)}, 7},
+		"one follows another":   {[]election.Node{replica("a", 8), stranger}, 0},
+		"one has no connection": {[]election.Node{replica("a", 8), unlinked}, 0},
+		"one is silent":         {[]election.Node{silent, replica("a", 8)}, 0},
+		"one is a master":       {[]election.Node{replica("a", 8), promoted}, 0},
 		"nobody else":           {nil, 0},
 	} {
-		if got := inCommon(c.nodes, "m"); got != c.want {
+		if got := election.InCommon(c.nodes, "m"); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"holdfast/internal/redis/election"
 	"slices"
 	"strconv"
 	"strings"
@@ -71,12 +72,12 @@ func (c *readers) run(ctx context.Context) {
 	closing.Go(func() { c.listen(ctx) })
 	for ctx.Err() == nil {
 		s, changed := c.monitor.now()
-		if old := c.cache.Load(); s.master != "" && (old == nil || old.addr != s.master) {
-			c.cache.Store(newLink(c.cfg, s.master, caching))
+		if old := c.cache.Load(); s.Master != "" && (old == nil || old.addr != s.Master) {
+			c.cache.Store(newLink(c.cfg, s.Master, caching))
 			if old != nil {
 				closing.Go(old.close)
 			}
-		} else if old != nil && s.master == "" {
+		} else if old != nil && s.Master == "" {
 			old.cut() // whoever waits for it
 		}
 		for _, l := range c.gone(s) {
@@ -103,15 +104,15 @@ func (c *readers) run(ctx context.Context) {
 }
 
 // gone takes the links out whose nodes are no replicas any more.
-func (c *readers) gone(s snapshot) (gone []*link) {
+func (c *readers) gone(s election.Snapshot) (gone []*link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for name, l := range c.replicas {
 		known := false
-		for _, r := range s.node().replicas {
-			known = known || r.addr == l.addr
+		for _, r := range s.MasterNode().Replicas {
+			known = known || r.Address == l.addr
 		}
-		if !known && s.master != "" {
+		if !known && s.Master != "" {
 			gone = append(gone, l)
 			delete(c.replicas, name)
 		}
@@ -236,21 +237,21 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 		return false
 	}
 	s, _ := c.monitor.now()
-	list := s.node().replicas
+	list := s.MasterNode().Replicas
 	turn := int(c.turn.Add(1))
 	for i := range list {
 		rep := list[(turn+i)%len(list)]
-		for _, n := range s.nodes { // its own word is newer than its master's
-			if n.addr == rep.addr && n.answered && !n.master && n.linked {
-				rep.offset = max(rep.offset, n.offset)
+		for _, n := range s.Nodes { // its own word is newer than its master's
+			if n.Address == rep.Address && n.Answered && !n.Master && n.Linked {
+				rep.Offset = max(rep.Offset, n.Offset)
 			}
 		}
-		age, known := c.monitor.age(rep.offset)
+		age, known := c.monitor.age(rep.Offset)
 		if !known || age > limit {
 			continue
 		}
-		if c.ask(ctx, rep.addr, r, o, after) {
-			r.From, r.Node, r.Lag = ReadReplica, rep.addr, age
+		if c.ask(ctx, rep.Address, r, o, after) {
+			r.From, r.Node, r.Lag = ReadReplica, rep.Address, age
 			return true
 		}
 		if o.aside() && o.silences > 0 {

@@ -114,11 +114,11 @@ func (s *session) loss() loss {
 // Sentinels turn the old one into its replica.
 func (s *session) replaced() bool {
 	now, _ := s.w.monitor.now()
-	if now.downAfter < steadyInterval { // the Sentinels are quicker than the rounds
+	if now.DownAfter < steadyInterval { // the Sentinels are quicker than the rounds
 		return false
 	}
-	node, another := now.of(s.master), now.master != "" && now.master != s.master
-	return node.answered && (s.answered || another || !node.master) && node.silentAt.Before(s.began)
+	node, another := now.Node(s.master), now.Master != "" && now.Master != s.master
+	return node.Answered && (s.answered || another || !node.Master) && node.SilentAt.Before(s.began)
 }
 
 // mayRepeat reports whether an operation whose answer was lost may be sent

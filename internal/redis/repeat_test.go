@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -209,29 +210,29 @@ func TestANodeThatIsReplacedAndRepliesWasNotSilent(t *testing.T) {
 	silent, left := loss{node: "a", silent: true}, loss{node: "a", left: true}
 	for what, c := range map[string]struct {
 		master   string
-		node     nodeView
+		node     election.Node
 		answered bool // the session's last exchange
 		want     loss
 		quick    bool // Sentinels replace masters more quickly than rounds come
 	}{
-		"it is silent":     {"b", nodeView{addr: "a"}, false, silent, false},
-		"it is the master": {"a", nodeView{addr: "a", answered: true, master: true}, false, silent, false},
-		"nobody is":        {"", nodeView{addr: "a", answered: true, master: true}, false, silent, false},
-		"another one is, and it does not know yet":    {"b", nodeView{addr: "a", answered: true, master: true}, false, left, false},
-		"it says that it is none":                     {"", nodeView{addr: "a", answered: true}, false, left, false},
-		"it says so to the session first":             {"a", nodeView{addr: "a", answered: true, master: true}, true, left, false},
-		"and it was silent meanwhile":                 {"a", nodeView{addr: "a", answered: true, master: true, silentAt: after}, true, silent, false},
-		"another one says that it is none":            {"a", nodeView{addr: "b", answered: true}, false, silent, false},
-		"another one is, and it was silent meanwhile": {"b", nodeView{addr: "a", answered: true, master: true, silentAt: after}, false, silent, false},
-		"and Sentinels are quick":                     {"b", nodeView{addr: "a", answered: true}, true, silent, true},
-		"and it was silent before":                    {"b", nodeView{addr: "a", answered: true, silentAt: before}, false, left, false},
+		"it is silent":     {"b", election.Node{Address: "a"}, false, silent, false},
+		"it is the master": {"a", election.Node{Address: "a", Answered: true, Master: true}, false, silent, false},
+		"nobody is":        {"", election.Node{Address: "a", Answered: true, Master: true}, false, silent, false},
+		"another one is, and it does not know yet":    {"b", election.Node{Address: "a", Answered: true, Master: true}, false, left, false},
+		"it says that it is none":                     {"", election.Node{Address: "a", Answered: true}, false, left, false},
+		"it says so to the session first":             {"a", election.Node{Address: "a", Answered: true, Master: true}, true, left, false},
+		"and it was silent meanwhile":                 {"a", election.Node{Address: "a", Answered: true, Master: true, SilentAt: after}, true, silent, false},
+		"another one says that it is none":            {"a", election.Node{Address: "b", Answered: true}, false, silent, false},
+		"another one is, and it was silent meanwhile": {"b", election.Node{Address: "a", Answered: true, Master: true, SilentAt: after}, false, silent, false},
+		"and Sentinels are quick":                     {"b", election.Node{Address: "a", Answered: true}, true, silent, true},
+		"and it was silent before":                    {"b", election.Node{Address: "a", Answered: true, SilentAt: before}, false, left, false},
 	} {
 		s := &session{master: "a", began: began, took: time.Second, wire: new(wire), answered: c.answered}
 		downAfter := steadyInterval
 		if c.quick {
 			downAfter -= time.Millisecond
 		}
-		s.w = serving(Config{}.withDefaults(), snapshot{verdict: verdict{master: c.master}, nodes: []nodeView{c.node}, downAfter: downAfter})
+		s.w = serving(Config{}.withDefaults(), election.Snapshot{Verdict: election.Verdict{Master: c.master}, Nodes: []election.Node{c.node}, DownAfter: downAfter})
 		if got := s.loss(); got != c.want {
 			t.Errorf("%s: %+v, want %+v", what, got, c.want)
 		}
@@ -293,29 +294,29 @@ func turnAtOnce(t *testing.T, cluster *redistest.Cluster, old *redistest.Server)
 func TestWhenANodeWasSilentIsRemembered(t *testing.T) {
 	cluster := redistest.Start(t, 0, 0)
 	server := cluster.Nodes[0]
-	n := &node{link: newLink(Config{Username: redistest.Username, Password: redistest.Password}.withDefaults(), server.Addr, probing), view: nodeView{addr: server.Addr}}
+	n := &node{link: newLink(Config{Username: redistest.Username, Password: redistest.Password}.withDefaults(), server.Addr, probing), view: election.Node{Address: server.Addr}}
 	defer n.close()
-	round := func(limit time.Duration) nodeView {
+	round := func(limit time.Duration) election.Node {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		defer cancel()
 		n.ask(ctx, 1, false)
 		return n.view
 	}
-	if v := round(10 * time.Second); !v.answered || !v.unanswered.IsZero() {
+	if v := round(10 * time.Second); !v.Answered || !v.Unanswered.IsZero() {
 		t.Fatalf("it is well: %+v", v)
 	}
-	n.view.silentAt = time.Time{} // the first round connects, which may take long here
+	n.view.SilentAt = time.Time{} // the first round connects, which may take long here
 	server.Signal(syscall.SIGSTOP)
 	defer server.Signal(syscall.SIGCONT)
 	before := time.Now()
-	if v := round(silentRound / 3); v.answered || !v.silentAt.IsZero() || v.unanswered.Before(before) {
+	if v := round(silentRound / 3); v.Answered || !v.SilentAt.IsZero() || v.Unanswered.Before(before) {
 		t.Errorf("after a short round without an answer: %+v", v)
 	}
-	if v := round(silentRound); v.answered || v.silentAt.Before(before) || v.unanswered.After(v.silentAt.Add(-silentRound)) {
+	if v := round(silentRound); v.Answered || v.SilentAt.Before(before) || v.Unanswered.After(v.SilentAt.Add(-silentRound)) {
 		t.Errorf("after another one: %+v", v)
 	}
 	server.Signal(syscall.SIGCONT)
-	if v := round(10 * time.Second); !v.answered || v.silentAt.Before(before) || !v.unanswered.IsZero() {
+	if v := round(10 * time.Second); !v.Answered || v.SilentAt.Before(before) || !v.Unanswered.IsZero() {
 		t.Errorf("it is well again, and it is not forgotten that it was silent: %+v", v)
 	}
 }

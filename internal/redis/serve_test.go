@@ -9,15 +9,16 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/redistest"
 )
 
 // settled is a session that has carried out a write and a read, at a master with two
 // replicas in sync. Whoever asks hears that round.
-func settled(t *testing.T, round snapshot) (s *session, write, read *operation) {
+func settled(t *testing.T, round election.Snapshot) (s *session, write, read *operation) {
 	t.Helper()
 	m := newMonitor(Config{Sentinels: []string{"s"}}.withDefaults())
-	m.publish(confirmed(replicaView{"a", 100}, replicaView{"b", 100}))
+	m.publish(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 100}))
 	ended := make(chan struct{})
 	t.Cleanup(func() { close(ended) })
 	go func() {
@@ -43,21 +44,24 @@ func settled(t *testing.T, round snapshot) (s *session, write, read *operation) 
 }
 
 func TestAnOperationIsAnsweredWhenItsReplicasHaveIt(t *testing.T) {
-	both := confirmed(replicaView{"a", 100}, replicaView{"b", 100})
-	oneLeft := confirmed(replicaView{"a", 100})
+	both := confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 100})
+	oneLeft := confirmed(election.Replica{Address: "a", Offset: 100})
 	noneLeft := confirmed()
-	lacking := confirmed(replicaView{"a", 100}, replicaView{"b", 90})
-	change := func(s snapshot, change func(*snapshot)) snapshot { change(&s); return s }
-	replaced := change(oneLeft, func(s *snapshot) { s.master = "x" })
-	nobody := change(oneLeft, func(s *snapshot) { s.master = "" })
-	minority := change(oneLeft, func(s *snapshot) { s.sentinels = []string{"m", "", ""}; s.nodes = append(s.nodes, nodeView{addr: "b"}) })
-	doubted := change(oneLeft, func(s *snapshot) { s.doubted = true; s.nodes = append(s.nodes, nodeView{addr: "b"}) })
+	lacking := confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 90})
+	change := func(s election.Snapshot, change func(*election.Snapshot)) election.Snapshot { change(&s); return s }
+	replaced := change(oneLeft, func(s *election.Snapshot) { s.Master = "x" })
+	nobody := change(oneLeft, func(s *election.Snapshot) { s.Master = "" })
+	minority := change(oneLeft, func(s *election.Snapshot) {
+		s.Sentinels = []string{"m", "", ""}
+		s.Nodes = append(s.Nodes, election.Node{Address: "b"})
+	})
+	doubted := change(oneLeft, func(s *election.Snapshot) { s.Doubted = true; s.Nodes = append(s.Nodes, election.Node{Address: "b"}) })
 
 	for name, c := range map[string]struct {
 		acks        int
 		err         error
 		proof       time.Duration // its age
-		round       snapshot
+		round       election.Snapshot
 		write, read bool // they are answered
 		ends        bool // the session does
 		third       bool // there is a third replica, which is not in sync
@@ -80,7 +84,7 @@ func TestAnOperationIsAnsweredWhenItsReplicasHaveIt(t *testing.T) {
 			s, write, read := settled(t, c.round)
 			s.proven = s.proven.Add(-c.proof)
 			if c.third {
-				s.w.monitor.publish(confirmed(replicaView{"a", 100}, replicaView{"b", 100}, replicaView{"c", 1}))
+				s.w.monitor.publish(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 100}, election.Replica{Address: "c", Offset: 1}))
 			}
 			err := s.settle(t.Context(), c.acks, c.err)
 			is := func(o *operation) bool { return o.state.Load() == finished }
@@ -150,7 +154,7 @@ func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
 }
 
 // serving is a writer whose monitor asks nobody and says what it is told.
-func serving(cfg Config, now snapshot) *writer {
+func serving(cfg Config, now election.Snapshot) *writer {
 	m := newMonitor(cfg)
 	m.publish(now)
 	return newWriter(cfg, m)
@@ -164,7 +168,7 @@ func TestARefusalTellsOfTheNode(t *testing.T) {
 		"CLUSTERDOWN The cluster is down":                       {pause: true},
 		"READONLY You can't write against a read only replica.": {ends: true},
 	} {
-		w := serving(Config{}.withDefaults(), snapshot{})
+		w := serving(Config{}.withDefaults(), election.Snapshot{})
 		s := &session{w: w}
 		err := s.refused(errors.New(text))
 		if s.pause > 0 != c.pause || s.lonely != c.lonely || w.monitor.busy.Load() > 0 != c.busy || err != nil != c.ends {
@@ -203,9 +207,9 @@ func TestNothingIsSentToANodeThatMayBeNoMaster(t *testing.T) {
 	cluster := redistest.Start(t, 1, 0)
 	master, replica := cluster.Nodes[0].Addr, cluster.Nodes[1].Addr
 	cfg := Config{Address: master, Username: redistest.Username, Password: redistest.Password, MinAcks: 1}.withDefaults()
-	says := func(addr string, sentinels ...string) snapshot {
-		return snapshot{verdict: verdict{master: addr}, sentinels: sentinels, nodes: []nodeView{
-			{addr: addr, answered: true, master: true, replicas: []replicaView{{replica, 1}}}, {addr: "c"},
+	says := func(addr string, sentinels ...string) election.Snapshot {
+		return election.Snapshot{Verdict: election.Verdict{Master: addr}, Sentinels: sentinels, Nodes: []election.Node{
+			{Address: addr, Answered: true, Master: true, Replicas: []election.Replica{{Address: replica, Offset: 1}}}, {Address: "c"},
 		}}
 	}
 	if still, cause := waits(t, serving(cfg, says(master)), master, nil); still {
@@ -223,7 +227,7 @@ func TestNothingIsSentToANodeThatMayBeNoMaster(t *testing.T) {
 		t.Errorf("no majority of Sentinels is heard: %v, and it was sent something: %v", cause, !still)
 	}
 	doubtful := serving(cfg, says(master))
-	if still, _ := waits(t, doubtful, master, func(*operation) { doubtful.monitor.publish(snapshot{}) }); !still {
+	if still, _ := waits(t, doubtful, master, func(*operation) { doubtful.monitor.publish(election.Snapshot{}) }); !still {
 		t.Error("the evidence contradicts itself")
 	}
 }

@@ -354,7 +354,7 @@ func (s *session) need(strict, fenced bool) int {
 // confirmed, and where nothing was written since they last told it asks nobody:
 // an answer that only reads would be given by a master that is long cut off. So
 // a write of our own goes with a batch from time to time. Where the master is
-// cut off from its replicas and the Sentinels alike, these need downAfter and
+// cut off from its replicas and the Sentinels alike, these need DownAfter and
 // more to replace it after the last proof. Where it is cut off from the
 // Sentinels alone, a replica that they promote no longer confirms, and no write
 // is acknowledged there until another follows it, which then does not confirm
@@ -491,10 +491,10 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		if err != nil {
 			return fmt.Errorf("%w: %d of %d replicas confirmed, and nobody could be asked: %w", errLost, acks, need, err)
 		}
-		if now.master != s.master {
-			return fmt.Errorf("%w: %d of %d replicas confirmed, and then %s", errLost, acks, need, cmp.Or(now.master, "nobody")+" was the master: "+now.why)
+		if now.Master != s.master {
+			return fmt.Errorf("%w: %d of %d replicas confirmed, and then %s", errLost, acks, need, cmp.Or(now.Master, "nobody")+" was the master: "+now.Why)
 		}
-		if !now.certain() {
+		if !now.Certain() {
 			s.pause = retryPause
 			s.missAnew()
 			break

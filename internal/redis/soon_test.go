@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -28,7 +29,7 @@ func TestAMasterWithoutReplicasIsAskedAgainSoon(t *testing.T) {
 		{"TRYAGAIN Multiple keys request during rehashing of slot", time.Second, retryPause},
 	} {
 		s := inSync("a")
-		s.w = serving(Config{}.withDefaults(), snapshot{})
+		s.w = serving(Config{}.withDefaults(), election.Snapshot{})
 		if err := s.refused(errors.New(c.refusal)); err != nil {
 			t.Errorf("%s: it ends the session: %v", c.refusal, err)
 		}

@@ -104,7 +104,7 @@ func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
 		s, err := c.monitor.wait(wait)
 		if err == nil {
 			var listened bool
-			listened, err = c.monitorOnce(ctx, wait, s.master, hear)
+			listened, err = c.monitorOnce(ctx, wait, s.Master, hear)
 			if listened {
 				wait = ctx
 			}
@@ -142,7 +142,7 @@ func (c *Client) monitorOnce(ctx, wait context.Context, master string, hear func
 		for err := conn.send([]string{"MONITOR"}); err == nil; err = conn.send([]string{"PING"}) {
 			for waiting := true; waiting; {
 				s, changed := c.monitor.now()
-				if s.master != master {
+				if s.Master != master {
 					return
 				}
 				select {

@@ -24,7 +24,7 @@ var repeating = []Mutant{{
 }, {
 	Name:    "replaced-though-silent",
 	Rule:    "nor is it where the node was replaced because it was silent",
-	Changes: []Change{in("repeat.go", " && node.silentAt.Before(s.began)", "")},
+	Changes: []Change{in("repeat.go", " && node.SilentAt.Before(s.began)", "")},
 	Tests:   tests("redis", "TestANodeThatIsReplacedAndRepliesWasNotSilent"),
 }, {
 	Name:    "unknown-is-no",

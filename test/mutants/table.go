@@ -34,7 +34,7 @@ var acknowledging = []Mutant{{
 }, {
 	Name:    "ack-in-doubt",
 	Rule:    "where a replica has not confirmed, a majority of Sentinels has to stand by the master",
-	Changes: []Change{in("session.go", "if !now.certain() {\n\t\t\ts.pause", "if false {\n\t\t\ts.pause")},
+	Changes: []Change{in("session.go", "if !now.Certain() {\n\t\t\ts.pause", "if false {\n\t\t\ts.pause")},
 	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-of-a-stranger",
@@ -54,12 +54,12 @@ var acknowledging = []Mutant{{
 }, {
 	Name:    "ack-of-a-replaced-master",
 	Rule:    "where a replica has not confirmed, the nodes are asked whether this is still the master",
-	Changes: []Change{in("session.go", "if now.master != s.master {\n\t\t\treturn fmt.Errorf(\"%w: %d", "if false {\n\t\t\treturn fmt.Errorf(\"%w: %d")},
+	Changes: []Change{in("session.go", "if now.Master != s.master {\n\t\t\treturn fmt.Errorf(\"%w: %d", "if false {\n\t\t\treturn fmt.Errorf(\"%w: %d")},
 	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "short-doubt",
 	Rule:    "a silent replica is waited for as long as the Sentinels may take to promote it",
-	Changes: []Change{in("insync.go", "limit, began = now.downAfter+doubtMargin(now.downAfter), heard.since", "limit += 0")},
+	Changes: []Change{in("insync.go", "limit, began = now.DownAfter+doubtMargin(now.DownAfter), heard.since", "limit += 0")},
 	Tests:   tests("redis", "TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted"),
 }, {
 	Name:    "no-doubt-margin",
@@ -74,12 +74,12 @@ var acknowledging = []Mutant{{
 }, {
 	Name:    "given-up-in-doubt",
 	Rule:    "no replica is given up, slow or gone, while the Sentinels do not stand by the master",
-	Changes: []Change{in("insync.go", "if !now.stoodBy() && s.confirmed(master) < now.others() {", "if false {")},
+	Changes: []Change{in("insync.go", "if !now.StoodBy() && s.confirmed(master) < now.Others() {", "if false {")},
 	Tests:   tests("redis", "TestNobodyIsGivenUpWhileTheSentinelsDoNotStandByTheMaster"),
 }, {
 	Name:    "lacking-is-enough",
 	Rule:    "a replica has confirmed when it has the offset of the write",
-	Changes: []Change{in("insync.go", "func(r replicaView) bool { return r.offset >= s.offset })", "func(r replicaView) bool { return true })")},
+	Changes: []Change{in("insync.go", "func(r election.Replica) bool { return r.Offset >= s.offset })", "func(r election.Replica) bool { return true })")},
 	Tests:   tests("redis", "TestEveryReplicaInSyncHasToConfirm"),
 }, {
 	Name:    "unasked-is-enough",
@@ -89,7 +89,7 @@ var acknowledging = []Mutant{{
 }, {
 	Name:    "behind-at-once",
 	Rule:    "a replica that was behind is in sync again when it has what the master had",
-	Changes: []Change{in("insync.go", "r.offset >= away.offset && time.Now().After(away.until)", "time.Now().After(away.until)")},
+	Changes: []Change{in("insync.go", "r.Offset >= away.offset && time.Now().After(away.until)", "time.Now().After(away.until)")},
 	Tests:   tests("redis", "TestAReplicaThatHasJustComeJoinsLater"),
 }, {
 	Name:    "one-strike",
@@ -118,7 +118,7 @@ var reading = []Mutant{{
 }, {
 	Name:    "read-in-doubt",
 	Rule:    "a master that is cut off from the majority answers no reads, also of clients that only read and are cut off with it",
-	Changes: []Change{in("session.go", "if !now.certain() {\n\t\t\ts.pause", "if false {\n\t\t\ts.pause")},
+	Changes: []Change{in("session.go", "if !now.Certain() {\n\t\t\ts.pause", "if false {\n\t\t\ts.pause")},
 	Fault:   "cut-master-host", Found: []string{"stale read", "not linearizable"},
 }, {
 	Name:    "replica-as-master",
@@ -207,7 +207,7 @@ var withoutWait = []Mutant{{
 }, {
 	Name:    "quick-stranger",
 	Rule:    "a node's offset counts when it follows this master",
-	Changes: []Change{in("quick.go", "|| !n.linked || n.follows != master {", "|| !n.linked {")},
+	Changes: []Change{in("election/snapshot.go", "|| !n.Linked || n.Follows != master {", "|| !n.Linked {")},
 	Tests:   tests("redis", "TestWhatTheOtherNodesHaveInCommon"),
 }, {
 	Name:    "quick-after-a-stall-in-flight",

@@ -1,4 +1,4 @@
-package redis
+package election
 
 import (
 	"fmt"
@@ -8,16 +8,16 @@ import (
 
 // told is a Sentinel's word: its id, the epochs of its configuration and its vote, and for
 // whom it voted.
-func told(id string, config, epoch int64, leader string) sentinelWord {
-	return sentinelWord{answered: true, calm: true, id: id, config: config, vote: vote{epoch, leader}, failoverTimeout: 2 * time.Second}
+func told(id string, config, epoch int64, leader string) SentinelReply {
+	return SentinelReply{Answered: true, Calm: true, ID: id, ConfigEpoch: config, Vote: Vote{epoch, leader}, FailoverTimeout: 2 * time.Second}
 }
 
 func TestAVoteThatIsNewerThanTheConfigurationIsAnOpenElection(t *testing.T) {
-	var silent sentinelWord
+	var silent SentinelReply
 	leads := told("1", 4, 5, "1")
-	leads.calm = false
+	leads.Calm = false
 	began := time.Now()
-	at := func(after time.Duration, words ...sentinelWord) heardRound {
+	at := func(after time.Duration, words ...SentinelReply) heardRound {
 		return heardRound{began.Add(after), words}
 	}
 	for name, c := range map[string]struct {
@@ -63,13 +63,13 @@ func TestAVoteThatIsNewerThanTheConfigurationIsAnOpenElection(t *testing.T) {
 		"the others voted again": {[]heardRound{
 			at(0, told("1", 4, 5, "3"), told("2", 4, 5, "3"), silent), at(9*time.Second, told("1", 4, 6, "3"), told("2", 4, 5, "3"), silent),
 		}, true},
-		"no Sentinel tells its vote": {[]heardRound{at(0, sentinelWord{answered: true, calm: true, config: 4}, sentinelWord{answered: true, calm: true, config: 4}, silent)}, false},
+		"no Sentinel tells its vote": {[]heardRound{at(0, SentinelReply{Answered: true, Calm: true, ConfigEpoch: 4}, SentinelReply{Answered: true, Calm: true, ConfigEpoch: 4}, silent)}, false},
 	} {
-		var e elections
+		var e Elections
 		for i, r := range c.rounds {
-			e.take(r.words, uint64(i+1), r.at)
+			e.Take(r.words, uint64(i+1), r.at)
 		}
-		if open := e.open(c.rounds[len(c.rounds)-1].words); (len(open) > 0) != c.open {
+		if open := e.Open(c.rounds[len(c.rounds)-1].words); (len(open) > 0) != c.open {
 			t.Errorf("%s: open are %+v", name, open)
 		}
 	}
@@ -78,50 +78,50 @@ func TestAVoteThatIsNewerThanTheConfigurationIsAnOpenElection(t *testing.T) {
 // heardRound is what the Sentinels said in a round.
 type heardRound struct {
 	at    time.Time
-	words []sentinelWord
+	words []SentinelReply
 }
 
 func TestAnElectionThreatensAMasterThatIsNotItsOutcome(t *testing.T) {
-	master := func(since uint64) nodeView { return nodeView{addr: "a", answered: true, master: true, since: since} }
-	promotes := func(id, addr string) []sentinelWord { return []sentinelWord{{id: "x"}, {id: id, promotes: addr}} }
+	master := func(since uint64) Node { return Node{Address: "a", Answered: true, Master: true, Since: since} }
+	promotes := func(id, addr string) []SentinelReply { return []SentinelReply{{ID: "x"}, {ID: id, Promotes: addr}} }
 	in := func(epoch int64, round uint64) election {
-		return election{vote: vote{epoch, fmt.Sprint(epoch)}, round: round}
+		return election{Vote: Vote{epoch, fmt.Sprint(epoch)}, round: round}
 	}
 	for name, c := range map[string]struct {
-		open       elections
-		master     nodeView
+		open       Elections
+		master     Node
 		named      string
 		namedSince uint64
-		words      []sentinelWord
+		words      []SentinelReply
 		want       bool
 	}{
 		"there is none":                               {nil, master(0), "b", 0, nil, false},
-		"there is one":                                {elections{in(5, 3)}, master(0), "b", 0, nil, true},
-		"the master was promoted since":               {elections{in(5, 3)}, master(4), "b", 0, nil, false},
-		"both were seen at once":                      {elections{in(5, 4)}, master(4), "b", 0, nil, false},
-		"two voted for two in one epoch":              {elections{in(5, 3), in(5, 3)}, master(4), "b", 0, nil, false},
-		"it was heard of after the promotion":         {elections{in(5, 5)}, master(4), "b", 0, nil, true},
-		"there is another one":                        {elections{in(5, 3), in(6, 3)}, master(4), "b", 0, nil, true},
-		"the promotion was announced":                 {elections{in(5, 3)}, master(4), "b", 4, nil, true},
-		"the Sentinels name the master already":       {elections{in(5, 3)}, master(4), "a", 0, nil, true},
-		"there is no master":                          {elections{in(5, 3)}, nodeView{}, "b", 0, nil, true},
-		"the leader of the last one promotes it":      {elections{in(5, 3), in(6, 3)}, master(4), "b", 0, promotes("6", "a"), false},
-		"the leader of an earlier one promotes it":    {elections{in(5, 3), in(6, 3)}, master(4), "b", 0, promotes("5", "a"), true},
-		"the leader of the last one promotes another": {elections{in(6, 3), in(5, 3)}, master(4), "b", 0, promotes("6", "b"), true},
-		"they voted again since":                      {elections{in(5, 3), in(6, 5)}, master(4), "b", 0, promotes("6", "a"), true},
+		"there is one":                                {Elections{in(5, 3)}, master(0), "b", 0, nil, true},
+		"the master was promoted since":               {Elections{in(5, 3)}, master(4), "b", 0, nil, false},
+		"both were seen at once":                      {Elections{in(5, 4)}, master(4), "b", 0, nil, false},
+		"two voted for two in one epoch":              {Elections{in(5, 3), in(5, 3)}, master(4), "b", 0, nil, false},
+		"it was heard of after the promotion":         {Elections{in(5, 5)}, master(4), "b", 0, nil, true},
+		"there is another one":                        {Elections{in(5, 3), in(6, 3)}, master(4), "b", 0, nil, true},
+		"the promotion was announced":                 {Elections{in(5, 3)}, master(4), "b", 4, nil, true},
+		"the Sentinels name the master already":       {Elections{in(5, 3)}, master(4), "a", 0, nil, true},
+		"there is no master":                          {Elections{in(5, 3)}, Node{}, "b", 0, nil, true},
+		"the leader of the last one promotes it":      {Elections{in(5, 3), in(6, 3)}, master(4), "b", 0, promotes("6", "a"), false},
+		"the leader of an earlier one promotes it":    {Elections{in(5, 3), in(6, 3)}, master(4), "b", 0, promotes("5", "a"), true},
+		"the leader of the last one promotes another": {Elections{in(6, 3), in(5, 3)}, master(4), "b", 0, promotes("6", "b"), true},
+		"they voted again since":                      {Elections{in(5, 3), in(6, 5)}, master(4), "b", 0, promotes("6", "a"), true},
 	} {
-		if got := c.open.threaten(c.master, c.named, c.namedSince, c.words); got != c.want {
+		if got := c.open.Threaten(c.master, c.named, c.namedSince, c.words); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
 }
 
 func TestElectionsAreForgottenOneDay(t *testing.T) {
-	var e elections
+	var e Elections
 	for i := range int64(1000) {
-		e.take([]sentinelWord{told("1", i, i+1, "3")}, uint64(i+1), time.Now())
+		e.Take([]SentinelReply{told("1", i, i+1, "3")}, uint64(i+1), time.Now())
 	}
-	if len(e) != rememberedElections || e[len(e)-1].epoch != 1000 {
+	if len(e) != rememberedElections || e[len(e)-1].Epoch != 1000 {
 		t.Errorf("%d, the last of them %+v", len(e), e[len(e)-1])
 	}
 }
@@ -129,7 +129,7 @@ func TestElectionsAreForgottenOneDay(t *testing.T) {
 // One that was restarted has forgotten for whom it voted.
 func TestAVoteThatWasForgottenIsTheOneThatWasTold(t *testing.T) {
 	for name, c := range map[string]struct {
-		before, now sentinelWord
+		before, now SentinelReply
 		want        string
 	}{
 		"it tells the same":          {told("1", 4, 5, "3"), told("1", 4, 5, "3"), "3"},
@@ -137,35 +137,37 @@ func TestAVoteThatWasForgottenIsTheOneThatWasTold(t *testing.T) {
 		"it voted again, and then":   {told("1", 4, 5, "3"), told("1", 4, 6, noLeader), noLeader},
 		"it is another one":          {told("1", 4, 5, "3"), told("2", 4, 5, noLeader), noLeader},
 		"it never told for whom":     {told("1", 4, 5, noLeader), told("1", 4, 5, noLeader), noLeader},
-		"it was silent and restarts": {told("1", 4, 5, "3"), sentinelWord{}, ""},
+		"it was silent and restarts": {told("1", 4, 5, "3"), SentinelReply{}, ""},
 	} {
-		var v voter
-		v.remember(&c.before)
-		v.remember(&c.now)
-		if c.now.vote.leader != c.want {
-			t.Errorf("%s: %q", name, c.now.vote.leader)
+		var v Voter
+		v.Remember(&c.before)
+		v.Remember(&c.now)
+		if c.now.Vote.Leader != c.want {
+			t.Errorf("%s: %q", name, c.now.Vote.Leader)
 		}
-		if v.vote == (vote{}) {
+		if v.vote == (Vote{}) {
 			t.Errorf("%s: it is forgotten", name)
 		}
 	}
 }
 
 func TestTheNewestConfigurationNamesTheMaster(t *testing.T) {
-	names := func(master string, config int64) sentinelWord { return sentinelWord{master: master, config: config} }
+	names := func(master string, config int64) SentinelReply {
+		return SentinelReply{Master: master, ConfigEpoch: config}
+	}
 	for name, c := range map[string]struct {
-		words []sentinelWord
+		words []SentinelReply
 		want  string
 	}{
-		"all agree":                          {[]sentinelWord{names("a", 5), names("a", 5), {}}, "a"},
-		"one has not heard of it":            {[]sentinelWord{names("b", 4), names("a", 5), names("a", 5)}, "a"},
-		"the others have not heard of it":    {[]sentinelWord{names("a", 4), names("a", 4), names("b", 5)}, "b"},
-		"their majority has a newer one":     {[]sentinelWord{names("a", 4), names("b", 5), names("a", 6)}, "a"},
-		"nobody tells":                       {[]sentinelWord{names("b", 0), names("a", 0), names("a", 0)}, "a"},
+		"all agree":                          {[]SentinelReply{names("a", 5), names("a", 5), {}}, "a"},
+		"one has not heard of it":            {[]SentinelReply{names("b", 4), names("a", 5), names("a", 5)}, "a"},
+		"the others have not heard of it":    {[]SentinelReply{names("a", 4), names("a", 4), names("b", 5)}, "b"},
+		"their majority has a newer one":     {[]SentinelReply{names("a", 4), names("b", 5), names("a", 6)}, "a"},
+		"nobody tells":                       {[]SentinelReply{names("b", 0), names("a", 0), names("a", 0)}, "a"},
 		"there are none":                     {nil, ""},
-		"one with a configuration is silent": {[]sentinelWord{names("", 7), names("a", 4), names("a", 4)}, "a"},
+		"one with a configuration is silent": {[]SentinelReply{names("", 7), names("a", 4), names("a", 4)}, "a"},
 	} {
-		if got := newest(c.words, "a"); got != c.want {
+		if got := Newest(c.words, "a"); got != c.want {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
