@@ -57,6 +57,7 @@ var layers = []string{
 	"token",     // who may do what. Pure
 
 	"redis",           // discovery, connections, durable writes
+	"redis/ack",       // when a write is acknowledged, a read answered. Pure
 	"redis/election",  // who is the master. Pure
 	"redis/redistest", // real Redis servers for tests
 
@@ -73,7 +74,7 @@ var layers = []string{
 }
 
 // pure are the packages that only compute: values in, values out.
-var pure = []string{"history", "doctor", "export", "plan", "stack", "token", "quote", "commands", "hostname", "servers", "redis/election"}
+var pure = []string{"history", "doctor", "export", "plan", "stack", "token", "quote", "commands", "hostname", "servers", "redis/ack", "redis/election"}
 
 // stateless are the packages that serve requests. They may not import, even indirectly, what knows
 // about the stack (ofTheStack).

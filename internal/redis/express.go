@@ -8,95 +8,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 	"unsafe"
+
+	"holdfast/internal/redis/ack"
 )
-
-// permit is a session's word that batches which only read what the replicas
-// have may go without WAIT on connections beside its own (see quick.go): what
-// it learned for itself, which they judge by too.
-type permit struct {
-	session *session
-	// alone: there is no replica, and nobody but this Redis says who the master
-	// is; the rest does not matter then.
-	alone  bool
-	others int
-	shared int64     // an offset that every other node was heard to have
-	proven time.Time // when the last proof was sent that succeeded
-	// heard is when the last batch was sent that the master has answered, in
-	// nanoseconds since birth.
-	heard atomic.Int64
-	// revoked: something spoke against it.
-	revoked atomic.Bool
-}
-
-// birth is a moment to count from: an atomic has no room for a time. It is long ago, so
-// that an atomic without a value stands for nothing recent.
-var birth = time.Now().Add(-time.Hour)
-
-// permits says that others may read as this session just did without WAIT.
-func (s *session) permits() {
-	p := &permit{session: s, alone: s.w.cfg.alone(), others: s.quick.others, shared: s.quick.shared, proven: s.proven}
-	if last := s.w.permit.Load(); last != nil && !last.revoked.Load() && last.session == s &&
-		last.others == p.others && last.shared == p.shared && last.proven.Equal(p.proven) {
-		last.hear(s.quick.heard)
-		return
-	}
-	p.hear(s.quick.heard)
-	s.w.permit.Store(p)
-}
-
-// forbids takes the permit back where batches without WAIT are no more for this
-// session itself.
-func (s *session) forbids() {
-	switch {
-	case s.w.permit.Load() == nil:
-	case s.solitary():
-	case s.quick.calm && s.expect >= s.w.monitor.short.Load().others && s.missed.IsZero():
-	default:
-		s.w.permit.Store(nil)
-	}
-}
-
-// solitary says that there is nobody but this Redis: no replica, and no Sentinel.
-func (s *session) solitary() bool {
-	return s.w.cfg.alone() && s.expect == 0 && s.w.monitor.short.Load().online == 0
-}
-
-// hear takes note of a batch that the master has answered.
-func (p *permit) hear(sent time.Time) {
-	advance(&p.heard, sent)
-}
-
-// advance moves a moment, in nanoseconds since birth, on to that one, if it is later.
-func advance(moment *atomic.Int64, to time.Time) {
-	at := int64(to.Sub(birth))
-	for {
-		before := moment.Load()
-		if at <= before || moment.CompareAndSwap(before, at) {
-			return
-		}
-	}
-}
-
-// holds says that the permit is good now, where the last proof is younger than
-// age and the master has answered a batch that was sent at heard.
-func (p *permit) holds(now time.Time, age time.Duration, heard int64) bool {
-	return !p.revoked.Load() && (p.alone || now.Sub(p.proven) < age && int64(now.Sub(birth))-heard < int64(lately))
-}
-
-// bears says that the master's word of itself is as the permit has it.
-func (p *permit) bears(standing Standing, online int) bool {
-	switch now := p.session.w.monitor.short.Load(); {
-	case !standing.Master || now.master != p.session.master:
-		return false
-	case p.alone:
-		return online == 0
-	default:
-		return now.others <= p.others && online >= p.others && standing.Offset <= p.shared
-	}
-}
 
 // Express carries reads to the master on a connection that its caller polls
 // itself, such as an event loop, in batches, one at a time: without a goroutine
@@ -121,7 +37,7 @@ type Express struct {
 	sentAsks []expressAsk
 	count    int // how many answers it gets, without ROLE's; 0: none is under way
 	began    time.Time
-	heard    int64 // permit.heard before it
+	heard    int64 // readLease.heard before it
 
 	in      []byte // what has come of its answers
 	scan    scan
@@ -154,8 +70,8 @@ const (
 // ErrTooLong: the answers of a batch are longer than an Express brings.
 var ErrTooLong = errors.New("the answers are too long")
 
-// errNoPermit: there is no session that permits it now.
-var errNoPermit = errors.New("no master is read without confirmation now")
+// errNoLease: no session lets others read now.
+var errNoLease = errors.New("no master is read without confirmation now")
 
 // errElsewhere: TLS leads to the master, and no unix socket.
 var errElsewhere = errors.New("the master is on another host")
@@ -174,10 +90,10 @@ func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 	if c.writer == nil || c.cfg.TLS != nil && len(c.cfg.Sockets) == 0 {
 		return nil, nil, errors.ErrUnsupported
 	}
-	p := c.writer.permit.Load()
+	p := c.writer.readLease.Load()
 	switch {
 	case p == nil:
-		return nil, nil, errNoPermit
+		return nil, nil, errNoLease
 	case p.session.process == "":
 		return nil, nil, errors.ErrUnsupported // the address may lead elsewhere, and nobody could tell
 	}
@@ -299,11 +215,11 @@ func ForExpress(r *Request, spec *Spec) bool {
 }
 
 // Add takes a request into the batch to come, which is one for it. It answers
-// false when there is no permit, or no room; now may be some milliseconds ago.
+// false when there is no lease, or no room; now may be some milliseconds ago.
 func (x *Express) Add(r *Request, now time.Time) bool {
-	p := x.w.permit.Load()
+	p := x.w.readLease.Load()
 	switch {
-	case p == nil || p.session != x.session || !p.holds(now, proofEvery, p.heard.Load()):
+	case p == nil || p.session != x.session || !p.valid(now, ack.ProofEvery, p.heard.Load()):
 		return false
 	case len(x.nextAsks) == maxExpress || len(x.next) > maxExpressBytes:
 		return false
@@ -344,7 +260,7 @@ func (x *Express) Depart() []byte {
 		}
 	}
 	x.began = time.Now()
-	if p := x.w.permit.Load(); p != nil {
+	if p := x.w.readLease.Load(); p != nil {
 		x.heard = p.heard.Load()
 	}
 	return x.sent
@@ -413,17 +329,17 @@ func (x *Express) Land(now time.Time) bool {
 	standing, online := standingOf(all)
 	x.offset = standing.Offset
 
-	p := x.w.permit.Load()
+	p := x.w.readLease.Load()
 	if p == nil || p.session != x.session {
 		return false
 	}
 	if standing.Master {
-		p.hear(x.began)
+		p.observe(x.began)
 	}
-	if !p.bears(standing, online) {
+	if !p.confirmedBy(ack.Role{Master: standing.Master, Offset: standing.Offset, Online: online}) {
 		p.revoked.Store(true)
 	}
-	if !p.holds(now, proofAge, x.heard) {
+	if !p.valid(now, ack.ProofAge, x.heard) {
 		return false
 	}
 	x.w.stats.batch(count)

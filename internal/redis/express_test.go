@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -48,10 +49,10 @@ func (x *express) takes(t *testing.T, r *Request) bool {
 }
 
 // depart sends requests as one batch. Meanwhile the others read, without which
-// there is no permit.
+// there is no read lease.
 func (x *express) depart(t *testing.T, all ...*Request) {
 	t.Helper()
-	redistest.Eventually(t, 10*time.Second, "there is a permit", func() bool {
+	redistest.Eventually(t, 10*time.Second, "there is a read lease", func() bool {
 		reads(t, x.client, 5*time.Millisecond)
 		return x.takes(t, all[0])
 	})
@@ -196,12 +197,12 @@ func TestAnExpressTakesWhatOnlyReadsAndIsSwift(t *testing.T) {
 }
 
 // Without a session that asks for confirmation again and again there is no
-// permit.
-func TestAPermitExpires(t *testing.T) {
+// read lease.
+func TestAReadLeaseExpires(t *testing.T) {
 	client, _ := inSyncWith(t)
 	x := ride(t, client)
 	x.read(t)
-	time.Sleep(proofEvery)
+	time.Sleep(ack.ProofEvery)
 	if r := reading("GET", "k"); x.takes(t, r) {
 		t.Error("the proof was not made anew, and a read was taken")
 	}
@@ -220,7 +221,7 @@ func TestAnExpressShowsAnothersWriteOnlyWhenTheReplicasHaveIt(t *testing.T) {
 		if answer := master.Do("SET", "k", value); answer != "OK" {
 			t.Fatal(answer)
 		}
-		// The permit is still good for a moment.
+		// The read lease is still good for a moment.
 		for r := reading("GET", "k"); x.takes(t, r); {
 			x.send(t)
 			if x.arrive(t, 1<<20) && x.Answer(0, r) && r.Results[0].Reply.Text() == value {
@@ -258,19 +259,19 @@ func TestAnAnswerThatComesLateDoesNotCount(t *testing.T) {
 	x := ride(t, client)
 	x.read(t)
 	r := reading("GET", "k")
-	redistest.Eventually(t, 10*time.Second, "a permit that is young enough", func() bool {
+	redistest.Eventually(t, 10*time.Second, "a read lease that is young enough", func() bool {
 		reads(t, client, 5*time.Millisecond)
-		p := client.writer.permit.Load()
-		return p != nil && time.Since(p.proven) < proofAge-lately-50*time.Millisecond && x.takes(t, r)
+		l := client.writer.readLease.Load()
+		return l != nil && time.Since(l.Proven) < ack.ProofAge-ack.MaxResponseGap-50*time.Millisecond && x.takes(t, r)
 	})
-	p := client.writer.permit.Load()
-	time.Sleep(lately * 2 / 3)
+	l := client.writer.readLease.Load()
+	time.Sleep(ack.MaxResponseGap * 2 / 3)
 	master.Signal(syscall.SIGSTOP)
 	x.send(t)
-	time.Sleep(lately / 2)
+	time.Sleep(ack.MaxResponseGap / 2)
 	master.Signal(syscall.SIGCONT)
 	if x.arrive(t, 1<<20) {
-		t.Errorf("an answer counted %v after the proof, and the master had not been heard of for more than %v", time.Since(p.proven), lately)
+		t.Errorf("an answer counted %v after the proof, and the master had not been heard of for more than %v", time.Since(l.Proven), ack.MaxResponseGap)
 	}
 }
 
@@ -457,9 +458,9 @@ func TestAnExpressGoesByTheUnixSocketOfTheMaster(t *testing.T) {
 	}
 }
 
-// A single Redis with a replica bears no permit out: everything would be asked
+// A single Redis with a replica bears no read lease out: everything would be asked
 // twice.
-func TestASingleRedisWithAReplicaGivesNoPermit(t *testing.T) {
+func TestASingleRedisWithAReplicaGivesNoReadLease(t *testing.T) {
 	cluster := redistest.Start(t, 1, 0)
 	client := open(t, cluster, func(cfg *Config) { cfg.MinAcks = 0 })
 	redistest.Eventually(t, 10*time.Second, "it knows of the replica", func() bool {
@@ -467,8 +468,8 @@ func TestASingleRedisWithAReplicaGivesNoPermit(t *testing.T) {
 		return client.Status().Replicas == 1
 	})
 	reads(t, client, 10*time.Millisecond)
-	if p := client.writer.permit.Load(); p != nil && !p.revoked.Load() {
-		t.Errorf("there is a permit: %+v", p)
+	if l := client.writer.readLease.Load(); l != nil && !l.revoked.Load() {
+		t.Errorf("there is a read lease: %+v", l)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"holdfast/internal/redis/ack"
 )
 
 // gatherFrom is the batch, in operations, from which on a writer lets others run
@@ -46,7 +48,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	conn, release := l.Dedicate()
 	defer release()
 	defer l.cut() // before release, which would wait for answers
-	s := &session{w: w, master: master, conn: conn, behind: map[string]absence{}, there: map[string]bool{}, strikes: map[string]int{}, slot: -1, loaded: map[*Script]bool{}, scripts: newScripts()}
+	s := &session{w: w, master: master, conn: conn, slot: -1, loaded: map[*Script]bool{}, scripts: newScripts()}
 	// The peer itself has to be a master: an address may lead elsewhere than
 	// it did when the monitor asked.
 	words := conn.DoMulti(ctx, conn.B().Role().Build(), conn.B().Info().Section("server").Build())
@@ -61,12 +63,13 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	info, _ := words[1].ToString() // it may be refused
 	s.process = processOf(info)
 	s.origin = originOf(cmp.Or(s.process, master))
+	var ready []string
 	for _, r := range replicas {
 		if r.Offset > 0 {
-			s.there[r.Address] = true
-			s.expect++
+			ready = append(ready, r.Address)
 		}
 	}
+	s.inSync = ack.NewInSync(ready...)
 	if s.wire = l.only(); s.wire == nil {
 		return errLost
 	}
@@ -86,7 +89,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	w.last = master
 	w.session.Store(s)
 	defer func() {
-		w.permit.Store(nil)
+		w.readLease.Store(nil)
 		w.session.Store(nil)
 		s.end(cause)
 	}()

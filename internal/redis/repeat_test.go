@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/redistest"
 )
@@ -254,7 +255,7 @@ func TestAReadThatIsUnderWayInASwitchoverIsAnswered(t *testing.T) {
 			master := cluster.Node(client.Master())
 			master.Do("CLIENT", "PAUSE", "60000", "WRITE")
 			defer master.Do("CLIENT", "UNPAUSE")
-			time.Sleep(2 * proofAge) // the read needs a proof, which is a write
+			time.Sleep(2 * ack.ProofAge) // the read needs a proof, which is a write
 			read := &Request{Commands: commands("SMEMBERS set")}
 			answered := make(chan error, 1)
 			go func() { answered <- client.Do(t.Context(), read) }()

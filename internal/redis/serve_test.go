@@ -9,9 +9,19 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/redistest"
 )
+
+// confirmed is what the nodes say: the master with these replicas, and what
+// each has confirmed.
+func confirmed(replicas ...election.Replica) election.Snapshot {
+	return election.Snapshot{
+		Verdict: election.Verdict{Master: "m"}, Sentinels: []string{"m", "m", "m"}, DownAfter: 500 * time.Millisecond, Asked: time.Now(),
+		Nodes: []election.Node{{Address: "m", Master: true, Offset: 120, Replicas: replicas}},
+	}
+}
 
 // settled is a session that has carried out a write and a read, at a master with two
 // replicas in sync. Whoever asks hears that round.
@@ -31,9 +41,8 @@ func settled(t *testing.T, round election.Snapshot) (s *session, write, read *op
 			}
 		}
 	}()
-	s = inSync("a", "b")
-	s.w.monitor, s.w.cfg = m, Config{Sentinels: []string{"s"}, MinAcks: 1}.withDefaults()
-	s.proven = time.Now()
+	w := &writer{monitor: m, cfg: Config{Sentinels: []string{"s"}, MinAcks: 1}.withDefaults()}
+	s = &session{w: w, master: "m", offset: 100, inSync: ack.NewInSync("a", "b"), proven: time.Now()}
 	for _, o := range []**operation{&write, &read} {
 		*o = &operation{done: make(chan error, 1)}
 		(*o).state.Store(taken)

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/election"
 )
 
 // session is one connection to one master. It belongs to its
@@ -25,20 +28,7 @@ type session struct {
 	wire    *wire
 	loaded  map[*Script]bool // the scripts of ours that were run here
 	scripts scripts          // clients'
-	// expect is how many replicas have to have a batch. It grows when a
-	// replica is online and has caught up, and shrinks only by a miss.
-	expect int
-	// behind are the replicas that missed a deadline, or have just come, and
-	// the offset that brings each of them back. there are those that the master
-	// had when it was last looked at.
-	behind map[string]absence
-	there  map[string]bool
-	// strikes counts how often each fell behind.
-	strikes map[string]int
-	// missed is when replicas began to miss deadlines, zero where they do not, and heard
-	// what each of them has confirmed since.
-	missed time.Time
-	heard  map[string]progress
+	inSync  ack.InSync
 	// offset is the master's after the last batch; 0: nobody asked.
 	offset int64
 	// pause: the master takes some commands later, after so long.
@@ -49,9 +39,9 @@ type session struct {
 	spoiled error
 	// proven is when the last proof was sent that succeeded: see fence. slot is
 	// one of this master's, in a cluster.
-	proven time.Time
-	slot   int
-	quick  quick
+	proven  time.Time
+	slot    int
+	elision ack.WaitElision
 	// loginsChecked is when it was last able to log in as those who run scripts.
 	loginsChecked time.Time
 	// leased is the key of the lease that this session has; empty: it has none. unsure
@@ -122,7 +112,7 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	}
 	s.script, s.trips = scriptNotRun, trips{}
 	s.grow()
-	s.forbids()
+	s.checkReadLease()
 	s.w.stats.batch(len(batch))
 	batch, err := s.provide(ctx, batch)
 	if err == nil {
@@ -228,39 +218,39 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		}
 	}
 	cmds, shares = s.encodeSingles(cmds, shares)
-	strict, fenced, token := kinds(s.done)
-	a, b, c := kinds(batch)
-	strict, fenced, token = strict || a, fenced || b, token || c
+	state := s.state()
+	needs, token := kinds(batch)
+	mayElide := len(batch) > 0 && len(s.done) == 0 && s.elision.MaySkipWait(state, needs)
+	earlier, tokens := kinds(s.done)
+	needs, token = needs.Or(earlier), token || tokens
 	fence, fences := len(cmds), 0
-	if strict || fenced {
+	if (needs.Write || needs.Read) && state.ProofDue() {
 		cmds, fences = s.fence(cmds, batch)
 	}
-	// Where some node is not in sync, who has confirmed matters, and not how
-	// many: that takes the offset.
 	s.offset, s.lonely = 0, false
-	quick := fences == 0 && s.quickly(batch)
+	elided := fences == 0 && mayElide
 	role := -1
-	if quick || token || s.expect < s.w.monitor.short.Load().others || !s.missed.IsZero() {
+	if elided || token || state.NeedsOffset() {
 		role = len(cmds)
 		cmds = append(cmds, s.conn.B().Role().Build())
 	}
-	replicas := s.need(strict, fenced)
+	replicas := state.Replicas(needs)
 	wait := -1
-	if replicas > 0 && !quick {
+	if replicas > 0 && !elided {
 		wait = len(cmds)
 		cmds = append(cmds, s.wait(replicas))
 	}
 	if len(cmds) == 0 {
 		return s.settle(ctx, 0, nil)
 	}
-	began, heard := time.Now(), s.quick.heard
+	began, heard := time.Now(), s.elision.Heard
 	answers, sent, cut := s.exchangeShared(ctx, cmds, shares)
 	s.takeIn(batch, shares)
-	stalled := time.Since(heard) >= lately
+	stalled := ack.Stalled(heard, time.Now())
 	if answers[len(answers)-1].NonRedisError() == nil {
 		clear(cmds)
 		s.cmds = cmds[:0]
-		s.quick.heard = began
+		s.elision.Heard = began
 	} else {
 		s.cmds = nil // the library may still be at it
 	}
@@ -301,13 +291,12 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 			fences = 0 // Redis takes no writes now: there is no proof, and no harm
 		}
 	}
-	var standing Standing
-	online := 0
+	var said ack.Role
 	if role >= 0 {
 		if err := answers[role].NonRedisError(); err != nil {
 			ended = cmp.Or(ended, fmt.Errorf("%w (%w)", errLost, err))
 		}
-		if standing, online = s.tell(answers[role], token); standing == (Standing{}) {
+		if said = s.tell(answers[role], token); said == (ack.Role{}) {
 			s.pause = retryPause // it does not answer that now
 		}
 	}
@@ -317,12 +306,12 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	if len(s.done) == 0 {
 		return ended
 	}
-	if quick {
-		if ended != nil || stalled || !s.lasts(ctx, standing, online) {
+	if elided {
+		if ended != nil || stalled || !s.covered(ctx, said) {
 			return ended // the next batch's WAIT is theirs, too
 		}
-		s.permits()
-		return s.settle(ctx, s.expect, nil)
+		s.grantReadLease()
+		return s.settle(ctx, s.inSync.Count, nil)
 	}
 	acks, err := int64(0), error(nil)
 	if wait >= 0 {
@@ -331,45 +320,26 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 			s.pause, err = retryPause, nil
 		}
 	}
-	if err == nil && fences > 0 && acks > 0 && int(acks) >= s.expect {
+	if err == nil && fences > 0 && state.Proves(int(acks)) {
 		s.proven = began
-		s.quick.proved()
+		s.elision.Proved()
 	}
 	return cmp.Or(s.settle(ctx, int(acks), err), ended)
 }
 
-// need is how many replicas have to confirm operations.
-func (s *session) need(strict, fenced bool) int {
-	switch {
-	case strict:
-		return max(s.expect, s.w.cfg.MinAcks)
-	case fenced:
-		return max(s.expect, min(s.w.cfg.MinAcks, s.w.monitor.short.Load().online))
+// state returns what decides about answers; see package ack.
+func (s *session) state() ack.State {
+	known := s.w.monitor.short.Load()
+	return ack.State{
+		Now: time.Now(), MinAcks: s.w.cfg.MinAcks, Alone: s.w.cfg.alone(),
+		InSync: s.inSync.Count, Lagging: s.inSync.Lagging(), Online: known.online, Others: known.others, Proven: s.proven,
 	}
-	return 0
 }
 
-// proofAge is how old a proof may be when an answer relies on it, and
-// proofEvery how often one is made. WAIT compares with what the replicas have
-// confirmed, and where nothing was written since they last told it asks nobody:
-// an answer that only reads would be given by a master that is long cut off. So
-// a write of our own goes with a batch from time to time. Where the master is
-// cut off from its replicas and the Sentinels alike, these need DownAfter and
-// more to replace it after the last proof. Where it is cut off from the
-// Sentinels alone, a replica that they promote no longer confirms, and no write
-// is acknowledged there until another follows it, which then does not confirm
-// here either.
-const (
-	proofAge   = 150 * time.Millisecond
-	proofEvery = proofAge / 2
-)
-
-// fence appends the write that proves that the replicas follow this master, if
-// it is time for one, and says how many commands that is.
+// fence appends the write that proves that the replicas follow this master, and returns how
+// many commands that is. There is none if it is not known which slot of a cluster is this
+// master's.
 func (s *session) fence(cmds rueidis.Commands, batch []*operation) (rueidis.Commands, int) {
-	if s.w.cfg.alone() || s.expect == 0 || time.Since(s.proven) < proofEvery {
-		return cmds, 0
-	}
 	key := idemPrefix + "fence"
 	if len(s.w.cfg.Cluster) > 0 {
 		if slot := slotAmong(batch); slot >= 0 {
@@ -427,24 +397,23 @@ func (s *session) sort(o *operation, then next) {
 	}
 }
 
-// kinds says what operations need: strict, that replicas confirm a write;
-// fenced, that what they saw is on the replicas; token, the offset.
-func kinds(ops []*operation) (strict, fenced, token bool) {
+// kinds returns what operations need, and whether one of them wants the master's offset.
+func kinds(ops []*operation) (needs ack.Needs, token bool) {
 	for _, o := range ops {
-		strict = strict || o.writes && !o.async
-		fenced = fenced || !o.writes
+		needs.Write = needs.Write || o.writes && !o.async
+		needs.Async = needs.Async || o.writes && o.async
+		needs.Read = needs.Read || !o.writes
 		token = token || o.wantToken
 	}
-	return
+	return needs, token
 }
 
-// tell takes what the master says of itself after the operations, and gives
-// them its replication offset if any wants it. online is how many replicas it
-// has.
-func (s *session) tell(role rueidis.RedisResult, token bool) (standing Standing, online int) {
+// tell returns what the master says of itself after the operations, and gives them its
+// replication offset if any wants it.
+func (s *session) tell(role rueidis.RedisResult, token bool) (said ack.Role) {
 	answer, err := role.ToArray()
 	if err != nil {
-		return standing, 0
+		return said
 	}
 	standing, replicas, _ := parseRole(answer)
 	s.offset = standing.Offset
@@ -453,62 +422,78 @@ func (s *session) tell(role rueidis.RedisResult, token bool) (standing Standing,
 			o.offset, o.told = standing.Offset, true
 		}
 	}
-	return standing, len(replicas)
+	return ack.Role{Master: standing.Master, Offset: standing.Offset, Online: len(replicas)}
 }
 
-// settle answers operations that the master has executed, once enough replicas
-// have what they wrote or saw; the others stay. It answers an error when that
-// cannot be known here any more.
+// settle answers operations that the master has carried out, once package ack says so; the
+// others stay. acks is how many replicas have confirmed, and err is why that is not known.
+// It returns an error when it cannot be known here any more.
 func (s *session) settle(ctx context.Context, acks int, err error) error {
-	s.answer(func(o *operation) bool { return o.writes && o.async || o.state.Load() == finished })
+	s.answer(func(o *operation) bool { return ack.AtOnce(o.writes, o.async) || o.state.Load() == finished })
 	if len(s.done) == 0 {
-		s.caughtUp()
+		s.inSync.CaughtUp()
 		return nil
 	}
-	strict, fenced, _ := kinds(s.done)
-	need := s.need(strict, fenced)
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("%w (%w)", errLost, err)
-	case acks >= need && s.w.cfg.alone():
+	}
+
+	needs, _ := kinds(s.done)
+	state := s.state()
+	switch state.Decide(needs, acks) {
+	case ack.Answer:
+		if !state.Alone {
+			s.inSync.CaughtUp()
+		}
 		s.answer(all)
 		if s.solitary() {
-			s.permits()
+			s.grantReadLease()
 		}
 		return nil
-	case acks >= need && acks >= s.w.monitor.short.Load().others && time.Since(s.proven) < proofAge:
-		// Every replica there is follows this master: nobody can have been
-		// promoted.
-		s.caughtUp()
-		s.answer(all)
-		return nil
-	case acks >= s.w.cfg.MinAcks || fenced:
-		// A replica has missed the deadline, or is not in sync. It may be slow
-		// or dead, or it was promoted: then this master is one no more, and
-		// what it acknowledges would be lost, and what it answers, old. Asked
-		// after that, the nodes tell.
+	case ack.Ask:
 		now, err := s.w.monitor.confirm(ctx)
 		if err != nil {
-			return fmt.Errorf("%w: %d of %d replicas confirmed, and nobody could be asked: %w", errLost, acks, need, err)
+			return fmt.Errorf("%w: %d of %d replicas confirmed, and nobody could be asked: %w", errLost, acks, state.Replicas(needs), err)
 		}
-		if now.Master != s.master {
-			return fmt.Errorf("%w: %d of %d replicas confirmed, and then %s", errLost, acks, need, cmp.Or(now.Master, "nobody")+" was the master: "+now.Why)
-		}
-		if !now.Certain() {
+		switch ack.Judge(now, s.master) {
+		case ack.Replaced:
+			return fmt.Errorf("%w: %d of %d replicas confirmed, and then %s", errLost, acks, state.Replicas(needs), cmp.Or(now.Master, "nobody")+" was the master: "+now.Why)
+		case ack.Doubtful:
 			s.pause = retryPause
-			s.missAnew()
-			break
+			s.inSync.Restart(time.Now())
+		case ack.Confirmed:
+			if s.agreed(now) {
+				s.inSync.CaughtUp()
+				s.answer(func(o *operation) bool { return state.Answered(o.writes, acks) })
+			}
 		}
-		if !s.agreed(now) {
-			break
-		}
-		s.caughtUp()
-		s.answer(func(o *operation) bool { return !o.writes || acks >= s.w.cfg.MinAcks })
 	}
 	if master := s.w.monitor.short.Load().master; master != "" && master != s.master {
 		return fmt.Errorf("%w: %s is the master now", errLost, master)
 	}
 	return nil
+}
+
+// agreed reports whether every in-sync replica has the operations that are done.
+func (s *session) agreed(now election.Snapshot) bool {
+	agreed, again := s.inSync.Agreed(now, s.offset, s.w.cfg.AckTimeout-s.w.slice(), time.Now())
+	if again {
+		s.pause = retryPause
+	}
+	if agreed && s.offset != 0 {
+		s.w.inSync.Store(int64(s.inSync.Count))
+	}
+	return agreed
+}
+
+// grow looks at which replicas are in sync now.
+func (s *session) grow() {
+	now, _ := s.w.monitor.now()
+	if now.Master != s.master {
+		return
+	}
+	s.inSync.Grow(now.MasterNode(), time.Now())
+	s.w.inSync.Store(int64(s.inSync.Count))
 }
 
 func all(*operation) bool { return true }

@@ -28,8 +28,7 @@ func TestAMasterWithoutReplicasIsAskedAgainSoon(t *testing.T) {
 		{"BUSY Redis is busy running a script.", time.Second, retryPause},
 		{"TRYAGAIN Multiple keys request during rehashing of slot", time.Second, retryPause},
 	} {
-		s := inSync("a")
-		s.w = serving(Config{}.withDefaults(), election.Snapshot{})
+		s := &session{w: serving(Config{}.withDefaults(), election.Snapshot{})}
 		if err := s.refused(errors.New(c.refusal)); err != nil {
 			t.Errorf("%s: it ends the session: %v", c.refusal, err)
 		}
@@ -40,7 +39,7 @@ func TestAMasterWithoutReplicasIsAskedAgainSoon(t *testing.T) {
 			t.Errorf("%s, with a WAIT behind it of %v: again after %v, want %v", c.refusal, c.waited, s.pause, c.want)
 		}
 	}
-	s := inSync("a")
+	s := new(session)
 	if s.waited(0); s.pause != 0 {
 		t.Errorf("nothing was turned down, and there is a pause of %v", s.pause)
 	}

@@ -3,19 +3,19 @@ package redis
 import (
 	"testing"
 	"time"
+
+	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/election"
 )
 
 // The times by which an answer is trusted, and what each has to be less than. Other
-// tests wait for them by name, and would wait for longer ones, too.
-func TestTheTimesOfTrustAreShortEnough(t *testing.T) {
+// tests wait for them by name, and would wait for longer ones, too. Package ack has more.
+func TestTheTimesOfTrustInCacheAndReplicasAreShortEnough(t *testing.T) {
 	for _, c := range []struct {
 		what        string
 		is, atMost  time.Duration
 		sinceBeyond string
 	}{
-		{"proofAge", proofAge, 150 * time.Millisecond, "Sentinels replace a master after down-after (500 ms in a stack)"},
-		{"proofEvery", proofEvery, proofAge / 2, "a proof is made anew before it is too old"},
-		{"lately", lately, 30 * time.Millisecond, "a Sentinel turns the other replicas at its next tick but one, 50 ms after it has promoted one"},
 		{"cacheTrust", cacheTrust, 1200 * time.Millisecond, "docs/guarantees.md promises that a value of the cache is no older"},
 		{"cacheAsks", cacheAsks, cacheTrust / 3, "a connection that hangs has to be noticed within cacheTrust"},
 		{"steadyInterval", steadyInterval + steadyTimeout, cacheTrust - 300*time.Millisecond, "a master is heard within cacheTrust"},
@@ -27,41 +27,46 @@ func TestTheTimesOfTrustAreShortEnough(t *testing.T) {
 	}
 }
 
-// permitted is a session with a permit, its last proof and its master's last word
-// so long ago.
-func permitted(proof, word time.Duration) (p *permit, now time.Time) {
+// leasing is a session that has given a read lease, its last proof and its master's last
+// reply so long ago.
+func leasing(proof, reply time.Duration) (l *readLease, now time.Time) {
 	now = time.Now()
 	m := &monitor{}
 	m.short.Store(&brief{master: "m", others: 2})
 	w := &writer{monitor: m, cfg: Config{Sentinels: []string{"s"}}}
-	s := &session{w: w, master: "m", expect: 2, proven: now.Add(-proof), quick: quick{calm: true, others: 2, shared: 100, heard: now.Add(-word)}}
-	s.permits()
-	return w.permit.Load(), now
+	s := &session{w: w, master: "m", inSync: ack.NewInSync("a", "b"), proven: now.Add(-proof)}
+	s.elision.Heard = now.Add(-reply)
+	s.elision.Proved()
+	role := ack.Role{Master: true, Offset: 100, Online: 2}
+	s.elision.Covered(role, 2)
+	s.elision.Probed(role, 2, 100)
+	s.grantReadLease()
+	return w.readLease.Load(), now
 }
 
-func TestAPermitHoldsWhileItsProofIsYoungAndItsMasterHeard(t *testing.T) {
+func TestAReadLeaseIsValidWhileItsProofIsYoungAndItsMasterHeard(t *testing.T) {
 	for name, c := range map[string]struct {
 		proof, word time.Duration
-		change      func(*permit)
+		change      func(*readLease)
 		want        bool
 	}{
-		"a young proof":                      {proofAge / 2, lately / 2, nil, true},
-		"an old proof":                       {proofAge, lately / 2, nil, false},
-		"a master that was not heard lately": {proofAge / 2, lately, nil, false},
-		"something spoke against it":         {proofAge / 2, lately / 2, func(p *permit) { p.revoked.Store(true) }, false},
-		"a single Redis":                     {time.Hour, time.Hour, func(p *permit) { p.alone = true }, true},
+		"a young proof": {ack.ProofAge / 2, ack.MaxResponseGap / 2, nil, true},
+		"an old proof":  {ack.ProofAge, ack.MaxResponseGap / 2, nil, false},
+		"a master that was not heard ack.MaxResponseGap": {ack.ProofAge / 2, ack.MaxResponseGap, nil, false},
+		"something spoke against it":                     {ack.ProofAge / 2, ack.MaxResponseGap / 2, func(l *readLease) { l.revoked.Store(true) }, false},
+		"a single Redis":                                 {time.Hour, time.Hour, func(l *readLease) { l.Alone = true }, true},
 	} {
-		p, now := permitted(c.proof, c.word)
+		l, now := leasing(c.proof, c.word)
 		if c.change != nil {
-			c.change(p)
+			c.change(l)
 		}
-		if got := p.holds(now, proofAge, p.heard.Load()); got != c.want {
+		if got := l.valid(now, ack.ProofAge, l.heard.Load()); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
 }
 
-func TestAPermitIsBorneOutByTheMastersWordBehindABatch(t *testing.T) {
+func TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch(t *testing.T) {
 	master := Standing{Master: true, Offset: 100}
 	for name, c := range map[string]struct {
 		standing Standing
@@ -77,42 +82,44 @@ func TestAPermitIsBorneOutByTheMastersWordBehindABatch(t *testing.T) {
 		"everybody holds another one for it":    {master, 2, brief{master: "x", others: 2}, false},
 		"nobody knows who the master is by now": {master, 2, brief{others: 2}, false},
 	} {
-		p, _ := permitted(0, 0)
-		p.session.w.monitor.short.Store(&c.now)
-		if got := p.bears(c.standing, c.online); got != c.want {
+		l, _ := leasing(0, 0)
+		l.session.w.monitor.short.Store(&c.now)
+		if got := l.confirmedBy(ack.Role{Master: c.standing.Master, Offset: c.standing.Offset, Online: c.online}); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
 }
 
 // A session that has to wait for its replicas again gives nobody else leave not to.
-func TestASessionThatIsNotCalmTakesItsPermitBack(t *testing.T) {
+func TestASessionThatNeedsConfirmationTakesItsReadLeaseBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*session)
 		kept   bool
 	}{
 		"all is well":                {func(*session) {}, true},
-		"something spoke against it": {func(s *session) { s.quick.calm = false }, false},
-		"one left the in-sync set":   {func(s *session) { s.expect = 1 }, false},
-		"one misses deadlines":       {func(s *session) { s.missed = time.Now() }, false},
+		"something spoke against it": {func(s *session) { s.elision = ack.WaitElision{} }, false},
+		"one left the in-sync set":   {func(s *session) { s.inSync = ack.NewInSync("a") }, false},
+		"one misses deadlines": {func(s *session) {
+			s.inSync.Agreed(confirmed(election.Replica{Address: "a"}, election.Replica{Address: "b"}), 100, time.Hour, time.Now())
+		}, false},
 	} {
-		p, _ := permitted(0, 0)
-		c.change(p.session)
-		p.session.forbids()
-		if kept := p.session.w.permit.Load() != nil; kept != c.kept {
+		l, _ := leasing(0, 0)
+		c.change(l.session)
+		l.session.checkReadLease()
+		if kept := l.session.w.readLease.Load() != nil; kept != c.kept {
 			t.Errorf("%s: kept is %v", name, kept)
 		}
 	}
 }
 
 // A batch that went to one master is not answered by leave of the next one.
-func TestALaneIsAnsweredByLeaveOfItsOwnSession(t *testing.T) {
+func TestALaneIsAnsweredByTheLeaseOfItsOwnSession(t *testing.T) {
 	const role = "*3\r\n$6\r\nmaster\r\n:100\r\n*2\r\n*3\r\n$1\r\na\r\n$1\r\n1\r\n$3\r\n100\r\n*3\r\n$1\r\nb\r\n$1\r\n1\r\n$3\r\n100\r\n"
 	for name, own := range map[string]bool{"its own": true, "another one's": false} {
-		p, now := permitted(0, 0)
-		w := p.session.w
+		l, now := leasing(0, 0)
+		w := l.session.w
 		w.stats = new(stats)
-		x := &Express{w: w, session: p.session, count: 1, sentAsks: make([]expressAsk, 1), began: now, heard: p.heard.Load()}
+		x := &Express{w: w, session: l.session, count: 1, sentAsks: make([]expressAsk, 1), began: now, heard: l.heard.Load()}
 		if !own {
 			x.session = &session{w: w, master: "m"}
 		}

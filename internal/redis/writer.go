@@ -25,7 +25,7 @@ const retryPause = 25 * time.Millisecond
 // connection's last command whatever that was (Redis 7.0, server.c,
 // processCommand), what they read: nobody sees a value that the next master
 // might not have. What makes that proof of the present is session.fence; a batch
-// that only reads what the replicas have goes without WAIT (quick.go). While a
+// that only reads what the replicas have goes without WAIT (package ack). While a
 // batch is under way the next one gathers.
 type writer struct {
 	cfg     Config
@@ -53,10 +53,10 @@ type writer struct {
 	last string
 	// leaseAsked is when the lease was asked for in vain; it belongs to follow.
 	leaseAsked time.Time
-	// session is the one that there is, and permit the last that it gave, for
-	// those who read beside it (see Express).
-	session atomic.Pointer[session]
-	permit  atomic.Pointer[permit]
+	// session is the one that there is, and readLease the last that it gave to those who
+	// read on connections beside it (see Express).
+	session   atomic.Pointer[session]
+	readLease atomic.Pointer[readLease]
 
 	mu    sync.Mutex
 	queue []*operation // with those that their callers gave up

@@ -20,105 +20,106 @@ func at(file, old, new string) Change { return Change{"internal/" + file, old, n
 // tests returns tests of a package below internal.
 func tests(pkg, run string) Tests { return Tests{"./internal/" + pkg, run} }
 
-// acknowledging are the rules by which a write is acknowledged (session.go, insync.go).
+// acknowledging are the rules by which a write is acknowledged (package ack, and session.go,
+// which asks it).
 var acknowledging = []Mutant{{
 	Name:    "ack-before-wait",
 	Rule:    "a write is acknowledged when the replicas have it",
-	Changes: []Change{in("session.go", "s.answer(func(o *operation) bool { return o.writes && o.async || o.state.Load() == finished })", "s.answer(all)")},
+	Changes: []Change{in("session.go", "s.answer(func(o *operation) bool { return ack.AtOnce(o.writes, o.async) || o.state.Load() == finished })", "s.answer(all)")},
 	Fault:   "kill-stalled-master", Found: []string{"lost write"},
 }, {
 	Name:    "ack-without-replica",
 	Rule:    "a write that fewer than the least number of replicas have is not acknowledged, whoever else is answered",
-	Changes: []Change{in("session.go", "return !o.writes || acks >= s.w.cfg.MinAcks })", "return true })")},
+	Changes: []Change{in("ack/ack.go", "return !write || acks >= s.MinAcks }", "return true }")},
 	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-in-doubt",
 	Rule:    "where a replica has not confirmed, a majority of Sentinels has to stand by the master",
-	Changes: []Change{in("session.go", "if !now.Certain() {\n\t\t\ts.pause", "if false {\n\t\t\ts.pause")},
+	Changes: []Change{in("ack/ack.go", "case !round.Certain():", "case false:")},
 	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-of-a-stranger",
 	Rule:    "who has confirmed matters, and not how many",
-	Changes: []Change{in("session.go", "if !s.agreed(now) {", "if false {")},
+	Changes: []Change{in("session.go", "if s.agreed(now) {", "if true {")},
 	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-of-some",
 	Rule:    "a write is acknowledged at once when every node that could be promoted has confirmed",
-	Changes: []Change{in("session.go", "acks >= s.w.monitor.short.Load().others && time", "time")},
+	Changes: []Change{in("ack/ack.go", "enough && acks >= s.Others && s.Now", "enough && s.Now")},
 	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-by-a-lost-wait",
 	Rule:    "where the answer to WAIT is lost nothing is answered",
-	Changes: []Change{in("session.go", "case err != nil:\n\t\treturn fmt.Errorf(\"%w (%w)\", errLost, err)", "case err != nil && false:\n\t\treturn err")},
+	Changes: []Change{in("session.go", "if err != nil {\n\t\treturn fmt.Errorf(\"%w (%w)\", errLost, err)\n\t}\n\n\tneeds", "needs")},
 	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-of-a-replaced-master",
 	Rule:    "where a replica has not confirmed, the nodes are asked whether this is still the master",
-	Changes: []Change{in("session.go", "if now.Master != s.master {\n\t\t\treturn fmt.Errorf(\"%w: %d", "if false {\n\t\t\treturn fmt.Errorf(\"%w: %d")},
+	Changes: []Change{in("ack/ack.go", "case round.Master != master:", "case false:")},
 	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "short-doubt",
 	Rule:    "a silent replica is waited for as long as the Sentinels may take to promote it",
-	Changes: []Change{in("insync.go", "limit, began = now.DownAfter+doubtMargin(now.DownAfter), heard.since", "limit += 0")},
-	Tests:   tests("redis", "TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted"),
+	Changes: []Change{in("ack/insync.go", "limit, began = round.DownAfter+doubtMargin(round.DownAfter), heard.since", "limit += 0")},
+	Tests:   tests("redis/ack", "TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted"),
 }, {
 	Name:    "no-doubt-margin",
 	Rule:    "and a little longer: a Sentinel looks once a ping and acts at a tick",
-	Changes: []Change{in("insync.go", "return min(downAfter, time.Second) + 200*time.Millisecond", "return 0")},
-	Tests:   tests("redis", "TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted"),
+	Changes: []Change{in("ack/insync.go", "return min(downAfter, time.Second) + 200*time.Millisecond", "return 0")},
+	Tests:   tests("redis/ack", "TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted"),
 }, {
 	Name:    "slow-for-good",
 	Rule:    "a slow replica that falls silent is waited for like any silent one",
-	Changes: []Change{in("insync.go", "last.news = false", "last.news = last.news || false")},
-	Tests:   tests("redis", "TestASlowReplicaThatFallsSilentIsASilentOne"),
+	Changes: []Change{in("ack/insync.go", "last.news = false", "last.news = last.news || false")},
+	Tests:   tests("redis/ack", "TestASlowReplicaThatFallsSilentIsASilentOne"),
 }, {
 	Name:    "given-up-in-doubt",
 	Rule:    "no replica is given up, slow or gone, while the Sentinels do not stand by the master",
-	Changes: []Change{in("insync.go", "if !now.StoodBy() && s.confirmed(master) < now.Others() {", "if false {")},
-	Tests:   tests("redis", "TestNobodyIsGivenUpWhileTheSentinelsDoNotStandByTheMaster"),
+	Changes: []Change{in("ack/insync.go", "if !round.StoodBy() && confirmed(master, offset) < round.Others() {", "if false {")},
+	Tests:   tests("redis/ack", "TestNobodyIsGivenUpWhileTheSentinelsDoNotStandByTheMaster"),
 }, {
 	Name:    "lacking-is-enough",
 	Rule:    "a replica has confirmed when it has the offset of the write",
-	Changes: []Change{in("insync.go", "func(r election.Replica) bool { return r.Offset >= s.offset })", "func(r election.Replica) bool { return true })")},
-	Tests:   tests("redis", "TestEveryReplicaInSyncHasToConfirm"),
+	Changes: []Change{in("ack/insync.go", "func(r election.Replica) bool { return r.Offset >= offset })", "func(r election.Replica) bool { return true })")},
+	Tests:   tests("redis/ack", "TestEveryReplicaInSyncHasToConfirm"),
 }, {
 	Name:    "unasked-is-enough",
 	Rule:    "without the offset nobody has confirmed",
-	Changes: []Change{in("insync.go", "return len(among) == 0 // else", "return true // else")},
-	Tests:   tests("redis", "TestWithoutTheOffsetNobodyHasConfirmed"),
+	Changes: []Change{in("ack/insync.go", "return len(among) == 0, false // else", "return true, false // else")},
+	Tests:   tests("redis/ack", "TestWithoutTheOffsetNobodyHasConfirmed"),
 }, {
 	Name:    "behind-at-once",
 	Rule:    "a replica that was behind is in sync again when it has what the master had",
-	Changes: []Change{in("insync.go", "r.Offset >= away.offset && time.Now().After(away.until)", "time.Now().After(away.until)")},
-	Tests:   tests("redis", "TestAReplicaThatHasJustComeJoinsLater"),
+	Changes: []Change{in("ack/insync.go", "r.Offset >= away.offset && now.After(away.until)", "now.After(away.until)")},
+	Tests:   tests("redis/ack", "TestAReplicaThatHasJustComeJoinsLater"),
 }, {
 	Name:    "one-strike",
 	Rule:    "a replica that is slow again and again stays away longer each time",
-	Changes: []Change{in("insync.go", "min(strikes+1, maxStrikes)", "0")},
-	Tests:   tests("redis", "TestASlowReplicaLeavesSoonAndComesBackLater"),
+	Changes: []Change{in("ack/insync.go", "min(strikes+1, maxStrikes)", "0")},
+	Tests:   tests("redis/ack", "TestASlowReplicaLeavesSoonAndComesBackLater"),
 }, {
 	Name:    "newcomer-in-sync",
 	Rule:    "a replica that has just come is not in sync yet",
-	Changes: []Change{in("insync.go", "!ok && s.expect > 0 {", "!ok && s.expect < 0 {")},
-	Tests:   tests("redis", "TestAReplicaThatHasJustComeJoinsLater"),
+	Changes: []Change{in("ack/insync.go", "!ok && s.Count > 0 {", "!ok && s.Count < 0 {")},
+	Tests:   tests("redis/ack", "TestAReplicaThatHasJustComeJoinsLater"),
 }}
 
 // reading are the rules for answering a read by the master, by a replica, or from the cache.
 var reading = []Mutant{{
 	Name:    "old-proof",
 	Rule:    "an answer rests on a proof that the replicas follow this master, which is at most 150 ms old",
-	Changes: []Change{in("session.go", "proofAge   = 150 * time.Millisecond", "proofAge   = 20 * time.Second")},
+	Changes: []Change{in("ack/ack.go", "ProofAge   = 150 * time.Millisecond", "ProofAge   = 20 * time.Second")},
 	Tests:   tests("redis", "TestACutOffMasterAnswersNoReads"),
 }, {
 	Name:    "read-what-no-replica-has",
 	Rule:    "what a read shows is on the replicas",
 	Covered: "who has confirmed matters, and not how many",
-	Changes: []Change{in("session.go", "if !s.agreed(now) {", "if false {"), in("session.go", "return max(s.expect, min(s.w.cfg.MinAcks, s.w.monitor.short.Load().online))", "return 0")},
+	Changes: []Change{in("session.go", "if s.agreed(now) {", "if true {"), in("ack/ack.go", "return max(s.InSync, min(s.MinAcks, s.Online))", "return 0")},
 	Fault:   "kill-stalled-master", Found: []string{"lost write", "stale read", "not linearizable", "wrong counter", "wrong set"},
 }, {
 	Name:    "read-in-doubt",
 	Rule:    "a master that is cut off from the majority answers no reads, also of clients that only read and are cut off with it",
-	Changes: []Change{in("session.go", "if !now.Certain() {\n\t\t\ts.pause", "if false {\n\t\t\ts.pause")},
+	Changes: []Change{in("ack/ack.go", "case !round.Certain():", "case false:")},
 	Fault:   "cut-master-host", Found: []string{"stale read", "not linearizable"},
 }, {
 	Name:    "replica-as-master",
@@ -172,88 +173,88 @@ var reading = []Mutant{{
 	Tests:   tests("redis", "TestACursorOfAnotherProcessIsAnError"),
 }}
 
-// withoutWait are the rules for when a batch that only reads may go without WAIT (quick.go), also
-// on a connection other than the session's (express.go).
+// withoutWait are the rules for when a batch that only reads may go without WAIT (package ack),
+// also on a connection other than the session's (express.go).
 var withoutWait = []Mutant{{
 	Name:    "quick-writes",
 	Rule:    "a batch that writes does not go without WAIT",
-	Changes: []Change{in("quick.go", "if o.writes {\n\t\t\treturn false", "if o.writes {\n\t\t\tcontinue")},
-	Tests:   tests("redis", "TestWhichBatchesMayGoWithoutConfirmation"),
+	Changes: []Change{in("ack/elision.go", "case n.Write || n.Async:", "case false:")},
+	Tests:   tests("redis/ack", "TestWhichBatchesMayGoWithoutConfirmation"),
 }, {
 	Name:    "quick-without-proof",
 	Rule:    "nor one without a proof that is young enough",
-	Changes: []Change{in("quick.go", "|| time.Since(s.proven) >= proofEvery || time.Since(s.quick.heard)", "|| time.Since(s.quick.heard)")},
-	Tests:   tests("redis", "TestWhichBatchesMayGoWithoutConfirmation"),
+	Changes: []Change{in("ack/elision.go", "|| s.Now.Sub(s.Proven) >= ProofEvery || s.Now.Sub(e.Heard)", "|| s.Now.Sub(e.Heard)")},
+	Tests:   tests("redis/ack", "TestWhichBatchesMayGoWithoutConfirmation"),
 }, {
 	Name:    "quick-after-a-stall",
 	Rule:    "nor one to a master that has not been heard for 30 ms",
-	Changes: []Change{in("quick.go", "const lately = 30 * time.Millisecond", "const lately = 20 * time.Second")},
-	Tests:   tests("redis", "TestTheTimesOfTrustAreShortEnough"),
+	Changes: []Change{in("ack/elision.go", "const MaxResponseGap = 30 * time.Millisecond", "const MaxResponseGap = 20 * time.Second")},
+	Tests:   tests("redis/ack", "TestTheTimesOfTrustAreShortEnough"),
 }, {
 	Name:    "quick-out-of-sync",
 	Rule:    "nor where some node is not in sync",
-	Changes: []Change{in("quick.go", "others < s.w.cfg.MinAcks || s.expect < others || !s.missed.IsZero():", "false:")},
-	Tests:   tests("redis", "TestWhichBatchesMayGoWithoutConfirmation"),
+	Changes: []Change{in("ack/elision.go", "s.Others == 0 || s.Others < s.MinAcks || s.NeedsOffset():", "false:")},
+	Tests:   tests("redis/ack", "TestWhichBatchesMayGoWithoutConfirmation"),
 }, {
 	Name:    "quick-deserted",
 	Rule:    "a master that has lost a replica may have been replaced",
-	Changes: []Change{in("quick.go", "calm := q.calm && role.Master && replicas >= others", "calm := q.calm && role.Master")},
-	Tests:   tests("redis", "TestWhenAReadNeedsNoConfirmation"),
+	Changes: []Change{in("ack/elision.go", "eligible := e.eligible && role.Master && role.Online >= others", "eligible := e.eligible && role.Master")},
+	Tests:   tests("redis/ack", "TestWhenAReadNeedsNoConfirmation"),
 }, {
 	Name:    "quick-ahead",
 	Rule:    "every other node has what the batch has seen",
-	Changes: []Change{in("quick.go", "case role.Offset <= q.shared:", "case true:")},
+	Changes: []Change{in("ack/elision.go", "case role.Offset <= e.covered:", "case true:")},
 	Tests:   tests("redis", "TestReadsSeeAnothersWriteOnlyWhenTheReplicasHaveIt"),
 }, {
 	Name:    "quick-stranger",
 	Rule:    "a node's offset counts when it follows this master",
 	Changes: []Change{in("election/snapshot.go", "|| !n.Linked || n.Follows != master {", "|| !n.Linked {")},
-	Tests:   tests("redis", "TestWhatTheOtherNodesHaveInCommon"),
+	Tests:   tests("redis/election", "TestWhatTheOtherNodesHaveInCommon"),
 }, {
 	Name:    "quick-after-a-stall-in-flight",
 	Rule:    "what stalled while the batch was under way is confirmed",
-	Changes: []Change{in("session.go", "if ended != nil || stalled || !s.lasts(", "if ended != nil || stalled && false || !s.lasts(")},
+	Changes: []Change{in("session.go", "if ended != nil || stalled || !s.covered(", "if ended != nil || stalled && false || !s.covered(")},
 	Tests:   tests("redis", "TestAMasterThatStallsAnswersNoReadsWithoutConfirmation"),
 }, {
-	Name:    "permit-for-ever",
-	Rule:    "a permit rests on a proof that is young enough",
-	Changes: []Change{in("express.go", "now.Sub(p.proven) < age &&", "true &&")},
-	Tests:   tests("redis", "TestAPermitHoldsWhileItsProofIsYoungAndItsMasterHeard"),
+	Name:    "lease-for-ever",
+	Rule:    "a read lease rests on a proof that is young enough",
+	Changes: []Change{in("ack/elision.go", "now.Sub(l.Proven) < age &&", "true &&")},
+	Tests:   tests("redis", "TestAReadLeaseIsValidWhileItsProofIsYoungAndItsMasterHeard"),
 }, {
-	Name:    "permit-of-the-unheard",
+	Name:    "lease-of-the-unheard",
 	Rule:    "and on a master that was heard within 30 ms",
-	Changes: []Change{in("express.go", "int64(now.Sub(birth))-heard < int64(lately))", "true)")},
-	Tests:   tests("redis", "TestAPermitHoldsWhileItsProofIsYoungAndItsMasterHeard"),
+	Changes: []Change{in("ack/elision.go", "&& gap < MaxResponseGap", "&& true")},
+	Tests:   tests("redis", "TestAReadLeaseIsValidWhileItsProofIsYoungAndItsMasterHeard"),
 }, {
-	Name:    "permit-revoked",
+	Name:    "lease-revoked",
 	Rule:    "and on nothing that spoke against it",
-	Changes: []Change{in("express.go", "return !p.revoked.Load() && (p.alone", "return (p.alone")},
-	Tests:   tests("redis", "TestAPermitHoldsWhileItsProofIsYoungAndItsMasterHeard"),
+	Changes: []Change{in("read_lease.go", "return !l.revoked.Load() && l.Valid", "return l.Valid")},
+	Tests:   tests("redis", "TestAReadLeaseIsValidWhileItsProofIsYoungAndItsMasterHeard"),
 }, {
 	Name:    "express-ahead",
 	Rule:    "a lane shows nothing that some replica does not have",
-	Changes: []Change{in("express.go", "&& standing.Offset <= p.shared", "")},
-	Tests:   tests("redis", "TestAPermitIsBorneOutByTheMastersWordBehindABatch"),
+	Changes: []Change{in("ack/elision.go", "&& role.Offset <= l.Covered", "")},
+	Tests:   tests("redis", "TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch"),
 }, {
 	Name:    "express-deserted",
 	Rule:    "a lane's master has every replica that could be promoted",
-	Changes: []Change{in("express.go", "&& online >= p.others &&", "&&")},
-	Tests:   tests("redis", "TestAPermitIsBorneOutByTheMastersWordBehindABatch"),
+	Changes: []Change{in("ack/elision.go", "&& role.Online >= l.Others &&", "&&")},
+	Tests:   tests("redis", "TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch"),
 }, {
 	Name:    "express-of-no-master",
 	Rule:    "a lane's master is one, by its own word and everybody's",
-	Changes: []Change{in("express.go", "case !standing.Master || now.master != p.session.master:", "case now == nil:")},
-	Tests:   tests("redis", "TestAPermitIsBorneOutByTheMastersWordBehindABatch"),
+	Changes: []Change{in("ack/elision.go", "case !role.Master || !stands:", "case false:")},
+	Tests:   tests("redis", "TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch"),
 }, {
 	Name:    "express-late",
 	Rule:    "a lane's answer that comes late does not count",
-	Changes: []Change{in("express.go", "if !p.holds(now, proofAge, x.heard) {", "if false {")},
+	Changes: []Change{in("express.go", "if !p.valid(now, ack.ProofAge, x.heard) {", "if false {")},
 	Tests:   tests("redis", "TestAnAnswerThatComesLateDoesNotCount"),
 }, {
 	Name:    "express-of-the-last-session",
 	Rule:    "a lane ends with its session",
 	Changes: []Change{in("express.go", "if p == nil || p.session != x.session {", "if p == nil {")},
-	Tests:   tests("redis", "TestALaneIsAnsweredByLeaveOfItsOwnSession"),
+	Tests:   tests("redis", "TestALaneIsAnsweredByTheLeaseOfItsOwnSession"),
 }, {
 	Name:    "express-elsewhere",
 	Rule:    "a lane leads to the process that is written to",
@@ -265,8 +266,8 @@ var withoutWait = []Mutant{{
 	Changes: []Change{in("express.go", "len(r.Commands) == 1 && spec.Swift && len(r.Commands[0]) <= briefWords && r.Read == ReadMaster", "len(r.Commands) == 1")},
 	Tests:   tests("redis", "TestAnExpressTakesWhatOnlyReadsAndIsSwift"),
 }, {
-	Name:    "permit-kept",
-	Rule:    "a session that may not go without WAIT any more takes its permit back",
-	Changes: []Change{in("express.go", "default:\n\t\ts.w.permit.Store(nil)", "default:")},
-	Tests:   tests("redis", "TestASessionThatIsNotCalmTakesItsPermitBack"),
+	Name:    "lease-kept",
+	Rule:    "a session that may not go without WAIT any more takes its read lease back",
+	Changes: []Change{in("read_lease.go", "default:\n\t\ts.w.readLease.Store(nil)", "default:")},
+	Tests:   tests("redis", "TestASessionThatNeedsConfirmationTakesItsReadLeaseBack"),
 }}

@@ -9,106 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/redistest"
 )
-
-func TestWhatTheOtherNodesHaveInCommon(t *testing.T) {
-	replica := func(addr string, offset int64) election.Node {
-		return election.Node{Address: addr, Answered: true, Follows: "m", Linked: true, Offset: offset}
-	}
-	stranger, unlinked, silent, promoted := replica("b", 9), replica("b", 9), replica("b", 9), replica("b", 9)
-	stranger.Follows, unlinked.Linked, silent.Answered, promoted.Master = "x", false, false, true
-	for name, c := range map[string]struct {
-		nodes []election.Node
-		want  int64
-	}{
-		"the least counts":      {[]election.Node{replica("a", 8), replica("b", 7)}, 7},
-		"one follows another":   {[]election.Node{replica("a", 8), stranger}, 0},
-		"one has no connection": {[]election.Node{replica("a", 8), unlinked}, 0},
-		"one is silent":         {[]election.Node{silent, replica("a", 8)}, 0},
-		"one is a master":       {[]election.Node{replica("a", 8), promoted}, 0},
-		"nobody else":           {nil, 0},
-	} {
-		if got := election.InCommon(c.nodes, "m"); got != c.want {
-			t.Errorf("%s: %d, want %d", name, got, c.want)
-		}
-	}
-}
-
-func TestWhenAReadNeedsNoConfirmation(t *testing.T) {
-	const never = -1 // the others are not to be asked
-	master := func(offset int64) Standing { return Standing{Master: true, Offset: offset} }
-	calm := quick{calm: true, shared: 100, asks: 1}
-	for name, c := range map[string]struct {
-		before   quick
-		role     Standing
-		replicas int
-		answer   int64 // to the question
-		want     bool
-		after    quick
-	}{
-		"the others had it":                  {calm, master(100), 2, never, true, quick{calm: true, shared: 100, asks: 2}},
-		"the others have it now":             {calm, master(101), 2, 101, true, quick{calm: true, shared: 101, others: 2}},
-		"the others have it by far":          {calm, master(101), 2, 500, true, quick{calm: true, shared: 500, others: 2}},
-		"one is behind":                      {calm, master(102), 2, 101, false, quick{shared: 101, others: 2}},
-		"one does not follow":                {calm, master(102), 2, 0, false, quick{others: 2}},
-		"they were asked often enough":       {quick{calm: true, shared: 100}, master(101), 2, never, false, quick{shared: 100}},
-		"they are not asked ever more often": {quick{calm: true, shared: 100, asks: maxAsks}, master(9), 2, never, true, quick{calm: true, shared: 100, asks: maxAsks}},
-		"the master has lost one":            {calm, master(100), 1, never, false, quick{shared: 100, asks: 1}},
-		"it is a master no more":             {calm, Standing{Offset: 100}, 0, never, false, quick{shared: 100, asks: 1}},
-		"it did not answer":                  {calm, Standing{}, 0, never, false, quick{shared: 100, asks: 1}},
-		"something spoke against it":         {quick{shared: 100, asks: 1}, master(100), 2, never, false, quick{shared: 100, asks: 1}},
-	} {
-		q := c.before
-		got := q.lasts(c.role, c.replicas, 2, func() int64 {
-			if c.answer == never {
-				t.Errorf("%s: the others were asked", name)
-			}
-			return c.answer
-		})
-		if got != c.want || q != c.after {
-			t.Errorf("%s: %v and %+v, want %v and %+v", name, got, q, c.want, c.after)
-		}
-	}
-	q := quick{shared: 100, heard: time.Unix(1, 0)}
-	if q.proved(); q != (quick{calm: true, asks: 1, heard: time.Unix(1, 0)}) {
-		t.Errorf("after a proof: %+v", q)
-	}
-}
-
-func TestWhichBatchesMayGoWithoutConfirmation(t *testing.T) {
-	m := &monitor{}
-	m.short.Store(&brief{others: 2})
-	reading, writing := &operation{}, &operation{writes: true}
-	may := func(s *session, batch ...*operation) bool { return s.quickly(batch) }
-	ready := func() *session {
-		now := time.Now()
-		return &session{
-			w: &writer{monitor: m, cfg: Config{MinAcks: 1}}, expect: 2,
-			proven: now, quick: quick{calm: true, heard: now},
-		}
-	}
-	if !may(ready(), reading, reading) {
-		t.Fatal("reads of a healthy stack do not")
-	}
-	for name, not := range map[string]func(*session) bool{
-		"nothing":           func(s *session) bool { return may(s) },
-		"a write":           func(s *session) bool { return may(s, reading, writing) },
-		"others wait":       func(s *session) bool { s.done = []*operation{reading}; return may(s, reading) },
-		"an old proof":      func(s *session) bool { s.proven = time.Now().Add(-proofEvery); return may(s, reading) },
-		"no proof":          func(s *session) bool { s.proven = time.Time{}; return may(s, reading) },
-		"a quiet time":      func(s *session) bool { s.quick.heard = time.Now().Add(-lately); return may(s, reading) },
-		"no calm":           func(s *session) bool { s.quick.calm = false; return may(s, reading) },
-		"one is behind":     func(s *session) bool { s.expect = 1; return may(s, reading) },
-		"one misses":        func(s *session) bool { s.missed = time.Now(); return may(s, reading) },
-		"more must confirm": func(s *session) bool { s.w.cfg.MinAcks = 3; return may(s, reading) },
-	} {
-		if not(ready()) {
-			t.Errorf("%s: it does", name)
-		}
-	}
-}
 
 // inSyncWith is a client of a master with two replicas, both in sync.
 func inSyncWith(t *testing.T) (*Client, *redistest.Cluster) {
@@ -152,7 +55,7 @@ func TestReadsOfOldDataTakeNoTripToTheReplicas(t *testing.T) {
 	const getack = len("*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n")
 	before := offset()
 	_, n := reads(t, client, time.Second)
-	// A proof each proofEvery takes some hundred bytes.
+	// A proof each ack.ProofEvery takes some hundred bytes.
 	moved := offset() - before
 	if n < 100 || moved > n*getack/4 {
 		t.Errorf("%d reads one after the other, and %d bytes of replication", n, moved)
@@ -277,7 +180,7 @@ func TestAMasterThatStallsAnswersNoReadsWithoutConfirmation(t *testing.T) {
 	stall := func(quiet, stall time.Duration) int {
 		for {
 			reads(t, client, 5*time.Millisecond)
-			if p := client.writer.permit.Load(); p != nil && time.Since(p.proven) < proofEvery/3 {
+			if p := client.writer.readLease.Load(); p != nil && time.Since(p.Proven) < ack.ProofEvery/3 {
 				break
 			}
 		}
@@ -293,10 +196,10 @@ func TestAMasterThatStallsAnswersNoReadsWithoutConfirmation(t *testing.T) {
 		}
 		return waits() - before
 	}
-	redistest.Eventually(t, 10*time.Second, "one that does not stall is not asked to", func() bool { return stall(lately/3, 0) == 0 })
+	redistest.Eventually(t, 10*time.Second, "one that does not stall is not asked to", func() bool { return stall(ack.MaxResponseGap/3, 0) == 0 })
 	for range 3 {
-		if n := stall(lately*2/3, lately/2); n == 0 {
-			t.Errorf("a read was answered without confirmation, and the master had not been heard of for more than %v", lately)
+		if n := stall(ack.MaxResponseGap*2/3, ack.MaxResponseGap/2); n == 0 {
+			t.Errorf("a read was answered without confirmation, and the master had not been heard of for more than %v", ack.MaxResponseGap)
 		}
 	}
 }

@@ -1,0 +1,63 @@
+package redis
+
+import (
+	"sync/atomic"
+	"time"
+
+	"holdfast/internal/redis/ack"
+)
+
+// readLease lets other connections serve reads without WAIT (see Express), under the
+// conditions that its session has verified for itself: ack.ReadLease.
+type readLease struct {
+	session *session
+	ack.ReadLease
+	// heard is when the last batch was sent that the master has answered, in
+	// nanoseconds since birth.
+	heard atomic.Int64
+	// revoked is true once something spoke against it.
+	revoked atomic.Bool
+}
+
+// grantReadLease lets others read as this session just did without WAIT.
+func (s *session) grantReadLease() {
+	l := &readLease{session: s, ReadLease: s.elision.Lease(s.state())}
+	if last := s.w.readLease.Load(); last != nil && !last.revoked.Load() && last.session == s && last.Same(&l.ReadLease) {
+		last.observe(s.elision.Heard)
+		return
+	}
+	l.observe(s.elision.Heard)
+	s.w.readLease.Store(l)
+}
+
+// checkReadLease takes the lease back if this session itself does not go without WAIT any
+// more.
+func (s *session) checkReadLease() {
+	switch {
+	case s.w.readLease.Load() == nil:
+	case s.solitary():
+	case s.elision.KeepsLease(s.state()):
+	default:
+		s.w.readLease.Store(nil)
+	}
+}
+
+// solitary reports whether there is nothing but this Redis: no replica, and no Sentinel.
+func (s *session) solitary() bool {
+	return s.w.cfg.alone() && s.inSync.Count == 0 && s.w.monitor.short.Load().online == 0
+}
+
+// observe takes note of a batch that the master has answered, and when it was sent.
+func (l *readLease) observe(sent time.Time) { advance(&l.heard, sent) }
+
+// valid reports whether the lease is good now, if the last proof has to be younger than age
+// and the master has answered a batch that was sent at heard.
+func (l *readLease) valid(now time.Time, age time.Duration, heard int64) bool {
+	return !l.revoked.Load() && l.Valid(now, age, now.Sub(birth)-time.Duration(heard))
+}
+
+// confirmedBy reports whether the master's role behind a batch bears the lease out.
+func (l *readLease) confirmedBy(role ack.Role) bool {
+	known := l.session.w.monitor.short.Load()
+	return l.ConfirmedBy(role, known.master == l.session.master, known.others)
+}
