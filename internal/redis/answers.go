@@ -45,7 +45,7 @@ func (o *operation) weigh(s allowance, need int64) {
 // a whole. It returns false when the operation has its outcome: it may try again.
 func (o *operation) cutShort() bool {
 	for i := range o.results {
-		m, err := &o.results[i].Reply.m, o.results[i].Err
+		m, err := o.results[i].Reply.Message(), o.results[i].Err
 		yes, room := isCut(m)
 		if words := Words(err); words != "" {
 			yes, room = cutIn(words)
@@ -127,7 +127,7 @@ func (s *session) takeIn(batch []*operation, shares []allowance) {
 // for all of them.
 func (s *session) weighSingle(o *operation) {
 	if s.loose > 0 && len(o.results) == 1 {
-		o.held = min(s.loose, charged(lengthOf(&o.results[0].Reply.m)))
+		o.held = min(s.loose, charged(lengthOf(o.results[0].Reply.Message())))
 		s.loose -= o.held
 	}
 }

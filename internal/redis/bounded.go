@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"holdfast/internal/redis/resp"
 	"strconv"
 	"strings"
 
@@ -92,7 +93,7 @@ func (o *operation) readBoundedExec(answers []rueidis.RedisResult) (own []rueidi
 	case text == "" && exists == 0:
 		o.results = append(o.results, Result{})
 	default:
-		o.results = append(o.results, Result{Reply: Reply{m: list[0]}})
+		o.results = append(o.results, Result{Reply: resp.FromMessage(list[0])})
 	}
 	return nil, o.short(text)
 }
@@ -144,40 +145,40 @@ func (o *operation) shortOf(answers []rueidis.RedisResult) []rueidis.RedisResult
 // appendBounded appends what stands for a GET.
 func appendBounded(b []byte, key string, ask expressAsk) []byte {
 	b = append(b, "*4\r\n$8\r\nGETRANGE\r\n$"...)
-	b = append(strconv.AppendInt(b, int64(len(key)), 10), crlf...)
+	b = append(strconv.AppendInt(b, int64(len(key)), 10), resp.CRLF...)
 	b = append(append(b, key...), "\r\n$1\r\n0\r\n"...)
 	if ask.end == largeAnswer {
 		b = append(b, usualEnd...)
 	} else {
 		end := strconv.Itoa(ask.end)
-		b = append(strconv.AppendInt(append(b, '$'), int64(len(end)), 10), crlf...)
-		b = append(append(b, end...), crlf...)
+		b = append(strconv.AppendInt(append(b, '$'), int64(len(end)), 10), resp.CRLF...)
+		b = append(append(b, end...), resp.CRLF...)
 	}
 	if ask.exists {
-		b = appendCommand(b, []string{"EXISTS", key})
+		b = resp.AppendCommand(b, []string{"EXISTS", key})
 	}
 	return b
 }
 
 var usualEnd = func() string {
 	end := strconv.Itoa(largeAnswer)
-	return "$" + strconv.Itoa(len(end)) + crlf + end + crlf
+	return "$" + strconv.Itoa(len(end)) + resp.CRLF + end + resp.CRLF
 }()
 
 // readBounded makes r the reply that GET would have, and returns what follows. It is a
 // Failure where GET has to be asked for again.
-func (r *madeReply) readBounded(s string, ask expressAsk) string {
-	s = r.read(s)
-	var exists madeReply
+func readBounded(r *resp.Value, s string, ask expressAsk) string {
+	s = r.Read(s)
+	var exists resp.Value
 	if ask.exists {
-		s = exists.read(s)
+		s = exists.Read(s)
 	}
 	switch {
-	case r.kind != Text:
-	case r.text == "" && exists.kind == Integer && exists.int == 0:
-		r.kind = Null
-	case r.text == "" || len(r.text) > ask.end:
-		r.kind = Failure
+	case r.Kind != resp.Text:
+	case r.Text == "" && exists.Kind == resp.Integer && exists.Int == 0:
+		r.Kind = resp.Null
+	case r.Text == "" || len(r.Text) > ask.end:
+		r.Kind = resp.Failure
 	}
 	return s
 }
@@ -188,16 +189,16 @@ func (r *madeReply) readBounded(s string, ask expressAsk) string {
 const missesAsked = 64
 
 // teach remembers how long the answer to a request of a batch was, of so many bytes.
-func (x *Express) teach(ask expressAsk, m *madeReply, bytes int) {
+func (x *Express) teach(ask expressAsk, m *resp.Value, bytes int) {
 	known := &x.w.cfg.answers.lengths
 	switch {
 	case ask.end == 0:
 		known.learn(ask.key, int64(bytes))
-	case m.text == "" && (m.kind == Null || !ask.exists):
+	case m.Text == "" && (m.Kind == resp.Null || !ask.exists):
 		known.learnMissing(ask.key)
 		x.misses = missesAsked
 	default:
-		known.learn(ask.key, int64(len(m.text)))
+		known.learn(ask.key, int64(len(m.Text)))
 		x.misses = max(0, x.misses-1)
 	}
 }

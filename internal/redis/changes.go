@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"holdfast/internal/redis/resp"
 	"time"
 )
 
@@ -96,15 +97,15 @@ func (c *Client) changesInCluster(ctx context.Context, hear func(Change)) error 
 
 // invalidate hands out keys that changed; none at all stands for FLUSHALL and
 // FLUSHDB.
-func (h *hub) invalidate(keys frame) {
+func (h *hub) invalidate(keys resp.Frame) {
 	n := everyKey[0]
-	if keys.null {
+	if keys.Null {
 		h.publish(n, Message{Kind: missed})
 		return
 	}
-	for _, key := range keys.items {
-		if !reserved(key.text) {
-			h.publish(n, Message{Kind: invalidated, Channel: key.text})
+	for _, key := range keys.Items {
+		if !reserved(key.Text) {
+			h.publish(n, Message{Kind: invalidated, Channel: key.Text})
 		}
 	}
 }

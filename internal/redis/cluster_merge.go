@@ -3,6 +3,7 @@ package redis
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"holdfast/internal/redis/resp"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -48,7 +49,7 @@ func mergerOf(s *Spec) merger {
 
 // everywhere goes to every master; it is how replies without an error are put
 // together.
-type everywhere func(replies []Reply) Reply
+type everywhere func(replies []resp.Reply) resp.Reply
 
 func (everywhere) shards(t *topology, _ *item) []*clusterShard {
 	var all []*clusterShard
@@ -61,7 +62,7 @@ func (everywhere) shards(t *topology, _ *item) []*clusterShard {
 func (everywhere) command(_ *topology, it *item) Command { return it.cmd }
 
 func (f everywhere) merge(_ *topology, it *item) Result {
-	var replies []Reply
+	var replies []resp.Reply
 	for _, r := range it.replies {
 		if r.Err != nil {
 			return r
@@ -71,37 +72,37 @@ func (f everywhere) merge(_ *topology, it *item) Result {
 	return Result{Reply: f(replies)}
 }
 
-func same(replies []Reply) Reply { return replies[0] }
+func same(replies []resp.Reply) resp.Reply { return replies[0] }
 
-func sum(replies []Reply) Reply {
+func sum(replies []resp.Reply) resp.Reply {
 	n := int64(0)
 	for i := range replies {
 		n += replies[i].Int()
 	}
-	return Reply{made: &madeReply{kind: Integer, int: n}}
+	return (&resp.Value{Kind: resp.Integer, Int: n}).Reply()
 }
 
-func concatenate(replies []Reply) Reply {
-	all := &madeReply{kind: Array}
+func concatenate(replies []resp.Reply) resp.Reply {
+	all := &resp.Value{Kind: resp.Array}
 	for i := range replies {
 		for k := range replies[i].Len() {
-			all.items = append(all.items, replies[i].At(k))
+			all.Items = append(all.Items, replies[i].At(k))
 		}
 	}
-	return Reply{made: all}
+	return all.Reply()
 }
 
-func anyOf(replies []Reply) Reply {
-	found := slices.DeleteFunc(replies, func(r Reply) bool { return r.Type() == Null })
+func anyOf(replies []resp.Reply) resp.Reply {
+	found := slices.DeleteFunc(replies, func(r resp.Reply) bool { return r.Type() == resp.Null })
 	if len(found) == 0 {
-		return Reply{}
+		return resp.Reply{}
 	}
 	return found[rand.IntN(len(found))]
 }
 
 // least is, of arrays of numbers, the least number at each place.
-func least(replies []Reply) Reply {
-	all := &madeReply{kind: Array}
+func least(replies []resp.Reply) resp.Reply {
+	all := &resp.Value{Kind: resp.Array}
 	for k := range replies[0].Len() {
 		n := int64(1)
 		for i := range replies {
@@ -110,14 +111,14 @@ func least(replies []Reply) Reply {
 				n = min(n, e.Int())
 			}
 		}
-		all.items = append(all.items, Reply{made: &madeReply{kind: Integer, int: n}})
+		all.Items = append(all.Items, (&resp.Value{Kind: resp.Integer, Int: n}).Reply())
 	}
-	return Reply{made: all}
+	return all.Reply()
 }
 
 // infoOf is what one master says of itself, with a run_id that stands for all of
 // them: it is another one when any of the processes is.
-func infoOf(replies []Reply) Reply {
+func infoOf(replies []resp.Reply) resp.Reply {
 	const field = "\nrun_id:"
 	var ids []string
 	for i := range replies {
@@ -133,7 +134,7 @@ func infoOf(replies []Reply) Reply {
 	head, rest, _ := strings.Cut(replies[0].Text(), field)
 	_, tail, _ := strings.Cut(rest, "\r\n")
 	sum := sha1.Sum([]byte(strings.Join(ids, " ")))
-	return Reply{made: &madeReply{kind: Text, text: head + field + hex.EncodeToString(sum[:]) + "\r\n" + tail}}
+	return (&resp.Value{Kind: resp.Text, Text: head + field + hex.EncodeToString(sum[:]) + "\r\n" + tail}).Reply()
 }
 
 // scanner carries SCAN out, one master after the other. Its cursors are a

@@ -3,6 +3,7 @@ package redis
 import (
 	"crypto/sha1"
 	"encoding/binary"
+	"holdfast/internal/redis/resp"
 	"strconv"
 	"strings"
 
@@ -156,7 +157,7 @@ func (o origin) stamp(cmds []Command, results []Result) {
 
 // stamped is one answer with a cursor: the cursor, and what was found. ofKey says
 // that it is about one key.
-func (o origin) stamped(r Reply, by whose, ofKey bool) Result {
+func (o origin) stamped(r resp.Reply, by whose, ofKey bool) Result {
 	next := r.At(0)
 	switch whole := next.Text() == "0"; {
 	case by == foreign, by == madeUp && !(whole && ofKey):
@@ -172,6 +173,6 @@ func (o origin) stamped(r Reply, by whose, ofKey bool) Result {
 }
 
 // withCursor is an answer of a cursor and of what was found.
-func withCursor(cursor string, found Reply) Reply {
-	return Reply{made: &madeReply{kind: Array, items: []Reply{{made: &madeReply{kind: Text, text: cursor}}, found}}}
+func withCursor(cursor string, found resp.Reply) resp.Reply {
+	return (&resp.Value{Kind: resp.Array, Items: []resp.Reply{(&resp.Value{Kind: resp.Text, Text: cursor}).Reply(), found}}).Reply()
 }

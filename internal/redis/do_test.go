@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/resp"
 )
 
 // do carries commands out and words each result: its text or number, nil,
@@ -33,13 +34,13 @@ func do(t *testing.T, c *Client, r *Request) []string {
 	return out
 }
 
-func word(r *Reply) string {
+func word(r *resp.Reply) string {
 	switch r.Type() {
-	case Null:
+	case resp.Null:
 		return "nil"
-	case Integer:
+	case resp.Integer:
 		return strconv.FormatInt(r.Int(), 10)
-	case Array:
+	case resp.Array:
 		var all []string
 		for i := range r.Len() {
 			e := r.At(i)

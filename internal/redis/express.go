@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/resp"
 )
 
 // Express carries reads to the master on a connection that its caller polls
@@ -40,9 +41,9 @@ type Express struct {
 	heard    int64 // readLease.heard before it
 
 	in      []byte // what has come of its answers
-	scan    scan
+	scan    resp.Scanner
 	replies int // the whole ones among them
-	made    []madeReply
+	made    []resp.Value
 	long    []longAnswer
 	offset  int64 // the master's, after the batch
 }
@@ -147,7 +148,7 @@ func (c Config) greet(conn net.Conn) (process string, err error) {
 	var b []byte
 	asked := 0
 	ask := func(words ...string) {
-		b = appendCommand(b, words)
+		b = resp.AppendCommand(b, words)
 		asked++
 	}
 	switch {
@@ -168,10 +169,10 @@ func (c Config) greet(conn net.Conn) (process string, err error) {
 	}
 	in, n := make([]byte, 16<<10), 0
 	for {
-		var k scan
-		whole, err := k.whole(in[:n])
+		var k resp.Scanner
+		whole, err := k.Whole(in[:n])
 		if err == nil && !whole && n == len(in) {
-			err = errNoReply
+			err = resp.ErrProtocol
 		}
 		if err != nil {
 			return "", err
@@ -184,15 +185,15 @@ func (c Config) greet(conn net.Conn) (process string, err error) {
 			n += more
 			continue
 		}
-		var reply madeReply
-		reply.read(string(in[:k.at]))
-		if reply.kind == Failure {
-			return "", redisError(reply.text)
+		var reply resp.Value
+		reply.Read(string(in[:k.At]))
+		if reply.Kind == resp.Failure {
+			return "", redisError(reply.Text)
 		}
 		if asked--; asked == 0 {
-			return processOf(reply.text), nil
+			return processOf(reply.Text), nil
 		}
-		n = copy(in, in[k.at:n])
+		n = copy(in, in[k.At:n])
 	}
 }
 
@@ -237,7 +238,7 @@ func (x *Express) Add(r *Request, now time.Time) bool {
 	if ask.end > 0 {
 		x.next = appendBounded(x.next, cmd[1], ask)
 	} else {
-		x.next = appendCommand(x.next, cmd)
+		x.next = resp.AppendCommand(x.next, cmd)
 	}
 	x.nextAsks = append(x.nextAsks, ask)
 	return true
@@ -282,15 +283,15 @@ func (x *Express) Room() []byte {
 // protocol, ends the connection.
 func (x *Express) Got(n int) (whole bool, err error) {
 	x.in = x.in[:len(x.in)+n]
-	for x.scan.at < len(x.in) {
+	for x.scan.At < len(x.in) {
 		if x.count == 0 || x.replies > x.count {
-			return false, errNoReply // nobody has asked for that
+			return false, resp.ErrProtocol // nobody has asked for that
 		}
-		whole, err := x.scan.whole(x.in)
+		whole, err := x.scan.Whole(x.in)
 		switch {
 		case err != nil:
 			return false, err
-		case !whole && (len(x.in)-x.scan.at > maxAnswer || len(x.in) > maxAnswers):
+		case !whole && (len(x.in)-x.scan.At > maxAnswer || len(x.in) > maxAnswers):
 			return false, ErrTooLong
 		case !whole:
 			return false, nil
@@ -307,15 +308,15 @@ func (x *Express) Got(n int) (whole bool, err error) {
 func (x *Express) Land(now time.Time) bool {
 	all := unsafe.String(unsafe.SliceData(x.in), len(x.in)) // the answers are parts of it, until Done
 	count := len(x.sentAsks)
-	x.count, x.scan, x.replies = 0, scan{}, 0
+	x.count, x.scan, x.replies = 0, resp.Scanner{}, 0
 	x.made = slices.Grow(x.made[:0], count)[:count]
 	x.long = x.long[:0]
 	for i, ask := range x.sentAsks {
 		var rest string
 		if ask.end > 0 {
-			rest = x.made[i].readBounded(all, ask)
+			rest = readBounded(&x.made[i], all, ask)
 		} else {
-			rest = x.made[i].read(all)
+			rest = x.made[i].Read(all)
 		}
 		n := len(all) - len(rest)
 		if n > shortAnswer {
@@ -326,17 +327,18 @@ func (x *Express) Land(now time.Time) bool {
 		}
 		all = rest
 	}
-	standing, online := standingOf(all)
-	x.offset = standing.Offset
+	var role ack.Role
+	role.Master, role.Offset, role.Online = resp.MasterRole(all)
+	x.offset = role.Offset
 
 	p := x.w.readLease.Load()
 	if p == nil || p.session != x.session {
 		return false
 	}
-	if standing.Master {
+	if role.Master {
 		p.observe(x.began)
 	}
-	if !p.confirmedBy(ack.Role{Master: standing.Master, Offset: standing.Offset, Online: online}) {
+	if !p.confirmedBy(role) {
 		p.revoked.Store(true)
 	}
 	if !p.valid(now, ack.ProofAge, x.heard) {
@@ -371,7 +373,7 @@ type longAnswer struct {
 
 // own returns an answer that, where it is a long one, has memory of its own: its
 // client may take long to read it. It is nil when there is no room for that now.
-func (x *Express) own(i int, r *Request) *madeReply {
+func (x *Express) own(i int, r *Request) *resp.Value {
 	at := slices.IndexFunc(x.long, func(l longAnswer) bool { return l.i == i })
 	if at < 0 {
 		return &x.made[i]
@@ -386,11 +388,11 @@ func (x *Express) own(i int, r *Request) *madeReply {
 		return nil
 	}
 	r.hold(answers, bytes)
-	m := new(madeReply)
+	m := new(resp.Value)
 	if text = strings.Clone(text); ask.end > 0 {
-		m.readBounded(text, ask)
+		readBounded(m, text, ask)
 	} else {
-		m.read(text)
+		m.Read(text)
 	}
 	return m
 }
@@ -400,7 +402,7 @@ func (x *Express) own(i int, r *Request) *madeReply {
 // the command: whoever asks it again hears why.
 func (x *Express) Answer(i int, r *Request) bool {
 	m := &x.made[i]
-	if m.kind == Failure {
+	if m.Kind == resp.Failure {
 		return false
 	}
 	if len(x.long) > 0 {
@@ -409,7 +411,7 @@ func (x *Express) Answer(i int, r *Request) bool {
 			return false
 		}
 	}
-	r.Results = append(r.Results[:0], Result{Reply: Reply{made: m}})
+	r.Results = append(r.Results[:0], Result{Reply: m.Reply()})
 	r.From, r.Node, r.Lag, r.Token = ReadMaster, x.session.master, 0, ""
 	if r.WantToken {
 		r.Token = tokenOf(x.offset)

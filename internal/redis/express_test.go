@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/resp"
 )
 
 // express is one, and its connection.
@@ -340,13 +341,13 @@ func TestABatchUsesTheMemoryOfTheOneBefore(t *testing.T) {
 		t.Errorf("an answer that was kept became %q", kept.Text())
 	}
 	batch(answers("$-1\r\n"), false)
-	if got := spell(&requests[0].Results[0].Reply); got != spell(&Reply{}) {
+	if got := spell(&requests[0].Results[0].Reply); got != spell(&resp.Reply{}) {
 		t.Errorf("nil, where an array was before, is %s", got)
 	}
 	// Nor is memory kept that a long answer took.
 	batch(answers(fmt.Sprintf("$%d\r\n%s\r\n", 2*keepAnswers, strings.Repeat("x", 2*keepAnswers))), false)
-	if cap(x.in) > keepAnswers || x.made[0].text != "" {
-		t.Errorf("%d bytes are kept, and of them %d", cap(x.in), len(x.made[0].text))
+	if cap(x.in) > keepAnswers || x.made[0].Text != "" {
+		t.Errorf("%d bytes are kept, and of them %d", cap(x.in), len(x.made[0].Text))
 	}
 }
 
@@ -354,7 +355,7 @@ func TestAnExpressTakesNoAnswerThatNobodyAskedFor(t *testing.T) {
 	for _, stray := range []string{"+OK\r\n", "HTTP/1.1 400 Bad Request\r\n"} {
 		x := &Express{}
 		n := copy(x.Room(), stray)
-		if _, err := x.Got(n); !errors.Is(err, errNoReply) {
+		if _, err := x.Got(n); !errors.Is(err, resp.ErrProtocol) {
 			t.Errorf("%q: %v", stray, err)
 		}
 	}
@@ -373,8 +374,8 @@ func TestLoggingIn(t *testing.T) {
 		{Config{Username: "u", Password: "p", DB: 3, Name: "n"}, "+OK\r\n+OK\r\n+OK\r\n" + info, "AUTH u p SELECT 3 CLIENT SETNAME n INFO server", ""},
 		{Config{Password: "p"}, "-WRONGPASS no\r\n", "AUTH p INFO server", "WRONGPASS no"},
 		{Config{}, "-NOPERM no\r\n", "INFO server", "NOPERM no"},
-		{Config{Password: "p"}, "HTTP/1.1 400 Bad Request\r\n", "AUTH p INFO server", errNoReply.Error()},
-		{Config{}, "$90000\r\n" + strings.Repeat("x", 90000) + "\r\n", "INFO server", errNoReply.Error()},
+		{Config{Password: "p"}, "HTTP/1.1 400 Bad Request\r\n", "AUTH p INFO server", resp.ErrProtocol.Error()},
+		{Config{}, "$90000\r\n" + strings.Repeat("x", 90000) + "\r\n", "INFO server", resp.ErrProtocol.Error()},
 		{Config{Password: "p", DB: 3}, "+OK\r\n", "AUTH p SELECT 3 INFO server", "EOF"},
 	} {
 		here, there := net.Pipe()

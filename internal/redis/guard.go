@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"holdfast/internal/redis/resp"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,7 +94,7 @@ func (s *session) ask(ctx context.Context, cmd Command, as *Login) ([]Result, er
 	m, err := answers[at].ToMessage()
 	switch fateOf(err, sent) {
 	case executed:
-		return []Result{{Reply: Reply{m: m}}}, nil
+		return []Result{{Reply: resp.FromMessage(m)}}, nil
 	case refused:
 		return nil, &discarded{wordsOf(m)}
 	case retry:
@@ -265,7 +266,7 @@ func results(list []rueidis.RedisMessage) []Result {
 		if err := m.Error(); err != nil && !rueidis.IsRedisNil(err) {
 			out = append(out, Result{Err: &Error{Refused, wordsOf(m)}})
 		} else {
-			out = append(out, Result{Reply: Reply{m: m}})
+			out = append(out, Result{Reply: resp.FromMessage(m)})
 		}
 	}
 	return out

@@ -1,6 +1,9 @@
 package redis
 
-import "context"
+import (
+	"context"
+	"holdfast/internal/redis/resp"
+)
 
 // Set and Get are the two requests that most tests make.
 
@@ -18,5 +21,5 @@ func (c *Client) Get(ctx context.Context, key string) ([]byte, bool, error) {
 		return nil, false, err
 	}
 	reply := r.Results[0].Reply
-	return []byte(reply.Text()), reply.Type() == Text, r.Results[0].Err
+	return []byte(reply.Text()), reply.Type() == resp.Text, r.Results[0].Err
 }

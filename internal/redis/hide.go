@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	rules "holdfast/internal/commands"
+	"holdfast/internal/redis/resp"
 )
 
 // Holdfast has keys of its own among the data, and shows them to no client: the answers
@@ -45,25 +46,25 @@ func hideReserved(cmds []Command, results []Result) {
 }
 
 // without returns an answer without its hidden texts.
-func without(r Reply, hidden func(string) bool) Reply {
-	if r.Type() == Text && hidden(r.Text()) {
-		return Reply{}
+func without(r resp.Reply, hidden func(string) bool) resp.Reply {
+	if r.Type() == resp.Text && hidden(r.Text()) {
+		return resp.Reply{}
 	}
-	if r.Type() != Array {
+	if r.Type() != resp.Array {
 		return r
 	}
-	var kept []Reply // not nil: something was left out or changed
+	var kept []resp.Reply // not nil: something was left out or changed
 	for i := range r.Len() {
 		was := r.At(i)
 		is := was
-		gone := was.Type() == Text && hidden(was.Text())
+		gone := was.Type() == resp.Text && hidden(was.Text())
 		changed := false
-		if was.Type() == Array { // the keys that SCAN found
+		if was.Type() == resp.Array { // the keys that SCAN found
 			is = without(was, hidden)
 			changed = is.Len() != was.Len()
 		}
 		if kept == nil && (gone || changed) {
-			kept = make([]Reply, 0, r.Len())
+			kept = make([]resp.Reply, 0, r.Len())
 			for k := range i {
 				kept = append(kept, r.At(k))
 			}
@@ -75,7 +76,7 @@ func without(r Reply, hidden func(string) bool) Reply {
 	if kept == nil {
 		return r
 	}
-	return Reply{made: &madeReply{kind: Array, items: kept}}
+	return (&resp.Value{Kind: resp.Array, Items: kept}).Reply()
 }
 
 // anyKey is a RANDOMKEY that skips our own keys, whose names begin with ARGV[1]. It

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"holdfast/internal/redis/resp"
 	"slices"
 	"sync"
 	"time"
@@ -367,47 +368,47 @@ func (h *hub) read(conn *rawConn) error {
 	}
 }
 
-func (h *hub) handle(f frame) error {
+func (h *hub) handle(f resp.Frame) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if f.kind != '>' {
+	if f.Kind != '>' {
 		r, ok := h.answered()
 		switch {
 		case !ok:
-			return errProtocol
+			return resp.ErrProtocol
 		case r.topic == nil || !r.on: // PING, or the end of something
-		case f.kind != '-':
+		case f.Kind != '-':
 			h.confirm(r.topic)
-		case redisError(f.text).retryable():
-			return redisError(f.text)
+		case redisError(f.Text).retryable():
+			return redisError(f.Text)
 		default:
-			h.refuse(r.topic, redisError(f.text))
+			h.refuse(r.topic, redisError(f.Text))
 		}
 		return nil
 	}
-	if len(f.items) < 2 {
-		return errProtocol
+	if len(f.Items) < 2 {
+		return resp.ErrProtocol
 	}
-	switch kind := f.items[0].text; kind {
+	switch kind := f.Items[0].Text; kind {
 	case "subscribe", "psubscribe", "unsubscribe", "punsubscribe":
 		r, ok := h.answered()
-		if !ok || r.topic == nil || r.topic.name != f.items[1].text {
-			return errProtocol
+		if !ok || r.topic == nil || r.topic.name != f.Items[1].Text {
+			return resp.ErrProtocol
 		}
 		if r.on {
 			h.confirm(r.topic)
 		}
 	case "message":
-		if len(f.items) == 3 && !hiddenMessage(f.items[1].text, f.items[2].text) {
-			h.publish(topicName{channel, f.items[1].text}, Message{Kind: kind, Channel: f.items[1].text, Payload: f.items[2].text})
+		if len(f.Items) == 3 && !hiddenMessage(f.Items[1].Text, f.Items[2].Text) {
+			h.publish(topicName{channel, f.Items[1].Text}, Message{Kind: kind, Channel: f.Items[1].Text, Payload: f.Items[2].Text})
 		}
 	case "pmessage":
-		if len(f.items) == 4 && !hiddenMessage(f.items[2].text, f.items[3].text) {
-			h.publish(topicName{pattern, f.items[1].text},
-				Message{Kind: kind, Pattern: f.items[1].text, Channel: f.items[2].text, Payload: f.items[3].text})
+		if len(f.Items) == 4 && !hiddenMessage(f.Items[2].Text, f.Items[3].Text) {
+			h.publish(topicName{pattern, f.Items[1].Text},
+				Message{Kind: kind, Pattern: f.Items[1].Text, Channel: f.Items[2].Text, Payload: f.Items[3].Text})
 		}
 	case "invalidate":
-		h.invalidate(f.items[1])
+		h.invalidate(f.Items[1])
 	}
 	return nil
 }

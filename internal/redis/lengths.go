@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"holdfast/internal/redis/resp"
 	"math"
 	"strings"
 	"sync/atomic"
@@ -227,7 +228,7 @@ func (o *operation) teach(results []Result) {
 		return // others' places
 	}
 	if o.learns != 0 && len(results) == 1 {
-		if o.bounded != unbounded && results[0].Err == nil && results[0].Reply.Type() == Null {
+		if o.bounded != unbounded && results[0].Err == nil && results[0].Reply.Type() == resp.Null {
 			o.ledger.lengths.learnMissing(o.learns)
 		} else {
 			o.ledger.lengths.learn(o.learns, results[0].length())
@@ -243,8 +244,8 @@ func (o *operation) teach(results []Result) {
 		r := &results[l.cmd]
 		if l.element < 0 || r.Err != nil {
 			o.ledger.lengths.learn(l.key, r.length())
-		} else if list, err := r.Reply.m.ToArray(); err == nil && l.element < len(list) {
-			o.ledger.lengths.learn(l.key, (&Result{Reply: Reply{m: list[l.element]}}).length())
+		} else if list, err := r.Reply.Message().ToArray(); err == nil && l.element < len(list) {
+			o.ledger.lengths.learn(l.key, (&Result{Reply: resp.FromMessage(list[l.element])}).length())
 		}
 	}
 }
@@ -258,10 +259,10 @@ func (r *Result) length() int64 {
 		}
 		return 0
 	}
-	if yes, _ := isCut(&r.Reply.m); yes {
+	if yes, _ := isCut(r.Reply.Message()); yes {
 		return math.MaxUint32
 	}
-	return lengthOf(&r.Reply.m)
+	return lengthOf(r.Reply.Message())
 }
 
 // errLarge ends an attempt at an operation that turned out to have a long answer while

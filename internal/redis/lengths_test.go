@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/resp"
 )
 
 // How much Redis holds for those who read large values is bounded, also when nobody has
@@ -94,7 +95,7 @@ func TestRedisMakesFewLongAnswersAtOnce(t *testing.T) {
 						if err == nil {
 							err = r.Results[i].Err
 						}
-						if text := r.Results[i].Reply; r.Results[i].Err == nil && text.Type() == Text && len(text.Text()) != c.bytes {
+						if text := r.Results[i].Reply; r.Results[i].Err == nil && text.Type() == resp.Text && len(text.Text()) != c.bytes {
 							t.Errorf("%s: an answer has %d bytes", c.name, len(text.Text()))
 						}
 					}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"holdfast/internal/redis/resp"
 	"io"
 	"strings"
 	"sync"
@@ -223,7 +224,7 @@ func (m *meter) passLine(b []byte, i int) int {
 			if m.long == int64(n) {
 				m.instead(false, why)
 			} else {
-				m.put(m.words(why) + crlf) // the end of what was given of it
+				m.put(m.words(why) + resp.CRLF) // the end of what was given of it
 			}
 		}
 	}
@@ -242,16 +243,16 @@ func (m *meter) passLine(b []byte, i int) int {
 // head reads the line with the length of a string or an array. It returns the length
 // of the line itself; 0: the end of the line has not arrived yet.
 func (m *meter) head(b []byte, i int) int {
-	end := bytes.IndexByte(b[i:min(len(b), i+maxLine)], '\n')
-	if end < 0 && len(b)-i < maxLine {
+	end := bytes.IndexByte(b[i:min(len(b), i+resp.MaxLine)], '\n')
+	if end < 0 && len(b)-i < resp.MaxLine {
 		return 0
 	}
 	n, ok := int64(0), false
 	if end >= 2 {
-		n, ok = numeral(b[i+1 : i+end-1])
+		n, ok = resp.Number(b[i+1 : i+end-1])
 	}
 	end++
-	if !ok || n < -1 || n > maxLength {
+	if !ok || n < -1 || n > resp.MaxLength {
 		m.blind = true
 		m.give(b, i, len(b))
 		return len(b) - i
@@ -280,7 +281,7 @@ func (m *meter) head(b []byte, i int) int {
 	case n < 0 || n == 0 && array:
 		m.over()
 	case !array:
-		m.left = n + int64(len(crlf))
+		m.left = n + int64(len(resp.CRLF))
 	case !m.drop:
 		m.stack = append(m.stack, elements)
 	case m.skip == 0:
@@ -347,7 +348,7 @@ func (m *meter) words(why cut) string {
 func (m *meter) instead(array bool, why cut) {
 	switch {
 	case len(m.stack) <= 1 || !m.spoiled:
-		m.put("-" + m.words(why) + crlf)
+		m.put("-" + m.words(why) + resp.CRLF)
 		m.spoiled = true
 	case array:
 		m.put("*-1\r\n")

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"fmt"
+	"holdfast/internal/redis/resp"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -42,7 +43,7 @@ func metered(t *testing.T, limit int64, replies string, shares []allowance, seed
 		t.Fatal(err)
 	}
 	text := strings.ReplaceAll(string(out), cutWords, "")
-	return strings.ReplaceAll(text, crlf, " "), shares, m
+	return strings.ReplaceAll(text, resp.CRLF, " "), shares, m
 }
 
 type readerFunc func([]byte) (int, error)
@@ -66,7 +67,7 @@ func TestAMeterDropsWhatIsTooLongAndNothingElse(t *testing.T) {
 		{"of empty arrays", "*3\r\n*0\r\n*-1\r\n$-1\r\n+A\r\n", "-L +A "},
 		{"a long line", "+" + strings.Repeat("y", 200) + "\r\n+A\r\n", ""},
 		{"a long error", "-" + strings.Repeat("y", 200) + "\r\n+A\r\n", ""},
-		{"a new reply, a new budget", short + short + short, strings.Repeat(strings.ReplaceAll(short, crlf, " "), 3)},
+		{"a new reply, a new budget", short + short + short, strings.Repeat(strings.ReplaceAll(short, resp.CRLF, " "), 3)},
 		{"RESP3", "%1\r\n" + bulk(1) + long + "~2\r\n:1\r\n:2\r\n_\r\n#t\r\n", "-L -L _ #t "},
 	} {
 		for seed := range uint64(40) {
@@ -89,7 +90,7 @@ func TestAMeterCountsWhatBelongsTogether(t *testing.T) {
 		got, shares, m := metered(t, 1<<30, bulk(80)+bulk(80)+"+OK\r\n"+bulk(80)+
 			"*4\r\n"+bulk(80)+"*1\r\n:1\r\n+OK\r\n"+bulk(80),
 			[]allowance{{replies: 3, budget: 150}, {replies: 1, budget: 100}, {replies: 1, framed: true, budget: 100}}, seed)
-		x := strings.ReplaceAll(bulk(80), crlf, " ")
+		x := strings.ReplaceAll(bulk(80), resp.CRLF, " ")
 		if want := x + "-L +OK " + x + "*4 " + x + "*1 :1 +OK -L "; got != want {
 			t.Fatalf("got %q, want %q", got, want)
 		}

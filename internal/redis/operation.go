@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"holdfast/internal/redis/resp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -318,15 +319,15 @@ func element(m rueidis.RedisMessage, i int) (rueidis.RedisMessage, error) {
 }
 
 // reply is a command's reply; of a counter, see carrying.
-func (o *operation) reply(i int, m rueidis.RedisMessage) Reply {
-	return Reply{m: m, number: o.record != "" && o.effects[i] && m.IsString() && counts(o.cmds[i][0])}
+func (o *operation) reply(i int, m rueidis.RedisMessage) resp.Reply {
+	return resp.FromScript(m, o.record != "" && o.effects[i] && m.IsString() && counts(o.cmds[i][0]))
 }
 
 func (o *operation) readScript(s *session, a rueidis.RedisResult, sent bool) (next, error) {
 	m, err := a.ToMessage()
 	switch fateOf(err, sent) {
 	case executed:
-		o.results = append(o.results, Result{Reply: Reply{m: m}})
+		o.results = append(o.results, Result{Reply: resp.FromMessage(m)})
 		return settle, nil
 	case refused:
 		if isNoScript(err) {

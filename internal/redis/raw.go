@@ -3,11 +3,9 @@ package redis
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
+	"holdfast/internal/redis/resp"
 	"net"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -26,16 +24,6 @@ const (
 type rawConn struct {
 	conn net.Conn
 	r    *bufio.Reader
-	w    *bufio.Writer
-}
-
-// frame is one message from the server (manual, "Redis serialization protocol
-// specification").
-type frame struct {
-	kind  byte // the protocol's: '+', '-', ':', '$', '*', '>', …
-	null  bool
-	text  string // of strings, errors, numbers
-	items []frame
 }
 
 // final says that a refused login is about who we are, which another try does
@@ -53,7 +41,7 @@ func dialRaw(ctx context.Context, cfg Config, addr string) (*rawConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &rawConn{conn: conn, r: bufio.NewReaderSize(conn, 32<<10), w: bufio.NewWriterSize(conn, 16<<10)}
+	c := &rawConn{conn: conn, r: bufio.NewReaderSize(conn, 32<<10)}
 	hello := []string{"HELLO", "3"}
 	if cfg.Password != "" || cfg.Username != "" {
 		hello = append(hello, "AUTH", cfg.user(), cfg.Password)
@@ -68,8 +56,8 @@ func dialRaw(ctx context.Context, cfg Config, addr string) (*rawConn, error) {
 		return nil, err
 	}
 	answer, err := c.read()
-	if err == nil && answer.kind == '-' {
-		err = redisError(answer.text)
+	if err == nil && answer.Kind == '-' {
+		err = redisError(answer.Text)
 	}
 	if err != nil {
 		c.close()
@@ -84,116 +72,20 @@ func (c *rawConn) close() { _ = unwrapped(c.conn).Close() }
 // send writes commands out.
 func (c *rawConn) send(cmds ...[]string) error {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(rawSilence))
+	var b []byte
 	for _, cmd := range cmds {
-		fmt.Fprintf(c.w, "*%d\r\n", len(cmd))
-		for _, word := range cmd {
-			fmt.Fprintf(c.w, "$%d\r\n%s\r\n", len(word), word)
-		}
+		b = resp.AppendCommand(b, cmd)
 	}
-	return c.w.Flush()
+	_, err := c.conn.Write(b)
+	return err
 }
 
-var errProtocol = errors.New("the server does not speak Redis' protocol")
-
-// maxFrame bounds what a length may say: Redis' own limit of a string
-// (proto-max-bulk-len) and, far above what is sent here, of an array.
-const maxFrame = 512 << 20
-
 // read reads one message. Nothing for rawSilence is an error.
-func (c *rawConn) read() (frame, error) {
+func (c *rawConn) read() (resp.Frame, error) {
 	if c.r.Buffered() == 0 {
 		_ = c.conn.SetReadDeadline(time.Now().Add(rawSilence))
 	}
-	return c.readFrame(0)
-}
-
-func (c *rawConn) readFrame(depth int) (frame, error) {
-	line, err := c.readLine()
-	if err != nil {
-		return frame{}, err
-	}
-	if len(line) == 0 || depth > 16 {
-		return frame{}, errProtocol
-	}
-	f := frame{kind: line[0]}
-	line = line[1:]
-	switch f.kind {
-	case '$', '=', '!':
-		n, err := length(line)
-		if err != nil {
-			return frame{}, err
-		}
-		if n < 0 {
-			f.null = true
-			return f, nil
-		}
-		data := make([]byte, n+2)
-		if _, err := io.ReadFull(c.r, data); err != nil {
-			return frame{}, err
-		}
-		f.text = string(data[:n])
-		if f.kind == '!' {
-			f.kind = '-'
-		}
-	case '*', '>', '~', '%', '|':
-		n, err := length(line)
-		if err != nil {
-			return frame{}, err
-		}
-		if n < 0 {
-			f.null = true
-			return f, nil
-		}
-		if f.kind == '%' || f.kind == '|' {
-			n *= 2
-		}
-		f.items = make([]frame, 0, min(n, 1024))
-		for range n {
-			item, err := c.readFrame(depth + 1)
-			if err != nil {
-				return frame{}, err
-			}
-			f.items = append(f.items, item)
-		}
-	case '_':
-		f.null = true
-	case '+', '-', ':', ',', '#', '(':
-		f.text = string(line)
-	default:
-		return frame{}, errProtocol
-	}
-	return f, nil
-}
-
-// readLine is one line without its end; MONITOR's are as long as a command.
-func (c *rawConn) readLine() ([]byte, error) {
-	line, err := c.r.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
-		whole := append([]byte(nil), line...)
-		for errors.Is(err, bufio.ErrBufferFull) {
-			line, err = c.r.ReadSlice('\n')
-			whole = append(whole, line...)
-			if len(whole) > maxFrame {
-				return nil, errProtocol
-			}
-		}
-		line = whole
-	}
-	if err != nil {
-		return nil, err
-	}
-	if len(line) < 2 || line[len(line)-2] != '\r' {
-		return nil, errProtocol
-	}
-	return line[:len(line)-2], nil
-}
-
-func length(text []byte) (int, error) {
-	n, err := strconv.Atoi(string(text))
-	if err != nil || n < -1 || n > maxFrame {
-		return 0, errProtocol
-	}
-	return n, nil
+	return resp.ReadFrame(c.r)
 }
 
 // pause waits and answers true, or false when the context ends first.

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/resp"
 	"slices"
 	"strconv"
 	"strings"
@@ -333,7 +334,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		for i := range some {
 			m, err := some[i].ToMessage()
 			if o.unseen && len(some) == len(cmds) && i == len(some)-2 {
-				o.teach([]Result{{Reply: Reply{m: m}}})
+				o.teach([]Result{{Reply: resp.FromMessage(m)}})
 			}
 			if err == nil && !o.takeRoom(&m) {
 				return false
@@ -434,7 +435,7 @@ func (c *readers) link(name, addr string) *link {
 func resultOf(m rueidis.RedisMessage, err error) (Result, bool) {
 	switch fateOf(err, true) {
 	case executed:
-		return Result{Reply: Reply{m: m}}, true
+		return Result{Reply: resp.FromMessage(m)}, true
 	case refused:
 		return Result{Err: &Error{Refused, wordsOf(m)}}, true
 	}

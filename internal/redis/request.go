@@ -1,6 +1,9 @@
 package redis
 
-import "time"
+import (
+	"holdfast/internal/redis/resp"
+	"time"
+)
 
 // Command is one Redis command: its name, then its arguments.
 type Command []string
@@ -123,7 +126,7 @@ func (r *Request) Held() int64 { return r.held }
 
 // Result is the outcome of one command.
 type Result struct {
-	Reply Reply
+	Reply resp.Reply
 	// Err is nil or an *Error. Redis' own words to a command that it refused
 	// are in an Error of the kind Refused: see Words.
 	Err error

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/resp"
 )
 
 // started is Start as a call that waits, for a test.
@@ -49,7 +50,7 @@ func TestWhatIsStartedIsAnsweredAsWhatIsDone(t *testing.T) {
 		}
 		for i := range one.Results {
 			a, b := one.Results[i], other.Results[i]
-			if Words(a.Err) != Words(b.Err) || a.Reply.Type() != b.Reply.Type() || a.Reply.Type() == Text && a.Reply.Text() != b.Reply.Text() {
+			if Words(a.Err) != Words(b.Err) || a.Reply.Type() != b.Reply.Type() || a.Reply.Type() == resp.Text && a.Reply.Text() != b.Reply.Text() {
 				t.Errorf("%v: result %d: done: %v %v, started: %v %v", test.Commands, i, word(&a.Reply), a.Err, word(&b.Reply), b.Err)
 			}
 		}

@@ -165,15 +165,15 @@ func (c *Client) monitorOnce(ctx, wait context.Context, master string, hear func
 		switch {
 		case err != nil:
 			return listened, err
-		case f.kind == '-':
-			return listened, redisError(f.text)
-		case f.text == "PONG", strings.Contains(f.text, ours), strings.Contains(f.text, quotedReserved):
+		case f.Kind == '-':
+			return listened, redisError(f.Text)
+		case f.Text == "PONG", strings.Contains(f.Text, ours), strings.Contains(f.Text, quotedReserved):
 		case !listened: // OK
 			if listened = true; wait != ctx {
-				hear(f.text)
+				hear(f.Text)
 			}
 		default:
-			hear(f.text)
+			hear(f.Text)
 		}
 	}
 }

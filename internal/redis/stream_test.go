@@ -355,7 +355,7 @@ func TestWhoFindsRedisFullWaitsForRoom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return f.text
+		return f.Text
 	}
 	if got := ask("CONFIG", "SET", "maxclients", "20"); got != "OK" {
 		t.Fatal(got)

@@ -15,23 +15,24 @@ import (
 	"time"
 
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/resp"
 )
 
 // spell words a reply with its type, so that nothing of it can change unseen.
-func spell(r *Reply) string {
+func spell(r *resp.Reply) string {
 	switch r.Type() {
-	case Null:
+	case resp.Null:
 		return "nil"
-	case Integer:
+	case resp.Integer:
 		return strconv.FormatInt(r.Int(), 10)
-	case Array:
+	case resp.Array:
 		var all []string
 		for i := range r.Len() {
 			e := r.At(i)
 			all = append(all, spell(&e))
 		}
 		return "[" + strings.Join(all, " ") + "]"
-	case Failure:
+	case resp.Failure:
 		return "!" + r.Text()
 	}
 	if r.Simple() {

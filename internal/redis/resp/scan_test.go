@@ -1,4 +1,4 @@
-package redis
+package resp
 
 import (
 	"strconv"
@@ -33,19 +33,19 @@ func TestAReplyIsSkippedWhenItIsAllThere(t *testing.T) {
 }
 
 func TestAReplyIsRead(t *testing.T) {
-	var r madeReply
-	if rest := r.read("*6\r\n+OK\r\n$2\r\n\r\n\r\n$-1\r\n:-7\r\n*-1\r\n-ERR no\r\n:1\r\n"); rest != ":1\r\n" {
+	var r Value
+	if rest := r.Read("*6\r\n+OK\r\n$2\r\n\r\n\r\n$-1\r\n:-7\r\n*-1\r\n-ERR no\r\n:1\r\n"); rest != ":1\r\n" {
 		t.Fatalf("left is %q", rest)
 	}
-	all := Reply{made: &r}
+	all := r.Reply()
 	if all.Type() != Array || all.Len() != 6 {
 		t.Fatalf("%+v", r)
 	}
-	for i, want := range []madeReply{
-		{kind: Text, text: "OK", simple: true}, {kind: Text, text: "\r\n"}, {}, {kind: Integer, int: -7}, {}, {kind: Failure, text: "ERR no"},
+	for i, want := range []Value{
+		{Kind: Text, Text: "OK", simple: true}, {Kind: Text, Text: "\r\n"}, {}, {Kind: Integer, Int: -7}, {}, {Kind: Failure, Text: "ERR no"},
 	} {
 		got := all.At(i)
-		if got.Type() != want.kind || got.Text() != want.text || got.Int() != want.int || got.Simple() != want.simple {
+		if got.Type() != want.Kind || got.Text() != want.Text || got.Int() != want.Int || got.Simple() != want.simple {
 			t.Errorf("%d: %+v, want %+v", i, got.made, want)
 		}
 	}
@@ -54,30 +54,30 @@ func TestAReplyIsRead(t *testing.T) {
 // skip is how long the reply is that b begins with; 0: it is not all there;
 // negative: there is none.
 func skip(b []byte) int {
-	var k scan
-	whole, err := k.whole(b)
+	var k Scanner
+	whole, err := k.Whole(b)
 	switch {
 	case err != nil:
 		return -1
 	case !whole:
 		return 0
 	}
-	return k.at
+	return k.At
 }
 
 func TestAReplyIsScannedPieceByPiece(t *testing.T) {
 	reply := "*3\r\n$6\r\nmaster\r\n:7\r\n*2\r\n*2\r\n$9\r\n127.0.0.1\r\n$1\r\n7\r\n*0\r\n"
-	var k scan
+	var k Scanner
 	for i := range len(reply) {
-		if whole, err := k.whole([]byte(reply[:i])); whole || err != nil {
+		if whole, err := k.Whole([]byte(reply[:i])); whole || err != nil {
 			t.Fatalf("after %q: %v, %v", reply[:i], whole, err)
 		}
 	}
-	if whole, err := k.whole([]byte(reply + "+OK")); !whole || err != nil || k.at != len(reply) {
-		t.Errorf("%v, %v at %d", whole, err, k.at)
+	if whole, err := k.Whole([]byte(reply + "+OK")); !whole || err != nil || k.At != len(reply) {
+		t.Errorf("%v, %v at %d", whole, err, k.At)
 	}
-	var many scan // more elements than there can be
-	if _, err := many.whole([]byte("*4294967296\r\n*4294967296\r\n")); err == nil {
+	var many Scanner // more elements than there can be
+	if _, err := many.Whole([]byte("*4294967296\r\n*4294967296\r\n")); err == nil {
 		t.Error("an array of arrays without end is a reply")
 	}
 }
@@ -89,20 +89,22 @@ func FuzzScan(f *testing.F) {
 		if n <= 0 {
 			return
 		}
-		var r madeReply
-		if rest := r.read(s); rest != s[n:] {
+		var r Value
+		if rest := r.Read(s); rest != s[n:] {
 			t.Errorf("%q: %q is left, and %q was skipped", s, rest, s[:n])
 		}
 	})
 }
 
 func TestARoleSaysWhetherAMasterIsOne(t *testing.T) {
-	for text, want := range map[string]struct {
-		Standing
+	type role struct {
+		master bool
+		offset int64
 		online int
-	}{
-		"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n": {Standing{Master: true}, 0},
-		"*3\r\n$6\r\nmaster\r\n:7123\r\n*2\r\n*3\r\n$9\r\n127.0.0.1\r\n$4\r\n6380\r\n$1\r\n7\r\n*3\r\n$2\r\n::\r\n$1\r\n1\r\n$1\r\n0\r\n": {Standing{Master: true, Offset: 7123}, 2},
+	}
+	for text, want := range map[string]role{
+		"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n": {master: true},
+		"*3\r\n$6\r\nmaster\r\n:7123\r\n*2\r\n*3\r\n$9\r\n127.0.0.1\r\n$4\r\n6380\r\n$1\r\n7\r\n*3\r\n$2\r\n::\r\n$1\r\n1\r\n$1\r\n0\r\n": {true, 7123, 2},
 		"*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:7123\r\n":                                                   {},
 		"*2\r\n$8\r\nsentinel\r\n*1\r\n$1\r\nm\r\n":                                                                                       {},
 		"-NOPERM no\r\n":                          {},
@@ -111,10 +113,11 @@ func TestARoleSaysWhetherAMasterIsOne(t *testing.T) {
 		"*3\r\n$6\r\nmaster\r\n:x\r\n*0\r\n":      {},
 		"*3\r\n$6\r\nmaster\r\n$1\r\n7\r\n*0\r\n": {},
 		"*3\r\n$6\r\nMASTER\r\n:7\r\n*0\r\n":      {},
-		"*3\r\n$6\r\nmaster\r\n:7\r\n*-1\r\n":     {Standing{Master: true, Offset: 7}, 0},
+		"*3\r\n$6\r\nmaster\r\n:7\r\n*-1\r\n":     {true, 7, 0},
 	} {
-		if got, online := standingOf(text); got != want.Standing || online != want.online {
-			t.Errorf("%q: %+v with %d, want %+v", text, got, online, want)
+		var got role
+		if got.master, got.offset, got.online = MasterRole(text); got != want {
+			t.Errorf("%q: %+v, want %+v", text, got, want)
 		}
 	}
 }
@@ -125,7 +128,7 @@ func TestANumberIsReadOrRefused(t *testing.T) {
 		"-999999999999999999", "1000000000000000000", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "-9223372036854775809", strings.Repeat("1", 40),
 	} {
 		want, err := strconv.ParseInt(text, 10, 64)
-		for _, got := range []func() (int64, bool){func() (int64, bool) { return numeral(text) }, func() (int64, bool) { return numeral([]byte(text)) }} {
+		for _, got := range []func() (int64, bool){func() (int64, bool) { return Number(text) }, func() (int64, bool) { return Number([]byte(text)) }} {
 			if n, ok := got(); ok != (err == nil && !strings.HasPrefix(text, "+")) || ok && n != want {
 				t.Errorf("%q: %d, %v; want %d, %v", text, n, ok, want, err)
 			}
