@@ -65,7 +65,7 @@ func (o *operation) cutShort() bool {
 		if o.writes && (i >= len(o.effects) || o.effects[i]) {
 			kind = Withheld
 		}
-		o.results[i] = Result{Err: &Error{kind, cause}}
+		o.results[i] = Result{Err: &Error{Kind: kind, Cause: cause}}
 	}
 	return true
 }
@@ -77,7 +77,7 @@ func (w *writer) withRoom(ctx context.Context, o *operation) (over bool, err err
 	defer cancel()
 	for {
 		if !o.ledger.wait(ctx, o.need) {
-			return true, &Error{Crowded, nil}
+			return true, &Error{Kind: Crowded, Cause: nil}
 		}
 		o.room = min(o.need, o.ledger.limit)
 		o.expired.Store(false)

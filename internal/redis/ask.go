@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/outcome"
 	"slices"
 	"strconv"
 	"strings"
@@ -216,7 +217,7 @@ const silentRound = 150 * time.Millisecond
 // ask asks the node for its ROLE (manual, ROLE) and keeps what it says.
 func (n *node) ask(ctx context.Context, round uint64, skip bool) {
 	began := time.Now()
-	v := election.Node{Address: n.addr, Err: errSilent}
+	v := election.Node{Address: n.addr, Err: outcome.ErrSilent}
 	defer func() {
 		if !v.Answered {
 			// Silence does not unmake what it was: see Node.since.

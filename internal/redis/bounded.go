@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"strconv"
 	"strings"
@@ -89,7 +90,7 @@ func (o *operation) readBoundedExec(answers []rueidis.RedisResult) (own []rueidi
 	exists, _ := list[1].AsInt64()
 	switch {
 	case err != nil:
-		o.results = append(o.results, Result{Err: o.refusal(wordsOf(list[0]))})
+		o.results = append(o.results, Result{Err: o.refusal(outcome.WordsOf(list[0]))})
 	case text == "" && exists == 0:
 		o.results = append(o.results, Result{})
 	default:
@@ -119,7 +120,7 @@ func (o *operation) unboundedInstead(a rueidis.RedisResult) bool {
 	if _, ok := rueidis.IsRedisErr(err); !ok {
 		return false
 	}
-	code, _, _ := strings.Cut(wordsOf(m).Error(), " ")
+	code, _, _ := strings.Cut(outcome.WordsOf(m).Error(), " ")
 	if code != "NOPERM" && code != "ERR" {
 		return false
 	}

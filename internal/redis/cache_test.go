@@ -17,6 +17,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -131,7 +132,7 @@ func TestWhatHasChangedIsKeptNoLonger(t *testing.T) {
 		t.Errorf("without any: %s, %d bytes, %d in order", all(), c.size, c.order.Len())
 	}
 	shelve(t, c, "a", "a", 0)
-	if c.Close(errLost); all() != "---" { // nobody tells of changes any more
+	if c.Close(outcome.ErrLost); all() != "---" { // nobody tells of changes any more
 		t.Errorf("after the connection's end: %s", all())
 	}
 }

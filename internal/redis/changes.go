@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"time"
 )
@@ -88,7 +89,7 @@ func (c *Client) changesInCluster(ctx context.Context, hear func(Change)) error 
 			}
 		case <-moved:
 		case <-patience.C:
-			return &Error{NotExecuted, errNoMaster}
+			return &Error{Kind: NotExecuted, Cause: outcome.ErrNoMaster}
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -274,7 +274,7 @@ func (c *Client) carryOut(ctx context.Context, r *Request, o *operation) error {
 		}
 		if !o.brief && o.silences > 0 {
 			o.free()
-			return &Error{GivenUp, errSilenced}
+			return &Error{Kind: GivenUp, Cause: errSilenced}
 		}
 	}
 	return c.finish(ctx, r, o, false, nil)
@@ -334,7 +334,7 @@ func (c *Client) claim(r *Request, o *operation) error {
 		return nil
 	}
 	if !c.cfg.answers.claim(r.Client, o.held, o.writes) {
-		return &Error{Crowded, errOwnAnswers}
+		return &Error{Kind: Crowded, Cause: errOwnAnswers}
 	}
 	r.hold(c.cfg.answers, o.held)
 	o.held = 0
@@ -352,7 +352,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		o.size = size(o.keys) + size(o.args)
 	}
 	if len(o.cmds) == 0 && o.script == nil {
-		return nil, &Error{Invalid, errNoCommand}
+		return nil, &Error{Kind: Invalid, Cause: errNoCommand}
 	}
 	// carried: a script of ours can carry out each command that writes;
 	// whole: all commands as one transaction.
@@ -366,7 +366,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	}
 	for i, cmd := range o.cmds {
 		if len(cmd) == 0 || cmd[0] == "" {
-			return nil, &Error{Invalid, errNoCommand}
+			return nil, &Error{Kind: Invalid, Cause: errNoCommand}
 		}
 		spec, err := c.Spec(ctx, cmd)
 		if err != nil {
@@ -378,19 +378,19 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			o.size += len(arg)
 		}
 		if suspect && !r.Own && namesReserved(spec, cmd) {
-			return nil, &Error{Invalid, errReservedKey}
+			return nil, &Error{Kind: Invalid, Cause: errReservedKey}
 		}
 		switch {
 		case spec == nil:
 			// Unknown: Redis has the word. A name that the client library
 			// would take for a command of its own never gets there.
 			if strings.HasSuffix(strings.ToUpper(cmd[0]), "SUBSCRIBE") {
-				return nil, &Error{Invalid, errStateful}
+				return nil, &Error{Kind: Invalid, Cause: errStateful}
 			}
 			o.effects[i] = true
 			carried, o.brief = false, false
 		case spec.Stateful:
-			return nil, &Error{Invalid, fmt.Errorf("%w: %s", errStateful, spec.Name)}
+			return nil, &Error{Kind: Invalid, Cause: fmt.Errorf("%w: %s", errStateful, spec.Name)}
 		default:
 			o.effects[i], o.frees[i] = spec.Write, spec.Write && !spec.grows
 			o.local = o.local || !spec.Replicated

@@ -441,7 +441,7 @@ func TestARepetitionWaitsForTheFirstAttempt(t *testing.T) {
 }
 
 func TestErrorsOfRedisAreTold(t *testing.T) {
-	err := &Error{Unknown, errNoAck}
+	err := &Error{Kind: Unknown, Cause: errNoAck}
 	if !errors.Is(err, errNoAck) || KindOf(fmt.Errorf("x: %w", err)) != Unknown || KindOf(errNoAck) != 0 {
 		t.Error("the kind or the cause is lost in wrapping")
 	}

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"holdfast/internal/redis/outcome"
 	"slices"
 	"strconv"
 	"sync"
@@ -264,7 +265,7 @@ const callTimeout = 2 * time.Second
 func (c *clocks) call(ctx context.Context, by *toMaster, script *Script, keys []string, args ...string) (reply []rueidis.RedisMessage, err error) {
 	l := by.to(c.cfg, c.monitor)
 	if l == nil {
-		return nil, errNotSent
+		return nil, outcome.ErrNotSent
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -3,6 +3,7 @@ package redis
 import (
 	"errors"
 	"fmt"
+	"holdfast/internal/redis/outcome"
 	"net"
 	"slices"
 	"strconv"
@@ -53,7 +54,7 @@ const anySlot = -1
 
 var (
 	// In Redis' own words.
-	errCrossSlot   = redisError("CROSSSLOT Keys in request don't hash to the same slot")
+	errCrossSlot   = outcome.RedisError("CROSSSLOT Keys in request don't hash to the same slot")
 	errKeysUnknown = errors.New("which keys the command names cannot be told, so neither can be where they are")
 )
 

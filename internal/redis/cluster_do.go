@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"holdfast/internal/redis/outcome"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -92,14 +93,14 @@ func (c *Client) doInCluster(ctx context.Context, r *Request) error {
 func (j *journey) items(ctx context.Context) ([]*item, error) {
 	r := j.r
 	if r.Script == nil && len(r.Commands) == 0 {
-		return nil, &Error{Invalid, errNoCommand}
+		return nil, &Error{Kind: Invalid, Cause: errNoCommand}
 	}
 	var items []*item
 	slots := anySlot // of the first that has keys
 	brief, merges := true, false
 	for i, cmd := range r.Commands {
 		if len(cmd) == 0 || cmd[0] == "" {
-			return nil, &Error{Invalid, errNoCommand}
+			return nil, &Error{Kind: Invalid, Cause: errNoCommand}
 		}
 		spec, err := j.Spec(ctx, cmd)
 		if err != nil {
@@ -119,7 +120,7 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 			}
 		}
 		if j.whole && it.merge != nil {
-			return nil, &Error{Invalid, fmt.Errorf("ERR %s is about every master of Redis Cluster, and a transaction is at one", strings.ToUpper(spec.Name))}
+			return nil, &Error{Kind: Invalid, Cause: fmt.Errorf("ERR %s is about every master of Redis Cluster, and a transaction is at one", strings.ToUpper(spec.Name))}
 		}
 		if slots == anySlot {
 			slots = it.slot
@@ -137,7 +138,7 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 	if r.Script != nil {
 		slot, err := slotOfAll(r.Keys)
 		if err != nil {
-			return nil, &Error{Refused, errCrossSlot}
+			return nil, &Error{Kind: Refused, Cause: errCrossSlot}
 		}
 		return []*item{{keys: r.Keys, slot: j.settled(slot)}}, nil
 	}
@@ -146,7 +147,7 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 		for _, it := range items {
 			whole.keys = append(whole.keys, it.keys...)
 			if it.slot == noSlot || it.slot != anySlot && whole.slot != anySlot && it.slot != whole.slot {
-				return nil, &Error{Refused, &discarded{errCrossSlot}}
+				return nil, &Error{Kind: Refused, Cause: &discarded{errCrossSlot}}
 			}
 			whole.slot = max(whole.slot, it.slot)
 		}
@@ -261,7 +262,7 @@ func (j *journey) travel(ctx context.Context, items []*item) error {
 // giveUp tells what is left that its time is over.
 func (j *journey) giveUp(items []*item, why error) error {
 	if why == nil {
-		why = errNoMaster
+		why = outcome.ErrNoMaster
 	}
 	for _, it := range items {
 		kind := NotExecuted
@@ -269,12 +270,12 @@ func (j *journey) giveUp(items []*item, why error) error {
 			kind = Unknown
 		}
 		if !j.once && kind == NotExecuted {
-			return &Error{kind, why}
+			return &Error{Kind: kind, Cause: why}
 		}
 		if j.whole {
-			return &Error{kind, why}
+			return &Error{Kind: kind, Cause: why}
 		}
-		j.results[it.number] = Result{Err: &Error{kind, why}}
+		j.results[it.number] = Result{Err: &Error{Kind: kind, Cause: why}}
 	}
 	return nil
 }
@@ -303,7 +304,7 @@ func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck, later 
 		case full:
 			later = append(later, it)
 		case it.slot == noSlot:
-			j.results[it.number] = Result{Err: &Error{Refused, errCrossSlot}}
+			j.results[it.number] = Result{Err: &Error{Kind: Refused, Cause: errCrossSlot}}
 		case it.merge != nil:
 			shards := it.merge.shards(t, it)
 			if it.replies, it.seen = nil, t; len(shards) == 0 {

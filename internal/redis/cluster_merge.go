@@ -192,7 +192,7 @@ func (s scanner) merge(t *topology, it *item) Result {
 	cursor, err := strconv.ParseUint(next.Text(), 10, 64)
 	switch {
 	case err != nil || cursor>>(64-cursorBits) != 0:
-		return Result{Err: &Error{Refused, errCursorTooBig}}
+		return Result{Err: &Error{Kind: Refused, Cause: errCursorTooBig}}
 	case cursor == 0 && number+1 == len(t.order):
 	case cursor == 0:
 		cursor = uint64(t.firsts)<<cursorBits | uint64(number+1)

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"holdfast/internal/redis/outcome"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -208,7 +209,7 @@ func (c *Client) Spec(ctx context.Context, cmd Command) (*Spec, error) {
 func (c *Client) loadCommands(ctx context.Context, old *commandTable) (*commandTable, error) {
 	defer c.commands.waiting.Add(-1)
 	if c.commands.waiting.Add(1) > int64(c.cfg.MaxHeld) {
-		return nil, &Error{Overloaded, errTooManyHeld}
+		return nil, &Error{Kind: Overloaded, Cause: outcome.ErrTooManyHeld}
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Hold)
 	defer cancel()
@@ -216,28 +217,28 @@ func (c *Client) loadCommands(ctx context.Context, old *commandTable) (*commandT
 	case c.commands.loading <- struct{}{}:
 		defer func() { <-c.commands.loading }()
 	case <-ctx.Done():
-		return nil, &Error{NotExecuted, errNoMaster}
+		return nil, &Error{Kind: NotExecuted, Cause: outcome.ErrNoMaster}
 	}
 	if t := c.commands.table.Load(); t != nil && t != old {
 		return t, nil
 	}
-	cause := errNoMaster
+	cause := outcome.ErrNoMaster
 	for {
 		s, err := c.monitor.wait(ctx)
 		if err != nil {
-			return nil, &Error{NotExecuted, cause}
+			return nil, &Error{Kind: NotExecuted, Cause: cause}
 		}
 		t, err := askCommands(ctx, c.cfg, s.Master)
 		if err == nil {
 			c.commands.table.Store(t)
 			return t, nil
 		}
-		if fateOf(err, false) == refused {
-			return nil, &Error{Refused, fmt.Errorf("the Redis user %q may not run COMMAND, without which no command can be judged: %w", c.cfg.user(), redisError(err.Error()))}
+		if outcome.FateOf(err, false) == outcome.Rejected {
+			return nil, &Error{Kind: Refused, Cause: fmt.Errorf("the Redis user %q may not run COMMAND, without which no command can be judged: %w", c.cfg.user(), outcome.RedisError(err.Error()))}
 		}
 		cause = err
 		if !pause(ctx, dialPause) {
-			return nil, &Error{NotExecuted, cause}
+			return nil, &Error{Kind: NotExecuted, Cause: cause}
 		}
 	}
 }

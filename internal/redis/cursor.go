@@ -3,6 +3,7 @@ package redis
 import (
 	"crypto/sha1"
 	"encoding/binary"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"strconv"
 	"strings"
@@ -24,10 +25,10 @@ import (
 
 // ErrCursorGone is why a command with a cursor is refused that the present master
 // did not give.
-var ErrCursorGone error = redisError("ERR invalid cursor: the Redis process that is the master now did not give it, as after a failover or a restart of Redis; begin again with the cursor 0")
+var ErrCursorGone error = outcome.RedisError("ERR invalid cursor: the Redis process that is the master now did not give it, as after a failover or a restart of Redis; begin again with the cursor 0")
 
 // errCursorTooBig: it has no room for what is added to it.
-var errCursorTooBig = redisError("ERR the cursor of Redis is too big to be told from another process'")
+var errCursorTooBig = outcome.RedisError("ERR the cursor of Redis is too big to be told from another process'")
 
 // origin stands for a Redis process in its cursors. Two processes have the same
 // one once in two million.
@@ -161,13 +162,13 @@ func (o origin) stamped(r resp.Reply, by whose, ofKey bool) Result {
 	next := r.At(0)
 	switch whole := next.Text() == "0"; {
 	case by == foreign, by == madeUp && !(whole && ofKey):
-		return Result{Err: &Error{Refused, ErrCursorGone}}
+		return Result{Err: &Error{Kind: Refused, Cause: ErrCursorGone}}
 	case whole:
 		return Result{Reply: r}
 	}
 	cursor, ok := o.give(next.Text())
 	if !ok {
-		return Result{Err: &Error{Refused, errCursorTooBig}}
+		return Result{Err: &Error{Kind: Refused, Cause: errCursorTooBig}}
 	}
 	return Result{Reply: withCursor(cursor, r.At(1))}
 }

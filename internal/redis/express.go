@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
 
@@ -188,7 +189,7 @@ func (c Config) greet(conn net.Conn) (process string, err error) {
 		var reply resp.Value
 		reply.Read(string(in[:k.At]))
 		if reply.Kind == resp.Failure {
-			return "", redisError(reply.Text)
+			return "", outcome.RedisError(reply.Text)
 		}
 		if asked--; asked == 0 {
 			return processOf(reply.Text), nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/outcome"
 )
 
 // gatherFrom is the batch, in operations, from which on a writer lets others run
@@ -71,14 +72,14 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	}
 	s.inSync = ack.NewInSync(ready...)
 	if s.wire = l.only(); s.wire == nil {
-		return errLost
+		return outcome.ErrLost
 	}
 	now, _ := w.monitor.now()
 	if w.last == master {
 		// The last session with it broke: it may have been replaced since
 		// anybody asked, and its replicas with it.
 		if now, err = w.monitor.confirm(ctx); err != nil || now.Master != master {
-			return errLost
+			return outcome.ErrLost
 		}
 	}
 	if !now.Certain() {
@@ -103,7 +104,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 			case <-changed:
 				continue
 			case <-s.wire.ended:
-				return errLost
+				return outcome.ErrLost
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -129,7 +130,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 			case <-ask:
 				continue
 			case <-s.wire.ended:
-				return errLost
+				return outcome.ErrLost
 			case <-ctx.Done():
 				return ctx.Err()
 			}

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"slices"
 	"strconv"
@@ -68,13 +69,13 @@ func (s *session) unguarded(o *operation, err error) (next, error) {
 		o.finish(o.refusal(no))
 		return decided, nil
 	case errors.Is(err, errDone):
-		o.finish(&Error{Unknown, errDone})
+		o.finish(&Error{Kind: Unknown, Cause: errDone})
 		return decided, nil
 	case errors.Is(err, errRival):
 		o.cause, s.pause = err, retryPause
 		return repeat, nil
-	case errors.Is(err, errLost):
-		return o.lose(err, s.loss()), errLost
+	case errors.Is(err, outcome.ErrLost):
+		return o.lose(err, s.loss()), outcome.ErrLost
 	}
 	o.cause = err
 	return repeat, s.refused(err)
@@ -92,20 +93,20 @@ func (s *session) ask(ctx context.Context, cmd Command, as *Login) ([]Result, er
 		s.loggedIn(answers[2].Error())
 	}
 	m, err := answers[at].ToMessage()
-	switch fateOf(err, sent) {
-	case executed:
+	switch outcome.FateOf(err, sent) {
+	case outcome.Executed:
 		return []Result{{Reply: resp.FromMessage(m)}}, nil
-	case refused:
-		return nil, &discarded{wordsOf(m)}
-	case retry:
+	case outcome.Rejected:
+		return nil, &discarded{outcome.WordsOf(m)}
+	case outcome.Later:
 		return nil, err
 	}
-	return nil, errLost
+	return nil, outcome.ErrLost
 }
 
 // guard carries commands out in one transaction, once: they as somebody, or as
 // ourselves; the record is ours. Its error is
-// *discarded, errDone, errRival, errLost, or else means that nothing happened
+// *discarded, errDone, errRival, ErrLost, or else means that nothing happened
 // and that it may elsewhere or later.
 func (s *session) guard(ctx context.Context, record string, commands []Command, as *Login) ([]Result, error) {
 	s.w.clocks.made(record)
@@ -115,8 +116,8 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 	for _, a := range answers {
 		if m, err := a.ToMessage(); err != nil && !rueidis.IsRedisNil(err) {
 			s.spoil(err) // it may stay in the wrong database
-			if fateOf(err, sent) == refused {
-				return nil, errors.Join(&discarded{wordsOf(m)}, s.unwatch(ctx))
+			if outcome.FateOf(err, sent) == outcome.Rejected {
+				return nil, errors.Join(&discarded{outcome.WordsOf(m)}, s.unwatch(ctx))
 			}
 			return nil, err // nothing was written yet
 		}
@@ -165,16 +166,16 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 	exec := answers[len(answers)-1]
 	switch {
 	case exec.NonRedisError() != nil && !sent:
-		return nil, errNotSent
+		return nil, outcome.ErrNotSent
 	case exec.NonRedisError() != nil:
-		return nil, errLost
+		return nil, outcome.ErrLost
 	case rueidis.IsRedisNil(exec.Error()):
 		return nil, errRival
 	}
 	if exec.Error() != nil {
 		cause, may := aborted(answers)
 		if !transacted(answers) {
-			return nil, errLost
+			return nil, outcome.ErrLost
 		}
 		if may {
 			return nil, cause
@@ -183,7 +184,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 	}
 	all, err := exec.ToMessage()
 	if err != nil {
-		return nil, errLost
+		return nil, outcome.ErrLost
 	}
 	list, _ := all.ToArray()
 	if login >= 0 {
@@ -197,7 +198,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 	keep := s.records(nil, b.Set().Key(record).Value(string(all.CacheMarshal(nil))).Xx().PxMilliseconds(number(s.w.recordLife())).Build())
 	answers, _ = s.exchange(ctx, keep)
 	if answers[len(answers)-1].NonRedisError() != nil {
-		return nil, errLost
+		return nil, outcome.ErrLost
 	}
 	for _, a := range answers {
 		if err := a.Error(); err != nil && !rueidis.IsRedisNil(err) {
@@ -264,7 +265,7 @@ func results(list []rueidis.RedisMessage) []Result {
 	out := make([]Result, 0, len(list))
 	for _, m := range list {
 		if err := m.Error(); err != nil && !rueidis.IsRedisNil(err) {
-			out = append(out, Result{Err: &Error{Refused, wordsOf(m)}})
+			out = append(out, Result{Err: &Error{Kind: Refused, Cause: outcome.WordsOf(m)}})
 		} else {
 			out = append(out, Result{Reply: resp.FromMessage(m)})
 		}
@@ -285,7 +286,7 @@ func (s *session) records(cmds rueidis.Commands, inside ...rueidis.Completed) ru
 func (s *session) unwatch(ctx context.Context) error {
 	answers, _ := s.exchange(ctx, rueidis.Commands{s.conn.B().Unwatch().Build()})
 	if answers[0].Error() != nil {
-		return errLost
+		return outcome.ErrLost
 	}
 	return nil
 }

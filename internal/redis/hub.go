@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"slices"
 	"sync"
@@ -112,7 +113,7 @@ func (l *listener) add(m Message) {
 	size := 96 + len(m.Channel) + len(m.Pattern) + len(m.Payload)
 	if len(l.queue) >= maxQueued || l.size+size > maxQueuedSize && len(l.queue) > 0 {
 		if !l.lossy {
-			l.err = &Error{Overloaded, errSlow}
+			l.err = &Error{Kind: Overloaded, Cause: errSlow}
 			return
 		}
 		m, size = Message{Kind: missed}, 0
@@ -165,7 +166,7 @@ func (h *hub) join(l *listener, names []topicName) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
-		l.fail(&Error{NotExecuted, errClosed})
+		l.fail(&Error{Kind: NotExecuted, Cause: outcome.ErrClosed})
 		return
 	}
 	l.mu.Lock()
@@ -231,7 +232,7 @@ func (h *hub) run(ctx context.Context) {
 	defer func() {
 		h.mu.Lock()
 		h.ended = true
-		h.failAll(&Error{NotExecuted, errClosed})
+		h.failAll(&Error{Kind: NotExecuted, Cause: outcome.ErrClosed})
 		h.mu.Unlock()
 	}()
 	for {
@@ -248,10 +249,10 @@ func (h *hub) run(ctx context.Context) {
 			return
 		}
 		if err := h.serve(ctx, s.Master); err != nil {
-			var refusal redisError
-			if errors.As(err, &refusal) && refusal.final() {
+			var refusal outcome.RedisError
+			if errors.As(err, &refusal) && refusal.LoginRefused() {
 				h.mu.Lock()
-				h.failAll(&Error{Refused, refusal})
+				h.failAll(&Error{Kind: Refused, Cause: refusal})
 				h.mu.Unlock()
 			}
 			h.cfg.Logger.Debug("a connection for listeners ended", "master", s.Master, "why", err)
@@ -379,10 +380,10 @@ func (h *hub) handle(f resp.Frame) error {
 		case r.topic == nil || !r.on: // PING, or the end of something
 		case f.Kind != '-':
 			h.confirm(r.topic)
-		case redisError(f.Text).retryable():
-			return redisError(f.Text)
+		case outcome.RedisError(f.Text).Retryable():
+			return outcome.RedisError(f.Text)
 		default:
-			h.refuse(r.topic, redisError(f.Text))
+			h.refuse(r.topic, outcome.RedisError(f.Text))
 		}
 		return nil
 	}
@@ -430,9 +431,9 @@ func (h *hub) confirm(t *topic) {
 	}
 }
 
-func (h *hub) refuse(t *topic, words redisError) {
+func (h *hub) refuse(t *topic, words outcome.RedisError) {
 	for l := range t.listeners {
-		l.fail(&Error{Refused, words})
+		l.fail(&Error{Kind: Refused, Cause: words})
 	}
 	// Whoever comes after asks again.
 	if h.topics[t.topicName] == t {

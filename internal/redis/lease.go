@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"holdfast/internal/redis/outcome"
 	"strings"
 	"time"
 
@@ -94,7 +95,7 @@ func (s *session) lease(ctx context.Context, o *operation) (bool, error) {
 func (s *session) askAboutLease(ctx context.Context, cmd rueidis.Completed) (rueidis.RedisResult, error) {
 	answers, _ := s.exchange(ctx, s.records(nil, cmd))
 	if answers[len(answers)-1].NonRedisError() != nil {
-		return rueidis.RedisResult{}, errLost
+		return rueidis.RedisResult{}, outcome.ErrLost
 	}
 	return answers[len(answers)/2], nil // between the ways to the database of the records and back
 }
@@ -197,6 +198,6 @@ func (s *session) changeLease(ctx context.Context, cmd rueidis.Completed) {
 	defer cancel()
 	answers, _ := s.exchange(ctx, s.records(nil, cmd))
 	if err := answers[len(answers)-1].NonRedisError(); err != nil {
-		s.spoil(errLost)
+		s.spoil(outcome.ErrLost)
 	}
 }

@@ -375,7 +375,7 @@ func (o *operation) tooLarge(costs []time.Duration) (rest []time.Duration, refus
 	if o.writes || o.expected <= float64(o.budget) {
 		return costs, false
 	}
-	err := &Error{TooLong, o.ledger.errTooLong()}
+	err := &Error{Kind: TooLong, Cause: o.ledger.errTooLong()}
 	switch {
 	case o.atomic && len(o.cmds) > 1:
 		return o.shorten(costs, err)

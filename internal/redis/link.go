@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/socket"
 )
 
@@ -125,7 +126,7 @@ func newLink(cfg Config, addr string, kind linkKind) *link {
 			built := l.built
 			l.mu.Unlock()
 			if !built {
-				return nil, errNotSent
+				return nil, outcome.ErrNotSent
 			}
 			conn, err := cfg.dial(ctx, addr)
 			if err != nil {
@@ -244,7 +245,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	defer w.writing.Unlock()
 	select {
 	case <-w.ended:
-		return 0, errNotSent
+		return 0, outcome.ErrNotSent
 	default:
 	}
 	n, err := w.Conn.Write(p)

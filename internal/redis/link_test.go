@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -72,7 +73,7 @@ func TestAWireSendsNothingAfterItsEnd(t *testing.T) {
 			return false
 		}
 	})
-	if n, err := w.Write([]byte("de")); n != 0 || !errors.Is(err, errNotSent) {
+	if n, err := w.Write([]byte("de")); n != 0 || !errors.Is(err, outcome.ErrNotSent) {
 		t.Errorf("a write after the end: %d, %v", n, err)
 	}
 	if got := w.seal(); got != 3 {
@@ -81,7 +82,7 @@ func TestAWireSendsNothingAfterItsEnd(t *testing.T) {
 	if l.only() != nil {
 		t.Error("the link still counts the wire")
 	}
-	if fateOf(errNotSent, false) != retry || fateOf(errNotSent, true) != lost {
+	if outcome.FateOf(outcome.ErrNotSent, false) != outcome.Later || outcome.FateOf(outcome.ErrNotSent, true) != outcome.Lost {
 		t.Error("what was not sent is to be tried again, and what was sent is lost")
 	}
 }

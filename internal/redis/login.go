@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"holdfast/internal/redis/outcome"
 	"slices"
 	"strings"
 	"time"
@@ -106,7 +107,7 @@ func (s *session) checkLogins(ctx context.Context, batch []*operation) ([]*opera
 		return batch, nil
 	}
 	if back != nil {
-		back = fmt.Errorf("%w (%w)", errLost, back)
+		back = fmt.Errorf("%w (%w)", outcome.ErrLost, back)
 	}
 	return slices.DeleteFunc(slices.Clone(batch), func(o *operation) bool {
 		why := cmp.Or(back, bad[o.login])

@@ -1,13 +1,21 @@
 package redis
 
-import "holdfast/internal/redis/resp"
+import (
+	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
+)
 
-// What callers of this package use of package resp.
+// Callers of this package need no other one: these are its names for what lives below.
 type (
 	// Reply is what Redis answered to one command.
 	Reply = resp.Reply
 	// ReplyType is the type of a reply in the protocol RESP2.
 	ReplyType = resp.Type
+
+	// Error is how every operation of a Client fails.
+	Error = outcome.Error
+	// Kind says what a failed operation did to the data.
+	Kind = outcome.Kind
 )
 
 // The types of a reply.
@@ -18,3 +26,23 @@ const (
 	Array   = resp.Array
 	Failure = resp.Failure // an error inside an array, such as a transaction's
 )
+
+// The kinds of failure: see package outcome.
+const (
+	NotExecuted = outcome.NotExecuted
+	Unknown     = outcome.Unknown
+	GivenUp     = outcome.GivenUp
+	TooLong     = outcome.TooLong
+	Crowded     = outcome.Crowded
+	Withheld    = outcome.Withheld
+	Overloaded  = outcome.Overloaded
+	Invalid     = outcome.Invalid
+	Refused     = outcome.Refused
+)
+
+// KindOf returns the kind of an operation's error; 0 if it is not one of ours.
+func KindOf(err error) Kind { return outcome.KindOf(err) }
+
+// Words returns Redis' own words to what it refused, such as "ERR syntax error"; empty if
+// the error is not one of Redis'.
+func Words(err error) string { return outcome.Words(err) }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"strings"
 	"sync"
@@ -249,48 +250,48 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 		if err == nil && o.record != "" && o.effects[i] {
 			m, err = element(m, o.place)
 		}
-		fate := fateOf(err, sent)
-		if fate == refused && o.record != "" && o.effects[i] && isNoScript(err) {
+		fate := outcome.FateOf(err, sent)
+		if fate == outcome.Rejected && o.record != "" && o.effects[i] && isNoScript(err) {
 			s.forget(once)
 			s.forget(onceSets)
 			s.forget(onceInCluster)
 			s.forget(onceFreeingInCluster)
-			fate = retry
+			fate = outcome.Later
 		}
 		switch fate {
-		case executed:
+		case outcome.Executed:
 			done = done || o.effects[i]
 			o.results = append(o.results, Result{Reply: o.reply(i, m)})
-		case refused:
+		case outcome.Rejected:
 			if o.record != "" && o.effects[i] && isGone(err) {
 				done = true
-				o.results = append(o.results, Result{Err: &Error{Unknown, errDone}})
+				o.results = append(o.results, Result{Err: &Error{Kind: Unknown, Cause: errDone}})
 				break
 			}
-			o.results = append(o.results, Result{Err: o.refusal(wordsOf(m))})
-		case retry:
+			o.results = append(o.results, Result{Err: o.refusal(outcome.WordsOf(m))})
+		case outcome.Later:
 			again = true
 			if !isNoScript(err) {
 				broken = cmp.Or(broken, s.refused(err))
 			}
 			cause = err
-			o.results = append(o.results, Result{Err: &Error{NotExecuted, err}})
-		case lost:
-			broken = fmt.Errorf("%w (%w)", errLost, err)
+			o.results = append(o.results, Result{Err: &Error{Kind: NotExecuted, Cause: err}})
+		case outcome.Lost:
+			broken = fmt.Errorf("%w (%w)", outcome.ErrLost, err)
 			cause, unanswered = broken, true
 			if o.effects[i] {
 				gone = true
 			} else {
 				again = true
 			}
-			o.results = append(o.results, Result{Err: &Error{Unknown, err}})
+			o.results = append(o.results, Result{Err: &Error{Kind: Unknown, Cause: err}})
 		}
 	}
 	switch {
 	case !again && !gone:
 		return settle, nil
 	case o.record == "" && gone:
-		o.finish(&Error{Unknown, cause})
+		o.finish(&Error{Kind: Unknown, Cause: cause})
 		return decided, broken
 	case o.record == "" && done:
 		// Some happened and some certainly did not: each is told its own.
@@ -325,27 +326,27 @@ func (o *operation) reply(i int, m rueidis.RedisMessage) resp.Reply {
 
 func (o *operation) readScript(s *session, a rueidis.RedisResult, sent bool) (next, error) {
 	m, err := a.ToMessage()
-	switch fateOf(err, sent) {
-	case executed:
+	switch outcome.FateOf(err, sent) {
+	case outcome.Executed:
 		o.results = append(o.results, Result{Reply: resp.FromMessage(m)})
 		return settle, nil
-	case refused:
+	case outcome.Rejected:
 		if isNoScript(err) {
 			s.forget(o.script)
 			o.cause = err
 			return repeat, nil
 		}
 		if isGone(err) {
-			o.finish(&Error{Unknown, errDone})
+			o.finish(&Error{Kind: Unknown, Cause: errDone})
 			return decided, nil
 		}
-		o.results = append(o.results, Result{Err: o.refusal(wordsOf(m))})
+		o.results = append(o.results, Result{Err: o.refusal(outcome.WordsOf(m))})
 		return settle, nil
-	case retry:
+	case outcome.Later:
 		o.cause = err
 		return repeat, s.refused(err)
 	}
-	return o.lose(errLost, s.loss()), errLost
+	return o.lose(outcome.ErrLost, s.loss()), outcome.ErrLost
 }
 
 // readTransaction takes the answers to MULTI, the commands, and EXEC. Where
@@ -357,9 +358,9 @@ func (o *operation) readTransaction(s *session, answers []rueidis.RedisResult, s
 	if err != nil {
 		if !sent {
 			o.cause = err
-			return repeat, errLost
+			return repeat, outcome.ErrLost
 		}
-		return o.lose(errLost, s.loss()), errLost
+		return o.lose(outcome.ErrLost, s.loss()), outcome.ErrLost
 	}
 	all, err := exec.ToArray()
 	if err == nil {
@@ -405,8 +406,8 @@ func aborted(answers []rueidis.RedisResult) (cause error, may bool) {
 		if err == nil || rueidis.IsRedisNil(err) {
 			continue
 		}
-		words := wordsOf(m)
-		return words, fateOf(err, true) == retry || retryable(abortWords(words))
+		words := outcome.WordsOf(m)
+		return words, outcome.FateOf(err, true) == outcome.Later || outcome.Retryable(abortWords(words))
 	}
 	return nil, false
 }
@@ -416,13 +417,13 @@ func aborted(answers []rueidis.RedisResult) (cause error, may bool) {
 func (o *operation) without() error {
 	switch {
 	case o.sent:
-		return &Error{Unknown, o.cause}
+		return &Error{Kind: Unknown, Cause: o.cause}
 	case o.cause != nil:
-		return &Error{NotExecuted, o.cause}
+		return &Error{Kind: NotExecuted, Cause: o.cause}
 	case o.estimates != nil:
-		return &Error{NotExecuted, errNoTurn}
+		return &Error{Kind: NotExecuted, Cause: errNoTurn}
 	}
-	return &Error{NotExecuted, errNoMaster}
+	return &Error{Kind: NotExecuted, Cause: outcome.ErrNoMaster}
 }
 
 // abandoned is the outcome of an operation that is given up while the writer
@@ -430,11 +431,11 @@ func (o *operation) without() error {
 func (o *operation) abandoned() error {
 	switch {
 	case o.writes:
-		return &Error{Unknown, errNoAck}
+		return &Error{Kind: Unknown, Cause: errNoAck}
 	case !o.brief:
-		return &Error{GivenUp, errNoAnswer}
+		return &Error{Kind: GivenUp, Cause: errNoAnswer}
 	}
-	return &Error{NotExecuted, errNoAck}
+	return &Error{Kind: NotExecuted, Cause: errNoAck}
 }
 
 // dismiss gives an expired operation up and answers its outcome; nil when it has
@@ -454,9 +455,9 @@ func (o *operation) dismiss() (waited bool, outcome error) {
 // may have happened all the same.
 func (o *operation) refusal(cause error) *Error {
 	if o.sent {
-		return &Error{Unknown, cause}
+		return &Error{Kind: Unknown, Cause: cause}
 	}
-	return &Error{Refused, cause}
+	return &Error{Kind: Refused, Cause: cause}
 }
 
 // finish gives the operation its outcome, if its caller still waits. It is

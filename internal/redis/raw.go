@@ -4,9 +4,9 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"net"
-	"strings"
 	"time"
 )
 
@@ -24,13 +24,6 @@ const (
 type rawConn struct {
 	conn net.Conn
 	r    *bufio.Reader
-}
-
-// final says that a refused login is about who we are, which another try does
-// not change. That there are too many clients, for one, is not.
-func (e redisError) final() bool {
-	code, _, _ := strings.Cut(string(e), " ")
-	return code == "WRONGPASS" || code == "NOAUTH" || code == "NOPERM"
 }
 
 // dialRaw connects and logs in.
@@ -57,7 +50,7 @@ func dialRaw(ctx context.Context, cfg Config, addr string) (*rawConn, error) {
 	}
 	answer, err := c.read()
 	if err == nil && answer.Kind == '-' {
-		err = redisError(answer.Text)
+		err = outcome.RedisError(answer.Text)
 	}
 	if err != nil {
 		c.close()

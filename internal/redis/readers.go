@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"slices"
 	"strconv"
@@ -433,11 +434,11 @@ func (c *readers) link(name, addr string) *link {
 
 // resultOf is an answer that stands; false where the master is to be asked.
 func resultOf(m rueidis.RedisMessage, err error) (Result, bool) {
-	switch fateOf(err, true) {
-	case executed:
+	switch outcome.FateOf(err, true) {
+	case outcome.Executed:
 		return Result{Reply: resp.FromMessage(m)}, true
-	case refused:
-		return Result{Err: &Error{Refused, wordsOf(m)}}, true
+	case outcome.Rejected:
+		return Result{Err: &Error{Kind: Refused, Cause: outcome.WordsOf(m)}}, true
 	}
 	return Result{}, false
 }

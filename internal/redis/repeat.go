@@ -152,11 +152,11 @@ func (o *operation) lose(cause error, l loss) next {
 func (o *operation) lost(cause error, l loss) *Error {
 	switch {
 	case o.sent:
-		return &Error{Unknown, cause}
+		return &Error{Kind: Unknown, Cause: cause}
 	case l.left:
-		return &Error{GivenUp, errKilled}
+		return &Error{Kind: GivenUp, Cause: errKilled}
 	}
-	return &Error{GivenUp, errSilenced}
+	return &Error{Kind: GivenUp, Cause: errSilenced}
 }
 
 // silent reports whether the session's connection ended because the node did not reply

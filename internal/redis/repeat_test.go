@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -82,7 +83,7 @@ func TestWhetherAnOperationIsRepeatedFollowsFromWhatItIs(t *testing.T) {
 			if tt.nodes != "" {
 				node = tt.nodes[i : i+1]
 			}
-			got = o.lose(errLost, loss{node, tt.silent, !tt.silent})
+			got = o.lose(outcome.ErrLost, loss{node, tt.silent, !tt.silent})
 		}
 		if got != tt.want {
 			t.Errorf("%s: %v", tt.what, got)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
+	"holdfast/internal/redis/outcome"
 	"slices"
 	"strconv"
 	"strings"
@@ -264,7 +265,7 @@ func (s *session) supply(ctx context.Context, d *demand, now time.Time) (later, 
 		}
 		answers, _ := s.exchange(ctx, cmds)
 		if err := answers[len(answers)-1].NonRedisError(); err != nil {
-			return nil, fmt.Errorf("%w (%w)", errLost, err)
+			return nil, fmt.Errorf("%w (%w)", outcome.ErrLost, err)
 		}
 		lost := false
 		later = nil
@@ -274,7 +275,7 @@ func (s *session) supply(ctx context.Context, d *demand, now time.Time) (later, 
 			case isNoScript(err):
 				s.forget(script)
 				lost = true
-			case fateOf(err, true) == retry && script != findScripts:
+			case outcome.FateOf(err, true) == outcome.Later && script != findScripts:
 				if ended := s.refused(err); ended != nil {
 					return nil, ended
 				}
@@ -314,7 +315,7 @@ func (s *session) load(ctx context.Context, d *demand, there []int64, texts []ru
 	if len(cmds) > 0 {
 		answers, _ := s.exchange(ctx, cmds)
 		if err := answers[len(answers)-1].NonRedisError(); err != nil {
-			return fmt.Errorf("%w (%w)", errLost, err)
+			return fmt.Errorf("%w (%w)", outcome.ErrLost, err)
 		}
 		for i, a := range answers {
 			if a.Error() == nil { // else it is not well formed, and Redis has words for its hash

@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -87,7 +88,7 @@ func TestAnOperationIsAnsweredWhenItsReplicasHaveIt(t *testing.T) {
 		"one confirms, and another one is the master":        {acks: 1, round: replaced, ends: true},
 		"one confirms, and no majority is heard":             {acks: 1, round: minority},
 		"nobody confirms, and nobody is there":               {acks: 0, round: noneLeft, read: true},
-		"the answer to WAIT is lost":                         {acks: 2, err: errLost, round: both, ends: true},
+		"the answer to WAIT is lost":                         {acks: 2, err: outcome.ErrLost, round: both, ends: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, write, read := settled(t, c.round)

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/outcome"
 )
 
 // session is one connection to one master. It belongs to its
@@ -294,7 +295,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	var said ack.Role
 	if role >= 0 {
 		if err := answers[role].NonRedisError(); err != nil {
-			ended = cmp.Or(ended, fmt.Errorf("%w (%w)", errLost, err))
+			ended = cmp.Or(ended, fmt.Errorf("%w (%w)", outcome.ErrLost, err))
 		}
 		if said = s.tell(answers[role], token); said == (ack.Role{}) {
 			s.pause = retryPause // it does not answer that now
@@ -316,7 +317,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	acks, err := int64(0), error(nil)
 	if wait >= 0 {
 		acks, err = answers[wait].AsInt64()
-		if err != nil && fateOf(err, sent) == retry { // a script keeps the master busy
+		if err != nil && outcome.FateOf(err, sent) == outcome.Later { // a script keeps the master busy
 			s.pause, err = retryPause, nil
 		}
 	}
@@ -435,7 +436,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w (%w)", errLost, err)
+		return fmt.Errorf("%w (%w)", outcome.ErrLost, err)
 	}
 
 	needs, _ := kinds(s.done)
@@ -453,11 +454,11 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 	case ack.Ask:
 		now, err := s.w.monitor.confirm(ctx)
 		if err != nil {
-			return fmt.Errorf("%w: %d of %d replicas confirmed, and nobody could be asked: %w", errLost, acks, state.Replicas(needs), err)
+			return fmt.Errorf("%w: %d of %d replicas confirmed, and nobody could be asked: %w", outcome.ErrLost, acks, state.Replicas(needs), err)
 		}
 		switch ack.Judge(now, s.master) {
 		case ack.Replaced:
-			return fmt.Errorf("%w: %d of %d replicas confirmed, and then %s", errLost, acks, state.Replicas(needs), cmp.Or(now.Master, "nobody")+" was the master: "+now.Why)
+			return fmt.Errorf("%w: %d of %d replicas confirmed, and then %s", outcome.ErrLost, acks, state.Replicas(needs), cmp.Or(now.Master, "nobody")+" was the master: "+now.Why)
 		case ack.Doubtful:
 			s.pause = retryPause
 			s.inSync.Restart(time.Now())
@@ -469,7 +470,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		}
 	}
 	if master := s.w.monitor.short.Load().master; master != "" && master != s.master {
-		return fmt.Errorf("%w: %s is the master now", errLost, master)
+		return fmt.Errorf("%w: %s is the master now", outcome.ErrLost, master)
 	}
 	return nil
 }

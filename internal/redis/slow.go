@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"holdfast/internal/redis/outcome"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,7 +54,7 @@ func errTooLong(what string, takes time.Duration, instead string) error {
 	if instead != "" {
 		words += "; " + instead
 	}
-	return redisError(words)
+	return outcome.RedisError(words)
 }
 
 // longestRest bounds the pause after a slow batch.
@@ -83,10 +84,10 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 	}}
 	if q.ask(batch) != nil {
 		for _, o := range batch {
-			o.cause = errLost
+			o.cause = outcome.ErrLost
 			s.again = append(s.again, o)
 		}
-		return nil, errLost
+		return nil, outcome.ErrLost
 	}
 	fit, left, full := batch[:0], time.Duration(slowBudget), false
 	// One script is the most, however short it was before: its arguments and the data

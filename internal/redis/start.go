@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"holdfast/internal/redis/outcome"
 	"strings"
 	"sync"
 	"time"
@@ -45,7 +46,7 @@ func (c *Client) Start(r *Request, done func(error)) {
 // errand is Start for what has to be waited for: a goroutine does.
 func (c *Client) errand(r *Request, done func(error)) {
 	if !c.errands.run(func() { done(c.Do(context.Background(), r)) }) {
-		done(&Error{NotExecuted, errClosed})
+		done(&Error{Kind: NotExecuted, Cause: outcome.ErrClosed})
 	}
 }
 
@@ -108,7 +109,7 @@ func (c *Client) conclude(o *operation, over bool, err error) {
 		if c.errands.run(func() { heard(c.finish(context.Background(), r, o, true, err)) }) {
 			return
 		}
-		o.cause = errClosed
+		o.cause = outcome.ErrClosed
 		err = o.without()
 	}
 	if err == nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	rules "holdfast/internal/commands" // commands is a helper of the tests here
+	"holdfast/internal/redis/outcome"
 )
 
 // Message is what a subscriber hears.
@@ -38,7 +39,7 @@ var errSlow = errors.New("the subscriber is too slow: too much waits for it")
 // Config.Hold.
 func (c *Client) Subscribe(ctx context.Context, patterns bool, names []string, hear func(Message)) error {
 	if len(names) == 0 {
-		return &Error{Invalid, errors.New("a subscription needs a name")}
+		return &Error{Kind: Invalid, Cause: errors.New("a subscription needs a name")}
 	}
 	topics := make([]topicName, len(names))
 	for i, name := range names {
@@ -48,7 +49,7 @@ func (c *Client) Subscribe(ctx context.Context, patterns bool, names []string, h
 		}
 		topics[i].kind = pattern
 		if hardness(name) > maxElementSteps {
-			return &Error{Invalid, errHardPattern}
+			return &Error{Kind: Invalid, Cause: errHardPattern}
 		}
 	}
 	if patterns {
@@ -78,7 +79,7 @@ func (c *Client) listen(ctx context.Context, h *hub, l *listener, topics []topic
 				patience.Stop()
 			}
 		case <-patience.C:
-			return &Error{NotExecuted, errNoMaster}
+			return &Error{Kind: NotExecuted, Cause: outcome.ErrNoMaster}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -94,12 +95,12 @@ func (c *Client) listen(ctx context.Context, h *hub, l *listener, topics []topic
 // within Config.Hold.
 func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
 	if c.cluster != nil {
-		return &Error{Invalid, errNotInCluster("MONITOR")}
+		return &Error{Kind: Invalid, Cause: errNotInCluster("MONITOR")}
 	}
 	patience, cancel := context.WithTimeout(ctx, c.cfg.Hold)
 	defer cancel()
 	wait := patience // until it listens for the first time
-	cause := errNoMaster
+	cause := outcome.ErrNoMaster
 	for ctx.Err() == nil {
 		s, err := c.monitor.wait(wait)
 		if err == nil {
@@ -108,14 +109,14 @@ func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
 			if listened {
 				wait = ctx
 			}
-			var refusal redisError
-			if errors.As(err, &refusal) && refusal.final() {
-				return &Error{Refused, refusal}
+			var refusal outcome.RedisError
+			if errors.As(err, &refusal) && refusal.LoginRefused() {
+				return &Error{Kind: Refused, Cause: refusal}
 			}
 			cause = err
 		}
 		if !pause(wait, dialPause) && ctx.Err() == nil {
-			return &Error{NotExecuted, cause}
+			return &Error{Kind: NotExecuted, Cause: cause}
 		}
 	}
 	return ctx.Err()
@@ -166,7 +167,7 @@ func (c *Client) monitorOnce(ctx, wait context.Context, master string, hear func
 		case err != nil:
 			return listened, err
 		case f.Kind == '-':
-			return listened, redisError(f.Text)
+			return listened, outcome.RedisError(f.Text)
 		case f.Text == "PONG", strings.Contains(f.Text, ours), strings.Contains(f.Text, quotedReserved):
 		case !listened: // OK
 			if listened = true; wait != ctx {

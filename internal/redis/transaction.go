@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"holdfast/internal/redis/outcome"
 	"strconv"
 	"strings"
 
@@ -173,7 +174,7 @@ func (w *writer) byExec(ctx context.Context, o *operation) (over bool, err error
 	defer cancel()
 	over, err = w.do(ctx, o)
 	if kind := KindOf(err); o.sent && (kind == NotExecuted || kind == Overloaded) {
-		err = &Error{Unknown, err} // this attempt did not happen; one before it may have
+		err = &Error{Kind: Unknown, Cause: err} // this attempt did not happen; one before it may have
 	}
 	return over, err
 }
@@ -207,29 +208,29 @@ func (o *operation) encodeWhole(s *session) rueidis.Completed {
 // readWhole takes its answer.
 func (o *operation) readWhole(s *session, a rueidis.RedisResult, sent bool) (next, error) {
 	m, err := a.ToMessage()
-	switch fateOf(err, sent) {
-	case refused:
+	switch outcome.FateOf(err, sent) {
+	case outcome.Rejected:
 		if isNoScript(err) {
 			s.forget(whole)
 			o.cause = err
 			return repeat, nil
 		}
-		if words := wordsOf(m); !aboutScript(words) {
+		if words := outcome.WordsOf(m); !aboutScript(words) {
 			o.finish(o.refusal(&discarded{words}))
 		} else {
 			o.finish(errNoScript)
 		}
 		return decided, nil
-	case retry:
-		if words := wordsOf(m); o.site != nil && redirectionOf(words).code == "TRYAGAIN" {
+	case outcome.Later:
+		if words := outcome.WordsOf(m); o.site != nil && redirectionOf(words).code == "TRYAGAIN" {
 			// Whoever asks waits for the slot, and nobody else: see arrive.
 			o.finish(o.refusal(words))
 			return decided, nil
 		}
 		o.cause = err
 		return repeat, s.refused(err)
-	case lost:
-		return o.lose(errLost, s.loss()), errLost
+	case outcome.Lost:
+		return o.lose(outcome.ErrLost, s.loss()), outcome.ErrLost
 	}
 	switch {
 	case m.IsInt64():
@@ -238,14 +239,14 @@ func (o *operation) readWhole(s *session, a rueidis.RedisResult, sent bool) (nex
 	case m.IsString():
 		kept, _ := m.ToString()
 		if o.results, err = replay([]byte(kept), len(o.cmds)); err != nil {
-			o.finish(&Error{Unknown, err})
+			o.finish(&Error{Kind: Unknown, Cause: err})
 			return decided, nil
 		}
 		return settle, nil
 	}
 	list, _ := m.ToArray()
 	if len(list) != len(o.cmds) {
-		o.finish(&Error{Unknown, errDone})
+		o.finish(&Error{Kind: Unknown, Cause: errDone})
 		return decided, nil
 	}
 	o.results = results(list)

@@ -555,7 +555,7 @@ func TestTheWayOfATransactionMayChangeBetweenRepetitions(t *testing.T) {
 	if first, again := attempt("exec first", true), attempt("exec first", false); first != `1 [nil "1"]` || again != first {
 		t.Errorf("EXEC: %s, and then a script: %s", first, again)
 	}
-	if first, again := attempt("script first", false), attempt("script first", true); first != `2 [nil "2"]` || again != (&Error{Unknown, errDone}).Error() {
+	if first, again := attempt("script first", false), attempt("script first", true); first != `2 [nil "2"]` || again != (&Error{Kind: Unknown, Cause: errDone}).Error() {
 		t.Errorf("a script: %s, and then EXEC: %s; want unknown", first, again)
 	}
 	if got := cluster.Nodes[0].Do("GET", "n"); got != "2" {

@@ -65,7 +65,7 @@ func (r *Request) inParts(l *ledger, next func(begin int) int, carry func(part *
 		if err != nil {
 			for i := range r.Commands[begin:] {
 				if begin+i == end {
-					err = &Error{NotExecuted, err} // the parts behind were not sent
+					err = &Error{Kind: NotExecuted, Cause: err} // the parts behind were not sent
 				}
 				results = append(results, Result{Err: err})
 			}

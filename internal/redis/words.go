@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"holdfast/internal/redis/outcome"
 	"slices"
 	"strings"
 
@@ -49,7 +50,7 @@ func (s *session) askWords(ctx context.Context, list []refusedCommand) error {
 	b := s.conn.B()
 	answers, _ := s.exchange(ctx, rueidis.Commands{b.Multi().Build()})
 	if err := answers[0].NonRedisError(); err != nil {
-		return fmt.Errorf("%w (%w)", errLost, err)
+		return fmt.Errorf("%w (%w)", outcome.ErrLost, err)
 	}
 	if answers[0].Error() != nil {
 		return nil // without a transaction the commands would be carried out
@@ -62,7 +63,7 @@ func (s *session) askWords(ctx context.Context, list []refusedCommand) error {
 	answers, _ = s.exchange(ctx, append(cmds, b.Discard().Build()))
 	last := answers[len(list)]
 	if err := last.NonRedisError(); err != nil {
-		return fmt.Errorf("%w (%w)", errLost, err)
+		return fmt.Errorf("%w (%w)", outcome.ErrLost, err)
 	}
 	if err := last.Error(); err != nil {
 		s.spoil(err) // it stays in the transaction
@@ -70,10 +71,10 @@ func (s *session) askWords(ctx context.Context, list []refusedCommand) error {
 
 	for i, c := range list {
 		m, err := answers[i].ToMessage()
-		if fateOf(err, true) != refused {
+		if outcome.FateOf(err, true) != outcome.Rejected {
 			continue
 		}
-		if words := wordsOf(m); redirectionOf(words).code == "" {
+		if words := outcome.WordsOf(m); redirectionOf(words).code == "" {
 			c.operation.results[c.number].Err = c.operation.refusal(words)
 		}
 	}

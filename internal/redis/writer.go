@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"holdfast/internal/redis/outcome"
 	"slices"
 	"strconv"
 	"sync"
@@ -109,13 +110,13 @@ func (w *writer) put(o *operation) error {
 	switch {
 	case w.ended:
 		w.mu.Unlock()
-		return &Error{NotExecuted, errClosed}
+		return &Error{Kind: NotExecuted, Cause: outcome.ErrClosed}
 	case w.live >= w.cfg.MaxHeld || w.live > 0 && w.bytes+o.size > w.cfg.MaxHeldBytes:
 		w.mu.Unlock()
-		return &Error{Overloaded, errTooManyHeld}
+		return &Error{Kind: Overloaded, Cause: outcome.ErrTooManyHeld}
 	case w.lines != nil && w.lines.live(o.sender)+w.lasting.live(o.sender) >= maxWaitingSlow:
 		w.mu.Unlock()
-		return &Error{Overloaded, errTooManySlow}
+		return &Error{Kind: Overloaded, Cause: errTooManySlow}
 	}
 	if w.lines != nil {
 		w.linesFor(o).push(o)
@@ -326,7 +327,7 @@ func (w *writer) run(ctx context.Context) {
 	for batch := w.take(nil); len(batch) > 0; batch = w.take(nil) {
 		for _, o := range batch {
 			if o.cause == nil {
-				o.cause = errClosed
+				o.cause = outcome.ErrClosed
 			}
 			o.finish(o.without())
 		}

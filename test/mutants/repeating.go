@@ -29,27 +29,27 @@ var repeating = []Mutant{{
 }, {
 	Name:    "unknown-is-no",
 	Rule:    "what may have happened is never called not executed",
-	Changes: []Change{in("operation.go", "case o.sent:\n\t\treturn &Error{Unknown, o.cause}", "case false:")},
+	Changes: []Change{in("operation.go", "case o.sent:\n\t\treturn &Error{Kind: Unknown, Cause: o.cause}", "case false:")},
 	Tests:   tests("redis", "TestARefusalAfterALostAttemptIsUnknown"),
 }, {
 	Name:    "given-up-is-no",
 	Rule:    "nor a write that is given up while Redis has it",
-	Changes: []Change{in("operation.go", "return &Error{Unknown, errNoAck}", "return &Error{NotExecuted, errNoAck}")},
+	Changes: []Change{in("operation.go", "return &Error{Kind: Unknown, Cause: errNoAck}", "return &Error{NotExecuted, errNoAck}")},
 	Tests:   tests("redis", "TestNoReplicaIsGivenUpWithoutAMajorityOfSentinels|TestNoReplicaNoAcknowledgement"),
 }, {
 	Name:    "refused-is-no",
 	Rule:    "nor one that is refused after an attempt that may have happened",
-	Changes: []Change{in("operation.go", "if o.sent {\n\t\treturn &Error{Unknown, cause}", "if false {\n\t\treturn &Error{Unknown, cause}")},
+	Changes: []Change{in("operation.go", "if o.sent {\n\t\treturn &Error{Kind: Unknown, Cause: cause}", "if false {\n\t\treturn &Error{Unknown, cause}")},
 	Tests:   tests("redis", "TestARefusalAfterALostAttemptIsUnknown"),
 }, {
 	Name:    "lost-is-read",
 	Rule:    "a write whose answer is lost is no read that is given up",
-	Changes: []Change{in("repeat.go", "case o.sent:\n\t\treturn &Error{Unknown, cause}", "case false:\n\t\treturn &Error{Unknown, cause}")},
+	Changes: []Change{in("repeat.go", "case o.sent:\n\t\treturn &Error{Kind: Unknown, Cause: cause}", "case false:\n\t\treturn &Error{Unknown, cause}")},
 	Tests:   tests("redis", "TestWhatMayHaveSilencedAMasterIsNotSentToTheNext|TestWhetherAnOperationIsRepeatedFollowsFromWhatItIs"),
 }, {
 	Name:    "lost-is-unsent",
 	Rule:    "what has left for Redis and has no answer may have happened",
-	Changes: []Change{in("errors.go", "if !sent {\n\t\treturn retry\n\t}\n\treturn lost", "return retry")},
+	Changes: []Change{in("outcome/errors.go", "if !sent {\n\t\treturn Later\n\t}\n\treturn Lost", "return Later")},
 	Tests:   tests("redis", "TestWhatBecomesOfAnOperationFollowsFromItsAnswers"),
 }, {
 	Name:    "sent-is-unsent",
@@ -59,12 +59,12 @@ var repeating = []Mutant{{
 }, {
 	Name:    "sends-after-its-end",
 	Rule:    "a connection whose end was seen sends nothing more",
-	Changes: []Change{in("link.go", "case <-w.ended:\n\t\treturn 0, errNotSent", "case <-w.ended:")},
+	Changes: []Change{in("link.go", "case <-w.ended:\n\t\treturn 0, outcome.ErrNotSent", "case <-w.ended:")},
 	Tests:   tests("redis", "TestAWireSendsNothingAfterItsEnd"),
 }, {
 	Name:    "script-words",
 	Rule:    "an error that a script words like Redis' own comes after it has written",
-	Changes: []Change{in("errors.go", "return strings.HasPrefix(rest, begin) ||", "return true ||")},
+	Changes: []Change{in("outcome/errors.go", "return strings.HasPrefix(rest, begin) ||", "return true ||")},
 	Tests:   tests("redis", "TestAScriptsOwnErrorIsNotTakenForTheNodes"),
 }, {
 	Name:    "multi-refused",

@@ -50,7 +50,7 @@ var acknowledging = []Mutant{{
 }, {
 	Name:    "ack-by-a-lost-wait",
 	Rule:    "where the answer to WAIT is lost nothing is answered",
-	Changes: []Change{in("session.go", "if err != nil {\n\t\treturn fmt.Errorf(\"%w (%w)\", errLost, err)\n\t}\n\n\tneeds", "needs")},
+	Changes: []Change{in("session.go", "if err != nil {\n\t\treturn fmt.Errorf(\"%w (%w)\", outcome.ErrLost, err)\n\t}\n\n\tneeds", "needs")},
 	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-of-a-replaced-master",

@@ -1,4 +1,4 @@
-package redis
+package outcome
 
 import "testing"
 
@@ -13,7 +13,7 @@ func TestARefusalOfThisMomentIsTriedAgain(t *testing.T) {
 		"MISCONF": false,
 		"WRONGTYPE Operation against a key holding the wrong kind of value": false,
 	} {
-		if got := retryable(words); got != want {
+		if got := Retryable(words); got != want {
 			t.Errorf("%q is tried again: %v, want %v", words, got, want)
 		}
 	}
