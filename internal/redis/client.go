@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"holdfast/internal/redis/command"
 	"log/slog"
 	"net"
 	"slices"
@@ -392,18 +393,18 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		case spec.Stateful:
 			return nil, &Error{Kind: Invalid, Cause: fmt.Errorf("%w: %s", errStateful, spec.Name)}
 		default:
-			o.effects[i], o.frees[i] = spec.Write, spec.Write && !spec.grows
+			o.effects[i], o.frees[i] = spec.Write, spec.Write && !spec.Grows
 			o.local = o.local || !spec.Replicated
 			o.uses = appendUses(o.uses, spec.Name, cmd)
 			o.brief = o.brief && spec.BriefFor(cmd) && !c.publishesToMany(spec, cmd)
-			o.runsScript = o.runsScript || spec.runsScript()
-			several = several || spec.answers >= byKeys
-			if len(o.cmds) == 1 && (spec.answers == byKey || spec.answers == byField) {
-				o.foresee(spec.answers, cmd)
+			o.runsScript = o.runsScript || spec.RunsScript()
+			several = several || spec.AnswerKind >= command.ByKeys
+			if len(o.cmds) == 1 && (spec.AnswerKind == command.ByKey || spec.AnswerKind == command.ByField) {
+				o.foresee(spec.AnswerKind, cmd)
 			}
 			// It would hold up everybody else on the connection. In a
 			// transaction it answers at once, as when its time is over.
-			o.atomic = o.atomic || spec.waits(cmd)
+			o.atomic = o.atomic || spec.Waits(cmd)
 			// BITFIELD answers integers of 64 bits, and Lua's have 53.
 			carried = carried && (!spec.Write || !spec.NoScript && spec.Name != "bitfield")
 		}
@@ -411,12 +412,12 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		words += len(cmd)
 		o.writes = o.writes || o.effects[i]
 		carried = carried && len(cmd) < maxScriptArgs
-		whole = whole && spec.carriable(cmd, c.cluster != nil)
+		whole = whole && carriable(spec, cmd, c.cluster != nil)
 	}
 	if o.runsScript {
 		o.login = c.cfg.scriptLogin(r)
 	}
-	o.brief = o.brief && words <= briefTogether && (len(o.cmds) <= 2*maxNamed || o.script != nil || !c.readsAgain(o.cmds))
+	o.brief = o.brief && words <= command.BriefTogether && (len(o.cmds) <= 2*command.MaxNamed || o.script != nil || !c.readsAgain(o.cmds))
 	if several {
 		c.foreseeMany(o, r.wary)
 	}

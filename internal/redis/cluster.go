@@ -72,7 +72,7 @@ func slotOfAll(keys []string) (int, error) {
 }
 
 // slotFor is the one slot of a command's keys; anySlot when it names none.
-func (s *Spec) slotFor(cmd Command) (int, error) {
+func slotFor(s *Spec, cmd Command) (int, error) {
 	keys, ok := s.Keys(cmd)
 	if !ok {
 		return 0, errKeysUnknown

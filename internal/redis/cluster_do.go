@@ -184,8 +184,8 @@ func placeOf(spec *Spec, cmd Command) ([]string, error) {
 	if keys, ok := spec.Keys(cmd); ok {
 		return keys, nil
 	}
-	for i := range spec.keys {
-		if keys, ok := spec.keys[i].collect(nil, cmd); ok && len(keys) > 0 {
+	for i := range spec.KeySpecs {
+		if keys, ok := spec.KeySpecs[i].Collect(nil, cmd); ok && len(keys) > 0 {
 			return keys[:1], nil
 		}
 	}

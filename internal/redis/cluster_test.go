@@ -123,14 +123,14 @@ func TestKeysOfOneCommandHaveToShareASlot(t *testing.T) {
 		"eval return 0":      anySlot,
 		"xread streams s 0":  slotOf("s"),
 	} {
-		if slot, err := specOf(t, client, words).slotFor(strings.Fields(words)); slot != want || err != nil {
+		if slot, err := slotFor(specOf(t, client, words), strings.Fields(words)); slot != want || err != nil {
 			t.Errorf("%s: slot %d, %v; want %d", words, slot, err, want)
 		}
 	}
-	if _, err := specOf(t, client, "mget").slotFor(Command{"MGET", "a", "b"}); !strings.HasPrefix(Words(err), "CROSSSLOT") {
+	if _, err := slotFor(specOf(t, client, "mget"), Command{"MGET", "a", "b"}); !strings.HasPrefix(Words(err), "CROSSSLOT") {
 		t.Errorf("two slots: %v", err)
 	}
-	if _, err := specOf(t, client, "sort").slotFor(Command{"SORT", "a"}); err == nil {
+	if _, err := slotFor(specOf(t, client, "sort"), Command{"SORT", "a"}); err == nil {
 		t.Error("the keys of SORT are not told")
 	}
 }

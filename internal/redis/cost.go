@@ -1,9 +1,9 @@
 package redis
 
 import (
+	"holdfast/internal/redis/command"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -115,14 +115,14 @@ const longestString = 512 << 20
 const unlimited = math.MaxInt32
 
 // estimateOf is the estimate of a command that is not brief.
-func (s *Spec) estimateOf(cmd Command) estimate {
-	e := s.dataCost(cmd)
+func estimateOf(s *Spec, cmd Command) estimate {
+	e := dataCost(s, cmd)
 	e.base += perCommand + perWord*float64(len(cmd))
 	return e
 }
 
-func (s *Spec) dataCost(cmd Command) estimate {
-	if s == nil || !s.takes(cmd) {
+func dataCost(s *Spec, cmd Command) estimate {
+	if s == nil || !s.Takes(cmd) {
 		return estimate{} // Redis refuses it
 	}
 	switch s.Name {
@@ -135,22 +135,22 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		if s.Name[0] == 'z' {
 			per = perZInter
 		}
-		e, keys := s.ofSets(cmd, func(sizes []float64) float64 { return per * slices.Min(sizes) * float64(len(sizes)) })
+		e, keys := ofSets(s, cmd, func(sizes []float64) float64 { return per * slices.Min(sizes) * float64(len(sizes)) })
 		return e.withBytes(keys, allBytes(perHashed))
 	case "sdiff", "sdiffstore", "zdiff", "zdiffstore":
 		per := float64(perDiff)
 		if s.Name[0] == 'z' {
 			per = perZDiff
 		}
-		e, keys := s.ofWholeSets(cmd, func(sizes []float64) float64 {
+		e, keys := ofWholeSets(s, cmd, func(sizes []float64) float64 {
 			return per * min(sizes[0]*float64(len(sizes)), together(sizes))
 		})
 		return e.withBytes(keys, differing)
 	case "sunion", "sunionstore":
-		e, keys := s.ofWholeSets(cmd, func(sizes []float64) float64 { return perUnion * together(sizes) })
+		e, keys := ofWholeSets(s, cmd, func(sizes []float64) float64 { return perUnion * together(sizes) })
 		return e.withBytes(keys, allBytes(perHashed))
 	case "zunion", "zunionstore":
-		e, keys := s.ofWholeSets(cmd, func(sizes []float64) float64 { return perZUnion * together(sizes) })
+		e, keys := ofWholeSets(s, cmd, func(sizes []float64) float64 { return perZUnion * together(sizes) })
 		return e.withBytes(keys, allBytes(perHashed))
 	case "lrange":
 		return ofRange(perListed, "a shorter range", "LLEN", cmd[1], cmd[2], cmd[3]).copied(cmd[1], perListed, perCopy, 0)
@@ -165,7 +165,7 @@ func (s *Spec) dataCost(cmd Command) estimate {
 			return estimate{}
 		}
 		size := map[byte]string{'s': "SCARD", 'h': "HLEN", 'z': "ZCARD"}[s.Name[0]]
-		n := number64(cmd[2])
+		n := command.Number(cmd[2])
 		if n < 0 {
 			return drawn(-n, size, cmd[1])
 		}
@@ -179,37 +179,37 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		if s.Name == "spop" {
 			perByte = perPopped
 		}
-		return ofAll(perRemoved, "a smaller count", size, cmd[1]).limited(number64(cmd[2])).copied(cmd[1], perRemoved, perByte, 0)
+		return ofAll(perRemoved, "a smaller count", size, cmd[1]).limited(command.Number(cmd[2])).copied(cmd[1], perRemoved, perByte, 0)
 	case "lmpop", "zmpop":
-		return s.popCost(cmd)
+		return popCost(s, cmd)
 	case "geosearch", "georadius", "georadius_ro", "georadiusbymember", "georadiusbymember_ro", "geosearchstore":
 		per, key := float64(perPlace), 1
 		if s.Name == "geosearchstore" {
 			per, key = perPlace+perStored, 2
 		}
-		if option(cmd, "store") > 0 || option(cmd, "storedist") > 0 {
+		if command.Option(cmd, "store") > 0 || command.Option(cmd, "storedist") > 0 {
 			per = perPlace + perStored
 		}
 		for _, with := range []string{"withcoord", "withdist", "withhash"} {
-			if option(cmd, with) > 0 {
+			if command.Option(cmd, with) > 0 {
 				per += perPlace
 			}
 		}
 		return ofAll(per, "several smaller keys, one for each region", "ZCARD", cmd[key]).copied(cmd[key], per, perCopy, 0)
 	case "copy", "dump":
-		e := s.ofAnything(cmd[1:2]).and(estimate{asks: []Command{eval(bytesScript, cmd[1:2])}, cost: linear(perHashed)})
+		e := ofAnything(s, cmd[1:2]).and(estimate{asks: []Command{eval(bytesScript, cmd[1:2])}, cost: linear(perHashed)})
 		e = e.and(ofContents(cmd[1], unlimited, 0, 0, perHashed)).and(ofGroups(cmd[1], "", perGroup, perConsumer, perForgotten, unlimited))
 		e.instead = "smaller keys"
 		return e
 	case "memory|usage":
 		e := ofGroups(cmd[2], "", perConsumer/2, perConsumer/2, 0, 0) // it goes through all of these
 		e.instead = "XINFO STREAM"
-		at := option(cmd, "samples")
+		at := command.Option(cmd, "samples")
 		if at == 0 || at+1 >= len(cmd) {
 			return e
 		}
-		elements := s.ofAnything(cmd[2:3])
-		if n := number64(cmd[at+1]); n > 0 {
+		elements := ofAnything(s, cmd[2:3])
+		if n := command.Number(cmd[at+1]); n > 0 {
 			elements = elements.atMost(n * perCopied)
 		}
 		e = elements.and(e)
@@ -226,7 +226,7 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		}
 		return estimate{}
 	case "scan", "sscan", "hscan", "zscan":
-		return s.scanCost(cmd)
+		return scanCost(s, cmd)
 	case "get", "getex", "mget":
 		keys := cmd[1:]
 		if s.Name == "getex" {
@@ -249,7 +249,7 @@ func (s *Spec) dataCost(cmd Command) estimate {
 	case "pubsub|channels", "pubsub|shardchannels":
 		return channelsCost(cmd)
 	case "lolwut":
-		if s.few(cmd) {
+		if s.Few(cmd) {
 			return estimate{}
 		}
 		return estimate{base: perDrawing, instead: "LOLWUT without arguments"}
@@ -260,44 +260,44 @@ func (s *Spec) dataCost(cmd Command) estimate {
 	case "pfcount", "pfmerge":
 		return estimate{base: perRegisters * float64(len(cmd)-1), instead: "fewer keys"}
 	}
-	for _, more := range []func(*Spec, Command) (estimate, bool){(*Spec).rangeCost, (*Spec).stringCost, (*Spec).streamCost} {
+	for _, more := range []func(*Spec, Command) (estimate, bool){rangeCost, stringCost, streamCost} {
 		if e, known := more(s, cmd); known {
 			return e
 		}
 	}
 	switch {
-	case s.brief():
+	case s.Brief():
 		return estimate{} // by its words alone
 	case s.Name == "object" || s.Container() || strings.Contains(s.Name, "|"):
 		return estimate{}
-	case s.runsScript():
+	case s.RunsScript():
 		return estimate{base: perCode * float64(len(cmd[1])), instead: "a shorter script"} // what the script does is not known
-	case s.module:
+	case s.Module:
 		return estimate{} // not known
 	}
-	keys := s.told(cmd)
+	keys := told(s, cmd)
 	if len(keys) == 0 {
 		return estimate{base: perKey * 100}
 	}
-	e := s.ofAnything(keys)
+	e := ofAnything(s, keys)
 	e.instead = "smaller keys"
 	return e
 }
 
 // rangeCost is the estimate of what is about a part of a sorted set.
-func (s *Spec) rangeCost(cmd Command) (estimate, bool) {
+func rangeCost(s *Spec, cmd Command) (estimate, bool) {
 	kind, key, reverse, per, perByte := "", 1, false, float64(perRanged), perCopy
 	switch s.Name {
 	case "zrange", "zrangestore":
 		if s.Name == "zrangestore" {
 			key, per, perByte = 2, perStored, 2*perHashed
 		}
-		if kind = "RANK"; option(cmd, "byscore") > 0 {
+		if kind = "RANK"; command.Option(cmd, "byscore") > 0 {
 			kind = "SCORE"
-		} else if option(cmd, "bylex") > 0 {
+		} else if command.Option(cmd, "bylex") > 0 {
 			kind = "LEX"
 		}
-		reverse = option(cmd, "rev") > 0
+		reverse = command.Option(cmd, "rev") > 0
 	case "zrevrange":
 		kind = "RANK" // as many elements, counted from the other end
 	case "zrangebyscore":
@@ -335,9 +335,9 @@ func (s *Spec) rangeCost(cmd Command) (estimate, bool) {
 		asks: []Command{{count, cmd[key], first, last}, {"ZCARD", cmd[key]}},
 		cost: func(sizes []float64) float64 { return per * sizes[0] }, instead: "a shorter range, or LIMIT",
 	}
-	if at := option(cmd, "limit"); at > 0 && at+2 < len(cmd) {
-		if n := number64(cmd[at+2]); n >= 0 {
-			e = e.limited(number64(cmd[at+1]) + n)
+	if at := command.Option(cmd, "limit"); at > 0 && at+2 < len(cmd) {
+		if n := command.Number(cmd[at+2]); n >= 0 {
+			e = e.limited(command.Number(cmd[at+1]) + n)
 		}
 	}
 	return e.copied(cmd[key], per, perByte, 1), true
@@ -350,7 +350,7 @@ var sizesOf = map[string]string{
 }
 
 // ofAnything is the estimate of a command that takes its keys as a whole.
-func (s *Spec) ofAnything(keys []string) estimate {
+func ofAnything(s *Spec, keys []string) estimate {
 	var sizes []string
 	for category, size := range sizesOf {
 		if s.In(category) && !slices.Contains(sizes, size) {
@@ -377,9 +377,9 @@ func (s *Spec) ofAnything(keys []string) estimate {
 }
 
 // told are the keys of a command that it can be told by its words.
-func (s *Spec) told(cmd Command) (keys []string) {
-	for i := range s.keys {
-		if more, ok := s.keys[i].collect(nil, cmd); ok {
+func told(s *Spec, cmd Command) (keys []string) {
+	for i := range s.KeySpecs {
+		if more, ok := s.KeySpecs[i].Collect(nil, cmd); ok {
 			keys = append(keys, more...)
 		}
 	}
@@ -388,8 +388,8 @@ func (s *Spec) told(cmd Command) (keys []string) {
 
 // ofSets is the estimate of a command about several sets, or sorted sets. Where it
 // stores what it finds, the first key is where to. It returns the others, too.
-func (s *Spec) ofSets(cmd Command, cost func(sizes []float64) float64) (e estimate, keys []string) {
-	keys = s.told(cmd)
+func ofSets(s *Spec, cmd Command, cost func(sizes []float64) float64) (e estimate, keys []string) {
+	keys = told(s, cmd)
 	if strings.HasSuffix(s.Name, "store") && len(keys) > 0 {
 		keys = keys[1:]
 	}
@@ -411,9 +411,9 @@ func (s *Spec) ofSets(cmd Command, cost func(sizes []float64) float64) (e estima
 
 // ofWholeSets is ofSets for a command that goes through its sets as often as it
 // names them.
-func (s *Spec) ofWholeSets(cmd Command, cost func(sizes []float64) float64) (estimate, []string) {
-	e, keys := s.ofSets(cmd, cost)
-	if most(keys) > maxNamed {
+func ofWholeSets(s *Spec, cmd Command, cost func(sizes []float64) float64) (estimate, []string) {
+	e, keys := ofSets(s, cmd, cost)
+	if most(keys) > command.MaxNamed {
 		return tooMuch("each key once"), nil
 	}
 	return e, keys
@@ -440,7 +440,7 @@ func ofDatabase(instead string) estimate {
 // ofRange is the estimate of a command about the elements from first to last, each
 // counted from the end when it is negative.
 func ofRange(per float64, instead, size, key, first, last string) estimate {
-	from, to := number64(first), number64(last)
+	from, to := command.Number(first), command.Number(last)
 	return estimate{asks: []Command{{size, key}}, instead: instead, cost: func(sizes []float64) float64 {
 		n, a, b := sizes[0], from, to
 		if a < 0 {
@@ -478,34 +478,4 @@ func together(sizes []float64) (total float64) {
 		total += n
 	}
 	return total
-}
-
-// option is where an option stands among a command's words; 0: nowhere. A key or
-// a value of that name counts, too: then the estimate is another one than it
-// could be.
-func option(cmd Command, name string) int {
-	for i := len(cmd) - 1; i > 1; i-- {
-		if strings.EqualFold(cmd[i], name) {
-			return i
-		}
-	}
-	return 0
-}
-
-// optionNumber is the number behind an option, or else byDefault.
-func optionNumber(cmd Command, name string, byDefault float64) float64 {
-	if at := option(cmd, name); at > 0 && at+1 < len(cmd) {
-		return number64(cmd[at+1])
-	}
-	return byDefault
-}
-
-// number64 returns a number among a command's words. It is 0 for a word that is no
-// number, which Redis refuses.
-func number64(word string) float64 {
-	n, err := strconv.ParseInt(word, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return float64(n)
 }

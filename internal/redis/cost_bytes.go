@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"holdfast/internal/redis/command"
 	"math"
 	"slices"
 	"strconv"
@@ -125,10 +126,10 @@ func differing(sizes, bytes []float64) float64 {
 func halvings(n float64) float64 { return math.Log2(max(2, n)) }
 
 // popCost is the estimate of LMPOP and ZMPOP.
-func (s *Spec) popCost(cmd Command) estimate {
-	keys := s.told(cmd)
+func popCost(s *Spec, cmd Command) estimate {
+	keys := told(s, cmd)
 	size := map[byte]string{'l': "LLEN", 'z': "ZCARD"}[s.Name[0]]
-	n := optionNumber(cmd, "count", 1)
+	n := command.OptionNumber(cmd, "count", 1)
 	if n <= fewElements || len(keys) == 0 {
 		return estimate{}
 	}
@@ -186,7 +187,7 @@ func sortCost(cmd Command) estimate {
 			i++
 			gets = append(gets, cmd[i])
 		case strings.EqualFold(cmd[i], "limit") && i+2 < len(cmd):
-			limit = number64(cmd[i+2])
+			limit = command.Number(cmd[i+2])
 			i += 2
 		}
 	}

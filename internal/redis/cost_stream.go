@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"holdfast/internal/redis/command"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,7 +100,7 @@ func decimal(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
 // takes so many nanoseconds for each, apart from what they contain. Few entries are
 // not asked about.
 func ofEntries(key string, n, each float64) estimate {
-	if n <= briefRange {
+	if n <= command.BriefRange {
 		return estimate{base: each * max(0, n)}
 	}
 	return ofContents(key, n, each, perItem, perCopy)
@@ -121,14 +122,14 @@ func ofGroups(key, group string, groups, consumers, pending, most float64) estim
 }
 
 // streamCost is the estimate of what is about a stream.
-func (s *Spec) streamCost(cmd Command) (estimate, bool) {
+func streamCost(s *Spec, cmd Command) (estimate, bool) {
 	switch s.Name {
 	case "xrange", "xrevrange":
-		e := ofEntries(cmd[1], optionNumber(cmd, "count", unlimited), perEntry)
+		e := ofEntries(cmd[1], command.OptionNumber(cmd, "count", unlimited), perEntry)
 		e.instead = "a smaller COUNT"
 		return e, true
 	case "xread", "xreadgroup":
-		return s.readCost(cmd), true
+		return readCost(s, cmd), true
 	case "xautoclaim":
 		return claimCost(cmd), true
 	case "xclaim":
@@ -144,7 +145,7 @@ func (s *Spec) streamCost(cmd Command) (estimate, bool) {
 		if len(cmd) < 4 {
 			return estimate{}, true
 		}
-		n := optionNumber(cmd, "count", fullEntries)
+		n := command.OptionNumber(cmd, "count", fullEntries)
 		if n <= 0 {
 			n = unlimited
 		}
@@ -168,7 +169,7 @@ func (s *Spec) streamCost(cmd Command) (estimate, bool) {
 }
 
 // readCost is the estimate of XREAD and XREADGROUP.
-func (s *Spec) readCost(cmd Command) (e estimate) {
+func readCost(s *Spec, cmd Command) (e estimate) {
 	options, group := 1, ""
 	if s.Name == "xreadgroup" {
 		options, group = 4, cmd[2] // after GROUP, a name and a name
@@ -178,7 +179,7 @@ func (s *Spec) readCost(cmd Command) (e estimate) {
 		return estimate{}
 	}
 	given, rest := append(Command{"", ""}, cmd[options:options+at]...), cmd[options+at+1:]
-	n := optionNumber(given, "count", unlimited)
+	n := command.OptionNumber(given, "count", unlimited)
 	if n <= 0 {
 		n = unlimited // Redis takes 0 for no limit
 	}
@@ -191,14 +192,14 @@ func (s *Spec) readCost(cmd Command) (e estimate) {
 			continue // nothing that is there
 		case s.Name == "xread":
 		case ids[i] != ">":
-			if each = perEntry + perRedelivered; n > briefRange {
+			if each = perEntry + perRedelivered; n > command.BriefRange {
 				e = e.and(ofGroups(key, group, 0, 0, perRedelivered, n))
 				each = perEntry
 			}
-		case option(given, "noack") == 0:
+		case command.Option(given, "noack") == 0:
 			each += perDelivered
 		}
-		if len(keys) > fewStreams && n > briefRange {
+		if len(keys) > fewStreams && n > command.BriefRange {
 			more := ofAll(each, "", "XLEN", key)
 			e = e.and(more.limited(n))
 		} else {
@@ -212,9 +213,9 @@ func (s *Spec) readCost(cmd Command) (e estimate) {
 // claimCost is the estimate of XAUTOCLAIM. XLEN does not tell how many entries are
 // pending, for some may be deleted.
 func claimCost(cmd Command) estimate {
-	n := optionNumber(cmd, "count", 100)
+	n := command.OptionNumber(cmd, "count", 100)
 	e := estimate{base: perClaimed * n}
-	if n > briefRange {
+	if n > command.BriefRange {
 		passed := ofGroups(cmd[1], cmd[2], 0, 0, perUnclaimed, unlimited)
 		e = e.and(passed.atMost(passedOver * n * perUnclaimed)).and(ofEntries(cmd[1], n, 0))
 	}
@@ -235,7 +236,7 @@ func pendingCost(cmd Command) estimate {
 		count = cmd[7]
 		passed = ofGroups(cmd[1], cmd[2], 0, 0, perPending, unlimited) // until there are enough that are idle
 	}
-	e := estimate{base: 2 * perEntry * number64(count)}.and(passed)
+	e := estimate{base: 2 * perEntry * command.Number(count)}.and(passed)
 	e.instead = "a smaller count, without IDLE"
 	return e
 }

@@ -1,12 +1,13 @@
 package redis
 
 import (
+	"holdfast/internal/redis/command"
 	"slices"
 	"strings"
 )
 
 // stringCost is the estimate of what is about the bytes of a string.
-func (s *Spec) stringCost(cmd Command) (estimate, bool) {
+func stringCost(s *Spec, cmd Command) (estimate, bool) {
 	switch s.Name {
 	case "getrange", "substr":
 		return ofRange(perByte, "a shorter range", "STRLEN", cmd[1], cmd[2], cmd[3]), true
@@ -28,7 +29,7 @@ func (s *Spec) stringCost(cmd Command) (estimate, bool) {
 		return e, true
 	case "setrange", "setbit", "bitfield":
 		e := ofKeys(cmd[1:2], "STRLEN")
-		end := s.lastByte(cmd)
+		end := lastByte(s, cmd)
 		if end > longestString {
 			return estimate{}, true // Redis refuses it
 		}
@@ -45,12 +46,12 @@ func (s *Spec) stringCost(cmd Command) (estimate, bool) {
 }
 
 // lastByte is up to where a string grows by SETRANGE, SETBIT or BITFIELD.
-func (s *Spec) lastByte(cmd Command) (last float64) {
+func lastByte(s *Spec, cmd Command) (last float64) {
 	switch s.Name {
 	case "setrange":
-		return number64(cmd[2]) + float64(len(cmd[3]))
+		return command.Number(cmd[2]) + float64(len(cmd[3]))
 	case "setbit":
-		return number64(cmd[2]) / 8
+		return command.Number(cmd[2]) / 8
 	}
 	for i := 2; i+2 < len(cmd); i++ {
 		if !strings.EqualFold(cmd[i], "set") && !strings.EqualFold(cmd[i], "incrby") {
@@ -60,7 +61,7 @@ func (s *Spec) lastByte(cmd Command) (last float64) {
 		if strings.HasPrefix(at, "#") {
 			at, scale = at[1:], 64 // as wide as the widest type
 		}
-		last = max(last, number64(at)*scale/8)
+		last = max(last, command.Number(at)*scale/8)
 	}
 	return last
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -32,7 +33,7 @@ func costOf(t *testing.T, client *Client, cmd Command) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := spec.estimateOf(cmd)
+	e := estimateOf(spec, cmd)
 	for _, ask := range e.asks {
 		r := &Request{Commands: []Command{ask}} // with the rights of a web node
 		if err := client.Do(t.Context(), r); err != nil {
@@ -51,7 +52,7 @@ func costOf(t *testing.T, client *Client, cmd Command) float64 {
 
 func TestWhatACommandTakesFollowsFromItsWordsAndTheSizesOfItsKeys(t *testing.T) {
 	cluster, client := filled(t)
-	nodes := number64(cluster.Nodes[0].Do("EVAL", nodesScript, "1", "stream"))
+	nodes := command.Number(cluster.Nodes[0].Do("EVAL", nodesScript, "1", "stream"))
 	entries := func(n, each float64) float64 { return n * (each + 2*perItem + nodes*4096*perCopy/1000) }
 	for line, want := range map[string]float64{
 		"HGETALL hash": 1000 * perField, "HKEYS hash": 1000 * perField, "HVALS none": 0, "SMEMBERS set": 1000 * perMember, "SMEMBERS hash": 0,
@@ -91,7 +92,7 @@ func TestWhatACommandTakesFollowsFromItsWordsAndTheSizesOfItsKeys(t *testing.T) 
 // A command that Redis calls fast is not when a number among its words makes it long.
 func TestFastCommandsWithLargeNumbersAreNotBrief(t *testing.T) {
 	_, client := filled(t)
-	many := strings.Repeat(" x", briefWords)
+	many := strings.Repeat(" x", command.BriefWords)
 	for line, want := range map[string]bool{
 		"SPOP set": true, "SPOP set 100": true, "SPOP set 101": false, "LPOP list 5": true, "RPOP list 1000000": false, "ZPOPMAX zset 1000": false,
 		"SETBIT string 100 1": true, "SETBIT string 4294967295 1": false, "XAUTOCLAIM stream g c 0 0": true, "XAUTOCLAIM stream g c 0 0 COUNT 1000": false,
@@ -107,7 +108,7 @@ func TestFastCommandsWithLargeNumbersAreNotBrief(t *testing.T) {
 		if got := spec.BriefFor(cmd); got != want {
 			t.Errorf("%.40s is brief: %t", line, got)
 		}
-		if r := (&Request{Commands: []Command{cmd}}); spec.Swift && ForExpress(r, spec) && !want {
+		if r := (&Request{Commands: []Command{cmd}}); spec.Fast && ForExpress(r, spec) && !want {
 			t.Errorf("%.40s is one for a lane", line)
 		}
 	}
@@ -196,7 +197,7 @@ func TestWhatACommandTakesFollowsFromTheBytesOfItsKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := spec.estimateOf(cmd)
+		e := estimateOf(spec, cmd)
 		if len(e.asks) != len(c.sizes) {
 			t.Errorf("%s: asks %v", c.line, e.asks)
 			continue
@@ -249,7 +250,7 @@ func TestWhatRestoreTakesFollowsFromItsPayload(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := spec.estimateOf(cmd)
+		e := estimateOf(spec, cmd)
 		if got := e.nanoseconds(nil, nil) > float64(longestCommand); got != c.long {
 			t.Errorf("%s: %.0f ms", what, e.nanoseconds(nil, nil)/1e6)
 		}

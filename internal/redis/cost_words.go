@@ -1,9 +1,7 @@
 package redis
 
 import (
-	"errors"
-	"hash/maphash"
-	"slices"
+	"holdfast/internal/redis/command"
 	"strings"
 )
 
@@ -22,9 +20,6 @@ const (
 	perCode    = 80    // a script or a library of functions, for each byte
 )
 
-// maxNamed is how often a command may name a key that it goes through each time.
-const maxNamed = 8
-
 // maxSteps is how hard a pattern may be (see hardness): for keys, which are short,
 // and for elements of a key, which may be as long as a body.
 const (
@@ -35,45 +30,6 @@ const (
 // tooMuch is the estimate of what takes too long whatever its keys have.
 func tooMuch(instead string) estimate {
 	return estimate{base: float64(2 * longestCommand), instead: instead}
-}
-
-// tally counts words by their hashes. It allocates nothing. With 10,000 words, which
-// a request has at most, it hardly ever takes different ones for the same.
-type tally [16384]uint8
-
-// add counts a word, and reports whether it has come more than maxNamed times.
-func (t *tally) add(word string) bool {
-	n := &t[maphash.String(scriptSeed, word)%uint64(len(t))]
-	*n++
-	return *n > maxNamed
-}
-
-// repeats reports whether a word comes among others again and again.
-func repeats(words []string) bool {
-	var t tally
-	return slices.ContainsFunc(words, t.add)
-}
-
-// readsAgain reports whether a pipeline reads one value again and again: all of it
-// is one answer, and if the value is a long one, that takes long.
-func (c *Client) readsAgain(cmds []Command) bool {
-	var t tally
-	for _, cmd := range cmds {
-		switch s := c.Known(cmd); {
-		case s == nil || len(cmd) < 2:
-		case s.Name == "get", s.Name == "getex", s.Name == "mget":
-			if slices.ContainsFunc(cmd[1:], t.add) {
-				return true
-			}
-		case s.Name == "hget", s.Name == "hmget":
-			for _, field := range cmd[2:] {
-				if t.add(field) && t.add(cmd[1]) {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }
 
 // most is how often a word comes among others, the most frequent one.
@@ -186,9 +142,9 @@ func drawn(n float64, size, key string) estimate {
 }
 
 // scanCost is the estimate of SCAN and its kin, for as many elements as they look at.
-func (s *Spec) scanCost(cmd Command) estimate {
-	at := cursorAt(s.Name)
-	e := estimate{base: perScanned * optionNumber(cmd, "count", 10)}
+func scanCost(s *Spec, cmd Command) estimate {
+	at := command.CursorAt(s.Name)
+	e := estimate{base: perScanned * command.OptionNumber(cmd, "count", 10)}
 	steps := hardness(patternOf(cmd[at+1:]))
 	switch {
 	case s.Name == "scan" && steps > maxKeySteps, s.Name != "scan" && steps > maxElementSteps:
@@ -197,7 +153,7 @@ func (s *Spec) scanCost(cmd Command) estimate {
 		return e
 	}
 	size := map[byte]string{'s': "SCARD", 'h': "HLEN", 'z': "ZCARD"}[s.Name[0]]
-	count := optionNumber(append(Command{"", ""}, withShortCount(cmd[at+1:])...), "count", 10)
+	count := command.OptionNumber(append(Command{"", ""}, withShortCount(cmd[at+1:])...), "count", 10)
 	if count <= fewElements && steps == 0 {
 		return e
 	}
@@ -215,14 +171,6 @@ const (
 	shortChannel = 1024
 	perPattern   = 150
 )
-
-var errHardPattern = errors.New("this pattern would keep Redis from everybody else whenever something is published: use one that repeats itself less between its asterisks")
-
-// publishesToMany reports whether a command publishes something, and that may take
-// long. The patterns of other nodes' listeners are about as many as this one's.
-func (c *Client) publishesToMany(s *Spec, cmd Command) bool {
-	return s.Name == "publish" && len(cmd) == 3 && (len(cmd[1]) > shortChannel || c.patterns.Load() > fewPatterns)
-}
 
 // publishCost is the estimate of PUBLISH. No pattern is harder than maxElementSteps.
 func publishCost(cmd Command) estimate {

@@ -3,6 +3,7 @@ package redis
 import (
 	"crypto/sha1"
 	"encoding/binary"
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"strconv"
@@ -102,21 +103,10 @@ func (o origin) give(raw string) (cursor string, ok bool) {
 	return strconv.FormatUint(n<<originBits|uint64(o), 10), true
 }
 
-// cursorAt is the place of a command's cursor among its words; 0: it has none.
-func cursorAt(name string) int {
-	switch {
-	case len(name) == 4 && strings.EqualFold(name, "scan"):
-		return 1
-	case len(name) == 5 && strings.EqualFold(name[1:], "scan") && strings.ContainsAny(name[:1], "hszHSZ"):
-		return 2
-	}
-	return 0
-}
-
 // hasCursor reports whether any of the commands has a cursor.
 func hasCursor(cmds []Command) bool {
 	for _, cmd := range cmds {
-		if cursorAt(cmd[0]) > 0 {
+		if command.CursorAt(cmd[0]) > 0 {
 			return true
 		}
 	}
@@ -125,7 +115,7 @@ func hasCursor(cmds []Command) bool {
 
 // plain is a command of a client as this session's Redis is to get it.
 func (s *session) plain(cmd Command) rueidis.Completed {
-	at := cursorAt(cmd[0])
+	at := command.CursorAt(cmd[0])
 	switch {
 	case s.w.recordDB == "" && len(cmd) == 1 && strings.EqualFold(cmd[0], "dbsize"):
 		return s.conn.B().Eval().Script(countData).Numkeys(0).Arg(s.keptKeys()...).Build()
@@ -145,7 +135,7 @@ func (s *session) plain(cmd Command) rueidis.Completed {
 func (o origin) stamp(cmds []Command, results []Result) {
 	hideReserved(cmds, results)
 	for i := range results {
-		at := cursorAt(cmds[i][0])
+		at := command.CursorAt(cmds[i][0])
 		if at == 0 || at >= len(cmds[i]) {
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
@@ -212,8 +213,8 @@ func (x *Express) Over() bool { return x.w.session.Load() != x.session }
 // ForExpress says that a request is one for an Express; spec is what Redis says
 // of its command.
 func ForExpress(r *Request, spec *Spec) bool {
-	return len(r.Commands) == 1 && spec.Swift && len(r.Commands[0]) <= briefWords && r.Read == ReadMaster && !r.Atomic && r.Script == nil &&
-		(!spec.counted || spec.few(r.Commands[0]))
+	return len(r.Commands) == 1 && spec.Fast && len(r.Commands[0]) <= command.BriefWords && r.Read == ReadMaster && !r.Atomic && r.Script == nil &&
+		(!spec.Counted || spec.Few(r.Commands[0]))
 }
 
 // Add takes a request into the batch to come, which is one for it. It answers

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
 )
@@ -124,7 +125,7 @@ func TestAnExpressAnswersWhatRedisDoes(t *testing.T) {
 			}
 			x := ride(t, client)
 			// Else an empty answer is asked for again.
-			client.cfg.answers.lengths.learnMissing(byKey.answerKey(Command{"GET", "nothing"}))
+			client.cfg.answers.lengths.learnMissing(command.ByKey.Key(Command{"GET", "nothing"}))
 			requests := func() []*Request {
 				token := reading("get", "k")
 				token.WantToken = true

@@ -3,7 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
-	"hash/maphash"
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/resp"
 	"math"
 	"strings"
@@ -37,47 +37,6 @@ const (
 	// waryFields is how many fields of an unseen key an Express asks for at once.
 	waryFields = 16
 )
-
-// perAnswered is what a byte of an answer counts in an estimate, in nanoseconds: a
-// batch has up to togetherAnswers.
-const perAnswered = float64(slowBudget) / togetherAnswers
-
-// answerKind says by which of its words a command's answer is remembered.
-type answerKind uint8
-
-const (
-	byNothing answerKind = iota // its answer is short, or no other one's
-	byKey
-	byField // the key and the word behind it
-	byKeys  // an answer for each key
-	byHash  // the key; there is an answer for each word behind it
-)
-
-// answerKinds are the commands whose answers may be long, by their name.
-var answerKinds = func() map[string]answerKind {
-	kinds := map[string]answerKind{"hget": byField, "lindex": byField, "mget": byKeys, "hmget": byHash}
-	for _, name := range strings.Fields(`get getex getdel lpop rpop spop lmove rpoplpush zpopmin zpopmax
-		lrange zrange zrevrange zrangebyscore zrevrangebyscore zrangebylex zrevrangebylex
-		hgetall hvals hkeys smembers sinter sunion sdiff srandmember hrandfield zrandmember
-		sort sort_ro dump xrange xrevrange`) {
-		kinds[name] = byKey
-	}
-	return kinds
-}()
-
-var lengthSeed = maphash.MakeSeed()
-
-// answerKey stands for the answer to a command with that key; 0: for none.
-func (kind answerKind) answerKey(cmd Command) uint64 {
-	if len(cmd) < 2 || kind == byField && len(cmd) < 3 {
-		return 0
-	}
-	h := maphash.String(lengthSeed, cmd[1])
-	if kind == byField {
-		h = h*31 + maphash.String(lengthSeed, cmd[2])
-	}
-	return h | 1
-}
 
 // missing stands for the answer to a GET of no key, or of an empty string: see bounded.go.
 const missing = 1
@@ -156,8 +115,8 @@ type lesson struct {
 }
 
 // foresee looks up how long the answer to a single command was lately.
-func (o *operation) foresee(kind answerKind, cmd Command) {
-	key := kind.answerKey(cmd)
+func (o *operation) foresee(kind command.AnswerKind, cmd Command) {
+	key := kind.Key(cmd)
 	if key == 0 {
 		return
 	}
@@ -184,7 +143,7 @@ func (c *Client) foreseeMany(o *operation, wary bool) {
 		length, known := o.ledger.lengths.of(key)
 		if known && length == 0 {
 			// It may have become long since, so it is not read many times at once.
-			o.large = o.large || again.add(key) > maxNamed
+			o.large = o.large || again.add(key) > command.MaxNamed
 			return false
 		}
 		if o.lessons == nil {
@@ -197,21 +156,21 @@ func (c *Client) foreseeMany(o *operation, wary bool) {
 	for i, cmd := range o.cmds {
 		spec := c.Known(cmd)
 		switch {
-		case spec == nil || spec.answers == byNothing || len(cmd) < 2:
-		case spec.answers == byKeys:
+		case spec == nil || spec.AnswerKind == command.ByNothing || len(cmd) < 2:
+		case spec.AnswerKind == command.ByKeys:
 			for e := range cmd[1:] {
-				if key := byKey.answerKey(cmd[e:]); look(key, i, e) {
+				if key := command.ByKey.Key(cmd[e:]); look(key, i, e) {
 					met(key)
 				}
 			}
 		default:
-			key := spec.answers.answerKey(cmd)
+			key := spec.AnswerKind.Key(cmd)
 			if key == 0 || !look(key, i, -1) {
 				continue
 			}
-			if met(key); spec.answers == byHash && len(cmd) > 3 {
+			if met(key); spec.AnswerKind == command.ByHash && len(cmd) > 3 {
 				for _, field := range cmd[2:] {
-					met(byField.answerKey(Command{"", cmd[1], field}))
+					met(command.ByField.Key(Command{"", cmd[1], field}))
 				}
 			}
 		}
@@ -289,9 +248,9 @@ func (c *Client) enlarge(o *operation) {
 
 // measure adds to an estimate what is known, or can be asked, of how long the answer
 // is.
-func (s *Spec) measure(e *estimate, cmd Command, known *lengths) {
+func measure(s *Spec, e *estimate, cmd Command, known *lengths) {
 	e.timed = len(e.asks)
-	if s == nil || !s.takes(cmd) {
+	if s == nil || !s.Takes(cmd) {
 		return
 	}
 	switch s.Name {
@@ -302,27 +261,13 @@ func (s *Spec) measure(e *estimate, cmd Command, known *lengths) {
 	case "getrange", "substr":
 		e.ranged = true
 	default:
-		if key := s.answers.answerKey(cmd); s.answers != byNothing && key != 0 {
+		if key := s.AnswerKind.Key(cmd); s.AnswerKind != command.ByNothing && key != 0 {
 			length, seen := known.of(key)
 			if seen {
 				e.length = float64(length)
 			}
 		}
 	}
-}
-
-// answer is how many bytes the answer has, once the sizes are known. sure: it is not
-// guessed by another one.
-func (e *estimate) answer(sizes []float64) (bytes float64, sure bool) {
-	switch {
-	case e.ranged:
-		return e.cost(sizes[:e.timed]) / perByte, true
-	case e.whole:
-		return together(sizes), true
-	case len(e.asks) > e.timed:
-		return together(sizes[e.timed:]), true
-	}
-	return e.length, false
 }
 
 // shorten takes those commands out of a transaction that only reads whose answers find
@@ -393,19 +338,19 @@ func (o *operation) tooLarge(costs []time.Duration) (rest []time.Duration, refus
 // are about the same key: a writer then bounds what goes together.
 func (x *Express) foresee(cmd Command) (ask expressAsk, ok bool) {
 	answers := x.w.cfg.answers
-	kind := byKey
+	kind := command.ByKey
 	switch name := cmd[0]; {
 	case len(name) == 3 && strings.EqualFold(name, "get"):
 	case len(name) == 4 && strings.EqualFold(name, "hget"):
-		kind = byField
+		kind = command.ByField
 	case len(name) == 4 && strings.EqualFold(name, "mget"):
 		return ask, x.foreseeEach(cmd)
 	case len(name) == 5 && strings.EqualFold(name, "hmget"):
-		kind = byHash
+		kind = command.ByHash
 	default:
 		return ask, true
 	}
-	if ask.key = kind.answerKey(cmd); ask.key == 0 {
+	if ask.key = kind.Key(cmd); ask.key == 0 {
 		return ask, true
 	}
 	length, seen := answers.lengths.of(ask.key)
@@ -425,13 +370,13 @@ func (x *Express) foresee(cmd Command) (ask expressAsk, ok bool) {
 	if seen {
 		return ask, true
 	}
-	return ask, x.met.add(ask.key) <= unseenTwice && (kind != byHash || len(cmd) <= 2+waryFields)
+	return ask, x.met.add(ask.key) <= unseenTwice && (kind != command.ByHash || len(cmd) <= 2+waryFields)
 }
 
 // foreseeEach is foresee for a command about several keys.
 func (x *Express) foreseeEach(cmd Command) (ok bool) {
 	for i := range cmd[1:] {
-		key := byKey.answerKey(cmd[i:])
+		key := command.ByKey.Key(cmd[i:])
 		length, seen := x.w.cfg.answers.lengths.of(key)
 		if length > 0 && seen || !seen && (i >= unseenKeys || x.met.add(key) > unseenTwice) {
 			return false

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
 )
@@ -137,11 +138,11 @@ func TestAnExpressTakesNoLongAnswers(t *testing.T) {
 		key    uint64
 		unseen bool // the third one of a batch is taken
 	}{
-		{Command{"get", "k"}, byKey.answerKey(Command{"", "k"}), false},
-		{Command{"HGET", "h", "f"}, byField.answerKey(Command{"", "h", "f"}), false},
-		{Command{"HMGET", "h", "f"}, byHash.answerKey(Command{"", "h"}), false},
-		{Command{"MGET", "m"}, byKey.answerKey(Command{"", "m"}), false},
-		{Command{"STRLEN", "k"}, byKey.answerKey(Command{"", "k"}), true},
+		{Command{"get", "k"}, command.ByKey.Key(Command{"", "k"}), false},
+		{Command{"HGET", "h", "f"}, command.ByField.Key(Command{"", "h", "f"}), false},
+		{Command{"HMGET", "h", "f"}, command.ByHash.Key(Command{"", "h"}), false},
+		{Command{"MGET", "m"}, command.ByKey.Key(Command{"", "m"}), false},
+		{Command{"STRLEN", "k"}, command.ByKey.Key(Command{"", "k"}), true},
 	} {
 		third := func() (taken bool) {
 			for range 3 {

@@ -34,7 +34,7 @@ func (c Config) scriptLogin(r *Request) *Login {
 	return c.ScriptUser
 }
 
-// runsScript reports whether a command of this name runs a script or a function.
+// RunsScript reports whether a command of this name runs a script or a function.
 func runsScript(name string) bool {
 	for _, begin := range []string{"eval", "fcall"} {
 		if len(name) >= len(begin) && strings.EqualFold(name[:len(begin)], begin) {

@@ -92,7 +92,7 @@ func TestNoCommandOfThisServerIsUnknown(t *testing.T) {
 		if len(spec.Categories) == 0 && !slices.Contains(rules.Vectors, name) {
 			t.Errorf("%s is in no category: no user has a right to it", name)
 		}
-		if spec.module && !slices.Contains(rules.Vectors, name) {
+		if spec.Module && !slices.Contains(rules.Vectors, name) {
 			t.Errorf("%s is of a module that nobody knows", name)
 		}
 	}

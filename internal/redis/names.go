@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
@@ -11,6 +12,11 @@ type (
 	Reply = resp.Reply
 	// ReplyType is the type of a reply in the protocol RESP2.
 	ReplyType = resp.Type
+
+	// Command is one Redis command: its name, then its arguments.
+	Command = command.Command
+	// Spec is what Redis says of one of its commands.
+	Spec = command.Spec
 
 	// Error is how every operation of a Client fails.
 	Error = outcome.Error

@@ -85,7 +85,7 @@ type operation struct {
 	loads     []time.Duration // what they come to with the answers' bytes
 	sender    string          // Request.Sender
 	lasts     bool            // it turned out to need the lease, and waits for it by itself
-	// runsScript: one of its commands runs a script of a user's.
+	// RunsScript: one of its commands runs a script of a user's.
 	runsScript bool
 	// login is who runs those scripts; nil: we do.
 	login *Login

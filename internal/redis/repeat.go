@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"net"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -20,79 +18,6 @@ var (
 	errSilenced = errors.New("the Redis node fell silent while it carried this out, and it is not sent to another one, which it might silence as well")
 	errKilled   = errors.New("two Redis nodes ended or were replaced while they carried this out, and it is not sent to another one, which it might end as well")
 )
-
-// briefWrites take a time that does not grow with the data that is there, and
-// are not in Redis' category @fast: those that Redis calls slow because they may
-// free a value that they replace, which Redis frees on another thread here
-// (lazyfree-lazy-server-del, lazyfree-lazy-user-del; manual, "Lazy freeing").
-var briefWrites = setOf(
-	"set", "setex", "psetex", "getset", "mset", "msetnx", "append", "setbit", "del", "rename",
-)
-
-// brief reports whether a command takes a short time, whatever the data is.
-func (s *Spec) brief() bool {
-	return !s.Blocking && !s.module && !s.AnyKey && (s.In("fast") || briefWrites[s.Name])
-}
-
-// briefRange is how many elements, from one end, a brief command may pass over or
-// take. briefWords is how many words it has at most, and briefBits where a bit may
-// be: a string grows up to there.
-const (
-	briefRange    = 100
-	briefWords    = 5000
-	briefTogether = 10 * briefWords // in all commands of a request
-	briefBits     = 8 << 20
-	briefClaims   = 8 // words of XCLAIM and XDEL, of which each entry takes as long as ten other words
-)
-
-// counted take as long as a number among their words says, though Redis calls them
-// fast.
-var counted = setOf("spop", "lpop", "rpop", "zpopmin", "zpopmax", "setbit", "xautoclaim", "xclaim", "xdel", "mget", "hmget", "lolwut")
-
-// few reports whether one of them takes a short time with these words.
-func (s *Spec) few(cmd Command) bool {
-	switch {
-	case s.Name == "xautoclaim":
-		return optionNumber(cmd, "count", 0) <= briefRange
-	case s.Name == "xclaim", s.Name == "xdel":
-		return len(cmd) <= briefClaims
-	case s.Name == "mget", s.Name == "hmget":
-		return len(cmd) <= 2*maxNamed || !repeats(cmd[1:])
-	case s.Name == "lolwut":
-		return len(cmd) <= 3 // with its version and no size
-	case len(cmd) < 3:
-		return true
-	case s.Name == "setbit":
-		return number64(cmd[2]) < briefBits
-	}
-	return number64(cmd[2]) <= briefRange
-}
-
-// BriefFor reports whether a command takes a short time with these words: also one
-// of a few elements at an end, such as the newest ten of a list.
-func (s *Spec) BriefFor(cmd Command) bool {
-	if s.brief() {
-		return len(cmd) <= briefWords && (!s.counted || s.few(cmd))
-	}
-	switch {
-	case (s.Name == "lrange" || s.Name == "zrange" || s.Name == "zrevrange") && len(cmd) == 4:
-		first, err := strconv.Atoi(cmd[2])
-		last, err2 := strconv.Atoi(cmd[3])
-		if err != nil || err2 != nil || (first < 0) != (last < 0) {
-			return false
-		}
-		return -briefRange <= min(first, last) && max(first, last) < briefRange
-	case s.Name == "lindex" && len(cmd) == 3:
-		at, err := strconv.Atoi(cmd[2])
-		return err == nil && -briefRange <= at && at < briefRange
-	}
-	return false
-}
-
-// runsScript reports whether a command runs a script or a function of a user's.
-func (s *Spec) runsScript() bool {
-	return strings.HasPrefix(s.Name, "eval") || strings.HasPrefix(s.Name, "fcall")
-}
 
 // loss is how the answer of a node was lost: the node fell silent, or it left, or
 // this process has ended the connection for another reason.

@@ -197,7 +197,7 @@ func TestBriefIsWhatDoesNotGrowWithTheData(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := spec != nil && spec.brief(); got != tt.brief {
+			if got := spec != nil && spec.Brief(); got != tt.brief {
 				t.Errorf("%s is brief: %t", name, got)
 			}
 		}

@@ -5,9 +5,6 @@ import (
 	"time"
 )
 
-// Command is one Redis command: its name, then its arguments.
-type Command []string
-
 // ReadFrom says where a request may be read from.
 type ReadFrom int
 

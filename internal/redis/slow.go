@@ -39,11 +39,11 @@ func (c *Client) estimates(o *operation) []estimate {
 	}
 	for i, cmd := range o.cmds {
 		spec := c.Known(cmd)
-		all[i] = spec.estimateOf(cmd)
-		if spec != nil && spec.runsScript() {
+		all[i] = estimateOf(spec, cmd)
+		if spec != nil && spec.RunsScript() {
 			all[i].base += float64(scriptEstimate)
 		}
-		spec.measure(&all[i], cmd, &o.ledger.lengths)
+		measure(spec, &all[i], cmd, &o.ledger.lengths)
 	}
 	return all
 }

@@ -94,7 +94,7 @@ func (c *Client) prompt(r *Request) bool {
 // to be asked.
 func (c *Client) Known(cmd Command) *Spec {
 	if t := c.commands.table.Load(); t != nil {
-		return t.lookup(cmd)
+		return t.Lookup(cmd)
 	}
 	return nil
 }

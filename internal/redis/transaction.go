@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/outcome"
 	"strconv"
 	"strings"
@@ -110,7 +111,7 @@ const maxWhole = 1024
 // many elements as the command has arguments at most: Redis makes those of a
 // script twice and the record a third time, all the while for nobody else, and
 // half a million elements take longer than Sentinels wait for a master.
-var carriableNames = setOf(
+var carriableNames = command.SetOf(
 	"ping", "echo", "time", "publish", "dbsize",
 	"del", "unlink", "exists", "type", "touch", "rename", "renamenx", "copy", "persist",
 	"expire", "pexpire", "expireat", "pexpireat", "ttl", "pttl",
@@ -135,8 +136,8 @@ const maxPopped = 1000
 // carriable says that this very command can be part of a transaction in a
 // script. In a cluster its keys have to be known: a script names them all
 // beforehand.
-func (s *Spec) carriable(cmd Command, inCluster bool) bool {
-	if s == nil || s.old || !carriableNames[s.Name] || s.module || s.NoScript || len(cmd) >= maxScriptArgs {
+func carriable(s *Spec, cmd Command, inCluster bool) bool {
+	if s == nil || s.Old || !carriableNames[s.Name] || s.Module || s.NoScript || len(cmd) >= maxScriptArgs {
 		return false
 	}
 	switch s.Name {
@@ -156,7 +157,7 @@ func (s *Spec) carriable(cmd Command, inCluster bool) bool {
 			return false
 		}
 	}
-	return s.takes(cmd)
+	return s.Takes(cmd)
 }
 
 // errNoScript ends an attempt by a script at a transaction that is none for a

@@ -234,7 +234,7 @@ func TestAScriptCarriesOutWhatHasAShortAnswer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := spec.carriable(cmd, false); got != want {
+		if got := carriable(spec, cmd, false); got != want {
 			t.Errorf("%s: %v, want %v", line, got, want)
 		}
 	}

@@ -10,10 +10,6 @@ import (
 // discards a transaction as a whole when it refuses to queue one of its
 // commands, and the commands of a pipeline do not depend on each other.
 
-// waits reports whether a command would wait for data. One that Redis refuses
-// for the number of its arguments does not.
-func (s *Spec) waits(cmd Command) bool { return s.BlockingFor(cmd) && s.takes(cmd) }
-
 // hasWaiting reports whether an operation is a pipeline with such a command.
 func (o *operation) hasWaiting(r *Request) bool {
 	return o.atomic && !r.Atomic && len(r.Commands) > 1
@@ -24,7 +20,7 @@ func (c *Client) doInParts(ctx context.Context, r *Request) error {
 	all := r.Commands
 	waits := func(i int) bool {
 		spec := c.Known(all[i])
-		return spec != nil && spec.waits(all[i])
+		return spec != nil && spec.Waits(all[i])
 	}
 	next := func(begin int) int {
 		end := begin + 1

@@ -263,7 +263,7 @@ var withoutWait = []Mutant{{
 }, {
 	Name:    "express-writes",
 	Rule:    "a lane takes what only reads, and from the master",
-	Changes: []Change{in("express.go", "len(r.Commands) == 1 && spec.Swift && len(r.Commands[0]) <= briefWords && r.Read == ReadMaster", "len(r.Commands) == 1")},
+	Changes: []Change{in("express.go", "len(r.Commands) == 1 && spec.Fast && len(r.Commands[0]) <= command.BriefWords && r.Read == ReadMaster", "len(r.Commands) == 1")},
 	Tests:   tests("redis", "TestAnExpressTakesWhatOnlyReadsAndIsSwift"),
 }, {
 	Name:    "lease-kept",

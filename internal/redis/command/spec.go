@@ -1,12 +1,12 @@
-package redis
+// Package command is what is known of Redis' commands: what Redis says of them itself
+// (COMMAND), where their keys are, which of them are brief, and by what the lengths of their
+// answers are remembered. Who asks Redis, and which commands clients may use, does not live
+// here.
+package command
 
 import (
-	"context"
-	"fmt"
-	"holdfast/internal/redis/outcome"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/redis/rueidis"
 )
@@ -14,26 +14,26 @@ import (
 // Spec is what Redis says of one of its commands (COMMAND).
 type Spec struct {
 	Name string // lower case; of a subcommand "config|set"
-	// Arity is how many words the command has, its name included; negative:
-	// at least that many. A subcommand's counts the container's name too.
+	// Arity is how many words the command has, with its name; negative: at least that many.
+	// A subcommand's counts the container's name, too.
 	Arity int
-	// Write: it may change data, or is not to be sent twice. Everything that
-	// is not known does.
+	// Write: it may change data, or is not to be sent twice. So is every command that is
+	// not known.
 	Write bool
 	// ReadOnly: it reads data and changes none.
 	ReadOnly bool
-	// Swift: it only reads, and takes a time that hardly grows with the data.
-	Swift bool
-	// Blocking: it may wait for data; see BlockingFor. Dangerous: it is of the
-	// category @dangerous. Admin: of the category @admin.
+	// Fast: it only reads, and takes a time that hardly grows with the data.
+	Fast bool
+	// Blocking: it may wait for data; see BlockingFor. Dangerous and Admin: it is of the
+	// category @dangerous, or @admin.
 	Blocking, Dangerous, Admin bool
 	// NoScript: it cannot run inside a script.
 	NoScript bool
 	// Stateful: it changes the connection it comes on (SELECT, MULTI, …), or
 	// ends it, or turns it into a stream, so it means nothing here.
 	Stateful bool
-	// Replicated: what it answers is in the data, which a replica has as well. What
-	// does not is of the process that is asked (SCAN's cursor, INFO, PUBSUB, …).
+	// Replicated: its answer follows from the data, which a replica has as well. Other
+	// answers are about the process that is asked (SCAN's cursor, INFO, PUBSUB, …).
 	Replicated bool
 	// AnyKey: it reads or changes keys that it does not name (KEYS, FLUSHALL,
 	// a script).
@@ -42,19 +42,19 @@ type Spec struct {
 	// "string" or "scripting".
 	Categories []string
 
-	grows   bool // it may take memory: Redis refuses it when that is full
-	module  bool // a module's, not Redis' own
-	old     bool // it is of a Redis before 7.0
-	counted bool // see the list of that name
-	answers answerKind
-	keys    []keySpec
-	subs    map[string]*Spec // of a container such as CONFIG
+	Grows      bool // it may take memory: Redis refuses it when that is full
+	Module     bool // a module's, not Redis' own
+	Old        bool // it is of a Redis before 7.0
+	Counted    bool // its time follows from its words: see Few
+	AnswerKind AnswerKind
+	KeySpecs   []KeySpec
+	subs       map[string]*Spec // of a container such as CONFIG
 }
 
-// Redis says of most commands that they read or write, and hides which of the
-// others replicate (server.c, addReplyFlagsForCommand). These only answer,
-// and may be sent twice; whoever is in neither list is held for a write.
-var harmless = setOf(
+// harmless has the commands that change nothing, among those of which Redis tells neither
+// that they read nor that they write: it hides which of these replicate (server.c,
+// addReplyFlagsForCommand). They may be sent twice. All others count as writes.
+var harmless = SetOf(
 	"ping", "echo", "time", "wait", "waitaof", "role", "info", "lastsave", "command",
 	"acl|cat", "acl|dryrun", "acl|genpass", "acl|getuser", "acl|list", "acl|users", "acl|whoami",
 	"client|getname", "client|getredir", "client|id", "client|info", "client|list", "client|trackinginfo",
@@ -69,10 +69,10 @@ var harmless = setOf(
 	"script|exists", "slowlog|get", "slowlog|len",
 )
 
-// Of the commands that Redis calls read-only, these answer what is not
-// replicated, or change it. Those that Redis does not call so (INFO, PUBSUB, SCRIPT
-// EXISTS, …) read no data at all.
-var unreplicated = setOf(
+// unreplicated has the commands whose answers are not about replicated data, or that change
+// what is not replicated, among those that Redis calls read-only. Those that it does not
+// call so (INFO, PUBSUB, SCRIPT EXISTS, …) read no data at all.
+var unreplicated = SetOf(
 	"scan", "hscan", "sscan", "zscan", // a cursor is a place in the table of one process
 	"eval_ro", "evalsha_ro", "fcall_ro", // which scripts there are, and what a script asks for (SCAN, INFO)
 	"object|encoding", "object|freq", "object|idletime", "object|refcount", "memory|usage", // how a process keeps a value
@@ -82,25 +82,17 @@ var unreplicated = setOf(
 	"vinfo", "vlinks", // the graph of a vector set (Redis 8)
 )
 
-// The categories and flags tell most of what belongs to the connection (see
-// stateful); these are not told apart by them.
-var statefulNames = setOf(
+// statefulNames has the commands that belong to a connection, as far as their categories and
+// flags do not tell it (see Spec.stateful).
+var statefulNames = SetOf(
 	"select", "asking", "readonly", "readwrite", // how the connection sees the data
 	"monitor", "sync", "psync", "replconf", // turn it into a stream
 	"client|reply", "client|caching", "client|tracking", "client|setname", "client|setinfo",
 	"client|no-evict", "client|no-touch", "client|capa", "client|import-source", "script|debug", // set something of it
 )
 
-func setOf(names ...string) map[string]bool {
-	set := make(map[string]bool, len(names))
-	for _, n := range names {
-		set[n] = true
-	}
-	return set
-}
-
-// BlockingFor says whether this very command may wait for data: XREAD and
-// XREADGROUP do only when they are told to.
+// BlockingFor reports whether this very command may wait for data. XREAD and XREADGROUP do
+// so only with the option BLOCK.
 func (s *Spec) BlockingFor(cmd Command) bool {
 	if !s.Blocking {
 		return false
@@ -124,26 +116,26 @@ func (s *Spec) BlockingFor(cmd Command) bool {
 	return false
 }
 
-// takes reports whether the command has a right number of arguments.
-func (s *Spec) takes(cmd Command) bool {
+// Takes reports whether the command may have so many arguments.
+func (s *Spec) Takes(cmd Command) bool {
 	return len(cmd) == s.Arity || s.Arity < 0 && len(cmd) >= -s.Arity
 }
 
 // Container reports whether the command stands for its subcommands, as CONFIG does.
 func (s *Spec) Container() bool { return s.subs != nil }
 
-// In says whether the command is in an ACL category.
+// In reports whether the command is in an ACL category.
 func (s *Spec) In(category string) bool { return slices.Contains(s.Categories, category) }
 
-// commandTable is all that Redis says of its commands.
-type commandTable struct {
-	master string // who said it
+// Table is all that Redis says of its commands.
+type Table struct {
+	Master string // the node that said it
 	specs  map[string]*Spec
 }
 
-// lookup finds a command, and the subcommand of a container. It allocates
-// nothing for names of the usual length.
-func (t *commandTable) lookup(cmd Command) *Spec {
+// Lookup returns a command, or the subcommand of a container; nil if it is not known. It
+// allocates nothing for names of the usual length.
+func (t *Table) Lookup(cmd Command) *Spec {
 	if len(cmd) == 0 {
 		return nil
 	}
@@ -174,98 +166,15 @@ func find(specs map[string]*Spec, name string) *Spec {
 	return specs[string(lower[:len(name)])]
 }
 
-// commandSource is the table and who may load it.
-type commandSource struct {
-	table   atomic.Pointer[commandTable]
-	loading chan struct{} // holds one while somebody loads
-	waiting atomic.Int64  // who waits for it
-}
-
-func newCommandSource() commandSource { return commandSource{loading: make(chan struct{}, 1)} }
-
-// Spec is what Redis says of a command; nil when it knows none of that name.
-// It waits for Redis to say it when it has not yet, no longer than
-// Config.Hold; the error is an *Error.
-func (c *Client) Spec(ctx context.Context, cmd Command) (*Spec, error) {
-	t := c.commands.table.Load()
-	if t != nil {
-		// Another master may be another version of Redis.
-		if s := t.lookup(cmd); s != nil || t.master == c.Master() {
-			return s, nil
-		}
-	}
-	fresh, err := c.loadCommands(ctx, t)
-	if err != nil {
-		if t != nil {
-			return nil, nil // what was said before still holds
-		}
-		return nil, err
-	}
-	return fresh.lookup(cmd), nil
-}
-
-// loadCommands asks the master, once for all who wait; old is what the caller
-// has seen.
-func (c *Client) loadCommands(ctx context.Context, old *commandTable) (*commandTable, error) {
-	defer c.commands.waiting.Add(-1)
-	if c.commands.waiting.Add(1) > int64(c.cfg.MaxHeld) {
-		return nil, &Error{Kind: Overloaded, Cause: outcome.ErrTooManyHeld}
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Hold)
-	defer cancel()
-	select {
-	case c.commands.loading <- struct{}{}:
-		defer func() { <-c.commands.loading }()
-	case <-ctx.Done():
-		return nil, &Error{Kind: NotExecuted, Cause: outcome.ErrNoMaster}
-	}
-	if t := c.commands.table.Load(); t != nil && t != old {
-		return t, nil
-	}
-	cause := outcome.ErrNoMaster
-	for {
-		s, err := c.monitor.wait(ctx)
-		if err != nil {
-			return nil, &Error{Kind: NotExecuted, Cause: cause}
-		}
-		t, err := askCommands(ctx, c.cfg, s.Master)
-		if err == nil {
-			c.commands.table.Store(t)
-			return t, nil
-		}
-		if outcome.FateOf(err, false) == outcome.Rejected {
-			return nil, &Error{Kind: Refused, Cause: fmt.Errorf("the Redis user %q may not run COMMAND, without which no command can be judged: %w", c.cfg.user(), outcome.RedisError(err.Error()))}
-		}
-		cause = err
-		if !pause(ctx, dialPause) {
-			return nil, &Error{Kind: NotExecuted, Cause: cause}
-		}
-	}
-}
-
-// user is whom Redis knows us as.
-func (c Config) user() string {
-	if c.Username == "" {
-		return "default"
-	}
-	return c.Username
-}
-
-// askCommands asks a server for its command table (manual, COMMAND).
-func askCommands(ctx context.Context, cfg Config, addr string) (*commandTable, error) {
-	l := newLink(cfg, addr, probing)
-	defer l.close()
-	answer, err := l.Do(ctx, l.B().Arbitrary("COMMAND").Build()).ToArray()
-	if err != nil {
-		return nil, err
-	}
-	t := &commandTable{master: addr, specs: make(map[string]*Spec, 2*len(answer))}
-	for _, entry := range answer {
+// NewTable reads the reply of a server to COMMAND.
+func NewTable(master string, entries []rueidis.RedisMessage) *Table {
+	t := &Table{Master: master, specs: make(map[string]*Spec, 2*len(entries))}
+	for _, entry := range entries {
 		if s := parseSpec(entry); s != nil {
 			t.specs[s.Name], t.specs[strings.ToUpper(s.Name)] = s, s // the two ways that clients write it: see find
 		}
 	}
-	return t, nil
+	return t
 }
 
 // parseSpec reads one command's entry: name, arity, flags, first key, last
@@ -293,19 +202,19 @@ func parseSpec(entry rueidis.RedisMessage) *Spec {
 	s.Admin = has("admin") || s.In("admin")
 	s.Dangerous = s.In("dangerous")
 	s.NoScript = has("noscript")
-	s.grows = has("denyoom")
-	s.module = has("module")
-	s.counted = counted[s.Name]
-	s.answers = answerKinds[s.Name]
-	s.old = len(f) <= 8 // it tells of no key specifications
+	s.Grows = has("denyoom")
+	s.Module = has("module")
+	s.Counted = counted[s.Name]
+	s.AnswerKind = answerKinds[s.Name]
+	s.Old = len(f) <= 8 // it tells of no key specifications
 	s.Stateful = s.stateful(flags)
-	s.keys = parseKeys(f, flags)
-	s.AnyKey = s.In("keyspace") && len(s.keys) == 0 || slices.ContainsFunc([]string{"eval", "fcall"}, func(script string) bool {
+	s.KeySpecs = parseKeys(f, flags)
+	s.AnyKey = s.In("keyspace") && len(s.KeySpecs) == 0 || slices.ContainsFunc([]string{"eval", "fcall"}, func(script string) bool {
 		return strings.HasPrefix(s.Name, script)
 	})
 	// A module's command without a key may be about anything, such as a cursor.
-	s.Replicated = s.ReadOnly && !unreplicated[s.Name] && !(s.module && len(s.keys) == 0)
-	s.Swift = s.ReadOnly && cursorAt(s.Name) == 0 && s.In("fast") && !s.Blocking && !s.Stateful && !s.AnyKey && !s.module
+	s.Replicated = s.ReadOnly && !unreplicated[s.Name] && !(s.Module && len(s.KeySpecs) == 0)
+	s.Fast = s.ReadOnly && CursorAt(s.Name) == 0 && s.In("fast") && !s.Blocking && !s.Stateful && !s.AnyKey && !s.Module
 	if len(f) > 9 {
 		subs, _ := f[9].ToArray()
 		for _, entry := range subs {
@@ -332,3 +241,6 @@ func words(m rueidis.RedisMessage) []string {
 	all, _ := m.AsStrSlice()
 	return all
 }
+
+// Command is one Redis command: its name, then its arguments.
+type Command []string

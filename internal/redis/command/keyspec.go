@@ -1,4 +1,4 @@
-package redis
+package command
 
 import (
 	"slices"
@@ -8,9 +8,9 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// keySpec says where some of a command's keys are (manual, "Key
+// KeySpec tells where some of a command's keys are (manual, "Key
 // specifications").
-type keySpec struct {
+type KeySpec struct {
 	begin   searchKind
 	index   int    // of the first key, or where the search for the keyword starts
 	keyword string // upper or lower case
@@ -40,21 +40,21 @@ const (
 	findCounted
 )
 
-// Keys are the keys that a command names. It answers false when Redis' own
-// description does not tell them, or the command's count of them is none.
+// Keys returns the keys that a command names. It returns false if Redis' description does
+// not tell them, or the command's count of them is not a number.
 func (s *Spec) Keys(cmd Command) ([]string, bool) {
 	var keys []string
-	for i := range s.keys {
+	for i := range s.KeySpecs {
 		var ok bool
-		if keys, ok = s.keys[i].collect(keys, cmd); !ok {
+		if keys, ok = s.KeySpecs[i].Collect(keys, cmd); !ok {
 			return nil, false
 		}
 	}
 	return keys, true
 }
 
-// collect adds the keys that the specification tells of.
-func (k *keySpec) collect(keys []string, cmd Command) ([]string, bool) {
+// Collect adds the keys that the specification tells of.
+func (k *KeySpec) Collect(keys []string, cmd Command) ([]string, bool) {
 	if k.incomplete || k.find == findUnknown {
 		return nil, false
 	}
@@ -85,7 +85,7 @@ func (k *keySpec) collect(keys []string, cmd Command) ([]string, bool) {
 	return nil, false
 }
 
-func (k *keySpec) collectFrom(keys []string, cmd Command, first int) ([]string, bool) {
+func (k *KeySpec) collectFrom(keys []string, cmd Command, first int) ([]string, bool) {
 	step := max(k.step, 1)
 	last := first + k.last
 	switch k.find {
@@ -113,31 +113,31 @@ func (k *keySpec) collectFrom(keys []string, cmd Command, first int) ([]string, 
 	return keys, true
 }
 
-// toldAll are commands of which Redis 8.0 says that it does not tell all keys, where 7.0 did: a
-// keyword may stand twice, or be the name of a stream. collect sees to the one, and XREAD
-// and XREADGROUP have no names before the keyword but those that the specification
+// toldAll has the commands of which Redis 8.0 says that it does not tell all keys, and 7.0 did
+// not: a keyword may stand twice, or be the name of a stream. Collect sees to the first, and
+// XREAD and XREADGROUP have no names before the keyword except those that the specification
 // passes over.
-var toldAll = setOf("xread", "xreadgroup", "georadius", "georadiusbymember")
+var toldAll = SetOf("xread", "xreadgroup", "georadius", "georadiusbymember")
 
 // parseKeys reads a command's key specifications; of a Redis older than 7,
 // which has none, the range of keys.
-func parseKeys(f []rueidis.RedisMessage, flags []string) []keySpec {
+func parseKeys(f []rueidis.RedisMessage, flags []string) []KeySpec {
 	if len(f) <= 8 {
 		first, _ := f[3].AsInt64()
 		last, _ := f[4].AsInt64()
 		step, _ := f[5].AsInt64()
 		switch {
 		case slices.Contains(flags, "movablekeys"):
-			return []keySpec{{incomplete: true}}
+			return []KeySpec{{incomplete: true}}
 		case first == 0:
 			return nil
 		}
 		if last >= 0 {
 			last -= first
 		}
-		return []keySpec{{begin: atIndex, index: int(first), find: findRange, last: int(last), step: int(step)}}
+		return []KeySpec{{begin: atIndex, index: int(first), find: findRange, last: int(last), step: int(step)}}
 	}
-	var specs []keySpec
+	var specs []KeySpec
 	name, _ := f[0].ToString()
 	name = strings.ToLower(name)
 	list, _ := f[8].ToArray()
@@ -147,7 +147,7 @@ func parseKeys(f []rueidis.RedisMessage, flags []string) []keySpec {
 		if slices.Contains(about, "not_key") {
 			continue // a channel
 		}
-		k := keySpec{incomplete: slices.Contains(about, "incomplete") && !toldAll[name]}
+		k := KeySpec{incomplete: slices.Contains(about, "incomplete") && !toldAll[name]}
 		kind, spec := part(fields["begin_search"])
 		switch kind {
 		case "index":
