@@ -59,6 +59,7 @@ var layers = []string{
 	"redis",           // discovery, connections, durable writes
 	"redis/ack",       // when a write is acknowledged, a read answered. Pure
 	"redis/election",  // who is the master. Pure
+	"redis/cost",      // what a command that is not brief takes
 	"redis/command",   // what is known of Redis' commands
 	"redis/outcome",   // what became of an operation or a command
 	"redis/resp",      // Redis' protocol: replies, and bytes

@@ -77,24 +77,6 @@ func TestWordsAndBytesThatAreMuchWorkAreRefused(t *testing.T) {
 	}
 }
 
-func TestAPatternIsAsHardAsItMayOverlapItself(t *testing.T) {
-	for pattern, want := range map[string]float64{
-		"": 0, "user:*": 0, "aaaaaaaaaaaaa": 0, "??????*": 0, "*": 0, "*a": 1, "*:cart": 1, "user:*:cart:*": 1,
-		"*aaaa": 4, "a*bbb*cc": 3, "*abab": 2, "*abcabcabcx": 3, "*????": 4, "*[a-z][0-9]": 8, `*\a\a\a`: 3, `*a\*a`: 3, "*:20??-??-??": 1,
-		"*[ab": 3, `*\`: 1,
-	} {
-		if got := hardness(pattern); got < want || got > want+1 {
-			t.Errorf("%q: %v, want about %v", pattern, got, want)
-		}
-	}
-	hard, easy := "*"+strings.Repeat("ab", 10), "*abcdefg"
-	for pattern, want := range map[string]string{hard: "10", easy: "10000"} {
-		if got := withShortCount([]string{"COUNT", "50000", "MATCH", pattern})[1]; got != want {
-			t.Errorf("%q: COUNT %s, want %s", pattern, got, want)
-		}
-	}
-}
-
 // To publish is brief, but not where there are many patterns to try.
 func TestToPublishToManyPatternsIsNotBrief(t *testing.T) {
 	cluster, client := filled(t)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha1"
 	"encoding/binary"
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"strconv"
@@ -125,7 +126,7 @@ func (s *session) plain(cmd Command) rueidis.Completed {
 		return plain(s.conn.B(), cmd)
 	}
 	raw, _ := s.origin.take(cmd[at])
-	return s.conn.B().Arbitrary(cmd[0]).Args(cmd[1:at]...).Args(raw).Args(withShortCount(cmd[at+1:])...).Build()
+	return s.conn.B().Arbitrary(cmd[0]).Args(cmd[1:at]...).Args(raw).Args(cost.WithShortCount(cmd[at+1:])...).Build()
 }
 
 // stamp leaves our own keys out of the results of commands, and makes the cursors in

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/resp"
 	"math"
 	"strings"
@@ -248,23 +249,23 @@ func (c *Client) enlarge(o *operation) {
 
 // measure adds to an estimate what is known, or can be asked, of how long the answer
 // is.
-func measure(s *Spec, e *estimate, cmd Command, known *lengths) {
-	e.timed = len(e.asks)
+func measure(s *Spec, e *cost.Estimate, cmd Command, known *lengths) {
+	e.Timed = len(e.Asks)
 	if s == nil || !s.Takes(cmd) {
 		return
 	}
 	switch s.Name {
 	case "getdel":
-		e.asks = append(e.asks, Command{"STRLEN", cmd[1]})
+		e.Asks = append(e.Asks, Command{"STRLEN", cmd[1]})
 	case "get", "getex", "mget", "hget", "hmget":
-		e.whole = true
+		e.Whole = true
 	case "getrange", "substr":
-		e.ranged = true
+		e.Ranged = true
 	default:
 		if key := s.AnswerKind.Key(cmd); s.AnswerKind != command.ByNothing && key != 0 {
 			length, seen := known.of(key)
 			if seen {
-				e.length = float64(length)
+				e.Length = float64(length)
 			}
 		}
 	}
@@ -279,7 +280,7 @@ func (o *operation) shorten(costs []time.Duration, err *Error) (rest []time.Dura
 	}
 	var cmds []Command
 	var loads []time.Duration
-	var estimates []estimate
+	var estimates []cost.Estimate
 	left := float64(o.budget)
 	o.instead = make([]error, len(o.cmds))
 	for i, length := range o.lengths {

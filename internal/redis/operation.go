@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"strings"
@@ -79,8 +80,8 @@ type operation struct {
 	instead []error
 	// estimates are those of its commands, when it is not brief; weight is what they
 	// come to.
-	estimates []estimate
-	estimate  [1]estimate // of a single command
+	estimates []cost.Estimate
+	estimate  [1]cost.Estimate // of a single command
 	weight    time.Duration
 	loads     []time.Duration // what they come to with the answers' bytes
 	sender    string          // Request.Sender

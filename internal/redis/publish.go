@@ -3,6 +3,7 @@ package redis
 import (
 	"errors"
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/cost"
 	"slices"
 )
 
@@ -11,7 +12,7 @@ var errHardPattern = errors.New("this pattern would keep Redis from everybody el
 // publishesToMany reports whether a command publishes something, and that may take
 // long. The patterns of other nodes' listeners are about as many as this one's.
 func (c *Client) publishesToMany(s *Spec, cmd Command) bool {
-	return s.Name == "publish" && len(cmd) == 3 && (len(cmd[1]) > shortChannel || c.patterns.Load() > fewPatterns)
+	return s.Name == "publish" && len(cmd) == 3 && (len(cmd[1]) > cost.ShortChannel || c.patterns.Load() > cost.FewPatterns)
 }
 
 // readsAgain reports whether a pipeline reads one value again and again: all of it

@@ -1,6 +1,9 @@
 package redis
 
-import "github.com/redis/rueidis"
+import (
+	"github.com/redis/rueidis"
+	"holdfast/internal/redis/cost"
+)
 
 // questioner asks a server for what estimates need.
 type questioner struct {
@@ -14,17 +17,17 @@ type questioner struct {
 // large enough, for how many bytes they have. An error means that the connection was
 // lost.
 func (q *questioner) ask(batch []*operation) error {
-	err := q.round(batch, func(e *estimate) []Command { return e.asks }, func(e *estimate, told []float64) { e.sizes = told })
+	err := q.round(batch, func(e *cost.Estimate) []Command { return e.Asks }, func(e *cost.Estimate, told []float64) { e.Sizes = told })
 	if err != nil {
 		return err
 	}
-	return q.round(batch, (*estimate).weighs, func(e *estimate, told []float64) { e.weights = told })
+	return q.round(batch, (*cost.Estimate).Weighs, func(e *cost.Estimate, told []float64) { e.Weights = told })
 }
 
 // round sends one kind of questions, each of which Redis answers with a number. An
 // error in its place, since a key has another type or is elsewhere, counts as 0, and so
 // does what needs no question.
-func (q *questioner) round(batch []*operation, questions func(*estimate) []Command, tell func(e *estimate, told []float64)) error {
+func (q *questioner) round(batch []*operation, questions func(*cost.Estimate) []Command, tell func(e *cost.Estimate, told []float64)) error {
 	var cmds rueidis.Commands
 	var told []*float64
 	for _, o := range batch {

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/outcome"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,22 +25,26 @@ const (
 	slowBudget   = 10 * time.Millisecond
 )
 
+// perAnswered is what a byte of an answer counts in an estimate, in nanoseconds: a
+// batch has up to togetherAnswers.
+const perAnswered = float64(slowBudget) / togetherAnswers
+
 // scriptEstimate stands for the time of a user's script, which is not known beforehand:
 // it is ended after a quarter of the Sentinels' time at the earliest (see overlong.go).
 // A batch has one script, and a transaction may have two.
-const scriptEstimate = longestCommand * 9 / 20
+const scriptEstimate = cost.LongestCommand * 9 / 20
 
 // estimates are those of an operation's commands.
-func (c *Client) estimates(o *operation) []estimate {
+func (c *Client) estimates(o *operation) []cost.Estimate {
 	all := o.estimate[:]
 	if len(o.cmds) > 1 {
-		all = make([]estimate, len(o.cmds))
+		all = make([]cost.Estimate, len(o.cmds))
 	}
 	for i, cmd := range o.cmds {
 		spec := c.Known(cmd)
-		all[i] = estimateOf(spec, cmd)
+		all[i] = cost.Of(spec, cmd)
 		if spec != nil && spec.RunsScript() {
-			all[i].base += float64(scriptEstimate)
+			all[i].Base += float64(scriptEstimate)
 		}
 		measure(spec, &all[i], cmd, &o.ledger.lengths)
 	}
@@ -50,7 +53,7 @@ func (c *Client) estimates(o *operation) []estimate {
 
 // errTooLong refuses what would take too long; instead is what a client is to do.
 func errTooLong(what string, takes time.Duration, instead string) error {
-	words := fmt.Sprintf("ERR %s would keep Redis from everybody else for about %v, and %v is the most", what, takes.Round(10*time.Millisecond), longestCommand)
+	words := fmt.Sprintf("ERR %s would keep Redis from everybody else for about %v, and %v is the most", what, takes.Round(10*time.Millisecond), cost.LongestCommand)
 	if instead != "" {
 		words += "; " + instead
 	}
@@ -95,7 +98,7 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 	scripts := false
 	for i, o := range batch {
 		costs := o.costs()
-		if o.oneScript() && costs[0] <= longestCommand {
+		if o.oneScript() && costs[0] <= cost.LongestCommand {
 			costs[0] = s.w.lines.scriptCost(o)
 			strict, err := s.strict(ctx)
 			if err != nil {
@@ -167,7 +170,7 @@ func (o *operation) affordable(ctx context.Context, l *link, inCluster bool) (bo
 	}
 
 	costs := o.costs()
-	return total(costs) <= longestCommand && o.expected <= float64(l.each.budget), nil
+	return total(costs) <= cost.LongestCommand && o.expected <= float64(l.each.budget), nil
 }
 
 // costs are the estimates of an operation's commands, with what Redis has told. It
@@ -177,11 +180,11 @@ func (o *operation) costs() (costs []time.Duration) {
 	o.lengths = o.lengths[:0]
 	for i := range o.estimates {
 		e := &o.estimates[i]
-		costs[i] = time.Duration(min(e.nanoseconds(e.sizes[:e.timed], e.weights), float64(time.Hour)))
-		if e.whole && len(e.asks) == 1 {
-			costs[i] = min(costs[i], longestCommand) // one value: limits.answer bounds it
+		costs[i] = time.Duration(min(e.Nanoseconds(e.Sizes[:e.Timed], e.Weights), float64(time.Hour)))
+		if e.Whole && len(e.Asks) == 1 {
+			costs[i] = min(costs[i], cost.LongestCommand) // one value: limits.answer bounds it
 		}
-		bytes, sure := e.answer(e.sizes)
+		bytes, sure := e.Answer(e.Sizes)
 		length := bytes
 		if !sure {
 			length = 0
@@ -203,10 +206,10 @@ func total(costs []time.Duration) (sum time.Duration) {
 // tooLong refuses an operation that takes too long, and reports whether it did.
 func (o *operation) tooLong(costs []time.Duration) bool {
 	switch {
-	case o.atomic && len(costs) > 1 && total(costs) > longestCommand:
+	case o.atomic && len(costs) > 1 && total(costs) > cost.LongestCommand:
 		o.finish(o.refusal(&discarded{errTooLong("the transaction", total(costs), "send less at a time")}))
-	case len(costs) == 1 && costs[0] > longestCommand:
-		instead := o.estimates[0].instead
+	case len(costs) == 1 && costs[0] > cost.LongestCommand:
+		instead := o.estimates[0].Instead
 		if instead != "" {
 			instead = "use " + instead
 		}
@@ -221,38 +224,6 @@ func (o *operation) tooLong(costs []time.Duration) bool {
 		return false
 	}
 	return true
-}
-
-// maxCount is how many elements one call of SCAN or its kin may look at: some
-// milliseconds' worth. COUNT is a hint (manual, SCAN), so a smaller one changes no
-// iteration.
-const (
-	maxCount = 10000
-	// hardCount stands for it with a pattern that takes more than easySteps.
-	hardCount = 10
-	easySteps = 4
-)
-
-// withShortCount returns the options of SCAN or its kin with a COUNT of at most
-// maxCount. What is no number stays: Redis has words for it.
-func withShortCount(options []string) []string {
-	most := int64(maxCount)
-	if hardness(patternOf(options)) > easySteps {
-		most = hardCount
-	}
-	for i := 0; i+1 < len(options); i++ {
-		switch {
-		case strings.EqualFold(options[i], "match"), strings.EqualFold(options[i], "type"):
-			i++ // the pattern may be called COUNT
-		case strings.EqualFold(options[i], "count"):
-			if n, err := strconv.ParseInt(options[i+1], 10, 64); err == nil && n > most {
-				options = slices.Clone(options)
-				options[i+1] = strconv.FormatInt(most, 10)
-			}
-			i++
-		}
-	}
-	return options
 }
 
 // doInSlices carries out a pipeline in slices, each as long as a batch of slow

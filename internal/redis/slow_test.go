@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -137,7 +138,7 @@ func TestACountIsCutToWhatASlowCommandMayTake(t *testing.T) {
 		"MATCH":                      "MATCH",
 	} {
 		words := strings.Fields(given)
-		if got := strings.Join(withShortCount(words), " "); got != want {
+		if got := strings.Join(cost.WithShortCount(words), " "); got != want {
 			t.Errorf("%s: %s", given, got)
 		}
 		if strings.Join(words, " ") != given {

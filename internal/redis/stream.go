@@ -7,6 +7,7 @@ import (
 	"time"
 
 	rules "holdfast/internal/commands" // commands is a helper of the tests here
+	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -48,7 +49,7 @@ func (c *Client) Subscribe(ctx context.Context, patterns bool, names []string, h
 			continue
 		}
 		topics[i].kind = pattern
-		if hardness(name) > maxElementSteps {
+		if cost.Hardness(name) > cost.MaxElementSteps {
 			return &Error{Kind: Invalid, Cause: errHardPattern}
 		}
 	}

@@ -1,4 +1,7 @@
-package redis
+// Package cost estimates the time that Redis takes for a command that is not brief, from its
+// words and from how large its keys are. It tells what has to be asked for that, and does not
+// ask. Which estimates are too high for what, its callers decide.
+package cost
 
 import (
 	"holdfast/internal/redis/command"
@@ -8,40 +11,40 @@ import (
 	"time"
 )
 
-// Redis carries out one command at a time. One that takes longer than Sentinels
-// wait makes them replace a master that works, and so may several together. What
-// a command takes follows from its words and from how large its keys are, which
-// Redis tells in a constant time (STRLEN, LLEN, SCARD, …). So each command that is
-// not brief has an estimate, and one whose estimate is too high is refused.
+// Redis carries out one command at a time. A command that takes longer than Sentinels wait
+// makes them replace a master that works, and so may several together. The time follows from
+// the command's words and from how large its keys are, which Redis tells in a constant time
+// (STRLEN, LLEN, SCARD, …). So each command that is not brief has an estimate, and is refused
+// if that is too high.
 
-// longestCommand bounds the estimate of a command, or of a transaction: two web
+// LongestCommand bounds the estimate of a command, or of a transaction: two web
 // nodes may have one each under way, and Sentinels wait for 500 ms or longer.
-const longestCommand = 200 * time.Millisecond
+const LongestCommand = 200 * time.Millisecond
 
-// estimate is what is known of the time that a command takes.
-type estimate struct {
-	asks []Command // commands that tell sizes
+// Estimate is what is known of the time that a command takes.
+type Estimate struct {
+	Asks []command.Command // commands that tell sizes
 	// cost are the nanoseconds, by the sizes that were told; it may be nil: base
 	// alone counts.
 	cost func(sizes []float64) float64
-	base float64
+	Base float64
 	// bytes is what it takes beside that for the bytes of its keys.
 	bytes weighing
-	// sizes are what asks have told, and weights what those of bytes have.
-	sizes, weights []float64
-	// timed is how many of asks are for cost; the others are the parts of the answer.
+	// Sizes are the replies to Asks, and Weights those to the questions of bytes.
+	Sizes, Weights []float64
+	// Timed is how many of asks are for cost; the others are the parts of the answer.
 	// ranged: the cost is the answer's. length is what another answer had.
-	timed  int
-	ranged bool
-	whole  bool // asks tell the parts of the answer
-	length float64
-	// instead is what a client is to use when the estimate is too high.
-	instead string
+	Timed  int
+	Ranged bool
+	Whole  bool // asks tell the parts of the answer
+	Length float64
+	// Instead is what a client is to use when the estimate is too high.
+	Instead string
 }
 
-// nanoseconds is the estimate once the sizes are known, and the bytes of keys.
-func (e *estimate) nanoseconds(sizes, bytes []float64) float64 {
-	ns := e.base
+// Nanoseconds is the estimate once the sizes are known, and the bytes of keys.
+func (e *Estimate) Nanoseconds(sizes, bytes []float64) float64 {
+	ns := e.Base
 	if e.cost != nil {
 		ns += e.cost(sizes)
 	}
@@ -53,10 +56,10 @@ func (e *estimate) nanoseconds(sizes, bytes []float64) float64 {
 
 // and returns the estimate of a command that does two things. The other one has no
 // bytes of its own.
-func (e estimate) and(other estimate) estimate {
-	n, one, two := len(e.asks), e.cost, other.cost
-	e.asks = slices.Concat(e.asks, other.asks)
-	e.base += other.base
+func (e Estimate) and(other Estimate) Estimate {
+	n, one, two := len(e.Asks), e.cost, other.cost
+	e.Asks = slices.Concat(e.Asks, other.Asks)
+	e.Base += other.Base
 	e.cost = func(sizes []float64) (ns float64) {
 		if one != nil {
 			ns += one(sizes[:n])
@@ -114,16 +117,16 @@ const longestString = 512 << 20
 // unlimited stands for an end that is not given.
 const unlimited = math.MaxInt32
 
-// estimateOf is the estimate of a command that is not brief.
-func estimateOf(s *Spec, cmd Command) estimate {
+// Of returns the estimate of a command that is not brief.
+func Of(s *command.Spec, cmd command.Command) Estimate {
 	e := dataCost(s, cmd)
-	e.base += perCommand + perWord*float64(len(cmd))
+	e.Base += perCommand + perWord*float64(len(cmd))
 	return e
 }
 
-func dataCost(s *Spec, cmd Command) estimate {
+func dataCost(s *command.Spec, cmd command.Command) Estimate {
 	if s == nil || !s.Takes(cmd) {
-		return estimate{} // Redis refuses it
+		return Estimate{} // Redis refuses it
 	}
 	switch s.Name {
 	case "smembers":
@@ -162,7 +165,7 @@ func dataCost(s *Spec, cmd Command) estimate {
 		return sortCost(cmd)
 	case "srandmember", "hrandfield", "zrandmember":
 		if len(cmd) < 3 {
-			return estimate{}
+			return Estimate{}
 		}
 		size := map[byte]string{'s': "SCARD", 'h': "HLEN", 'z': "ZCARD"}[s.Name[0]]
 		n := command.Number(cmd[2])
@@ -172,7 +175,7 @@ func dataCost(s *Spec, cmd Command) estimate {
 		return ofAll(perRandom, "a smaller count", size, cmd[1]).limited(3*n).copied(cmd[1], perRandom, perCopy, 0)
 	case "spop", "lpop", "rpop", "zpopmin", "zpopmax":
 		if len(cmd) < 3 {
-			return estimate{}
+			return Estimate{}
 		}
 		size := map[byte]string{'s': "SCARD", 'l': "LLEN", 'r': "LLEN", 'z': "ZCARD"}[s.Name[0]]
 		perByte := perCopy
@@ -197,13 +200,13 @@ func dataCost(s *Spec, cmd Command) estimate {
 		}
 		return ofAll(per, "several smaller keys, one for each region", "ZCARD", cmd[key]).copied(cmd[key], per, perCopy, 0)
 	case "copy", "dump":
-		e := ofAnything(s, cmd[1:2]).and(estimate{asks: []Command{eval(bytesScript, cmd[1:2])}, cost: linear(perHashed)})
+		e := ofAnything(s, cmd[1:2]).and(Estimate{Asks: []command.Command{eval(bytesScript, cmd[1:2])}, cost: linear(perHashed)})
 		e = e.and(ofContents(cmd[1], unlimited, 0, 0, perHashed)).and(ofGroups(cmd[1], "", perGroup, perConsumer, perForgotten, unlimited))
-		e.instead = "smaller keys"
+		e.Instead = "smaller keys"
 		return e
 	case "memory|usage":
 		e := ofGroups(cmd[2], "", perConsumer/2, perConsumer/2, 0, 0) // it goes through all of these
-		e.instead = "XINFO STREAM"
+		e.Instead = "XINFO STREAM"
 		at := command.Option(cmd, "samples")
 		if at == 0 || at+1 >= len(cmd) {
 			return e
@@ -213,10 +216,10 @@ func dataCost(s *Spec, cmd Command) estimate {
 			elements = elements.atMost(n * perCopied)
 		}
 		e = elements.and(e)
-		e.instead = "fewer SAMPLES"
+		e.Instead = "fewer SAMPLES"
 		return e
 	case "keys":
-		if hardness(cmd[1]) > maxKeySteps {
+		if Hardness(cmd[1]) > maxKeySteps {
 			return tooMuch("a pattern that repeats itself less between its asterisks")
 		}
 		return ofDatabase("SCAN")
@@ -224,7 +227,7 @@ func dataCost(s *Spec, cmd Command) estimate {
 		if len(cmd) > 1 && strings.EqualFold(cmd[1], "sync") {
 			return ofDatabase("ASYNC")
 		}
-		return estimate{}
+		return Estimate{}
 	case "scan", "sscan", "hscan", "zscan":
 		return scanCost(s, cmd)
 	case "get", "getex", "mget":
@@ -233,59 +236,59 @@ func dataCost(s *Spec, cmd Command) estimate {
 			keys = cmd[1:2]
 		}
 		e := ofKeys(keys, "STRLEN")
-		e.cost, e.instead = linear(perAnswer), "fewer keys"
+		e.cost, e.Instead = linear(perAnswer), "fewer keys"
 		return e
 	case "hget", "hmget":
-		var e estimate
+		var e Estimate
 		for _, field := range cmd[2:] {
-			e.asks = append(e.asks, Command{"HSTRLEN", cmd[1], field})
+			e.Asks = append(e.Asks, command.Command{"HSTRLEN", cmd[1], field})
 		}
-		e.cost, e.instead = linear(perAnswer), "fewer fields"
+		e.cost, e.Instead = linear(perAnswer), "fewer fields"
 		return e
 	case "script|load", "function|load", "function|restore":
-		return estimate{base: perCode * float64(size(cmd)), instead: "a shorter program"}
+		return Estimate{Base: perCode * float64(lengthOfWords(cmd)), Instead: "a shorter program"}
 	case "publish":
 		return publishCost(cmd)
 	case "pubsub|channels", "pubsub|shardchannels":
 		return channelsCost(cmd)
 	case "lolwut":
 		if s.Few(cmd) {
-			return estimate{}
+			return Estimate{}
 		}
-		return estimate{base: perDrawing, instead: "LOLWUT without arguments"}
+		return Estimate{Base: perDrawing, Instead: "LOLWUT without arguments"}
 	case "command|docs", "command|info", "latency|histogram", "config|get":
-		return estimate{base: perTold * float64(len(cmd)-2), instead: "fewer names at a time"}
+		return Estimate{Base: perTold * float64(len(cmd)-2), Instead: "fewer names at a time"}
 	case "restore":
 		return restoreCost(cmd)
 	case "pfcount", "pfmerge":
-		return estimate{base: perRegisters * float64(len(cmd)-1), instead: "fewer keys"}
+		return Estimate{Base: perRegisters * float64(len(cmd)-1), Instead: "fewer keys"}
 	}
-	for _, more := range []func(*Spec, Command) (estimate, bool){rangeCost, stringCost, streamCost} {
+	for _, more := range []func(*command.Spec, command.Command) (Estimate, bool){rangeCost, stringCost, streamCost} {
 		if e, known := more(s, cmd); known {
 			return e
 		}
 	}
 	switch {
 	case s.Brief():
-		return estimate{} // by its words alone
+		return Estimate{} // by its words alone
 	case s.Name == "object" || s.Container() || strings.Contains(s.Name, "|"):
-		return estimate{}
+		return Estimate{}
 	case s.RunsScript():
-		return estimate{base: perCode * float64(len(cmd[1])), instead: "a shorter script"} // what the script does is not known
+		return Estimate{Base: perCode * float64(len(cmd[1])), Instead: "a shorter script"} // what the script does is not known
 	case s.Module:
-		return estimate{} // not known
+		return Estimate{} // not known
 	}
 	keys := told(s, cmd)
 	if len(keys) == 0 {
-		return estimate{base: perKey * 100}
+		return Estimate{Base: perKey * 100}
 	}
 	e := ofAnything(s, keys)
-	e.instead = "smaller keys"
+	e.Instead = "smaller keys"
 	return e
 }
 
 // rangeCost is the estimate of what is about a part of a sorted set.
-func rangeCost(s *Spec, cmd Command) (estimate, bool) {
+func rangeCost(s *command.Spec, cmd command.Command) (Estimate, bool) {
 	kind, key, reverse, per, perByte := "", 1, false, float64(perRanged), perCopy
 	switch s.Name {
 	case "zrange", "zrangestore":
@@ -315,10 +318,10 @@ func rangeCost(s *Spec, cmd Command) (estimate, bool) {
 	case "zremrangebylex":
 		kind, per = "LEX", perRemoved
 	default:
-		return estimate{}, false
+		return Estimate{}, false
 	}
 	if len(cmd) < key+3 {
-		return estimate{}, true
+		return Estimate{}, true
 	}
 	if kind == "RANK" {
 		return ofRange(per, "a shorter range", "ZCARD", cmd[key], cmd[key+1], cmd[key+2]).copied(cmd[key], per, perByte, 0), true
@@ -331,9 +334,9 @@ func rangeCost(s *Spec, cmd Command) (estimate, bool) {
 	if kind == "LEX" {
 		count = "ZLEXCOUNT"
 	}
-	e := estimate{
-		asks: []Command{{count, cmd[key], first, last}, {"ZCARD", cmd[key]}},
-		cost: func(sizes []float64) float64 { return per * sizes[0] }, instead: "a shorter range, or LIMIT",
+	e := Estimate{
+		Asks: []command.Command{{count, cmd[key], first, last}, {"ZCARD", cmd[key]}},
+		cost: func(sizes []float64) float64 { return per * sizes[0] }, Instead: "a shorter range, or LIMIT",
 	}
 	if at := command.Option(cmd, "limit"); at > 0 && at+2 < len(cmd) {
 		if n := command.Number(cmd[at+2]); n >= 0 {
@@ -350,7 +353,7 @@ var sizesOf = map[string]string{
 }
 
 // ofAnything is the estimate of a command that takes its keys as a whole.
-func ofAnything(s *Spec, keys []string) estimate {
+func ofAnything(s *command.Spec, keys []string) Estimate {
 	var sizes []string
 	for category, size := range sizesOf {
 		if s.In(category) && !slices.Contains(sizes, size) {
@@ -377,7 +380,7 @@ func ofAnything(s *Spec, keys []string) estimate {
 }
 
 // told are the keys of a command that it can be told by its words.
-func told(s *Spec, cmd Command) (keys []string) {
+func told(s *command.Spec, cmd command.Command) (keys []string) {
 	for i := range s.KeySpecs {
 		if more, ok := s.KeySpecs[i].Collect(nil, cmd); ok {
 			keys = append(keys, more...)
@@ -388,13 +391,13 @@ func told(s *Spec, cmd Command) (keys []string) {
 
 // ofSets is the estimate of a command about several sets, or sorted sets. Where it
 // stores what it finds, the first key is where to. It returns the others, too.
-func ofSets(s *Spec, cmd Command, cost func(sizes []float64) float64) (e estimate, keys []string) {
+func ofSets(s *command.Spec, cmd command.Command, cost func(sizes []float64) float64) (e Estimate, keys []string) {
 	keys = told(s, cmd)
 	if strings.HasSuffix(s.Name, "store") && len(keys) > 0 {
 		keys = keys[1:]
 	}
 	if len(keys) == 0 {
-		return estimate{}, nil
+		return Estimate{}, nil
 	}
 	const each = 2
 	e = ofKeys(keys, "SCARD", "ZCARD")
@@ -405,13 +408,13 @@ func ofSets(s *Spec, cmd Command, cost func(sizes []float64) float64) (e estimat
 		}
 		return cost(sizes)
 	}
-	e.instead = "smaller sets"
+	e.Instead = "smaller sets"
 	return e, keys
 }
 
 // ofWholeSets is ofSets for a command that goes through its sets as often as it
 // names them.
-func ofWholeSets(s *Spec, cmd Command, cost func(sizes []float64) float64) (estimate, []string) {
+func ofWholeSets(s *command.Spec, cmd command.Command, cost func(sizes []float64) float64) (Estimate, []string) {
 	e, keys := ofSets(s, cmd, cost)
 	if most(keys) > command.MaxNamed {
 		return tooMuch("each key once"), nil
@@ -420,28 +423,28 @@ func ofWholeSets(s *Spec, cmd Command, cost func(sizes []float64) float64) (esti
 }
 
 // ofKeys asks for the sizes of keys.
-func ofKeys(keys []string, sizes ...string) (e estimate) {
+func ofKeys(keys []string, sizes ...string) (e Estimate) {
 	for _, key := range keys {
 		for _, size := range sizes {
-			e.asks = append(e.asks, Command{size, key})
+			e.Asks = append(e.Asks, command.Command{size, key})
 		}
 	}
 	return e
 }
 
-func ofAll(per float64, instead, size, key string) estimate {
-	return estimate{asks: []Command{{size, key}}, cost: linear(per), instead: instead}
+func ofAll(per float64, instead, size, key string) Estimate {
+	return Estimate{Asks: []command.Command{{size, key}}, cost: linear(per), Instead: instead}
 }
 
-func ofDatabase(instead string) estimate {
-	return estimate{asks: []Command{{"DBSIZE"}}, cost: linear(perKey), instead: instead}
+func ofDatabase(instead string) Estimate {
+	return Estimate{Asks: []command.Command{{"DBSIZE"}}, cost: linear(perKey), Instead: instead}
 }
 
 // ofRange is the estimate of a command about the elements from first to last, each
 // counted from the end when it is negative.
-func ofRange(per float64, instead, size, key, first, last string) estimate {
+func ofRange(per float64, instead, size, key, first, last string) Estimate {
 	from, to := command.Number(first), command.Number(last)
-	return estimate{asks: []Command{{size, key}}, instead: instead, cost: func(sizes []float64) float64 {
+	return Estimate{Asks: []command.Command{{size, key}}, Instead: instead, cost: func(sizes []float64) float64 {
 		n, a, b := sizes[0], from, to
 		if a < 0 {
 			a = max(0, a+n)
@@ -454,8 +457,8 @@ func ofRange(per float64, instead, size, key, first, last string) estimate {
 }
 
 // limited is the estimate when a command takes at most n of the elements.
-func (e estimate) limited(n float64) estimate {
-	one := make([]float64, len(e.asks))
+func (e Estimate) limited(n float64) Estimate {
+	one := make([]float64, len(e.Asks))
 	one[0] = 1
 	all, each := e.cost, e.cost(one)
 	e.cost = func(sizes []float64) float64 { return min(all(sizes), each*max(0, n)) }
@@ -463,7 +466,7 @@ func (e estimate) limited(n float64) estimate {
 }
 
 // atMost is the estimate when a command takes no longer than so many nanoseconds.
-func (e estimate) atMost(ns float64) estimate {
+func (e Estimate) atMost(ns float64) Estimate {
 	all := e.cost
 	e.cost = func(sizes []float64) float64 { return min(all(sizes), ns) }
 	return e
@@ -478,4 +481,12 @@ func together(sizes []float64) (total float64) {
 		total += n
 	}
 	return total
+}
+
+// lengthOfWords returns how many bytes some words have.
+func lengthOfWords(words []string) (n int) {
+	for _, w := range words {
+		n += len(w)
+	}
+	return n
 }

@@ -1,4 +1,4 @@
-package redis
+package cost
 
 import (
 	"holdfast/internal/redis/command"
@@ -67,7 +67,7 @@ var groupsScript = streamFields + `
 local groups = field(stream, 'groups')
 local ns = groups * ARGV[2]
 if ARGV[3] + ARGV[4] == 0 then return ns end
-if groups > ` + strconv.Itoa(mostGroups) + ` then return ` + strconv.Itoa(int(2*longestCommand)) + ` end
+if groups > ` + strconv.Itoa(mostGroups) + ` then return ` + strconv.Itoa(int(2*LongestCommand)) + ` end
 for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   if ARGV[1] == '' or field(group, 'name') == ARGV[1] then
     local consumers, pending = field(group, 'consumers'), field(group, 'pending')
@@ -89,8 +89,8 @@ return redis.call('MEMORY', 'USAGE', KEYS[1]) or 0
 `
 
 // eval is a question that takes a script.
-func eval(script string, keys []string, args ...string) Command {
-	return slices.Concat(Command{"EVAL", script, strconv.Itoa(len(keys))}, keys, args)
+func eval(script string, keys []string, args ...string) command.Command {
+	return slices.Concat(command.Command{"EVAL", script, strconv.Itoa(len(keys))}, keys, args)
 }
 
 // decimal is a number as a script reads it.
@@ -99,58 +99,58 @@ func decimal(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
 // ofEntries is the estimate of a command that reads up to n entries of a stream, and
 // takes so many nanoseconds for each, apart from what they contain. Few entries are
 // not asked about.
-func ofEntries(key string, n, each float64) estimate {
+func ofEntries(key string, n, each float64) Estimate {
 	if n <= command.BriefRange {
-		return estimate{base: each * max(0, n)}
+		return Estimate{Base: each * max(0, n)}
 	}
 	return ofContents(key, n, each, perItem, perCopy)
 }
 
 // ofContents is ofEntries with what it takes for each field or value, and for each byte.
-func ofContents(key string, n, each, item, bytes float64) estimate {
-	return estimate{asks: []Command{eval(entriesScript, []string{key}, decimal(n), decimal(each), decimal(item), decimal(bytes))}, cost: linear(1)}
+func ofContents(key string, n, each, item, bytes float64) Estimate {
+	return Estimate{Asks: []command.Command{eval(entriesScript, []string{key}, decimal(n), decimal(each), decimal(item), decimal(bytes))}, cost: linear(1)}
 }
 
 // ofGroups is the estimate of a command about the groups of a stream, in nanoseconds
 // for each of them, and for each consumer and each pending entry of one of them, or of
 // all where group is empty. Each of these shows most of its pending entries.
-func ofGroups(key, group string, groups, consumers, pending, most float64) estimate {
-	return estimate{
-		asks: []Command{eval(groupsScript, []string{key}, group, decimal(groups), decimal(consumers), decimal(pending), decimal(most))},
-		cost: linear(1), instead: "fewer groups, consumers or pending entries",
+func ofGroups(key, group string, groups, consumers, pending, most float64) Estimate {
+	return Estimate{
+		Asks: []command.Command{eval(groupsScript, []string{key}, group, decimal(groups), decimal(consumers), decimal(pending), decimal(most))},
+		cost: linear(1), Instead: "fewer groups, consumers or pending entries",
 	}
 }
 
 // streamCost is the estimate of what is about a stream.
-func streamCost(s *Spec, cmd Command) (estimate, bool) {
+func streamCost(s *command.Spec, cmd command.Command) (Estimate, bool) {
 	switch s.Name {
 	case "xrange", "xrevrange":
 		e := ofEntries(cmd[1], command.OptionNumber(cmd, "count", unlimited), perEntry)
-		e.instead = "a smaller COUNT"
+		e.Instead = "a smaller COUNT"
 		return e, true
 	case "xread", "xreadgroup":
 		return readCost(s, cmd), true
 	case "xautoclaim":
 		return claimCost(cmd), true
 	case "xclaim":
-		return estimate{base: perClaimed * float64(len(cmd)), instead: "fewer entries"}, true
+		return Estimate{Base: perClaimed * float64(len(cmd)), Instead: "fewer entries"}, true
 	case "xdel":
-		return estimate{base: perDeleted * float64(len(cmd)), instead: "fewer entries"}, true
+		return Estimate{Base: perDeleted * float64(len(cmd)), Instead: "fewer entries"}, true
 	case "xpending":
 		return pendingCost(cmd), true
 	case "xtrim":
 		e := ofAll(perPassed, "LIMIT", "XLEN", cmd[1])
-		return e.and(estimate{asks: []Command{eval(nodesScript, cmd[1:2])}, cost: linear(perNode)}), true
+		return e.and(Estimate{Asks: []command.Command{eval(nodesScript, cmd[1:2])}, cost: linear(perNode)}), true
 	case "xinfo|stream":
 		if len(cmd) < 4 {
-			return estimate{}, true
+			return Estimate{}, true
 		}
 		n := command.OptionNumber(cmd, "count", fullEntries)
 		if n <= 0 {
 			n = unlimited
 		}
 		e := ofEntries(cmd[2], n, perEntry).and(ofGroups(cmd[2], "", perGroup, perConsumer, perPending, n))
-		e.instead = "XINFO GROUPS and XINFO CONSUMERS, or a smaller COUNT"
+		e.Instead = "XINFO GROUPS and XINFO CONSUMERS, or a smaller COUNT"
 		return e, true
 	case "xinfo|groups":
 		return ofGroups(cmd[2], "", perGroup, 0, 0, 0), true
@@ -158,27 +158,27 @@ func streamCost(s *Spec, cmd Command) (estimate, bool) {
 		return ofGroups(cmd[2], cmd[3], 0, perConsumer, 0, 0), true
 	case "xgroup|destroy":
 		e := ofGroups(cmd[2], cmd[3], 0, perConsumer, perPending, unlimited)
-		e.instead = "XACK for what is pending, and XGROUP DELCONSUMER, before that"
+		e.Instead = "XACK for what is pending, and XGROUP DELCONSUMER, before that"
 		return e, true
 	case "xgroup|delconsumer":
 		e := ofGroups(cmd[2], cmd[3], 0, 0, perForgotten, unlimited)
-		e.instead = "XACK for what is pending before that"
+		e.Instead = "XACK for what is pending before that"
 		return e, true
 	}
-	return estimate{}, false
+	return Estimate{}, false
 }
 
 // readCost is the estimate of XREAD and XREADGROUP.
-func readCost(s *Spec, cmd Command) (e estimate) {
+func readCost(s *command.Spec, cmd command.Command) (e Estimate) {
 	options, group := 1, ""
 	if s.Name == "xreadgroup" {
 		options, group = 4, cmd[2] // after GROUP, a name and a name
 	}
 	at := slices.IndexFunc(cmd[options:], func(word string) bool { return strings.EqualFold(word, "streams") })
 	if at < 0 {
-		return estimate{}
+		return Estimate{}
 	}
-	given, rest := append(Command{"", ""}, cmd[options:options+at]...), cmd[options+at+1:]
+	given, rest := append(command.Command{"", ""}, cmd[options:options+at]...), cmd[options+at+1:]
 	n := command.OptionNumber(given, "count", unlimited)
 	if n <= 0 {
 		n = unlimited // Redis takes 0 for no limit
@@ -206,37 +206,37 @@ func readCost(s *Spec, cmd Command) (e estimate) {
 			e = e.and(ofEntries(key, n, each))
 		}
 	}
-	e.instead = "a smaller COUNT"
+	e.Instead = "a smaller COUNT"
 	return e
 }
 
 // claimCost is the estimate of XAUTOCLAIM. XLEN does not tell how many entries are
 // pending, for some may be deleted.
-func claimCost(cmd Command) estimate {
+func claimCost(cmd command.Command) Estimate {
 	n := command.OptionNumber(cmd, "count", 100)
-	e := estimate{base: perClaimed * n}
+	e := Estimate{Base: perClaimed * n}
 	if n > command.BriefRange {
 		passed := ofGroups(cmd[1], cmd[2], 0, 0, perUnclaimed, unlimited)
 		e = e.and(passed.atMost(passedOver * n * perUnclaimed)).and(ofEntries(cmd[1], n, 0))
 	}
-	e.instead = "a smaller COUNT"
+	e.Instead = "a smaller COUNT"
 	return e
 }
 
 // pendingCost is the estimate of XPENDING: of its summary, or of some entries.
-func pendingCost(cmd Command) estimate {
+func pendingCost(cmd command.Command) Estimate {
 	if len(cmd) < 6 {
 		e := ofGroups(cmd[1], cmd[2], 0, perConsumer, 0, 0)
-		e.instead = "XPENDING with a range and a count"
+		e.Instead = "XPENDING with a range and a count"
 		return e
 	}
 	count := cmd[5] // after the key, the group and a range
-	var passed estimate
+	var passed Estimate
 	if strings.EqualFold(cmd[3], "idle") && len(cmd) > 7 {
 		count = cmd[7]
 		passed = ofGroups(cmd[1], cmd[2], 0, 0, perPending, unlimited) // until there are enough that are idle
 	}
-	e := estimate{base: 2 * perEntry * command.Number(count)}.and(passed)
-	e.instead = "a smaller count, without IDLE"
+	e := Estimate{Base: 2 * perEntry * command.Number(count)}.and(passed)
+	e.Instead = "a smaller count, without IDLE"
 	return e
 }

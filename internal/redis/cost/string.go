@@ -1,4 +1,4 @@
-package redis
+package cost
 
 import (
 	"holdfast/internal/redis/command"
@@ -7,7 +7,7 @@ import (
 )
 
 // stringCost is the estimate of what is about the bytes of a string.
-func stringCost(s *Spec, cmd Command) (estimate, bool) {
+func stringCost(s *command.Spec, cmd command.Command) (Estimate, bool) {
 	switch s.Name {
 	case "getrange", "substr":
 		return ofRange(perByte, "a shorter range", "STRLEN", cmd[1], cmd[2], cmd[3]), true
@@ -20,18 +20,18 @@ func stringCost(s *Spec, cmd Command) (estimate, bool) {
 	case "bitop":
 		e := ofKeys(cmd[3:], "STRLEN")
 		e.cost = func(sizes []float64) float64 { return slices.Max(sizes) * float64(len(sizes)) }
-		e.instead = "shorter strings"
+		e.Instead = "shorter strings"
 		return e, true
 	case "lcs":
 		e := ofKeys(cmd[1:3], "STRLEN")
 		e.cost = func(sizes []float64) float64 { return perCell * sizes[0] * sizes[1] }
-		e.instead = "shorter strings"
+		e.Instead = "shorter strings"
 		return e, true
 	case "setrange", "setbit", "bitfield":
 		e := ofKeys(cmd[1:2], "STRLEN")
 		end := lastByte(s, cmd)
 		if end > longestString {
-			return estimate{}, true // Redis refuses it
+			return Estimate{}, true // Redis refuses it
 		}
 		e.cost = func(sizes []float64) float64 {
 			if end <= sizes[0] {
@@ -39,14 +39,14 @@ func stringCost(s *Spec, cmd Command) (estimate, bool) {
 			}
 			return perZeroed*(end-sizes[0]) + perByte*sizes[0] // what is there may have to move
 		}
-		e.instead = "a lower offset"
+		e.Instead = "a lower offset"
 		return e, true
 	}
-	return estimate{}, false
+	return Estimate{}, false
 }
 
 // lastByte is up to where a string grows by SETRANGE, SETBIT or BITFIELD.
-func lastByte(s *Spec, cmd Command) (last float64) {
+func lastByte(s *command.Spec, cmd command.Command) (last float64) {
 	switch s.Name {
 	case "setrange":
 		return command.Number(cmd[2]) + float64(len(cmd[3]))

@@ -1,4 +1,4 @@
-package redis
+package cost
 
 import (
 	"holdfast/internal/redis/command"
@@ -29,7 +29,7 @@ const defaultSamples = 5
 
 // weighing is the part of an estimate that follows from how many bytes keys have.
 type weighing struct {
-	asks []Command // one for each key
+	asks []command.Command // one for each key
 	// Of the estimate's questions the first each are about the first of these keys, the
 	// next about the second, and so on: least is how many elements these have to tell
 	// of together.
@@ -48,18 +48,18 @@ const (
 	manySamples = 300_000
 )
 
-// weighs returns the questions about the bytes of keys, by the sizes that were told;
+// Weighs returns the questions about the bytes of keys, by the sizes that were told;
 // nil stands for a key that is small enough.
-func (e *estimate) weighs() []Command {
-	asks := make([]Command, len(e.bytes.asks))
+func (e *Estimate) Weighs() []command.Command {
+	asks := make([]command.Command, len(e.bytes.asks))
 	for i, ask := range e.bytes.asks {
 		at := i * e.bytes.each
-		size := together(e.sizes[at : at+e.bytes.each])
+		size := together(e.Sizes[at : at+e.bytes.each])
 		if size <= e.bytes.least {
 			continue
 		}
 		if e.bytes.through != nil {
-			size = min(size, samplesOver*e.bytes.through(e.sizes))
+			size = min(size, samplesOver*e.bytes.through(e.Sizes))
 		}
 		if n := int(min(size, manySamples)); n > defaultSamples && !e.tooMany() {
 			ask = append(slices.Clip(ask), "SAMPLES", strconv.Itoa(n))
@@ -71,23 +71,23 @@ func (e *estimate) weighs() []Command {
 
 // tooMany reports whether a command takes too long for its elements alone, whatever
 // bytes they have.
-func (e *estimate) tooMany() bool {
-	sizes := e.sizes
-	if e.timed > 0 {
-		sizes = sizes[:e.timed]
+func (e *Estimate) tooMany() bool {
+	sizes := e.Sizes
+	if e.Timed > 0 {
+		sizes = sizes[:e.Timed]
 	}
-	return e.cost != nil && e.base+e.cost(sizes) > float64(longestCommand)
+	return e.cost != nil && e.Base+e.cost(sizes) > float64(LongestCommand)
 }
 
 // withBytes adds what a command takes for each byte of its keys, each of which has
 // the same number of questions in the estimate.
-func (e estimate) withBytes(keys []string, cost func(sizes, bytes []float64) float64) estimate {
+func (e Estimate) withBytes(keys []string, cost func(sizes, bytes []float64) float64) Estimate {
 	if len(keys) == 0 {
 		return e
 	}
-	e.bytes = weighing{each: len(e.asks) / len(keys), cost: cost}
+	e.bytes = weighing{each: len(e.Asks) / len(keys), cost: cost}
 	for _, key := range keys {
-		e.bytes.asks = append(e.bytes.asks, Command{"MEMORY", "USAGE", key})
+		e.bytes.asks = append(e.bytes.asks, command.Command{"MEMORY", "USAGE", key})
 	}
 	return e
 }
@@ -95,7 +95,7 @@ func (e estimate) withBytes(keys []string, cost func(sizes, bytes []float64) flo
 // copied adds what a command takes for the bytes of those elements of a key that it
 // copies or takes away. perElement is what the estimate has for one of them, and whole
 // where the number of all elements is among the sizes.
-func (e estimate) copied(key string, perElement, perByte float64, whole int) estimate {
+func (e Estimate) copied(key string, perElement, perByte float64, whole int) Estimate {
 	part := e.cost
 	e = e.withBytes([]string{key}, func(sizes, bytes []float64) float64 {
 		return perByte * bytes[0] * min(1, part(sizes)/perElement/max(1, sizes[whole]))
@@ -126,15 +126,15 @@ func differing(sizes, bytes []float64) float64 {
 func halvings(n float64) float64 { return math.Log2(max(2, n)) }
 
 // popCost is the estimate of LMPOP and ZMPOP.
-func popCost(s *Spec, cmd Command) estimate {
+func popCost(s *command.Spec, cmd command.Command) Estimate {
 	keys := told(s, cmd)
 	size := map[byte]string{'l': "LLEN", 'z': "ZCARD"}[s.Name[0]]
 	n := command.OptionNumber(cmd, "count", 1)
 	if n <= fewElements || len(keys) == 0 {
-		return estimate{}
+		return Estimate{}
 	}
 	e := ofKeys(keys, size)
-	e.cost, e.instead = linear(perRemoved), "a smaller COUNT"
+	e.cost, e.Instead = linear(perRemoved), "a smaller COUNT"
 	e = e.limited(n).withBytes(keys, func(sizes, bytes []float64) (ns float64) {
 		for i := range bytes { // one of them
 			ns = max(ns, perCopy*bytes[i]*min(1, n/max(1, sizes[i])))
@@ -172,7 +172,7 @@ return sum
 `
 
 // sortCost is the estimate of SORT.
-func sortCost(cmd Command) estimate {
+func sortCost(cmd command.Command) Estimate {
 	per, alpha, limit := float64(perSorted), false, float64(unlimited)
 	var by string
 	var gets []string
@@ -197,7 +197,7 @@ func sortCost(cmd Command) estimate {
 	}
 
 	e := ofKeys(cmd[1:2], "LLEN", "SCARD", "ZCARD")
-	sizes := len(e.asks)
+	sizes := len(e.Asks)
 	e = e.withBytes(cmd[1:2], func(told, bytes []float64) float64 {
 		n := max(1, together(told[:sizes]))
 		perByte := 0.0
@@ -210,7 +210,7 @@ func sortCost(cmd Command) estimate {
 		return bytes[0] * (perByte + perCopy)
 	})
 	e.bytes.least = fewElements
-	e.asks = append(e.asks, eval(sampleScript, cmd[1:2], by), eval(sampleScript, cmd[1:2], gets...))
+	e.Asks = append(e.Asks, eval(sampleScript, cmd[1:2], by), eval(sampleScript, cmd[1:2], gets...))
 	e.cost = func(told []float64) float64 {
 		n := together(told[:sizes])
 		got := n
@@ -219,6 +219,6 @@ func sortCost(cmd Command) estimate {
 		}
 		return per*n + n*told[sizes]*perCollated*halvings(n) + got*told[sizes+1]*perCopy
 	}
-	e.instead = "a sorted set, which keeps its order"
+	e.Instead = "a sorted set, which keeps its order"
 	return e
 }

@@ -1,7 +1,9 @@
-package redis
+package cost
 
 import (
 	"holdfast/internal/redis/command"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -24,12 +26,12 @@ const (
 // and for elements of a key, which may be as long as a body.
 const (
 	maxKeySteps     = 64
-	maxElementSteps = 8
+	MaxElementSteps = 8
 )
 
 // tooMuch is the estimate of what takes too long whatever its keys have.
-func tooMuch(instead string) estimate {
-	return estimate{base: float64(2 * longestCommand), instead: instead}
+func tooMuch(instead string) Estimate {
+	return Estimate{Base: float64(2 * LongestCommand), Instead: instead}
 }
 
 // most is how often a word comes among others, the most frequent one.
@@ -43,20 +45,20 @@ func most(words []string) (n int) {
 }
 
 // channelsCost is the estimate of PUBSUB CHANNELS and PUBSUB SHARDCHANNELS.
-func channelsCost(cmd Command) estimate {
+func channelsCost(cmd command.Command) Estimate {
 	steps, counter := 0.0, "pubsub_channels"
 	if len(cmd) > 2 {
-		steps = hardness(cmd[2])
+		steps = Hardness(cmd[2])
 	}
-	if steps > maxElementSteps {
+	if steps > MaxElementSteps {
 		return tooMuch("a pattern that repeats itself less between its asterisks")
 	}
 	if strings.EqualFold(cmd[1], "shardchannels") {
 		counter = "pubsubshard_channels"
 	}
-	return estimate{
-		asks: []Command{eval(counterScript, nil, counter)},
-		cost: linear(perKey + perTried*steps*shortChannel), instead: "PUBSUB NUMSUB",
+	return Estimate{
+		Asks: []command.Command{eval(counterScript, nil, counter)},
+		cost: linear(perKey + perTried*steps*ShortChannel), Instead: "PUBSUB NUMSUB",
 	}
 }
 
@@ -73,9 +75,9 @@ const (
 // restoreCost is the estimate of RESTORE, by what its payload begins with: the type
 // and, of a string, whether it is compressed, of a collection, its length (Redis 7.0,
 // rdb.h).
-func restoreCost(cmd Command) estimate {
+func restoreCost(cmd command.Command) Estimate {
 	payload := cmd[3]
-	e := estimate{base: perPacked * float64(len(payload)), instead: "smaller values"}
+	e := Estimate{Base: perPacked * float64(len(payload)), Instead: "smaller values"}
 	if len(payload) < 2 {
 		return e
 	}
@@ -89,17 +91,17 @@ func restoreCost(cmd Command) estimate {
 	)
 	switch payload[0] {
 	case ofString:
-		e.base = perByte * float64(len(payload))
+		e.Base = perByte * float64(len(payload))
 		if payload[1] == compressed {
 			_, rest := rdbLength(payload[2:])
 			whole, _ := rdbLength(rest)
-			e.base += perUnpacked * min(whole, longestString)
+			e.Base += perUnpacked * min(whole, longestString)
 		}
 	case setOf, hashOf, zsetOf, newZset:
 		n, _ := rdbLength(payload[1:])
-		e.base = perRestored*min(n, float64(len(payload))) + perHashed*float64(len(payload))
+		e.Base = perRestored*min(n, float64(len(payload))) + perHashed*float64(len(payload))
 	case quicklist:
-		e.base = everyByteOfAList * float64(len(payload))
+		e.Base = everyByteOfAList * float64(len(payload))
 	}
 	return e
 }
@@ -133,49 +135,49 @@ func rdbLength(text string) (n float64, rest string) {
 }
 
 // drawn is the estimate of n elements that are drawn from a key, each anew.
-func drawn(n float64, size, key string) estimate {
+func drawn(n float64, size, key string) Estimate {
 	e := ofKeys([]string{key}, size)
-	e.base, e.instead = n*perRandom, "a smaller count"
+	e.Base, e.Instead = n*perRandom, "a smaller count"
 	e = e.withBytes([]string{key}, func(sizes, bytes []float64) float64 { return n * perDrawn * bytes[0] / max(sizes[0], 1) })
 	e.bytes.asks[0] = append(e.bytes.asks[0], "SAMPLES", "1000")
 	return e
 }
 
 // scanCost is the estimate of SCAN and its kin, for as many elements as they look at.
-func scanCost(s *Spec, cmd Command) estimate {
+func scanCost(s *command.Spec, cmd command.Command) Estimate {
 	at := command.CursorAt(s.Name)
-	e := estimate{base: perScanned * command.OptionNumber(cmd, "count", 10)}
-	steps := hardness(patternOf(cmd[at+1:]))
+	e := Estimate{Base: perScanned * command.OptionNumber(cmd, "count", 10)}
+	steps := Hardness(patternOf(cmd[at+1:]))
 	switch {
-	case s.Name == "scan" && steps > maxKeySteps, s.Name != "scan" && steps > maxElementSteps:
+	case s.Name == "scan" && steps > maxKeySteps, s.Name != "scan" && steps > MaxElementSteps:
 		return tooMuch("a pattern that repeats itself less between its asterisks")
 	case s.Name == "scan":
 		return e
 	}
 	size := map[byte]string{'s': "SCARD", 'h': "HLEN", 'z': "ZCARD"}[s.Name[0]]
-	count := command.OptionNumber(append(Command{"", ""}, withShortCount(cmd[at+1:])...), "count", 10)
+	count := command.OptionNumber(append(command.Command{"", ""}, WithShortCount(cmd[at+1:])...), "count", 10)
 	if count <= fewElements && steps == 0 {
 		return e
 	}
-	e.asks = []Command{{size, cmd[1]}}
-	e.instead = "a smaller COUNT, or a simpler pattern"
+	e.Asks = []command.Command{{size, cmd[1]}}
+	e.Instead = "a smaller COUNT, or a simpler pattern"
 	return e.withBytes(cmd[1:2], func(sizes, bytes []float64) float64 {
 		return (perCopy + perTried*steps) * bytes[0] * min(1, count/max(sizes[0], 1))
 	})
 }
 
 // Redis tries each pattern that somebody listens to at the name of a channel to
-// which something is published. That is brief with fewPatterns and a short name.
+// which something is published. That is brief with FewPatterns and a short name.
 const (
-	fewPatterns  = 64
-	shortChannel = 1024
+	FewPatterns  = 64
+	ShortChannel = 1024
 	perPattern   = 150
 )
 
-// publishCost is the estimate of PUBLISH. No pattern is harder than maxElementSteps.
-func publishCost(cmd Command) estimate {
-	per := perPattern + perTried*maxElementSteps*float64(len(cmd[1]))
-	return estimate{asks: []Command{{"PUBSUB", "NUMPAT"}}, cost: linear(per), instead: "a shorter name of the channel"}
+// publishCost is the estimate of PUBLISH. No pattern is harder than MaxElementSteps.
+func publishCost(cmd command.Command) Estimate {
+	per := perPattern + perTried*MaxElementSteps*float64(len(cmd[1]))
+	return Estimate{Asks: []command.Command{{"PUBSUB", "NUMPAT"}}, cost: linear(per), Instead: "a shorter name of the channel"}
 }
 
 // patternOf is the pattern among the options of SCAN or its kin.
@@ -188,12 +190,12 @@ func patternOf(options []string) (pattern string) {
 	return pattern
 }
 
-// hardness is about how many steps Redis takes at the most for each byte of what it
+// Hardness is about how many steps Redis takes at the most for each byte of what it
 // compares with a pattern; 0: it takes none twice. Behind an asterisk it tries the
 // rest at each place, up to where that differs. So much depends on whether what is
 // between two asterisks may overlap itself: "*aaaa" does at each place, "*abcd" at
 // none.
-func hardness(pattern string) (steps float64) {
+func Hardness(pattern string) (steps float64) {
 	parts := strings.Split(plainStars(pattern), "*")
 	for _, part := range parts[1:] {
 		if part != "" {
@@ -249,4 +251,36 @@ func overlap(part string) (most float64) {
 		most = max(most, float64(n)/float64(by))
 	}
 	return max(most, 1)
+}
+
+// maxCount is how many elements one call of SCAN or its kin may look at: some
+// milliseconds' worth. COUNT is a hint (manual, SCAN), so a smaller one changes no
+// iteration.
+const (
+	maxCount = 10000
+	// hardCount stands for it with a pattern that takes more than easySteps.
+	hardCount = 10
+	easySteps = 4
+)
+
+// WithShortCount returns the options of SCAN or its kin with a COUNT of at most
+// maxCount. What is no number stays: Redis has words for it.
+func WithShortCount(options []string) []string {
+	most := int64(maxCount)
+	if Hardness(patternOf(options)) > easySteps {
+		most = hardCount
+	}
+	for i := 0; i+1 < len(options); i++ {
+		switch {
+		case strings.EqualFold(options[i], "match"), strings.EqualFold(options[i], "type"):
+			i++ // the pattern may be called COUNT
+		case strings.EqualFold(options[i], "count"):
+			if n, err := strconv.ParseInt(options[i+1], 10, 64); err == nil && n > most {
+				options = slices.Clone(options)
+				options[i+1] = strconv.FormatInt(most, 10)
+			}
+			i++
+		}
+	}
+	return options
 }
