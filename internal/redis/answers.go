@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/meter"
 )
 
 // An operation takes room for its answer here. If a part of the answer was dropped
@@ -20,25 +22,25 @@ const roomPatience = time.Second
 
 // share returns what so many replies may take, those to the operation's commands among
 // them.
-func (o *operation) share(replies int) allowance {
-	return allowance{replies: replies, framed: o.atomic, budget: o.budget, room: o.room, always: o.writes}
+func (o *operation) share(replies int) meter.Allowance {
+	return meter.Allowance{Replies: replies, Framed: o.atomic, Budget: o.budget, Room: o.room, Always: o.writes}
 }
 
 // drop gives back the room that the operation has.
 func (o *operation) drop() {
 	if o.held > 0 {
-		o.ledger.give(o.held)
+		o.ledger.Give(o.held)
 		o.held = 0
 	}
 }
 
 // weigh notes what the replies took. need is how much room another attempt needs if a
 // part of the answer was dropped.
-func (o *operation) weigh(s allowance, need int64) {
-	if o.room > s.charged {
-		o.ledger.give(o.room - s.charged)
+func (o *operation) weigh(s meter.Allowance, need int64) {
+	if o.room > s.Charged {
+		o.ledger.Give(o.room - s.Charged)
 	}
-	o.room, o.held, o.spent, o.need = 0, s.charged, s.spent, need
+	o.room, o.held, o.spent, o.need = 0, s.Charged, s.Spent, need
 }
 
 // cutShort gives the commands their error whose answers were dropped, in part or as
@@ -46,9 +48,9 @@ func (o *operation) weigh(s allowance, need int64) {
 func (o *operation) cutShort() bool {
 	for i := range o.results {
 		m, err := o.results[i].Reply.Message(), o.results[i].Err
-		yes, room := isCut(m)
+		yes, room := meter.IsCut(m)
 		if words := Words(err); words != "" {
-			yes, room = cutIn(words)
+			yes, room = meter.CutIn(words)
 		}
 		if !yes {
 			continue
@@ -76,10 +78,10 @@ func (w *writer) withRoom(ctx context.Context, o *operation) (over bool, err err
 	ctx, cancel := context.WithTimeout(ctx, roomPatience)
 	defer cancel()
 	for {
-		if !o.ledger.wait(ctx, o.need) {
+		if !o.ledger.Wait(ctx, o.need) {
 			return true, &Error{Kind: Crowded, Cause: nil}
 		}
-		o.room = min(o.need, o.ledger.limit)
+		o.room = o.ledger.Most(o.need)
 		o.expired.Store(false)
 		o.state.Store(queued)
 		if over, err = w.do(context.WithoutCancel(ctx), o); err != errNoRoom {
@@ -90,10 +92,10 @@ func (w *writer) withRoom(ctx context.Context, o *operation) (over bool, err err
 
 // exchangeShared is exchange for commands of which the first ones belong together:
 // what their replies may take is theirs. cut reports whether something was dropped.
-func (s *session) exchangeShared(ctx context.Context, cmds rueidis.Commands, shares []allowance) (answers []rueidis.RedisResult, sent, cut bool) {
-	s.wire.meter.begin(shares)
+func (s *session) exchangeShared(ctx context.Context, cmds rueidis.Commands, shares []meter.Allowance) (answers []rueidis.RedisResult, sent, cut bool) {
+	s.wire.meter.Begin(shares)
 	answers, sent = s.exchangeBare(ctx, cmds)
-	loose, cuts := s.wire.meter.end()
+	loose, cuts := s.wire.meter.End()
 	s.loose += loose
 	return answers, sent, cuts > 0
 }
@@ -101,12 +103,12 @@ func (s *session) exchangeShared(ctx context.Context, cmds rueidis.Commands, sha
 // takeIn takes in what the replies to a batch took: there is a share for each
 // operation but the single ones, and then one for each call that carries out some of
 // those.
-func (s *session) takeIn(batch []*operation, shares []allowance) {
+func (s *session) takeIn(batch []*operation, shares []meter.Allowance) {
 	s.shares = shares
 	need, sum := int64(0), int64(0)
 	for i := range shares {
-		need = max(need, shares[i].need)
-		sum += shares[i].spent
+		need = max(need, shares[i].Need)
+		sum += shares[i].Spent
 	}
 	if sum > togetherAnswers {
 		s.w.wary = waryBatches
@@ -119,7 +121,7 @@ func (s *session) takeIn(batch []*operation, shares []allowance) {
 		}
 	}
 	for ; i < len(shares); i++ {
-		s.loose += shares[i].charged
+		s.loose += shares[i].Charged
 	}
 }
 
@@ -127,45 +129,23 @@ func (s *session) takeIn(batch []*operation, shares []allowance) {
 // for all of them.
 func (s *session) weighSingle(o *operation) {
 	if s.loose > 0 && len(o.results) == 1 {
-		o.held = min(s.loose, charged(lengthOf(o.results[0].Reply.Message())))
+		o.held = min(s.loose, meter.Charged(meter.Length(o.results[0].Reply.Message())))
 		s.loose -= o.held
 	}
 }
 
-// lengthOf is how long an answer is, as meter counts it.
-func lengthOf(m *rueidis.RedisMessage) int64 {
-	if !m.IsArray() {
-		text, _ := m.ToString() // of an error, too
-		return int64(len(text))
-	}
-	list, _ := m.ToArray()
-	n := int64(elementSize * len(list))
-	for i := range list {
-		n += lengthOf(&list[i])
-	}
-	return n
-}
-
-// charged is what an answer of that length takes of the room for long ones, about.
-func charged(length int64) int64 {
-	if length <= shortAnswer {
-		return 0
-	}
-	return length
-}
-
 // give gives back what was charged for replies that are dropped.
 func (s *session) give() {
-	s.w.cfg.answers.give(s.loose)
+	s.w.cfg.answers.Give(s.loose)
 	s.loose = 0
 }
 
 // takeRoom takes room for an answer that is there already, and reports whether there
 // was some. Otherwise the operation has none.
 func (o *operation) takeRoom(m *rueidis.RedisMessage) bool {
-	o.spent += lengthOf(m)
-	more := charged(o.spent) - o.held
-	if o.spent > o.budget || more > 0 && !o.ledger.take(more) {
+	o.spent += meter.Length(m)
+	more := meter.Charged(o.spent) - o.held
+	if o.spent > o.budget || more > 0 && !o.ledger.Take(more) {
 		o.drop()
 		o.spent = 0
 		return false

@@ -2,8 +2,6 @@ package redis
 
 import (
 	"context"
-	"holdfast/internal/redis/election"
-	"holdfast/internal/redis/outcome"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +9,9 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/outcome"
 )
 
 // The questions of a round, and what is learned from the answers.

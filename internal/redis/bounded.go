@@ -1,12 +1,13 @@
 package redis
 
 import (
-	"holdfast/internal/redis/outcome"
-	"holdfast/internal/redis/resp"
 	"strconv"
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
 )
 
 // Nobody knows how long the answer to a GET is before it is there, and what it was

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/meter"
 )
 
 // cache is what one connection to a master has read and may still serve:
@@ -101,7 +103,7 @@ func (c *cache) Flight(key, _ string, ttl time.Duration, now time.Time) (rueidis
 // Update is rueidis.CacheStore's: the value has come.
 func (c *cache) Update(key, _ string, value rueidis.RedisMessage) (until int64) {
 	v := &cached{key: key, value: value, text: value.IsString()}
-	dropped, _ := isCut(&value)
+	dropped, _ := meter.IsCut(&value)
 	keep := v.size() <= c.limit/largePart && !dropped
 	if keep {
 		text, _ := value.ToString()

@@ -2,9 +2,10 @@ package redis
 
 import (
 	"context"
+	"time"
+
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
-	"time"
 )
 
 // Change says that a key may have changed.

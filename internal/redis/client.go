@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"holdfast/internal/redis/command"
 	"log/slog"
 	"net"
 	"slices"
@@ -14,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"holdfast/internal/redis/command"
 )
 
 // Config says where Redis is and what a write has to reach. Zero values take
@@ -74,7 +75,7 @@ type Config struct {
 	// 64 MiB.
 	CacheBytes int
 	// MaxAnswer is how long the answer to one request may be: the bytes of its
-	// strings, and elementSize for each element of an array. Default 64 MiB.
+	// strings, and 64 for each element of an array. Default 64 MiB.
 	// MaxAnswers is how long all may be together that were read and are not
 	// released yet (see Request.Release); what writes answer may take as much once
 	// more. Default AnswersHeld of the longest.
@@ -88,7 +89,7 @@ type Config struct {
 	// among the data (DBSIZE, SCAN, FLUSHDB). Default 15, the last one of a
 	// Redis as it comes; negative: that of the data.
 	RecordDB int
-	answers  *ledger // of all connections
+	answers  *answers // of all connections
 	// Logger hears of every change of the master. Default: nobody.
 	Logger *slog.Logger
 }
@@ -143,8 +144,7 @@ func (c Config) withDefaults() Config {
 		c.MaxAnswers = AnswersHeld * c.MaxAnswer
 	}
 	if c.answers == nil {
-		c.answers = newLedger(int64(c.MaxAnswers))
-		c.answers.answer = c.MaxAnswer
+		c.answers = newAnswers(c.MaxAnswers, c.MaxAnswer)
 	}
 	if c.RecordDB == 0 {
 		c.RecordDB = 15
@@ -334,10 +334,10 @@ func (c *Client) claim(r *Request, o *operation) error {
 	if o.held == 0 {
 		return nil
 	}
-	if !c.cfg.answers.claim(r.Client, o.held, o.writes) {
+	if !c.cfg.answers.Claim(r.Client, o.held, o.writes) {
 		return &Error{Kind: Crowded, Cause: errOwnAnswers}
 	}
-	r.hold(c.cfg.answers, o.held)
+	r.hold(c.cfg.answers.Ledger, o.held)
 	o.held = 0
 	return nil
 }

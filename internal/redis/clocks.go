@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"holdfast/internal/redis/outcome"
 	"slices"
 	"strconv"
 	"sync"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/outcome"
 )
 
 // Redis gives its replicas the end of a key's life as a time of day (redis.io, "Replication",

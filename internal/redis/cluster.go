@@ -3,11 +3,12 @@ package redis
 import (
 	"errors"
 	"fmt"
-	"holdfast/internal/redis/outcome"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/redis/outcome"
 )
 
 // Of a Redis Cluster, this is what can be said without asking anybody: which

@@ -5,13 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"holdfast/internal/redis/outcome"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"holdfast/internal/redis/outcome"
 )
 
 // A request to a cluster is parted by shard; each part is an operation of that

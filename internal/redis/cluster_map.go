@@ -5,11 +5,12 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
-	"holdfast/internal/redis/election"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"holdfast/internal/redis/election"
 )
 
 // mapInterval lies between two looks at who owns which slot; whoever is sent

@@ -3,11 +3,12 @@ package redis
 import (
 	"crypto/sha1"
 	"encoding/hex"
-	"holdfast/internal/redis/resp"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/redis/resp"
 )
 
 // Some commands name no key and are about all of them, or about what every

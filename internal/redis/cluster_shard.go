@@ -2,9 +2,10 @@ package redis
 
 import (
 	"context"
-	"holdfast/internal/redis/election"
 	"sync"
 	"time"
+
+	"holdfast/internal/redis/election"
 )
 
 // clusterShard is a master of a cluster and its replicas, as long as they own

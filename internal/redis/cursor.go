@@ -3,14 +3,15 @@ package redis
 import (
 	"crypto/sha1"
 	"encoding/binary"
-	"holdfast/internal/redis/command"
-	"holdfast/internal/redis/cost"
-	"holdfast/internal/redis/outcome"
-	"holdfast/internal/redis/resp"
 	"strconv"
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/cost"
+	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
 )
 
 // A cursor of SCAN, HSCAN, SSCAN and ZSCAN is a place in a hash table whose hash

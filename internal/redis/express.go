@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
@@ -321,7 +322,7 @@ func (x *Express) Land(now time.Time) bool {
 			rest = x.made[i].Read(all)
 		}
 		n := len(all) - len(rest)
-		if n > shortAnswer {
+		if n > meter.ShortAnswer {
 			x.long = append(x.long, longAnswer{i, all[:n], ask})
 		}
 		if ask.key != 0 {
@@ -382,14 +383,14 @@ func (x *Express) own(i int, r *Request) *resp.Value {
 	}
 	text, ask, answers := x.long[at].text, x.long[at].ask, x.w.cfg.answers
 	bytes := int64(len(text))
-	if !answers.take(bytes) {
+	if !answers.Take(bytes) {
 		return nil
 	}
-	if !answers.claim(r.Client, bytes, false) {
-		answers.give(bytes)
+	if !answers.Claim(r.Client, bytes, false) {
+		answers.Give(bytes)
 		return nil
 	}
-	r.hold(answers, bytes)
+	r.hold(answers.Ledger, bytes)
 	m := new(resp.Value)
 	if text = strings.Clone(text); ask.end > 0 {
 		readBounded(m, text, ask)

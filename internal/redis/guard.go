@@ -3,13 +3,15 @@ package redis
 import (
 	"context"
 	"errors"
-	"holdfast/internal/redis/outcome"
-	"holdfast/internal/redis/resp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
 )
 
 // Some writes with an idempotency key cannot be carried out by a script of
@@ -219,7 +221,7 @@ func keepable(answers []rueidis.RedisMessage) bool {
 			if inner, err := list[i].ToArray(); err == nil {
 				weigh(inner)
 			} else {
-				bytes -= lengthOf(&list[i])
+				bytes -= meter.Length(&list[i])
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+
 	"holdfast/internal/redis/resp"
 )
 

@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"holdfast/internal/redis/outcome"
-	"holdfast/internal/redis/resp"
 	"slices"
 	"sync"
 	"time"
+
+	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
 )
 
 // What may wait for one listener.

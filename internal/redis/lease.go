@@ -2,11 +2,12 @@ package redis
 
 import (
 	"context"
-	"holdfast/internal/redis/outcome"
 	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/outcome"
 )
 
 // Redis carries out one long operation at a time, whichever node sends it. While a

@@ -3,13 +3,16 @@ package redis
 import (
 	"context"
 	"errors"
-	"holdfast/internal/redis/command"
-	"holdfast/internal/redis/cost"
-	"holdfast/internal/redis/resp"
+	"fmt"
 	"math"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/cost"
+	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/resp"
 )
 
 // Redis makes the answers to all commands that it has read from a connection before it
@@ -107,6 +110,23 @@ func (r *encounters) add(key uint64) int {
 	}
 	return int(s.n)
 }
+
+// answers is what a Client knows of its answers: the room for long ones, and how long they
+// were lately.
+type answers struct {
+	*meter.Ledger
+	longest int // Config.MaxAnswer
+	lengths lengths
+	// plainReads: Redis lets us have GET, and not what a bounded read is made of.
+	plainReads atomic.Bool
+}
+
+func newAnswers(room, longest int) *answers {
+	return &answers{Ledger: meter.NewLedger(int64(room), int64(room)*ClientAnswers/AnswersHeld), longest: longest}
+}
+
+// errTooLong is the cause of an answer that is too long.
+func (a *answers) errTooLong() error { return fmt.Errorf("at most %d bytes are possible", a.longest) }
 
 // lesson is a key of which an answer is to be learned: the answer to a command, or an
 // element of it.
@@ -214,15 +234,15 @@ func (o *operation) teach(results []Result) {
 // was dropped.
 func (r *Result) length() int64 {
 	if r.Err != nil {
-		if yes, _ := cutIn(Words(r.Err)); yes {
+		if yes, _ := meter.CutIn(Words(r.Err)); yes {
 			return math.MaxUint32
 		}
 		return 0
 	}
-	if yes, _ := isCut(r.Reply.Message()); yes {
+	if yes, _ := meter.IsCut(r.Reply.Message()); yes {
 		return math.MaxUint32
 	}
-	return lengthOf(r.Reply.Message())
+	return meter.Length(r.Reply.Message())
 }
 
 // errLarge ends an attempt at an operation that turned out to have a long answer while

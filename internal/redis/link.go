@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/socket"
 )
@@ -30,8 +31,8 @@ type link struct {
 	wires map[*wire]struct{}
 	// Of the meters of its connections. answers is nil where there are none; cuts is
 	// how often something was dropped.
-	answers *ledger
-	each    allowance
+	answers *meter.Ledger
+	each    meter.Allowance
 	kept    bool
 	cuts    atomic.Int64
 
@@ -107,7 +108,7 @@ func unwrapped(conn net.Conn) net.Conn {
 func newLink(cfg Config, addr string, kind linkKind) *link {
 	l := &link{addr: addr, wires: map[*wire]struct{}{}}
 	if kind != probing { // what is asked there has short answers
-		l.answers, l.each = cfg.answers, allowance{budget: int64(cfg.MaxAnswer)}
+		l.answers, l.each = cfg.answers.Ledger, meter.Allowance{Budget: int64(cfg.MaxAnswer)}
 	}
 	l.hear(time.Now()) // there is nothing older
 	db := cfg.DB
@@ -167,7 +168,7 @@ func newLink(cfg Config, addr string, kind linkKind) *link {
 
 func (l *link) add(conn net.Conn) *wire {
 	w := &wire{Conn: conn, link: l, ended: make(chan struct{})}
-	w.meter = meter{ledger: l.answers, each: l.each, own: l.each, keep: l.kept, seen: &l.cuts}
+	w.meter = meter.Meter{Ledger: l.answers, Each: l.each, Own: l.each, Keep: l.kept, Seen: &l.cuts}
 	l.mu.Lock()
 	l.wires[w] = struct{}{}
 	l.mu.Unlock()
@@ -217,7 +218,7 @@ func (l *link) close() {
 type wire struct {
 	net.Conn
 	link  *link
-	meter meter
+	meter meter.Meter
 	once  sync.Once
 	ended chan struct{} // closed when reading failed or the wire was closed
 	left  atomic.Bool   // the other end closed it, before this one did
@@ -229,10 +230,10 @@ type wire struct {
 func (w *wire) Read(p []byte) (int, error) {
 	var n int
 	var err error
-	if w.meter.ledger == nil {
+	if w.meter.Ledger == nil {
 		n, err = w.Conn.Read(p)
 	} else {
-		n, err = w.meter.read(w.Conn, p)
+		n, err = w.meter.Read(w.Conn, p)
 	}
 	if err != nil {
 		w.end(!timedOut(err))
@@ -276,8 +277,8 @@ func (w *wire) end(left bool) {
 	w.once.Do(func() {
 		w.left.Store(left)
 		close(w.ended)
-		if w.meter.ledger != nil {
-			w.meter.abandon()
+		if w.meter.Ledger != nil {
+			w.meter.Abandon()
 		}
 		w.link.mu.Lock()
 		delete(w.link.wires, w)

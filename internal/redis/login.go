@@ -4,12 +4,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"holdfast/internal/redis/outcome"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/outcome"
 )
 
 // A script makes up its commands as it runs, so that they cannot be checked before. It

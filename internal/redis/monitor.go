@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"fmt"
-	"holdfast/internal/redis/election"
 	"log/slog"
 	"slices"
 	"sync"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/election"
 )
 
 // The monitor's pace. A promoted replica takes writes about a second before

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/meter"
 )
 
 // Most writes through a balancer are plain SETs, each with a key of the balancer's
@@ -99,7 +101,7 @@ func (o *operation) plainSet() bool {
 
 // encodeSets appends those of the single commands that are plain SETs, many to a call.
 // It returns the others.
-func (s *session) encodeSets(cmds rueidis.Commands, shares []allowance, singles []*operation) (_ rueidis.Commands, _ []allowance, others []*operation) {
+func (s *session) encodeSets(cmds rueidis.Commands, shares []meter.Allowance, singles []*operation) (_ rueidis.Commands, _ []meter.Allowance, others []*operation) {
 	if s.w.clocks == nil || s.w.clocks.extra.Load() != 0 {
 		return cmds, shares, singles // nobody removes the records, or those that fall back live longer
 	}
@@ -122,7 +124,7 @@ func (s *session) encodeSets(cmds rueidis.Commands, shares []allowance, singles 
 			args = append(args, o.cmds[0][1], o.cmds[0][2])
 		}
 		cmds = append(cmds, s.call(onceSets, nil, args))
-		shares = append(shares, allowance{replies: 1, framed: true, each: true, budget: ops[0].budget, always: true})
+		shares = append(shares, meter.Allowance{Replies: 1, Framed: true, Each: true, Budget: ops[0].budget, Always: true})
 	}
 	return cmds, shares, singles[n:]
 }

@@ -4,15 +4,16 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"holdfast/internal/redis/cost"
-	"holdfast/internal/redis/outcome"
-	"holdfast/internal/redis/resp"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/cost"
+	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
 )
 
 // operation is one request on its way to the master. Its caller and the writer
@@ -55,7 +56,7 @@ type operation struct {
 	// it is asked for. What it takes is held, and need what another attempt needs when
 	// there was no room. All of it is in bytes, as meter counts them.
 	budget, room, spent, held, need int64
-	ledger                          *ledger // of its client
+	ledger                          *answers // of its client
 	// brief: each of its commands is. silences counts the nodes that fell silent
 	// while they had it: see mayRepeat.
 	brief    bool

@@ -2,9 +2,10 @@ package redis
 
 import (
 	"errors"
+	"slices"
+
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/cost"
-	"slices"
 )
 
 var errHardPattern = errors.New("this pattern would keep Redis from everybody else whenever something is published: use one that repeats itself less between its asterisks")

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"github.com/redis/rueidis"
+
 	"holdfast/internal/redis/cost"
 )
 

@@ -4,10 +4,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"holdfast/internal/redis/outcome"
-	"holdfast/internal/redis/resp"
 	"net"
 	"time"
+
+	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
 )
 
 // How a raw connection notices that its server hangs: it is asked for a sign

@@ -2,9 +2,6 @@ package redis
 
 import (
 	"context"
-	"holdfast/internal/redis/election"
-	"holdfast/internal/redis/outcome"
-	"holdfast/internal/redis/resp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +10,11 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
 )
 
 // cacheTTL bounds how long a value stays in the cache without being asked for
@@ -372,7 +374,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	if l.cuts.Load() != cuts {
 		for i := range answers {
 			m, _ := answers[i].ToMessage()
-			if yes, _ := isCut(&m); yes {
+			if yes, _ := meter.IsCut(&m); yes {
 				return false // the master's answer may be longer
 			}
 		}
@@ -426,7 +428,7 @@ func (c *readers) link(name, addr string) *link {
 	l := c.replicas[name]
 	if l == nil {
 		l = newLink(c.cfg, addr, pipelining)
-		l.each.budget = int64(c.cfg.MaxAnswer / replicaPart)
+		l.each.Budget = int64(c.cfg.MaxAnswer / replicaPart)
 		c.replicas[name] = l
 	}
 	return l

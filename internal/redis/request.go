@@ -1,8 +1,10 @@
 package redis
 
 import (
-	"holdfast/internal/redis/resp"
 	"time"
+
+	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/resp"
 )
 
 // ReadFrom says where a request may be read from.
@@ -89,11 +91,11 @@ type Request struct {
 	// wary: it is a part of one whose answers may be long.
 	wary   bool
 	holder string
-	ledger *ledger
+	ledger *meter.Ledger
 }
 
 // hold notes what an answer takes of the room for long ones.
-func (r *Request) hold(l *ledger, bytes int64) {
+func (r *Request) hold(l *meter.Ledger, bytes int64) {
 	if bytes > 0 {
 		r.ledger, r.holder = l, r.Client
 		r.held += bytes
@@ -112,7 +114,7 @@ func (r *Request) absorb(part *Request) {
 // the Results are of no more use to anybody, and may be called several times.
 func (r *Request) Release() {
 	if r.held > 0 {
-		r.ledger.release(r.holder, r.held)
+		r.ledger.Release(r.holder, r.held)
 	}
 	r.held, r.spent = 0, 0
 }

@@ -5,13 +5,14 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
-	"holdfast/internal/redis/outcome"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/outcome"
 )
 
 // A script that a client loads (SCRIPT LOAD, EVAL) is known to one Redis process,

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -69,7 +70,7 @@ type session struct {
 	done    []*operation
 	again   []*operation
 	singles []*operation
-	shares  []allowance
+	shares  []meter.Allowance
 	// loose is the room that is charged for replies of nobody in particular.
 	loose int64
 	// cut: something of them was dropped.
@@ -362,7 +363,7 @@ const maxSingles = 128
 
 // encodeSingles appends the single commands with records, many to a call. Those
 // that take no memory stand last: see once.
-func (s *session) encodeSingles(cmds rueidis.Commands, shares []allowance) (rueidis.Commands, []allowance) {
+func (s *session) encodeSingles(cmds rueidis.Commands, shares []meter.Allowance) (rueidis.Commands, []meter.Allowance) {
 	cmds, shares, others := s.encodeSets(cmds, shares, s.singles)
 	for ops := range slices.Chunk(others, maxSingles) {
 		growing := len(ops)
@@ -381,7 +382,7 @@ func (s *session) encodeSingles(cmds rueidis.Commands, shares []allowance) (ruei
 			args = appendSized(args, o.cmds[0])
 		}
 		cmds = append(cmds, s.call(once, records, args))
-		shares = append(shares, allowance{replies: 1, framed: true, each: true, budget: ops[0].budget, always: true})
+		shares = append(shares, meter.Allowance{Replies: 1, Framed: true, Each: true, Budget: ops[0].budget, Always: true})
 	}
 	clear(s.singles)
 	s.singles = s.singles[:0]

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"holdfast/internal/redis/cost"
-	"holdfast/internal/redis/outcome"
 	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/cost"
+	"holdfast/internal/redis/outcome"
 )
 
 // Redis carries out all that it has read from one connection before it turns to
@@ -170,7 +171,7 @@ func (o *operation) affordable(ctx context.Context, l *link, inCluster bool) (bo
 	}
 
 	costs := o.costs()
-	return total(costs) <= cost.LongestCommand && o.expected <= float64(l.each.budget), nil
+	return total(costs) <= cost.LongestCommand && o.expected <= float64(l.each.Budget), nil
 }
 
 // costs are the estimates of an operation's commands, with what Redis has told. It
@@ -240,7 +241,7 @@ func (c *Client) doInSlices(ctx context.Context, r *Request, whole *operation) e
 	}
 	whole.free()
 	next := func(begin int) int { return min(begin+together, len(r.Commands)) }
-	return r.inParts(c.cfg.answers, next, func(part *Request, begin int) error {
+	return r.inParts(c.cfg.answers.Ledger, next, func(part *Request, begin int) error {
 		part.wary = true
 		for {
 			o, err := c.operation(ctx, part)

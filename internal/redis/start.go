@@ -2,11 +2,13 @@ package redis
 
 import (
 	"context"
-	"holdfast/internal/redis/outcome"
 	"strings"
 	"sync"
 	"time"
 	"unsafe"
+
+	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/outcome"
 )
 
 // Start is Do for a caller that does not wait, such as an event loop: done gets
@@ -143,16 +145,16 @@ func (c *Client) hit(r *Request) bool {
 		return false
 	}
 	result, ok := resultOf(v.value, v.value.Error())
-	if text, _ := v.value.ToString(); len(text) > shortAnswer {
+	if text, _ := v.value.ToString(); len(text) > meter.ShortAnswer {
 		bytes := int64(len(text))
-		if !ok || !c.cfg.answers.take(bytes) {
+		if !ok || !c.cfg.answers.Take(bytes) {
 			return false
 		}
-		if !c.cfg.answers.claim(r.Client, bytes, false) {
-			c.cfg.answers.give(bytes)
+		if !c.cfg.answers.Claim(r.Client, bytes, false) {
+			c.cfg.answers.Give(bytes)
 			return false
 		}
-		r.hold(c.cfg.answers, bytes)
+		r.hold(c.cfg.answers.Ledger, bytes)
 	}
 	if ok {
 		r.Results, r.From, r.Node, r.Lag, r.Token = append(r.Results[:0], result), ReadCached, "", 0, ""

@@ -3,12 +3,13 @@ package redis
 import (
 	"context"
 	"errors"
-	"holdfast/internal/redis/command"
-	"holdfast/internal/redis/outcome"
 	"strconv"
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/outcome"
 )
 
 // A transaction with an idempotency key is one call of a script of ours, where

@@ -3,6 +3,8 @@ package redis
 import (
 	"context"
 	"strconv"
+
+	"holdfast/internal/redis/meter"
 )
 
 // A command that may wait for data is carried out in a transaction, where Redis
@@ -29,7 +31,7 @@ func (c *Client) doInParts(ctx context.Context, r *Request) error {
 		}
 		return end
 	}
-	return r.inParts(c.cfg.answers, next, func(part *Request, begin int) error {
+	return r.inParts(c.cfg.answers.Ledger, next, func(part *Request, begin int) error {
 		if r.IdempotencyKey != "" {
 			part.IdempotencyKey = r.IdempotencyKey + "\x00" + strconv.Itoa(begin) // each part has its record
 		}
@@ -41,7 +43,7 @@ func (c *Client) doInParts(ctx context.Context, r *Request) error {
 // results together. next returns where the part that begins at a command ends. A
 // part may be made shorter while it is carried out. One that fails as a whole ends it: its commands have its error, and those
 // behind it were not executed. When it is the first part, its error is returned.
-func (r *Request) inParts(l *ledger, next func(begin int) int, carry func(part *Request, begin int) error) error {
+func (r *Request) inParts(l *meter.Ledger, next func(begin int) int, carry func(part *Request, begin int) error) error {
 	results := r.Results[:0]
 	for begin, end := 0, 0; begin < len(r.Commands); begin = end {
 		end = next(begin)
@@ -51,8 +53,8 @@ func (r *Request) inParts(l *ledger, next func(begin int) int, carry func(part *
 		end = begin + len(part.Commands)
 		r.absorb(&part)
 		r.spent = part.spent
-		if more := charged(r.spent) - r.held; more > 0 && l.force(more) { // of many that are short
-			l.claim(r.Client, more, true)
+		if more := meter.Charged(r.spent) - r.held; more > 0 && l.Force(more) { // of many that are short
+			l.Claim(r.Client, more, true)
 			r.hold(l, more)
 		}
 		if err != nil && begin == 0 {

@@ -3,11 +3,12 @@ package redis
 import (
 	"context"
 	"fmt"
-	"holdfast/internal/redis/outcome"
 	"slices"
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/outcome"
 )
 
 // A command with a record is sent inside a script of ours. What Redis refuses

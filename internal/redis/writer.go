@@ -2,12 +2,13 @@ package redis
 
 import (
 	"context"
-	"holdfast/internal/redis/outcome"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"holdfast/internal/redis/outcome"
 )
 
 // Bounds of one batch, so that a batch is short and the pipeline's memory is

@@ -1,11 +1,12 @@
 package cost
 
 import (
-	"holdfast/internal/redis/command"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/redis/command"
 )
 
 // Ten elements of 900 KB may be as much work as ten million. Redis tells about how

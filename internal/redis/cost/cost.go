@@ -4,11 +4,12 @@
 package cost
 
 import (
-	"holdfast/internal/redis/command"
 	"math"
 	"slices"
 	"strings"
 	"time"
+
+	"holdfast/internal/redis/command"
 )
 
 // Redis carries out one command at a time. A command that takes longer than Sentinels wait

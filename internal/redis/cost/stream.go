@@ -1,10 +1,11 @@
 package cost
 
 import (
-	"holdfast/internal/redis/command"
 	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/redis/command"
 )
 
 // What a stream's commands take, in nanoseconds, measured with an append-only file

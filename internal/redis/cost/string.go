@@ -1,9 +1,10 @@
 package cost
 
 import (
-	"holdfast/internal/redis/command"
 	"slices"
 	"strings"
+
+	"holdfast/internal/redis/command"
 )
 
 // stringCost is the estimate of what is about the bytes of a string.

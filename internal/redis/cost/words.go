@@ -1,10 +1,11 @@
 package cost
 
 import (
-	"holdfast/internal/redis/command"
 	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/redis/command"
 )
 
 // Some words of a command are work themselves, however few elements its keys

@@ -2,12 +2,13 @@ package redistest
 
 import (
 	"fmt"
-	"holdfast/internal/commands"
 	"net"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/commands"
 )
 
 // clusterRights are what the client under test may do besides in a cluster.

@@ -1,24 +1,27 @@
-package redis
+// Package meter bounds what answers take of this process' memory. A Meter counts the replies
+// of a connection as they come, and drops those that are too long or find no room. The room
+// is a Ledger's, which all connections of a client share.
+package meter
 
 import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
-	"holdfast/internal/redis/resp"
 	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/resp"
 )
 
-// The client library reads each reply into memory as a whole, whatever its length.
-// So a connection counts, as replies come, what they take: Redis says the length
-// of a string and of an array before its content. What is over the bound, or finds
-// no room, never reaches the library: it is read and dropped piece by piece, and a
-// short error takes its place. The connection stays in step, and the other
-// requests on it are not affected.
+// The client library reads each reply into memory as a whole, whatever its length. So a
+// connection counts what replies take as they come: Redis sends the length of a string and
+// of an array before its content. What is over the bound, or finds no room, never reaches
+// the library. It is read and dropped piece by piece, and a short error takes its place. The
+// connection stays in step, and the other requests on it are not affected.
 
 // elementSize is what an element of an array takes beside its bytes.
 const elementSize = 64
@@ -43,33 +46,33 @@ const (
 	noRoom      // others' answers take all the room there is
 )
 
-// allowance is what the replies to some commands may take together.
-type allowance struct {
-	replies int // how many replies these are; 0: each one by itself
-	// framed: each reply is an array of answers, as EXEC's; each: these are of
-	// different requests, and each may take the budget.
-	framed, each bool
-	budget       int64 // bytes
-	// room was taken before; always: it has to be given if there is any room at
-	// all, since the commands may write.
-	room   int64
-	always bool
+// Allowance is what the replies to some commands may take together.
+type Allowance struct {
+	Replies int // how many replies these are; 0: each one by itself
+	// Framed: each reply is an array of answers, as EXEC's. Each: these are of different
+	// requests, and each may take the budget.
+	Framed, Each bool
+	Budget       int64 // bytes
+	// Room was taken before. Always: it has to be given if there is any room at all, since
+	// the commands may write.
+	Room   int64
+	Always bool
 
 	// base is what was charged before the present one of them, where they are of
 	// different requests.
-	base, spent, charged int64
+	base, Spent, Charged int64
 	cut                  cut
-	need                 int64 // how much room is to be taken before another attempt, for noRoom
+	Need                 int64 // how much room is to be taken before another attempt, for noRoom
 }
 
-// meter counts the replies of one connection. The reader of the connection calls read.
+// Meter counts the replies of one connection. The reader of the connection calls Read.
 // The sender of the commands may call the rest while no reply is outstanding or when
 // the connection has ended.
-type meter struct {
-	ledger *ledger
-	each   allowance     // of a reply that belongs to no share
-	keep   bool          // what is charged stays so until end takes it
-	seen   *atomic.Int64 // counts what is dropped
+type Meter struct {
+	Ledger *Ledger
+	Each   Allowance     // of a reply that belongs to no share
+	Keep   bool          // what is charged stays so until End takes it
+	Seen   *atomic.Int64 // counts what is dropped
 
 	// Of the reader alone.
 	out    []byte // to be given before anything else is read
@@ -87,10 +90,10 @@ type meter struct {
 	// in it that stand for what was dropped.
 	spoiled bool
 	blind   bool      // this is no protocol that we know
-	own     allowance // of the reply that is under way, where none was told
+	Own     Allowance // of the reply that is under way, where none was told
 
 	mu     sync.Mutex
-	shares []allowance
+	shares []Allowance
 	at     int   // the present share
 	past   int   // its replies that are over
 	loose  int64 // charged for replies that belong to no share
@@ -98,18 +101,18 @@ type meter struct {
 	dead   bool  // the connection has ended
 }
 
-// begin tells how the replies to come belong together. Those behind them are each
+// Begin tells how the replies to come belong together. Those behind them are each
 // by itself.
-func (m *meter) begin(shares []allowance) {
+func (m *Meter) Begin(shares []Allowance) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.shares, m.at, m.past, m.cuts = shares, 0, 0, 0
 }
 
-// end takes the shares back when the replies are there, or none comes any more. loose
+// End takes the shares back when the replies are there, or none comes any more. loose
 // is what was charged for others since begin, and cuts how often something was
 // dropped.
-func (m *meter) end() (loose int64, cuts int) {
+func (m *Meter) End() (loose int64, cuts int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	loose, m.loose = m.loose, 0
@@ -118,15 +121,15 @@ func (m *meter) end() (loose int64, cuts int) {
 }
 
 // share returns the allowance of the present reply. The caller holds the mutex.
-func (m *meter) share() *allowance {
+func (m *Meter) share() *Allowance {
 	if m.at < len(m.shares) {
 		return &m.shares[m.at]
 	}
-	return &m.own
+	return &m.Own
 }
 
-// read is io.Reader's, from a connection, without what is dropped.
-func (m *meter) read(conn io.Reader, p []byte) (int, error) {
+// Read is io.Reader's, from a connection, without what is dropped.
+func (m *Meter) Read(conn io.Reader, p []byte) (int, error) {
 	for len(p) > 0 {
 		if len(m.out) > 0 {
 			n := copy(p, m.out)
@@ -163,7 +166,7 @@ func (m *meter) read(conn io.Reader, p []byte) (int, error) {
 }
 
 // give has a part of what was read given on.
-func (m *meter) give(b []byte, from, to int) {
+func (m *Meter) give(b []byte, from, to int) {
 	if m.edited {
 		m.out = append(m.out, b[from:to]...)
 	} else {
@@ -172,13 +175,13 @@ func (m *meter) give(b []byte, from, to int) {
 }
 
 // put has other bytes given in the place of what comes.
-func (m *meter) put(text string) {
+func (m *Meter) put(text string) {
 	m.edited = true
 	m.out = append(m.out, text...)
 }
 
 // pass looks at what was read.
-func (m *meter) pass(b []byte) {
+func (m *Meter) pass(b []byte) {
 	for i := 0; i < len(b); {
 		switch {
 		case m.blind:
@@ -212,7 +215,7 @@ func (m *meter) pass(b []byte) {
 
 // passLine looks at a line of any length, or as much as there is, and returns how
 // long that is.
-func (m *meter) passLine(b []byte, i int) int {
+func (m *Meter) passLine(b []byte, i int) int {
 	end, whole := len(b), false
 	if at := bytes.IndexByte(b[i:], '\n'); at >= 0 {
 		end, whole = i+at+1, true
@@ -242,7 +245,7 @@ func (m *meter) passLine(b []byte, i int) int {
 
 // head reads the line with the length of a string or an array. It returns the length
 // of the line itself; 0: the end of the line has not arrived yet.
-func (m *meter) head(b []byte, i int) int {
+func (m *Meter) head(b []byte, i int) int {
 	end := bytes.IndexByte(b[i:min(len(b), i+resp.MaxLine)], '\n')
 	if end < 0 && len(b)-i < resp.MaxLine {
 		return 0
@@ -294,49 +297,49 @@ func (m *meter) head(b []byte, i int) int {
 
 // charge counts bytes of the present reply, and returns why they are to be dropped, if
 // they are.
-func (m *meter) charge(cost int64) cut {
+func (m *Meter) charge(cost int64) cut {
 	s := m.share()
 	// These bytes stand for a command's whole answer: Redis' own frame of a transaction is
 	// as long as the client's commands, and so short a reply only tells that a command was
 	// carried out.
-	if outer := len(m.stack) == 0; m.dead || outer && s.framed && !m.line || cost <= elementSize && !m.line && (outer || s.framed && len(m.stack) == 1) {
+	if outer := len(m.stack) == 0; m.dead || outer && s.Framed && !m.line || cost <= elementSize && !m.line && (outer || s.Framed && len(m.stack) == 1) {
 		return uncut
 	}
 	if s.cut != uncut {
 		return s.cut
 	}
-	switch s.spent += cost; {
-	case s.spent-s.base > s.budget:
+	switch s.Spent += cost; {
+	case s.Spent-s.base > s.Budget:
 		m.note(s, tooLong)
 		return tooLong
-	case s.spent <= shortAnswer || s.spent <= s.charged:
+	case s.Spent <= ShortAnswer || s.Spent <= s.Charged:
 		return uncut
 	}
-	sum := s.spent
+	sum := s.Spent
 	if len(m.stack) > 0 { // there is more to come
-		sum = max(sum, min(s.charged+chargeStep, s.base+s.budget))
+		sum = max(sum, min(s.Charged+chargeStep, s.base+s.Budget))
 	}
-	if more := sum - max(s.charged, s.room); more <= 0 || m.ledger.take(more) || s.always && m.ledger.force(more) {
-		s.charged = sum
+	if more := sum - max(s.Charged, s.Room); more <= 0 || m.Ledger.Take(more) || s.Always && m.Ledger.Force(more) {
+		s.Charged = sum
 		return uncut
 	}
 	m.note(s, noRoom)
-	s.need = s.spent
+	s.Need = s.Spent
 	if len(m.stack) > 0 {
-		s.need = s.budget
+		s.Need = s.Budget
 	}
 	return noRoom
 }
 
 // note notes that something of a share is dropped.
-func (m *meter) note(s *allowance, why cut) {
+func (m *Meter) note(s *Allowance, why cut) {
 	s.cut = why
 	m.cuts++
-	m.seen.Add(1)
+	m.Seen.Add(1)
 }
 
 // words are what stands in the place of what is dropped.
-func (m *meter) words(why cut) string {
+func (m *Meter) words(why cut) string {
 	if why == noRoom {
 		return cutWords + "R"
 	}
@@ -345,7 +348,7 @@ func (m *meter) words(why cut) string {
 
 // instead gives something in the place of an element that is dropped. What is
 // inside an answer that is spoiled already needs no words.
-func (m *meter) instead(array bool, why cut) {
+func (m *Meter) instead(array bool, why cut) {
 	switch {
 	case len(m.stack) <= 1 || !m.spoiled:
 		m.put("-" + m.words(why) + resp.CRLF)
@@ -358,7 +361,7 @@ func (m *meter) instead(array bool, why cut) {
 }
 
 // over is the end of an element.
-func (m *meter) over() {
+func (m *Meter) over() {
 	if m.skip > 0 {
 		if m.skip--; m.skip > 0 {
 			return
@@ -367,8 +370,8 @@ func (m *meter) over() {
 	for n := len(m.stack); n > 0; n = len(m.stack) {
 		if n == 1 {
 			m.spoiled = false
-			if s := m.share(); s.each {
-				s.base, s.spent, s.cut = s.charged, s.charged, uncut
+			if s := m.share(); s.Each {
+				s.base, s.Spent, s.cut = s.Charged, s.Charged, uncut
 			}
 		}
 		if m.stack[n-1]--; m.stack[n-1] > 0 {
@@ -380,50 +383,72 @@ func (m *meter) over() {
 }
 
 // replied is the end of a reply.
-func (m *meter) replied() {
+func (m *Meter) replied() {
 	m.spoiled = false
 	if m.at < len(m.shares) {
-		if m.past++; m.past == m.shares[m.at].replies {
+		if m.past++; m.past == m.shares[m.at].Replies {
 			m.at, m.past = m.at+1, 0
 		}
 		return
 	}
-	if m.keep {
-		m.loose += m.own.charged
-	} else if m.own.charged > 0 {
-		m.ledger.give(m.own.charged)
+	if m.Keep {
+		m.loose += m.Own.Charged
+	} else if m.Own.Charged > 0 {
+		m.Ledger.Give(m.Own.Charged)
 	}
-	m.own = m.each
+	m.Own = m.Each
 }
 
-// abandon gives back what was charged for replies that do not come any more.
-func (m *meter) abandon() {
+// Abandon gives back what was charged for replies that do not come any more.
+func (m *Meter) Abandon() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.ledger.give(m.loose + m.own.charged)
-	m.loose, m.own.charged, m.dead = 0, 0, true
+	m.Ledger.Give(m.loose + m.Own.Charged)
+	m.loose, m.Own.Charged, m.dead = 0, 0, true
 }
 
-// isCut reports whether a part of an answer was dropped, and whether the reason was
+// IsCut reports whether a part of an answer was dropped, and whether the reason was
 // that there was no room.
-func isCut(m *rueidis.RedisMessage) (yes, room bool) {
+func IsCut(m *rueidis.RedisMessage) (yes, room bool) {
 	if m.IsArray() {
 		list, _ := m.ToArray()
 		for i := range list {
-			if yes, room := isCut(&list[i]); yes {
+			if yes, room := IsCut(&list[i]); yes {
 				return yes, room
 			}
 		}
 		return false, false
 	}
 	text, _ := m.ToString() // of an error, too
-	return cutIn(text)
+	return CutIn(text)
 }
 
-// cutIn is isCut for a text.
-func cutIn(text string) (yes, room bool) {
+// CutIn is IsCut for a text.
+func CutIn(text string) (yes, room bool) {
 	if len(text) <= len(cutWords) || !strings.HasSuffix(text[:len(text)-1], cutWords) {
 		return false, false
 	}
 	return true, text[len(text)-1] == 'R'
+}
+
+// Length returns how long an answer is, as a Meter counts it.
+func Length(m *rueidis.RedisMessage) int64 {
+	if !m.IsArray() {
+		text, _ := m.ToString() // of an error, too
+		return int64(len(text))
+	}
+	list, _ := m.ToArray()
+	n := int64(elementSize * len(list))
+	for i := range list {
+		n += Length(&list[i])
+	}
+	return n
+}
+
+// Charged returns what an answer of that length takes of the room for long ones, about.
+func Charged(length int64) int64 {
+	if length <= ShortAnswer {
+		return 0
+	}
+	return length
 }

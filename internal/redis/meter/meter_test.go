@@ -1,13 +1,14 @@
-package redis
+package meter
 
 import (
 	"fmt"
-	"holdfast/internal/redis/resp"
 	"io"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"holdfast/internal/redis/resp"
 )
 
 // pieces reads a text in pieces of any length.
@@ -31,14 +32,14 @@ func (p *pieces) Read(b []byte) (int, error) {
 
 // metered is what a client behind a meter reads of these replies, with L and R for the
 // words that stand for what was dropped, and the shares after it.
-func metered(t *testing.T, limit int64, replies string, shares []allowance, seed uint64) (string, []allowance, *meter) {
+func metered(t *testing.T, limit int64, replies string, shares []Allowance, seed uint64) (string, []Allowance, *Meter) {
 	t.Helper()
-	m := &meter{ledger: newLedger(limit), each: allowance{budget: 100}, own: allowance{budget: 100}, seen: new(atomic.Int64)}
-	shares = append([]allowance(nil), shares...)
-	m.begin(shares)
+	m := &Meter{Ledger: NewLedger(limit, limit), Each: Allowance{Budget: 100}, Own: Allowance{Budget: 100}, Seen: new(atomic.Int64)}
+	shares = append([]Allowance(nil), shares...)
+	m.Begin(shares)
 	r := rand.New(rand.NewPCG(seed, 0))
 	source := &pieces{text: replies, rand: r}
-	out, err := io.ReadAll(readerFunc(func(p []byte) (int, error) { return m.read(source, p[:1+r.IntN(len(p))]) }))
+	out, err := io.ReadAll(readerFunc(func(p []byte) (int, error) { return m.Read(source, p[:1+r.IntN(len(p))]) }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +90,7 @@ func TestAMeterCountsWhatBelongsTogether(t *testing.T) {
 	for seed := range uint64(40) {
 		got, shares, m := metered(t, 1<<30, bulk(80)+bulk(80)+"+OK\r\n"+bulk(80)+
 			"*4\r\n"+bulk(80)+"*1\r\n:1\r\n+OK\r\n"+bulk(80),
-			[]allowance{{replies: 3, budget: 150}, {replies: 1, budget: 100}, {replies: 1, framed: true, budget: 100}}, seed)
+			[]Allowance{{Replies: 3, Budget: 150}, {Replies: 1, Budget: 100}, {Replies: 1, Framed: true, Budget: 100}}, seed)
 		x := strings.ReplaceAll(bulk(80), resp.CRLF, " ")
 		if want := x + "-L +OK " + x + "*4 " + x + "*1 :1 +OK -L "; got != want {
 			t.Fatalf("got %q, want %q", got, want)
@@ -103,12 +104,12 @@ func TestAMeterCountsWhatBelongsTogether(t *testing.T) {
 // Each answer of a call that carries out several requests has a budget of its own.
 func TestAMeterCountsEachRequestOfACallByItself(t *testing.T) {
 	got, shares, _ := metered(t, 1<<20, "*4\r\n"+bulk(40_000)+bulk(70_000)+bulk(40_000)+bulk(1),
-		[]allowance{{replies: 1, framed: true, each: true, budget: 60_000, always: true}}, 1)
+		[]Allowance{{Replies: 1, Framed: true, Each: true, Budget: 60_000, Always: true}}, 1)
 	if heads := strings.ReplaceAll(got, "x", ""); heads != "*4 $40000  -L $40000  $1  " {
 		t.Errorf("got %q", heads)
 	}
-	if shares[0].charged < 80_000 || shares[0].charged > 120_000 {
-		t.Errorf("charged is %d", shares[0].charged)
+	if shares[0].Charged < 80_000 || shares[0].Charged > 120_000 {
+		t.Errorf("charged is %d", shares[0].Charged)
 	}
 }
 
@@ -116,33 +117,33 @@ func TestAMeterCountsEachRequestOfACallByItself(t *testing.T) {
 // room before; what writes may have answered is given as long as there is any.
 func TestAMeterTakesRoomForLongAnswers(t *testing.T) {
 	const long = 40_000
-	read := allowance{replies: 1, budget: 1 << 20}
+	read := Allowance{Replies: 1, Budget: 1 << 20}
 	for _, c := range []struct {
 		name   string
-		share  allowance
+		share  Allowance
 		before int64 // taken by others
 		given  bool
 		held   int64 // after it
 	}{
 		{"room", read, 0, true, long},
 		{"none", read, 70_000, false, 70_000},
-		{"taken before", allowance{replies: 1, budget: 1 << 20, room: long}, 70_000 + long, true, 70_000 + long},
-		{"of a write", allowance{replies: 1, budget: 1 << 20, always: true}, 70_000, true, 70_000 + long},
-		{"of a write, and none", allowance{replies: 1, budget: 1 << 20, always: true}, 190_000, false, 190_000},
+		{"taken before", Allowance{Replies: 1, Budget: 1 << 20, Room: long}, 70_000 + long, true, 70_000 + long},
+		{"of a write", Allowance{Replies: 1, Budget: 1 << 20, Always: true}, 70_000, true, 70_000 + long},
+		{"of a write, and none", Allowance{Replies: 1, Budget: 1 << 20, Always: true}, 190_000, false, 190_000},
 	} {
-		m := &meter{ledger: newLedger(100_000), seen: new(atomic.Int64)}
-		m.ledger.held = c.before
-		shares := []allowance{c.share}
-		m.begin(shares)
+		m := &Meter{Ledger: NewLedger(100_000, 100_000), Seen: new(atomic.Int64)}
+		m.Ledger.held = c.before
+		shares := []Allowance{c.share}
+		m.Begin(shares)
 		source := strings.NewReader(bulk(long))
-		out, err := io.ReadAll(readerFunc(func(p []byte) (int, error) { return m.read(source, p) }))
+		out, err := io.ReadAll(readerFunc(func(p []byte) (int, error) { return m.Read(source, p) }))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if given := strings.HasPrefix(string(out), "$"); given != c.given || m.ledger.held != c.held && given {
-			t.Errorf("%s: given is %v, and %d bytes are held", c.name, given, m.ledger.held)
+		if given := strings.HasPrefix(string(out), "$"); given != c.given || m.Ledger.held != c.held && given {
+			t.Errorf("%s: given is %v, and %d bytes are held", c.name, given, m.Ledger.held)
 		}
-		if !c.given && (shares[0].cut != noRoom || shares[0].need != long) {
+		if !c.given && (shares[0].cut != noRoom || shares[0].Need != long) {
 			t.Errorf("%s: the share is %+v", c.name, shares[0])
 		}
 	}
@@ -155,13 +156,13 @@ func BenchmarkMeter(b *testing.B) {
 		with bool
 	}{{"without", false}, {"with", true}} {
 		b.Run(c.name, func(b *testing.B) {
-			m := &meter{ledger: newLedger(1 << 30), each: allowance{budget: 1 << 20}, own: allowance{budget: 1 << 20}, seen: new(atomic.Int64)}
+			m := &Meter{Ledger: NewLedger(1<<30, 1<<30), Each: Allowance{Budget: 1 << 20}, Own: Allowance{Budget: 1 << 20}, Seen: new(atomic.Int64)}
 			source := strings.NewReader(replies)
 			room := make([]byte, 64<<10)
 			for range b.N {
 				source.Reset(replies)
 				if c.with {
-					_, _ = m.read(source, room)
+					_, _ = m.Read(source, room)
 				} else {
 					_, _ = source.Read(room)
 				}
