@@ -11,7 +11,7 @@ import (
 )
 
 // An operation takes room for its answer here. If a part of the answer was dropped
-// (see meter.go), the operation gets an error, or another attempt.
+// (see package meter), the operation gets an error, or another attempt.
 
 // errNoRoom ends an attempt that only reads and whose answer found no room. Only
 // Client.finish sees it.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/cache"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/socket"
@@ -39,12 +40,12 @@ type link struct {
 	// silent: the monitor's last question had no answer; probed: it is asked
 	// aside until it has one.
 	silent, probed atomic.Bool
-	unseen         [64]atomic.Int32      // how many commands about unseen keys are under way
-	cache          atomic.Pointer[cache] // of the newest connection; of a caching link
-	heard          atomic.Int64          // see hear; in nanoseconds since birth
-	asking         atomic.Int64          // requests under way; of a replica's link
-	slow           atomic.Bool           // one that is not brief is among them
-	resting        atomic.Int64          // until when it is left alone, in Unix nanoseconds
+	unseen         [64]atomic.Int32            // how many commands about unseen keys are under way
+	cache          atomic.Pointer[cache.Cache] // of the newest connection; of a caching link
+	heard          atomic.Int64                // see hear; in nanoseconds since birth
+	asking         atomic.Int64                // requests under way; of a replica's link
+	slow           atomic.Bool                 // one that is not brief is among them
+	resting        atomic.Int64                // until when it is left alone, in Unix nanoseconds
 }
 
 // linkKind says how a link is used.
@@ -146,7 +147,7 @@ func newLink(cfg Config, addr string, kind linkKind) *link {
 	if kind == caching {
 		opt.AlwaysRESP2, opt.DisableCache = false, false
 		opt.NewCacheStoreFn = func(rueidis.CacheStoreOption) rueidis.CacheStore {
-			values := newCache(cfg.CacheBytes)
+			values := cache.New(cfg.CacheBytes)
 			l.cache.Store(values)
 			return values
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/cache"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
@@ -216,13 +217,13 @@ func (c *readers) listen(ctx context.Context) {
 
 // hit is what GET of a key answers from the cache; nil: that is not there. It
 // keeps nothing of the key.
-func (c *readers) hit(key string, now time.Time) *cached {
+func (c *readers) hit(key string, now time.Time) *cache.Value {
 	l := c.cache.Load()
 	if l == nil || !c.trusted(l, now) {
 		return nil
 	}
 	if values := l.cache.Load(); values != nil {
-		return values.look(key, now)
+		return values.Look(key, now)
 	}
 	return nil
 }

@@ -144,8 +144,8 @@ func (c *Client) hit(r *Request) bool {
 	if v == nil {
 		return false
 	}
-	result, ok := resultOf(v.value, v.value.Error())
-	if text, _ := v.value.ToString(); len(text) > meter.ShortAnswer {
+	result, ok := resultOf(v.Reply, v.Reply.Error())
+	if text, _ := v.Reply.ToString(); len(text) > meter.ShortAnswer {
 		bytes := int64(len(text))
 		if !ok || !c.cfg.answers.Take(bytes) {
 			return false
@@ -171,9 +171,9 @@ func (c *Client) Cached(key []byte, now time.Time) (text string, readable, ok bo
 		return "", false, false
 	}
 	v := c.readers.hit(unsafe.String(unsafe.SliceData(key), len(key)), now)
-	if v == nil || !v.text {
+	if v == nil || !v.IsText {
 		return "", false, false
 	}
-	text, _ = v.value.ToString()
-	return text, v.readable, true
+	text, _ = v.Reply.ToString()
+	return text, v.Readable, true
 }

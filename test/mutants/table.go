@@ -154,18 +154,18 @@ var reading = []Mutant{{
 }, {
 	Name:    "deaf-cache",
 	Rule:    "a value that has changed is kept no longer",
-	Changes: []Change{in("cache.go", "if v := c.values[key]; v != nil {\n\t\t\tc.remove(v)", "if v := c.values[key]; v != nil && false {\n\t\t\tc.remove(v)")},
-	Tests:   tests("redis", "TestWhatHasChangedIsKeptNoLonger|TestACachedValueFollowsItsChanges"),
+	Changes: []Change{in("cache/cache.go", "if v := c.values[key]; v != nil {\n\t\t\tc.remove(v)", "if v := c.values[key]; v != nil && false {\n\t\t\tc.remove(v)")},
+	Tests:   tests("redis/cache", "TestWhatHasChangedIsKeptNoLonger"),
 }, {
 	Name:    "cache-after-its-end",
 	Rule:    "a cache whose connection has ended has nothing",
-	Changes: []Change{in("cache.go", "c.values, c.order, c.size, c.flights = nil, nil, 0, nil", "c.flights = nil")},
-	Tests:   tests("redis", "TestWhatHasChangedIsKeptNoLonger"),
+	Changes: []Change{in("cache/cache.go", "c.values, c.order, c.size, c.flights = nil, nil, 0, nil", "c.flights = nil")},
+	Tests:   tests("redis/cache", "TestWhatHasChangedIsKeptNoLonger"),
 }, {
 	Name:    "expired-in-cache",
 	Rule:    "a value is kept no longer than it lives at Redis",
-	Changes: []Change{in("cache.go", "if left >= 0 { // else", "if false { // else")},
-	Tests:   tests("redis", "TestAValueIsKeptAsLongAsItMayBe"),
+	Changes: []Change{in("cache/cache.go", "if left >= 0 { // else", "if false { // else")},
+	Tests:   tests("redis/cache", "TestAValueIsKeptAsLongAsItMayBe"),
 }, {
 	Name:    "foreign-cursor",
 	Rule:    "a cursor is good at the process that gave it",

@@ -1,4 +1,7 @@
-package redis
+// Package cache keeps the values that one connection to a master has read, in memory, for as
+// long as Redis says that they have not changed. How long they are trusted without a word
+// from Redis, its callers decide.
+package cache
 
 import (
 	"container/list"
@@ -13,32 +16,31 @@ import (
 	"holdfast/internal/redis/meter"
 )
 
-// cache is what one connection to a master has read and may still serve:
-// rueidis' CacheStore, which it keeps by what Redis tells it on that connection
-// (manual, "Client-side caching in Redis"). The library's own would do, but
-// for one thing: here a loop may look a value up by itself, which takes it a
-// quarter of the time, and no memory.
+// Cache is what one connection to a master has read and may still serve. It is a CacheStore
+// of the client library, which keeps it right by what Redis tells on that connection (manual,
+// "Client-side caching in Redis"). The library has a store of its own. This one lets an event
+// loop look a value up by itself, in a quarter of the time and without an allocation.
 //
-// Its only command is GET.
-type cache struct {
+// The only command is GET. A Cache is safe for concurrent use.
+type Cache struct {
 	mu      sync.RWMutex
-	values  map[string]*cached      // nil: the connection has ended
+	values  map[string]*Value       // nil: the connection has ended
 	flights map[string]*cacheFlight // the questions that are under way
-	// order has the values, those that are to go first in front: as they came,
-	// but that one which was used since gets a second turn.
+	// order has the values in the order in which they came, the first to go in front. One
+	// that was used since gets a second turn.
 	order       *list.List
 	size, limit int // in bytes
 }
 
-// cached is a key's value. It does not change.
-type cached struct {
+// Value is a key's value. It does not change.
+type Value struct {
 	until time.Time
-	value rueidis.RedisMessage
-	// text says that it is a string, and readable that it is one of UTF-8.
-	text, readable bool
-	used           atomic.Bool
-	key            string
-	place          *list.Element
+	Reply rueidis.RedisMessage
+	// IsText is true for a string, and Readable for one of UTF-8.
+	IsText, Readable bool
+	used             atomic.Bool
+	key              string
+	place            *list.Element
 }
 
 // cachedSize is what a value takes beside the bytes of key and value, about:
@@ -54,17 +56,18 @@ const largePart = 64
 // new: everybody waits meanwhile.
 const mostTurns = 64
 
-func newCache(limit int) *cache {
-	c := &cache{limit: limit, flights: map[string]*cacheFlight{}}
+// New returns a cache of so many bytes.
+func New(limit int) *Cache {
+	c := &Cache{limit: limit, flights: map[string]*cacheFlight{}}
 	c.empty()
 	return c
 }
 
 // empty forgets all values at once: loops wait meanwhile.
-func (c *cache) empty() { c.values, c.order, c.size = map[string]*cached{}, list.New(), 0 }
+func (c *Cache) empty() { c.values, c.order, c.size = map[string]*Value{}, list.New(), 0 }
 
-// look is the value of a key; nil: it is not there.
-func (c *cache) look(key string, now time.Time) *cached {
+// Look returns the value of a key; nil if it is not there.
+func (c *Cache) Look(key string, now time.Time) *Value {
 	c.mu.RLock()
 	v := c.values[key]
 	c.mu.RUnlock()
@@ -78,9 +81,9 @@ func (c *cache) look(key string, now time.Time) *cached {
 }
 
 // Flight is rueidis.CacheStore's.
-func (c *cache) Flight(key, _ string, ttl time.Duration, now time.Time) (rueidis.RedisMessage, rueidis.CacheEntry) {
-	if v := c.look(key, now); v != nil {
-		return v.value, nil
+func (c *Cache) Flight(key, _ string, ttl time.Duration, now time.Time) (rueidis.RedisMessage, rueidis.CacheEntry) {
+	if v := c.Look(key, now); v != nil {
+		return v.Reply, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,7 +95,7 @@ func (c *cache) Flight(key, _ string, ttl time.Duration, now time.Time) (rueidis
 	}
 	if v := c.values[key]; v != nil {
 		if now.Before(v.until) { // it came meanwhile
-			return v.value, nil
+			return v.Reply, nil
 		}
 		c.remove(v)
 	}
@@ -101,13 +104,13 @@ func (c *cache) Flight(key, _ string, ttl time.Duration, now time.Time) (rueidis
 }
 
 // Update is rueidis.CacheStore's: the value has come.
-func (c *cache) Update(key, _ string, value rueidis.RedisMessage) (until int64) {
-	v := &cached{key: key, value: value, text: value.IsString()}
+func (c *Cache) Update(key, _ string, value rueidis.RedisMessage) (until int64) {
+	v := &Value{key: key, Reply: value, IsText: value.IsString()}
 	dropped, _ := meter.IsCut(&value)
 	keep := v.size() <= c.limit/largePart && !dropped
 	if keep {
 		text, _ := value.ToString()
-		v.readable = utf8.ValidString(text)
+		v.Readable = utf8.ValidString(text)
 	}
 	left := value.CachePTTL()
 	now := time.Now()
@@ -134,7 +137,7 @@ func (c *cache) Update(key, _ string, value rueidis.RedisMessage) (until int64) 
 }
 
 // Cancel is rueidis.CacheStore's: the value does not come.
-func (c *cache) Cancel(key, _ string, err error) {
+func (c *Cache) Cancel(key, _ string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f := c.flights[key]; f != nil {
@@ -146,7 +149,7 @@ func (c *cache) Cancel(key, _ string, err error) {
 // Delete is rueidis.CacheStore's: the values of these keys have changed, or all
 // may have when keys is nil. What is under way is not meant: it is answered
 // after this.
-func (c *cache) Delete(keys []rueidis.RedisMessage) {
+func (c *Cache) Delete(keys []rueidis.RedisMessage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if keys == nil && c.values != nil {
@@ -162,7 +165,7 @@ func (c *cache) Delete(keys []rueidis.RedisMessage) {
 
 // Close is rueidis.CacheStore's: the connection has ended, and nobody tells of
 // changes any more.
-func (c *cache) Close(err error) {
+func (c *Cache) Close(err error) {
 	c.mu.Lock()
 	flights := c.flights
 	c.values, c.order, c.size, c.flights = nil, nil, 0, nil
@@ -173,17 +176,17 @@ func (c *cache) Close(err error) {
 }
 
 // remove takes a value out.
-func (c *cache) remove(v *cached) {
+func (c *Cache) remove(v *Value) {
 	delete(c.values, v.key)
 	c.order.Remove(v.place)
 	c.size -= v.size()
 }
 
 // trim makes room.
-func (c *cache) trim() {
+func (c *Cache) trim() {
 	for turns := 0; c.size > c.limit; {
 		e := c.order.Front()
-		v := e.Value.(*cached) // there is one: none is larger than all may be
+		v := e.Value.(*Value) // there is one: none is larger than all may be
 		if v.used.Swap(false) && turns < mostTurns {
 			turns++
 			c.order.MoveToBack(e)
@@ -194,8 +197,8 @@ func (c *cache) trim() {
 }
 
 // size is how much memory a value takes, about, in bytes.
-func (v *cached) size() int {
-	text, _ := v.value.ToString() // of an error, too
+func (v *Value) size() int {
+	text, _ := v.Reply.ToString() // of an error, too
 	return cachedSize + len(v.key) + len(text)
 }
 

@@ -1,24 +1,19 @@
-package redis
+package cache
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/outcome"
-	"holdfast/internal/redis/redistest"
 )
 
 // message is a string as it comes from Redis, for a key that lives so long
@@ -37,7 +32,7 @@ func message(t testing.TB, text string, ttl time.Duration) (m rueidis.RedisMessa
 }
 
 // shelve has a cache keep a value.
-func shelve(t testing.TB, c *cache, key, text string, ttl time.Duration) {
+func shelve(t testing.TB, c *Cache, key, text string, ttl time.Duration) {
 	t.Helper()
 	if _, entry := c.Flight(key, "GET", time.Minute, time.Now()); entry != nil {
 		t.Fatalf("%s is under way", key)
@@ -46,17 +41,17 @@ func shelve(t testing.TB, c *cache, key, text string, ttl time.Duration) {
 }
 
 // kept is what a cache has for a key after so long; "-": nothing.
-func kept(c *cache, key string, after time.Duration) string {
-	v := c.look(key, time.Now().Add(after))
+func kept(c *Cache, key string, after time.Duration) string {
+	v := c.Look(key, time.Now().Add(after))
 	if v == nil {
 		return "-"
 	}
-	text, _ := v.value.ToString()
+	text, _ := v.Reply.ToString()
 	return text
 }
 
 func TestOneAsksForAValueAndTheOthersWait(t *testing.T) {
-	c := newCache(1 << 20)
+	c := New(1 << 20)
 	_, first := c.Flight("k", "GET", time.Minute, time.Now())
 	_, second := c.Flight("k", "GET", time.Minute, time.Now())
 	if first != nil || second == nil {
@@ -89,7 +84,7 @@ func TestOneAsksForAValueAndTheOthersWait(t *testing.T) {
 }
 
 func TestAValueIsKeptAsLongAsItMayBe(t *testing.T) {
-	c := newCache(1 << 20)
+	c := New(1 << 20)
 	shelve(t, c, "forever", "v", 0)
 	shelve(t, c, "short", "v", 10*time.Second)
 	shelve(t, c, "long", "v", time.Hour)
@@ -115,7 +110,7 @@ func TestAValueIsKeptAsLongAsItMayBe(t *testing.T) {
 }
 
 func TestWhatHasChangedIsKeptNoLonger(t *testing.T) {
-	c := newCache(1 << 20)
+	c := New(1 << 20)
 	all := func() string { return kept(c, "a", 0) + kept(c, "b", 0) + kept(c, "c", 0) }
 	for _, key := range []string{"a", "b", "c"} {
 		shelve(t, c, key, key, 0)
@@ -138,7 +133,7 @@ func TestWhatHasChangedIsKeptNoLonger(t *testing.T) {
 }
 
 func TestWhatFailsIsToldToThoseWhoWait(t *testing.T) {
-	c := newCache(1 << 20)
+	c := New(1 << 20)
 	failure := errors.New("it failed")
 	for _, fail := range []func(){
 		func() { c.Cancel("k", "GET", failure) },
@@ -167,7 +162,7 @@ func TestWhatFailsIsToldToThoseWhoWait(t *testing.T) {
 func TestTheCacheMakesRoomAtTheCostOfWhatIsNotUsed(t *testing.T) {
 	const values = 100
 	name := func(i int) string { return fmt.Sprintf("k%05d", i) }
-	c := newCache(values * (cachedSize + len(name(0)) + len("v")))
+	c := New(values * (cachedSize + len(name(0)) + len("v")))
 	for i := range values {
 		shelve(t, c, name(i), "v", 0)
 	}
@@ -205,7 +200,7 @@ func TestTheCacheTakesAboutTheMemoryThatItMay(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		c := newCache(limit)
+		c := New(limit)
 		for i := range 2 * limit / (size + 100) {
 			shelve(t, c, "some key "+strconv.Itoa(i), strings.Repeat("v", size), 0)
 		}
@@ -217,155 +212,5 @@ func TestTheCacheTakesAboutTheMemoryThatItMay(t *testing.T) {
 			t.Errorf("values of %d bytes take %d, said to be %d, and may take %d", size, took, c.size, limit)
 		}
 		runtime.KeepAlive(c)
-	}
-}
-
-// Whoever looks at a value that others change sees it change forwards only, and
-// the last one in the end.
-func TestWhoLooksIntoTheCacheSeesNothingOlderThanBefore(t *testing.T) {
-	cluster := redistest.Start(t, 0, 0)
-	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
-	master := cluster.Nodes[0]
-	master.Do("SET", "k", "0")
-	const changes = 4000
-	changed := make(chan struct{})
-	var all sync.WaitGroup
-	for range 3 {
-		all.Go(func() {
-			last, hits := 0, 0
-			for last < changes {
-				text, _, ok := client.Cached([]byte("k"), time.Now())
-				if ok {
-					hits++
-				} else {
-					r := &Request{Commands: commands("GET k"), Read: ReadCached}
-					if err := client.Do(t.Context(), r); err != nil {
-						t.Error(err)
-						return
-					}
-					text = r.Results[0].Reply.Text()
-				}
-				n, err := strconv.Atoi(text)
-				if err != nil || n < last {
-					t.Errorf("after %d: %q", last, text)
-					return
-				}
-				last = n
-				time.Sleep(20 * time.Microsecond) // a moment for the one that changes it
-			}
-			if hits == 0 {
-				t.Error("the cache had nothing")
-			}
-		})
-	}
-	go func() {
-		defer close(changed)
-		for i := range changes {
-			master.Do("SET", "k", strconv.Itoa(i+1))
-		}
-	}()
-	all.Wait()
-	<-changed
-}
-
-// deafening is a proxy of a node. Of the connections that asked for invalidations
-// nothing passes any more once it hangs; the others go on.
-func deafening(t *testing.T, node string) (addr string, hang *atomic.Bool) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	hang = new(atomic.Bool)
-	go func() {
-		for {
-			near, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", node)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			var tracking atomic.Bool
-			pass := func(to, from net.Conn) {
-				defer to.Close()
-				for b := make([]byte, 64<<10); ; {
-					n, err := from.Read(b)
-					if err != nil {
-						return
-					}
-					if bytes.Contains(b[:n], []byte("TRACKING")) {
-						tracking.Store(true)
-					}
-					if !hang.Load() || !tracking.Load() {
-						to.Write(b[:n])
-					}
-				}
-			}
-			go pass(far, near)
-			go pass(near, far)
-		}
-	}()
-	return ln.Addr().String(), hang
-}
-
-func TestAValueIsNotTrustedWhenItsOwnConnectionHangs(t *testing.T) {
-	node := redistest.Start(t, 0, 0).Nodes[0]
-	addr, hang := deafening(t, node.Addr)
-	client := open(t, redistest.Start(t, 0, 0), func(c *Config) { c.Address, c.MinAcks = addr, 0 })
-	node.Do("SET", "k", "old")
-	read := func(limit time.Duration) *Request {
-		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		defer cancel()
-		r := &Request{Commands: commands("GET k"), Read: ReadCached}
-		if client.Do(ctx, r) != nil {
-			r.Results = []Result{{}}
-		}
-		return r
-	}
-	redistest.Eventually(t, 10*time.Second, "a loop finds it", func() bool {
-		read(time.Second)
-		_, _, ok := client.Cached([]byte("k"), time.Now())
-		return ok
-	})
-	hang.Store(true)
-	time.Sleep(10 * time.Millisecond) // what is under way arrives
-	node.Do("SET", "k", "new")
-	began, last := time.Now(), time.Duration(0)
-	const promised = 1200 * time.Millisecond // docs/guarantees.md
-	for time.Since(began) < 2*promised {
-		at := time.Since(began)
-		text, _, ok := client.Cached([]byte("k"), time.Now())
-		if r := read(30 * time.Millisecond); ok && text == "old" || r.Results[0].Reply.Text() == "old" {
-			last = at
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	if last > promised {
-		t.Errorf("the old value was answered %v after it was replaced, want %v at most", last, promised)
-	}
-	hang.Store(false)
-	redistest.Eventually(t, 10*time.Second, "it is cached again", func() bool {
-		read(time.Second)
-		text, _, ok := client.Cached([]byte("k"), time.Now())
-		return ok && text == "new"
-	})
-}
-
-func TestAValueIsTrustedAsLongAsItsMasterIsHeard(t *testing.T) {
-	cluster := redistest.Start(t, 0, 0)
-	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
-	cluster.Nodes[0].Do("SET", "k", "v")
-	redistest.Eventually(t, 10*time.Second, "a loop finds it", func() bool {
-		do(t, client, &Request{Commands: commands("GET k"), Read: ReadCached})
-		_, _, ok := client.Cached([]byte("k"), time.Now())
-		return ok
-	})
-	// This process wakes up after so long, and has heard of nothing.
-	if _, _, ok := client.Cached([]byte("k"), time.Now().Add(cacheTrust)); ok {
-		t.Error("it is trusted for longer")
 	}
 }
