@@ -124,6 +124,8 @@ func TestChart(t *testing.T) {
 		})
 	}
 	l.check(t)
+
+	t.Run("an autoscaler", func(t *testing.T) { autoscaling(t, space, "http://"+address, watcher) })
 }
 
 // leadTo makes a redis node the master.

@@ -14,6 +14,8 @@ import (
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
+	autoscaling "k8s.io/api/autoscaling/v2"
+	"sigs.k8s.io/yaml"
 )
 
 // variant is values of the chart, and the equivalent options of 'holdfast export kubernetes'.
@@ -241,5 +243,26 @@ func TestTheDashboardIsTheOneInTheDocs(t *testing.T) {
 	}
 	if docs, err := os.ReadFile(root + "/docs/grafana.json"); err != nil || string(docs) != string(own) {
 		t.Errorf("copy docs/grafana.json to deploy/chart/files (%v)", err)
+	}
+}
+
+func TestTheAutoscalersBehaviorIsTheOneOfTheValues(t *testing.T) {
+	const values = `
+web: {autoscaling: {enabled: true, behavior: {scaleDown: {stabilizationWindowSeconds: 60}}}}
+stack: {apps: {web: {kv: {}}, sessions: {kv: {}}}, routes: [{path-prefix: /sessions, app: sessions}, {app: web}]}
+apps: {sessions: {autoscaling: {behavior: {scaleDown: {stabilizationWindowSeconds: 120}}}}}
+`
+	for app, want := range map[string]int32{"web": 60, "sessions": 120} {
+		text, err := yaml.Marshal(rendered(t, values)["HorizontalPodAutoscaler shop-"+app])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var scaler autoscaling.HorizontalPodAutoscaler
+		if err := yaml.UnmarshalStrict(text, &scaler); err != nil {
+			t.Fatalf("%v in\n%s", err, text)
+		}
+		if got := scaler.Spec.Behavior; got == nil || got.ScaleDown == nil || *got.ScaleDown.StabilizationWindowSeconds != want {
+			t.Errorf("the autoscaler of %s has the behavior %v", app, got)
+		}
 	}
 }
