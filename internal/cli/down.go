@@ -75,7 +75,7 @@ func down(ctx context.Context, g *globals, purge bool) (said string, err error) 
 		return downHosts(ctx, g, state, purge)
 	}
 
-	kept := supervise.Kept(state)
+	kept := supervise.HasState(state)
 	if _, err := os.Stat(state); errors.Is(err, os.ErrNotExist) {
 		return nothingThere(state, purge), nil
 	}
@@ -192,7 +192,7 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 		if err := awaitDown(ctx, client, state); err != nil {
 			return 0, err
 		}
-		st, err := supervise.Look(s, base, state)
+		st, err := supervise.OfflineStatus(s, base, state)
 		if err != nil {
 			return 0, err
 		}

@@ -291,7 +291,7 @@ func joinedState(g *globals) (state string, self host.Self, is bool, err error) 
 		return state, self, err == nil, err
 	}
 	usual, err := stateDir(g, stack.Default().Name)
-	if err != nil || supervise.Kept(usual) {
+	if err != nil || supervise.HasState(usual) {
 		if _, notJoined := host.ReadSelf(usual); err != nil || notJoined != nil {
 			return "", self, false, nil // the built-in stack is meant, or its command reports what is wrong
 		}

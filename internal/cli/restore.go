@@ -85,7 +85,7 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 	if err != nil && !errors.Is(err, control.ErrNoSupervisor) {
 		return err
 	}
-	if err := confirm(ctx, g, file, m, s.Name, supervise.Kept(state), runs, yes); err != nil {
+	if err := confirm(ctx, g, file, m, s.Name, supervise.HasState(state), runs, yes); err != nil {
 		return err
 	}
 

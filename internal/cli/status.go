@@ -128,7 +128,7 @@ func showHere(ctx context.Context, g *globals, out io.Writer) error {
 // lookHere returns the status of a stack without a supervisor, as it is found on this machine. On a
 // host of several it has only this host's nodes.
 func lookHere(s stack.Stack, base, state string) (supervise.Status, error) {
-	st, err := supervise.Look(s, base, state)
+	st, err := supervise.OfflineStatus(s, base, state)
 	if self, notJoined := host.ReadSelf(state); notJoined == nil {
 		st.Nodes = slices.DeleteFunc(st.Nodes, func(n supervise.NodeStatus) bool { return n.Host != self.Name })
 		st.Host = self.Name

@@ -324,7 +324,7 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 
 	args := backgroundUp(g, state)
 	// An interrupted start is undone, but a service that ran before goes on.
-	before, _ := supervise.Look(s, base, state) // if something is wrong there, the child reports it
+	before, _ := supervise.OfflineStatus(s, base, state) // if something is wrong there, the child reports it
 	serving := slices.ContainsFunc(before.Nodes, func(n supervise.NodeStatus) bool { return n.PID != 0 })
 	child, err := startBackground(args)
 	if err != nil {

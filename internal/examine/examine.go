@@ -71,7 +71,7 @@ type examination struct {
 // Stack gathers the facts of a stack.
 func Stack(ctx context.Context, cfg Config) doctor.Facts {
 	e := &examination{Config: cfg, versions: map[plan.Program]string{}, elsewhere: map[string]string{}}
-	e.facts = doctor.Facts{Now: time.Now(), Stack: cfg.Stack, StateDir: cfg.StateDir, Kept: supervise.Kept(cfg.StateDir)}
+	e.facts = doctor.Facts{Now: time.Now(), Stack: cfg.Stack, StateDir: cfg.StateDir, Kept: supervise.HasState(cfg.StateDir)}
 	if cfg.Mistakes != nil {
 		e.facts.Mistakes = cfg.Mistakes.Error()
 	}

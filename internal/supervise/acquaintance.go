@@ -44,7 +44,7 @@ func (s *Supervisor) acquaint(ctx context.Context, wait time.Duration) acquainta
 	defer cancel()
 
 	a := acquaintance{facts: s.gather(ctx, wait), Peers: map[string]string{}, Stopped: map[string]bool{}, Known: map[string]known{}}
-	for _, st := range s.board.snapshot().Nodes {
+	for _, st := range s.statusBoard.snapshot().Nodes {
 		if st.Kind == plan.Redis && st.State == Down {
 			a.Stopped[st.Name] = true
 		}

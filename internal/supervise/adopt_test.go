@@ -20,7 +20,7 @@ func successor(t *testing.T, s *Supervisor, processes ...plan.Process) *Supervis
 	host := plan.Host{Processes: processes}
 	next := &Supervisor{
 		dir: s.dir, hosts: hostsAt(s.dir.root), log: slog.New(slog.DiscardHandler), host: host, programs: s.programs,
-		board: newBoard(plan.Plan{Hosts: []plan.Host{host}}), nodes: map[string]*node{},
+		statusBoard: newStatusBoard(plan.Plan{Hosts: []plan.Host{host}}), nodes: map[string]*node{},
 	}
 	next.ctx, next.halt = context.WithCancel(context.Background())
 	for _, p := range processes {

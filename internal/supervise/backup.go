@@ -99,7 +99,7 @@ func LastBackup(stateDir string) (b BackupState, err error) {
 // the error is a *RefusedError.
 func Backup(ctx context.Context, c BackupConfig) (BackupRecord, error) {
 	d := dirAt(c.StateDir)
-	if !Kept(c.StateDir) {
+	if !HasState(c.StateDir) {
 		return BackupRecord{}, refused("there is no stack in %s, and so no data", d)
 	}
 	unlock, err := d.lockBackup(ctx)

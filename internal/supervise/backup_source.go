@@ -62,7 +62,7 @@ func findMembers(c BackupConfig) (*members, error) {
 	if err != nil {
 		return nil, err
 	}
-	kept, err := d.readKept()
+	state, err := d.readState()
 	if err != nil {
 		return nil, err
 	}
@@ -72,11 +72,11 @@ func findMembers(c BackupConfig) (*members, error) {
 	}
 
 	m := &members{
-		d: d, way: way, stack: p.Name, password: kept.Secrets.Operator,
+		d: d, way: way, stack: p.Name, password: state.Secrets.Operator,
 		addresses: map[string]string{}, admins: map[string]*redis.Admin{},
-		appointed: cmp.Or(kept.Redis.Replication.Master, plan.FirstMaster),
+		appointed: cmp.Or(state.Redis.Replication.Master, plan.FirstMaster),
 	}
-	if m.secrets, err = private.Read(d.path(keptFile)); err != nil {
+	if m.secrets, err = private.Read(d.path(stateFile)); err != nil {
 		return nil, err
 	}
 

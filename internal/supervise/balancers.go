@@ -38,7 +38,7 @@ func (x *stepper) reload(ctx context.Context, to part) error {
 	now := s.balancer(to.process)
 	serving := s.servingNodes()
 	before, err := now.Info(ctx)
-	if st, _ := s.board.snapshot().Node(name); st.State != Up || err != nil {
+	if st, _ := s.statusBoard.snapshot().Node(name); st.State != Up || err != nil {
 		// It does not run now, and will read the files when it starts.
 		if err := s.putNode(to); err != nil {
 			return err
@@ -95,7 +95,7 @@ func (x *stepper) reload(ctx context.Context, to part) error {
 
 // servingNodes returns the nodes of applications that are up and in rotation at every balancer.
 func (s *Supervisor) servingNodes() (names []string) {
-	for _, st := range s.board.snapshot().Nodes {
+	for _, st := range s.statusBoard.snapshot().Nodes {
 		if st.Kind == plan.Web && st.State == Up && st.Excluded == "" && !s.drained(st.Name) {
 			names = append(names, st.Name)
 		}
@@ -147,7 +147,7 @@ func (s *Supervisor) awaitOldWorkers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, max(drainLimit, s.stack().Timeouts.HTTPKeepAlive+time.Second))
 	defer cancel()
 	poll(ctx, func() bool {
-		for _, st := range s.board.snapshot().Nodes {
+		for _, st := range s.statusBoard.snapshot().Nodes {
 			if st.Kind == plan.Balancer && st.State == Up && len(s.home(st.Name).Children(ctx, st.PID)) > 1 {
 				return false
 			}
@@ -162,7 +162,7 @@ func (s *Supervisor) awaitOldWorkers(ctx context.Context) {
 func (s *Supervisor) leaveOldMaster(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
 	defer cancel()
-	for _, st := range s.board.snapshot().Nodes {
+	for _, st := range s.statusBoard.snapshot().Nodes {
 		if st.Kind != plan.Balancer || st.PID == 0 {
 			continue
 		}
@@ -350,7 +350,7 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 func (s *Supervisor) checkHealth(ctx context.Context, now, final layout) (wrong []error) {
 	ctx, cancel := context.WithTimeout(ctx, settingLimit)
 	defer cancel()
-	for _, st := range s.board.snapshot().Nodes {
+	for _, st := range s.statusBoard.snapshot().Nodes {
 		from, had := now.part(st.Name)
 		to, stays := final.part(st.Name)
 		was, is := from.process.Probe, to.process.Probe
@@ -372,7 +372,7 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 	for _, step := range l.steps {
 		to, there := l.to.part(step.Node)
 		from, had := now.part(step.Node)
-		if st, _ := s.board.snapshot().Node(step.Node); st.State == Paused && step.Action != plan.Set {
+		if st, _ := s.statusBoard.snapshot().Node(step.Node); st.State == Paused && step.Action != plan.Set {
 			wrong = append(wrong, fmt.Errorf("%s is paused; 'holdfast resume %s' first", step.Node, step.Node))
 		}
 

@@ -58,7 +58,7 @@ func (s *Supervisor) spreadCertificate(ctx context.Context, h plan.Host, shown m
 	}
 
 	for _, p := range h.Processes {
-		st, _ := s.board.snapshot().Node(p.Node)
+		st, _ := s.statusBoard.snapshot().Node(p.Node)
 		if !p.Kind.Traits().KeepsCertificate || st.State == Down || st.State == Failed {
 			continue // it reads the file when it starts
 		}
@@ -140,11 +140,11 @@ func (s *Supervisor) mayLackSentinel(ctx context.Context, name string) error {
 		return err
 	}
 
-	if s.boardMaster() == "" {
+	if s.lastSeenMaster() == "" {
 		return errors.New("the Redis master is not known")
 	}
 	for _, other := range s.sentinels() {
-		if st, _ := s.board.snapshot().Node(other); other != name && st.State != Up {
+		if st, _ := s.statusBoard.snapshot().Node(other); other != name && st.State != Up {
 			return fmt.Errorf("it waits for %s, which is not up", other)
 		}
 	}

@@ -21,7 +21,7 @@ func fromText(t *testing.T, s *Supervisor, text string) layout {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.kept.Ports, s.kept.Secrets = with(s.kept.Ports, l.ports), l.secrets
+	s.persisted.Ports, s.persisted.Secrets = with(s.persisted.Ports, l.ports), l.secrets
 	return l
 }
 
@@ -80,7 +80,7 @@ func TestNobodyTakesAPortThatIsMovedTo(t *testing.T) {
 	}
 	port := next.ports["web-3"] // the port that it gets if no other node needs it
 	final := fromText(t, s, fmt.Sprintf("apps: {web: {kv: {remember: 7m}}}\nredis: {replicas: 1, ports: [%d]}\n", port)+rest)
-	s.kept.Ports = now.ports // only a layout that was carried out is kept
+	s.persisted.Ports = now.ports // only a layout that was carried out is kept
 	legs, err := s.legs(now, final, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func TestNobodyTakesAPortThatIsMovedTo(t *testing.T) {
 func TestANodeThatComesAndStaysComesOnce(t *testing.T) {
 	s, _ := oneNode(t, "true")
 	now := fromText(t, s, "apps: {web: {kv: {}, nodes: 1}}\n")
-	s.kept.Ports = now.ports
+	s.persisted.Ports = now.ports
 	final := fromText(t, s, "apps: {web: {kv: {}, nodes: 1}}\nredis: {sentinels: 5}\n")
 	legs, err := s.legs(now, final, nil)
 	if err != nil {
@@ -130,8 +130,8 @@ func TestRedisNodesMoveTheMasterLast(t *testing.T) {
 	const rest = "apps: {web: {kv: {}, nodes: 2}}\nbalancers: 1\n"
 	s, _ := oneNode(t, "true")
 	now := fromText(t, s, rest+"redis: {replicas: 1, ports: [9101, 9102], sentinel-ports: [9201]}\n")
-	s.board = newBoard(now.plan)
-	s.board.update("redis-1", func(st *NodeStatus) { st.Role = "master" })
+	s.statusBoard = newStatusBoard(now.plan)
+	s.statusBoard.update("redis-1", func(st *NodeStatus) { st.Role = "master" })
 	final := fromText(t, s, rest+"redis: {replicas: 1, ports: [9103, 9104], sentinel-ports: [9203]}\n")
 	legs, err := s.legs(now, final, nil)
 	want := "restart web-1, restart web-2, restart sentinel-1" +
@@ -148,7 +148,7 @@ func TestRedisNodesMoveTheMasterLast(t *testing.T) {
 func TestAChangeFinishesTheForgetting(t *testing.T) {
 	s, _ := oneNode(t, "true")
 	now := fromText(t, s, "apps: {web: {kv: {}}}\n")
-	s.kept.Redis.Departed = map[string]string{"127.0.0.1:9105": "redis-4"}
+	s.persisted.Redis.Departed = map[string]string{"127.0.0.1:9105": "redis-4"}
 	legs, err := s.legs(now, now, nil)
 	if got := inWords(legs); err != nil || got != "forget sentinel-1, forget sentinel-2, forget sentinel-3" {
 		t.Errorf("%s, %v", got, err)
@@ -179,7 +179,7 @@ func TestMoreNodesLeaveTheOthersAsTheyAre(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.kept.Ports = with(s.kept.Ports, l.ports)
+			s.persisted.Ports = with(s.persisted.Ports, l.ports)
 			return l
 		}
 		legs, err := s.legs(at(c.was), at(c.is), c.force)

@@ -107,7 +107,7 @@ func (s *Supervisor) beginCold() error {
 	var newest nodeData
 	for _, with := range all {
 		switch {
-		case s.node(with.node) == nil || with.node == s.kept.Redis.Replication.Master:
+		case s.node(with.node) == nil || with.node == s.persisted.Redis.Replication.Master:
 		case newest.node == "":
 			newest = with
 		case newest.written.Sub(with.written) > sameTime:

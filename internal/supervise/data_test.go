@@ -128,9 +128,9 @@ func TestAStateDirectoryWithoutItsStackFileIsNoNewStack(t *testing.T) {
 			d.hasData(node, time.Duration(i)*time.Hour)
 		}
 		lose := func() {
-			os.Remove(d.path(keptFile))
+			os.Remove(d.path(stateFile))
 			if content != "" {
-				if err := os.WriteFile(d.path(keptFile), []byte(content), 0o600); err != nil {
+				if err := os.WriteFile(d.path(stateFile), []byte(content), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -170,7 +170,7 @@ func TestAStateDirectoryWithoutItsStackFileIsNoNewStack(t *testing.T) {
 
 func TestADamagedStackFileIsRefusedWithAWayOut(t *testing.T) {
 	d := bootedStack(t)
-	if err := os.WriteFile(d.path(keptFile), []byte(`{"booted": tr`), 0o600); err != nil {
+	if err := os.WriteFile(d.path(stateFile), []byte(`{"booted": tr`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, upErr := d.prepare("")
@@ -208,7 +208,7 @@ func TestWhoIsTheMasterIsWrittenDownWhenTheDiskHasRoomAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.noteMaster(f)
-	if k, err := s.dir.readKept(); err != nil || k.Redis.Replication.Master != "redis-3" {
+	if k, err := s.dir.readState(); err != nil || k.Redis.Replication.Master != "redis-3" {
 		t.Errorf("%+v, %v", k.Redis, err)
 	}
 }
@@ -218,12 +218,12 @@ func TestWhereTheMastersDataIsGoneTheNodeThatWasWrittenToLastTakesItsPlace(t *te
 		d := bootedStack(t)
 		d.hasData("redis-2", time.Hour) // it was stopped first, and missed a write
 		d.hasData("redis-3", time.Minute)
-		if s := d.prepared(text); s.kept.Redis.Replication.Master != "redis-3" {
-			t.Errorf("%q: the master is %s", text, s.kept.Redis.Replication.Master)
+		if s := d.prepared(text); s.persisted.Redis.Replication.Master != "redis-3" {
+			t.Errorf("%q: the master is %s", text, s.persisted.Redis.Replication.Master)
 		}
 		d.hasData("redis-1", 0)
-		if s := d.prepared(text); s.kept.Redis.Replication.Master != "redis-3" {
-			t.Errorf("%q: its data is back, and the master is %s", text, s.kept.Redis.Replication.Master)
+		if s := d.prepared(text); s.persisted.Redis.Replication.Master != "redis-3" {
+			t.Errorf("%q: its data is back, and the master is %s", text, s.persisted.Redis.Replication.Master)
 		}
 	}
 }
@@ -234,7 +234,7 @@ func TestAMasterThatIsLeftOutWithoutSentinelsIsToComeBackWithThem(t *testing.T) 
 	for _, sentinel := range []string{"sentinel-1", "sentinel-2", "sentinel-3"} {
 		d.sentinelSays(s, sentinel, "redis-3", 2)
 	}
-	before, _ := os.ReadFile(d.path(keptFile))
+	before, _ := os.ReadFile(d.path(stateFile))
 	for text, want := range map[string]string{
 		"redis: {replicas: 1}\n":               "(redis.replicas: 2)",
 		"redis: {replicas: 1, sentinels: 0}\n": "(redis.replicas: 2, redis.sentinels: 3)",
@@ -243,7 +243,7 @@ func TestAMasterThatIsLeftOutWithoutSentinelsIsToComeBackWithThem(t *testing.T) 
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	if after, _ := os.ReadFile(d.path(keptFile)); string(after) != string(before) || d.named(s) != "redis-3 in epoch 2" {
+	if after, _ := os.ReadFile(d.path(stateFile)); string(after) != string(before) || d.named(s) != "redis-3 in epoch 2" {
 		t.Error("a refusal has changed something")
 	}
 }

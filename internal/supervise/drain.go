@@ -29,7 +29,7 @@ func (s *Supervisor) runningBalancers(or ...State) []*haproxy.Client {
 // balancersUp is runningBalancers, by the names of the nodes.
 func (s *Supervisor) balancersUp(or ...State) map[string]*haproxy.Client {
 	clients := map[string]*haproxy.Client{}
-	for _, st := range s.board.snapshot().Nodes {
+	for _, st := range s.statusBoard.snapshot().Nodes {
 		if st.Kind == plan.Balancer && st.PID != 0 && (st.State == Up || slices.Contains(or, st.State)) {
 			clients[st.Name] = s.balancer(*s.node(st.Name).spec())
 		}
@@ -70,7 +70,7 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 	defer cancel()
 
 	others := map[string]bool{}
-	for _, st := range s.board.snapshot().Nodes {
+	for _, st := range s.statusBoard.snapshot().Nodes {
 		if st.App == s.node(node).spec().App && st.Name != node && st.State == Up {
 			others[st.Name] = true
 		}

@@ -79,14 +79,14 @@ func (s *Supervisor) checkLast(changes []plan.NodeChange, final layout) (reasons
 
 // serves reports whether a node of an application is up and in rotation.
 func (s *Supervisor) serves(name string) bool {
-	st, there := s.board.snapshot().Node(name)
+	st, there := s.statusBoard.snapshot().Node(name)
 	return there && st.Kind == plan.Web && st.State == Up && st.Excluded == ""
 }
 
 // serving returns how many nodes of an application are up and in rotation, without those of
 // except.
 func (s *Supervisor) serving(app string, except map[string]bool) (n int) {
-	for _, st := range s.board.snapshot().Nodes {
+	for _, st := range s.statusBoard.snapshot().Nodes {
 		if st.App == app && st.State == Up && st.Excluded == "" && !except[st.Name] {
 			n++
 		}
@@ -108,7 +108,7 @@ func (s *Supervisor) finishDrains(ctx context.Context, before, now map[string]bo
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(before)) {
-		if st, there := s.board.snapshot().Node(name); now[name] || !there || st.State != Up {
+		if st, there := s.statusBoard.snapshot().Node(name); now[name] || !there || st.State != Up {
 			continue
 		}
 		s.enlist(ctx, name)

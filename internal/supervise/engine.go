@@ -264,7 +264,7 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 	if s.stopping.Load() {
 		return Result{}, errStopping
 	}
-	if s.board.snapshot().Phase == PhaseStarting && req.Kind != kindUp {
+	if s.statusBoard.snapshot().Phase == PhaseStarting && req.Kind != kindUp {
 		return Result{}, &StartingError{}
 	}
 
@@ -499,32 +499,32 @@ func (s *Supervisor) target(now layout, req Request) (layout, error) {
 // planned returns the layout with a plan for the stack "of", and with the ports, secrets and
 // placement that the plan chose.
 func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
-	s.keptMu.Lock()
-	kept := s.kept
-	s.keptMu.Unlock()
-	kept.Placement = with(kept.Placement, placementOf(s.Plan()))
+	s.stateMu.Lock()
+	state := s.persisted
+	s.stateMu.Unlock()
+	state.Placement = with(state.Placement, placementOf(s.Plan()))
 	if l.placement != nil {
-		kept.Placement = l.placement
+		state.Placement = l.placement
 	}
 	if l.balance {
-		balanced, err := plan.Balance(of, kept.Placement)
+		balanced, err := plan.Balance(of, state.Placement)
 		if err != nil {
 			return layout{}, err
 		}
-		kept.Placement, l.balance = balanced, false
+		state.Placement, l.balance = balanced, false
 	}
-	kept.stay = l.stay
+	state.stay = l.stay
 	// A change has layouts in between. A new node that stays gets its final port from the first
 	// of them on, and no other new node gets a port that a node is going to move to.
-	kept.Ports = with(kept.Ports, nil)
+	state.Ports = with(state.Ports, nil)
 	for node, port := range l.ports {
-		if kept.Ports[node] == 0 {
-			kept.Ports[node] = port
+		if state.Ports[node] == 0 {
+			state.Ports[node] = port
 		} else {
-			kept.Ports["later "+node] = port
+			state.Ports["later "+node] = port
 		}
 	}
-	facts, each, err := s.hosts.facts(s.ctx, of, l.baseDir, kept)
+	facts, each, err := s.hosts.facts(s.ctx, of, l.baseDir, state)
 	if err != nil {
 		return layout{}, err
 	}
@@ -536,13 +536,13 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 
 // keepPorts writes down the ports and passwords of a layout before they are used.
 func (s *Supervisor) keepPorts(l layout) error {
-	s.keptMu.Lock()
-	defer s.keptMu.Unlock()
-	was := s.kept
-	s.kept.Ports = with(s.kept.Ports, l.ports)
-	s.kept.Secrets = l.secrets
-	if err := s.saveKept(); err != nil {
-		s.kept = was
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	was := s.persisted
+	s.persisted.Ports = with(s.persisted.Ports, l.ports)
+	s.persisted.Secrets = l.secrets
+	if err := s.saveState(); err != nil {
+		s.persisted = was
 		return err
 	}
 	return nil

@@ -46,7 +46,7 @@ var errApart = errors.New("other supervisors look after the other nodes")
 // it was the master. In pods nothing is done for a replica. The supervisor of another pod may be
 // in the middle of a switchover, and Sentinels that poll faster see its promotion later.
 func (s *Supervisor) redisEnded(node string) {
-	if st, _ := s.board.snapshot().Node(node); s.hosts.apart && st.Role == "replica" {
+	if st, _ := s.statusBoard.snapshot().Node(node); s.hosts.apart && st.Role == "replica" {
 		return
 	}
 	s.tasks.Go(func() {
@@ -330,7 +330,7 @@ func (w *failover) canLead(ctx context.Context, sentinel string) (can bool, age 
 
 // process returns the pid of a node, or 0 if it has no process.
 func (w *failover) process(node string) int {
-	st, _ := w.sup.board.snapshot().Node(node)
+	st, _ := w.sup.statusBoard.snapshot().Node(node)
 	return st.PID
 }
 

@@ -187,7 +187,7 @@ func TestAFailoverOutlivesTheSentinelThatLeadsIt(t *testing.T) {
 			first := w.to
 			number := strings.TrimPrefix(w.leader, "sentinel-")
 			c.Sentinels[number[0]-'1'].Kill()
-			s.board.update(w.leader, func(n *NodeStatus) { n.PID = 0 })
+			s.statusBoard.update(w.leader, func(n *NodeStatus) { n.PID = 0 })
 			if promoted {
 				w.turnOthers(t.Context())
 				w.verify(t.Context())

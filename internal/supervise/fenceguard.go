@@ -48,7 +48,7 @@ func (s *Supervisor) startGuard() (end func(), err error) {
 func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 	s := &Supervisor{dir: dirAt(stateDir), log: log, nodes: map[string]*node{}, admins: map[string]*redis.Admin{}}
 	var err error
-	if s.kept, err = s.dir.readKept(); err != nil {
+	if s.persisted, err = s.dir.readState(); err != nil {
 		return nil, err
 	}
 
@@ -59,10 +59,10 @@ func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 	s.wire = way.TLS
 
 	s.ctx, s.halt = context.WithCancel(context.Background())
-	s.hosts = openHosts(Config{StateDir: stateDir}, s.kept.Hosts)
+	s.hosts = openHosts(Config{StateDir: stateDir}, s.persisted.Hosts)
 
-	s.plan.Name = s.kept.Redis.Watch
-	for name, address := range s.kept.Redis.Addresses {
+	s.plan.Name = s.persisted.Redis.Watch
+	for name, address := range s.persisted.Redis.Addresses {
 		p := plan.Process{Node: name, Kind: plan.Redis, Address: address}
 		if isSentinel(name) {
 			p.Kind = plan.Sentinel
@@ -75,14 +75,14 @@ func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 	}
 	s.cfg.Stack.Redis.Replicas-- // one is the master
 
-	s.board = newBoard(plan.Plan{Hosts: []plan.Host{s.host}})
+	s.statusBoard = newStatusBoard(plan.Plan{Hosts: []plan.Host{s.host}})
 	for name := range s.nodes {
 		r, err := s.home(name).readRecord(s.ctx, name)
 		if err != nil {
 			continue
 		}
 		if alive, err := s.home(name).Alive(s.ctx, r.Process); err == nil && alive {
-			s.board.update(name, func(n *NodeStatus) { n.PID = r.Process.PID })
+			s.statusBoard.update(name, func(n *NodeStatus) { n.PID = r.Process.PID })
 		}
 	}
 

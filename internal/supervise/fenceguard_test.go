@@ -15,7 +15,7 @@ import (
 // keptOf writes the file that a guard reads about a cluster.
 func keptOf(t *testing.T, c *redistest.Cluster, s *Supervisor) {
 	t.Helper()
-	s.kept.Secrets.Operator = "secret"
+	s.persisted.Secrets.Operator = "secret"
 	for _, server := range append(c.Nodes[:len(c.Nodes):len(c.Nodes)], c.Sentinels...) {
 		if got := server.Do("ACL", "SETUSER", "operator", "on", ">secret", "~*", "&*", "+@all"); !strings.Contains(got, "OK") {
 			t.Fatal(got)
@@ -25,16 +25,16 @@ func keptOf(t *testing.T, c *redistest.Cluster, s *Supervisor) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.kept.Redis = redisMemory{Watch: s.plan.Name, Addresses: map[string]string{}}
+	s.persisted.Redis = redisMemory{Watch: s.plan.Name, Addresses: map[string]string{}}
 	for name, n := range s.nodes {
 		if isRedis(name) || isSentinel(name) {
-			s.kept.Redis.Addresses[name] = n.spec().Address
+			s.persisted.Redis.Addresses[name] = n.spec().Address
 			if err := errors.Join(os.MkdirAll(s.dir.path("nodes", name), 0o700), s.home(name).writeRecord(t.Context(), name, record{Process: me})); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if err := s.saveKept(); err != nil {
+	if err := s.saveState(); err != nil {
 		t.Fatal(err)
 	}
 }

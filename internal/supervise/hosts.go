@@ -78,7 +78,7 @@ func (s *Supervisor) without(host string, err error) bool {
 // noteAbsent finds out which hosts are away. A change then goes on without them, and what it
 // does is done there when they are back.
 func (s *Supervisor) noteAbsent(ctx context.Context) {
-	if !s.hosts.several || !s.hosts.begun && s.board.snapshot().Phase == PhaseStarting {
+	if !s.hosts.several || !s.hosts.begun && s.statusBoard.snapshot().Phase == PhaseStarting {
 		return // the first start needs all hosts
 	}
 	var looking sync.WaitGroup
@@ -162,7 +162,7 @@ func (s *Supervisor) catchUp(ctx context.Context, host home) error {
 
 // reloadOn has the balancers of a host read the files that were written there.
 func (s *Supervisor) reloadOn(host string) {
-	for _, st := range s.board.snapshot().Nodes {
+	for _, st := range s.statusBoard.snapshot().Nodes {
 		if st.Host != host || !st.Kind.Traits().Reloads || st.PID == 0 {
 			continue
 		}

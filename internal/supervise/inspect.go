@@ -77,7 +77,7 @@ func NodeProcesses(stateDir string) (map[machine.ID]bool, error) {
 // Inspect looks at the state directory of a stack.
 func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	ctx, d, all := context.Background(), dirAt(stateDir), hostsAt(stateDir)
-	k, err := d.readKept()
+	k, err := d.readState()
 	if err != nil {
 		return Inspection{}, err
 	}
@@ -134,7 +134,7 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 
 // plan makes the plan that 'up' would carry out. The plan depends on the limit of open files,
 // which may differ between this process and the supervisor.
-func (i *Inspection) plan(s stack.Stack, baseDir, stateDir string, k kept) error {
+func (i *Inspection) plan(s stack.Stack, baseDir, stateDir string, k persistedState) error {
 	facts, each, err := hostsAt(stateDir).facts(context.Background(), s, baseDir, k)
 	if err != nil {
 		return err

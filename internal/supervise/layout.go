@@ -167,7 +167,7 @@ func (s *Supervisor) newAdmin(node, address string) *redis.Admin {
 	way := redis.Way{TLS: s.wire, Dial: func(ctx context.Context, address string) (net.Conn, error) {
 		return s.home(node).Dial(ctx, "tcp", address)
 	}}
-	return redis.NewAdmin(way, address, "operator", s.kept.Secrets.Operator)
+	return redis.NewAdmin(way, address, "operator", s.persisted.Secrets.Operator)
 }
 
 // reachAt is reach for callers that hold mu.
@@ -182,10 +182,10 @@ func (s *Supervisor) reachAt(node, address string) {
 	}
 }
 
-// boardMaster returns the redis node that was last seen as the master; empty: no node was, or
+// lastSeenMaster returns the redis node that was last seen as the master; empty: no node was, or
 // several were.
-func (s *Supervisor) boardMaster() (name string) {
-	for _, st := range s.board.snapshot().Nodes {
+func (s *Supervisor) lastSeenMaster() (name string) {
+	for _, st := range s.statusBoard.snapshot().Nodes {
 		switch {
 		case st.Kind != plan.Redis || st.Role != "master":
 		case name != "":

@@ -58,7 +58,7 @@ func TestASentinelIsNotToldItsPeriodsAmidAnotherPodsSwitchover(t *testing.T) {
 	s, other := ofCluster(t, c), ofCluster(t, c)
 	s.hosts.apart, other.hosts.apart = true, true
 	sentinel := *s.node("sentinel-1").spec()
-	s.board.update("sentinel-1", func(st *NodeStatus) { st.PID = 7 }) // also known as a Sentinel that was given its periods
+	s.statusBoard.update("sentinel-1", func(st *NodeStatus) { st.PID = 7 }) // also known as a Sentinel that was given its periods
 	pace := s.paceOf("sentinel-1")
 	probe := func() string {
 		t.Helper()
@@ -160,7 +160,7 @@ func TestInPodsTheSentinelsAreHurriedWhereAMasterHasEnded(t *testing.T) {
 	s.hosts.apart = true
 	s.cfg.Stack.Redis.DownAfter = longDownAfter // the Sentinels have another period for more than two seconds
 	for role, want := range map[string]bool{"replica": false, "master": true, "": true} {
-		s.board.update("redis-1", func(st *NodeStatus) { st.Role = role })
+		s.statusBoard.update("redis-1", func(st *NodeStatus) { st.Role = role })
 		s.ctx, s.halt = context.WithCancel(t.Context())
 		s.redisEnded("redis-1")
 		hurried := false

@@ -27,7 +27,7 @@ const mostLegs = 1000
 // forget nodes that an earlier change did not get them to forget.
 func (s *Supervisor) legs(now, final layout, force []string) ([]leg, error) {
 	var all []leg
-	master := s.boardMaster()
+	master := s.lastSeenMaster()
 	gone := s.departed()
 	for range mostLegs {
 		to, last, err := s.nextLayout(now, final, force)
@@ -141,7 +141,7 @@ func (s *Supervisor) movingNodes(changes []plan.NodeChange) (names []string) {
 			}
 		}
 	}
-	master := s.boardMaster()
+	master := s.lastSeenMaster()
 	if i := slices.Index(names, master); i >= 0 {
 		names = append(slices.Delete(names, i, i+1), master)
 	}

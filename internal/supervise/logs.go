@@ -192,7 +192,7 @@ func (s *Supervisor) endLogWriter() {
 	if s.cfg.Several {
 		return
 	}
-	for _, n := range s.board.snapshot().Nodes {
+	for _, n := range s.statusBoard.snapshot().Nodes {
 		if n.PID != 0 {
 			return
 		}

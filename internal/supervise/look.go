@@ -8,17 +8,17 @@ import (
 	"holdfast/internal/stack"
 )
 
-// Look returns the status of a stack without a supervisor, from what the last supervisor
+// OfflineStatus returns the status of a stack without a supervisor, from what the last supervisor
 // recorded. It changes nothing. A node counts as up if its process is alive; its health is not
 // checked.
-func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
+func OfflineStatus(s stack.Stack, baseDir, stateDir string) (Status, error) {
 	ctx, all := context.Background(), hostsAt(stateDir)
 	p, err := Preview(s, baseDir, stateDir)
 	if err != nil {
 		return Status{}, err
 	}
 
-	b := newBoard(p)
+	b := newStatusBoard(p)
 	b.enter("")
 	for _, n := range b.snapshot().Nodes {
 		r, err := all.with(ctx, n.Name).readRecord(ctx, n.Name)
@@ -55,11 +55,11 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 	return st, nil
 }
 
-// Kept reports whether a state directory has anything of a stack: its ports and secrets, or
+// HasState reports whether a state directory has anything of a stack: its ports and secrets, or
 // nodes with their data.
-func Kept(stateDir string) bool {
+func HasState(stateDir string) bool {
 	ctx, here := context.Background(), hostsAt(stateDir).here
-	return here.has(ctx, keptFile) || here.has(ctx, "nodes")
+	return here.has(ctx, stateFile) || here.has(ctx, "nodes")
 }
 
 // Running reports whether any node of the stack in a state directory has a process, according
@@ -71,7 +71,7 @@ func Running(stateDir string) (bool, error) {
 // Preview returns the plan that 'up' would carry out, with the ports that the stack has or
 // would be given, and with placeholders for its secrets.
 func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
-	k, err := dirAt(stateDir).readKept()
+	k, err := dirAt(stateDir).readState()
 	if err != nil {
 		return plan.Plan{}, err
 	}
@@ -86,6 +86,6 @@ func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
 // Secrets returns the passwords of a stack that was up at some time. They are only for its
 // owner, who may read the file that has them.
 func Secrets(stateDir string) (plan.Secrets, error) {
-	k, err := dirAt(stateDir).readKept()
+	k, err := dirAt(stateDir).readState()
 	return k.Secrets, err
 }

@@ -16,7 +16,7 @@ import (
 
 // facts gathers what a plan of the stack needs to know: ports and secrets, which are those of
 // last time where there are any, and the facts of each host by name.
-func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last kept) (plan.Facts, map[string]plan.HostFacts, error) {
+func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last persistedState) (plan.Facts, map[string]plan.HostFacts, error) {
 	chosen, err := choosePorts(s.Name, plan.Needs(s), last.Ports, func(port int) bool { return h.free(ctx, port) })
 	if err != nil {
 		return plan.Facts{}, nil, err

@@ -171,7 +171,7 @@ func (h hosts) recordedAddresses(ctx context.Context) (map[string]string, error)
 // plan is made, because the plan names the master to new Sentinels. If that cannot be known,
 // Prepare returns an error, but the stack can still be taken down.
 func (s *Supervisor) remember() (err error) {
-	m := &s.kept.Redis
+	m := &s.persisted.Redis
 	if s.cfg.Pod {
 		return nil // PreparePod has written what the pods agreed on: see Remember
 	}
@@ -195,9 +195,9 @@ func (s *Supervisor) remember() (err error) {
 		return err
 	}
 	if s.lost {
-		s.kept.Booted = true
+		s.persisted.Booted = true
 	}
-	if !s.kept.Booted {
+	if !s.persisted.Booted {
 		return nil // FirstMaster will be the master, and nothing has been written yet
 	}
 
@@ -230,7 +230,7 @@ func (s *Supervisor) remember() (err error) {
 // losesStackFile reports whether stack.json is missing or empty although the stack has had
 // Redis. Such a stack would count as a new one, with redis-1 as its master.
 func (s *Supervisor) losesStackFile(with []nodeData) (bool, error) {
-	if s.kept.Booted || s.kept.Redis.Watch != "" || s.kept.Ports[plan.FirstMaster] != 0 {
+	if s.persisted.Booted || s.persisted.Redis.Watch != "" || s.persisted.Ports[plan.FirstMaster] != 0 {
 		return false, nil
 	}
 	for _, host := range s.hosts.all() {
@@ -250,15 +250,15 @@ func (s *Supervisor) checkMaster() error {
 	if s.cfg.OwnFile || s.cfg.Pod && s.redisRuns() {
 		return nil // what the pods agreed on names a removed node, or is from before the node's start
 	}
-	c := moves(s.kept.Redis, s.name(), redisAddresses(s.processes()))
+	c := moves(s.persisted.Redis, s.name(), redisAddresses(s.processes()))
 	runs := s.redisRuns()
-	master := s.kept.Redis.Replication.Master
+	master := s.persisted.Redis.Replication.Master
 	switch {
 	case runs && s.lost:
-		return fmt.Errorf("%s is missing or empty, and with it the passwords of Redis and its Sentinels, which still run. Take the stack down ('holdfast down'), then up; the data stays", s.dir.path(keptFile))
+		return fmt.Errorf("%s is missing or empty, and with it the passwords of Redis and its Sentinels, which still run. Take the stack down ('holdfast down'), then up; the data stays", s.dir.path(stateFile))
 	case runs && c.Moved != "" && s.wanted == nil: // otherwise a change moves it, or is refused
 		return &cannotMoveError{c.Moved}
-	case !s.kept.Booted:
+	case !s.persisted.Booted:
 		return nil
 	case s.forgotten != nil && s.runs(isSentinel):
 		return nil // the running Sentinels may know more than their files
@@ -309,9 +309,9 @@ func (s *Supervisor) runs(kind func(node string) bool) bool {
 // before any file is touched, so that the next supervisor can repeat the rewrite if this one is
 // killed.
 func (s *Supervisor) beginRewrite() error {
-	m := &s.kept.Redis
+	m := &s.persisted.Redis
 	if !s.stack().Redis.Enabled {
-		return s.saveKept()
+		return s.saveState()
 	}
 	wanted := redisAddresses(s.processes())
 	if s.redisRuns() {
@@ -319,7 +319,7 @@ func (s *Supervisor) beginRewrite() error {
 		all := maps.Clone(m.Addresses)
 		maps.Copy(all, wanted)
 		m.Watch, m.Addresses, m.Rewriting = s.name(), all, false
-		return s.saveKept()
+		return s.saveState()
 	}
 	if err := s.beginCold(); err != nil {
 		return err
@@ -338,13 +338,13 @@ func (s *Supervisor) beginRewrite() error {
 		m.Departed = nil
 	}
 	m.Watch, m.Addresses = s.name(), wanted
-	return s.saveKept()
+	return s.saveState()
 }
 
 // endRewrite removes the files of Sentinels that are no longer in the stack. What they knew is
 // in stack.json now, and their files would get out of date.
 func (s *Supervisor) endRewrite() error {
-	if !s.kept.Redis.Rewriting {
+	if !s.persisted.Redis.Rewriting {
 		return nil
 	}
 	for _, host := range s.hosts.all() {
@@ -361,8 +361,8 @@ func (s *Supervisor) endRewrite() error {
 			}
 		}
 	}
-	s.kept.Redis.Rewriting = false
-	return s.saveKept()
+	s.persisted.Redis.Rewriting = false
+	return s.saveState()
 }
 
 // sentinelsAgree reports whether the file of every Sentinel of the plan names the master that
@@ -374,13 +374,13 @@ func (s *Supervisor) sentinelsAgree() bool {
 	if err != nil {
 		return false // the files are rewritten
 	}
-	r := s.kept.Redis.Replication
+	r := s.persisted.Redis.Replication
 	for name, n := range s.allNodes() {
 		if n.spec().Kind != plan.Sentinel {
 			continue
 		}
 		f, there := files[name]
-		if !there || s.kept.Booted && (f.ConfigEpoch != r.ConfigEpoch || f.Address != s.node(r.Master).spec().Address) {
+		if !there || s.persisted.Booted && (f.ConfigEpoch != r.ConfigEpoch || f.Address != s.node(r.Master).spec().Address) {
 			return false
 		}
 	}
@@ -405,9 +405,9 @@ func (s *Supervisor) noteMaster(f facts) (other bool) {
 // writeMaster records which node is the master since a configuration epoch, unless the record
 // is newer, and reports whether it is another one.
 func (s *Supervisor) writeMaster(name string, epoch int64) (other bool, err error) {
-	s.keptMu.Lock()
-	defer s.keptMu.Unlock()
-	r := &s.kept.Redis.Replication
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	r := &s.persisted.Redis.Replication
 	was := *r
 	// An observation from before a restore has a lower epoch.
 	if r.Master == name && r.ConfigEpoch == epoch || epoch < r.ConfigEpoch {
@@ -415,7 +415,7 @@ func (s *Supervisor) writeMaster(name string, epoch int64) (other bool, err erro
 	}
 	r.Master, r.ConfigEpoch = name, epoch
 	r.CurrentEpoch = max(r.CurrentEpoch, epoch)
-	if err := s.saveKept(); err != nil {
+	if err := s.saveState(); err != nil {
 		*r = was // so that the next look tries again, when the disk may have room
 		return false, err
 	}

@@ -77,7 +77,7 @@ func TestTheAddressThatANodeLeavesIsWrittenDownUntilNoSentinelKnowsIt(t *testing
 		if err := s.noteAddress(node, address); err != nil {
 			t.Fatal(err)
 		}
-		k, err := s.dir.readKept()
+		k, err := s.dir.readState()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,13 +98,13 @@ func TestTheAddressThatANodeLeavesIsWrittenDownUntilNoSentinelKnowsIt(t *testing
 	a := wellAcquainted()
 	k := a.Known["sentinel-2"]
 	k.Replicas[r2] = redis.KnownReplica{}
-	if err := s.noteForgotten(a); err != nil || len(s.departed()) != 1 || s.kept.Redis.Departed[r2] == "" {
-		t.Errorf("one Sentinel knows one of them: %v, %v", s.kept.Redis.Departed, err)
+	if err := s.noteForgotten(a); err != nil || len(s.departed()) != 1 || s.persisted.Redis.Departed[r2] == "" {
+		t.Errorf("one Sentinel knows one of them: %v, %v", s.persisted.Redis.Departed, err)
 	}
 	delete(k.Replicas, r2)
 	delete(a.Known, "sentinel-3")
 	if err := s.noteForgotten(a); err != nil || len(s.departed()) != 1 {
-		t.Errorf("one Sentinel does not answer: %v, %v", s.kept.Redis.Departed, err)
+		t.Errorf("one Sentinel does not answer: %v, %v", s.persisted.Redis.Departed, err)
 	}
 }
 
@@ -168,7 +168,7 @@ sentinel current-epoch 5
 
 func TestWithoutAnyMemoryOnlyANodeThatAloneHasDataIsTheMaster(t *testing.T) {
 	withData := func(nodes ...string) *Supervisor {
-		s := &Supervisor{dir: dirAt(t.TempDir()), kept: kept{Booted: true}}
+		s := &Supervisor{dir: dirAt(t.TempDir()), persisted: persistedState{Booted: true}}
 		s.hosts = hostsAt(s.dir.root)
 		for _, n := range append(nodes, "sentinel-1") {
 			file := s.dir.path(manifest(n))
@@ -189,11 +189,11 @@ func TestWithoutAnyMemoryOnlyANodeThatAloneHasDataIsTheMaster(t *testing.T) {
 		}
 		return s
 	}
-	if s := withData("redis-2"); s.kept.Redis.Replication.Master != "redis-2" || s.forgotten != nil || !s.kept.Redis.Rewriting {
-		t.Errorf("%+v, %v", s.kept.Redis, s.forgotten)
+	if s := withData("redis-2"); s.persisted.Redis.Replication.Master != "redis-2" || s.forgotten != nil || !s.persisted.Redis.Rewriting {
+		t.Errorf("%+v, %v", s.persisted.Redis, s.forgotten)
 	}
-	if s := withData("redis-1", "redis-2"); s.forgotten == nil || s.kept.Redis.Replication.Master != "" {
-		t.Errorf("%+v, %v", s.kept.Redis, s.forgotten)
+	if s := withData("redis-1", "redis-2"); s.forgotten == nil || s.persisted.Redis.Replication.Master != "" {
+		t.Errorf("%+v, %v", s.persisted.Redis, s.forgotten)
 	}
 }
 
@@ -201,7 +201,7 @@ func TestWithoutAnyMemoryOnlyANodeThatAloneHasDataIsTheMaster(t *testing.T) {
 // runs, new files would name a master by guessing.
 func TestWithoutASentinelThatRunsContradictingFilesAreRefused(t *testing.T) {
 	running := func(nodes ...string) error {
-		s := &Supervisor{dir: dirAt(t.TempDir()), kept: kept{Booted: true, Redis: redisMemory{Watch: "shop", Addresses: map[string]string{}}}}
+		s := &Supervisor{dir: dirAt(t.TempDir()), persisted: persistedState{Booted: true, Redis: redisMemory{Watch: "shop", Addresses: map[string]string{}}}}
 		s.hosts = hostsAt(s.dir.root)
 		s.cfg.Stack.Redis.Enabled = true
 		s.plan.Name = "shop"

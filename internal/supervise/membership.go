@@ -36,18 +36,18 @@ func member(p plan.Process) bool { return p.Kind.Traits().KnownByAddress }
 
 // departed returns the nodes that the Sentinels still have to forget.
 func (s *Supervisor) departed() []string {
-	s.keptMu.Lock()
-	defer s.keptMu.Unlock()
-	names := slices.Sorted(maps.Values(s.kept.Redis.Departed))
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	names := slices.Sorted(maps.Values(s.persisted.Redis.Departed))
 	return slices.Compact(names)
 }
 
 // noteAddress records the address of a redis node or Sentinel from now on; empty: it has none
 // any more. Sentinels have to forget the address that it leaves.
 func (s *Supervisor) noteAddress(node, address string) error {
-	s.keptMu.Lock()
-	defer s.keptMu.Unlock()
-	m := &s.kept.Redis
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	m := &s.persisted.Redis
 	was := *m
 	m.Addresses, m.Departed = with(m.Addresses, nil), with(m.Departed, nil)
 	if left := m.Addresses[node]; left != "" && left != address {
@@ -60,7 +60,7 @@ func (s *Supervisor) noteAddress(node, address string) error {
 	if maps.Equal(was.Addresses, m.Addresses) && maps.Equal(was.Departed, m.Departed) {
 		return nil
 	}
-	if err := s.saveKept(); err != nil {
+	if err := s.saveState(); err != nil {
 		*m = was
 		return err
 	}
@@ -69,9 +69,9 @@ func (s *Supervisor) noteAddress(node, address string) error {
 
 // noteForgotten records which addresses no Sentinel knows any more.
 func (s *Supervisor) noteForgotten(a acquaintance) error {
-	s.keptMu.Lock()
-	defer s.keptMu.Unlock()
-	m := &s.kept.Redis
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	m := &s.persisted.Redis
 	was := m.Departed
 	m.Departed = with(was, nil)
 	for address := range was {
@@ -84,7 +84,7 @@ func (s *Supervisor) noteForgotten(a acquaintance) error {
 	if len(m.Departed) == len(was) {
 		return nil
 	}
-	if err := s.saveKept(); err != nil {
+	if err := s.saveState(); err != nil {
 		m.Departed = was
 		return err
 	}

@@ -33,7 +33,7 @@ func oneNode(t *testing.T, script string) (*Supervisor, *node) {
 	host := plan.Host{Processes: []plan.Process{p}}
 	s := &Supervisor{
 		dir: dirAt(shortDir(t)), log: slog.New(slog.DiscardHandler), host: host,
-		board: newBoard(plan.Plan{Hosts: []plan.Host{host}}), nodes: map[string]*node{},
+		statusBoard: newStatusBoard(plan.Plan{Hosts: []plan.Host{host}}), nodes: map[string]*node{},
 		programs: map[programAt]string{{program: "sh"}: "/bin/sh"},
 	}
 	s.hosts = hostsAt(s.dir.root)
@@ -72,7 +72,7 @@ func must(t *testing.T, s *Supervisor, a Action) {
 	}
 }
 
-func status(s *Supervisor) NodeStatus { return s.board.snapshot().Nodes[0] }
+func status(s *Supervisor) NodeStatus { return s.statusBoard.snapshot().Nodes[0] }
 
 func await1(t *testing.T, s *Supervisor, what string, cond func(NodeStatus) bool) {
 	t.Helper()
@@ -199,8 +199,8 @@ func TestInAStackThatIsTakenDownNobodyHasToTakeOver(t *testing.T) {
 	s, n := oneNode(t, "")
 	other := *n.spec()
 	other.Node = "web-2"
-	s.board = newBoard(plan.Plan{Hosts: []plan.Host{{Processes: []plan.Process{*n.spec(), other}}}})
-	s.board.update("web-2", func(st *NodeStatus) { st.State = Up })
+	s.statusBoard = newStatusBoard(plan.Plan{Hosts: []plan.Host{{Processes: []plan.Process{*n.spec(), other}}}})
+	s.statusBoard.update("web-2", func(st *NodeStatus) { st.State = Up })
 	s.stopping.Store(true)
 	began := time.Now()
 	s.awaitRelief(t.Context(), []*haproxy.Client{haproxy.NewClient(s.dir.path("gone.sock"))}, "web-1")

@@ -30,7 +30,7 @@ func (s *Supervisor) watchPrograms() {
 }
 
 func (s *Supervisor) showPrograms() {
-	for _, st := range s.board.snapshot().Nodes {
+	for _, st := range s.statusBoard.snapshot().Nodes {
 		n := s.node(st.Name)
 		if n == nil {
 			continue
@@ -43,7 +43,7 @@ func (s *Supervisor) showPrograms() {
 		if n.spec().Kind == plan.Redis && st.State == Up {
 			s.noteWriter(s.ctx, st.Name, st.PID)
 		}
-		s.board.update(st.Name, func(now *NodeStatus) {
+		s.statusBoard.update(st.Name, func(now *NodeStatus) {
 			if now.PID == st.PID {
 				now.Outdated, now.Server = why, runs
 			}
@@ -105,7 +105,7 @@ func (s *Supervisor) replacedFor(req Request) (programs, tokens []string) {
 	s.findSelf()
 	s.showPrograms()
 	r := s.stack().Redis
-	for _, st := range s.board.snapshot().Nodes {
+	for _, st := range s.statusBoard.snapshot().Nodes {
 		n := s.node(st.Name)
 		switch {
 		case st.Outdated == "" || n == nil:
@@ -159,7 +159,7 @@ func (s *Supervisor) MayLeave() error {
 	if s.stopping.Load() {
 		return errStopping
 	}
-	if s.board.snapshot().Phase == PhaseStarting {
+	if s.statusBoard.snapshot().Phase == PhaseStarting {
 		return &StartingError{}
 	}
 	if now, _ := s.changing.status(); now != nil && now.Held == "" {

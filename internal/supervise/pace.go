@@ -129,7 +129,7 @@ func (p *pace) review(is redis.Periods, failing bool, now time.Time, of func(inf
 func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
 	admin := s.admin(p.Node)
 	pid := 0
-	if st, ok := s.board.snapshot().Node(p.Node); ok {
+	if st, ok := s.statusBoard.snapshot().Node(p.Node); ok {
 		pid = st.PID
 	}
 	tell := func(info time.Duration) error { return s.hasten(ctx, p.Node, info) }

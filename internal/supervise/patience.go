@@ -25,10 +25,10 @@ func (s *Supervisor) bringUp(ctx context.Context, n *node, c command, limit time
 	}
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	before, _ := s.board.snapshot().Node(n.spec().Node)
+	before, _ := s.statusBoard.snapshot().Node(n.spec().Node)
 	s.tasks.Go(func() {
 		poll(limited, func() bool {
-			st, _ := s.board.snapshot().Node(n.spec().Node)
+			st, _ := s.statusBoard.snapshot().Node(n.spec().Node)
 			// The limit of the former process does not count.
 			return !st.Until.IsZero() && !st.Until.Equal(before.Until) && time.Now().After(st.Until)
 		})
@@ -42,6 +42,6 @@ func (s *Supervisor) bringUp(ctx context.Context, n *node, c command, limit time
 	if n.spec().Start > 0 {
 		hint = fmt.Sprintf(" (apps.%s.health.start, which a program that needs longer has to raise)", n.spec().App)
 	}
-	st, _ := s.board.snapshot().Node(n.spec().Node)
+	st, _ := s.statusBoard.snapshot().Node(n.spec().Node)
 	return fmt.Errorf("%s is not ready after %v%s: %s", n.spec().Node, limit, hint, st.Detail)
 }

@@ -94,7 +94,7 @@ type Remembered struct {
 func Remember(ctx context.Context, stateDir, node string, services map[string]string) (Remembered, error) {
 	h := hostsAt(stateDir)
 	defer h.here.Close()
-	k, err := dirAt(stateDir).readKept()
+	k, err := dirAt(stateDir).readState()
 	if err != nil {
 		return Remembered{}, err
 	}
@@ -173,9 +173,9 @@ func byName(m redisMemory, services map[string]string, files map[string]sentinel
 
 // Remembered returns what the supervisor remembers now.
 func (s *Supervisor) Remembered() Remembered {
-	s.keptMu.Lock()
-	defer s.keptMu.Unlock()
-	return Remembered{Booted: s.booted.Load(), Replication: s.kept.Redis.Replication}
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	return Remembered{Booted: s.booted.Load(), Replication: s.persisted.Redis.Replication}
 }
 
 // PodFacts is what the pods have agreed on before one of them starts its node.
@@ -206,19 +206,19 @@ func PreparePod(stateDir string, f PodFacts) error {
 	}
 	defer lock.Close()
 
-	k, err := d.readKept()
+	k, err := d.readState()
 	if err != nil {
 		return err
 	}
 	k.Ports, k.Placement, k.Secrets = maps.Clone(f.Ports), f.Placement, f.Secrets
 	if f.Outlived {
-		return d.writeJSON(keptFile, k)
+		return d.writeJSON(stateFile, k)
 	}
 	k.Booted = f.Booted
 	// The agreement already includes what the Sentinel's file says. From now on the file has
 	// former addresses, or a former master, until it is rewritten.
 	k.Redis.Replication, k.Redis.Rewriting = f.Replication, !f.OwnFile
-	return d.writeJSON(keptFile, k)
+	return d.writeJSON(stateFile, k)
 }
 
 // departedEvery is how often Sentinels are asked whether they know nodes that the stack no
@@ -266,9 +266,9 @@ func (s *Supervisor) forgetDeparted(sentinel string) {
 
 // knowsDeparted reports whether a Sentinel knows a node that the stack no longer has.
 func (s *Supervisor) knowsDeparted(a acquaintance, sentinel string) bool {
-	s.keptMu.Lock()
-	defer s.keptMu.Unlock()
-	return slices.ContainsFunc(a.strangers(sentinel), func(address string) bool { return s.kept.Redis.Departed[address] != "" })
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	return slices.ContainsFunc(a.strangers(sentinel), func(address string) bool { return s.persisted.Redis.Departed[address] != "" })
 }
 
 // mayForget returns what a Sentinel that its own pod resets has to wait for; empty: nothing. A
@@ -361,7 +361,7 @@ const firstProbeLimit = 5 * time.Second
 // awaitFirstProbe waits until a running node has been probed.
 func (s *Supervisor) awaitFirstProbe(ctx context.Context, node string) {
 	within(ctx, firstProbeLimit, switchPoll, func(context.Context) bool {
-		st, _ := s.board.snapshot().Node(node)
+		st, _ := s.statusBoard.snapshot().Node(node)
 		return st.PID == 0 || st.State != Starting || st.Detail != ""
 	})
 }

@@ -239,7 +239,7 @@ func TestASentinelThatNamesARemovedNodeStartsOnItsOwnFile(t *testing.T) {
 	if now, err := os.ReadFile(p.sentinelConf()); err != nil || string(now) != file {
 		t.Errorf("its file was written anew:\n%s%v", now, err)
 	}
-	if m := s.kept.Redis; m.Replication != r.Replication || m.Departed["10.0.0.4:6379"] != "redis-4" || m.Rewriting {
+	if m := s.persisted.Redis; m.Replication != r.Replication || m.Departed["10.0.0.4:6379"] != "redis-4" || m.Rewriting {
 		t.Errorf("it remembers %+v", m)
 	}
 	// The pod may end before the other Sentinels have named another master.
@@ -310,12 +310,12 @@ func TestAPodNeverDrawsASecret(t *testing.T) {
 	p := newPod(t, "redis-1")
 	p.start(plan.Replication{Master: "redis-1", ConfigEpoch: 1, CurrentEpoch: 1})
 	d := dirAt(p.dir)
-	k, err := d.readKept()
+	k, err := d.readState()
 	if err != nil {
 		t.Fatal(err)
 	}
 	k.Secrets.Operator = ""
-	if err := d.writeJSON(keptFile, k); err != nil {
+	if err := d.writeJSON(stateFile, k); err != nil {
 		t.Fatal(err)
 	}
 	of, _ := plan.InPod(p.file, plan.Pod{Node: p.node, Kind: plan.Redis}, p.addresses, func(string) string { return "" })
@@ -371,7 +371,7 @@ func TestATakeOverKeepsWhatWasAgreedOn(t *testing.T) {
 	agreed := plan.Replication{Master: "redis-2", ConfigEpoch: 3, LeaderEpoch: 2, CurrentEpoch: 5}
 	p.start(agreed)
 	d := dirAt(p.dir)
-	before, err := d.readKept()
+	before, err := d.readState()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,7 +379,7 @@ func TestATakeOverKeepsWhatWasAgreedOn(t *testing.T) {
 	if err := PreparePod(p.dir, facts); err != nil {
 		t.Fatal(err)
 	}
-	now, err := d.readKept()
+	now, err := d.readState()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -175,11 +175,11 @@ func (s *Supervisor) writeFiles() error {
 			return err
 		}
 	}
-	if !s.kept.Redis.Rewriting {
+	if !s.persisted.Redis.Rewriting {
 		return nil
 	}
-	s.keptMu.Lock()
-	defer s.keptMu.Unlock()
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
 	return s.writeSentinelFiles()
 }
 

@@ -169,7 +169,7 @@ func (n *node) probed(r probeResult) {
 	n.connected = n.connected || r.connected
 	if r.role != "" {
 		role := r.role
-		n.sup.board.update(n.spec().Node, func(s *NodeStatus) { s.Role, s.Holds = role, r.holds })
+		n.sup.statusBoard.update(n.spec().Node, func(s *NodeStatus) { s.Role, s.Holds = role, r.holds })
 	}
 	if r.role == "replica" && r.ready {
 		n.sup.cold.Store(false)

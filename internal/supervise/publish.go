@@ -13,10 +13,10 @@ import (
 // longDetail is how many bytes of a node's Detail are shown.
 const longDetail = 1000
 
-// publish updates the board. An application's own words are only shown quoted.
+// publish updates the status board. An application's own words are only shown quoted.
 func (n *node) publish() {
 	n.paused.Store(n.want == wantPaused)
-	n.shown = n.sup.board.update(n.spec().Node, func(s *NodeStatus) {
+	n.shown = n.sup.statusBoard.update(n.spec().Node, func(s *NodeStatus) {
 		pid := 0
 		if n.proc != nil {
 			pid = n.proc.ID().PID

@@ -19,7 +19,7 @@ func runningAs(t *testing.T, text string) (*Supervisor, layout) {
 	s.nodes = map[string]*node{}
 	s.cfg.Environ = os.Environ()
 	s.install(l)
-	s.board = newBoard(l.plan)
+	s.statusBoard = newStatusBoard(l.plan)
 	s.generation = 1
 	return s, l
 }

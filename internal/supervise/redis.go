@@ -23,7 +23,7 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 
 	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Spoke: map[string]bool{}, Running: map[string]bool{}, Apart: s.hosts.apart, Appointed: s.appointed()}
 	maps.Copy(f.Nodes, s.former)
-	for _, st := range s.board.snapshot().Nodes {
+	for _, st := range s.statusBoard.snapshot().Nodes {
 		if st.Kind == plan.Redis && st.PID != 0 {
 			f.Running[st.Name] = true
 		}
@@ -76,9 +76,9 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 
 // appointed returns the master of a stack without Sentinels.
 func (s *Supervisor) appointed() string {
-	s.keptMu.Lock()
-	defer s.keptMu.Unlock()
-	return cmp.Or(s.kept.Redis.Replication.Master, plan.FirstMaster)
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	return cmp.Or(s.persisted.Redis.Replication.Master, plan.FirstMaster)
 }
 
 // decide decides in which role a redis node starts, based on the given facts, or on new ones if
@@ -182,7 +182,7 @@ const wedgedLooks = 5
 // and a write that the node has and the new master lacks was never acknowledged.
 func (s *Supervisor) endWedged(ctx context.Context, nodes []string, silent map[string]int) {
 	nodes = slices.DeleteFunc(slices.Clone(nodes), func(name string) bool {
-		st, _ := s.board.snapshot().Node(name)
+		st, _ := s.statusBoard.snapshot().Node(name)
 		// On a host that a drill has cut off, its state cannot be known from here.
 		return st.State == Paused || st.State == Draining || s.across(ctx, name)
 	})
@@ -221,16 +221,16 @@ func overdue(nodes []string, silent map[string]int) string {
 // first seen as the master. The web nodes wait for that, too, so no write of a client has been
 // acknowledged yet.
 func (s *Supervisor) markBooted() error {
-	s.keptMu.Lock()
-	defer s.keptMu.Unlock()
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
 	if s.booted.Load() {
 		return nil
 	}
-	s.kept.Booted = true
-	if s.kept.Redis.Replication.Master == "" {
-		s.kept.Redis.Replication.Master = plan.FirstMaster
+	s.persisted.Booted = true
+	if s.persisted.Redis.Replication.Master == "" {
+		s.persisted.Redis.Replication.Master = plan.FirstMaster
 	}
-	if err := s.saveKept(); err != nil {
+	if err := s.saveState(); err != nil {
 		return err
 	}
 	s.booted.Store(true)

@@ -34,7 +34,7 @@ func (x *stepper) relocate(ctx context.Context) error {
 	if x.to.process.Kind == plan.Web {
 		s.awaitOldWorkers(ctx)
 	}
-	st, _ := s.board.snapshot().Node(name)
+	st, _ := s.statusBoard.snapshot().Node(name)
 	x.touched = true
 	if err := x.takeAway(ctx); err != nil {
 		return err

@@ -129,7 +129,7 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 	if s.stopping.Load() {
 		return errStopping
 	}
-	if s.board.snapshot().Phase == PhaseStarting {
+	if s.statusBoard.snapshot().Phase == PhaseStarting {
 		return &StartingError{} // what would stop working without the host is not known yet
 	}
 
@@ -138,7 +138,7 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 	}
 	defer s.changing.end(nil)
 
-	nodes := s.board.snapshot().Nodes
+	nodes := s.statusBoard.snapshot().Nodes
 	before, _ := s.resting.of(host)
 	if s.isDown(host, before, nodes) { // an earlier call has done it, and the host's process still has to end
 		return nil
@@ -207,7 +207,7 @@ func (s *Supervisor) stopHost(ctx context.Context, host string, entry rested) er
 func (s *Supervisor) leadElsewhere(ctx context.Context, host string) error {
 	var heirs []string
 	here := false
-	for _, n := range s.board.snapshot().Nodes {
+	for _, n := range s.statusBoard.snapshot().Nodes {
 		switch {
 		case n.Kind != plan.Redis:
 		case n.Host == host:

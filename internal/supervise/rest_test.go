@@ -60,8 +60,8 @@ func onResting(t *testing.T, script string) (*Supervisor, *faulty) {
 	s.hosts.named = map[string]home{"two": s.hosts.here}
 	s.host.Name = "two"
 	s.plan = plan.Plan{Hosts: []plan.Host{s.host}}
-	s.board = newBoard(s.plan)
-	s.board.enter(PhaseRunning)
+	s.statusBoard = newStatusBoard(s.plan)
+	s.statusBoard.enter(PhaseRunning)
 	s.cfg.Several = true
 	s.cfg.Run = func(string) string { return "first" }
 	return s, m

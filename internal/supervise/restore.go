@@ -286,10 +286,10 @@ func Unstage(stateDir string) {
 	}
 }
 
-// restored makes a node with restored data the master. Its epoch is higher than any epoch that
-// a Sentinel or web node may know, so for them this is like a failover. The Sentinels' files
+// markRestored makes a node with restored data the master. Its epoch is higher than any epoch
+// that a Sentinel or web node may know, so for them this is like a failover. The Sentinels' files
 // have to be rewritten.
-func (k *kept) restored(node string, files map[string]sentinelFile) {
+func (k *persistedState) markRestored(node string, files map[string]sentinelFile) {
 	r, _ := recall(k.Redis, files)
 	for _, f := range files {
 		r.CurrentEpoch = max(r.CurrentEpoch, f.CurrentEpoch)
@@ -312,7 +312,7 @@ func Restore(c RestoreConfig) (Restored, error) {
 	if running, err := Running(c.StateDir); err != nil || running {
 		return Restored{}, errors.Join(err, refused("nodes of the stack run, and no supervisor: 'holdfast up' adopts them, 'holdfast down' ends them; then restore"))
 	}
-	k, err := d.readKept()
+	k, err := d.readState()
 	if err != nil {
 		return Restored{}, err
 	}
@@ -331,7 +331,7 @@ func Restore(c RestoreConfig) (Restored, error) {
 
 // nodeToRestore returns the redis node that gets the data: the master, or the first one if the
 // stack does not have the master any more.
-func nodeToRestore(k kept, replicas int) string {
+func nodeToRestore(k persistedState, replicas int) string {
 	master := cmp.Or(k.Redis.Replication.Master, plan.FirstMaster)
 	for i := range 1 + replicas {
 		if master == "redis-"+strconv.Itoa(i+1) {

@@ -397,7 +397,7 @@ func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logge
 // noteMaster records that a node is the master, with a new epoch. id is the ID of the restore
 // that made it the master; empty: none did, or the stack has only one host.
 func (x restoring) noteMaster(ctx context.Context, node, id string) error {
-	k, err := x.readKept()
+	k, err := x.readState()
 	if err != nil {
 		return err
 	}
@@ -405,23 +405,23 @@ func (x restoring) noteMaster(ctx context.Context, node, id string) error {
 	if err != nil {
 		return err
 	}
-	k.restored(node, files)
+	k.markRestored(node, files)
 	if id != "" {
 		k.Restored = id
 	}
-	return x.writeJSON(keptFile, k)
+	return x.writeJSON(stateFile, k)
 }
 
 // notRestored records that a restore was not carried out. An earlier supervisor may have
 // recorded that it was, before the host with the data was lost; a caller that waits for the
 // restore would believe that.
 func (x restoring) notRestored(id string) error {
-	k, err := x.readKept()
+	k, err := x.readState()
 	if err != nil || id == "" || k.Restored != id {
 		return err
 	}
 	k.Restored = ""
-	return x.writeJSON(keptFile, k)
+	return x.writeJSON(stateFile, k)
 }
 
 // endLimit is how long a redis node or Sentinel may take to end before it is killed.

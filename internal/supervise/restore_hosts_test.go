@@ -29,7 +29,7 @@ func hostsToRestore(t *testing.T) (x restoring, one, two dir) {
 	two.withData(t, "redis-1", "old 1")
 	one.withData(t, "redis-2", "old 2")
 	if err := errors.Join(
-		x.writeJSON(keptFile, kept{Booted: true, Redis: redisMemory{Watch: "s", Replication: plan.Replication{Master: "redis-1", ConfigEpoch: 6, CurrentEpoch: 6}}}),
+		x.writeJSON(stateFile, persistedState{Booted: true, Redis: redisMemory{Watch: "s", Replication: plan.Replication{Master: "redis-1", ConfigEpoch: 6, CurrentEpoch: 6}}}),
 		one.stageText("new"),
 	); err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestARestoreOnSeveralHostsIsCarriedThroughOrGivenUpWhole(t *testing.T) {
 			if got := two.data("redis-1"); got != c.other {
 				t.Errorf("redis-1 has %q", got)
 			}
-			k, err := x.readKept()
+			k, err := x.readState()
 			if (k.Restored == "id") != through {
 				t.Errorf("the last restore that was carried through is %q", k.Restored)
 			}

@@ -38,7 +38,7 @@ func (e *RestoreCutError) Unwrap() error { return e.Err }
 // RestorePlace returns where the data of a backup has to be staged on several hosts. It returns
 // an error if a restore could not be carried out now.
 func (s *Supervisor) RestorePlace(ctx context.Context) (RestorePlace, error) {
-	if s.board.snapshot().Phase == PhaseStarting {
+	if s.statusBoard.snapshot().Phase == PhaseStarting {
 		return RestorePlace{}, &StartingError{}
 	}
 	if err := s.mayRestore(ctx); err != nil {
@@ -62,7 +62,7 @@ func (s *Supervisor) mayRestore(ctx context.Context) error {
 		return errStopping
 	case !s.stack().Redis.Enabled:
 		return refused("the stack has no Redis")
-	case s.board.snapshot().Phase != PhaseRunning:
+	case s.statusBoard.snapshot().Phase != PhaseRunning:
 		return refused("the stack is still starting: restore when it is up, or take it down first")
 	case s.hosts.several:
 		return s.allHaveRedis(ctx)
@@ -76,7 +76,7 @@ func (s *Supervisor) mayRestore(ctx context.Context) error {
 func (s *Supervisor) allHaveRedis(ctx context.Context) error {
 	var away []string
 	said := map[string]bool{}
-	for _, n := range s.board.snapshot().Nodes {
+	for _, n := range s.statusBoard.snapshot().Nodes {
 		if n.Kind != plan.Redis && n.Kind != plan.Sentinel || said[n.Host] {
 			continue
 		}
@@ -94,7 +94,7 @@ func (s *Supervisor) allHaveRedis(ctx context.Context) error {
 
 // redisOn returns the redis nodes of a host, sorted by name.
 func (s *Supervisor) redisOn(host string) (nodes []string) {
-	for _, n := range s.board.snapshot().Nodes {
+	for _, n := range s.statusBoard.snapshot().Nodes {
 		if n.Kind == plan.Redis && n.Host == host {
 			nodes = append(nodes, n.Name)
 		}
@@ -106,9 +106,9 @@ func (s *Supervisor) redisOn(host string) (nodes []string) {
 // restoredNode returns the redis node that gets the data: the master, or another one if the
 // master is not on the host that has the data. Empty: that host has no redis node.
 func (s *Supervisor) restoredNode(host string) string {
-	s.keptMu.Lock()
-	master := nodeToRestore(s.kept, s.stack().Redis.Replicas)
-	s.keptMu.Unlock()
+	s.stateMu.Lock()
+	master := nodeToRestore(s.persisted, s.stack().Redis.Replicas)
+	s.stateMu.Unlock()
 	here := s.redisOn(host)
 	if host == "" || slices.Contains(here, master) {
 		return master
@@ -242,7 +242,7 @@ func (s *Supervisor) revoke(ctx context.Context, x restoring, r decidedRestore, 
 // redisWanted returns the Sentinels, and then the redis nodes, that are to be up after a
 // restore: those that nobody has stopped, and the node with the data.
 func (s *Supervisor) redisWanted(node string) (stages [2][]string) {
-	for _, n := range s.board.snapshot().Nodes {
+	for _, n := range s.statusBoard.snapshot().Nodes {
 		switch {
 		case n.State == Down && n.Name != node:
 		case n.Kind == plan.Sentinel:
@@ -264,7 +264,7 @@ func (s *Supervisor) stopRedis(ctx context.Context) error {
 		}
 		var names []string
 		for _, name := range s.stopOrder()[plan.StopSentinels+i] {
-			if n, _ := s.board.snapshot().Node(name); n.State != Down { // otherwise its operator wants it down
+			if n, _ := s.statusBoard.snapshot().Node(name); n.State != Down { // otherwise its operator wants it down
 				names = append(names, name)
 			}
 		}
@@ -301,25 +301,25 @@ func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRes
 		return err
 	}
 
-	s.keptMu.Lock()
-	defer s.keptMu.Unlock()
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
 	files, err := s.hosts.sentinelFiles(s.ctx)
 	if err != nil {
 		return err
 	}
 
-	s.kept.restored(r.Node, files)
+	s.persisted.markRestored(r.Node, files)
 	if r.ID != "" {
-		s.kept.Restored = r.ID
+		s.persisted.Restored = r.ID
 	}
-	if err := s.saveKept(); err != nil {
+	if err := s.saveState(); err != nil {
 		return err
 	}
 	if err := s.writeSentinelFiles(); err != nil {
 		return err
 	}
-	s.kept.Redis.Rewriting = false
-	if err := s.saveKept(); err != nil {
+	s.persisted.Redis.Rewriting = false
+	if err := s.saveState(); err != nil {
 		return err
 	}
 
@@ -350,7 +350,7 @@ func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRes
 func (s *Supervisor) stopWrites(ctx context.Context) (end func()) {
 	master := ""
 	var replicas []string
-	for _, n := range s.board.snapshot().Nodes {
+	for _, n := range s.statusBoard.snapshot().Nodes {
 		switch {
 		case n.Kind != plan.Redis || n.State != Up:
 		case n.Role == "master":
@@ -405,9 +405,9 @@ func (s *Supervisor) awaitAcknowledged(ctx context.Context, master string, repli
 
 // writeSentinelFiles rewrites the Sentinels' files with the current master. They come from a plan
 // that is made for it, because the plan in use may be that of nodes that run since long before, and
-// name the master of that time. No Sentinel is running, and the caller holds keptMu.
+// name the master of that time. No Sentinel is running, and the caller holds stateMu.
 func (s *Supervisor) writeSentinelFiles() error {
-	facts, each, err := s.hosts.facts(s.ctx, s.stack(), s.baseDir(), s.kept)
+	facts, each, err := s.hosts.facts(s.ctx, s.stack(), s.baseDir(), s.persisted)
 	if err != nil {
 		return err
 	}

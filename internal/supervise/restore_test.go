@@ -46,7 +46,7 @@ func stackToRestore(t *testing.T) dir {
 	if err := errors.Join(
 		d.writeFile("nodes/sentinel-1/sentinel.conf", 0o600, []byte("sentinel monitor s 127.0.0.1 7002 2\nsentinel config-epoch s 6\nsentinel leader-epoch s 7\nsentinel current-epoch 8\n")),
 		hostsAt(d.root).here.writeRecord(t.Context(), "redis-2", record{Want: wantDown}),
-		d.writeJSON(keptFile, kept{Booted: true, Redis: redisMemory{
+		d.writeJSON(stateFile, persistedState{Booted: true, Redis: redisMemory{
 			Watch: "s", Addresses: map[string]string{"redis-1": "127.0.0.1:7001", "redis-2": "127.0.0.1:7002", "sentinel-1": "127.0.0.1:7003"},
 			Replication: plan.Replication{Master: "redis-2", ConfigEpoch: 6, CurrentEpoch: 6},
 		}}),
@@ -91,7 +91,7 @@ func (d dir) isRestored(t *testing.T, node string) {
 			t.Errorf("the old data of %s is %q", old, b)
 		}
 	}
-	k, err := d.readKept()
+	k, err := d.readState()
 	r := k.Redis.Replication
 	if err != nil || !k.Booted || !k.Redis.Rewriting || r.Master != node || r.ConfigEpoch <= 8 || r.CurrentEpoch < r.ConfigEpoch {
 		t.Errorf("stack.json has %+v, %v", k, err)
@@ -120,13 +120,13 @@ func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 		"the old data of all is moved": func(d dir, r decidedRestore) error { return errors.Join(move(d, r, "redis-1"), move(d, r, "redis-2")) },
 		"the new data is in its place": func(d dir, r decidedRestore) error { return d.restoring().place(t.Context(), r) },
 		"the master is written down": func(d dir, r decidedRestore) error {
-			k, err := d.readKept()
+			k, err := d.readState()
 			files, filesErr := hostsAt(d.root).sentinelFiles(t.Context())
 			if filesErr != nil {
 				return filesErr
 			}
-			k.restored(r.Node, files)
-			return errors.Join(err, d.restoring().place(t.Context(), r), d.writeJSON(keptFile, k))
+			k.markRestored(r.Node, files)
+			return errors.Join(err, d.restoring().place(t.Context(), r), d.writeJSON(stateFile, k))
 		},
 		"the directory of what was decided is gone": func(d dir, r decidedRestore) error {
 			return errors.Join(d.restoring().place(t.Context(), r), os.RemoveAll(d.path(decidedDir)))
@@ -259,15 +259,15 @@ func TestMoreDataThanTheManifestSaysIsNotStaged(t *testing.T) {
 
 func TestTheMasterGetsTheRestoredDataWhereTheStackHasIt(t *testing.T) {
 	t.Parallel()
-	with := func(master string) kept {
-		return kept{Redis: redisMemory{Replication: plan.Replication{Master: master}}}
+	with := func(master string) persistedState {
+		return persistedState{Redis: redisMemory{Replication: plan.Replication{Master: master}}}
 	}
 	for _, c := range []struct {
-		k        kept
+		k        persistedState
 		replicas int
 		want     string
 	}{
-		{kept{}, 2, "redis-1"}, {with("redis-3"), 2, "redis-3"}, {with("redis-3"), 1, "redis-1"}, {with("redis-2"), 0, "redis-1"},
+		{persistedState{}, 2, "redis-1"}, {with("redis-3"), 2, "redis-3"}, {with("redis-3"), 1, "redis-1"}, {with("redis-2"), 0, "redis-1"},
 	} {
 		if got := nodeToRestore(c.k, c.replicas); got != c.want {
 			t.Errorf("%v of %d: %s, want %s", c.k.Redis.Replication.Master, c.replicas, got, c.want)

@@ -87,7 +87,7 @@ func (s *Supervisor) showRotation(ctx context.Context) rotation {
 	defer s.rotating.Unlock()
 	seen := s.lookAtRotation(ctx)
 	if ctx.Err() == nil {
-		s.board.setRotation(seen)
+		s.statusBoard.setRotation(seen)
 	}
 	return seen
 }
@@ -96,7 +96,7 @@ func (s *Supervisor) showRotation(ctx context.Context) rotation {
 func (s *Supervisor) lookAtRotation(ctx context.Context) rotation {
 	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
 	defer cancel()
-	now := s.board.snapshot()
+	now := s.statusBoard.snapshot()
 	up, hosts := map[string]bool{}, map[string]string{}
 	var balancers []string
 	for _, st := range now.Nodes {
@@ -191,7 +191,7 @@ func (s *Supervisor) freeClients(ctx context.Context, balancer string, hosts map
 	silent := func(row haproxy.Stat) bool {
 		return row.Unreached() && hosts[row.Server] != hosts[balancer]
 	}
-	st, _ := s.board.snapshot().Node(balancer)
+	st, _ := s.statusBoard.snapshot().Node(balancer)
 	ends := !resends(st.Server)
 	if ends {
 		s.sessionsEnd.Store(true)

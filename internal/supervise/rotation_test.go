@@ -75,7 +75,7 @@ func TestANodeThatMovesIsServedWhereItIsKnown(t *testing.T) {
 }
 
 func TestAStackIsNotReadyWhileABalancerHasNoServerForAnApplication(t *testing.T) {
-	b := newBoard(plan.Plan{Hosts: []plan.Host{{Processes: []plan.Process{
+	b := newStatusBoard(plan.Plan{Hosts: []plan.Host{{Processes: []plan.Process{
 		{Node: "balancer-1", Kind: plan.Balancer}, {Node: "web-1", Kind: plan.Web, App: "web"},
 	}}}})
 	for _, n := range b.snapshot().Nodes {

@@ -122,7 +122,7 @@ func (s *Supervisor) findRunning() error {
 	if !known {
 		return s.replan()
 	}
-	s.kept.Placement = with(s.kept.Placement, placementOf(r.Plan)) // a change may have moved some nodes
+	s.persisted.Placement = with(s.persisted.Placement, placementOf(r.Plan)) // a change may have moved some nodes
 	s.overrides = r.Overrides.Rebase(file, s.cfg.Stack)
 	s.cfg.Stack = s.overrides.On(s.cfg.Stack)
 	if err := s.replan(); err != nil {
@@ -309,7 +309,7 @@ func (s *Supervisor) dropNode(name string) {
 	s.plan = withoutNode(s.plan, name)
 	s.host = together(s.plan.Hosts)
 	s.mu.Unlock()
-	s.board.remove(name)
+	s.statusBoard.remove(name)
 	if n != nil {
 		close(n.gone)
 	}

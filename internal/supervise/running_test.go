@@ -50,11 +50,11 @@ func TestANodeOfAChangeThatWasCutOffIsNotTakenForDone(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		next := &Supervisor{dir: s.dir, hosts: s.hosts, log: s.log, kept: s.kept, cfg: Config{Stack: final.file, BaseDir: "/b", StateDir: s.dir.root}}
+		next := &Supervisor{dir: s.dir, hosts: s.hosts, log: s.log, persisted: s.persisted, cfg: Config{Stack: final.file, BaseDir: "/b", StateDir: s.dir.root}}
 		if err := next.findRunning(); err != nil {
 			t.Fatal(err)
 		}
-		next.board = newBoard(next.plan)
+		next.statusBoard = newStatusBoard(next.plan)
 		runs, _ := next.current()
 		legs, err := next.legs(runs, final, nil)
 		if got := inWords(legs); err != nil || got != c.steps {
@@ -82,9 +82,9 @@ func TestTheLastNodeThatServesIsNotStartedAnew(t *testing.T) {
 				s.host.Processes = append(s.host.Processes, plan.Process{Node: name, Kind: plan.Web, App: "shop"})
 			}
 		}
-		s.board = newBoard(plan.Plan{Hosts: []plan.Host{s.host}})
+		s.statusBoard = newStatusBoard(plan.Plan{Hosts: []plan.Host{s.host}})
 		for name, state := range c.states {
-			s.board.update(name, func(n *NodeStatus) { n.State = state })
+			s.statusBoard.update(name, func(n *NodeStatus) { n.State = state })
 		}
 		s.overrides = stack.Overrides{Drained: map[string]bool{c.drained: c.drained != ""}}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -16,7 +16,7 @@ func runsAs(t *testing.T, s *Supervisor, text string, o stack.Overrides) RunsAs 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.kept.Ports = with(s.kept.Ports, l.ports)
+	s.persisted.Ports = with(s.persisted.Ports, l.ports)
 	s.install(l)
 	if err := s.saveRunning(); err != nil {
 		t.Fatal(err)

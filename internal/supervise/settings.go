@@ -28,7 +28,7 @@ func (x *stepper) set(ctx context.Context, settings *plan.Settings) error {
 	if err := s.putNode(to); err != nil {
 		return err
 	}
-	if st, _ := s.board.snapshot().Node(name); st.PID != 0 {
+	if st, _ := s.statusBoard.snapshot().Node(name); st.PID != 0 {
 		give := x.give
 		if x.step.Late {
 			give = x.dropUsers

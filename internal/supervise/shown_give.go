@@ -389,7 +389,7 @@ func (s *Supervisor) balancersShow(ctx context.Context, host home, on *shownOn) 
 		if maps.Equal(told.lists, wanted.lists) && maps.Equal(told.digests, wanted.digests) {
 			continue
 		}
-		if st, _ := s.board.snapshot().Node(p.Node); st.State != Up {
+		if st, _ := s.statusBoard.snapshot().Node(p.Node); st.State != Up {
 			continue // it reads the files when it starts
 		}
 		if err := s.balancerShows(ctx, p, host, on, wanted); err != nil {

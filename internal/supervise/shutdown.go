@@ -26,7 +26,7 @@ import (
 // hosts, and returns an *UnreachedError.
 func (s *Supervisor) Stop(ctx context.Context, hurry <-chan struct{}) error {
 	s.stopping.Store(true)
-	s.board.enter(PhaseStopping)
+	s.statusBoard.enter(PhaseStopping)
 	patient, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -112,7 +112,7 @@ func await(answers []<-chan error) (failures []error) {
 // stopOrder returns the order in which nodes are stopped (plan.Kind.StopRank).
 func (s *Supervisor) stopOrder() [][]string {
 	order := make([][]string, plan.StopRanks)
-	for _, n := range s.board.snapshot().Nodes {
+	for _, n := range s.statusBoard.snapshot().Nodes {
 		i := n.Kind.StopRank(n.Role == "master")
 		order[i] = append(order[i], n.Name)
 	}
@@ -171,7 +171,7 @@ func (s *Supervisor) killNode(ctx context.Context, name string) error {
 // Purge removes the stack from its state directory, including the data, and the directory
 // itself unless something else is in it.
 func (s *Supervisor) Purge() error {
-	for _, n := range s.board.snapshot().Nodes {
+	for _, n := range s.statusBoard.snapshot().Nodes {
 		if n.PID != 0 {
 			return fmt.Errorf("%s still runs: nothing is removed", n.Name)
 		}
@@ -196,7 +196,7 @@ func (d dir) removeAll() error {
 			return fmt.Errorf("remove the stack's data of before a restore: %w", err)
 		}
 	}
-	for _, name := range []string{"nodes", restoreDir, decidedDir, droppedDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, keptFile, runningFile, changeFile, restingFile, changesDir, versionsFile, SelfSignedFile, plan.CertificatesDir, plan.ReleasesDir(""), "control.sock", logs.SocketName, "lock"} {
+	for _, name := range []string{"nodes", restoreDir, decidedDir, droppedDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, stateFile, runningFile, changeFile, restingFile, changesDir, versionsFile, SelfSignedFile, plan.CertificatesDir, plan.ReleasesDir(""), "control.sock", logs.SocketName, "lock"} {
 		if err := os.RemoveAll(d.path(name)); err != nil {
 			return fmt.Errorf("remove the stack's data: %w", err)
 		}

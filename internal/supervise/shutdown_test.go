@@ -106,7 +106,7 @@ func TestAStopDoesNotWaitForAHostThatIsLost(t *testing.T) {
 		if err := <-stopped; !errors.As(err, &lost) || !slices.Equal(lost.Hosts, []string{"two"}) {
 			t.Errorf("the host was lost %s: %v", when, err)
 		}
-		if st := s.about(s.board.snapshot()); !slices.Equal(st.Unreached, []string{"two"}) {
+		if st := s.about(s.statusBoard.snapshot()); !slices.Equal(st.Unreached, []string{"two"}) {
 			t.Errorf("the host was lost %s, and the status has %q", when, st.Unreached)
 		}
 		m.away.Store(false)
@@ -123,7 +123,7 @@ func TestNobodyWaitsForAStrayOnAHostThatIsLost(t *testing.T) {
 	}
 	m.away.Store(true)
 	t.Cleanup(func() { m.away.Store(false); _ = proc.SignalGroup(syscall.SIGKILL); <-proc.Done() })
-	s.board = newBoard(plan.Plan{})
+	s.statusBoard = newStatusBoard(plan.Plan{})
 	s.nodes = map[string]*node{}
 	s.strays = []stray{{node: "web-9", host: s.hosts.here, proc: proc}}
 	ended := make(chan error, 1)

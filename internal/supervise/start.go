@@ -71,7 +71,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	failures = append(failures, s.endStrays(ctx, ctx))
 	s.awaitRotation(ctx)
 	failures = append(failures, s.awaitChange(ctx))
-	s.board.enter(PhaseRunning)
+	s.statusBoard.enter(PhaseRunning)
 	if s.cfg.Several {
 		s.tasks.Go(s.keepResting)
 	}

@@ -179,8 +179,8 @@ func (s Status) ready(replicas int) bool {
 	return len(s.Unserved) == 0
 }
 
-// board holds the status of every node and tells subscribers of changes.
-type board struct {
+// statusBoard holds the status of every node and tells subscribers of changes.
+type statusBoard struct {
 	mu     sync.Mutex
 	status Status
 	// replicas is how many replicas the stack declares.
@@ -191,8 +191,8 @@ type board struct {
 // backlog is how many changes a subscriber may be behind before it is dropped.
 const backlog = 256
 
-func newBoard(p plan.Plan) *board {
-	b := &board{
+func newStatusBoard(p plan.Plan) *statusBoard {
+	b := &statusBoard{
 		replicas: p.Stack.Redis.Replicas,
 		watchers: map[chan NodeStatus]struct{}{},
 		status:   Status{Stack: p.Name, Entry: p.EntryURL, Statistics: p.StatisticsURL, Phase: PhaseStarting},
@@ -210,12 +210,12 @@ func newBoard(p plan.Plan) *board {
 
 // arrange makes the board show the nodes of a plan, in the plan's order, and the plan's entry.
 // The status of a node that it already has stays; nodes that are not in the plan go.
-func (b *board) arrange(p plan.Plan, replicas int) {
+func (b *statusBoard) arrange(p plan.Plan, replicas int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.replicas = replicas
 	b.status.Entry, b.status.Statistics = p.EntryURL, p.StatisticsURL
-	fresh := newBoard(p).status.Nodes
+	fresh := newStatusBoard(p).status.Nodes
 	for i := range fresh {
 		if old, there := b.status.Node(fresh[i].Name); there {
 			old.Host, old.Address, old.App = fresh[i].Host, fresh[i].Address, fresh[i].App
@@ -226,7 +226,7 @@ func (b *board) arrange(p plan.Plan, replicas int) {
 }
 
 // remove removes a node from the board.
-func (b *board) remove(name string) {
+func (b *statusBoard) remove(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.status.Nodes = slices.DeleteFunc(slices.Clone(b.status.Nodes), func(n NodeStatus) bool { return n.Name == name })
@@ -234,7 +234,7 @@ func (b *board) remove(name string) {
 
 // update changes a node's status and returns it. It sets Since when the state changes, unless
 // change sets Since itself.
-func (b *board) update(name string, change func(*NodeStatus)) (now NodeStatus) {
+func (b *statusBoard) update(name string, change func(*NodeStatus)) (now NodeStatus) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range b.status.Nodes {
@@ -265,7 +265,7 @@ func (b *board) update(name string, change func(*NodeStatus)) (now NodeStatus) {
 
 // setRotation shows which nodes the balancers leave out, and which applications they do not
 // serve.
-func (b *board) setRotation(r rotation) {
+func (b *statusBoard) setRotation(r rotation) {
 	for _, n := range b.snapshot().Nodes {
 		b.update(n.Name, func(s *NodeStatus) {
 			if s.Excluded = ""; s.State == Up {
@@ -279,20 +279,20 @@ func (b *board) setRotation(r rotation) {
 }
 
 // enter sets the supervisor's phase.
-func (b *board) enter(p Phase) {
+func (b *statusBoard) enter(p Phase) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.status.Phase = p
 }
 
 // snapshot returns a copy of the status.
-func (b *board) snapshot() Status {
+func (b *statusBoard) snapshot() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.copy()
 }
 
-func (b *board) copy() Status {
+func (b *statusBoard) copy() Status {
 	s := b.status
 	s.Nodes = append([]NodeStatus(nil), s.Nodes...)
 	s.Ready = s.ready(b.replicas)
@@ -301,7 +301,7 @@ func (b *board) copy() Status {
 
 // subscribe returns the current status and a channel with every later change of a node. The
 // channel is closed by cancel, or if the subscriber is too slow.
-func (b *board) subscribe() (now Status, changes <-chan NodeStatus, cancel func()) {
+func (b *statusBoard) subscribe() (now Status, changes <-chan NodeStatus, cancel func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ch := make(chan NodeStatus, backlog)

@@ -121,7 +121,7 @@ func (x *stepper) restart(ctx context.Context) error {
 	if err := s.putNode(x.to); err != nil {
 		return err
 	}
-	if st, _ := s.board.snapshot().Node(x.step.Node); st.State == Down {
+	if st, _ := s.statusBoard.snapshot().Node(x.step.Node); st.State == Down {
 		return s.send(ctx, x.step.Node, command{action: actTake, spec: &x.to.process})
 	}
 	if !moves { // otherwise it is no longer the master
@@ -190,7 +190,7 @@ func (s *Supervisor) awaitServed(ctx context.Context, name string) error {
 		for balancer, b := range s.balancersUp() {
 			rows, err := b.Stat(ctx)
 			if err != nil || !servedAt(rows, name, s.addressFor(balancer, s.node(name).spec())) {
-				st, _ := s.board.snapshot().Node(name)
+				st, _ := s.statusBoard.snapshot().Node(name)
 				why = st.Excluded
 				return false
 			}
@@ -205,12 +205,12 @@ func (s *Supervisor) awaitServed(ctx context.Context, name string) error {
 
 // awaitCalm waits until a node has been up for the time settle without a break.
 func (s *Supervisor) awaitCalm(ctx context.Context, name string, settle time.Duration) error {
-	first, _ := s.board.snapshot().Node(name)
+	first, _ := s.statusBoard.snapshot().Node(name)
 	began := time.Now()
 	since := began
 	limit := settle + cmp.Or(s.node(name).spec().Start, startLimit)
 	for time.Since(since) < settle {
-		st, _ := s.board.snapshot().Node(name)
+		st, _ := s.statusBoard.snapshot().Node(name)
 		switch {
 		case st.PID != first.PID:
 			return fmt.Errorf("it was up, and has died %v later", time.Since(began).Round(100*time.Millisecond))

@@ -205,7 +205,7 @@ func (c *changeRun) leg(ctx context.Context, l leg) error {
 // master when the change began may have died since.
 func (c *changeRun) relieve(ctx context.Context, l leg, next []plan.Step, changes []plan.NodeChange) error {
 	s := c.sup
-	step := plan.Step{Node: s.boardMaster(), Action: plan.HandOver}
+	step := plan.Step{Node: s.lastSeenMaster(), Action: plan.HandOver}
 	if step.Node == "" || slices.ContainsFunc(next, func(p plan.Step) bool { return p.Node == step.Node }) {
 		return nil // its own step hands over
 	}
@@ -245,7 +245,7 @@ func (s *Supervisor) masterLast(steps []plan.Step) []plan.Step {
 		}
 	}
 	for i, step := range steps {
-		st, _ := s.board.snapshot().Node(step.Node)
+		st, _ := s.statusBoard.snapshot().Node(step.Node)
 		if st.Role == "master" && step.Action == plan.Restart && i < last {
 			step.Group, steps[last].Group = steps[last].Group, step.Group
 			steps[i], steps[last] = steps[last], step
@@ -411,5 +411,5 @@ func (s *Supervisor) setStack(of stack.Stack) {
 // showLayout shows the nodes in the order of the plan, and the plan's entry.
 func (s *Supervisor) showLayout() {
 	p := s.Plan()
-	s.board.arrange(p, s.stack().Redis.Replicas)
+	s.statusBoard.arrange(p, s.stack().Redis.Replicas)
 }

@@ -122,11 +122,11 @@ type Supervisor struct {
 	// resting are the hosts that are down for maintenance.
 	resting resting
 
-	kept   kept
-	board  *board
-	booted atomic.Bool
-	keptMu sync.Mutex // held while kept is changed and written
-	strays []stray
+	persisted   persistedState
+	statusBoard *statusBoard
+	booted      atomic.Bool
+	stateMu     sync.Mutex // held while persisted is changed and written
+	strays      []stray
 	// left has the processes of strays by the addresses that they listen on. It is not changed
 	// after Open.
 	left map[string]stray
@@ -156,7 +156,7 @@ type Supervisor struct {
 	switching sync.Mutex
 	unsettled atomic.Bool
 	// restoring is true from the decision for a restore until it is carried out or given up.
-	// lastRestored is kept.Restored, for readers that must not wait for keptMu.
+	// lastRestored is persisted.Restored, for readers that must not wait for stateMu.
 	restoring    atomic.Bool
 	lastRestored atomic.Pointer[string]
 	// copying is true while only one of several hosts has the data of a restore: redis nodes
@@ -181,8 +181,8 @@ type Supervisor struct {
 	sessionsEnd atomic.Bool
 }
 
-// kept is the content of stack.json: what outlives every process of the stack.
-type kept struct {
+// persistedState is the content of stack.json: what outlives every process of the stack.
+type persistedState struct {
 	// Booted is true once redis-1 was made the first master. From then on, the Sentinels remember
 	// which node is the master.
 	Booted bool `json:"booted"`
@@ -204,11 +204,11 @@ type kept struct {
 	stay map[string]plan.Place
 }
 
-const keptFile = "stack.json"
+const stateFile = "stack.json"
 
-// readKept reads stack.json. It returns an empty value if the file is missing.
-func (d dir) readKept() (k kept, err error) {
-	err = d.readJSON(keptFile, &k)
+// readState reads stack.json. It returns an empty value if the file is missing.
+func (d dir) readState() (k persistedState, err error) {
+	err = d.readJSON(stateFile, &k)
 	if err != nil && !errors.As(err, new(*fs.PathError)) {
 		err = fmt.Errorf("%w. Move it away, then take down what may still run ('holdfast down') and run 'holdfast up': ports and passwords are made anew, and who was the Redis master is read from the Sentinels' files", err)
 	}
@@ -279,7 +279,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	if err := s.makePlan(); err != nil {
 		return nil, err
 	}
-	s.board = newBoard(s.plan)
+	s.statusBoard = newStatusBoard(s.plan)
 	for _, p := range s.processes() {
 		s.addNode(p)
 	}
@@ -290,7 +290,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 // still run.
 func (s *Supervisor) openHosts() error {
 	s.hosts = hostsAt(s.cfg.StateDir) // Close needs it if stack.json cannot be read
-	k, err := s.dir.readKept()
+	k, err := s.dir.readState()
 	if err != nil {
 		return err
 	}
@@ -310,23 +310,23 @@ func (s *Supervisor) openHosts() error {
 
 // makePlan chooses ports and secrets, or reads those of last time, and makes the plan.
 func (s *Supervisor) makePlan() (err error) {
-	if s.kept, err = s.dir.readKept(); err != nil {
+	if s.persisted, err = s.dir.readState(); err != nil {
 		return err
 	}
 	if len(s.cfg.Hosts) > 0 {
-		s.kept.Hosts = s.cfg.Hosts
+		s.persisted.Hosts = s.cfg.Hosts
 	}
 	if err := s.remember(); err != nil {
 		return err
 	}
-	s.booted.Store(s.kept.Booted)
-	s.lastRestored.Store(&s.kept.Restored)
+	s.booted.Store(s.persisted.Booted)
+	s.lastRestored.Store(&s.persisted.Restored)
 	return s.findRunning()
 }
 
-// replan makes the plan from what s.kept remembers.
+// replan makes the plan from what s.persisted remembers.
 func (s *Supervisor) replan() error {
-	facts, each, err := s.hosts.facts(s.ctx, s.stack(), s.cfg.BaseDir, s.kept)
+	facts, each, err := s.hosts.facts(s.ctx, s.stack(), s.cfg.BaseDir, s.persisted)
 	if err != nil {
 		return err
 	}
@@ -335,19 +335,19 @@ func (s *Supervisor) replan() error {
 		return err
 	}
 	s.host = together(s.plan.Hosts)
-	if s.kept.Ports == nil {
-		s.kept.Ports = map[string]int{}
+	if s.persisted.Ports == nil {
+		s.persisted.Ports = map[string]int{}
 	}
-	maps.Copy(s.kept.Ports, facts.Ports)
-	s.kept.Secrets, s.kept.Placement = facts.Secrets, facts.Placement
+	maps.Copy(s.persisted.Ports, facts.Ports)
+	s.persisted.Secrets, s.persisted.Placement = facts.Secrets, facts.Placement
 	if s.cfg.Several {
-		s.kept.Facts = each
+		s.persisted.Facts = each
 	}
 	return nil
 }
 
-// saveKept writes stack.json.
-func (s *Supervisor) saveKept() error { return s.dir.writeJSON(keptFile, s.kept) }
+// saveState writes stack.json.
+func (s *Supervisor) saveState() error { return s.dir.writeJSON(stateFile, s.persisted) }
 
 // adoptAll takes over every node that runs.
 func (s *Supervisor) adoptAll() error {
@@ -489,11 +489,11 @@ func (s *Supervisor) Close() {
 
 // Status returns the stack's status.
 func (s *Supervisor) Status() Status {
-	return s.about(s.seen(s.board.snapshot()))
+	return s.about(s.seen(s.statusBoard.snapshot()))
 }
 
-// about adds to a board's status what only the supervisor knows: the change, backups, hosts,
-// certificates.
+// about adds to the status board's content what only the supervisor knows: the change, backups,
+// hosts, certificates.
 func (s *Supervisor) about(st Status) Status {
 	st.Supervisor = ownPID()
 	st.Backup, _ = LastBackup(s.dir.root)
@@ -525,7 +525,7 @@ func (s *Supervisor) about(st Status) Status {
 // Subscribe returns the current status, and a channel with every later change of a node until
 // cancel is called. The channel is closed if the subscriber is too slow.
 func (s *Supervisor) Subscribe() (now Status, changes <-chan NodeStatus, cancel func()) {
-	now, changes, cancel = s.board.subscribe()
+	now, changes, cancel = s.statusBoard.subscribe()
 	return s.about(now), changes, cancel
 }
 

@@ -92,8 +92,8 @@ func TestTwoStacksDoNotChooseTheSamePorts(t *testing.T) {
 	}
 }
 
-func testBoard(nodes ...NodeStatus) *board {
-	return &board{
+func testBoard(nodes ...NodeStatus) *statusBoard {
+	return &statusBoard{
 		status: Status{Nodes: nodes}, replicas: 2, watchers: map[chan NodeStatus]struct{}{},
 	}
 }

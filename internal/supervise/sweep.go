@@ -20,7 +20,7 @@ var unfinishedFile = regexp.MustCompile(`^\..+\d+$`)
 // write there, such as a backup, are left to them.
 func (h home) sweep(ctx context.Context) {
 	patterns := []string{checkedConfigs, inHome("*", ".*"), plan.CertificatesDir + "/.*"}
-	for _, name := range []string{keptFile, runningFile, changeFile, restoreFile, versionsFile, SelfSignedFile} {
+	for _, name := range []string{stateFile, runningFile, changeFile, restoreFile, versionsFile, SelfSignedFile} {
 		patterns = append(patterns, "."+name+"*")
 	}
 	for _, pattern := range patterns {

@@ -17,7 +17,7 @@ func TestWhatAKilledSupervisorWasWritingIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	// This is what a kill in the middle of writeFile and of checkConfig leaves.
-	for _, name := range []string{keptFile, "nodes/balancer-1/haproxy.cfg"} {
+	for _, name := range []string{stateFile, "nodes/balancer-1/haproxy.cfg"} {
 		f, err := renameio.TempFile(filepath.Dir(d.path(name)), d.path(name))
 		if err != nil {
 			t.Fatal(err)
@@ -31,7 +31,7 @@ func TestWhatAKilledSupervisorWasWritingIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	checked.Close()
-	kept := []string{keptFile, "nodes/balancer-1/haproxy.cfg", "nodes/balancer-1/.mine", "." + BackupFile + "12", "notes-1"}
+	kept := []string{stateFile, "nodes/balancer-1/haproxy.cfg", "nodes/balancer-1/.mine", "." + BackupFile + "12", "notes-1"}
 	for _, name := range kept {
 		if err := os.WriteFile(d.path(name), nil, 0o600); err != nil {
 			t.Fatal(err)

@@ -490,7 +490,7 @@ func (s *Supervisor) tryStepDown(ctx context.Context, node string) error {
 	if s.node(node).spec().Kind != plan.Redis || !s.stack().Redis.Enabled || s.stack().Redis.Sentinels == 0 {
 		return nil
 	}
-	if st, _ := s.board.snapshot().Node(node); st.Role != "master" || st.State != Up {
+	if st, _ := s.statusBoard.snapshot().Node(node); st.Role != "master" || st.State != Up {
 		return nil
 	}
 	_, err := asTask(s, func() (Switched, error) { return s.switchOver(ctx, node, "") })

@@ -30,10 +30,10 @@ func ofCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
 			s.host.Processes = append(s.host.Processes, *n.spec())
 		}
 	}
-	s.board = newBoard(plan.Plan{Hosts: []plan.Host{s.host}})
+	s.statusBoard = newStatusBoard(plan.Plan{Hosts: []plan.Host{s.host}})
 	for _, p := range s.host.Processes {
 		if p.Kind != plan.Web {
-			s.board.update(p.Node, func(n *NodeStatus) { n.State, n.PID = Up, 1 })
+			s.statusBoard.update(p.Node, func(n *NodeStatus) { n.State, n.PID = Up, 1 })
 		}
 	}
 	return s
@@ -137,7 +137,7 @@ func TestASwitchoverToNoRedisNodeIsAMistake(t *testing.T) {
 func TestNobodyTakesThePlaceOfASupervisorInTheMiddleOfASwitchover(t *testing.T) {
 	t.Parallel()
 	s, _ := oneNode(t, "true")
-	s.board.enter(PhaseRunning)
+	s.statusBoard.enter(PhaseRunning)
 	if err := s.MayLeave(); err != nil {
 		t.Errorf("where nothing is under way: %v", err)
 	}

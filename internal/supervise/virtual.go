@@ -239,7 +239,7 @@ func (s *Supervisor) giveAddressAway(ctx context.Context, balancer string) {
 	ctx, cancel := context.WithTimeout(ctx, moveLimit)
 	defer cancel()
 	poll(ctx, func() bool {
-		st, _ := s.board.snapshot().Node(keeper)
+		st, _ := s.statusBoard.snapshot().Node(keeper)
 		if st.PID == 0 {
 			return true
 		}
@@ -281,7 +281,7 @@ func virtualStatus(p plan.Plan, nodes []NodeStatus) (all []VirtualStatus) {
 // probeKeepalived checks whether a keepalived works: its main process has a child process that
 // does the work, and replaces the child when it dies.
 func (s *Supervisor) probeKeepalived(ctx context.Context, p plan.Process, r *probeResult) error {
-	st, _ := s.board.snapshot().Node(p.Node)
+	st, _ := s.statusBoard.snapshot().Node(p.Node)
 	held, err := s.heldAddresses(ctx, p)
 	if err != nil {
 		return err

@@ -51,7 +51,7 @@ func withKeeper(t *testing.T, script string, keeper plan.Process) (*Supervisor, 
 	s.health = newHealthFiles()
 	s.plan = plan.Plan{Hosts: []plan.Host{{Processes: []plan.Process{balancer, keeper}}}}
 	s.host = s.plan.Hosts[0]
-	s.board = newBoard(s.plan)
+	s.statusBoard = newStatusBoard(s.plan)
 	s.cfg.Stack.Entry.Virtual = stack.Virtual{Addresses: []string{"198.18.7.100/24"}}
 	s.plan.Stack = s.cfg.Stack
 	if err := os.MkdirAll(s.dir.path("nodes", keeper.Node), 0o700); err != nil {
@@ -106,7 +106,7 @@ func TestAKeepalivedThatCannotRunSaysSo(t *testing.T) {
 	if !errors.As(err, &unable) || !strings.Contains(err.Error(), "docs/hosts.md") {
 		t.Errorf("got %v", err)
 	}
-	st, _ := s.board.snapshot().Node("keepalived-1")
+	st, _ := s.statusBoard.snapshot().Node("keepalived-1")
 	if st.State != Failed || !strings.Contains(st.Detail, "198.18.7.100 does not come to this host: ") || st.PID != 0 {
 		t.Errorf("its status is %+v", st)
 	}

@@ -62,7 +62,7 @@ func (s *Supervisor) dataServer(ctx context.Context, node string) (servers.Serve
 	if s.hosts.lacks(host.name) {
 		return servers.Server{}, false
 	}
-	st, _ := s.board.snapshot().Node(node)
+	st, _ := s.statusBoard.snapshot().Node(node)
 	if is, known := servers.Named(st.Server); known && st.PID != 0 {
 		return is, true
 	}
@@ -77,11 +77,11 @@ func (s *Supervisor) dataServer(ctx context.Context, node string) (servers.Serve
 // stackServer returns the server of the stack's data: that of the master, otherwise that of the
 // first other node for which it is known.
 func (s *Supervisor) stackServer(ctx context.Context) (servers.Server, bool) {
-	master := s.boardMaster()
+	master := s.lastSeenMaster()
 	if master == "" {
-		s.keptMu.Lock()
-		master = nodeToRestore(s.kept, s.stack().Redis.Replicas)
-		s.keptMu.Unlock()
+		s.stateMu.Lock()
+		master = nodeToRestore(s.persisted, s.stack().Redis.Replicas)
+		s.stateMu.Unlock()
 	}
 	for _, node := range append([]string{master}, s.nodesOfKind(plan.Redis)...) {
 		if is, known := s.dataServer(ctx, node); known {
@@ -98,7 +98,7 @@ func (d dir) recordedServer(ctx context.Context) (servers.Server, bool) {
 	}
 	h := hostsAt(d.root).here
 	defer h.Close()
-	k, err := d.readKept()
+	k, err := d.readState()
 	if err != nil {
 		return servers.Server{}, false
 	}
@@ -195,7 +195,7 @@ func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg)
 		}
 	}
 
-	master := s.boardMaster()
+	master := s.lastSeenMaster()
 	writer, known := is[master]
 	if !known && master != "" { // then it is no longer in the stack
 		writer, known = s.dataServer(ctx, master)
@@ -324,7 +324,7 @@ func (s *Supervisor) noteWriter(ctx context.Context, node string, pid int) {
 		return
 	}
 	is, known := s.askServer(ctx, node)
-	if st, _ := s.board.snapshot().Node(node); !known || st.PID != pid {
+	if st, _ := s.statusBoard.snapshot().Node(node); !known || st.PID != pid {
 		return
 	}
 	host := s.home(node)
