@@ -215,7 +215,7 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	defer closeLog()
 	defer sup.Close()
 
-	sup.Attend()
+	sup.Watch()
 	// Ctrl-C kills what is left.
 	err = sup.Stop(context.WithoutCancel(ctx), ctx.Done())
 	releaseDrillLock() // a purge checks for drills itself

@@ -225,7 +225,7 @@ func (p *podProcess) runPod(ctx, life context.Context, tasks *sync.WaitGroup) er
 	}
 
 	if ctx.Err() != nil { // the node outlived a supervisor, and now has to end
-		sup.Attend()
+		sup.Watch()
 	} else {
 		_ = sup.Start(ctx) // the node's own status reports how it went
 		<-ctx.Done()

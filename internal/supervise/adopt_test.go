@@ -39,14 +39,14 @@ func successor(t *testing.T, s *Supervisor, processes ...plan.Process) *Supervis
 
 func TestAnAdoptedNodeKeepsItsRestartsAndSinceWhen(t *testing.T) {
 	s, n := oneNode(t, "exec sleep 1000")
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	must(t, s, ActKill)
 	await1(t, s, "up again", func(st NodeStatus) bool { return st.State == Up && st.Restarts == 1 })
 	before := status(s)
 
 	s = successor(t, s, *n.spec())
-	s.Attend()
+	s.Watch()
 	await1(t, s, "up under the next supervisor", func(st NodeStatus) bool { return st.State == Up })
 	if after := status(s); !after.Since.Equal(before.Since) || after.Restarts != 1 || after.Crashes != 1 || after.PID != before.PID {
 		t.Errorf("after adoption %+v, before %+v", after, before)
@@ -55,7 +55,7 @@ func TestAnAdoptedNodeKeepsItsRestartsAndSinceWhen(t *testing.T) {
 	must(t, s, ActPause)
 	before = status(s)
 	s = successor(t, s, *n.spec())
-	s.Attend()
+	s.Watch()
 	await1(t, s, "paused under a third supervisor", func(st NodeStatus) bool { return st.State == Paused })
 	if after := status(s); !after.Since.Equal(before.Since) {
 		t.Errorf("after adoption %+v, before %+v", after, before)
@@ -73,7 +73,7 @@ func TestANodeThatDiedWhileNobodyWatchedWasRestarted(t *testing.T) {
 		s, n := oneNode(t, "exec sleep 1000")
 		other := *n.spec()
 		other.Node = "web-2"
-		s.Attend()
+		s.Watch()
 		must(t, s, ActStart)
 		must(t, s, ActKill)
 		await1(t, s, "up again", func(st NodeStatus) bool { return st.State == Up && st.Restarts == 1 })
@@ -100,7 +100,7 @@ func TestANodeThatDiedWhileNobodyWatchedWasRestarted(t *testing.T) {
 			}
 		}
 		s = successor(t, s, *n.spec(), other)
-		s.Attend()
+		s.Watch()
 		must(t, s, ActStart)
 		want := map[bool]int{true: 2, false: 0}[othersRun] // 0: the stack is started anew
 		if after := status(s); after.Restarts != want || after.Crashes != want || !after.Since.After(before.Since) {
@@ -112,7 +112,7 @@ func TestANodeThatDiedWhileNobodyWatchedWasRestarted(t *testing.T) {
 
 func TestAStackThatIsTakenDownKnowsSinceWhenAndWantsToBeUp(t *testing.T) {
 	s, n := oneNode(t, "exec sleep 1000")
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	s.stopping.Store(true)
 	if err := s.send(t.Context(), "web-1", command{action: ActStop}); err != nil {
@@ -132,7 +132,7 @@ func TestAStackThatIsTakenDownKnowsSinceWhenAndWantsToBeUp(t *testing.T) {
 // again.
 func TestAHostThatJoinsAnewRemembersNoStoppedNode(t *testing.T) {
 	s, _ := oneNode(t, "exec sleep 1000")
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	if err := ForgetStopped(t.Context(), s.dir.root); err != nil {
 		t.Fatal(err)

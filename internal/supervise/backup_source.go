@@ -42,8 +42,8 @@ const (
 	forkShare = 4
 )
 
-// members holds the redis nodes and Sentinels of a stack, for a caller without a supervisor.
-type members struct {
+// stackClients holds the redis nodes and Sentinels of a stack, for a caller without a supervisor.
+type stackClients struct {
 	d         dir
 	stack     string
 	password  string
@@ -55,8 +55,8 @@ type members struct {
 	sentinels int
 }
 
-// findMembers finds the nodes at the addresses that they were started with last.
-func findMembers(c BackupConfig) (*members, error) {
+// newStackClients finds the nodes at the addresses that they were started with last.
+func newStackClients(c BackupConfig) (*stackClients, error) {
 	ctx, d, all := context.Background(), dirAt(c.StateDir), hostsAt(c.StateDir)
 	p, err := Preview(c.Stack, c.BaseDir, c.StateDir)
 	if err != nil {
@@ -71,7 +71,7 @@ func findMembers(c BackupConfig) (*members, error) {
 		return nil, err
 	}
 
-	m := &members{
+	m := &stackClients{
 		d: d, way: way, stack: p.Name, password: state.Secrets.Operator,
 		addresses: map[string]string{}, admins: map[string]*redis.Admin{},
 		appointed: cmp.Or(state.Redis.Replication.Master, plan.FirstMaster),
@@ -89,7 +89,7 @@ func findMembers(c BackupConfig) (*members, error) {
 				m.sentinels++
 			}
 			name := process.Node
-			m.addresses[name] = cmp.Or(all.with(ctx, name).running(ctx, name), process.Address)
+			m.addresses[name] = cmp.Or(all.hostWithRecord(ctx, name).running(ctx, name), process.Address)
 			m.admins[name] = redis.NewAdmin(m.way, m.addresses[name], "operator", m.password)
 		}
 	}
@@ -100,14 +100,14 @@ func findMembers(c BackupConfig) (*members, error) {
 	return m, nil
 }
 
-func (m *members) close() {
+func (m *stackClients) close() {
 	for _, a := range m.admins {
 		a.Close()
 	}
 }
 
 // gather asks all redis nodes and Sentinels at once, and waits for at most a second.
-func (m *members) gather(ctx context.Context) facts {
+func (m *stackClients) gather(ctx context.Context) facts {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 
@@ -139,8 +139,8 @@ func (m *members) gather(ctx context.Context) facts {
 	return f
 }
 
-// source is a node to copy.
-type source struct {
+// copySource is a node to copy.
+type copySource struct {
 	node, role string
 	begun      time.Time
 	// master is the master when the backup began. id and offset are its replication id and its
@@ -151,30 +151,30 @@ type source struct {
 
 // findSource returns the node to copy: a replica in step with the master, if possible one that
 // does not fork already, or else the master. It leaves out the nodes in skip.
-func (m *members) findSource(ctx context.Context, skip map[string]bool) (source, error) {
+func (m *stackClients) findSource(ctx context.Context, skip map[string]bool) (copySource, error) {
 	f := m.gather(ctx)
 	master := m.appointed
 	if m.sentinels > 0 {
 		address, _, err := f.master()
 		if err != nil {
-			return source{}, err
+			return copySource{}, err
 		}
 		master = f.nameOf(address)
 	}
 	if !f.Standings[master].Master {
-		return source{}, fmt.Errorf("no node is the master: %s was named, and does not say so", cmp.Or(master, "one that is not in the stack"))
+		return copySource{}, fmt.Errorf("no node is the master: %s was named, and does not say so", cmp.Or(master, "one that is not in the stack"))
 	}
 
 	burden, err := m.admins[master].Burden(ctx)
 	if err != nil {
-		return source{}, err
+		return copySource{}, err
 	}
-	s := source{master: master, id: burden.ID, begun: time.Now()}
+	s := copySource{master: master, id: burden.ID, begun: time.Now()}
 	// The offset is read after begun, so it covers every write that was acknowledged before
 	// begun.
 	standing, err := m.admins[master].Standing(ctx)
 	if err != nil || !standing.Master {
-		return source{}, errors.Join(fmt.Errorf("%s is not the master any more", master), err)
+		return copySource{}, errors.Join(fmt.Errorf("%s is not the master any more", master), err)
 	}
 	s.offset = standing.Offset
 
@@ -214,14 +214,14 @@ func (m *members) findSource(ctx context.Context, skip map[string]bool) (source,
 	}
 
 	if skip[master] {
-		return source{}, errors.New("no other redis node can be copied")
+		return copySource{}, errors.New("no other redis node can be copied")
 	}
 	s.node, s.role = master, "master"
 	return s, nil
 }
 
 // awaitSource tries findSource for up to sourceLimit.
-func (m *members) awaitSource(ctx context.Context, skip map[string]bool) (s source, err error) {
+func (m *stackClients) awaitSource(ctx context.Context, skip map[string]bool) (s copySource, err error) {
 	if !within(ctx, sourceLimit, 200*time.Millisecond, func(ctx context.Context) bool {
 		s, err = m.findSource(ctx, skip)
 		return err == nil
@@ -237,7 +237,7 @@ func (m *members) awaitSource(ctx context.Context, skip map[string]bool) (s sour
 // copyData writes the data of one node to the file, as a backup. If the node is lost, it begins
 // again with another.
 func (c BackupConfig) copyData(ctx context.Context, f *os.File) (backup.Manifest, error) {
-	m, err := findMembers(c)
+	m, err := newStackClients(c)
 	if err != nil {
 		return backup.Manifest{}, err
 	}
@@ -269,7 +269,7 @@ func (e *lostSource) Error() string { return e.err.Error() }
 func (e *lostSource) Unwrap() error { return e.err }
 
 // copyFrom writes the data of a node to the file.
-func (c BackupConfig) copyFrom(ctx context.Context, m *members, s source, f *os.File) (backup.Manifest, error) {
+func (c BackupConfig) copyFrom(ctx context.Context, m *stackClients, s copySource, f *os.File) (backup.Manifest, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if err := m.checkMemory(ctx, s); err != nil {
@@ -314,8 +314,8 @@ func (c BackupConfig) copyFrom(ctx context.Context, m *members, s source, f *os.
 // node that waits for its reader stays forked, and gives up after repl-timeout.
 type copiedNode struct {
 	ctx context.Context
-	m   *members
-	s   source
+	m   *stackClients
+	s   copySource
 	// as is the address under which a master shows the copy in INFO: see redis.OpenDump.
 	as    string
 	began func(node string)
@@ -364,7 +364,7 @@ func (n *copiedNode) close() {
 	}
 }
 
-func (m *members) redisAddresses() map[string]string {
+func (m *stackClients) redisAddresses() map[string]string {
 	addresses := map[string]string{}
 	for name, address := range m.addresses {
 		if isRedis(name) {
@@ -375,7 +375,7 @@ func (m *members) redisAddresses() map[string]string {
 }
 
 // checkMemory refuses the backup if the machine has too little free memory for the node's fork.
-func (m *members) checkMemory(ctx context.Context, s source) error {
+func (m *stackClients) checkMemory(ctx context.Context, s copySource) error {
 	burden, err := m.admins[s.node].Burden(ctx)
 	if err != nil {
 		return &lostSource{err}

@@ -31,7 +31,7 @@ const reloadLimit = 10 * time.Second
 // has checked every server and serves the nodes that were served before.
 func (x *stepper) reload(ctx context.Context, to part) error {
 	s, name := x.sup, x.step.Node
-	if s.hosts.lacks(to.host) { // the balancer loads the files when its host is back
+	if s.hosts.isAbsent(to.host) { // the balancer loads the files when its host is back
 		return s.putNode(to)
 	}
 
@@ -203,7 +203,7 @@ func (s *Supervisor) checkConfigs(ctx context.Context, programs map[programAt]st
 			continue
 		}
 		to, _ := l.part(p.Node)
-		if s.hosts.lacks(to.host) {
+		if s.hosts.isAbsent(to.host) {
 			continue // it is checked when the host is back
 		}
 		for _, f := range to.files {
@@ -333,7 +333,7 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 	before, after := now.stack().BesideEntry(), final.stack().BesideEntry()
 	for _, address := range slices.Sorted(maps.Keys(after)) {
 		if before[address] == "" {
-			wrong = append(wrong, s.takenBeside(ctx, final.plan, after[address], address)...)
+			wrong = append(wrong, s.checkFreeBeside(ctx, final.plan, after[address], address)...)
 		}
 	}
 
@@ -381,7 +381,7 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 		}
 		// A change has started this process, and the supervisor died before it wrote that down.
 		// The process is ended before the change goes on.
-		if st, is := s.left[to.process.Address]; is && st.proc.Exit() == "" {
+		if st, is := s.orphanByAddress[to.process.Address]; is && st.proc.Exit() == "" {
 			continue
 		}
 
@@ -393,36 +393,36 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 			continue // that node has left the address when this leg begins
 		}
 
-		if s.hosts.lacks(to.host) {
+		if s.hosts.isAbsent(to.host) {
 			continue
 		}
-		if err := taken(ctx, s.hosts.at(to.host), step.Node, to.process.Address); err != nil {
+		if err := checkFree(ctx, s.hosts.at(to.host), step.Node, to.process.Address); err != nil {
 			wrong = append(wrong, err)
 		}
 	}
 	return wrong
 }
 
-// taken returns an error if an address of a host is in use.
-func taken(ctx context.Context, host home, what, address string) error {
+// checkFree returns an error if an address of a host is in use.
+func checkFree(ctx context.Context, host home, what, address string) error {
 	if err := host.Free(ctx, address); !errors.Is(err, machine.ErrTaken) {
 		return nil // HAProxy itself reports other errors: it may have more rights than the supervisor
 	}
 	return fmt.Errorf("%s cannot listen on %s: the address is taken%s; free it, or write another one", what, address, host.heldBy(ctx, address))
 }
 
-// takenBeside returns why the balancers of a plan could not listen on an address beside the
+// checkFreeBeside returns why the balancers of a plan could not listen on an address beside the
 // entry. An address that they hold themselves is free for them: a change that was stopped may
 // have given it to them, and a change that widens an address leaves it with them.
-func (s *Supervisor) takenBeside(ctx context.Context, p plan.Plan, what, address string) (wrong []error) {
+func (s *Supervisor) checkFreeBeside(ctx context.Context, p plan.Plan, what, address string) (wrong []error) {
 	for _, h := range p.Hosts {
 		host := s.hosts.at(h.Name)
-		if len(s.balancersIn(h)) == 0 || s.hosts.lacks(h.Name) || !host.Present(ctx) {
+		if len(s.balancersIn(h)) == 0 || s.hosts.isAbsent(h.Name) || !host.Present(ctx) {
 			continue
 		}
 		own, err := s.bindsNow(ctx, host, address)
 		if err == nil && !own {
-			err = taken(ctx, host, what, address)
+			err = checkFree(ctx, host, what, address)
 		}
 		if err != nil {
 			if h.Name != "" {

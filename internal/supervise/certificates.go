@@ -44,7 +44,7 @@ func (s *Supervisor) watchCertificates() {
 // spreadCertificate has the nodes of a host load its certificate, one after the other.
 func (s *Supervisor) spreadCertificate(ctx context.Context, h plan.Host, shown map[string]string) error {
 	host := s.hosts.at(h.Name)
-	if s.hosts.lacks(h.Name) || !host.Present(ctx) {
+	if s.hosts.isAbsent(h.Name) || !host.Present(ctx) {
 		return nil
 	}
 

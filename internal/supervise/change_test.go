@@ -21,7 +21,7 @@ func fromText(t *testing.T, s *Supervisor, text string) layout {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.persisted.Ports, s.persisted.Secrets = with(s.persisted.Ports, l.ports), l.secrets
+	s.persisted.Ports, s.persisted.Secrets = merged(s.persisted.Ports, l.ports), l.secrets
 	return l
 }
 
@@ -179,7 +179,7 @@ func TestMoreNodesLeaveTheOthersAsTheyAre(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.persisted.Ports = with(s.persisted.Ports, l.ports)
+			s.persisted.Ports = merged(s.persisted.Ports, l.ports)
 			return l
 		}
 		legs, err := s.legs(at(c.was), at(c.is), c.force)

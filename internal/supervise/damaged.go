@@ -20,17 +20,17 @@ const damagedFrom = 3
 // checkLimit is how long the check of a file may take.
 const checkLimit = time.Minute
 
-// setAside renames the append-only file of a node that is about to follow a master, if the file
+// setAOFAside renames the append-only file of a node that is about to follow a master, if the file
 // is damaged. The node then gets a copy of all data from the master, so the master has to reply
 // first. The renamed file replaces one that was set aside earlier.
-func (n *node) setAside(ctx context.Context, master string) {
+func (n *node) setAOFAside(ctx context.Context, master string) {
 	if n.died < damagedFrom {
 		return
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
-	if !n.sup.reigns(ctx, master) || !n.sup.damaged(ctx, n.spec().Node) {
+	if !n.sup.isMaster(ctx, master) || !n.sup.aofDamaged(ctx, n.spec().Node) {
 		return
 	}
 
@@ -58,8 +58,8 @@ func (n *node) moveData(ctx context.Context, ending string) (string, error) {
 	return host.Path(aside), errors.Join(host.Remove(ctx, aside), host.Rename(ctx, file, aside))
 }
 
-// reigns reports whether the node at an address replies that it is a master.
-func (s *Supervisor) reigns(ctx context.Context, address string) bool {
+// isMaster reports whether the node at an address replies that it is a master.
+func (s *Supervisor) isMaster(ctx context.Context, address string) bool {
 	for name, n := range s.allNodes() {
 		if n.spec().Address == address && s.admin(name) != nil {
 			standing, err := s.admin(name).Standing(ctx)
@@ -69,9 +69,9 @@ func (s *Supervisor) reigns(ctx context.Context, address string) bool {
 	return false
 }
 
-// damaged reports whether Redis' own tool, which comes with the server, finds a node's
+// aofDamaged reports whether Redis' own tool, which comes with the server, finds a node's
 // append-only file damaged. Without the tool it returns false.
-func (s *Supervisor) damaged(ctx context.Context, node string) bool {
+func (s *Supervisor) aofDamaged(ctx context.Context, node string) bool {
 	host, server := s.home(node), s.program(node, s.node(node).spec().Program)
 	name := strings.Replace(path.Base(server), "-server", "-check-aof", 1)
 	out, err := host.Run(ctx, path.Join(path.Dir(server), name), host.Path(manifest(node)))

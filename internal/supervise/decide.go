@@ -300,7 +300,7 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 
 	switch {
 	case to != "" && f.Nodes[to] == "":
-		return "", "", refused("%s is no redis node of this stack; the replicas are %s", to, join(replicasOf(f, from)))
+		return "", "", refused("%s is no redis node of this stack; the replicas are %s", to, joinNames(replicasOf(f, from)))
 	case to != "" && !slices.Contains(fit, to):
 		return "", "", refused("%s cannot become the master: %s", to, why[to])
 	case to != "":
@@ -310,7 +310,7 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 		for _, name := range slices.Sorted(maps.Keys(why)) {
 			reasons = append(reasons, name+": "+why[name])
 		}
-		return "", "", refused("no replica can become the master (%s)", join(reasons))
+		return "", "", refused("no replica can become the master (%s)", joinNames(reasons))
 	}
 
 	// The choice costs no data: the switchover waits until its successor has all of it.

@@ -71,7 +71,7 @@ func (s *Supervisor) checkLast(changes []plan.NodeChange, final layout) (reasons
 
 		if len(leave) > 0 && !left {
 			reasons = append(reasons, fmt.Sprintf("of %s only %s would stay, and no balancer sends requests there: its clients would get 503 without %s. 'holdfast status' says why; have %s serve first",
-				app, join(idle), join(leave), join(idle)))
+				app, joinNames(idle), joinNames(leave), joinNames(idle)))
 		}
 	}
 	return reasons

@@ -502,7 +502,7 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 	s.stateMu.Lock()
 	state := s.persisted
 	s.stateMu.Unlock()
-	state.Placement = with(state.Placement, placementOf(s.Plan()))
+	state.Placement = merged(state.Placement, placementOf(s.Plan()))
 	if l.placement != nil {
 		state.Placement = l.placement
 	}
@@ -516,7 +516,7 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 	state.stay = l.stay
 	// A change has layouts in between. A new node that stays gets its final port from the first
 	// of them on, and no other new node gets a port that a node is going to move to.
-	state.Ports = with(state.Ports, nil)
+	state.Ports = merged(state.Ports, nil)
 	for node, port := range l.ports {
 		if state.Ports[node] == 0 {
 			state.Ports[node] = port
@@ -539,7 +539,7 @@ func (s *Supervisor) keepPorts(l layout) error {
 	s.stateMu.Lock()
 	defer s.stateMu.Unlock()
 	was := s.persisted
-	s.persisted.Ports = with(s.persisted.Ports, l.ports)
+	s.persisted.Ports = merged(s.persisted.Ports, l.ports)
 	s.persisted.Secrets = l.secrets
 	if err := s.saveState(); err != nil {
 		s.persisted = was

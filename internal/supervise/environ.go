@@ -25,9 +25,9 @@ var (
 // "Environment Variables in Spawned Processes"). They are about the supervisor's process alone.
 var forSupervisor = []string{"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "MAINPID", "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID"}
 
-// inherited returns the part of the supervisor's environment that a process gets. A user's own
+// environFor returns the part of the supervisor's environment that a process gets. A user's own
 // program gets all of it except the variables of Holdfast and of systemd.
-func inherited(environ []string, program plan.Program) []string {
+func environFor(environ []string, program plan.Program) []string {
 	var wanted []string
 	switch {
 	case program == plan.HAProxy, program.IsRedis():

@@ -19,7 +19,7 @@ func TestNoProcessGetsSecretsThatItDoesNotNeed(t *testing.T) {
 		plan.Self:        environ[:6],
 		"/srv/own/shop":  slices.Concat(environ[:8], environ[9:14]),
 	} {
-		if got := inherited(environ, program); !slices.Equal(got, want) {
+		if got := environFor(environ, program); !slices.Equal(got, want) {
 			t.Errorf("%s gets %q, want %q", program, got, want)
 		}
 	}

@@ -123,7 +123,7 @@ func (w *failover) look(ctx context.Context) error {
 		return fmt.Errorf("%s calls itself master already", f.otherMaster(w.from))
 	case f.failing():
 		return errors.New("a failover is under way")
-	case len(w.sup.former) > 0:
+	case len(w.sup.formerRedisAddresses) > 0:
 		return errors.New("redis nodes run that are not in the stack any more")
 	}
 

@@ -35,7 +35,7 @@ func (s *Supervisor) startGuard() (end func(), err error) {
 	defer words.Close()
 	guard, err := process.Start(process.Spec{
 		Path: s.cfg.Self, Args: []string{FenceGuardCommand, "--state", s.dir.root, strconv.Itoa(os.Getpid())},
-		Env: inherited(s.cfg.Environ, plan.Self), Dir: s.dir.root, Output: words,
+		Env: environFor(s.cfg.Environ, plan.Self), Dir: s.dir.root, Output: words,
 	})
 	if err != nil {
 		return nil, err
@@ -43,9 +43,9 @@ func (s *Supervisor) startGuard() (end func(), err error) {
 	return func() { _ = guard.SignalGroup(syscall.SIGKILL) }, nil
 }
 
-// settlerOf returns a supervisor that can only settle what a switchover left. It knows what the
-// last supervisor wrote down, and takes no lock, because the next supervisor may be at work.
-func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
+// openForSettling returns a supervisor that can only settle what a switchover left. It knows what
+// the last supervisor wrote down, and takes no lock, because the next supervisor may be at work.
+func openForSettling(stateDir string, log *slog.Logger) (*Supervisor, error) {
 	s := &Supervisor{dir: dirAt(stateDir), log: log, nodes: map[string]*node{}, admins: map[string]*redis.Admin{}}
 	var err error
 	if s.persisted, err = s.dir.readState(); err != nil {
@@ -118,7 +118,7 @@ func GuardFence(ctx context.Context, stateDir string, supervisor int, log *slog.
 	}
 
 	log.Warn("the supervisor has ended in the middle of a switchover: what that changed is put back", "pid", supervisor)
-	s, err := settlerOf(stateDir, log)
+	s, err := openForSettling(stateDir, log)
 	if err != nil {
 		return err
 	}

@@ -50,9 +50,9 @@ type hosts struct {
 	secret func(name string) (string, error)
 }
 
-// lacks reports whether a host is absent. What cannot be done there now is done before a node of
+// isAbsent reports whether a host is absent. What cannot be done there now is done before a node of
 // the host starts, or once the host is back: see Supervisor.catchUp.
-func (h hosts) lacks(name string) bool { return h.absent.has(name) }
+func (h hosts) isAbsent(name string) bool { return h.absent.has(name) }
 
 // absence is a set of absent hosts. It is safe for concurrent use; nil is the empty set.
 type absence struct {
@@ -159,7 +159,7 @@ func (h hosts) all() []home {
 	}
 	var all []home
 	for _, name := range slices.Sorted(maps.Keys(h.named)) {
-		if !h.lacks(name) {
+		if !h.isAbsent(name) {
 			all = append(all, h.named[name])
 		}
 	}
@@ -188,7 +188,7 @@ func (s *Supervisor) home(node string) home {
 	if host != "" {
 		return s.hosts.at(host)
 	}
-	return s.hosts.with(s.ctx, node)
+	return s.hosts.hostWithRecord(s.ctx, node)
 }
 
 // hostOf returns the name of the host that a node has in a plan, or "" if it is not in the plan.
@@ -204,8 +204,8 @@ func hostOf(p plan.Plan, node string) string {
 // home returns the node's host.
 func (n *node) home() home { return n.sup.home(n.spec().Node) }
 
-// with returns the host that has the record of a node, or this machine if none has it.
-func (h hosts) with(ctx context.Context, node string) home {
+// hostWithRecord returns the host that has the record of a node, or this machine if none has it.
+func (h hosts) hostWithRecord(ctx context.Context, node string) home {
 	for _, host := range h.all() {
 		if _, err := host.Stat(ctx, recordFile(node)); err == nil {
 			return host
@@ -416,12 +416,12 @@ func AnyRuns(ctx context.Context, machines []machine.Machine) (away []int, runs 
 	if len(h.named) == 0 {
 		return away, false, nil
 	}
-	runs, err = h.anyAlive(ctx, anyKind)
+	runs, err = h.anyAlive(ctx, everyNode)
 	return away, runs, err
 }
 
-// anyKind returns true for every node.
-func anyKind(string) bool { return true }
+// everyNode returns true for every node.
+func everyNode(string) bool { return true }
 
 // running returns the address at which a node's process listens, or "" if none runs. It is the
 // address that the process was started with, which may differ from the plan's.

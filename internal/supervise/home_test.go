@@ -131,7 +131,7 @@ func onFaulty(t *testing.T, script string) (*Supervisor, *faulty) {
 func TestANodeWhoseHostHasAFullDiskComesUpAndIsWrittenDownLater(t *testing.T) {
 	s, m := onFaulty(t, "exec sleep 1000")
 	m.full.Store(true)
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	if r, err := s.home("web-1").readRecord(t.Context(), "web-1"); err != nil || r.Process.PID != 0 {
 		t.Fatalf("the record on a full disk: %+v, %v", r, err)
@@ -147,7 +147,7 @@ func TestANodeWhoseHostHasAFullDiskComesUpAndIsWrittenDownLater(t *testing.T) {
 func TestANodeWhoseHostDoesNotStartItIsTriedAgain(t *testing.T) {
 	s, m := onFaulty(t, "exec sleep 1000")
 	m.lost.Store(true)
-	s.Attend()
+	s.Watch()
 	var failed *FailedError
 	if err := do(t, s, ActStart); !errors.As(err, &failed) || failed.Detail != "the host does not answer" {
 		t.Errorf("it is started: %v", err)
@@ -159,7 +159,7 @@ func TestANodeWhoseHostDoesNotStartItIsTriedAgain(t *testing.T) {
 func TestANodeWaitsForItsHost(t *testing.T) {
 	s, m := onFaulty(t, "exec sleep 1000")
 	m.away.Store(true)
-	s.Attend()
+	s.Watch()
 	started := make(chan error, 1)
 	go func() { started <- s.Do(t.Context(), "web-1", ActStart) }()
 	await1(t, s, "it waits", func(st NodeStatus) bool { return strings.Contains(st.Detail, "its host is away") })
@@ -178,13 +178,13 @@ func TestAHostThatDoesNotAnswerIsNotTakenForAnEmptyOne(t *testing.T) {
 	s, m := onFaulty(t, "true")
 	m.silent.Store(true)
 	for what, ask := range map[string]func() error{
-		"what runs is looked for":     func() error { _, err := s.hosts.anyAlive(t.Context(), anyKind); return err },
-		"strays are looked for":       func() error { return s.findStrays() },
+		"what runs is looked for":     func() error { _, err := s.hosts.anyAlive(t.Context(), everyNode); return err },
+		"orphans are looked for":      func() error { return s.findOrphans() },
 		"the master is looked for":    func() error { return s.remember() },
 		"starts are looked for":       func() error { return s.hosts.here.recordLaunched(t.Context(), s.log) },
 		"older data is looked for":    func() error { return s.beginCold() },
 		"addresses are looked for":    func() error { _, err := s.hosts.recordedAddresses(t.Context()); return err },
-		"a first boot is looked for":  func() error { _, err := s.losesStackFile(nil); return err },
+		"a first boot is looked for":  func() error { _, err := s.lacksStateFile(nil); return err },
 		"a redis node's data is seen": func() error { _, err := s.home("redis-1").empty(t.Context(), "redis-1"); return err },
 	} {
 		if err := ask(); !errors.Is(err, errSilent) {
@@ -234,7 +234,7 @@ func twoHosts(t *testing.T) (s *Supervisor, one, two home) {
 		}
 	}
 	s.plan.Hosts = []plan.Host{host("one", "web-1"), host("two", "web-2")}
-	s.host = together(s.plan.Hosts)
+	s.host = mergeHosts(s.plan.Hosts)
 	s.programs = map[programAt]string{{"one", "sh"}: "/none/such", {"two", "sh"}: "/bin/sh"}
 	return s, one, two
 }
@@ -279,7 +279,7 @@ func TestWhatRunsIsFoundOnEveryHost(t *testing.T) {
 	if err := s.writeFiles(); err != nil {
 		t.Fatal(err)
 	}
-	if runs, err := s.hosts.anyAlive(t.Context(), anyKind); runs || err != nil {
+	if runs, err := s.hosts.anyAlive(t.Context(), everyNode); runs || err != nil {
 		t.Errorf("something runs before anything is started: %v, %v", runs, err)
 	}
 	proc, err := s.launch(s.processes()[1], []string{"-c", "exec sleep 1000"})
@@ -297,16 +297,16 @@ func TestWhatRunsIsFoundOnEveryHost(t *testing.T) {
 	if got, err := s.hosts.recorded(t.Context()); err != nil || !slices.Equal(got, []string{"web-1", "web-2"}) {
 		t.Errorf("recorded: %q, %v", got, err)
 	}
-	if runs, err := s.hosts.anyAlive(t.Context(), anyKind); !runs || err != nil || s.home("web-2").running(t.Context(), "web-2") != "127.0.0.1:1" {
+	if runs, err := s.hosts.anyAlive(t.Context(), everyNode); !runs || err != nil || s.home("web-2").running(t.Context(), "web-2") != "127.0.0.1:1" {
 		t.Error("web-2 is not seen to run")
 	}
 	s.plan.Hosts[1].Processes = nil // it leaves the stack
 	s.nodes = map[string]*node{"web-1": newNode(s, s.processes()[0])}
-	if err := s.findStrays(); err != nil {
+	if err := s.findOrphans(); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.strays) != 1 || s.strays[0].node != "web-2" || s.strays[0].host != two || s.strays[0].proc.ID() != proc.ID() {
-		t.Errorf("strays: %+v", s.strays)
+	if len(s.orphans) != 1 || s.orphans[0].node != "web-2" || s.orphans[0].host != two || s.orphans[0].proc.ID() != proc.ID() {
+		t.Errorf("orphans: %+v", s.orphans)
 	}
 }
 

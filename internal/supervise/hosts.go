@@ -23,9 +23,9 @@ var ErrSeveralHosts = errors.New("hosts: this stack is on one machine alone: 'ho
 // one after the other.
 var ErrPlainSoFar error = &RefusedError{`network: the nodes of this stack speak in plain with each other, and cannot change to TLS one after the other while they serve. Write "network: trusted" to grow without stopping, where nobody else hears the network between the hosts; or take the stack down ('holdfast down'), and 'holdfast up' with this file has it speak TLS, with the data that it has. Nothing was changed`}
 
-// together merges several hosts into one, for a supervisor that looks after all of them. The
+// mergeHosts merges several hosts into one, for a supervisor that looks after all of them. The
 // processes are in the order of their stages: a stage is one stage on all hosts.
-func together(hosts []plan.Host) plan.Host {
+func mergeHosts(hosts []plan.Host) plan.Host {
 	all := plan.Host{Name: hosts[0].Name}
 	for _, h := range hosts {
 		for _, d := range h.Dirs {
@@ -40,9 +40,9 @@ func together(hosts []plan.Host) plan.Host {
 	return all
 }
 
-// obstacle returns what a node's start has to wait for, or "". A redis node may also have to
+// whyNotStart returns what a node's start has to wait for, or "". A redis node may also have to
 // wait for its role: see decide.
-func (n *node) obstacle(ctx context.Context) string {
+func (n *node) whyNotStart(ctx context.Context) string {
 	host := n.home()
 	if !host.Present(ctx) {
 		return "its host is away; it starts when the host is back"
@@ -57,16 +57,16 @@ func (n *node) obstacle(ctx context.Context) string {
 	if err := n.sup.lacksRelease(ctx, host, n.spec()); err != nil {
 		return err.Error()
 	}
-	if pid := n.sup.squatter(ctx, *n.spec()); pid != 0 {
+	if pid := n.sup.leftoverBalancer(ctx, *n.spec()); pid != 0 {
 		return fmt.Sprintf("a HAProxy that no record tells of (pid %d) still serves in its place; it starts when that has ended", pid)
 	}
 	return ""
 }
 
-// without has the stack go on without a host that failed with err. The host's nodes wait until
+// goOnWithout has the stack go on without a host that failed with err. The host's nodes wait until
 // it is well (catchUp). It returns false if the stack cannot go on: when it is started for the
 // first time, or has one host alone.
-func (s *Supervisor) without(host string, err error) bool {
+func (s *Supervisor) goOnWithout(host string, err error) bool {
 	if !s.hosts.several || !s.hosts.begun {
 		return false
 	}
@@ -99,7 +99,7 @@ func (s *Supervisor) checkAbsent(steps []plan.Step, now, final layout) (reasons 
 	for _, step := range steps {
 		for _, of := range []layout{now, final} {
 			p, there := of.part(step.Node)
-			if !there || step.Action == plan.Reload || said[step.Node] || !s.hosts.lacks(p.host) {
+			if !there || step.Action == plan.Reload || said[step.Node] || !s.hosts.isAbsent(p.host) {
 				continue
 			}
 			said[step.Node] = true
@@ -260,7 +260,7 @@ func (n *node) see(ctx context.Context) (bool, error) {
 // the paths of the former machine nothing would start there.
 func (s *Supervisor) withNew(p plan.Plan, wanted layout) plan.Plan {
 	for _, h := range p.Hosts {
-		if !s.hosts.several || s.hosts.lacks(h.Name) {
+		if !s.hosts.several || s.hosts.isAbsent(h.Name) {
 			continue
 		}
 		for _, of := range h.Processes {

@@ -14,7 +14,7 @@ import (
 
 func TestSeveralHostsAreOneStageAfterTheOther(t *testing.T) {
 	node := func(name string, stage int) plan.Process { return plan.Process{Node: name, Stage: stage} }
-	all := together([]plan.Host{
+	all := mergeHosts([]plan.Host{
 		{Name: "a", Dirs: []string{"logs", "nodes/x"}, Processes: []plan.Process{node("x-1", 1), node("y-1", 2)}},
 		{Name: "b", Dirs: []string{"logs", "nodes/y"}, Processes: []plan.Process{node("x-2", 1), node("y-2", 2)}},
 	})

@@ -98,7 +98,7 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 		seen.Change = ChangeStatus{ID: change.ID, Kind: change.Kind, Began: change.Began}
 	}
 
-	runs, err := all.anyAlive(ctx, anyKind)
+	runs, err := all.anyAlive(ctx, everyNode)
 	if err != nil {
 		return Inspection{}, err
 	}
@@ -108,7 +108,7 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 		return Inspection{}, err
 	}
 
-	host := together(seen.Plan.Hosts)
+	host := mergeHosts(seen.Plan.Hosts)
 	specs := map[string]plan.Process{}
 	for _, p := range host.Processes {
 		specs[p.Node] = p
@@ -119,7 +119,7 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 		return Inspection{}, err
 	}
 	for _, node := range nodes {
-		r, err := all.with(ctx, node).readRecord(ctx, node)
+		r, err := all.hostWithRecord(ctx, node).readRecord(ctx, node)
 		if err != nil {
 			return Inspection{}, err
 		}

@@ -20,7 +20,7 @@ func (s *Supervisor) launch(p plan.Process, args []string, variables ...string) 
 		Node:    p.Node,
 		Program: s.program(p.Node, p.Program),
 		Args:    args,
-		Env:     slices.Concat(inherited(s.cfg.Environ, p.Program), p.Env, variables),
+		Env:     slices.Concat(environFor(s.cfg.Environ, p.Program), p.Env, variables),
 		Dir:     p.Dir,
 		// Redis and Sentinel write their passwords into the files they rewrite.
 		Private: p.Kind.Traits().KeepsSecrets,

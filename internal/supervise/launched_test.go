@@ -16,7 +16,7 @@ func TestAProcessWithoutARecordIsAdopted(t *testing.T) {
 		"by its output":      "exec env -i sleep 1000",
 	} {
 		s, n := oneNode(t, script)
-		s.Attend()
+		s.Watch()
 		must(t, s, ActStart)
 		must(t, s, ActRestart) // the former process has a record
 		first := status(s).PID
@@ -49,7 +49,7 @@ func TestAProcessWithoutARecordIsAdopted(t *testing.T) {
 			t.Errorf("%s: the note of the start is left", what)
 		}
 		next := successor(t, s, *n.spec())
-		next.Attend()
+		next.Watch()
 		await1(t, next, "up under the next supervisor", func(st NodeStatus) bool { return st.State == Up && st.PID == second })
 		must(t, next, ActStop)
 	}

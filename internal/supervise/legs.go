@@ -207,8 +207,8 @@ func withSockets(to, now layout) layout {
 	return to
 }
 
-// with returns a new map with the entries of both maps; those of more win.
-func with[K comparable, V any](m, more map[K]V) map[K]V {
+// merged returns a new map with the entries of both maps; those of more win.
+func merged[K comparable, V any](m, more map[K]V) map[K]V {
 	all := map[K]V{}
 	maps.Copy(all, m)
 	maps.Copy(all, more)

@@ -77,7 +77,7 @@ func (s *Supervisor) keepLogWriter(ctx context.Context) {
 		writer, err := s.logWriter()
 		if err == nil {
 			s.logs.writer = writer
-			err = attendLogWriter(ctx, s.dir.root, writer)
+			err = watchLogWriter(ctx, s.dir.root, writer)
 		}
 		if ctx.Err() != nil {
 			return
@@ -106,7 +106,7 @@ func (s *Supervisor) logWriter() (*process.Process, error) {
 	defer words.Close()
 	writer, err := process.Start(process.Spec{
 		Path: s.cfg.Self, Args: []string{LogWriterCommand, "--state", s.dir.root},
-		Env: inherited(s.cfg.Environ, plan.Self), Dir: s.dir.root, Output: words,
+		Env: environFor(s.cfg.Environ, plan.Self), Dir: s.dir.root, Output: words,
 	})
 	if err != nil {
 		return nil, err
@@ -144,9 +144,9 @@ func (s *Supervisor) runningLogWriter() *process.Process {
 	return writer
 }
 
-// attendLogWriter returns when a log writer has ended, with the reason. It kills one that
+// watchLogWriter returns when a log writer has ended, with the reason. It kills one that
 // hangs.
-func attendLogWriter(ctx context.Context, state string, writer *process.Process) error {
+func watchLogWriter(ctx context.Context, state string, writer *process.Process) error {
 	var client *logs.Client
 	closeClient := func() {
 		if client != nil {

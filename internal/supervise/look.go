@@ -21,11 +21,11 @@ func OfflineStatus(s stack.Stack, baseDir, stateDir string) (Status, error) {
 	b := newStatusBoard(p)
 	b.enter("")
 	for _, n := range b.snapshot().Nodes {
-		r, err := all.with(ctx, n.Name).readRecord(ctx, n.Name)
+		r, err := all.hostWithRecord(ctx, n.Name).readRecord(ctx, n.Name)
 		if err != nil {
 			return Status{}, err
 		}
-		alive, err := all.with(ctx, n.Name).Alive(ctx, r.Process)
+		alive, err := all.hostWithRecord(ctx, n.Name).Alive(ctx, r.Process)
 		if err != nil {
 			return Status{}, err
 		}
@@ -65,7 +65,7 @@ func HasState(stateDir string) bool {
 // Running reports whether any node of the stack in a state directory has a process, according
 // to the records of the last supervisor. A stack that was taken down or purged has none.
 func Running(stateDir string) (bool, error) {
-	return hostsAt(stateDir).anyAlive(context.Background(), anyKind)
+	return hostsAt(stateDir).anyAlive(context.Background(), everyNode)
 }
 
 // Preview returns the plan that 'up' would carry out, with the ports that the stack has or

@@ -33,7 +33,7 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last pe
 
 	each := facts.Everywhere(plan.HostFacts{BaseDir: baseDir})
 	for name, host := range each {
-		if was, known := last.Facts[name]; h.lacks(name) {
+		if was, known := last.Facts[name]; h.isAbsent(name) {
 			was.BaseDir, was.StateDir = baseDir, h.at(name).Path()
 			if !known {
 				was.Cores, was.Files = runtime.NumCPU(), 0

@@ -99,7 +99,7 @@ func numbered(node, prefix string) bool {
 func redisAddresses(processes []plan.Process) map[string]string {
 	addresses := map[string]string{}
 	for _, p := range processes {
-		if member(p) {
+		if knownByAddress(p) {
 			addresses[p.Node] = p.Address
 		}
 	}
@@ -156,7 +156,7 @@ func (h hosts) recordedAddresses(ctx context.Context) (map[string]string, error)
 		if !ofRedis(node) {
 			continue
 		}
-		r, err := h.with(ctx, node).readRecord(ctx, node)
+		r, err := h.hostWithRecord(ctx, node).readRecord(ctx, node)
 		if err != nil {
 			return nil, err
 		}
@@ -191,17 +191,17 @@ func (s *Supervisor) remember() (err error) {
 		return err
 	}
 
-	if s.lost, err = s.losesStackFile(with); err != nil {
+	if s.stateFileLost, err = s.lacksStateFile(with); err != nil {
 		return err
 	}
-	if s.lost {
+	if s.stateFileLost {
 		s.persisted.Booted = true
 	}
 	if !s.persisted.Booted {
 		return nil // FirstMaster will be the master, and nothing has been written yet
 	}
 
-	m.Replication, s.forgotten = recall(*m, files)
+	m.Replication, s.masterUnknown = recall(*m, files)
 	hasData := func(node string) bool {
 		return slices.ContainsFunc(with, func(w nodeData) bool { return w.node == node })
 	}
@@ -215,21 +215,21 @@ func (s *Supervisor) remember() (err error) {
 	case master != "" && !hasData(master) && len(with) > 0 && !runs:
 		// The Sentinels would promote any of the others, because the offsets that they compare are
 		// all 0 after a start.
-		s.bereft, m.Replication.Master, m.Rewriting = master, with[0].node, true
+		s.masterWithoutData, m.Replication.Master, m.Rewriting = master, with[0].node, true
 	case master != "":
 	case len(with) == 1: // the only one with data; a person may have moved the others away (see checkMaster)
-		m.Replication.Master, m.Rewriting, s.forgotten = with[0].node, true, nil
-	case s.forgotten == nil && !s.lost && !hasSentinel(m.Addresses):
+		m.Replication.Master, m.Rewriting, s.masterUnknown = with[0].node, true, nil
+	case s.masterUnknown == nil && !s.stateFileLost && !hasSentinel(m.Addresses):
 		m.Replication.Master = plan.FirstMaster // without Sentinels the first master stays the master
-	case s.forgotten == nil:
-		s.forgotten = errors.New("nothing in the state directory tells which redis node was the master")
+	case s.masterUnknown == nil:
+		s.masterUnknown = errors.New("nothing in the state directory tells which redis node was the master")
 	}
 	return nil
 }
 
-// losesStackFile reports whether stack.json is missing or empty although the stack has had
+// lacksStateFile reports whether stack.json is missing or empty although the stack has had
 // Redis. Such a stack would count as a new one, with redis-1 as its master.
-func (s *Supervisor) losesStackFile(with []nodeData) (bool, error) {
+func (s *Supervisor) lacksStateFile(with []nodeData) (bool, error) {
 	if s.persisted.Booted || s.persisted.Redis.Watch != "" || s.persisted.Ports[plan.FirstMaster] != 0 {
 		return false, nil
 	}
@@ -254,15 +254,15 @@ func (s *Supervisor) checkMaster() error {
 	runs := s.redisRuns()
 	master := s.persisted.Redis.Replication.Master
 	switch {
-	case runs && s.lost:
+	case runs && s.stateFileLost:
 		return fmt.Errorf("%s is missing or empty, and with it the passwords of Redis and its Sentinels, which still run. Take the stack down ('holdfast down'), then up; the data stays", s.dir.path(stateFile))
 	case runs && c.Moved != "" && s.wanted == nil: // otherwise a change moves it, or is refused
 		return &cannotMoveError{c.Moved}
 	case !s.persisted.Booted:
 		return nil
-	case s.forgotten != nil && s.runs(isSentinel):
+	case s.masterUnknown != nil && s.runs(isSentinel):
 		return nil // the running Sentinels may know more than their files
-	case s.forgotten != nil:
+	case s.masterUnknown != nil:
 		down := ""
 		if runs {
 			down = "Take the stack down ('holdfast down'). "
@@ -271,7 +271,7 @@ func (s *Supervisor) checkMaster() error {
 		if err != nil {
 			return err
 		}
-		return fmt.Errorf("%w. %sDecide which redis node has the newest data (last written: %s), move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.forgotten, down, lastWritten(with), s.dir)
+		return fmt.Errorf("%w. %sDecide which redis node has the newest data (last written: %s), move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.masterUnknown, down, lastWritten(with), s.dir)
 	case s.node(master) == nil:
 		back := fmt.Sprintf("redis.replicas: %d", numberOf(master)-1)
 		if s.stack().Redis.Sentinels == 0 { // nobody promotes a replica
@@ -294,14 +294,14 @@ func (e *cannotMoveError) Error() string {
 // longer in the stack file.
 func (s *Supervisor) redisRuns() bool { return s.runs(ofRedis) }
 
-// runs reports whether a node, or a stray, has a process and a name that kind accepts.
+// runs reports whether a node, or an orphan, has a process and a name that kind accepts.
 func (s *Supervisor) runs(kind func(node string) bool) bool {
 	for name, n := range s.allNodes() {
 		if n.proc != nil && kind(name) {
 			return true
 		}
 	}
-	return slices.ContainsFunc(s.strays, func(st stray) bool { return kind(st.node) })
+	return slices.ContainsFunc(s.orphans, func(st orphan) bool { return kind(st.node) })
 }
 
 // beginRewrite decides whether the Sentinels' files have to be rewritten: they name addresses
@@ -324,8 +324,8 @@ func (s *Supervisor) beginRewrite() error {
 	if err := s.beginCold(); err != nil {
 		return err
 	}
-	if s.bereft != "" {
-		s.log.Warn("the data of the Redis master is gone: the node that was written to last takes its place", "was", s.bereft, "now", m.Replication.Master)
+	if s.masterWithoutData != "" {
+		s.log.Warn("the data of the Redis master is gone: the node that was written to last takes its place", "was", s.masterWithoutData, "now", m.Replication.Master)
 	}
 	if s.cfg.Pod {
 		m.Rewriting = !s.cfg.OwnFile

@@ -189,11 +189,11 @@ func TestWithoutAnyMemoryOnlyANodeThatAloneHasDataIsTheMaster(t *testing.T) {
 		}
 		return s
 	}
-	if s := withData("redis-2"); s.persisted.Redis.Replication.Master != "redis-2" || s.forgotten != nil || !s.persisted.Redis.Rewriting {
-		t.Errorf("%+v, %v", s.persisted.Redis, s.forgotten)
+	if s := withData("redis-2"); s.persisted.Redis.Replication.Master != "redis-2" || s.masterUnknown != nil || !s.persisted.Redis.Rewriting {
+		t.Errorf("%+v, %v", s.persisted.Redis, s.masterUnknown)
 	}
-	if s := withData("redis-1", "redis-2"); s.forgotten == nil || s.persisted.Redis.Replication.Master != "" {
-		t.Errorf("%+v, %v", s.persisted.Redis, s.forgotten)
+	if s := withData("redis-1", "redis-2"); s.masterUnknown == nil || s.persisted.Redis.Replication.Master != "" {
+		t.Errorf("%+v, %v", s.persisted.Redis, s.masterUnknown)
 	}
 }
 
@@ -205,9 +205,9 @@ func TestWithoutASentinelThatRunsContradictingFilesAreRefused(t *testing.T) {
 		s.hosts = hostsAt(s.dir.root)
 		s.cfg.Stack.Redis.Enabled = true
 		s.plan.Name = "shop"
-		s.forgotten = errors.New("two were named")
+		s.masterUnknown = errors.New("two were named")
 		for _, n := range nodes {
-			s.strays = append(s.strays, stray{node: n})
+			s.orphans = append(s.orphans, orphan{node: n})
 		}
 		return s.checkMaster()
 	}

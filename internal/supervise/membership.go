@@ -31,8 +31,8 @@ const (
 	memberPoll = 100 * time.Millisecond
 )
 
-// member reports whether a node is a redis node or a Sentinel.
-func member(p plan.Process) bool { return p.Kind.Traits().KnownByAddress }
+// knownByAddress reports whether a node is a redis node or a Sentinel.
+func knownByAddress(p plan.Process) bool { return p.Kind.Traits().KnownByAddress }
 
 // departed returns the nodes that the Sentinels still have to forget.
 func (s *Supervisor) departed() []string {
@@ -49,7 +49,7 @@ func (s *Supervisor) noteAddress(node, address string) error {
 	defer s.stateMu.Unlock()
 	m := &s.persisted.Redis
 	was := *m
-	m.Addresses, m.Departed = with(m.Addresses, nil), with(m.Departed, nil)
+	m.Addresses, m.Departed = merged(m.Addresses, nil), merged(m.Departed, nil)
 	if left := m.Addresses[node]; left != "" && left != address {
 		m.Departed[left] = node
 	}
@@ -73,7 +73,7 @@ func (s *Supervisor) noteForgotten(a acquaintance) error {
 	defer s.stateMu.Unlock()
 	m := &s.persisted.Redis
 	was := m.Departed
-	m.Departed = with(was, nil)
+	m.Departed = merged(was, nil)
 	for address := range was {
 		if len(a.Known) == len(a.Peers) && !slices.ContainsFunc(slices.Sorted(maps.Keys(a.Known)), func(name string) bool {
 			return slices.Contains(a.strangers(name), address)
@@ -108,12 +108,12 @@ func (x *stepper) begin(ctx context.Context) error {
 	now, _ := s.current()
 	var others []string
 	for _, o := range now.host().Processes {
-		if member(o) && o.Node != p.Node {
+		if knownByAddress(o) && o.Node != p.Node {
 			others = append(others, o.Node)
 		}
 	}
 	of = withPorts(of, now, others)
-	placed := with(placementOf(s.Plan()), plan.Placement{p.Node: x.to.host})
+	placed := merged(placementOf(s.Plan()), plan.Placement{p.Node: x.to.host})
 	to, err := s.planned(layout{file: of, baseDir: s.baseDir(), stay: now.staying(others, plan.HostsOf(of)), placement: placed}, of)
 	if err != nil {
 		return err
@@ -149,7 +149,7 @@ func (s *Supervisor) met(ctx context.Context) error {
 				why = name + " does not answer"
 				return false
 			case len(missing) > 0:
-				why = fmt.Sprintf("%s does not know %s", name, join(missing))
+				why = fmt.Sprintf("%s does not know %s", name, joinNames(missing))
 				return false
 			}
 			if err := s.setQuorum(ctx, name); err != nil {
@@ -235,7 +235,7 @@ func inWhole(why map[string]string) string {
 	if len(all) == 0 {
 		return "no other node stays"
 	}
-	return join(all)
+	return joinNames(all)
 }
 
 // handOver makes another redis node that stays the master, if this node is it.
@@ -292,7 +292,7 @@ func (s *Supervisor) forget(ctx context.Context, sentinel string) error {
 			return false
 		}
 		if missing := a.missing(sentinel); len(missing) > 0 {
-			why = "it has not found " + join(missing) + " again"
+			why = "it has not found " + joinNames(missing) + " again"
 			return false
 		}
 		return true
@@ -326,7 +326,7 @@ func (s *Supervisor) forgetOnce(ctx context.Context, sentinel string) (acquainta
 	if err := s.admin(sentinel).Reset(ctx, s.name()); err != nil {
 		return a, err.Error()
 	}
-	return a, "it has just been told to forget " + join(strangers)
+	return a, "it has just been told to forget " + joinNames(strangers)
 }
 
 // forgetAll makes the Sentinels forget, one after the other.

@@ -33,7 +33,7 @@ func atoi(s string) int {
 // numberOf returns the number at the end of a node's name.
 func numberOf(node string) int { return atoi(node[strings.LastIndexByte(node, '-')+1:]) }
 
-func join(names []string) string { return strings.Join(names, ", ") }
+func joinNames(names []string) string { return strings.Join(names, ", ") }
 
 // stages groups processes by stage. The processes have to be in the order of their stages.
 func stages(processes []plan.Process) [][]plan.Process {

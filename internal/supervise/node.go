@@ -379,7 +379,7 @@ func (n *node) start(ctx context.Context) {
 	if n.state != Failed {
 		n.state = Starting
 	}
-	if why := n.obstacle(ctx); why != "" {
+	if why := n.whyNotStart(ctx); why != "" {
 		n.detail = why
 		n.startAt = time.Now().Add(askAgain)
 		return
@@ -438,7 +438,7 @@ func (n *node) start(ctx context.Context) {
 			args = append(args[:len(args):len(args)], "--replicaof", "no", "one")
 		default:
 			master = part.Replica
-			n.setAside(ctx, master)
+			n.setAOFAside(ctx, master)
 			host, port := splitAddress(master)
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
 		}

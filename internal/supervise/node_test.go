@@ -86,7 +86,7 @@ func await1(t *testing.T, s *Supervisor, what string, cond func(NodeStatus) bool
 func TestAFailedNodeIsTriedAgainWhenItsOperatorAsks(t *testing.T) {
 	s, n := oneNode(t, "exec sleep 1000")
 	n.state, n.died = Failed, deaths
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	if st := status(s); st.State != Up || st.PID == 0 {
 		t.Errorf("after start: %+v", st)
@@ -96,7 +96,7 @@ func TestAFailedNodeIsTriedAgainWhenItsOperatorAsks(t *testing.T) {
 func TestANodeWithoutAProcessIsStopped(t *testing.T) {
 	s, n := oneNode(t, "exec sleep 1000")
 	n.state, n.want, n.detail, n.startAt = Failed, wantUp, "no sea is calm", time.Now().Add(time.Hour)
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStop)
 	await1(t, s, "down", func(st NodeStatus) bool { return st.State == Down && st.Detail == "" })
 	if r, err := s.home("web-1").readRecord(t.Context(), "web-1"); err != nil || r.Want != wantDown || r.Process.PID != 0 {
@@ -106,7 +106,7 @@ func TestANodeWithoutAProcessIsStopped(t *testing.T) {
 
 func TestAKillIsDoneWhenTheProcessIsGone(t *testing.T) {
 	s, n := oneNode(t, "exec sleep 1000")
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	before := status(s).PID
 	n.sup.programs[programAt{program: "sh"}] = "/nonexistent" // so it cannot be started again
@@ -118,7 +118,7 @@ func TestAKillIsDoneWhenTheProcessIsGone(t *testing.T) {
 
 func TestNothingComesUpWhileTheStackIsTakenDown(t *testing.T) {
 	s, n := oneNode(t, "exec sleep 1000")
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	must(t, s, ActPause)
 	if err := s.Stop(t.Context(), nil); err != nil {
@@ -146,7 +146,7 @@ func TestNothingComesUpWhileTheStackIsTakenDown(t *testing.T) {
 func TestASecondStopKillsWhatTakesItsTime(t *testing.T) {
 	for range 5 { // the order of stop and kill must not depend on luck
 		s, _ := oneNode(t, "trap '' TERM; while :; do sleep 0.01; done")
-		s.Attend()
+		s.Watch()
 		must(t, s, ActStart)
 		hurry := make(chan struct{})
 		close(hurry)
@@ -162,7 +162,7 @@ func TestASecondStopKillsWhatTakesItsTime(t *testing.T) {
 
 func TestAStoppingNodeIsNotPausedNorResumed(t *testing.T) {
 	s, _ := oneNode(t, "trap '' TERM; while :; do sleep 0.01; done")
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.send(context.Background(), "web-1", command{action: ActStop}) }()
@@ -216,7 +216,7 @@ func TestWhatWasToldToStopIsStoppedByTheNextSupervisor(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.adopt(proc, record{Want: wantDown})
-	s.Attend()
+	s.Watch()
 	await1(t, s, "down", func(st NodeStatus) bool { return st.State == Down && st.PID == 0 })
 }
 
@@ -227,7 +227,7 @@ func TestARecordTellsWhatTheProcessWasStartedAs(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.adopt(proc, record{Want: wantUp, Plan: "of another stack file"})
-	s.Attend()
+	s.Watch()
 	must(t, s, ActPause)
 	if r, _ := s.home("web-1").readRecord(t.Context(), "web-1"); r.Plan != "of another stack file" || r.Want != wantPaused {
 		t.Errorf("record = %+v", r)
@@ -325,7 +325,7 @@ func TestABalancerThatHasMissedItsSignalIsToldAgain(t *testing.T) {
 	p := *n.spec()
 	p.Kind, p.StopSignal, p.Grace = plan.Balancer, "SIGUSR1", time.Hour
 	n.now.Store(&p)
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	await1(t, s, "the script to take no first signal", func(NodeStatus) bool {
 		_, err := os.Stat(s.dir.path("nodes", "web-1", "deaf"))
@@ -350,7 +350,7 @@ func TestABalancerThatIsToldToReloadWhileItStartsIsToldAgain(t *testing.T) {
 	p := *n.spec()
 	p.Kind, p.StopSignal, p.Address = plan.Balancer, "SIGTERM", address
 	n.now.Store(&p)
-	s.Attend()
+	s.Watch()
 	started := make(chan error, 1)
 	go func() { started <- do(t, s, ActStart) }()
 	reloads := func(want int) func(NodeStatus) bool {
@@ -381,7 +381,7 @@ func TestABalancerThatIsToldToReloadWhileItStartsIsToldAgain(t *testing.T) {
 
 func TestCrashesAreOfTheSettingsThatANodeHas(t *testing.T) {
 	s, n := oneNode(t, "exec sleep 1000")
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	must(t, s, ActKill)
 	await1(t, s, "up again", func(st NodeStatus) bool { return st.State == Up && st.Crashes == 1 })

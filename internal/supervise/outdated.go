@@ -133,7 +133,7 @@ func (s *Supervisor) findSelf() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.programs = with(s.programs, paths)
+	s.programs = merged(s.programs, paths)
 }
 
 // ProgramDigest returns the digest of a program file, as in Status.Program.

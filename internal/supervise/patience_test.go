@@ -19,7 +19,7 @@ func slowNode(t *testing.T, start time.Duration) (*Supervisor, *node) {
 func TestAStartWaitsAsLongAsItsApplicationSays(t *testing.T) {
 	s, n := slowNode(t, 300*time.Millisecond)
 	n.spec().App = "shop"
-	s.Attend()
+	s.Watch()
 	err := do(t, s, ActStart)
 	if err == nil || !strings.Contains(err.Error(), "web-1 is not ready after 300ms (apps.shop.health.start") {
 		t.Fatalf("start: %v", err)
@@ -43,7 +43,7 @@ func TestAnOperatorWhoStartsANodeIsToldWhyItIsNotReady(t *testing.T) {
 	before := askedLimit
 	askedLimit = 300 * time.Millisecond
 	t.Cleanup(func() { askedLimit = before })
-	s.Attend()
+	s.Watch()
 	err := do(t, s, ActStart)
 	if err == nil || !strings.Contains(err.Error(), "web-1 is not ready after 300ms: ") || strings.HasSuffix(err.Error(), ": ") {
 		t.Errorf("start: %v", err)

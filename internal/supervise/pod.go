@@ -34,7 +34,7 @@ func (s *Supervisor) coldPatience() time.Duration {
 
 // isElsewhere reports whether another supervisor looks after a node.
 func (s *Supervisor) isElsewhere(node string) bool {
-	return s.cfg.Pod && s.hosts.lacks(s.home(node).name)
+	return s.cfg.Pod && s.hosts.isAbsent(s.home(node).name)
 }
 
 // seen returns a status without the nodes of other supervisors: nothing is known about them
@@ -48,8 +48,8 @@ func (s *Supervisor) seen(st Status) Status {
 	return st
 }
 
-// attendsRedis reports whether the supervisor looks after redis nodes or Sentinels.
-func (s *Supervisor) attendsRedis() bool {
+// watchesRedis reports whether the supervisor looks after redis nodes or Sentinels.
+func (s *Supervisor) watchesRedis() bool {
 	return s.stack().Redis.Enabled && slices.ContainsFunc(s.names(), func(node string) bool {
 		return ofRedis(node) && !s.isElsewhere(node)
 	})
@@ -298,7 +298,7 @@ func (s *Supervisor) mayForget(a acquaintance, sentinel string) string {
 // departedFrom returns, by address, the names of nodes that Sentinels may know and that are not
 // in wanted.
 func departedFrom(m redisMemory, wanted map[string]string) map[string]string {
-	gone := with(m.Departed, nil)
+	gone := merged(m.Departed, nil)
 	for node, address := range m.Addresses {
 		if address != "" {
 			gone[address] = node

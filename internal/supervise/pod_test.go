@@ -300,7 +300,7 @@ func TestAPodGoesByTheStackFileThatItIsGiven(t *testing.T) {
 	if s.node("redis-1").keepDown.Load() {
 		t.Error("redis-1 is kept down, as it was in a pod before")
 	}
-	if runs, err := s.hosts.anyAlive(t.Context(), anyKind); runs || err != nil {
+	if runs, err := s.hosts.anyAlive(t.Context(), everyNode); runs || err != nil {
 		t.Errorf("something runs: %v, %v", runs, err)
 	}
 }
@@ -356,7 +356,7 @@ func TestAPodThatLeavesLeavesTheLogWriterToItsKeeper(t *testing.T) {
 		t.Fatalf("the log writer that runs is %v, %v", id, known)
 	}
 
-	s.Attend()
+	s.Watch()
 	if err := s.Leave(t.Context(), "redis-1"); err != nil {
 		t.Fatal(err)
 	}

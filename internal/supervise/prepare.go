@@ -125,7 +125,7 @@ func (s *Supervisor) checkAddresses() error {
 	}
 	for _, p := range s.processes() {
 		host := s.home(p.Node)
-		if p.Address == "" || checked[p.Address] || s.hosts.lacks(host.name) || !host.Present(s.ctx) {
+		if p.Address == "" || checked[p.Address] || s.hosts.isAbsent(host.name) || !host.Present(s.ctx) {
 			continue
 		}
 		checked[p.Address] = true
@@ -155,7 +155,7 @@ func (s *Supervisor) checkBeside() (wrong []error) {
 		others[net.JoinHostPort("127.0.0.1", strconv.Itoa(port))] = "the way to the Redis master (redis.master-port)"
 	}
 	for _, address := range slices.Sorted(maps.Keys(others)) {
-		wrong = append(wrong, s.takenBeside(s.ctx, s.Plan(), others[address], address)...)
+		wrong = append(wrong, s.checkFreeBeside(s.ctx, s.Plan(), others[address], address)...)
 	}
 	if s.hosts.begun && len(wrong) > 0 {
 		s.log.Warn("the balancers cannot listen everywhere", "why", errors.Join(wrong...))
@@ -168,10 +168,10 @@ func (s *Supervisor) checkBeside() (wrong []error) {
 // written if it is missing, or if the Sentinels' files have to be rewritten (beginRewrite).
 func (s *Supervisor) writeFiles() error {
 	for _, h := range s.Plan().Hosts {
-		if s.hosts.lacks(h.Name) {
+		if s.hosts.isAbsent(h.Name) {
 			continue
 		}
-		if err := s.hosts.at(h.Name).putFiles(s.ctx, h); err != nil && !s.without(h.Name, err) {
+		if err := s.hosts.at(h.Name).putFiles(s.ctx, h); err != nil && !s.goOnWithout(h.Name, err) {
 			return err
 		}
 	}
@@ -211,7 +211,7 @@ func (h home) makeDirs(ctx context.Context, dirs []string) error {
 // makeDirs makes the directories of all nodes.
 func (s *Supervisor) makeDirs() error {
 	for _, h := range s.Plan().Hosts {
-		if s.hosts.lacks(h.Name) {
+		if s.hosts.isAbsent(h.Name) {
 			continue
 		}
 		if err := s.hosts.at(h.Name).makeDirs(s.ctx, h.Dirs); err != nil {

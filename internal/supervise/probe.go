@@ -249,11 +249,11 @@ func (s *Supervisor) socket(node, name string) haproxy.Dial {
 	return func(ctx context.Context) (net.Conn, error) { return s.home(node).Dial(ctx, "unix", name) }
 }
 
-// squatter returns the pid of a leftover balancer that runs in the place of the one about to
+// leftoverBalancer returns the pid of a balancer that still runs in the place of the one about to
 // start; 0: there is none. A supervisor that was killed between the start of a process and its
 // record leaves such a balancer. For other kinds of nodes the taken port would make the start
 // fail; the balancers' port is shared.
-func (s *Supervisor) squatter(ctx context.Context, p plan.Process) int {
+func (s *Supervisor) leftoverBalancer(ctx context.Context, p plan.Process) int {
 	if p.Probe.Kind != plan.ProbeHAProxy {
 		return 0
 	}

@@ -107,7 +107,7 @@ func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self, keep string)
 	var wrong withoutPrograms
 	vectors := p.Stack.AllowsVectors()
 	for _, host := range p.Hosts {
-		if h.lacks(host.Name) {
+		if h.isAbsent(host.Name) {
 			continue // see Supervisor.program
 		}
 		paths[programAt{host.Name, plan.Self}] = h.at(host.Name).self(ctx, self)
@@ -135,7 +135,7 @@ func (s *Supervisor) checkAlike(ctx context.Context) error {
 	by := map[string]servers.Server{} // by host
 	for _, p := range s.processes() {
 		host := s.home(p.Node)
-		if p.Kind != plan.Redis || s.hosts.lacks(host.name) {
+		if p.Kind != plan.Redis || s.hosts.isAbsent(host.name) {
 			continue
 		}
 		if empty, err := host.empty(ctx, p.Node); !empty || err != nil {

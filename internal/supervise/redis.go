@@ -22,7 +22,7 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 	defer cancel()
 
 	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Spoke: map[string]bool{}, Running: map[string]bool{}, Apart: s.hosts.apart, Appointed: s.appointed()}
-	maps.Copy(f.Nodes, s.former)
+	maps.Copy(f.Nodes, s.formerRedisAddresses)
 	for _, st := range s.statusBoard.snapshot().Nodes {
 		if st.Kind == plan.Redis && st.PID != 0 {
 			f.Running[st.Name] = true

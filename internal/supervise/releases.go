@@ -40,7 +40,7 @@ func (s *Supervisor) copyReleases(ctx context.Context, req *Request) error {
 	if err != nil {
 		return err
 	}
-	req.Overrides.Releases = with(req.Overrides.Releases, made)
+	req.Overrides.Releases = merged(req.Overrides.Releases, made)
 	return nil
 }
 

@@ -23,7 +23,7 @@ func (x *stepper) relocates() bool {
 // relocate moves the node to another host.
 func (x *stepper) relocate(ctx context.Context) error {
 	s, name := x.sup, x.step.Node
-	if member(x.from.process) {
+	if knownByAddress(x.from.process) {
 		if err := x.leave(ctx); err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func (x *stepper) moveBack(ctx context.Context) error {
 	if err := back.start(ctx); err != nil {
 		return err
 	}
-	if member(x.from.process) && len(x.sup.departed()) > 0 {
+	if knownByAddress(x.from.process) && len(x.sup.departed()) > 0 {
 		return x.sup.forgetAll(ctx)
 	}
 	return nil

@@ -110,7 +110,7 @@ func (e *UnknownHostError) Error() string {
 	if len(e.Hosts) == 0 {
 		return fmt.Sprintf("the stack has one host alone, and so none that is called %q", e.Host)
 	}
-	return fmt.Sprintf("no host is called %q; the hosts are %s", e.Host, join(e.Hosts))
+	return fmt.Sprintf("no host is called %q; the hosts are %s", e.Host, joinNames(e.Hosts))
 }
 
 // Rest stops the nodes of a host, after moving the master and the virtual address to other
@@ -143,7 +143,7 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 	if s.isDown(host, before, nodes) { // an earlier call has done it, and the host's process still has to end
 		return nil
 	}
-	if s.hosts.lacks(host) {
+	if s.hosts.isAbsent(host) {
 		return refused("host %s is away, or not well: what runs there cannot be stopped now", host)
 	}
 	if costs := restCosts(nodes, host); len(costs) > 0 && !anyway {
@@ -193,7 +193,7 @@ func (s *Supervisor) stopHost(ctx context.Context, host string, entry rested) er
 	for _, names := range s.stopOrder() {
 		names = slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(entry.Nodes, name) })
 		failures := await(s.each(names, func(name string) error { return s.send(ctx, name, command{action: ActStop}) }))
-		if errors.Is(context.Cause(ctx), errUnreached) || s.hosts.lacks(host) {
+		if errors.Is(context.Cause(ctx), errUnreached) || s.hosts.isAbsent(host) {
 			return errUnreached
 		}
 		if err := errors.Join(failures...); err != nil {

@@ -70,7 +70,7 @@ func onResting(t *testing.T, script string) (*Supervisor, *faulty) {
 func TestAHostThatIsLostWhileItGoesDownHoldsNothingUp(t *testing.T) {
 	s, m := onResting(t, stubborn)
 	t.Cleanup(func() { m.away.Store(false) }) // otherwise nothing can end the node
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	rested := make(chan error, 1)
 	go func() { rested <- s.Rest(t.Context(), "two", true) }()
@@ -97,7 +97,7 @@ func TestAHostThatIsLostWhileItGoesDownHoldsNothingUp(t *testing.T) {
 func TestAHostThatGoesDownTwiceComesBackWithItsNodes(t *testing.T) {
 	for _, run := range []string{"first", "second"} {
 		s, _ := onResting(t, "exec sleep 1000")
-		s.Attend()
+		s.Watch()
 		must(t, s, ActStart)
 		for range 2 {
 			if err := s.Rest(t.Context(), "two", true); err != nil {
@@ -128,7 +128,7 @@ func TestAHostThatCannotBeUsedDoesNotGoDown(t *testing.T) {
 // A second call ends nothing that still runs, so nothing stops working because of it.
 func TestAHostThatIsDownGoesDownWithoutAnyway(t *testing.T) {
 	s, _ := onResting(t, "exec sleep 1000")
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	if err := s.Rest(t.Context(), "two", false); err == nil {
 		t.Fatal("the only node goes down")
@@ -150,7 +150,7 @@ func TestAHostThatIsDownGoesDownWithoutAnyway(t *testing.T) {
 // A look at a host takes a while, in which the host may go down completely.
 func TestAHostThatHasJustGoneDownIsNotWoken(t *testing.T) {
 	s, _ := onResting(t, "exec sleep 1000")
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	if err := s.Rest(t.Context(), "two", true); err != nil {
 		t.Fatal(err)

@@ -309,7 +309,7 @@ func (x restoring) resume(ctx context.Context, log *slog.Logger) (copying bool, 
 		return false, err
 	}
 	switch lost := "a host was lost in the middle of it"; {
-	case x.hosts.lacks(r.Host) || r.Host != "" && !x.knows(r.Host):
+	case x.hosts.isAbsent(r.Host) || r.Host != "" && !x.knows(r.Host):
 		err = x.giveUp(ctx, r, log, lost)
 	case !r.Moving && x.hosts.absent.any():
 		err = x.giveUp(ctx, r, log, lost)
@@ -440,7 +440,7 @@ func (x restoring) endRedis(ctx context.Context) error {
 		if !ofRedis(node) {
 			continue
 		}
-		host := all.with(ctx, node)
+		host := all.hostWithRecord(ctx, node)
 		r, err := host.readRecord(ctx, node)
 		if err != nil {
 			return err

@@ -69,7 +69,7 @@ func (s *Supervisor) awaitCopy(ctx context.Context, from home, copiers []string)
 
 	copied := func() bool {
 		return slices.ContainsFunc(copiers, func(name string) bool {
-			if s.hosts.lacks(s.home(name).name) {
+			if s.hosts.isAbsent(s.home(name).name) {
 				return false
 			}
 			look, cancel := context.WithTimeout(waiting, time.Second)
@@ -95,7 +95,7 @@ func (s *Supervisor) takeWrites(ctx context.Context) {
 	const setting = "min-replicas-to-write"
 	usual := s.usualSettings()[setting]
 	failures := await(s.each(s.nodesOfKind(plan.Redis), func(name string) error {
-		if s.hosts.lacks(s.home(name).name) {
+		if s.hosts.isAbsent(s.home(name).name) {
 			return nil
 		}
 		ctx, cancel := context.WithTimeout(ctx, fenceLimit)

@@ -81,7 +81,7 @@ func (s *Supervisor) allHaveRedis(ctx context.Context) error {
 			continue
 		}
 		said[n.Host] = true
-		if s.hosts.lacks(n.Host) || !s.hosts.at(n.Host).Present(ctx) {
+		if s.hosts.isAbsent(n.Host) || !s.hosts.at(n.Host).Present(ctx) {
 			away = append(away, n.Host)
 		}
 	}
@@ -89,7 +89,7 @@ func (s *Supervisor) allHaveRedis(ctx context.Context) error {
 		return nil
 	}
 	slices.Sort(away)
-	return refused("host %s is away, and has redis nodes or Sentinels: with the data of before they could undo the restore when it is back. Restore when it is up ('holdfast up' there), or take it out of the stack ('holdfast host remove %[1]s')", join(away))
+	return refused("host %s is away, and has redis nodes or Sentinels: with the data of before they could undo the restore when it is back. Restore when it is up ('holdfast up' there), or take it out of the stack ('holdfast host remove %[1]s')", joinNames(away))
 }
 
 // redisOn returns the redis nodes of a host, sorted by name.
@@ -273,7 +273,7 @@ func (s *Supervisor) stopRedis(ctx context.Context) error {
 			waiting, end := s.whileReached(ctx, host)
 			defer end()
 			err := s.send(waiting, name, command{action: ActStop, brief: true})
-			if errors.Is(context.Cause(waiting), errUnreached) || err == nil && s.hosts.lacks(host.name) {
+			if errors.Is(context.Cause(waiting), errUnreached) || err == nil && s.hosts.isAbsent(host.name) {
 				return fmt.Errorf("host %s was lost while %s was to be stopped", host.name, name)
 			}
 			return err
@@ -417,14 +417,14 @@ func (s *Supervisor) writeSentinelFiles() error {
 	}
 
 	for _, h := range now.Hosts {
-		if s.hosts.lacks(h.Name) {
+		if s.hosts.isAbsent(h.Name) {
 			continue
 		}
 		for _, f := range h.Files {
 			if filepath.Base(f.Path) != sentinelConf {
 				continue
 			}
-			if err := s.hosts.at(h.Name).writeFile(s.ctx, f); err != nil && !s.without(h.Name, err) {
+			if err := s.hosts.at(h.Name).writeFile(s.ctx, f); err != nil && !s.goOnWithout(h.Name, err) {
 				return err
 			}
 		}

@@ -60,7 +60,7 @@ func (s *Supervisor) rolledOut(now layout, r Rollout) (stack.Overrides, error) {
 		p.Dir = r.Dir
 	}
 	if len(r.Env) > 0 {
-		p.Env = with(p.Env, r.Env)
+		p.Env = merged(p.Env, r.Env)
 	}
 	return stack.Overrides{Programs: map[string]stack.Program{r.App: unlessDeclared(now.file.Apps[r.App], p)}}, nil
 }
@@ -81,7 +81,7 @@ type UnknownAppError struct {
 }
 
 func (e *UnknownAppError) Error() string {
-	return fmt.Sprintf("no application is called %q; the applications are %s", e.App, join(e.Apps))
+	return fmt.Sprintf("no application is called %q; the applications are %s", e.App, joinNames(e.Apps))
 }
 
 // settleHeld continues the waiting rollout, or returns the record of the one that the request

@@ -90,7 +90,7 @@ type layout struct {
 func (l layout) stack() stack.Stack { return l.plan.Stack }
 
 // host returns the layout's hosts as one: what a supervisor carries out.
-func (l layout) host() plan.Host { return together(l.plan.Hosts) }
+func (l layout) host() plan.Host { return mergeHosts(l.plan.Hosts) }
 
 // saveRunning writes running.json.
 func (s *Supervisor) saveRunning() error {
@@ -122,13 +122,13 @@ func (s *Supervisor) findRunning() error {
 	if !known {
 		return s.replan()
 	}
-	s.persisted.Placement = with(s.persisted.Placement, placementOf(r.Plan)) // a change may have moved some nodes
+	s.persisted.Placement = merged(s.persisted.Placement, placementOf(r.Plan)) // a change may have moved some nodes
 	s.overrides = r.Overrides.Rebase(file, s.cfg.Stack)
 	s.cfg.Stack = s.overrides.On(s.cfg.Stack)
 	if err := s.replan(); err != nil {
 		return err
 	}
-	if runs, err := s.hosts.anyAlive(s.ctx, anyKind); !runs || err != nil {
+	if runs, err := s.hosts.anyAlive(s.ctx, everyNode); !runs || err != nil {
 		return err
 	}
 	wanted := layout{file: s.file, baseDir: s.cfg.BaseDir, overrides: s.overrides, plan: s.plan}
@@ -170,7 +170,7 @@ func (s *Supervisor) withUnwritten(p plan.Plan, of layout, cut bool) plan.Plan {
 		is, had := partOf(p, to.Node)
 		wanted, _ := of.part(to.Node)
 		host := s.home(to.Node)
-		moved := member(to) && is.process.Address != to.Address
+		moved := knownByAddress(to) && is.process.Address != to.Address
 		if s.cfg.Several && had && is.host != wanted.host { // it may already run on its new host
 			host, moved = s.hosts.at(wanted.host), true
 		}
@@ -179,7 +179,7 @@ func (s *Supervisor) withUnwritten(p plan.Plan, of layout, cut bool) plan.Plan {
 		case err != nil || r.Plan != digestOf(to, wanted.files):
 		case had && r.Plan != digestOf(is.process, is.files) && (moved || !cut):
 			p = withNode(p, wanted)
-		case !had && member(to) && host.running(s.ctx, to.Node) != "":
+		case !had && knownByAddress(to) && host.running(s.ctx, to.Node) != "":
 			p = withNode(p, wanted)
 		}
 	}
@@ -294,7 +294,7 @@ func (s *Supervisor) putNode(to part) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.plan = withNode(s.plan, to)
-	s.host = together(s.plan.Hosts)
+	s.host = mergeHosts(s.plan.Hosts)
 	return nil
 }
 
@@ -307,7 +307,7 @@ func (s *Supervisor) dropNode(name string) {
 	delete(s.nodes, name)
 	delete(s.paces, name)
 	s.plan = withoutNode(s.plan, name)
-	s.host = together(s.plan.Hosts)
+	s.host = mergeHosts(s.plan.Hosts)
 	s.mu.Unlock()
 	s.statusBoard.remove(name)
 	if n != nil {
@@ -322,7 +322,7 @@ func (s *Supervisor) dropNode(name string) {
 // writeNode makes a node's directories and writes its files. A file that the server itself
 // rewrites is only written if it is missing.
 func (s *Supervisor) writeNode(to part) error {
-	if s.hosts.lacks(to.host) {
+	if s.hosts.isAbsent(to.host) {
 		return nil // see catchUp
 	}
 	host := s.hosts.at(to.host)

@@ -71,7 +71,7 @@ func (r RunsAs) Differences(now RunsAs) []string {
 	if was, is := saidOf(r.Overrides), saidOf(now.Overrides); was != is {
 		all = append(all, fmt.Sprintf("what was said at run time is %s, and was %s", is, was))
 	}
-	for _, n := range plan.Diff(together(r.plan.Hosts), together(now.plan.Hosts), differences) {
+	for _, n := range plan.Diff(mergeHosts(r.plan.Hosts), mergeHosts(now.plan.Hosts), differences) {
 		if n.Action != plan.Untouched || n.Quiet {
 			all = append(all, fmt.Sprintf("%s is not what it was (%s)", n.Node, n.Action))
 		}
@@ -82,7 +82,7 @@ func (r RunsAs) Differences(now RunsAs) []string {
 // saidOf returns overrides as text, without the values of environment variables.
 func saidOf(o stack.Overrides) string {
 	for name, p := range o.Programs {
-		o.Programs = with(o.Programs, map[string]stack.Program{name: {Command: p.Command, Dir: p.Dir}})
+		o.Programs = merged(o.Programs, map[string]stack.Program{name: {Command: p.Command, Dir: p.Dir}})
 	}
 	b, err := json.Marshal(o)
 	if err != nil {

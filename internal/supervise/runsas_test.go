@@ -16,7 +16,7 @@ func runsAs(t *testing.T, s *Supervisor, text string, o stack.Overrides) RunsAs 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.persisted.Ports = with(s.persisted.Ports, l.ports)
+	s.persisted.Ports = merged(s.persisted.Ports, l.ports)
 	s.install(l)
 	if err := s.saveRunning(); err != nil {
 		t.Fatal(err)

@@ -198,7 +198,7 @@ func (s *Supervisor) lookAtShown(ctx context.Context) (all map[string]*shownOn, 
 			continue
 		}
 		host := s.hosts.at(h.Name)
-		if s.hosts.lacks(h.Name) || !host.Present(ctx) {
+		if s.hosts.isAbsent(h.Name) || !host.Present(ctx) {
 			away = true
 			continue
 		}

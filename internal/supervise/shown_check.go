@@ -204,7 +204,7 @@ func (s *Supervisor) prepareShown() error {
 	}
 	for _, h := range s.Plan().Hosts {
 		host := s.hosts.at(h.Name)
-		if s.hosts.lacks(h.Name) || len(s.balancersOn(host)) == 0 {
+		if s.hosts.isAbsent(h.Name) || len(s.balancersOn(host)) == 0 {
 			continue
 		}
 		if err := s.readyShown(s.ctx, host); err != nil && s.hosts.begun {

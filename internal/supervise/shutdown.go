@@ -75,7 +75,7 @@ func (s *Supervisor) stopStages(t stopping) (failures []error) {
 		// adopted the nodes did not know it at first.
 		failures = append(failures, await(s.stopAll(t, s.stopOrder()[i]))...)
 	}
-	failures = append(failures, s.endStrays(t.ctx, t.patient))
+	failures = append(failures, s.endOrphans(t.ctx, t.patient))
 	if t.ctx.Err() == nil {
 		// The log writer ends last, because it stores the output of the others.
 		s.endLogWriter()
@@ -129,7 +129,7 @@ func (s *Supervisor) stopNode(t stopping, name string) error {
 	defer end()
 	err := s.send(waiting, name, command{action: ActStop})
 	switch {
-	case errors.Is(context.Cause(waiting), errUnreached), errors.Is(err, errAway), err == nil && s.hosts.lacks(host.name):
+	case errors.Is(context.Cause(waiting), errUnreached), errors.Is(err, errAway), err == nil && s.hosts.isAbsent(host.name):
 		s.leave(host)
 		return nil // Stop returns it as an UnreachedError
 	case t.ctx.Err() == nil && t.patient.Err() != nil:

@@ -19,7 +19,7 @@ const stubborn = "trap '' TERM; while :; do sleep 0.01; done"
 // A host that no longer leads leaves what it was taking down to the next leader.
 func TestAStopWhoseLeadershipEndsKillsNothing(t *testing.T) {
 	s, _ := oneNode(t, stubborn)
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	pid := status(s).PID
 	ctx, cancel := context.WithCancel(t.Context())
@@ -39,7 +39,7 @@ func TestAStopWhoseLeadershipEndsKillsNothing(t *testing.T) {
 
 func TestAStopThatBeginsAfterItsLeadershipStopsNothing(t *testing.T) {
 	s, n := oneNode(t, "exec sleep 1000")
-	s.Attend()
+	s.Watch()
 	must(t, s, ActStart)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -93,7 +93,7 @@ func onDeaf(t *testing.T, script string) (*Supervisor, *faulty) {
 func TestAStopDoesNotWaitForAHostThatIsLost(t *testing.T) {
 	for _, when := range []string{"before", "meanwhile"} {
 		s, m := onDeaf(t, stubborn)
-		s.Attend()
+		s.Watch()
 		must(t, s, ActStart)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // otherwise it would wait forever
 		t.Cleanup(cancel)
@@ -113,9 +113,9 @@ func TestAStopDoesNotWaitForAHostThatIsLost(t *testing.T) {
 	}
 }
 
-// A stray on a lost host delays neither the start of other nodes, nor a host that no longer
+// An orphan on a lost host delays neither the start of other nodes, nor a host that no longer
 // leads.
-func TestNobodyWaitsForAStrayOnAHostThatIsLost(t *testing.T) {
+func TestNobodyWaitsForAnOrphanOnAHostThatIsLost(t *testing.T) {
 	s, m := onDeaf(t, stubborn)
 	proc, err := s.hosts.here.Start(t.Context(), machine.Spec{Node: "web-1", Program: "/bin/sh", Args: []string{"-c", "exec sleep 1000"}})
 	if err != nil {
@@ -125,13 +125,13 @@ func TestNobodyWaitsForAStrayOnAHostThatIsLost(t *testing.T) {
 	t.Cleanup(func() { m.away.Store(false); _ = proc.SignalGroup(syscall.SIGKILL); <-proc.Done() })
 	s.statusBoard = newStatusBoard(plan.Plan{})
 	s.nodes = map[string]*node{}
-	s.strays = []stray{{node: "web-9", host: s.hosts.here, proc: proc}}
+	s.orphans = []orphan{{node: "web-9", host: s.hosts.here, proc: proc}}
 	ended := make(chan error, 1)
-	go func() { ended <- s.endStrays(t.Context(), t.Context()) }()
+	go func() { ended <- s.endOrphans(t.Context(), t.Context()) }()
 	select {
 	case err := <-ended:
-		if err != nil || len(s.strays) != 1 {
-			t.Errorf("it returns %v, and %d strays are left to end", err, len(s.strays))
+		if err != nil || len(s.orphans) != 1 {
+			t.Errorf("it returns %v, and %d orphans are left to end", err, len(s.orphans))
 		}
 	case <-time.After(30 * time.Second):
 		t.Fatal("it waits")
@@ -140,7 +140,7 @@ func TestNobodyWaitsForAStrayOnAHostThatIsLost(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	m.away.Store(false)
-	if err := s.endStrays(ctx, ctx); !errors.Is(err, context.Canceled) || proc.Exit() != "" {
+	if err := s.endOrphans(ctx, ctx); !errors.Is(err, context.Canceled) || proc.Exit() != "" {
 		t.Errorf("after the leadership: %v, and the process %q", err, proc.Exit())
 	}
 }

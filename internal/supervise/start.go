@@ -14,8 +14,8 @@ import (
 
 // This file is about how a stack comes up, and how a supervisor takes over what runs.
 
-// Attend begins to look after the nodes that run. It starts none.
-func (s *Supervisor) Attend() {
+// Watch begins to look after the nodes that run. It starts none.
+func (s *Supervisor) Watch() {
 	for _, n := range s.allNodes() {
 		if n.proc != nil {
 			s.keepLogs()
@@ -33,8 +33,8 @@ func (s *Supervisor) Attend() {
 func (s *Supervisor) Start(ctx context.Context) error {
 	s.keepLogs()
 	s.awaitLogWriter(ctx)
-	s.Attend()
-	if s.attendsRedis() {
+	s.Watch()
+	if s.watchesRedis() {
 		s.tasks.Go(s.keepSettled)
 	}
 	if s.copying.Load() {
@@ -58,7 +58,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if s.attendsRedis() {
+	if s.watchesRedis() {
 		if own := s.ownSentinel(); own != "" && len(s.departed()) > 0 {
 			s.tasks.Go(func() { s.forgetDeparted(own) })
 		}
@@ -68,7 +68,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 		return errors.As(err, new(*UnableError)) // the stack is up without this node, and its status says why
 	})
 
-	failures = append(failures, s.endStrays(ctx, ctx))
+	failures = append(failures, s.endOrphans(ctx, ctx))
 	s.awaitRotation(ctx)
 	failures = append(failures, s.awaitChange(ctx))
 	s.statusBoard.enter(PhaseRunning)
@@ -134,7 +134,7 @@ func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) er
 		action = ActRestart
 	}
 	c, limit := command{action: action, seen: seen}, cmp.Or(n.spec().Start, startLimit)
-	if s.hosts.lacks(s.home(name).name) { // it starts when its host is back, and nothing waits for it
+	if s.hosts.isAbsent(s.home(name).name) { // it starts when its host is back, and nothing waits for it
 		s.tasks.Go(func() { _ = s.bringUp(s.ctx, n, c, limit) }) // its status shows how it goes
 		return nil
 	}

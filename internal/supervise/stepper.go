@@ -63,7 +63,7 @@ const hostPatience = 10 * time.Second
 // awaitHost waits for the host of the node, and returns an error if the host stays away. A
 // reload does not wait: the balancers of the host are reloaded when it is back.
 func (x *stepper) awaitHost(ctx context.Context) error {
-	host, lacks := cmp.Or(x.to.host, x.from.host), x.sup.hosts.lacks
+	host, lacks := cmp.Or(x.to.host, x.from.host), x.sup.hosts.isAbsent
 	back := func(context.Context) bool { return !lacks(host) }
 	if x.step.Action == plan.Reload || within(ctx, hostPatience, 100*time.Millisecond, back) {
 		return nil
@@ -74,7 +74,7 @@ func (x *stepper) awaitHost(ctx context.Context) error {
 // start brings up a new node.
 func (x *stepper) start(ctx context.Context) error {
 	s := x.sup
-	if member(x.to.process) {
+	if knownByAddress(x.to.process) {
 		if err := x.begin(ctx); err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func (x *stepper) start(ctx context.Context) error {
 		s.showLayout()
 		s.tasks.Go(func() { n.run(s.ctx) })
 	}
-	if err := x.bringUp(ctx, command{action: ActStart}); err != nil || !member(x.to.process) {
+	if err := x.bringUp(ctx, command{action: ActStart}); err != nil || !knownByAddress(x.to.process) {
 		return err
 	}
 	return s.met(ctx)
@@ -100,7 +100,7 @@ func (x *stepper) restart(ctx context.Context) error {
 	if x.relocates() {
 		return x.relocate(ctx)
 	}
-	moves := member(x.to.process) && x.had && x.from.process.Address != x.to.process.Address
+	moves := knownByAddress(x.to.process) && x.had && x.from.process.Address != x.to.process.Address
 	if moves {
 		if err := x.leave(ctx); err != nil {
 			return err
@@ -143,7 +143,7 @@ func (x *stepper) spare(ctx context.Context) error {
 	relieved := func(context.Context) bool {
 		now, _ := s.current()
 		drained := now.overrides.Drained
-		return s.serving(app, with(drained, map[string]bool{name: true})) > 0 || s.serving(app, drained) == 0
+		return s.serving(app, merged(drained, map[string]bool{name: true})) > 0 || s.serving(app, drained) == 0
 	}
 	if within(ctx, s.rotationLimit()+rotationTimeout, 20*time.Millisecond, relieved) {
 		return nil
@@ -238,7 +238,7 @@ func (x *stepper) stop(ctx context.Context) error {
 	if _, stays := s.stack().Apps[x.from.process.App]; x.from.process.Kind == plan.Web && !stays {
 		s.awaitOldWorkers(ctx)
 	}
-	if member(x.from.process) {
+	if knownByAddress(x.from.process) {
 		if err := x.leave(ctx); err != nil {
 			return err
 		}
@@ -269,7 +269,7 @@ func (x *stepper) putBack(ctx context.Context) error {
 	}
 	switch x.step.Action {
 	case plan.Start:
-		if err := x.takeAway(ctx); err != nil || !member(x.to.process) {
+		if err := x.takeAway(ctx); err != nil || !knownByAddress(x.to.process) {
 			return err
 		}
 		return s.forgetAll(ctx)
@@ -277,7 +277,7 @@ func (x *stepper) putBack(ctx context.Context) error {
 		if x.relocates() {
 			return x.moveBack(ctx)
 		}
-		if member(x.from.process) {
+		if knownByAddress(x.from.process) {
 			if err := s.noteAddress(name, x.from.process.Address); err != nil {
 				return err
 			}

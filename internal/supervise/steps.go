@@ -160,9 +160,9 @@ func (c *changeRun) leg(ctx context.Context, l leg) error {
 	}
 
 	s.mu.Lock()
-	s.programs = with(s.programs, programs)
+	s.programs = merged(s.programs, programs)
 	s.plan = withHosts(s.plan, l.to.plan)
-	s.host = together(s.plan.Hosts)
+	s.host = mergeHosts(s.plan.Hosts)
 	s.mu.Unlock()
 
 	now, _ := s.current()

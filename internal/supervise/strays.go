@@ -12,20 +12,20 @@ import (
 	"holdfast/internal/machine"
 )
 
-// stray is a process of this stack that still runs, although its node is no longer in the
+// orphan is a process of this stack that still runs, although its node is no longer in the
 // stack.
-type stray struct {
+type orphan struct {
 	node    string
 	address string
 	host    home
 	proc    machine.Process
 }
 
-// strayGrace is how long a stray may take to end before it is killed.
-const strayGrace = 10 * time.Second
+// orphanGrace is how long an orphan may take to end before it is killed.
+const orphanGrace = 10 * time.Second
 
-// findStrays looks for nodes of an earlier stack file that still run.
-func (s *Supervisor) findStrays() error {
+// findOrphans looks for nodes of an earlier stack file that still run.
+func (s *Supervisor) findOrphans() error {
 	nodes, err := s.hosts.recorded(s.ctx)
 	if err != nil {
 		return err
@@ -40,54 +40,54 @@ func (s *Supervisor) findStrays() error {
 			return err
 		}
 		if proc, err := host.Adopt(s.ctx, r.Process); err == nil {
-			s.strays = append(s.strays, stray{node: node, address: r.Address, host: host, proc: proc})
-			if s.left == nil {
-				s.left = map[string]stray{}
+			s.orphans = append(s.orphans, orphan{node: node, address: r.Address, host: host, proc: proc})
+			if s.orphanByAddress == nil {
+				s.orphanByAddress = map[string]orphan{}
 			}
-			s.left[r.Address] = stray{node: node, address: r.Address, host: host, proc: proc}
+			s.orphanByAddress[r.Address] = orphan{node: node, address: r.Address, host: host, proc: proc}
 			if isRedis(node) {
-				s.former[node] = r.Address
+				s.formerRedisAddresses[node] = r.Address
 			}
 		}
 	}
 	return nil
 }
 
-// endStrays ends all strays, except the one that the Sentinels name master: it has the stack's
-// data. When patient ends, strays are killed; when ctx ends, endStrays returns. A stray whose
+// endOrphans ends all orphans, except the one that the Sentinels name master: it has the stack's
+// data. When patient ends, orphans are killed; when ctx ends, endOrphans returns. An orphan whose
 // host is lost remains.
-func (s *Supervisor) endStrays(ctx, patient context.Context) error {
-	if len(s.strays) == 0 {
+func (s *Supervisor) endOrphans(ctx, patient context.Context) error {
+	if len(s.orphans) == 0 {
 		return nil
 	}
 	master, _, _ := s.gather(ctx, time.Second).master()
 	if ctx.Err() != nil {
 		return ctx.Err() // nobody has said which node is the master
 	}
-	var masters, kept []stray
-	for i, st := range s.strays {
+	var masters, kept []orphan
+	for i, st := range s.orphans {
 		if st.address != "" && st.address == master && !s.stopping.Load() {
 			masters = append(masters, st)
 			continue
 		}
 		s.log.Info("not in the stack any more: ended", "node", st.node, "pid", st.proc.ID().PID)
-		if s.endStray(ctx, patient, st) {
+		if s.endOrphan(ctx, patient, st) {
 			continue
 		}
 		if ctx.Err() != nil {
-			s.strays = append(slices.Concat(masters, kept), s.strays[i:]...)
+			s.orphans = append(slices.Concat(masters, kept), s.orphans[i:]...)
 			return ctx.Err()
 		}
 		kept = append(kept, st)
 	}
-	if s.strays = slices.Concat(masters, kept); len(masters) > 0 {
+	if s.orphans = slices.Concat(masters, kept); len(masters) > 0 {
 		return fmt.Errorf("%s is the Redis master and still runs, but is not in the stack file any more; put it back, or make another node the master first", masters[0].node)
 	}
 	return nil
 }
 
-// endStray ends a stray, and reports whether it has ended.
-func (s *Supervisor) endStray(ctx, patient context.Context, st stray) bool {
+// endOrphan ends an orphan, and reports whether it has ended.
+func (s *Supervisor) endOrphan(ctx, patient context.Context, st orphan) bool {
 	waiting, end := s.whileReached(ctx, st.host)
 	defer end()
 	return st.end(waiting, patient)
@@ -95,13 +95,13 @@ func (s *Supervisor) endStray(ctx, patient context.Context, st stray) bool {
 
 // end ends the process, and reports whether it has ended. When patient ends, the process is
 // killed.
-func (st stray) end(ctx, patient context.Context) bool {
+func (st orphan) end(ctx, patient context.Context) bool {
 	_ = st.proc.Signal(syscall.SIGTERM)
 	_ = st.proc.SignalGroup(syscall.SIGCONT)
 	select {
 	case <-st.proc.Done():
 		return true
-	case <-time.After(strayGrace):
+	case <-time.After(orphanGrace):
 	case <-patient.Done():
 	case <-ctx.Done():
 	}
@@ -139,7 +139,7 @@ func EndNodes(ctx context.Context, stateDir string) error {
 		}
 		ending.Go(func() {
 			if proc != nil {
-				stray{node: node, address: r.Address, host: h.here, proc: proc}.end(ctx, ctx)
+				orphan{node: node, address: r.Address, host: h.here, proc: proc}.end(ctx, ctx)
 			}
 			_ = h.here.Remove(ctx, recordFile(node)) // otherwise the record names a process that is gone
 		})

@@ -126,19 +126,22 @@ type Supervisor struct {
 	statusBoard *statusBoard
 	booted      atomic.Bool
 	stateMu     sync.Mutex // held while persisted is changed and written
-	strays      []stray
-	// left has the processes of strays by the addresses that they listen on. It is not changed
+	orphans     []orphan
+	// orphanByAddress has the orphans by the addresses that they listen on. It is not changed
 	// after Open.
-	left map[string]stray
-	// former has, by name, the addresses of redis nodes that still run but are no longer in the
-	// stack: one of them may still be the master. It is not changed after Open.
-	former map[string]string
-	// forgotten is the reason why nobody knows which node was the Redis master; nil: it is known.
-	forgotten error
-	// lost is true if stack.json is missing or empty, although there was a stack with Redis.
-	lost bool
-	// bereft is the redis node that was the master and has lost its data; empty: no node has.
-	bereft string
+	orphanByAddress map[string]orphan
+	// formerRedisAddresses has, by name, the addresses of redis nodes that still run but are no
+	// longer in the stack: one of them may still be the master. It is not changed after Open.
+	formerRedisAddresses map[string]string
+	// masterUnknown is the reason why nobody knows which node was the Redis master; nil: it is
+	// known.
+	masterUnknown error
+	// stateFileLost is true if stack.json is missing or empty, although there was a stack with
+	// Redis.
+	stateFileLost bool
+	// masterWithoutData is the redis node that was the master and has lost its data; empty: no node
+	// has.
+	masterWithoutData string
 	// cold is true from a start at which neither Redis nor a Sentinel runs until a replica is in
 	// step with the master. newer maps each replica whose data is older than that of another
 	// replica to the replica with the newest data. It is not changed after Prepare.
@@ -227,7 +230,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 
 	s := &Supervisor{
 		cfg: cfg, dir: dirAt(cfg.StateDir), log: cfg.Log,
-		nodes: map[string]*node{}, former: map[string]string{}, admins: map[string]*redis.Admin{}, paces: map[string]*pace{},
+		nodes: map[string]*node{}, formerRedisAddresses: map[string]string{}, admins: map[string]*redis.Admin{}, paces: map[string]*pace{},
 		health: newHealthFiles(), reopen: make(chan error, 1),
 	}
 	s.unsettled.Store(true)
@@ -262,7 +265,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	}
 
 	for _, h := range s.hosts.all() {
-		if err := h.takeOver(s.ctx, s.log); err != nil && !s.without(h.name, err) {
+		if err := h.takeOver(s.ctx, s.log); err != nil && !s.goOnWithout(h.name, err) {
 			return nil, err
 		}
 	}
@@ -334,7 +337,7 @@ func (s *Supervisor) replan() error {
 	if s.plan, err = plan.Make(s.stack(), facts, each); err != nil {
 		return err
 	}
-	s.host = together(s.plan.Hosts)
+	s.host = mergeHosts(s.plan.Hosts)
 	if s.persisted.Ports == nil {
 		s.persisted.Ports = map[string]int{}
 	}
@@ -387,7 +390,7 @@ func (s *Supervisor) adoptAll() error {
 		}
 		adopted = true
 		if err != nil {
-			if !s.without(host.name, err) {
+			if !s.goOnWithout(host.name, err) {
 				return fmt.Errorf("adopt %s: %w", name, err)
 			}
 			n.unseen = true
@@ -405,7 +408,7 @@ func (s *Supervisor) adoptAll() error {
 			n.restarts, n.crashes, n.inherited = 0, 0, record{}
 		}
 	}
-	return s.findStrays()
+	return s.findOrphans()
 }
 
 // Do carries out an operator's action, and returns when its goal is reached.
@@ -469,7 +472,7 @@ type UnknownNodeError struct {
 
 func (e *UnknownNodeError) Error() string {
 	kind := strings.TrimSpace(string(e.Kind) + " node")
-	return fmt.Sprintf("no %s is called %q; the %ss are %s", kind, e.Node, kind, join(e.Nodes))
+	return fmt.Sprintf("no %s is called %q; the %ss are %s", kind, e.Node, kind, joinNames(e.Nodes))
 }
 
 // Close stops supervising and unlocks the state directory. Running nodes go on running.

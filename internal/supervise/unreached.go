@@ -18,7 +18,7 @@ import (
 type UnreachedError struct{ Hosts []string }
 
 func (e *UnreachedError) Error() string {
-	return fmt.Sprintf("not reached, so that their nodes may run on: %s", join(e.Hosts))
+	return fmt.Sprintf("not reached, so that their nodes may run on: %s", joinNames(e.Hosts))
 }
 
 // unreached has the hosts that were lost when their nodes were to be stopped. It is safe for

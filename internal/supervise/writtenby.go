@@ -59,7 +59,7 @@ func (s *Supervisor) askServer(ctx context.Context, node string) (servers.Server
 // that of the record. It reports whether one is known.
 func (s *Supervisor) dataServer(ctx context.Context, node string) (servers.Server, bool) {
 	host := s.home(node)
-	if s.hosts.lacks(host.name) {
+	if s.hosts.isAbsent(host.name) {
 		return servers.Server{}, false
 	}
 	st, _ := s.statusBoard.snapshot().Node(node)
@@ -146,7 +146,7 @@ func (s *Supervisor) checkWriters(ctx context.Context) error {
 		switch {
 		case p.Kind != plan.Redis:
 			continue
-		case s.hosts.lacks(host.name), s.node(p.Node).proc != nil:
+		case s.hosts.isAbsent(host.name), s.node(p.Node).proc != nil:
 			return nil
 		}
 		path := s.program(p.Node, p.Program)
@@ -186,7 +186,7 @@ func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg)
 				is[p.Node], will[p.Node] = writer, writer
 			}
 		}
-		if starts[p.Node] && !s.hosts.lacks(to.host) {
+		if starts[p.Node] && !s.hosts.isAbsent(to.host) {
 			_, next, err := s.hosts.at(to.host).findServer(ctx, p.Program, s.keptName(ctx))
 			if err != nil {
 				return err
@@ -229,7 +229,7 @@ func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg)
 		}
 
 		to, _ := final.part(p.Node)
-		if len(sources) == 0 && !s.hosts.lacks(to.host) {
+		if len(sources) == 0 && !s.hosts.isAbsent(to.host) {
 			if why := s.hosts.at(to.host).unreadable(ctx, p.Node, p.Program, will[p.Node]); why != "" {
 				return refused("%s", why)
 			}
@@ -352,7 +352,7 @@ func (n *node) cannotRead(ctx context.Context, master string) string {
 		return "" // the start reports it
 	}
 	why := host.unreadable(ctx, p.Node, p.Program, is)
-	if why == "" || master == "" || !n.sup.reigns(ctx, master) {
+	if why == "" || master == "" || !n.sup.isMaster(ctx, master) {
 		return why
 	}
 	writer, known := n.sup.serverOf(ctx, master)
