@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"strconv"
-	"strings"
 	"time"
 
 	"holdfast/internal/identity"
@@ -120,7 +119,7 @@ func (p *podProcess) identify() error {
 func (p *podProcess) namedMaster(ctx context.Context, way redis.Way) (r plan.Replication, err error) {
 	sentinels := map[string]string{}
 	for node, address := range p.addresses {
-		if strings.HasPrefix(node, "sentinel-") {
+		if plan.KindByName(node) == plan.Sentinel {
 			sentinels[node] = net.JoinHostPort(address, strconv.Itoa(plan.PodSentinelPort))
 		}
 	}
@@ -129,7 +128,7 @@ func (p *podProcess) namedMaster(ctx context.Context, way redis.Way) (r plan.Rep
 		return r, err
 	}
 	for node, at := range p.addresses {
-		if net.JoinHostPort(at, strconv.Itoa(plan.PodRedisPort)) == address && strings.HasPrefix(node, "redis-") {
+		if net.JoinHostPort(at, strconv.Itoa(plan.PodRedisPort)) == address && plan.KindByName(node) == plan.Redis {
 			return plan.Replication{Master: node, ConfigEpoch: epoch, CurrentEpoch: epoch}, nil
 		}
 	}

@@ -86,10 +86,7 @@ func podWebNode(app string) string { return app + "-1" }
 const AuthorityLabel = "certificate authority"
 
 // Number returns the number of the pod's node among those of its kind, from 1.
-func (p Pod) Number() int {
-	n, _ := strconv.Atoi(p.Node[strings.LastIndex(p.Node, "-")+1:]) // a node's name ends in its number
-	return n
-}
+func (p Pod) Number() int { return NodeNumber(p.Node) }
 
 // HasData reports whether the pod belongs to a StatefulSet. Such a pod has a Service with a lasting
 // address, and stores what the other pods need to know.

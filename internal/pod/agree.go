@@ -158,7 +158,7 @@ func judge(own, watchedMaster string, nodes []string, answers map[string]Answer,
 // sentinelsOf returns how many of the nodes are Sentinels.
 func sentinelsOf(nodes []string) (n int) {
 	for _, node := range nodes {
-		if strings.HasPrefix(node, "sentinel-") {
+		if plan.KindByName(node) == plan.Sentinel {
 			n++
 		}
 	}

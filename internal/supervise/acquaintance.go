@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -193,7 +194,7 @@ func (a acquaintance) unwell(sentinel string) string {
 
 	for _, name := range slices.Sorted(maps.Keys(a.Peers)) {
 		if missing := a.missing(name); name != sentinel && len(missing) > 0 {
-			return fmt.Sprintf("%s does not know %s yet", name, joinNames(missing))
+			return fmt.Sprintf("%s does not know %s yet", name, strings.Join(missing, ", "))
 		}
 	}
 	return ""

@@ -128,11 +128,11 @@ func TestTheNodesThatHaveAllDataAreThoseInStep(t *testing.T) {
 	a.Standings["redis-1"] = redis.Standing{Master: true, Offset: 2 * mostBehind}
 	a.Standings["redis-2"] = redis.Standing{MasterAddress: "h:1", Linked: true, Offset: 2 * mostBehind}
 	names, why := a.inSync()
-	if joinNames(names) != "redis-1, redis-2" || !strings.Contains(why["redis-3"], "it lacks") {
+	if strings.Join(names, ", ") != "redis-1, redis-2" || !strings.Contains(why["redis-3"], "it lacks") {
 		t.Errorf("%v, %v", names, why)
 	}
 	delete(a.Standings, "redis-2")
-	if names, why = a.inSync(); joinNames(names) != "redis-1" || why["redis-2"] != "it does not answer" {
+	if names, why = a.inSync(); strings.Join(names, ", ") != "redis-1" || why["redis-2"] != "it does not answer" {
 		t.Errorf("%v, %v", names, why)
 	}
 }

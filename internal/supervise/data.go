@@ -131,6 +131,3 @@ func lastWritten(with []nodeData) string {
 	}
 	return strings.Join(words, ", ")
 }
-
-// ofRedis reports whether a node is a redis node or a Sentinel.
-func ofRedis(node string) bool { return isRedis(node) || isSentinel(node) }

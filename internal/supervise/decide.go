@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	"holdfast/internal/plan"
 	"holdfast/internal/redis"
 )
 
@@ -300,7 +302,7 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 
 	switch {
 	case to != "" && f.Nodes[to] == "":
-		return "", "", refused("%s is no redis node of this stack; the replicas are %s", to, joinNames(replicasOf(f, from)))
+		return "", "", refused("%s is no redis node of this stack; the replicas are %s", to, strings.Join(replicasOf(f, from), ", "))
 	case to != "" && !slices.Contains(fit, to):
 		return "", "", refused("%s cannot become the master: %s", to, why[to])
 	case to != "":
@@ -310,7 +312,7 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 		for _, name := range slices.Sorted(maps.Keys(why)) {
 			reasons = append(reasons, name+": "+why[name])
 		}
-		return "", "", refused("no replica can become the master (%s)", joinNames(reasons))
+		return "", "", refused("no replica can become the master (%s)", strings.Join(reasons, ", "))
 	}
 
 	// The choice costs no data: the switchover waits until its successor has all of it.
@@ -326,7 +328,7 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 		return from, most, nil
 	}
 	fit = slices.DeleteFunc(fit, func(name string) bool { return f.Standings[most].Offset-f.Standings[name].Offset > hardlyBehind })
-	return from, slices.MinFunc(fit, func(a, b string) int { return numberOf(a) - numberOf(b) }), nil
+	return from, slices.MinFunc(fit, func(a, b string) int { return plan.NodeNumber(a) - plan.NodeNumber(b) }), nil
 }
 
 // replicasOf returns the names of all redis nodes but the master, in order.

@@ -130,10 +130,6 @@ func pollEvery(ctx context.Context, every time.Duration, holds func() bool) bool
 func (s *Supervisor) enlist(ctx context.Context, node string) {
 	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
-	state := haproxy.Ready
-	if s.drained(node) {
-		state = haproxy.Drain
-	}
 	if s.drained(node) { // by an operator
 		return
 	}
@@ -144,7 +140,7 @@ func (s *Supervisor) enlist(ctx context.Context, node string) {
 		// A balancer that knows the node at a former address would send requests there. It gets
 		// the new address when it is reloaded.
 		if !s.knownElsewhere(ctx, balancer, b, spec) {
-			s.setServer(ctx, b, node, state)
+			s.setServer(ctx, b, node, haproxy.Ready)
 		}
 	}
 

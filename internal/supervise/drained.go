@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"holdfast/internal/haproxy"
 	"holdfast/internal/plan"
@@ -71,7 +72,7 @@ func (s *Supervisor) checkLast(changes []plan.NodeChange, final layout) (reasons
 
 		if len(leave) > 0 && !left {
 			reasons = append(reasons, fmt.Sprintf("of %s only %s would stay, and no balancer sends requests there: its clients would get 503 without %s. 'holdfast status' says why; have %s serve first",
-				app, joinNames(idle), joinNames(leave), joinNames(idle)))
+				app, strings.Join(idle, ", "), strings.Join(leave, ", "), strings.Join(idle, ", ")))
 		}
 	}
 	return reasons

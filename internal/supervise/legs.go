@@ -157,7 +157,7 @@ func withPorts(s stack.Stack, now layout, nodes []string) stack.Stack {
 			continue
 		}
 		_, port := splitAddress(p.process.Address)
-		number := atoi(name[strings.LastIndexByte(name, '-')+1:])
+		number := plan.NodeNumber(name)
 		if number < 1 {
 			continue
 		}

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 
 	"holdfast/internal/plan"
 )
@@ -84,15 +82,12 @@ func nodeAt(addresses map[string]string, address string) string {
 }
 
 // isRedis and isSentinel report the kind of a node by its name alone, because the records of
-// nodes that the stack no longer has do not say more. No application may have such a name.
-func isRedis(node string) bool    { return numbered(node, "redis-") }
-func isSentinel(node string) bool { return numbered(node, "sentinel-") }
+// nodes that the stack no longer has do not say more.
+func isRedis(node string) bool    { return plan.KindByName(node) == plan.Redis }
+func isSentinel(node string) bool { return plan.KindByName(node) == plan.Sentinel }
 
-func numbered(node, prefix string) bool {
-	number, found := strings.CutPrefix(node, prefix)
-	_, err := strconv.Atoi(number)
-	return found && err == nil
-}
+// isRedisOrSentinel reports whether a node is a redis node or a Sentinel.
+func isRedisOrSentinel(node string) bool { return isRedis(node) || isSentinel(node) }
 
 // redisAddresses returns the addresses of the redis nodes and Sentinels among processes, by
 // node.
@@ -153,7 +148,7 @@ func (h hosts) recordedAddresses(ctx context.Context) (map[string]string, error)
 		return nil, err
 	}
 	for _, node := range nodes {
-		if !ofRedis(node) {
+		if !isRedisOrSentinel(node) {
 			continue
 		}
 		r, err := h.hostWithRecord(ctx, node).readRecord(ctx, node)
@@ -206,7 +201,7 @@ func (s *Supervisor) remember() (err error) {
 		return slices.ContainsFunc(with, func(w nodeData) bool { return w.node == node })
 	}
 
-	runs, err := s.hosts.anyAlive(s.ctx, ofRedis)
+	runs, err := s.hosts.anyAlive(s.ctx, isRedisOrSentinel)
 	if err != nil {
 		return err
 	}
@@ -273,7 +268,7 @@ func (s *Supervisor) checkMaster() error {
 		}
 		return fmt.Errorf("%w. %sDecide which redis node has the newest data (last written: %s), move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.masterUnknown, down, lastWritten(with), s.dir)
 	case s.node(master) == nil:
-		back := fmt.Sprintf("redis.replicas: %d", numberOf(master)-1)
+		back := fmt.Sprintf("redis.replicas: %d", plan.NodeNumber(master)-1)
 		if s.stack().Redis.Sentinels == 0 { // nobody promotes a replica
 			back += ", redis.sentinels: 3"
 		}
@@ -292,7 +287,7 @@ func (e *cannotMoveError) Error() string {
 
 // redisRuns reports whether a redis node or a Sentinel has a process, also one that is no
 // longer in the stack file.
-func (s *Supervisor) redisRuns() bool { return s.runs(ofRedis) }
+func (s *Supervisor) redisRuns() bool { return s.runs(isRedisOrSentinel) }
 
 // runs reports whether a node, or an orphan, has a process and a name that kind accepts.
 func (s *Supervisor) runs(kind func(node string) bool) bool {

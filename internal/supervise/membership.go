@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast/internal/plan"
@@ -103,7 +104,7 @@ func (x *stepper) begin(ctx context.Context) error {
 	}
 	s.noteMaster(s.gather(ctx, time.Second))
 	of := x.stack
-	of.Redis.Sentinels = numberOf(p.Node) // Sentinels with higher numbers are not running yet
+	of.Redis.Sentinels = plan.NodeNumber(p.Node) // Sentinels with higher numbers are not running yet
 	// The file has the current addresses of the other nodes, because some may still have to move.
 	now, _ := s.current()
 	var others []string
@@ -149,7 +150,7 @@ func (s *Supervisor) met(ctx context.Context) error {
 				why = name + " does not answer"
 				return false
 			case len(missing) > 0:
-				why = fmt.Sprintf("%s does not know %s", name, joinNames(missing))
+				why = fmt.Sprintf("%s does not know %s", name, strings.Join(missing, ", "))
 				return false
 			}
 			if err := s.setQuorum(ctx, name); err != nil {
@@ -235,7 +236,7 @@ func inWhole(why map[string]string) string {
 	if len(all) == 0 {
 		return "no other node stays"
 	}
-	return joinNames(all)
+	return strings.Join(all, ", ")
 }
 
 // handOver makes another redis node that stays the master, if this node is it.
@@ -292,7 +293,7 @@ func (s *Supervisor) forget(ctx context.Context, sentinel string) error {
 			return false
 		}
 		if missing := a.missing(sentinel); len(missing) > 0 {
-			why = "it has not found " + joinNames(missing) + " again"
+			why = "it has not found " + strings.Join(missing, ", ") + " again"
 			return false
 		}
 		return true
@@ -326,7 +327,7 @@ func (s *Supervisor) forgetOnce(ctx context.Context, sentinel string) (acquainta
 	if err := s.admin(sentinel).Reset(ctx, s.name()); err != nil {
 		return a, err.Error()
 	}
-	return a, "it has just been told to forget " + joinNames(strangers)
+	return a, "it has just been told to forget " + strings.Join(strangers, ", ")
 }
 
 // forgetAll makes the Sentinels forget, one after the other.

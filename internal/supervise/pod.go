@@ -51,7 +51,7 @@ func (s *Supervisor) seen(st Status) Status {
 // watchesRedis reports whether the supervisor looks after redis nodes or Sentinels.
 func (s *Supervisor) watchesRedis() bool {
 	return s.stack().Redis.Enabled && slices.ContainsFunc(s.names(), func(node string) bool {
-		return ofRedis(node) && !s.isElsewhere(node)
+		return isRedisOrSentinel(node) && !s.isElsewhere(node)
 	})
 }
 
@@ -277,7 +277,7 @@ func (s *Supervisor) knowsDeparted(a acquaintance, sentinel string) bool {
 // time: the one with the highest number goes first.
 func (s *Supervisor) mayForget(a acquaintance, sentinel string) string {
 	for _, name := range slices.Sorted(maps.Keys(a.Known)) {
-		if numberOf(name) > numberOf(sentinel) && s.knowsDeparted(a, name) {
+		if plan.NodeNumber(name) > plan.NodeNumber(sentinel) && s.knowsDeparted(a, name) {
 			return name + " is to forget first"
 		}
 		for address, replica := range a.Known[name].Replicas {

@@ -158,3 +158,15 @@ func (h hosts) free(ctx context.Context, port int) bool {
 func (h hosts) listensNobody(ctx context.Context, port int) bool {
 	return h.here.Free(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) == nil
 }
+
+// splitAddress splits an address of the plan.
+func splitAddress(address string) (host, port string) {
+	host, port, _ = net.SplitHostPort(address)
+	return host, port
+}
+
+// atoi returns the number that s is, such as a port; 0 if it is no number.
+func atoi(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}

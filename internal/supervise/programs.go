@@ -69,7 +69,7 @@ func (all withoutPrograms) of(nodes map[string]bool) (found withoutPrograms) {
 // besidesRedis returns the entries that are not of redis nodes or Sentinels.
 func (all withoutPrograms) besidesRedis() (found withoutPrograms) {
 	for _, n := range all {
-		if !isRedis(n.node) && !isSentinel(n.node) {
+		if !isRedisOrSentinel(n.node) {
 			found = append(found, n)
 		}
 	}
@@ -80,7 +80,7 @@ func (all withoutPrograms) besidesRedis() (found withoutPrograms) {
 // that the change starts. The others need no program now: they already run.
 func (all withoutPrograms) forChange(starts map[string]bool) (found withoutPrograms) {
 	for _, n := range all {
-		if n.lacking || starts[n.node] || !isRedis(n.node) && !isSentinel(n.node) {
+		if n.lacking || starts[n.node] || !isRedisOrSentinel(n.node) {
 			found = append(found, n)
 		}
 	}

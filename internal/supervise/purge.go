@@ -54,7 +54,7 @@ func (e *PurgeError) Error() string {
 	}
 	done := "Nothing else was removed"
 	if len(e.Done) > 0 {
-		done = "That of " + joinNames(e.Done) + " is removed"
+		done = "That of " + strings.Join(e.Done, ", ") + " is removed"
 	}
 	return fmt.Sprintf("the stack is down, and not all of its data is removed: some is left %s (%v). %s, and the hosts are those of one stack still. When all of them can be reached, 'holdfast up -d' at each of them and 'holdfast down --purge' remove the rest",
 		strings.Join(left, ", "), e.err, done)

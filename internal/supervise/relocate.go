@@ -60,7 +60,7 @@ func (x *stepper) relocate(ctx context.Context) error {
 // settleDown adds a node that its operator has stopped to the stack, and does not start it.
 func (x *stepper) settleDown(ctx context.Context) error {
 	s := x.sup
-	if ofRedis(x.step.Node) {
+	if isRedisOrSentinel(x.step.Node) {
 		if err := s.noteAddress(x.step.Node, x.to.process.Address); err != nil {
 			return err
 		}

@@ -110,7 +110,7 @@ func (e *UnknownHostError) Error() string {
 	if len(e.Hosts) == 0 {
 		return fmt.Sprintf("the stack has one host alone, and so none that is called %q", e.Host)
 	}
-	return fmt.Sprintf("no host is called %q; the hosts are %s", e.Host, joinNames(e.Hosts))
+	return fmt.Sprintf("no host is called %q; the hosts are %s", e.Host, strings.Join(e.Hosts, ", "))
 }
 
 // Rest stops the nodes of a host, after moving the master and the virtual address to other

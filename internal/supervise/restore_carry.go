@@ -437,7 +437,7 @@ func (x restoring) endRedis(ctx context.Context) error {
 	}
 	slices.Reverse(nodes) // sentinel-… before redis-…
 	for _, node := range nodes {
-		if !ofRedis(node) {
+		if !isRedisOrSentinel(node) {
 			continue
 		}
 		host := all.hostWithRecord(ctx, node)

@@ -89,7 +89,7 @@ func (s *Supervisor) allHaveRedis(ctx context.Context) error {
 		return nil
 	}
 	slices.Sort(away)
-	return refused("host %s is away, and has redis nodes or Sentinels: with the data of before they could undo the restore when it is back. Restore when it is up ('holdfast up' there), or take it out of the stack ('holdfast host remove %[1]s')", joinNames(away))
+	return refused("host %s is away, and has redis nodes or Sentinels: with the data of before they could undo the restore when it is back. Restore when it is up ('holdfast up' there), or take it out of the stack ('holdfast host remove %[1]s')", strings.Join(away, ", "))
 }
 
 // redisOn returns the redis nodes of a host, sorted by name.

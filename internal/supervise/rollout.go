@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
@@ -81,7 +82,7 @@ type UnknownAppError struct {
 }
 
 func (e *UnknownAppError) Error() string {
-	return fmt.Sprintf("no application is called %q; the applications are %s", e.App, joinNames(e.Apps))
+	return fmt.Sprintf("no application is called %q; the applications are %s", e.App, strings.Join(e.Apps, ", "))
 }
 
 // settleHeld continues the waiting rollout, or returns the record of the one that the request

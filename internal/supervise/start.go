@@ -81,6 +81,19 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	return errors.Join(failures...)
 }
 
+// stages groups processes by stage. The processes have to be in the order of their stages.
+func stages(processes []plan.Process) [][]plan.Process {
+	var groups [][]plan.Process
+	for i, p := range processes {
+		if i == 0 || p.Stage != processes[i-1].Stage {
+			groups = append(groups, nil)
+		}
+		last := len(groups) - 1
+		groups[last] = append(groups[last], p)
+	}
+	return groups
+}
+
 // startStage starts the processes of one stage and waits for them.
 func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (failures []error) {
 	// Redis nodes that start together decide on the same facts. Otherwise, at every cold start,

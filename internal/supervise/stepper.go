@@ -249,7 +249,7 @@ func (x *stepper) stop(ctx context.Context) error {
 // takeAway stops a node and removes it from the stack.
 func (x *stepper) takeAway(ctx context.Context) error {
 	s, name := x.sup, x.step.Node
-	if ofRedis(name) {
+	if isRedisOrSentinel(name) {
 		if err := s.noteAddress(name, ""); err != nil {
 			return err
 		}

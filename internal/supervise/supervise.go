@@ -472,7 +472,7 @@ type UnknownNodeError struct {
 
 func (e *UnknownNodeError) Error() string {
 	kind := strings.TrimSpace(string(e.Kind) + " node")
-	return fmt.Sprintf("no %s is called %q; the %ss are %s", kind, e.Node, kind, joinNames(e.Nodes))
+	return fmt.Sprintf("no %s is called %q; the %ss are %s", kind, e.Node, kind, strings.Join(e.Nodes, ", "))
 }
 
 // Close stops supervising and unlocks the state directory. Running nodes go on running.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -18,7 +19,7 @@ import (
 type UnreachedError struct{ Hosts []string }
 
 func (e *UnreachedError) Error() string {
-	return fmt.Sprintf("not reached, so that their nodes may run on: %s", joinNames(e.Hosts))
+	return fmt.Sprintf("not reached, so that their nodes may run on: %s", strings.Join(e.Hosts, ", "))
 }
 
 // unreached has the hosts that were lost when their nodes were to be stopped. It is safe for

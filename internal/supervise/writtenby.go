@@ -243,7 +243,7 @@ func startedServers(legs []leg) map[string]bool {
 	starts := map[string]bool{}
 	for _, leg := range legs {
 		for _, step := range leg.steps {
-			if (step.Action == plan.Start || step.Action == plan.Restart) && (isRedis(step.Node) || isSentinel(step.Node)) {
+			if (step.Action == plan.Start || step.Action == plan.Restart) && isRedisOrSentinel(step.Node) {
 				starts[step.Node] = true
 			}
 		}

@@ -9,6 +9,16 @@ import (
 
 // This file tells a node's process to end, or to read its files again.
 
+// signals has the signals that a stack file can name.
+var signals = map[string]syscall.Signal{
+	"SIGTERM": syscall.SIGTERM,
+	"SIGINT":  syscall.SIGINT,
+	"SIGQUIT": syscall.SIGQUIT,
+	"SIGHUP":  syscall.SIGHUP,
+	"SIGUSR1": syscall.SIGUSR1,
+	"SIGUSR2": syscall.SIGUSR2,
+}
+
 // terminate asks the process to end, after the node has left service.
 func (n *node) terminate() {
 	if n.proc == nil || !n.killAt.IsZero() {
