@@ -26,10 +26,10 @@ var (
 	// boundWord matches "bind" and the word after it, which may have several addresses between
 	// commas.
 	boundWord = regexp.MustCompile(`(?m)^\s*bind\s+('[^'\n]*'|[^\s'\\]+)`)
-	// shownList matches the place where a configuration names a list of certificates.
-	shownList = regexp.MustCompile(` ssl crt-list ((?:'[^']*'|\\'|[^\s'\\])+)`)
-	// shownListName matches the name of a list at the end of a word.
-	shownListName = regexp.MustCompile(path.Base(plan.CertificateList) + `[-0-9a-f]*'?$`)
+	// certificateListWord matches the place where a configuration names a list of certificates.
+	certificateListWord = regexp.MustCompile(` ssl crt-list ((?:'[^']*'|\\'|[^\s'\\])+)`)
+	// certificateListName matches the name of a list at the end of a word.
+	certificateListName = regexp.MustCompile(path.Base(plan.CertificateList) + `[-0-9a-f]*'?$`)
 )
 
 // bound reports whether a configuration of HAProxy binds an address, or an address that
@@ -76,8 +76,8 @@ func (s *Supervisor) bindsNow(ctx context.Context, host home, address string) (b
 // listsIn returns the lists of certificates that a configuration of HAProxy names, as paths in
 // the state directory.
 func listsIn(config string) (lists []string) {
-	for _, bind := range shownList.FindAllString(config, -1) {
-		if name := strings.TrimSuffix(shownListName.FindString(bind), "'"); name != "" {
+	for _, bind := range certificateListWord.FindAllString(config, -1) {
+		if name := strings.TrimSuffix(certificateListName.FindString(bind), "'"); name != "" {
 			lists = append(lists, path.Join(plan.CertificatesDir, name))
 		}
 	}

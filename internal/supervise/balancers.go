@@ -278,8 +278,8 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 // balancer starts, and the list of a new tcp entry comes with the change. certified is the file
 // of that certificate, or "" if none is needed.
 func (s *Supervisor) withCertificates(ctx context.Context, host home, content string, write func(string) (string, error)) (with, certified string, err error) {
-	with = shownList.ReplaceAllStringFunc(content, func(bind string) string {
-		name := strings.TrimSuffix(shownListName.FindString(bind), "'")
+	with = certificateListWord.ReplaceAllStringFunc(content, func(bind string) string {
+		name := strings.TrimSuffix(certificateListName.FindString(bind), "'")
 		if err != nil || name == "" || host.has(ctx, path.Join(plan.CertificatesDir, name)) {
 			return bind
 		}
@@ -300,7 +300,7 @@ func (s *Supervisor) withCertificates(ctx context.Context, host home, content st
 func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []leg) error {
 	var wrong []error
 	for _, e := range CheckReferences(final.stack(), final.baseDir, machine.Variable(s.cfg.Environ, "PATH")) {
-		if final.baseDir == now.baseDir && slices.Contains(now.stack().References(), e.Reference) && s.keepsShown(e.Reference) {
+		if final.baseDir == now.baseDir && slices.Contains(now.stack().References(), e.Reference) && s.keepsCertificate(e.Reference) {
 			continue // the certificate shown now is kept: a failed renewal does not stop a change
 		}
 		wrong = append(wrong, e)

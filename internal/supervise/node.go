@@ -111,8 +111,8 @@ type node struct {
 	// connected is true if this process, a replica, was told to connect to its master.
 	connected bool
 
-	shown   NodeStatus // the status that was published last
-	written record     // the record that was written last, perhaps by an earlier supervisor
+	published NodeStatus // the status that was published last
+	written   record     // the record that was written last, perhaps by an earlier supervisor
 	// inherited is the state in which a node was adopted, and since when. It is cleared when the
 	// node is found in another state.
 	inherited record
@@ -405,7 +405,7 @@ func (n *node) start(ctx context.Context) {
 	}
 
 	if n.spec().Kind == plan.Balancer {
-		if err := n.sup.readyFor(ctx, n.home(), n.spec().Node); err != nil {
+		if err := n.sup.ensureCertificatesFor(ctx, n.home(), n.spec().Node); err != nil {
 			n.detail, n.startAt = err.Error(), time.Now().Add(askAgain)
 			return
 		}

@@ -33,7 +33,7 @@ func (s *Supervisor) Prepare() (err error) {
 		of, base = s.wanted.stack(), s.wanted.baseDir
 	}
 	for _, e := range CheckReferences(of, base, machine.Variable(s.cfg.Environ, "PATH")) {
-		if s.keepsShown(e.Reference) {
+		if s.keepsCertificate(e.Reference) {
 			s.log.Warn("a certificate of the entry is refused, and the one before stays", "why", e)
 			continue
 		}
@@ -91,7 +91,7 @@ func (s *Supervisor) Prepare() (err error) {
 	if err := s.endRewrite(); err != nil {
 		return err
 	}
-	if err := s.prepareShown(); err != nil {
+	if err := s.prepareCertificates(); err != nil {
 		return err
 	}
 	if s.wanted == nil {

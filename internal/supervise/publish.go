@@ -16,7 +16,7 @@ const longDetail = 1000
 // publish updates the status board. An application's own words are only shown quoted.
 func (n *node) publish() {
 	n.paused.Store(n.want == wantPaused)
-	n.shown = n.sup.statusBoard.update(n.spec().Node, func(s *NodeStatus) {
+	n.published = n.sup.statusBoard.update(n.spec().Node, func(s *NodeStatus) {
 		pid := 0
 		if n.proc != nil {
 			pid = n.proc.ID().PID
@@ -57,7 +57,7 @@ func (n *node) keepRecord() {
 		return
 	}
 	n.inherited = record{}
-	if n.written.State == n.state && n.written.Since.Equal(n.shown.Since) {
+	if n.written.State == n.state && n.written.Since.Equal(n.published.Since) {
 		return
 	}
 	switch {
@@ -85,7 +85,7 @@ func (n *node) wanted() want {
 func (n *node) recordWant(wanted want) {
 	r := record{
 		Plan: n.made, Want: wanted, Address: cmp.Or(n.listens, n.spec().Address),
-		State: n.shown.State, Since: n.shown.Since, Restarts: n.restarts, Crashes: n.crashes, Tokens: n.lives.tokensRead(),
+		State: n.published.State, Since: n.published.Since, Restarts: n.restarts, Crashes: n.crashes, Tokens: n.lives.tokensRead(),
 	}
 	if n.proc != nil {
 		r.Process = n.proc.ID()

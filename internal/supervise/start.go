@@ -48,7 +48,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	if s.wire != nil {
 		s.tasks.Go(s.watchCertificates)
 	}
-	s.tasks.Go(s.watchShown)
+	s.tasks.Go(s.watchEntryCertificates)
 	s.tasks.Go(s.keepCatchingUp)
 
 	var failures []error

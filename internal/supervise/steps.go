@@ -145,7 +145,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 		return err
 	}
 
-	s.spreadShown(ctx, true) // the stack file may name other certificates
+	s.spreadEntryCertificates(ctx, true) // the stack file may name other certificates
 	s.noteVersions(c.record.Kind)
 	s.pruneReleases()
 	return s.finishDrains(ctx, now.overrides.Drained, c.final.overrides.Drained)
@@ -168,7 +168,7 @@ func (c *changeRun) leg(ctx context.Context, l leg) error {
 	now, _ := s.current()
 	changes := plan.Diff(now.host(), l.to.host(), nil)
 	s.setStack(l.to.stack())
-	if err := s.readyLists(ctx); err != nil {
+	if err := s.ensureCertificateLists(ctx); err != nil {
 		return err
 	}
 

@@ -166,7 +166,7 @@ type Supervisor struct {
 	// that start refuse writes. reopen is for Reopen.
 	copying atomic.Bool
 	reopen  chan error
-	shown   shown
+	certs   entryCertificates
 	logs    logKeeper
 	tally   tally
 
@@ -508,7 +508,7 @@ func (s *Supervisor) about(st Status) Status {
 	st.File = s.fileDigest
 	s.mu.RUnlock()
 	st.Resting = s.resting.all()
-	st.Certificates = s.certificates()
+	st.Certificates = s.certificateStatus()
 	st.Virtual = virtualStatus(now.plan, st.Nodes)
 	st.Unreached = s.unreached.list()
 	st.Restoring = s.restoring.Load()

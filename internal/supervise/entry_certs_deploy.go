@@ -26,31 +26,31 @@ import (
 // state directory, each file as a whole or not at all, and then the balancers are told. A
 // balancer that starts reads them there.
 
-// giveShown writes what a host should show into its state directory, and makes its balancers
-// show it. The caller holds shown.mu.
-func (s *Supervisor) giveShown(ctx context.Context, name string, all map[string]*shownOn, away bool) error {
-	wrong := s.writeShown(ctx, name, all, away)
+// deployCertificates writes what a host should show into its state directory, and makes its
+// balancers show it. The caller holds certs.mu.
+func (s *Supervisor) deployCertificates(ctx context.Context, name string, all map[string]*hostCertificates, away bool) error {
+	wrong := s.writeCertificates(ctx, name, all, away)
 	on, host := all[name], s.hosts.at(name)
 	if on == nil || len(on.lists) == 0 {
 		return wrong
 	}
-	if err := s.balancersShow(ctx, host, on); err != nil {
+	if err := s.updateBalancers(ctx, host, on); err != nil {
 		return errors.Join(wrong, err)
 	}
-	if now, _ := s.changing.status(); now != nil && !s.shown.changing {
+	if now, _ := s.changing.status(); now != nil && !s.certs.changing {
 		return wrong // a balancer may still use the former files
 	}
-	return errors.Join(wrong, on.forget(ctx, host, s.listsToKeep(host)))
+	return errors.Join(wrong, on.removeUnlisted(ctx, host, s.listsToKeep(host)))
 }
 
-// writeShown writes what a host should show into its state directory.
-func (s *Supervisor) writeShown(ctx context.Context, name string, all map[string]*shownOn, away bool) error {
+// writeCertificates writes what a host should show into its state directory.
+func (s *Supervisor) writeCertificates(ctx context.Context, name string, all map[string]*hostCertificates, away bool) error {
 	on := all[name]
 	if on == nil {
 		return errors.New("the files of its certificates cannot be read now")
 	}
 	host := s.hosts.at(name)
-	good := s.tryTogether(ctx, host, on, all, away)
+	good := s.checkAllWithHAProxy(ctx, host, on, all, away)
 	decided := map[string]*certificate.Pair{}
 	lists := map[string]string{}
 	var wrong error
@@ -58,10 +58,10 @@ func (s *Supervisor) writeShown(ctx context.Context, name string, all map[string
 	for _, entry := range s.stack().Showing() {
 		list := plan.CertificateListOf(entry.Listen)
 		var order strings.Builder
-		for _, id := range s.shownOrder(on, all, away, entry, list) {
+		for _, id := range s.certificateOrder(on, all, away, entry, list) {
 			best, known := decided[id]
 			if !known {
-				best = s.decideShown(ctx, host, on, on.choose(id, all, away), id, good)
+				best = s.decideCertificate(ctx, host, on, on.choose(id, all, away), id, good)
 				decided[id] = best
 			}
 			if best != nil {
@@ -88,16 +88,16 @@ func (s *Supervisor) writeShown(ctx context.Context, name string, all map[string
 	return errors.Join(wrong, on.write(ctx, host, lists, decided))
 }
 
-// readyLists makes sure that all hosts with balancers have the lists of certificates that the
-// stack's configurations name, before a balancer gets such a configuration.
-func (s *Supervisor) readyLists(ctx context.Context) error {
+// ensureCertificateLists makes sure that all hosts with balancers have the lists of certificates
+// that the stack's configurations name, before a balancer gets such a configuration.
+func (s *Supervisor) ensureCertificateLists(ctx context.Context) error {
 	entries := s.stack().Showing()
 	if len(entries) == 0 {
 		return nil
 	}
-	s.shown.mu.Lock()
-	defer s.shown.mu.Unlock()
-	all, away := s.lookAtShown(ctx)
+	s.certs.mu.Lock()
+	defer s.certs.mu.Unlock()
+	all, away := s.readEntryCertificates(ctx)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		lacks := func() bool {
 			return slices.ContainsFunc(entries, func(e stack.Showing) bool { return all[name].lists[plan.CertificateListOf(e.Listen)] == "" })
@@ -105,16 +105,16 @@ func (s *Supervisor) readyLists(ctx context.Context) error {
 		if !lacks() {
 			continue
 		}
-		if err := s.writeShown(ctx, name, all, away); err != nil && lacks() {
+		if err := s.writeCertificates(ctx, name, all, away); err != nil && lacks() {
 			return fmt.Errorf("the balancers of host %s would have no certificates: %w", quote.Shell(name), err)
 		}
 	}
 	return nil
 }
 
-// shownOrder returns the ids of the certificates of an entry, in the order of the stack file. A
-// certificate from a directory stays until it was missing on all hosts in two looks.
-func (s *Supervisor) shownOrder(on *shownOn, all map[string]*shownOn, away bool, entry stack.Showing, list string) []string {
+// certificateOrder returns the ids of the certificates of an entry, in the order of the stack file.
+// A certificate from a directory stays until it was missing on all hosts in two looks.
+func (s *Supervisor) certificateOrder(on *hostCertificates, all map[string]*hostCertificates, away bool, entry stack.Showing, list string) []string {
 	var order []string
 	if entry.Directory == "" {
 		for _, source := range on.sources {
@@ -146,15 +146,15 @@ func (s *Supervisor) shownOrder(on *shownOn, all map[string]*shownOn, away bool,
 
 // doubt reports whether an error is seen for the first time: the file may just be being
 // written.
-func (on *shownOn) doubt(what string, err error) bool {
+func (on *hostCertificates) doubt(what string, err error) bool {
 	before := on.doubted[what]
 	on.doubted[what] = err.Error()
 	return before != err.Error()
 }
 
-// decideShown returns the certificate that a host finally shows; nil: none. good has the
+// decideCertificate returns the certificate that a host finally shows; nil: none. good has the
 // digests of certificates that HAProxy has already accepted.
-func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c choice, id string, good map[string]bool) *certificate.Pair {
+func (s *Supervisor) decideCertificate(ctx context.Context, host home, on *hostCertificates, c choice, id string, good map[string]bool) *certificate.Pair {
 	has, there := on.has[id]
 	stays := func(why error) *certificate.Pair {
 		if text := quote.Text(why.Error()); on.refused[id] != text {
@@ -191,7 +191,7 @@ func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c 
 		if t, tried := on.tried[c.best.Digest]; tried && time.Since(t.at) < tryAgain {
 			return stays(t.why)
 		}
-		if err := s.tryShown(ctx, host, *c.best); err != nil {
+		if err := s.checkWithHAProxy(ctx, host, *c.best); err != nil {
 			if errors.Is(err, errHAProxyRefuses) {
 				on.tried[c.best.Digest] = refusal{err, time.Now()}
 			}
@@ -212,7 +212,7 @@ func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c 
 }
 
 // fileOf returns the file that a certificate comes from.
-func (on *shownOn) fileOf(id string) string {
+func (on *hostCertificates) fileOf(id string) string {
 	if source := on.source(id); source != nil {
 		return source.file
 	}
@@ -220,7 +220,7 @@ func (on *shownOn) fileOf(id string) string {
 }
 
 // nothing returns the error of an entry that has no certificate at all.
-func (on *shownOn) nothing(entry stack.Showing, list string) error {
+func (on *hostCertificates) nothing(entry stack.Showing, list string) error {
 	for _, source := range on.sources {
 		if source.list == list && source.wrong != nil {
 			return fmt.Errorf("%s: %s: %w", entry.Key(), quote.Shell(source.file), source.wrong)
@@ -231,9 +231,9 @@ func (on *shownOn) nothing(entry stack.Showing, list string) error {
 
 var errHAProxyRefuses = errors.New("HAProxy refuses it")
 
-// tryShown makes HAProxy check certificates before a balancer gets them, because a broken one
-// would keep a balancer from starting.
-func (s *Supervisor) tryShown(ctx context.Context, host home, pairs ...certificate.Pair) error {
+// checkWithHAProxy makes HAProxy check certificates before a balancer gets them, because a broken
+// one would keep a balancer from starting.
+func (s *Supervisor) checkWithHAProxy(ctx context.Context, host home, pairs ...certificate.Pair) error {
 	beside := s.balancersOn(host)
 	if len(beside) == 0 {
 		return errors.New("no balancer is on the host any more")
@@ -274,10 +274,10 @@ func (s *Supervisor) tryShown(ctx context.Context, host home, pairs ...certifica
 	return nil
 }
 
-// tryTogether makes HAProxy check all certificates that are new to a host at once, because a
-// process for each takes long if there are many. It returns the digests of those that are good.
+// checkAllWithHAProxy makes HAProxy check all certificates that are new to a host at once, because
+// a process for each takes long if there are many. It returns the digests of those that are good.
 // If it returns none, each has to be checked on its own.
-func (s *Supervisor) tryTogether(ctx context.Context, host home, on *shownOn, all map[string]*shownOn, away bool) map[string]bool {
+func (s *Supervisor) checkAllWithHAProxy(ctx context.Context, host home, on *hostCertificates, all map[string]*hostCertificates, away bool) map[string]bool {
 	var fresh []certificate.Pair
 	good := map[string]bool{}
 	for id := range on.byID {
@@ -289,14 +289,14 @@ func (s *Supervisor) tryTogether(ctx context.Context, host home, on *shownOn, al
 			fresh, good[c.best.Digest] = append(fresh, *c.best), true
 		}
 	}
-	if len(fresh) < 2 || s.tryShown(ctx, host, fresh...) != nil {
+	if len(fresh) < 2 || s.checkWithHAProxy(ctx, host, fresh...) != nil {
 		return nil
 	}
 	return good
 }
 
 // write writes certificates and their lists into a host's state directory.
-func (on *shownOn) write(ctx context.Context, host home, lists map[string]string, decided map[string]*certificate.Pair) error {
+func (on *hostCertificates) write(ctx context.Context, host home, lists map[string]string, decided map[string]*certificate.Pair) error {
 	if err := host.MakeDir(ctx, plan.CertificatesDir); err != nil {
 		return err
 	}
@@ -329,7 +329,7 @@ func (on *shownOn) write(ctx context.Context, host home, lists map[string]string
 }
 
 // named returns the ids of the certificates that any entry shows.
-func (on *shownOn) named() map[string]bool {
+func (on *hostCertificates) named() map[string]bool {
 	all := map[string]bool{}
 	for _, order := range on.lists {
 		for _, id := range strings.Fields(order) {
@@ -350,8 +350,8 @@ func (s *Supervisor) listsToKeep(host home) []string {
 	return lists
 }
 
-// forget removes from a host's state directory what is in none of the lists to keep.
-func (on *shownOn) forget(ctx context.Context, host home, keep []string) error {
+// removeUnlisted removes from a host's state directory what is in none of the lists to keep.
+func (on *hostCertificates) removeUnlisted(ctx context.Context, host home, keep []string) error {
 	for list := range on.lists {
 		if slices.Contains(keep, list) {
 			continue
@@ -378,25 +378,25 @@ func (on *shownOn) forget(ctx context.Context, host home, keep []string) error {
 	return nil
 }
 
-// balancersShow makes the balancers of a host show what its state directory has.
-func (s *Supervisor) balancersShow(ctx context.Context, host home, on *shownOn) (wrong error) {
-	wanted := toldShown{maps.Clone(on.lists), map[string]string{}}
+// updateBalancers makes the balancers of a host show what its state directory has.
+func (s *Supervisor) updateBalancers(ctx context.Context, host home, on *hostCertificates) (wrong error) {
+	wanted := deployedCertificates{maps.Clone(on.lists), map[string]string{}}
 	for id := range on.named() {
 		wanted.digests[id] = on.has[id].Digest
 	}
 	for _, p := range s.balancersOn(host) {
-		told := on.told[p.Node]
-		if maps.Equal(told.lists, wanted.lists) && maps.Equal(told.digests, wanted.digests) {
+		has := on.deployed[p.Node]
+		if maps.Equal(has.lists, wanted.lists) && maps.Equal(has.digests, wanted.digests) {
 			continue
 		}
 		if st, _ := s.statusBoard.snapshot().Node(p.Node); st.State != Up {
 			continue // it reads the files when it starts
 		}
-		if err := s.balancerShows(ctx, p, host, on, wanted); err != nil {
+		if err := s.updateBalancer(ctx, p, host, on, wanted); err != nil {
 			wrong = errors.Join(wrong, fmt.Errorf("%s: %w", p.Node, err))
 			continue
 		}
-		on.told[p.Node] = wanted
+		on.deployed[p.Node] = wanted
 	}
 	return wrong
 }
@@ -426,13 +426,13 @@ func (s *Supervisor) balancersIn(h plan.Host) (all []plan.Process) {
 // certificateLimit for all of them.
 const takeUpLimit = 50 * time.Millisecond
 
-// balancerShows makes one balancer show the certificates: it sends changed ones through the
+// updateBalancer makes one balancer show the certificates: it sends changed ones through the
 // runtime socket, and reloads the balancer if the list is another one. A certificate that the
 // balancer refuses does not delay the others.
-func (s *Supervisor) balancerShows(ctx context.Context, p plan.Process, host home, on *shownOn, wanted toldShown) (wrong error) {
+func (s *Supervisor) updateBalancer(ctx context.Context, p plan.Process, host home, on *hostCertificates, wanted deployedCertificates) (wrong error) {
 	limited, cancel := context.WithTimeout(ctx, certificateLimit+time.Duration(len(wanted.digests))*takeUpLimit)
 	defer cancel()
-	b, told, done := s.balancer(p), on.told[p.Node].digests, map[string]bool{}
+	b, has, done := s.balancer(p), on.deployed[p.Node].digests, map[string]bool{}
 	for _, list := range s.listsOf(p.Node) {
 		if on.lists[list] == "" {
 			continue // there is no certificate for it yet
@@ -443,11 +443,11 @@ func (s *Supervisor) balancerShows(ctx context.Context, p plan.Process, host hom
 			return err
 		}
 		if err != nil || !slices.EqualFunc(shows, ids, func(shown haproxy.Shown, id string) bool { return shown.Path == host.Path(plan.CertificatesDir, id) }) {
-			return s.reloadShown(ctx, p.Node)
+			return s.reloadCertificates(ctx, p.Node)
 		}
 		for i, id := range ids {
 			pair := on.has[id]
-			if done[id] || alike(shows[i], pair) && (told == nil || told[id] == pair.Digest) {
+			if done[id] || alike(shows[i], pair) && (has == nil || has[id] == pair.Digest) {
 				continue
 			}
 			done[id] = true
@@ -468,9 +468,9 @@ func alike(shown haproxy.Shown, pair certificate.Pair) bool {
 	})
 }
 
-// reloadShown makes a balancer read another list of certificates.
-func (s *Supervisor) reloadShown(ctx context.Context, name string) error {
-	if now, _ := s.changing.status(); now != nil && !s.shown.changing {
+// reloadCertificates makes a balancer read another list of certificates.
+func (s *Supervisor) reloadCertificates(ctx context.Context, name string) error {
+	if now, _ := s.changing.status(); now != nil && !s.certs.changing {
 		return errors.New("a change is under way")
 	}
 	now, _ := s.current()
@@ -482,9 +482,9 @@ func (s *Supervisor) reloadShown(ctx context.Context, name string) error {
 	return x.reload(ctx, to)
 }
 
-// tellShown sets what the hosts show in the status.
-func (s *Supervisor) tellShown(all map[string]*shownOn) {
-	var told []CertificateStatus
+// reportCertificates sets what the hosts show in the status.
+func (s *Supervisor) reportCertificates(all map[string]*hostCertificates) {
+	var entries []CertificateStatus
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		on := all[name]
 		named := on.named()
@@ -508,16 +508,16 @@ func (s *Supervisor) tellShown(all map[string]*shownOn) {
 			} else if c.Refused == "" {
 				continue
 			}
-			told = append(told, c)
+			entries = append(entries, c)
 		}
 	}
-	s.shown.statusMu.Lock()
-	defer s.shown.statusMu.Unlock()
-	s.shown.status = alikeShown(told, len(all))
+	s.certs.statusMu.Lock()
+	defer s.certs.statusMu.Unlock()
+	s.certs.status = mergeAlike(entries, len(all))
 }
 
-// alikeShown merges the entries of a certificate that all hosts show into one without a host.
-func alikeShown(all []CertificateStatus, hosts int) (told []CertificateStatus) {
+// mergeAlike merges the entries of a certificate that all hosts show into one without a host.
+func mergeAlike(all []CertificateStatus, hosts int) (merged []CertificateStatus) {
 	type kind struct{ file, fingerprint, refused string }
 	same := map[kind]int{}
 	for _, c := range all {
@@ -531,14 +531,14 @@ func alikeShown(all []CertificateStatus, hosts int) (told []CertificateStatus) {
 		case -1: // it is in the result already
 			continue
 		}
-		told = append(told, c)
+		merged = append(merged, c)
 	}
-	return told
+	return merged
 }
 
-// certificates returns the certificates of the entries, for the status.
-func (s *Supervisor) certificates() []CertificateStatus {
-	s.shown.statusMu.Lock()
-	defer s.shown.statusMu.Unlock()
-	return s.shown.status
+// certificateStatus returns the certificates of the entries, for the status.
+func (s *Supervisor) certificateStatus() []CertificateStatus {
+	s.certs.statusMu.Lock()
+	defer s.certs.statusMu.Unlock()
+	return s.certs.status
 }

@@ -16,14 +16,14 @@ import (
 
 func TestACertificateGoesFromNoListAtItsFirstAbsence(t *testing.T) {
 	t.Parallel()
-	s, on := &Supervisor{}, newShownOn()
+	s, on := &Supervisor{}, newHostCertificates()
 	lists := []string{"certificates/list", "certificates/list-1"} // of two entries with the same directory
 	for _, list := range lists {
 		on.lists[list] = "one.pem\n"
 	}
 	for pass, want := range [][]string{{"one.pem"}, nil} {
 		for _, list := range lists {
-			if got := s.shownOrder(on, map[string]*shownOn{"": on}, false, stack.Showing{Shown: stack.Shown{Directory: "d"}}, list); !slices.Equal(got, want) {
+			if got := s.certificateOrder(on, map[string]*hostCertificates{"": on}, false, stack.Showing{Shown: stack.Shown{Directory: "d"}}, list); !slices.Equal(got, want) {
 				t.Errorf("pass %d: %s has %q, want %q", pass+1, list, got, want)
 			}
 		}
@@ -36,12 +36,12 @@ func TestAFileThatIsRemovedIsRefusedNoMore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, on := &Supervisor{log: slog.New(slog.DiscardHandler)}, newShownOn()
+	s, on := &Supervisor{log: slog.New(slog.DiscardHandler)}, newHostCertificates()
 	on.has = map[string]certificate.Pair{"one.pem": pair}
 	on.refused["one.pem"] = "it is cut off"
 
 	// Another host has the file, and that certificate is shown.
-	shows := s.decideShown(t.Context(), home{}, on, choice{best: &pair, wrong: fs.ErrNotExist, elsewhere: true}, "one.pem", nil)
+	shows := s.decideCertificate(t.Context(), home{}, on, choice{best: &pair, wrong: fs.ErrNotExist, elsewhere: true}, "one.pem", nil)
 	if shows == nil || shows.Digest != pair.Digest || on.refused["one.pem"] != "" {
 		t.Errorf("shown is the same: %t; refused is %q", shows != nil && shows.Digest == pair.Digest, on.refused["one.pem"])
 	}
@@ -64,7 +64,7 @@ func TestADirectoryIsKeptForAnEntryThatHasShownOneOfIt(t *testing.T) {
 		}
 	}
 	for listen, want := range map[string]bool{"": true, "127.0.0.1:2": false} {
-		if got := s.keepsShown(stack.Reference{Kind: stack.Certificates, Path: "tls", Listen: listen}); got != want {
+		if got := s.keepsCertificate(stack.Reference{Kind: stack.Certificates, Path: "tls", Listen: listen}); got != want {
 			t.Errorf("of the entry at %q: %v", listen, got)
 		}
 	}

@@ -24,11 +24,11 @@ type reader func(file string) (machine.Outside, error)
 
 // sourcesOf returns the certificates that a reference of a stack file leads to; empty if the
 // reference is of another kind.
-func sourcesOf(r stack.Reference, read reader) (all []shownSource) {
+func sourcesOf(r stack.Reference, read reader) (all []certificateSource) {
 	list := plan.CertificateListOf(r.Listen)
 	switch r.Kind {
 	case stack.Certificate:
-		source := shownSource{id: shownID(r.Path), file: r.Path, list: list}
+		source := certificateSource{id: certificateID(r.Path), file: r.Path, list: list}
 		source.pair, source.wrong = readPair(r, read)
 		all = append(all, source)
 	case stack.Certificates:
@@ -48,11 +48,11 @@ func sourcesOf(r stack.Reference, read reader) (all []shownSource) {
 			err = fmt.Errorf("there is no certificate in it: files end with %s", strings.Join(certificate.Endings(), ", "))
 		}
 		if err != nil {
-			all = append(all, shownSource{id: shownID(r.Path), file: r.Path, list: list, wrong: err, unread: true})
+			all = append(all, certificateSource{id: certificateID(r.Path), file: r.Path, list: list, wrong: err, unread: true})
 		}
 		for _, f := range found {
 			name := path.Join(r.Path, f.Name)
-			source := shownSource{id: shownID(name), file: name, list: list, unread: f.IsFolder}
+			source := certificateSource{id: certificateID(name), file: name, list: list, unread: f.IsFolder}
 			source.pair, source.wrong = f.Read()
 			all = append(all, source)
 		}
@@ -61,7 +61,7 @@ func sourcesOf(r stack.Reference, read reader) (all []shownSource) {
 }
 
 // goodAt returns the sources, with an error for each certificate that is not valid at a time.
-func goodAt(sources []shownSource, now time.Time) []shownSource {
+func goodAt(sources []certificateSource, now time.Time) []certificateSource {
 	all := slices.Clone(sources)
 	for i := range all {
 		if all[i].wrong == nil {
@@ -174,26 +174,26 @@ func AdviseCertificates(s stack.Stack, baseDir string) (all []ReferenceError) {
 	return all
 }
 
-// keepsShown reports whether this host has a former good certificate in the place of one that
+// keepsCertificate reports whether this host has a former good certificate in the place of one that
 // is broken now.
-func (s *Supervisor) keepsShown(r stack.Reference) bool {
+func (s *Supervisor) keepsCertificate(r stack.Reference) bool {
 	if r.Kind != stack.Certificate && r.Kind != stack.Certificates {
 		return false
 	}
-	on := newShownOn()
-	if err := on.learn(s.ctx, s.hosts.here); err != nil {
+	on := newHostCertificates()
+	if err := on.load(s.ctx, s.hosts.here); err != nil {
 		return false
 	}
-	_, kept := on.has[shownID(r.Path)]
+	_, kept := on.has[certificateID(r.Path)]
 	return kept || r.Kind == stack.Certificates && slices.ContainsFunc(strings.Fields(on.lists[plan.CertificateListOf(r.Listen)]), func(id string) bool {
 		_, has := on.has[id]
 		return has
 	})
 }
 
-// prepareShown makes sure that every host with balancers has certificates before the balancers
-// start. If no balancer names any, it removes all of them.
-func (s *Supervisor) prepareShown() error {
+// prepareCertificates makes sure that every host with balancers has certificates before the
+// balancers start. If no balancer names any, it removes all of them.
+func (s *Supervisor) prepareCertificates() error {
 	if len(s.stack().Showing()) == 0 && !s.namesLists() {
 		for _, host := range s.hosts.all() {
 			if err := host.Remove(s.ctx, plan.CertificatesDir); err != nil {
@@ -207,12 +207,12 @@ func (s *Supervisor) prepareShown() error {
 		if s.hosts.isAbsent(h.Name) || len(s.balancersOn(host)) == 0 {
 			continue
 		}
-		if err := s.readyShown(s.ctx, host); err != nil && s.hosts.begun {
+		if err := s.ensureCertificates(s.ctx, host); err != nil && s.hosts.begun {
 			s.log.Warn("the balancers of a host have no certificate", "host", host.name, "why", err)
 		} else if err != nil {
 			return err
 		}
 	}
-	s.spreadShown(s.ctx, false)
+	s.spreadEntryCertificates(s.ctx, false)
 	return nil
 }

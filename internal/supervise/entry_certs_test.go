@@ -22,10 +22,10 @@ func pairFor(t *testing.T, later int, names ...string) certificate.Pair {
 }
 
 // showing returns a host with a good file, or with an error.
-func showing(pair certificate.Pair, wrong error) *shownOn {
-	on := newShownOn()
+func showing(pair certificate.Pair, wrong error) *hostCertificates {
+	on := newHostCertificates()
 	on.has = map[string]certificate.Pair{}
-	on.take([]shownSource{{id: "a", file: "a.pem", pair: pair, wrong: wrong}})
+	on.setSources([]certificateSource{{id: "a", file: "a.pem", pair: pair, wrong: wrong}})
 	return on
 }
 
@@ -34,7 +34,7 @@ func TestTheLatestCertificateOfAnyHostIsShown(t *testing.T) {
 	other := pairFor(t, 9, "other.example.com")
 	broken := errors.New("broken")
 	for what, c := range map[string]struct {
-		one, two  *shownOn
+		one, two  *hostCertificates
 		has       *certificate.Pair
 		away      bool
 		want      *certificate.Pair
@@ -52,7 +52,7 @@ func TestTheLatestCertificateOfAnyHostIsShown(t *testing.T) {
 		"its own, which was put back":        {one: showing(old, nil), two: showing(old, nil), has: &later, want: &old, elsewhere: true},
 		"what came from a host that is away": {one: showing(old, nil), has: &later, away: true, want: &later},
 	} {
-		all := map[string]*shownOn{"one": c.one}
+		all := map[string]*hostCertificates{"one": c.one}
 		if c.two != nil {
 			all["two"] = c.two
 		}
@@ -75,7 +75,7 @@ func TestWhatIsWrongWithACertificateIsSaidWhenItWasSeenTwice(t *testing.T) {
 	on := showing(certificate.Pair{}, errors.New("half written"))
 	on.has["a"] = old
 	decide := func() *certificate.Pair {
-		return s.decideShown(t.Context(), home{}, on, on.choose("a", map[string]*shownOn{"": on}, false), "a", nil)
+		return s.decideCertificate(t.Context(), home{}, on, on.choose("a", map[string]*hostCertificates{"": on}, false), "a", nil)
 	}
 	for i, want := range []string{"", "half written", "half written"} {
 		if best := decide(); best == nil || !best.Leaf.Equal(old.Leaf) || on.refused["a"] != want {
@@ -96,7 +96,7 @@ func TestWhatAllHostsShowIsToldOnce(t *testing.T) {
 	b := CertificateStatus{File: "b.pem", Host: "one", Fingerprint: "2"}
 	a2, b2 := a, b
 	a2.Host, b2.Host, b2.Refused = "two", "two", "broken"
-	got := alikeShown([]CertificateStatus{a, b, a2, b2}, 2)
+	got := mergeAlike([]CertificateStatus{a, b, a2, b2}, 2)
 	if len(got) != 3 || got[0].Host != "" || got[1].Host != "one" || got[2].Host != "two" {
 		t.Errorf("%+v", got)
 	}

@@ -21,16 +21,16 @@ import (
 )
 
 // This file is about the certificates that the entries show. On every host with balancers, the
-// files that the stack file names are read every lookAtShownEvery. A certificate that is good
-// is copied into the state directory of the host, where its balancers read it. A broken file
-// changes nothing.
+// files that the stack file names are read every lookAtEntryCertificatesEvery. A certificate that
+// is good is copied into the state directory of the host, where its balancers read it. A broken
+// file changes nothing.
 //
 // Certificates are not part of a generation: the programs that renew them do not know Holdfast,
 // and a broken certificate must not block a change. On several hosts, a renewal on one host is
 // used on all.
 
-// lookAtShownEvery is how often the files are read.
-const lookAtShownEvery = 2 * time.Second
+// lookAtEntryCertificatesEvery is how often the files are read.
+const lookAtEntryCertificatesEvery = 2 * time.Second
 
 // CertificateStatus is a certificate that an entry shows, or should show.
 type CertificateStatus struct {
@@ -51,28 +51,28 @@ type CertificateStatus struct {
 	Gap string `json:"gap,omitempty"`
 }
 
-// shown is what the supervisor knows about the certificates of the entries.
-type shown struct {
+// entryCertificates is what the supervisor knows about the certificates of the entries.
+type entryCertificates struct {
 	// mu is held while hosts are read and given certificates. changing is true while a change does
 	// that itself.
 	mu       sync.Mutex
-	hosts    map[string]*shownOn
+	hosts    map[string]*hostCertificates
 	changing bool
 
 	statusMu sync.Mutex
 	status   []CertificateStatus
 }
 
-// shownOn is one host with balancers.
-type shownOn struct {
+// hostCertificates are the certificates of the entries on one host with balancers.
+type hostCertificates struct {
 	// read has what was read, by the path on the host. parsed has the certificates of it, by the
 	// reference in the stack file.
 	read   map[string]machine.Outside
 	parsed map[stack.Reference]parsedSources
 	// sources are the certificates of the files, in the order of the stack file. byID has the
 	// first source with each id.
-	sources []shownSource
-	byID    map[string]*shownSource
+	sources []certificateSource
+	byID    map[string]*certificateSource
 	// has are the certificates that are shown, by id, and gaps is what their chains lack. has is
 	// nil until they have been read from the host's state directory.
 	has  map[string]certificate.Pair
@@ -90,8 +90,8 @@ type shownOn struct {
 	refused map[string]string
 	// tried has the certificates that HAProxy has refused, by digest.
 	tried map[string]refusal
-	// told has what each balancer was last told, by its name.
-	told map[string]toldShown
+	// deployed has what each balancer was last told to show, by its name.
+	deployed map[string]deployedCertificates
 }
 
 // refusal is what HAProxy said about a certificate, and when. The certificate is tried again
@@ -103,18 +103,19 @@ type refusal struct {
 
 const tryAgain = time.Minute
 
-// toldShown is what a balancer was told: the lists, and the digests of the certificates by id.
-type toldShown struct{ lists, digests map[string]string }
+// deployedCertificates is what a balancer was told to show: the lists, and the digests of the
+// certificates by id.
+type deployedCertificates struct{ lists, digests map[string]string }
 
 // parsedSources are the certificates of a reference, and digests of the files that they were
 // read from.
 type parsedSources struct {
 	digests string
-	sources []shownSource
+	sources []certificateSource
 }
 
-// shownSource is one certificate of the stack file as one host has it.
-type shownSource struct {
+// certificateSource is one certificate of the stack file as one host has it.
+type certificateSource struct {
 	id, file string
 	list     string // the list in the state directory that names it
 	pair     certificate.Pair
@@ -124,44 +125,44 @@ type shownSource struct {
 	unread bool
 }
 
-// shownID returns the name, in the state directory, for the certificate of a file.
-func shownID(file string) string {
+// certificateID returns the name, in the state directory, for the certificate of a file.
+func certificateID(file string) string {
 	sum := sha256.Sum256([]byte(file))
 	return hex.EncodeToString(sum[:8]) + ".pem"
 }
 
-// watchShown makes the balancers use certificates that have changed.
-func (s *Supervisor) watchShown() {
-	for s.wait(lookAtShownEvery) {
+// watchEntryCertificates makes the balancers use certificates that have changed.
+func (s *Supervisor) watchEntryCertificates() {
+	for s.wait(lookAtEntryCertificatesEvery) {
 		if s.stopping.Load() {
 			return
 		}
-		s.spreadShown(s.ctx, false)
+		s.spreadEntryCertificates(s.ctx, false)
 	}
 }
 
-// spreadShown reads the files of the stack file on all hosts with balancers, and makes these
-// show the good certificates. changing is true if the change that is under way calls it.
-func (s *Supervisor) spreadShown(ctx context.Context, changing bool) {
+// spreadEntryCertificates reads the files of the stack file on all hosts with balancers, and makes
+// these show the good certificates. changing is true if the change that is under way calls it.
+func (s *Supervisor) spreadEntryCertificates(ctx context.Context, changing bool) {
 	if len(s.stack().Showing()) == 0 && !s.namesLists() {
 		return
 	}
-	s.shown.mu.Lock()
-	defer s.shown.mu.Unlock()
-	s.shown.changing = changing
-	all, away := s.lookAtShown(ctx)
+	s.certs.mu.Lock()
+	defer s.certs.mu.Unlock()
+	s.certs.changing = changing
+	all, away := s.readEntryCertificates(ctx)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if err := s.giveShown(ctx, name, all, away); err != nil && ctx.Err() == nil {
+		if err := s.deployCertificates(ctx, name, all, away); err != nil && ctx.Err() == nil {
 			s.log.Warn("the balancers of a host do not show the newest certificates yet", "host", name, "why", err)
 		}
 	}
-	s.tellShown(all)
+	s.reportCertificates(all)
 }
 
-// readyFor makes sure that a balancer which is about to start finds the lists of certificates
-// that its configuration names. It returns an error if a list cannot be made.
-func (s *Supervisor) readyFor(ctx context.Context, host home, node string) error {
-	if err := s.readyShown(ctx, host); err != nil {
+// ensureCertificatesFor makes sure that a balancer which is about to start finds the lists of
+// certificates that its configuration names. It returns an error if a list cannot be made.
+func (s *Supervisor) ensureCertificatesFor(ctx context.Context, host home, node string) error {
+	if err := s.ensureCertificates(ctx, host); err != nil {
 		return err
 	}
 	for _, list := range s.listsOf(node) {
@@ -172,27 +173,27 @@ func (s *Supervisor) readyFor(ctx context.Context, host home, node string) error
 	return nil
 }
 
-// readyShown makes sure that a host has the lists of certificates that its balancers need, as
-// far as they can be made. It returns why an entry has none.
-func (s *Supervisor) readyShown(ctx context.Context, host home) error {
+// ensureCertificates makes sure that a host has the lists of certificates that its balancers need,
+// as far as they can be made. It returns why an entry has none.
+func (s *Supervisor) ensureCertificates(ctx context.Context, host home) error {
 	if !slices.ContainsFunc(s.listsToKeep(host), func(list string) bool { return !host.has(ctx, list) }) {
 		return nil
 	}
-	s.shown.mu.Lock()
-	defer s.shown.mu.Unlock()
-	all, away := s.lookAtShown(ctx)
-	err := s.giveShown(ctx, host.name, all, away)
-	s.tellShown(all)
+	s.certs.mu.Lock()
+	defer s.certs.mu.Unlock()
+	all, away := s.readEntryCertificates(ctx)
+	err := s.deployCertificates(ctx, host.name, all, away)
+	s.reportCertificates(all)
 	return err
 }
 
-// lookAtShown reads the certificates of the hosts with balancers, and returns them by host.
-// away is true if a host could not be asked.
-func (s *Supervisor) lookAtShown(ctx context.Context) (all map[string]*shownOn, away bool) {
-	if s.shown.hosts == nil {
-		s.shown.hosts = map[string]*shownOn{}
+// readEntryCertificates reads the certificates of the hosts with balancers, and returns them by
+// host. away is true if a host could not be asked.
+func (s *Supervisor) readEntryCertificates(ctx context.Context) (all map[string]*hostCertificates, away bool) {
+	if s.certs.hosts == nil {
+		s.certs.hosts = map[string]*hostCertificates{}
 	}
-	all = map[string]*shownOn{}
+	all = map[string]*hostCertificates{}
 	for _, h := range s.Plan().Hosts {
 		if !slices.ContainsFunc(h.Processes, func(p plan.Process) bool { return p.Kind == plan.Balancer }) {
 			continue
@@ -202,31 +203,31 @@ func (s *Supervisor) lookAtShown(ctx context.Context) (all map[string]*shownOn, 
 			away = true
 			continue
 		}
-		on := s.shown.hosts[host.name]
+		on := s.certs.hosts[host.name]
 		if on == nil {
-			on = newShownOn()
-			s.shown.hosts[host.name] = on
+			on = newHostCertificates()
+			s.certs.hosts[host.name] = on
 		}
-		if err := on.learn(ctx, host); err != nil {
+		if err := on.load(ctx, host); err != nil {
 			away = true
 			continue
 		}
-		on.take(s.shownSources(ctx, host, on))
+		on.setSources(s.certificateSources(ctx, host, on))
 		all[host.name] = on
 	}
 	return all, away
 }
 
-func newShownOn() *shownOn {
-	return &shownOn{
+func newHostCertificates() *hostCertificates {
+	return &hostCertificates{
 		read: map[string]machine.Outside{}, parsed: map[stack.Reference]parsedSources{}, gaps: map[string]string{}, lists: map[string]string{},
-		disk: map[string][]byte{}, doubted: map[string]string{}, refused: map[string]string{}, tried: map[string]refusal{}, told: map[string]toldShown{},
+		disk: map[string][]byte{}, doubted: map[string]string{}, refused: map[string]string{}, tried: map[string]refusal{}, deployed: map[string]deployedCertificates{},
 	}
 }
 
-// take sets the sources.
-func (on *shownOn) take(sources []shownSource) {
-	on.sources, on.byID = sources, make(map[string]*shownSource, len(sources))
+// setSources sets sources and byID.
+func (on *hostCertificates) setSources(sources []certificateSource) {
+	on.sources, on.byID = sources, make(map[string]*certificateSource, len(sources))
 	for i := range sources {
 		if id := sources[i].id; on.byID[id] == nil {
 			on.byID[id] = &sources[i]
@@ -234,9 +235,9 @@ func (on *shownOn) take(sources []shownSource) {
 	}
 }
 
-// learn reads the certificates in the host's state directory once, and then again when somebody
+// load reads the certificates in the host's state directory once, and then again when somebody
 // else has changed it.
-func (on *shownOn) learn(ctx context.Context, host home) error {
+func (on *hostCertificates) load(ctx context.Context, host home) error {
 	if on.has != nil {
 		is, err := host.LookOutside(ctx, host.Path(plan.CertificatesDir), on.digest, []string{".pem", ""})
 		switch {
@@ -285,12 +286,12 @@ func (on *shownOn) learn(ctx context.Context, host home) error {
 // SelfSignedName is the file name in a status for the certificate that Holdfast makes.
 const SelfSignedName = "self-signed"
 
-// shownSources returns the certificates of the stack file as a host has them.
-func (s *Supervisor) shownSources(ctx context.Context, host home, on *shownOn) (all []shownSource) {
+// certificateSources returns the certificates of the stack file as a host has them.
+func (s *Supervisor) certificateSources(ctx context.Context, host home, on *hostCertificates) (all []certificateSource) {
 	for _, entry := range s.stack().Showing() {
 		if entry.SelfSigned {
 			pair, err := s.selfSigned(ctx)
-			all = append(all, shownSource{id: shownID(SelfSignedName), file: SelfSignedName, list: plan.CertificateListOf(entry.Listen), pair: pair, wrong: err})
+			all = append(all, certificateSource{id: certificateID(SelfSignedName), file: SelfSignedName, list: plan.CertificateListOf(entry.Listen), pair: pair, wrong: err})
 		}
 	}
 	now := time.Now()
@@ -304,7 +305,7 @@ func (s *Supervisor) shownSources(ctx context.Context, host home, on *shownOn) (
 
 // parsedSources returns the certificates of a reference. Files that have not changed are not
 // read again.
-func (s *Supervisor) parsedSources(ctx context.Context, host home, on *shownOn, r stack.Reference, now time.Time) []shownSource {
+func (s *Supervisor) parsedSources(ctx context.Context, host home, on *hostCertificates, r stack.Reference, now time.Time) []certificateSource {
 	found := map[string]machine.Outside{}
 	errs := map[string]error{}
 	digests := ""
@@ -393,7 +394,7 @@ type choice struct {
 // choose returns what a host should show. If its own file is good, it is the certificate of
 // that file, unless another host has a later one for the same names. Otherwise it is the latest
 // one of any host, and otherwise what the host has shown so far.
-func (on *shownOn) choose(id string, all map[string]*shownOn, away bool) (c choice) {
+func (on *hostCertificates) choose(id string, all map[string]*hostCertificates, away bool) (c choice) {
 	own := on.source(id)
 	if own == nil {
 		c.wrong = fs.ErrNotExist
@@ -422,4 +423,4 @@ func (on *shownOn) choose(id string, all map[string]*shownOn, away bool) (c choi
 }
 
 // source returns the first source with an id; nil: there is none.
-func (on *shownOn) source(id string) *shownSource { return on.byID[id] }
+func (on *hostCertificates) source(id string) *certificateSource { return on.byID[id] }
