@@ -19,7 +19,7 @@ import (
 
 // acquaintance is what the Sentinels know of the redis nodes and of each other.
 type acquaintance struct {
-	facts
+	redisFacts
 	// Peers holds the addresses of the stack's Sentinels, by name.
 	Peers map[string]string
 	// Stopped holds the redis nodes that an operator has stopped: no Sentinel has to know them.
@@ -44,7 +44,7 @@ func (s *Supervisor) acquaint(ctx context.Context, wait time.Duration) acquainta
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 
-	a := acquaintance{facts: s.gather(ctx, wait), Peers: map[string]string{}, Stopped: map[string]bool{}, Known: map[string]known{}}
+	a := acquaintance{redisFacts: s.gather(ctx, wait), Peers: map[string]string{}, Stopped: map[string]bool{}, Known: map[string]known{}}
 	for _, st := range s.statusBoard.snapshot().Nodes {
 		if st.Kind == plan.Redis && st.State == Down {
 			a.Stopped[st.Name] = true
@@ -176,7 +176,7 @@ func (a acquaintance) unwell(sentinel string) string {
 		return fmt.Sprintf("%s, which the Sentinels name master, does not say so itself", address)
 	}
 
-	for _, name := range replicasOf(a.facts, master) {
+	for _, name := range replicasOf(a.redisFacts, master) {
 		switch st, answers := a.Standings[name]; {
 		case a.Stopped[name]:
 		case !answers:
@@ -202,7 +202,7 @@ func (a acquaintance) unwell(sentinel string) string {
 
 // inSync returns the redis nodes that have what the master has, the master among them. why has
 // the reasons for the others.
-func (f facts) inSync() (names []string, why map[string]string) {
+func (f redisFacts) inSync() (names []string, why map[string]string) {
 	why = map[string]string{}
 	address, _, err := f.master()
 	master := f.nameOf(address)

@@ -11,7 +11,7 @@ import (
 // is the master.
 func wellAcquainted() acquaintance {
 	a := acquaintance{
-		facts: facts{
+		redisFacts: redisFacts{
 			Sentinels: 3, Nodes: map[string]string{"redis-1": "h:1", "redis-2": "h:2", "redis-3": "h:3"},
 			Standings: map[string]redis.Standing{
 				"redis-1": {Master: true, Offset: 9}, "redis-2": {MasterAddress: "h:1", Linked: true, Offset: 9}, "redis-3": {MasterAddress: "h:1", Linked: true, Offset: 9},

@@ -107,11 +107,11 @@ func (m *stackClients) close() {
 }
 
 // gather asks all redis nodes and Sentinels at once, and waits for at most a second.
-func (m *stackClients) gather(ctx context.Context) facts {
+func (m *stackClients) gather(ctx context.Context) redisFacts {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 
-	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Sentinels: m.sentinels, Appointed: m.appointed}
+	f := redisFacts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Sentinels: m.sentinels, Appointed: m.appointed}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for name, admin := range m.admins {
@@ -277,7 +277,7 @@ func (c BackupConfig) copyFrom(ctx context.Context, m *stackClients, s copySourc
 	}
 
 	as := ""
-	if others := replicasOf(facts{Nodes: m.redisAddresses()}, s.node); s.role == "master" && len(others) > 0 {
+	if others := replicasOf(redisFacts{Nodes: m.redisAddresses()}, s.node); s.role == "master" && len(others) > 0 {
 		as = m.addresses[others[0]]
 	}
 

@@ -88,7 +88,7 @@ func listsIn(config string) (lists []string) {
 // listsOf returns the lists that the configuration of a balancer names.
 func (s *Supervisor) listsOf(node string) []string {
 	now, _ := s.current()
-	is, _ := now.part(node)
+	is, _ := now.nodePlan(node)
 	for _, f := range is.files {
 		if filepath.Base(f.Path) == haproxyConfig {
 			return listsIn(f.Content)

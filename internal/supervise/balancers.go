@@ -27,9 +27,9 @@ import (
 // reloadLimit is how long a new worker may take to answer.
 const reloadLimit = 10 * time.Second
 
-// reload writes the files of a part, has the balancer load them, and waits until the new worker
+// reload writes the files of a node, has the balancer load them, and waits until the new worker
 // has checked every server and serves the nodes that were served before.
-func (x *stepper) reload(ctx context.Context, to part) error {
+func (x *stepper) reload(ctx context.Context, to nodePlan) error {
 	s, name := x.sup, x.step.Node
 	if s.hosts.isAbsent(to.host) { // the balancer loads the files when its host is back
 		return s.putNode(to)
@@ -113,7 +113,7 @@ func (s *Supervisor) drained(node string) bool {
 // keepServerStates writes down what a balancer's worker knows of its servers, so that the next
 // worker knows which are down or drained. A server that has moved is left out, because its old
 // address would take precedence over the configuration's.
-func (s *Supervisor) keepServerStates(ctx context.Context, name string, b *haproxy.Client, to part) error {
+func (s *Supervisor) keepServerStates(ctx context.Context, name string, b *haproxy.Client, to nodePlan) error {
 	states, err := b.ServerStates(ctx)
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (s *Supervisor) keepServerStates(ctx context.Context, name string, b *hapro
 
 // forgetServerStates empties that file: a balancer that starts later must not use states of
 // today.
-func (s *Supervisor) forgetServerStates(to part) {
+func (s *Supervisor) forgetServerStates(to nodePlan) {
 	for _, f := range to.files {
 		if filepath.Base(f.Path) == plan.ServerStates {
 			if err := s.hosts.at(to.host).writeFile(s.ctx, f); err != nil {
@@ -202,7 +202,7 @@ func (s *Supervisor) checkConfigs(ctx context.Context, programs map[programAt]st
 		if p.Kind != plan.Balancer {
 			continue
 		}
-		to, _ := l.part(p.Node)
+		to, _ := l.nodePlan(p.Node)
 		if s.hosts.isAbsent(to.host) {
 			continue // it is checked when the host is back
 		}
@@ -297,7 +297,7 @@ func (s *Supervisor) withCertificates(ctx context.Context, host home, content st
 }
 
 // checkChange returns why a change could not be made: something that it needs is missing.
-func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []leg) error {
+func (s *Supervisor) checkChange(ctx context.Context, now, final layout, parts []changePart) error {
 	var wrong []error
 	for _, e := range CheckReferences(final.stack(), final.baseDir, machine.Variable(s.cfg.Environ, "PATH")) {
 		if final.baseDir == now.baseDir && slices.Contains(now.stack().References(), e.Reference) && s.keepsCertificate(e.Reference) {
@@ -325,9 +325,9 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 	}
 
 	at := now
-	for _, leg := range legs {
-		wrong = append(wrong, s.checkLeg(ctx, at, leg)...)
-		at = leg.to
+	for _, part := range parts {
+		wrong = append(wrong, s.checkChangePart(ctx, at, part)...)
+		at = part.to
 	}
 
 	before, after := now.stack().BesideEntry(), final.stack().BesideEntry()
@@ -351,8 +351,8 @@ func (s *Supervisor) checkHealth(ctx context.Context, now, final layout) (wrong 
 	ctx, cancel := context.WithTimeout(ctx, settingLimit)
 	defer cancel()
 	for _, st := range s.statusBoard.snapshot().Nodes {
-		from, had := now.part(st.Name)
-		to, stays := final.part(st.Name)
+		from, had := now.nodePlan(st.Name)
+		to, stays := final.nodePlan(st.Name)
 		was, is := from.process.Probe, to.process.Probe
 		if st.Kind != plan.Web || st.State != Up || !had || !stays || is.Kind != plan.ProbeHTTP || was.Ready == is.Ready && was.Host == is.Host && was.Proxy == is.Proxy {
 			continue
@@ -367,11 +367,12 @@ func (s *Supervisor) checkHealth(ctx context.Context, now, final layout) (wrong 
 	return wrong
 }
 
-// checkLeg returns why nodes that a leg starts, moves or restarts could not run.
-func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []error) {
+// checkChangePart returns why nodes that a part of a change starts, moves or restarts could not
+// run.
+func (s *Supervisor) checkChangePart(ctx context.Context, now layout, l changePart) (wrong []error) {
 	for _, step := range l.steps {
-		to, there := l.to.part(step.Node)
-		from, had := now.part(step.Node)
+		to, there := l.to.nodePlan(step.Node)
+		from, had := now.nodePlan(step.Node)
 		if st, _ := s.statusBoard.snapshot().Node(step.Node); st.State == Paused && step.Action != plan.Set {
 			wrong = append(wrong, fmt.Errorf("%s is paused; 'holdfast resume %s' first", step.Node, step.Node))
 		}
@@ -390,7 +391,7 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 			continue
 		}
 		if running, _ := s.current(); running.listener(to) != "" {
-			continue // that node has left the address when this leg begins
+			continue // that node has left the address when this part begins
 		}
 
 		if s.hosts.isAbsent(to.host) {

@@ -25,8 +25,8 @@ func fromText(t *testing.T, s *Supervisor, text string) layout {
 	return l
 }
 
-// inWords returns the steps of the legs as text: legs are separated by " | ".
-func inWords(legs []leg) string {
+// inWords returns the steps of the parts as text: parts are separated by " | ".
+func inWords(legs []changePart) string {
 	var all []string
 	for _, l := range legs {
 		var steps []string
@@ -61,7 +61,7 @@ func TestAChangeGoesOverWholeStacks(t *testing.T) {
 		s, _ := oneNode(t, "true")
 		now := fromText(t, s, "apps: {shop: "+c.old+"}\n"+rest)
 		final := fromText(t, s, "apps: {shop: "+c.now+"}\n"+rest)
-		legs, err := s.legs(now, final, c.force)
+		legs, err := s.changeParts(now, final, c.force)
 		if got := inWords(legs); err != nil || got != c.want {
 			t.Errorf("%s:\ngot  %s\nwant %s\n%v", c.what, got, c.want, err)
 		}
@@ -81,13 +81,13 @@ func TestNobodyTakesAPortThatIsMovedTo(t *testing.T) {
 	port := next.ports["web-3"] // the port that it gets if no other node needs it
 	final := fromText(t, s, fmt.Sprintf("apps: {web: {kv: {remember: 7m}}}\nredis: {replicas: 1, ports: [%d]}\n", port)+rest)
 	s.persisted.Ports = now.ports // only a layout that was carried out is kept
-	legs, err := s.legs(now, final, nil)
+	legs, err := s.changeParts(now, final, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	came := false
 	for _, l := range legs {
-		web, there := l.to.part("web-3")
+		web, there := l.to.nodePlan("web-3")
 		came = came || there
 		if _, at := splitAddress(web.process.Address); there && atoi(at) == port {
 			t.Errorf("web-3 listens at %s, where redis-1 is to be", web.process.Address)
@@ -96,18 +96,18 @@ func TestNobodyTakesAPortThatIsMovedTo(t *testing.T) {
 	if !came {
 		t.Error("no node serves meanwhile")
 	}
-	if redis, _ := legs[len(legs)-1].to.part("redis-1"); !strings.HasSuffix(redis.process.Address, fmt.Sprint(":", port)) {
+	if redis, _ := legs[len(legs)-1].to.nodePlan("redis-1"); !strings.HasSuffix(redis.process.Address, fmt.Sprint(":", port)) {
 		t.Errorf("redis-1 is at %s in the end", redis.process.Address)
 	}
 }
 
-// A new node that stays has its final port from the first leg on, so it is not started twice.
+// A new node that stays has its final port from the first part on, so it is not started twice.
 func TestANodeThatComesAndStaysComesOnce(t *testing.T) {
 	s, _ := oneNode(t, "true")
 	now := fromText(t, s, "apps: {web: {kv: {}, nodes: 1}}\n")
 	s.persisted.Ports = now.ports
 	final := fromText(t, s, "apps: {web: {kv: {}, nodes: 1}}\nredis: {sentinels: 5}\n")
-	legs, err := s.legs(now, final, nil)
+	legs, err := s.changeParts(now, final, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestRedisNodesMoveTheMasterLast(t *testing.T) {
 	s.statusBoard = newStatusBoard(now.plan)
 	s.statusBoard.update("redis-1", func(st *NodeStatus) { st.Role = "master" })
 	final := fromText(t, s, rest+"redis: {replicas: 1, ports: [9103, 9104], sentinel-ports: [9203]}\n")
-	legs, err := s.legs(now, final, nil)
+	legs, err := s.changeParts(now, final, nil)
 	want := "restart web-1, restart web-2, restart sentinel-1" +
 		" | reload balancer-1, restart redis-2, forget sentinel-1, forget sentinel-2, forget sentinel-3" +
 		" | hand over redis-1, reload balancer-1, restart redis-1, forget sentinel-1, forget sentinel-2, forget sentinel-3" +
@@ -149,7 +149,7 @@ func TestAChangeFinishesTheForgetting(t *testing.T) {
 	s, _ := oneNode(t, "true")
 	now := fromText(t, s, "apps: {web: {kv: {}}}\n")
 	s.persisted.Redis.Departed = map[string]string{"127.0.0.1:9105": "redis-4"}
-	legs, err := s.legs(now, now, nil)
+	legs, err := s.changeParts(now, now, nil)
 	if got := inWords(legs); err != nil || got != "forget sentinel-1, forget sentinel-2, forget sentinel-3" {
 		t.Errorf("%s, %v", got, err)
 	}
@@ -182,7 +182,7 @@ func TestMoreNodesLeaveTheOthersAsTheyAre(t *testing.T) {
 			s.persisted.Ports = merged(s.persisted.Ports, l.ports)
 			return l
 		}
-		legs, err := s.legs(at(c.was), at(c.is), c.force)
+		legs, err := s.changeParts(at(c.was), at(c.is), c.force)
 		if got := inWords(legs); err != nil || got != c.want {
 			t.Errorf("%s:\ngot  %s\nwant %s\n%v", c.what, got, c.want, err)
 		}
@@ -206,7 +206,7 @@ func TestOnlyWhatAddsIsDoneWithoutAQuestion(t *testing.T) {
 		now, final := fromText(t, s, c.old), fromText(t, s, c.now)
 		p := ChangePlan{Differences: stack.Differences(now.stack(), final.stack())}
 		p.Nodes = plan.Diff(now.host(), final.host(), p.Differences)
-		legs, err := s.legs(now, final, nil)
+		legs, err := s.changeParts(now, final, nil)
 		for _, l := range legs {
 			p.Steps = append(p.Steps, l.steps...)
 		}
@@ -234,7 +234,7 @@ func TestAChangeThatFailedKeepsItsNumber(t *testing.T) {
 func TestAPlanKeepsItsOrderWhenANodeChanges(t *testing.T) {
 	s, _ := oneNode(t, "true")
 	l := fromText(t, s, "apps: {web: {kv: {}}}\n")
-	to, _ := l.part("web-1")
+	to, _ := l.nodePlan("web-1")
 	to.process.Grace = 42
 	names := func(p plan.Plan) (all []string) {
 		for _, p := range p.Hosts[0].Processes {
@@ -246,14 +246,14 @@ func TestAPlanKeepsItsOrderWhenANodeChanges(t *testing.T) {
 	if !slices.Equal(names(with), names(l.plan)) {
 		t.Errorf("%v, before %v", names(with), names(l.plan))
 	}
-	if is, _ := partOf(with, "web-1"); is.process.Grace != 42 || len(is.files) != len(to.files) || len(is.dirs) != len(to.dirs) {
+	if is, _ := nodePlanOf(with, "web-1"); is.process.Grace != 42 || len(is.files) != len(to.files) || len(is.dirs) != len(to.dirs) {
 		t.Errorf("%+v", is)
 	}
-	if was, _ := l.part("web-1"); was.process.Grace == 42 {
+	if was, _ := l.nodePlan("web-1"); was.process.Grace == 42 {
 		t.Error("the former plan has changed with it")
 	}
 	without := withoutNode(with, "balancer-1")
-	if _, there := partOf(without, "balancer-1"); there || len(names(without)) != len(names(with))-1 {
+	if _, there := nodePlanOf(without, "balancer-1"); there || len(names(without)) != len(names(with))-1 {
 		t.Errorf("%v", names(without))
 	}
 }

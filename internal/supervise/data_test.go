@@ -194,7 +194,7 @@ func TestSentinelsThatHaveNotHeardOfTheLastFailoverDoNotDecide(t *testing.T) {
 	}
 
 	// Only the supervisor knows of it: the Sentinels' disk was full.
-	s.noteMaster(facts{Sentinels: 1, Nodes: map[string]string{"redis-3": "r3"}, Views: []redis.View{{Address: "r3", Epoch: 7}}})
+	s.noteMaster(redisFacts{Sentinels: 1, Nodes: map[string]string{"redis-3": "r3"}, Views: []redis.View{{Address: "r3", Epoch: 7}}})
 	if got := d.named(d.prepared("")); got != "redis-3 in epoch 7" {
 		t.Error(got)
 	}
@@ -202,7 +202,7 @@ func TestSentinelsThatHaveNotHeardOfTheLastFailoverDoNotDecide(t *testing.T) {
 
 func TestWhoIsTheMasterIsWrittenDownWhenTheDiskHasRoomAgain(t *testing.T) {
 	s := &Supervisor{dir: dirAt(filepath.Join(t.TempDir(), "missing")), log: slog.New(slog.DiscardHandler)}
-	f := facts{Sentinels: 1, Nodes: map[string]string{"redis-3": r3}, Views: []redis.View{{Address: r3, Epoch: 7}}}
+	f := redisFacts{Sentinels: 1, Nodes: map[string]string{"redis-3": r3}, Views: []redis.View{{Address: r3, Epoch: 7}}}
 	s.noteMaster(f)
 	if err := s.dir.open(); err != nil {
 		t.Fatal(err)
@@ -256,7 +256,7 @@ func TestAtAColdStartAReplicaThatMissedWritesWaitsForOneThatHasThem(t *testing.T
 	s := d.prepared("")
 	views := []redis.View{{Address: s.nodes["redis-1"].spec().Address}, {Address: s.nodes["redis-1"].spec().Address}}
 	waits := func(node string, standings map[string]redis.Standing) string {
-		f := facts{Sentinels: 3, Views: views, Nodes: redisAddresses(s.host.Processes), Standings: standings}
+		f := redisFacts{Sentinels: 3, Views: views, Nodes: redisAddresses(s.host.Processes), Standings: standings}
 		return s.decide(t.Context(), node, time.Now(), &f).Wait
 	}
 	master := map[string]redis.Standing{"redis-1": {Master: true}}

@@ -15,8 +15,8 @@ import (
 // others gathered: which role a redis node starts in, who succeeds the master, and whether the
 // stack is in the known deadlock that the Sentinels do not leave by themselves.
 
-// facts holds what the Sentinels and the redis nodes replied when they were asked at one time.
-type facts struct {
+// redisFacts holds what the Sentinels and the redis nodes replied when they were asked at one time.
+type redisFacts struct {
 	// Sentinels is how many Sentinels the stack has. Views holds the views of those that
 	// replied.
 	Sentinels int
@@ -25,8 +25,8 @@ type facts struct {
 	// and offsets of those that replied.
 	Nodes     map[string]string
 	Standings map[string]redis.Standing
-	// Spoke holds the redis nodes that replied with an error: they do not hang.
-	Spoke map[string]bool
+	// RepliedWithError holds the redis nodes that replied with an error: they do not hang.
+	RepliedWithError map[string]bool
 	// Running holds the redis nodes that have a process, whether it replies or not.
 	Running map[string]bool
 	// Apart is true where each redis node has a supervisor of its own (in pods). Then only a
@@ -42,7 +42,7 @@ type facts struct {
 // epoch. A majority of the Sentinels has to reply. Among the replies the highest epoch wins: a
 // majority gave it, and after a loss of power in the middle of a failover the other Sentinels
 // may not have heard of it yet.
-func (f facts) master() (address string, epoch int64, err error) {
+func (f redisFacts) master() (address string, epoch int64, err error) {
 	if len(f.Views) <= f.Sentinels/2 {
 		return "", 0, fmt.Errorf("%d of %d Sentinels answer, and a majority is needed to know the master", len(f.Views), f.Sentinels)
 	}
@@ -58,14 +58,14 @@ func (f facts) master() (address string, epoch int64, err error) {
 }
 
 // failing reports whether any Sentinel has a failover under way.
-func (f facts) failing() bool {
+func (f redisFacts) failing() bool {
 	return slices.ContainsFunc(f.Views, func(v redis.View) bool { return v.Failing })
 }
 
 // nobodyBut reports whether it is certain that no other redis node runs. A node that has a
 // process and does not reply counts as running: it may be starved, and hold writes that the dead
 // master's file does not.
-func (f facts) nobodyBut(node string) bool {
+func (f redisFacts) nobodyBut(node string) bool {
 	if f.Apart {
 		return false // a node that does not reply may run, or be cut off from here alone
 	}
@@ -78,7 +78,7 @@ func (f facts) nobodyBut(node string) bool {
 }
 
 // otherMaster returns a node other than this one that calls itself master, or "".
-func (f facts) otherMaster(node string) string {
+func (f redisFacts) otherMaster(node string) string {
 	for name, s := range f.Standings {
 		if s.Master && name != node {
 			return name
@@ -88,7 +88,7 @@ func (f facts) otherMaster(node string) string {
 }
 
 // named reports whether a majority of the Sentinels names this address master.
-func (f facts) named(address string) bool {
+func (f redisFacts) named(address string) bool {
 	n := 0
 	for _, v := range f.Views {
 		if v.Address == address {
@@ -100,22 +100,22 @@ func (f facts) named(address string) bool {
 
 // replaced reports whether a node that calls itself master is being replaced, or was replaced
 // and does not know it yet.
-func (f facts) replaced(node string) bool {
+func (f redisFacts) replaced(node string) bool {
 	address, _, err := f.master()
 	return f.otherMaster(node) != "" || f.failing() || err == nil && f.nameOf(address) != node
 }
 
 // answers reports whether a redis node has replied with its role.
-func (f facts) answers(node string) bool {
+func (f redisFacts) answers(node string) bool {
 	_, yes := f.Standings[node]
 	return yes
 }
 
 // nameOf returns the node that has an address, or "".
-func (f facts) nameOf(address string) string { return nodeAt(f.Nodes, address) }
+func (f redisFacts) nameOf(address string) string { return nodeAt(f.Nodes, address) }
 
-// start is the decision about a redis node that is to be started.
-type start struct {
+// startDecision is the decision about a redis node that is to be started.
+type startDecision struct {
 	Master  bool
 	Replica string // address of the master to follow; empty for a master
 	// Wait is the reason why the node must not start yet; empty if it may. Refused is true when
@@ -142,65 +142,65 @@ type candidate struct {
 }
 
 // decide returns the role in which a redis node starts, or why it has to wait.
-func decide(c candidate, f facts) start {
+func decide(c candidate, f redisFacts) startDecision {
 	if f.Sentinels == 0 {
 		return decideAlone(c, f)
 	}
 
 	address, _, err := f.master()
 	if err != nil {
-		return start{Wait: err.Error()}
+		return startDecision{Wait: err.Error()}
 	}
 
 	name := f.nameOf(address)
 	switch {
 	case name == "":
-		return start{Refused: true, Wait: fmt.Sprintf("the Sentinels name %s master, where no node of this stack listens; somebody else has told them so ('SENTINEL MONITOR'?)", address)}
+		return startDecision{Refused: true, Wait: fmt.Sprintf("the Sentinels name %s master, where no node of this stack listens; somebody else has told them so ('SENTINEL MONITOR'?)", address)}
 	case name != c.Name && c.Booted && c.Empty && f.otherMaster(c.Name) == "":
 		// The Sentinels could promote it empty, also beside a replica with data: after a start the
 		// offsets that they compare are all 0. When the data of all nodes is gone, for example
 		// because a disk was not mounted, the stack must not go on without it.
-		return start{Wait: "its data directory is empty, and no master is there to fill it"}
+		return startDecision{Wait: "its data directory is empty, and no master is there to fill it"}
 	case name != c.Name && c.Dead < c.MasterFirst && !f.answers(name):
-		return start{Wait: "it waits for " + name + ", which was the master and has the newest data"}
+		return startDecision{Wait: "it waits for " + name + ", which was the master and has the newest data"}
 	case name != c.Name && c.Dead < c.NewestFirst && !f.Standings[c.Newest].Linked:
-		return start{Wait: "it waits for " + c.Newest + ", which has newer data, to be in step with the master"}
+		return startDecision{Wait: "it waits for " + c.Newest + ", which has newer data, to be in step with the master"}
 	case name != c.Name:
-		return start{Replica: address}
+		return startDecision{Replica: address}
 	case !c.Booted:
-		return start{Master: true}
+		return startDecision{Master: true}
 	case c.Empty:
-		return start{Refused: true, Wait: "its data directory is empty, but the Sentinels name it master: started so it would wipe its replicas. It waits until another node is promoted; restore its data, or start the other redis nodes"}
+		return startDecision{Refused: true, Wait: "its data directory is empty, but the Sentinels name it master: started so it would wipe its replicas. It waits until another node is promoted; restore its data, or start the other redis nodes"}
 	case f.otherMaster(c.Name) != "":
 		// The Sentinel that led that node's promotion may be the one that is away.
-		return start{Wait: f.otherMaster(c.Name) + " calls itself master, and the Sentinels that answer do not know yet"}
+		return startDecision{Wait: f.otherMaster(c.Name) + " calls itself master, and the Sentinels that answer do not know yet"}
 	case f.nobodyBut(c.Name):
 		// A cold start: no other node runs that could be promoted.
-		return start{Master: true}
+		return startDecision{Master: true}
 	case f.failing():
-		return start{Wait: "a failover is under way"}
+		return startDecision{Wait: "a failover is under way"}
 	case c.Dead < c.HoldBack:
-		return start{Wait: fmt.Sprintf("it was the master: held back for up to %v while the Sentinels promote a replica", c.HoldBack)}
+		return startDecision{Wait: fmt.Sprintf("it was the master: held back for up to %v while the Sentinels promote a replica", c.HoldBack)}
 	}
-	return start{Master: true}
+	return startDecision{Master: true}
 }
 
 // decideAlone is decide for a stack without Sentinels, whose master stays the same.
-func decideAlone(c candidate, f facts) start {
+func decideAlone(c candidate, f redisFacts) startDecision {
 	if c.Name != f.Appointed {
-		return start{Replica: f.Nodes[f.Appointed]}
+		return startDecision{Replica: f.Nodes[f.Appointed]}
 	}
 	if c.Booted && c.Empty {
-		return start{Refused: true, Wait: "its data directory is empty, but it is the master: started so it would wipe its replicas. Restore its data, or take the stack down and up again: another node with data is then the master. If all data is gone, 'down --purge' begins anew"}
+		return startDecision{Refused: true, Wait: "its data directory is empty, but it is the master: started so it would wipe its replicas. Restore its data, or take the stack down and up again: another node with data is then the master. If all data is gone, 'down --purge' begins anew"}
 	}
-	return start{Master: true}
+	return startDecision{Master: true}
 }
 
 // deadlocked returns the node to promote when the stack is in a known deadlock: all Sentinels
 // that reply name one master, that node calls itself a replica, no node calls itself a master,
 // and no failover is under way. Sentinel does not leave this state by itself when no replica is
 // left that it would promote.
-func deadlocked(f facts) (node string, yes bool) {
+func deadlocked(f redisFacts) (node string, yes bool) {
 	if len(f.Views) <= f.Sentinels/2 || f.failing() || f.Sentinels == 0 {
 		return "", false
 	}
@@ -235,7 +235,7 @@ func deadlocked(f facts) (node string, yes bool) {
 // Sentinels name. Each was replaced while it was busy or hung, or is a replica that hangs. A new
 // process is to take its place and follow the master. Replacing the master itself is left to the
 // Sentinels.
-func wedged(f facts) (nodes []string) {
+func wedged(f redisFacts) (nodes []string) {
 	address, _, err := f.master()
 	master := f.nameOf(address)
 	if err != nil || master == "" || f.failing() || !f.Standings[master].Master {
@@ -243,7 +243,7 @@ func wedged(f facts) (nodes []string) {
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(f.Running)) {
-		if !f.answers(name) && !f.Spoke[name] && name != master {
+		if !f.answers(name) && !f.RepliedWithError[name] && name != master {
 			nodes = append(nodes, name)
 		}
 	}
@@ -263,7 +263,7 @@ const hardlyBehind = 256 << 10
 // right. In pods it is the replica with the lowest number among those that are hardly behind
 // that one: Kubernetes ends the pods with the highest numbers first, when it removes some and
 // when it replaces all.
-func chooseSuccessor(f facts, to string) (from, heir string, err error) {
+func chooseSuccessor(f redisFacts, to string) (from, heir string, err error) {
 	address, _, err := f.master()
 	from = f.nameOf(address)
 	switch {
@@ -332,7 +332,7 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 }
 
 // replicasOf returns the names of all redis nodes but the master, in order.
-func replicasOf(f facts, master string) (names []string) {
+func replicasOf(f redisFacts, master string) (names []string) {
 	for _, name := range slices.Sorted(maps.Keys(f.Nodes)) {
 		if name != master {
 			names = append(names, name)

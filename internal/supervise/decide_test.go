@@ -11,8 +11,8 @@ import (
 
 const r1, r2, r3 = "127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"
 
-func threeNodes(views ...redis.View) facts {
-	return facts{
+func threeNodes(views ...redis.View) redisFacts {
+	return redisFacts{
 		Sentinels: 3, Views: views,
 		Nodes:     map[string]string{"redis-1": r1, "redis-2": r2, "redis-3": r3},
 		Standings: map[string]redis.Standing{},
@@ -22,7 +22,7 @@ func threeNodes(views ...redis.View) facts {
 func view(address string, epoch int64) redis.View { return redis.View{Address: address, Epoch: epoch} }
 
 // alive adds the replies of replicas of a dead master.
-func (f facts) alive(nodes ...string) facts {
+func (f redisFacts) alive(nodes ...string) redisFacts {
 	for _, n := range nodes {
 		f.Standings[n] = redis.Standing{MasterAddress: r1}
 	}
@@ -30,7 +30,7 @@ func (f facts) alive(nodes ...string) facts {
 }
 
 // running sets the nodes that have a process, whether they reply or not.
-func (f facts) running(nodes ...string) facts {
+func (f redisFacts) running(nodes ...string) redisFacts {
 	f.Running = map[string]bool{}
 	for _, n := range nodes {
 		f.Running[n] = true
@@ -39,13 +39,13 @@ func (f facts) running(nodes ...string) facts {
 }
 
 // apart returns the facts as in pods, where each node has a supervisor of its own.
-func apart(f facts) facts {
+func apart(f redisFacts) redisFacts {
 	f.Apart = true
 	return f
 }
 
 // led returns the facts with one node that replies, as a master.
-func (f facts) led(node string) facts {
+func (f redisFacts) led(node string) redisFacts {
 	f.Standings = map[string]redis.Standing{node: {Master: true}}
 	return f
 }
@@ -59,7 +59,7 @@ func TestARedisNodeStartsInThePartThatTheFactsGiveIt(t *testing.T) {
 	tests := []struct {
 		name    string
 		c       candidate
-		f       facts
+		f       redisFacts
 		master  bool
 		replica string
 		wait    string
@@ -124,11 +124,11 @@ func TestARedisNodeStartsInThePartThatTheFactsGiveIt(t *testing.T) {
 		{name: "a master that is no node of the stack",
 			c: booted, f: threeNodes(view("127.0.0.1:9", 4), view("127.0.0.1:9", 4)), wait: "no node of this stack", refused: true},
 		{name: "without Sentinels redis-1 is master",
-			c: booted, f: facts{Nodes: agreed.Nodes, Appointed: "redis-1"}, master: true},
+			c: booted, f: redisFacts{Nodes: agreed.Nodes, Appointed: "redis-1"}, master: true},
 		{name: "without Sentinels the others follow redis-1",
-			c: with(booted, func(c *candidate) { c.Name = "redis-3" }), f: facts{Nodes: agreed.Nodes, Appointed: "redis-1"}, replica: r1},
+			c: with(booted, func(c *candidate) { c.Name = "redis-3" }), f: redisFacts{Nodes: agreed.Nodes, Appointed: "redis-1"}, replica: r1},
 		{name: "without Sentinels an empty redis-1 refuses too",
-			c: with(booted, func(c *candidate) { c.Empty = true }), f: facts{Nodes: agreed.Nodes, Appointed: "redis-1"}, wait: "empty", refused: true},
+			c: with(booted, func(c *candidate) { c.Empty = true }), f: redisFacts{Nodes: agreed.Nodes, Appointed: "redis-1"}, wait: "empty", refused: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestARedisNodeStartsInThePartThatTheFactsGiveIt(t *testing.T) {
 }
 
 func TestOnlyTheKnownDeadlockIsMended(t *testing.T) {
-	stuck := func() facts {
+	stuck := func() redisFacts {
 		f := threeNodes(view(r1, 4), view(r1, 4), view(r1, 4))
 		f.Standings["redis-1"] = redis.Standing{MasterAddress: r2, Offset: 100}
 		f.Standings["redis-2"] = redis.Standing{MasterAddress: r1, Offset: 90}
@@ -151,15 +151,15 @@ func TestOnlyTheKnownDeadlockIsMended(t *testing.T) {
 	if node, yes := deadlocked(stuck()); !yes || node != "redis-1" {
 		t.Errorf("the deadlock is not seen: %q %t", node, yes)
 	}
-	for name, change := range map[string]func(*facts){
-		"somebody is master":            func(f *facts) { f.Standings["redis-3"] = redis.Standing{Master: true} },
-		"no majority answers":           func(f *facts) { f.Views = f.Views[:1] },
-		"the Sentinels disagree":        func(f *facts) { f.Views[0].Address = r2 },
-		"a failover is under way":       func(f *facts) { f.Views[0].Failing = true },
-		"the named master is dead":      func(f *facts) { delete(f.Standings, "redis-1") },
-		"another has more of the data":  func(f *facts) { f.Standings["redis-2"] = redis.Standing{Offset: 101} },
-		"there are no Sentinels at all": func(f *facts) { f.Sentinels, f.Views = 0, nil },
-		"the master is no node of ours": func(f *facts) { delete(f.Nodes, "redis-1") },
+	for name, change := range map[string]func(*redisFacts){
+		"somebody is master":            func(f *redisFacts) { f.Standings["redis-3"] = redis.Standing{Master: true} },
+		"no majority answers":           func(f *redisFacts) { f.Views = f.Views[:1] },
+		"the Sentinels disagree":        func(f *redisFacts) { f.Views[0].Address = r2 },
+		"a failover is under way":       func(f *redisFacts) { f.Views[0].Failing = true },
+		"the named master is dead":      func(f *redisFacts) { delete(f.Standings, "redis-1") },
+		"another has more of the data":  func(f *redisFacts) { f.Standings["redis-2"] = redis.Standing{Offset: 101} },
+		"there are no Sentinels at all": func(f *redisFacts) { f.Sentinels, f.Views = 0, nil },
+		"the master is no node of ours": func(f *redisFacts) { delete(f.Nodes, "redis-1") },
 	} {
 		f := stuck()
 		change(&f)
@@ -170,7 +170,7 @@ func TestOnlyTheKnownDeadlockIsMended(t *testing.T) {
 }
 
 func TestARedisNodeIsWedgedOnlyBesideAMasterThatWorks(t *testing.T) {
-	replaced := func() facts {
+	replaced := func() redisFacts {
 		f := threeNodes(view(r2, 5), view(r2, 5), view(r2, 5)).running("redis-1", "redis-2", "redis-3")
 		f.Standings["redis-2"] = redis.Standing{Master: true}
 		f.Standings["redis-3"] = redis.Standing{MasterAddress: r2}
@@ -179,16 +179,16 @@ func TestARedisNodeIsWedgedOnlyBesideAMasterThatWorks(t *testing.T) {
 	if got := wedged(replaced()); len(got) != 1 || got[0] != "redis-1" {
 		t.Errorf("a master that was replaced while it was busy: %v", got)
 	}
-	for name, change := range map[string]func(*facts){
-		"the Sentinels still name it":        func(f *facts) { f.Views = threeNodes(view(r1, 5), view(r1, 5), view(r1, 5)).Views },
-		"no majority answers":                func(f *facts) { f.Views = f.Views[:1] },
-		"a failover is under way":            func(f *facts) { f.Views[0].Failing = true },
-		"the named one is no master":         func(f *facts) { f.Standings["redis-2"] = redis.Standing{MasterAddress: r1} },
-		"the named one does not answer":      func(f *facts) { delete(f.Standings, "redis-2") },
-		"it answers":                         func(f *facts) { f.Standings["redis-1"] = redis.Standing{MasterAddress: r2} },
-		"it replies with an error":           func(f *facts) { f.Spoke = map[string]bool{"redis-1": true} },
-		"it has no process":                  func(f *facts) { delete(f.Running, "redis-1") },
-		"the master is no node of the stack": func(f *facts) { delete(f.Nodes, "redis-2") },
+	for name, change := range map[string]func(*redisFacts){
+		"the Sentinels still name it":        func(f *redisFacts) { f.Views = threeNodes(view(r1, 5), view(r1, 5), view(r1, 5)).Views },
+		"no majority answers":                func(f *redisFacts) { f.Views = f.Views[:1] },
+		"a failover is under way":            func(f *redisFacts) { f.Views[0].Failing = true },
+		"the named one is no master":         func(f *redisFacts) { f.Standings["redis-2"] = redis.Standing{MasterAddress: r1} },
+		"the named one does not answer":      func(f *redisFacts) { delete(f.Standings, "redis-2") },
+		"it answers":                         func(f *redisFacts) { f.Standings["redis-1"] = redis.Standing{MasterAddress: r2} },
+		"it replies with an error":           func(f *redisFacts) { f.RepliedWithError = map[string]bool{"redis-1": true} },
+		"it has no process":                  func(f *redisFacts) { delete(f.Running, "redis-1") },
+		"the master is no node of the stack": func(f *redisFacts) { delete(f.Nodes, "redis-2") },
 	} {
 		f := replaced()
 		change(&f)
@@ -206,7 +206,7 @@ func TestOneWedgedNodeIsKilledAtATime(t *testing.T) {
 	delete(f.Standings, "redis-3")
 	silent := map[string]int{}
 	var killed []string
-	look := func(f facts) {
+	look := func(f redisFacts) {
 		if name := overdue(wedged(f), silent); name != "" {
 			killed = append(killed, name)
 		}
@@ -245,7 +245,7 @@ func TestOneWedgedNodeIsKilledAtATime(t *testing.T) {
 
 func TestAMasterIsReplacedByAReplicaThatCan(t *testing.T) {
 	agreed := []redis.View{view(r1, 4), view(r1, 4), view(r1, 4)}
-	base := func() facts {
+	base := func() redisFacts {
 		f := threeNodes(agreed...)
 		f.Standings["redis-1"] = redis.Standing{Master: true, Offset: 100 << 20}
 		f.Standings["redis-2"] = redis.Standing{MasterAddress: r1, Linked: true, Offset: 100<<20 - 10}
@@ -253,32 +253,32 @@ func TestAMasterIsReplacedByAReplicaThatCan(t *testing.T) {
 		return f
 	}
 	for name, c := range map[string]struct {
-		change func(*facts)
+		change func(*redisFacts)
 		to     string
 		heir   string
 		why    string
 	}{
 		"the one with the most data":         {heir: "redis-3"},
-		"the lowest number, in pods":         {change: func(f *facts) { f.Apart = true }, heir: "redis-2"},
+		"the lowest number, in pods":         {change: func(f *redisFacts) { f.Apart = true }, heir: "redis-2"},
 		"the one that is asked for":          {to: "redis-2", heir: "redis-2"},
-		"one whose clock is right":           {change: func(f *facts) { f.WrongClocks = map[string]bool{"redis-3": true} }, heir: "redis-2"},
-		"the most data, all clocks wrong":    {change: func(f *facts) { f.WrongClocks = map[string]bool{"redis-2": true, "redis-3": true} }, heir: "redis-3"},
+		"one whose clock is right":           {change: func(f *redisFacts) { f.WrongClocks = map[string]bool{"redis-3": true} }, heir: "redis-2"},
+		"the most data, all clocks wrong":    {change: func(f *redisFacts) { f.WrongClocks = map[string]bool{"redis-2": true, "redis-3": true} }, heir: "redis-3"},
 		"not the master itself":              {to: "redis-1", why: "redis-1 is the master already"},
 		"not one that is none":               {to: "redis-9", why: "redis-9 is no redis node of this stack; the replicas are redis-2, redis-3"},
-		"not one that is away":               {change: func(f *facts) { delete(f.Standings, "redis-3") }, to: "redis-3", why: "redis-3 cannot become the master: it does not answer"},
-		"not one that is away, by itself":    {change: func(f *facts) { delete(f.Standings, "redis-3") }, heir: "redis-2"},
-		"not one that has lost its link":     {change: func(f *facts) { f.Standings["redis-3"] = redis.Standing{MasterAddress: r1, Offset: 100 << 20} }, heir: "redis-2"},
-		"not one that follows somebody else": {change: func(f *facts) { f.Standings["redis-3"] = redis.Standing{MasterAddress: r2, Linked: true} }, heir: "redis-2"},
-		"not one that lags": {change: func(f *facts) {
+		"not one that is away":               {change: func(f *redisFacts) { delete(f.Standings, "redis-3") }, to: "redis-3", why: "redis-3 cannot become the master: it does not answer"},
+		"not one that is away, by itself":    {change: func(f *redisFacts) { delete(f.Standings, "redis-3") }, heir: "redis-2"},
+		"not one that has lost its link":     {change: func(f *redisFacts) { f.Standings["redis-3"] = redis.Standing{MasterAddress: r1, Offset: 100 << 20} }, heir: "redis-2"},
+		"not one that follows somebody else": {change: func(f *redisFacts) { f.Standings["redis-3"] = redis.Standing{MasterAddress: r2, Linked: true} }, heir: "redis-2"},
+		"not one that lags": {change: func(f *redisFacts) {
 			f.Standings["redis-3"] = redis.Standing{MasterAddress: r1, Linked: true, Offset: 80 << 20}
 		}, to: "redis-3", why: "redis-3 cannot become the master: it lacks 20 MiB"},
-		"nobody is left":           {change: func(f *facts) { delete(f.Standings, "redis-2"); delete(f.Standings, "redis-3") }, why: "no replica can become the master (redis-2: it does not answer, redis-3: it does not answer)"},
-		"a failover is under way":  {change: func(f *facts) { f.Views[1].Failing = true }, why: "a failover is under way"},
-		"the Sentinels disagree":   {change: func(f *facts) { f.Views[1].Address = r2 }, why: "disagree"},
-		"too few Sentinels answer": {change: func(f *facts) { f.Views = f.Views[:1] }, why: "1 of 3 Sentinels answer"},
-		"the master is silent":     {change: func(f *facts) { delete(f.Standings, "redis-1") }, why: "does not say so itself"},
-		"two are masters":          {change: func(f *facts) { f.Standings["redis-2"] = redis.Standing{Master: true} }, why: "call themselves master"},
-		"there are no Sentinels":   {change: func(f *facts) { f.Sentinels, f.Views = 0, nil }, why: "no Sentinels"},
+		"nobody is left":           {change: func(f *redisFacts) { delete(f.Standings, "redis-2"); delete(f.Standings, "redis-3") }, why: "no replica can become the master (redis-2: it does not answer, redis-3: it does not answer)"},
+		"a failover is under way":  {change: func(f *redisFacts) { f.Views[1].Failing = true }, why: "a failover is under way"},
+		"the Sentinels disagree":   {change: func(f *redisFacts) { f.Views[1].Address = r2 }, why: "disagree"},
+		"too few Sentinels answer": {change: func(f *redisFacts) { f.Views = f.Views[:1] }, why: "1 of 3 Sentinels answer"},
+		"the master is silent":     {change: func(f *redisFacts) { delete(f.Standings, "redis-1") }, why: "does not say so itself"},
+		"two are masters":          {change: func(f *redisFacts) { f.Standings["redis-2"] = redis.Standing{Master: true} }, why: "call themselves master"},
+		"there are no Sentinels":   {change: func(f *redisFacts) { f.Sentinels, f.Views = 0, nil }, why: "no Sentinels"},
 	} {
 		f := base()
 		f.Views = slices.Clone(f.Views)
@@ -296,7 +296,7 @@ func TestAMasterIsReplacedByAReplicaThatCan(t *testing.T) {
 }
 
 func TestAMajorityNamesTheMaster(t *testing.T) {
-	for want, f := range map[bool]facts{
+	for want, f := range map[bool]redisFacts{
 		true:  threeNodes(view(r2, 5), view(r2, 5), view(r1, 4)),
 		false: threeNodes(view(r2, 5), view(r1, 4)),
 	} {
@@ -307,21 +307,21 @@ func TestAMajorityNamesTheMaster(t *testing.T) {
 }
 
 func TestAReplacedMasterIsKnown(t *testing.T) {
-	base := func() facts {
+	base := func() redisFacts {
 		f := threeNodes(view(r1, 4), view(r1, 4), view(r1, 4))
 		f.Standings["redis-1"] = redis.Standing{Master: true}
 		return f
 	}
 	for name, c := range map[string]struct {
-		change func(*facts)
+		change func(*redisFacts)
 		want   bool
 	}{
-		"it is the only one":          {change: func(*facts) {}},
-		"no majority answers":         {change: func(f *facts) { f.Views = f.Views[:1] }},
-		"another one is master, too":  {change: func(f *facts) { f.Standings["redis-3"] = redis.Standing{Master: true} }, want: true},
-		"a failover is under way":     {change: func(f *facts) { f.Views[2].Failing = true }, want: true},
-		"the Sentinels name another":  {change: func(f *facts) { f.Views = threeNodes(view(r2, 5), view(r2, 5), view(r1, 4)).Views }, want: true},
-		"one has not heard of it yet": {change: func(f *facts) { f.Views = threeNodes(view(r1, 4), view(r1, 4), view(r2, 3)).Views }},
+		"it is the only one":          {change: func(*redisFacts) {}},
+		"no majority answers":         {change: func(f *redisFacts) { f.Views = f.Views[:1] }},
+		"another one is master, too":  {change: func(f *redisFacts) { f.Standings["redis-3"] = redis.Standing{Master: true} }, want: true},
+		"a failover is under way":     {change: func(f *redisFacts) { f.Views[2].Failing = true }, want: true},
+		"the Sentinels name another":  {change: func(f *redisFacts) { f.Views = threeNodes(view(r2, 5), view(r2, 5), view(r1, 4)).Views }, want: true},
+		"one has not heard of it yet": {change: func(f *redisFacts) { f.Views = threeNodes(view(r1, 4), view(r1, 4), view(r2, 3)).Views }},
 	} {
 		f := base()
 		c.change(&f)

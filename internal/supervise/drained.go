@@ -124,7 +124,7 @@ func (s *Supervisor) finishDrains(ctx context.Context, before, now map[string]bo
 func withoutGone(o stack.Overrides, now, final layout) stack.Overrides {
 	o.Drained = maps.Clone(o.Drained)
 	maps.DeleteFunc(o.Drained, func(name string, _ bool) bool {
-		_, there := final.part(name)
+		_, there := final.nodePlan(name)
 		return !there && now.overrides.Drained[name]
 	})
 	return o

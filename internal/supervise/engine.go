@@ -60,7 +60,8 @@ type ChangePlan struct {
 	Generation  int                `json:"generation"`
 	Differences []stack.Difference `json:"differences,omitempty"`
 	Nodes       []plan.NodeChange  `json:"nodes"`
-	// Steps are in order. If there are several legs, the groups' numbers continue across them.
+	// Steps are in order. If the change has several parts, the groups' numbers continue across
+	// them.
 	Steps []plan.Step `json:"steps,omitempty"`
 	// Replaced names the nodes that are restarted because their program's file was replaced.
 	Replaced []string `json:"replaced,omitempty"`
@@ -410,13 +411,13 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 		return p, final, nil
 	}
 
-	legs, err := s.legs(now, final, req.Force)
+	parts, err := s.changeParts(now, final, req.Force)
 	if err != nil {
 		return p, final, err
 	}
 	group := 0
-	for _, leg := range legs {
-		for _, step := range leg.steps {
+	for _, part := range parts {
+		for _, step := range part.steps {
 			step.Group += group
 			p.Steps = append(p.Steps, step)
 		}
@@ -427,14 +428,14 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 	if req.Kind != kindUp {
 		p.Refused = append(p.Refused, s.checkAbsent(p.Steps, now, final)...)
 	}
-	if err := s.checkServers(ctx, final, legs); err != nil {
+	if err := s.checkServers(ctx, final, parts); err != nil {
 		if req.atStart { // what runs goes on; the change is refused when its turn comes
 			s.log.Warn("the servers of Redis cannot become what the stack file says", "error", err)
 		} else {
 			p.Refused = append(p.Refused, err.Error())
 		}
 	}
-	if err := s.checkChange(ctx, now, final, legs); err != nil {
+	if err := s.checkChange(ctx, now, final, parts); err != nil {
 		var wrong *ReferenceError
 		if errors.As(err, &wrong) {
 			return p, final, err

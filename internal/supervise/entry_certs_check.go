@@ -103,11 +103,11 @@ func unreadable(file string, err error) error {
 }
 
 type unreadableError struct {
-	words string
-	err   error
+	message string
+	err     error
 }
 
-func (e *unreadableError) Error() string { return e.words }
+func (e *unreadableError) Error() string { return e.message }
 func (e *unreadableError) Unwrap() error { return e.err }
 
 // readHere returns a reader of what a stack file in baseDir names on this machine.

@@ -474,7 +474,7 @@ func (s *Supervisor) reloadCertificates(ctx context.Context, name string) error 
 		return errors.New("a change is under way")
 	}
 	now, _ := s.current()
-	to, there := now.part(name)
+	to, there := now.nodePlan(name)
 	if !there {
 		return nil // it is gone
 	}

@@ -55,7 +55,7 @@ func (s *Supervisor) redisEnded(node string) {
 		case err == nil || errors.Is(err, errNotMaster):
 		default:
 			s.log.Info("the Sentinels are left to replace the master, if it was the master", "node", node, "why", err)
-			s.hurry()
+			s.speedUpFailover()
 		}
 	})
 }
@@ -233,7 +233,7 @@ func (w *failover) steer(ctx context.Context, priority func(name string) int) er
 		}
 	}
 
-	w.sup.pacedBy([]step{{askPeriod, oneTick}, {holdPeriod, 2 * holdPeriod}})
+	w.sup.applyPeriodSteps([]periodStep{{askPeriod, oneTick}, {holdPeriod, 2 * holdPeriod}})
 	// Wait out the short period, in which a Sentinel forgets too soon what it was told.
 	if !w.sup.wait(oneTick) {
 		return ctx.Err()

@@ -22,7 +22,7 @@ func ofWellCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
 	s := ofCluster(t, c)
 	for name, n := range s.nodes {
 		if n.spec().Kind == plan.Sentinel {
-			if err := s.hasten(t.Context(), name, infoPeriod); err != nil {
+			if err := s.setPeriods(t.Context(), name, infoPeriod); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -28,14 +28,14 @@ const guardLimit = 30 * time.Second
 
 // startGuard starts the guard of a switchover, and returns a function that ends it.
 func (s *Supervisor) startGuard() (end func(), err error) {
-	words, err := s.ownWords(FenceGuardCommand)
+	output, err := s.openHelperLog(FenceGuardCommand)
 	if err != nil {
 		return nil, err
 	}
-	defer words.Close()
+	defer output.Close()
 	guard, err := process.Start(process.Spec{
 		Path: s.cfg.Self, Args: []string{FenceGuardCommand, "--state", s.dir.root, strconv.Itoa(os.Getpid())},
-		Env: environFor(s.cfg.Environ, plan.Self), Dir: s.dir.root, Output: words,
+		Env: environFor(s.cfg.Environ, plan.Self), Dir: s.dir.root, Output: output,
 	})
 	if err != nil {
 		return nil, err

@@ -31,7 +31,7 @@ func (n *node) reached(w waiter) (bool, error) {
 			return false, &UnableError{Node: n.spec().Node, Why: n.detail}
 		}
 		if n.state == Failed {
-			return false, &FailedError{Node: n.spec().Node, Detail: n.detail, Log: n.lives.ofLastStart(n.tail)}
+			return false, &FailedError{Node: n.spec().Node, Detail: n.detail, Log: n.processLog.ofLastStart(n.tail)}
 		}
 		return n.state == Up && !n.enlisting && (w.action == ActStart || n.proc != w.old), n.overruled(n.want == wantDown)
 	case ActKill:

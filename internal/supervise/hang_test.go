@@ -15,7 +15,7 @@ func TestANodeIsNotKilledForTheSupervisorsOwnAbsence(t *testing.T) {
 	s, n := oneNode(t, "sleep 60")
 	n.spec().Kind = plan.Balancer
 	var err error
-	if n.proc, err = s.launch(*n.spec(), n.spec().Args); err != nil {
+	if n.proc, err = s.startProcess(*n.spec(), n.spec().Args); err != nil {
 		t.Fatal(err)
 	}
 	n.want, n.state, n.upSince = wantUp, Up, time.Now()

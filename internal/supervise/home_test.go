@@ -191,7 +191,7 @@ func TestAHostThatDoesNotAnswerIsNotTakenForAnEmptyOne(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if part := s.decide(t.Context(), "redis-1", time.Now(), &facts{}); part.Master || !strings.Contains(part.Wait, "does not answer") {
+	if part := s.decide(t.Context(), "redis-1", time.Now(), &redisFacts{}); part.Master || !strings.Contains(part.Wait, "does not answer") {
 		t.Errorf("a redis node starts as %+v", part)
 	}
 }
@@ -261,10 +261,10 @@ func TestEveryNodeIsOnItsOwnHost(t *testing.T) {
 	}
 
 	// Each node is started with the program of its host.
-	if _, err := s.launch(s.processes()[0], nil); err == nil || !strings.Contains(err.Error(), "/none/such") {
+	if _, err := s.startProcess(s.processes()[0], nil); err == nil || !strings.Contains(err.Error(), "/none/such") {
 		t.Errorf("web-1 is started: %v", err)
 	}
-	proc, err := s.launch(s.processes()[1], []string{"-c", "exec sleep 1000"})
+	proc, err := s.startProcess(s.processes()[1], []string{"-c", "exec sleep 1000"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestWhatRunsIsFoundOnEveryHost(t *testing.T) {
 	if runs, err := s.hosts.anyAlive(t.Context(), everyNode); runs || err != nil {
 		t.Errorf("something runs before anything is started: %v, %v", runs, err)
 	}
-	proc, err := s.launch(s.processes()[1], []string{"-c", "exec sleep 1000"})
+	proc, err := s.startProcess(s.processes()[1], []string{"-c", "exec sleep 1000"})
 	if err != nil {
 		t.Fatal(err)
 	}

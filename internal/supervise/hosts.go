@@ -98,7 +98,7 @@ func (s *Supervisor) checkAbsent(steps []plan.Step, now, final layout) (reasons 
 	said := map[string]bool{}
 	for _, step := range steps {
 		for _, of := range []layout{now, final} {
-			p, there := of.part(step.Node)
+			p, there := of.nodePlan(step.Node)
 			if !there || step.Action == plan.Reload || said[step.Node] || !s.hosts.isAbsent(p.host) {
 				continue
 			}
@@ -264,7 +264,7 @@ func (s *Supervisor) withNew(p plan.Plan, wanted layout) plan.Plan {
 			continue
 		}
 		for _, of := range h.Processes {
-			to, there := wanted.part(of.Node)
+			to, there := wanted.nodePlan(of.Node)
 			if !there || to.host != h.Name {
 				continue
 			}

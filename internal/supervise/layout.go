@@ -73,22 +73,22 @@ func (s *Supervisor) admin(name string) *redis.Admin {
 	return s.admins[name]
 }
 
-// paceOf returns the pace of a Sentinel. For another node, or a Sentinel that has just gone, it
-// returns a new one that nothing uses.
-func (s *Supervisor) paceOf(sentinel string) *pace {
+// periodsOf returns the periods of a Sentinel. For another node, or a Sentinel that has just gone,
+// it returns a new one that nothing uses.
+func (s *Supervisor) periodsOf(sentinel string) *sentinelPeriods {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if p := s.paces[sentinel]; p != nil {
+	if p := s.sentinelPeriods[sentinel]; p != nil {
 		return p
 	}
-	return new(pace)
+	return new(sentinelPeriods)
 }
 
 // sentinels returns the names of the Sentinels, sorted.
 func (s *Supervisor) sentinels() []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return slices.Sorted(maps.Keys(s.paces))
+	return slices.Sorted(maps.Keys(s.sentinelPeriods))
 }
 
 // nodesOfKind returns the nodes of a kind, in the order of the plan.
@@ -146,7 +146,7 @@ func (s *Supervisor) addNode(p plan.Process) *node {
 		s.reachAt(p.Node, at)
 	}
 	if p.Kind == plan.Sentinel {
-		s.paces[p.Node] = new(pace)
+		s.sentinelPeriods[p.Node] = new(sentinelPeriods)
 	}
 	return n
 }

@@ -99,14 +99,14 @@ func (s *Supervisor) logWriter() (*process.Process, error) {
 	if writer := s.runningLogWriter(); writer != nil {
 		return writer, nil
 	}
-	words, err := s.ownWords(LogWriterCommand)
+	output, err := s.openHelperLog(LogWriterCommand)
 	if err != nil {
 		return nil, err
 	}
-	defer words.Close()
+	defer output.Close()
 	writer, err := process.Start(process.Spec{
 		Path: s.cfg.Self, Args: []string{LogWriterCommand, "--state", s.dir.root},
-		Env: environFor(s.cfg.Environ, plan.Self), Dir: s.dir.root, Output: words,
+		Env: environFor(s.cfg.Environ, plan.Self), Dir: s.dir.root, Output: output,
 	})
 	if err != nil {
 		return nil, err
@@ -115,20 +115,20 @@ func (s *Supervisor) logWriter() (*process.Process, error) {
 	return writer, nil
 }
 
-// writerWords is how large the log writer's own log may be.
-const writerWords = 1 << 20 // bytes
+// helperLogSize is how large the own log of a helping process, such as the log writer, may be.
+const helperLogSize = 1 << 20 // bytes
 
-// ownWords opens the file for the output of a process that helps the supervisor, such as a
+// openHelperLog opens the file for the output of a process that helps the supervisor, such as a
 // crash: a few lines, which the log writer does not store.
-func (s *Supervisor) ownWords(command string) (*os.File, error) {
-	words, err := private.Open(s.dir.path("logs", command+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND)
+func (s *Supervisor) openHelperLog(command string) (*os.File, error) {
+	file, err := private.Open(s.dir.path("logs", command+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND)
 	if err != nil {
 		return nil, err
 	}
-	if info, err := words.Stat(); err == nil && info.Size() > writerWords {
-		_ = words.Truncate(0) // better than a log that grows without limit
+	if info, err := file.Stat(); err == nil && info.Size() > helperLogSize {
+		_ = file.Truncate(0) // better than a log that grows without limit
 	}
-	return words, nil
+	return file, nil
 }
 
 // runningLogWriter returns the log writer of an earlier supervisor; nil: none is running.

@@ -38,7 +38,7 @@ type redisMemory struct {
 
 // recall returns which node was the master last, according to the Sentinels' files and to what
 // the supervisor itself has seen. The highest epoch wins, because a majority of the Sentinels
-// agreed on it: see facts.master. If recall returns an error, it names no master, and the
+// agreed on it: see redisFacts.master. If recall returns an error, it names no master, and the
 // epochs are the highest of all.
 func recall(m redisMemory, files map[string]sentinelFile) (plan.Replication, error) {
 	best := m.Replication
@@ -384,7 +384,7 @@ func (s *Supervisor) sentinelsAgree() bool {
 
 // noteMaster records which node is the master now, by name, and reports whether it is another
 // one. The Sentinels remember that, too; the record is for the case that their files are lost.
-func (s *Supervisor) noteMaster(f facts) (other bool) {
+func (s *Supervisor) noteMaster(f redisFacts) (other bool) {
 	address, epoch, err := f.master()
 	name := f.nameOf(address)
 	if err != nil || name == "" || f.failing() {

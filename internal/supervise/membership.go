@@ -119,7 +119,7 @@ func (x *stepper) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	anew, _ := to.part(p.Node)
+	anew, _ := to.nodePlan(p.Node)
 	x.to.files = slices.Clone(x.to.files)
 	for i, f := range x.to.files {
 		at := slices.IndexFunc(anew.files, func(a plan.File) bool { return a.Path == f.Path })
@@ -220,7 +220,7 @@ func (x *stepper) leave(ctx context.Context) error {
 
 // others returns the other nodes that stay and have all data, and the reasons why further ones
 // do not have it.
-func (x *stepper) others(f facts) (names []string, why map[string]string) {
+func (x *stepper) others(f redisFacts) (names []string, why map[string]string) {
 	names, why = f.inSync()
 	goes := func(name string) bool { return name == x.step.Node || !x.stays(name) }
 	maps.DeleteFunc(why, func(name, _ string) bool { return goes(name) })
@@ -350,7 +350,7 @@ func (s *Supervisor) checkLeaving(ctx context.Context, final layout, changes []p
 		return nil
 	}
 	within(ctx, settingLimit, memberPoll, func(ctx context.Context) bool {
-		wrong = s.acquaint(ctx, time.Second).mayNotLeave(changes, func(name string) bool { _, there := final.part(name); return there })
+		wrong = s.acquaint(ctx, time.Second).mayNotLeave(changes, func(name string) bool { _, there := final.nodePlan(name); return there })
 		return len(wrong) == 0
 	})
 	return wrong

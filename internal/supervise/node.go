@@ -72,28 +72,28 @@ type node struct {
 
 	gone chan struct{} // closed by removal from the stack (dropNode)
 
-	next     *plan.Process // settings for the next process; nil: unchanged
-	proc     machine.Process
-	lives    lives
-	noted    machine.Process // the process whose server was last asked for (noteWriter)
-	made     string          // digest of the settings that proc was started with
-	listens  string          // the address that the last process was started with
-	want     want
-	brief    bool // the node is stopped only for a moment: see command.brief
-	state    State
-	detail   string
-	restarts int
-	crashes  int       // ends that nobody asked for, since the node got its settings
-	died     int       // deaths since it was last calm
-	began    time.Time // when this process was started; zero: it was adopted
-	upSince  time.Time // since when this process has been up; zero: not yet
-	deadAt   time.Time // when the redis node was first seen dead
-	startAt  time.Time // the earliest next start; zero: now
-	killAt   time.Time // when a stopping process is killed; zero: it is not stopping
-	seen     *facts    // the facts that the first decision is made on
-	waiting  []waiter
-	probing  bool
-	hungFrom time.Time // since when the liveness probe has failed
+	next       *plan.Process // settings for the next process; nil: unchanged
+	proc       machine.Process
+	processLog processLog
+	noted      machine.Process // the process whose server was last asked for (noteWriter)
+	made       string          // digest of the settings that proc was started with
+	listens    string          // the address that the last process was started with
+	want       want
+	brief      bool // the node is stopped only for a moment: see command.brief
+	state      State
+	detail     string
+	restarts   int
+	crashes    int         // ends that nobody asked for, since the node got its settings
+	died       int         // deaths since it was last calm
+	began      time.Time   // when this process was started; zero: it was adopted
+	upSince    time.Time   // since when this process has been up; zero: not yet
+	deadAt     time.Time   // when the redis node was first seen dead
+	startAt    time.Time   // the earliest next start; zero: now
+	killAt     time.Time   // when a stopping process is killed; zero: it is not stopping
+	seen       *redisFacts // the facts that the first decision is made on
+	waiting    []waiter
+	probing    bool
+	hungFrom   time.Time // since when the liveness probe has failed
 	// unable is true while a node cannot run on its host.
 	unable bool
 	// cut is true if a stopping balancer was told to cut the open connections.
@@ -131,7 +131,7 @@ type node struct {
 // reached or cannot be reached.
 type command struct {
 	action Action
-	seen   *facts
+	seen   *redisFacts
 	// spec is the process that the node is to have from now on, or for ActRestart from its next
 	// process on; nil: unchanged.
 	spec *plan.Process
@@ -416,28 +416,28 @@ func (n *node) start(ctx context.Context) {
 		if n.deadAt.IsZero() {
 			n.deadAt = time.Now()
 		}
-		part := n.sup.decide(ctx, n.spec().Node, n.deadAt, n.seen)
+		decision := n.sup.decide(ctx, n.spec().Node, n.deadAt, n.seen)
 		n.seen = nil
 		switch {
-		case part.Wait != "":
-			if n.detail != part.Wait {
+		case decision.Wait != "":
+			if n.detail != decision.Wait {
 				level := slog.LevelInfo
-				if part.Refused {
+				if decision.Refused {
 					level = slog.LevelWarn
 				}
-				n.log.Log(ctx, level, "not started yet", "why", part.Wait)
+				n.log.Log(ctx, level, "not started yet", "why", decision.Wait)
 			}
-			n.detail = part.Wait
-			if part.Refused {
+			n.detail = decision.Wait
+			if decision.Refused {
 				n.state = Failed
 			}
 			n.startAt = time.Now().Add(askAgain)
 			n.settle()
 			return
-		case part.Master:
+		case decision.Master:
 			args = append(args[:len(args):len(args)], "--replicaof", "no", "one")
 		default:
-			master = part.Replica
+			master = decision.Replica
 			n.setAOFAside(ctx, master)
 			host, port := splitAddress(master)
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
@@ -457,12 +457,12 @@ func (n *node) start(ctx context.Context) {
 	}
 
 	n.unable = false
-	n.lives.begin(time.Now(), n.sup.tokensOf(n.spec()))
+	n.processLog.begin(time.Now(), n.sup.tokensOf(n.spec()))
 	variable, err := n.noteLaunch()
 	if err != nil { // a full disk must not keep a node down
 		n.log.Error("cannot note that the node is started", "error", err)
 	}
-	proc, err := n.sup.launch(*n.spec(), args, variable)
+	proc, err := n.sup.startProcess(*n.spec(), args, variable)
 	if err != nil {
 		n.detail = err.Error()
 		n.log.Error("cannot start", "error", err)
@@ -488,7 +488,7 @@ func (n *node) adopt(proc machine.Process, r record) {
 		n.keepDown.Store(true)
 	}
 	n.restarts, n.crashes, n.written, n.inherited = r.Restarts, r.Crashes, r, r
-	n.lives.adopt(r.Tokens)
+	n.processLog.adopt(r.Tokens)
 	n.log.Info("adopted", "pid", proc.ID().PID)
 	n.publish()
 }
@@ -510,7 +510,7 @@ func (n *node) ended() {
 		}
 	}
 	// The last output of this process must not be mixed with that of the next.
-	n.lives.end(n.tail)
+	n.processLog.end(n.tail)
 	stopped := !n.killAt.IsZero()
 	if !n.upSince.IsZero() && time.Since(n.upSince) > calm {
 		n.died = 0

@@ -181,7 +181,7 @@ func TestAStoppingNodeIsNotPausedNorResumed(t *testing.T) {
 func TestANodeIsNotKilledBeforeItsDrainIsOver(t *testing.T) {
 	s, n := oneNode(t, "exec sleep 1000")
 	var err error
-	if n.proc, err = s.launch(*n.spec(), n.spec().Args); err != nil {
+	if n.proc, err = s.startProcess(*n.spec(), n.spec().Args); err != nil {
 		t.Fatal(err)
 	}
 	// The limit covers the wait for another node to be in rotation, then the node's requests,
@@ -237,7 +237,7 @@ func TestARecordTellsWhatTheProcessWasStartedAs(t *testing.T) {
 func TestFactsAreNotKeptForALaterStart(t *testing.T) {
 	_, n := oneNode(t, "")
 	answer := make(chan error, 2)
-	n.command(command{action: ActStart, seen: &facts{}, answer: answer})
+	n.command(command{action: ActStart, seen: &redisFacts{}, answer: answer})
 	if n.seen == nil {
 		t.Error("a node that starts now does not get the facts")
 	}
@@ -247,7 +247,7 @@ func TestFactsAreNotKeptForALaterStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.adopt(proc, record{Want: wantUp})
-	n.command(command{action: ActStart, seen: &facts{}, answer: answer})
+	n.command(command{action: ActStart, seen: &redisFacts{}, answer: answer})
 	if n.seen != nil {
 		t.Error("a node that runs keeps the facts, and would start on them after its death")
 	}

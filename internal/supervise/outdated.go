@@ -89,7 +89,7 @@ func (s *Supervisor) tokensOf(p *plan.Process) string {
 // changedTokens returns a text for a person if a node's tokens file has changed since the node
 // read it; empty: it has not, or nobody knows.
 func (s *Supervisor) changedTokens(n *node, pid int) string {
-	read, is := n.lives.tokensRead(), s.tokensOf(n.spec())
+	read, is := n.processLog.tokensRead(), s.tokensOf(n.spec())
 	if pid == 0 || read == "" || is == "" || read == is {
 		return ""
 	}

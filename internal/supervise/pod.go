@@ -57,7 +57,7 @@ func (s *Supervisor) watchesRedis() bool {
 
 // noteBoot records that the stack has had its first boot, if another supervisor looks after the
 // master.
-func (s *Supervisor) noteBoot(f facts) {
+func (s *Supervisor) noteBoot(f redisFacts) {
 	if !s.cfg.Pod || s.booted.Load() {
 		return
 	}
@@ -315,7 +315,7 @@ func departedFrom(m redisMemory, wanted map[string]string) map[string]string {
 func AskMaster(ctx context.Context, way redis.Way, name, password string, sentinels map[string]string) (address string, epoch int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	f := facts{Sentinels: len(sentinels)}
+	f := redisFacts{Sentinels: len(sentinels)}
 	views := make(chan *redis.View, len(sentinels))
 	for _, at := range sentinels {
 		go func() {

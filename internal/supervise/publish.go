@@ -34,7 +34,7 @@ func (n *node) publish() {
 		case n.enlisting:
 			s.Excluded = "the balancers are told that it is up"
 		}
-		s.Began, s.Until = n.lives.lastStart(), time.Time{}
+		s.Began, s.Until = n.processLog.lastStart(), time.Time{}
 		if n.state == Starting && n.proc != nil && n.spec().Start > 0 && !n.began.IsZero() && n.upSince.IsZero() {
 			s.Until = n.began.Add(n.spec().Start)
 		}
@@ -85,7 +85,7 @@ func (n *node) wanted() want {
 func (n *node) recordWant(wanted want) {
 	r := record{
 		Plan: n.made, Want: wanted, Address: cmp.Or(n.listens, n.spec().Address),
-		State: n.published.State, Since: n.published.Since, Restarts: n.restarts, Crashes: n.crashes, Tokens: n.lives.tokensRead(),
+		State: n.published.State, Since: n.published.Since, Restarts: n.restarts, Crashes: n.crashes, Tokens: n.processLog.tokensRead(),
 	}
 	if n.proc != nil {
 		r.Process = n.proc.ID()

@@ -13,15 +13,15 @@ import (
 )
 
 // This file has what the supervisor does with Redis and the Sentinels. The decisions are in
-// decide.go, and the Sentinels' periods in pace.go.
+// decide.go, and the Sentinels' periods in sentinel_periods.go.
 
 // gather asks all Sentinels and redis nodes at once. It waits for at most wait, and returns
 // what has been answered by then.
-func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
+func (s *Supervisor) gather(ctx context.Context, wait time.Duration) redisFacts {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 
-	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Spoke: map[string]bool{}, Running: map[string]bool{}, Apart: s.hosts.apart, Appointed: s.appointed()}
+	f := redisFacts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, RepliedWithError: map[string]bool{}, Running: map[string]bool{}, Apart: s.hosts.apart, Appointed: s.appointed()}
 	maps.Copy(f.Nodes, s.formerRedisAddresses)
 	for _, st := range s.statusBoard.snapshot().Nodes {
 		if st.Kind == plan.Redis && st.PID != 0 {
@@ -54,7 +54,7 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 				st, err := s.admin(name).Standing(ctx)
 				switch {
 				case redis.Spoke(err):
-					return func() { f.Spoke[name] = true }
+					return func() { f.RepliedWithError[name] = true }
 				case err != nil:
 					return silence
 				}
@@ -83,8 +83,8 @@ func (s *Supervisor) appointed() string {
 
 // decide decides in which role a redis node starts, based on the given facts, or on new ones if
 // seen is nil.
-func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, seen *facts) start {
-	f := facts{}
+func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, seen *redisFacts) startDecision {
+	f := redisFacts{}
 	if seen != nil {
 		f = *seen
 	} else {
@@ -92,7 +92,7 @@ func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, 
 	}
 	empty, err := s.home(node).empty(ctx, node)
 	if err != nil {
-		return start{Wait: fmt.Sprintf("it is not known whether it has data: %v", err)}
+		return startDecision{Wait: fmt.Sprintf("it is not known whether it has data: %v", err)}
 	}
 	c := candidate{
 		Name:     node,

@@ -80,7 +80,7 @@ func (x *stepper) moveBack(ctx context.Context) error {
 		return err
 	}
 	back := *x
-	back.to, back.from, back.had = x.from, part{}, false
+	back.to, back.from, back.had = x.from, nodePlan{}, false
 	if err := back.start(ctx); err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (x *stepper) moveBack(ctx context.Context) error {
 func (l layout) staying(nodes []string, next []plan.Place) map[string]plan.Place {
 	all := map[string]plan.Place{}
 	for _, name := range nodes {
-		p, there := l.part(name)
+		p, there := l.nodePlan(name)
 		address, _, err := net.SplitHostPort(p.process.Address)
 		if !there || err != nil {
 			continue

@@ -163,7 +163,7 @@ func (r changeRecord) heldStatus() *ChangeStatus {
 
 // renews reports whether a step gives the new version to a node of the rollout's application.
 func (c *changeRun) renews(step plan.Step) bool {
-	to, there := c.final.part(step.Node)
+	to, there := c.final.nodePlan(step.Node)
 	if !there { // a node that serves only during the change
 		n := c.sup.node(step.Node)
 		return n != nil && n.spec().App == c.record.App && step.Action == plan.Start
@@ -193,7 +193,7 @@ func (c *changeRun) allowed(group []plan.Step) []plan.Step {
 	}
 	left := c.record.Only - c.renewed
 	for i, step := range group {
-		to, there := c.final.part(step.Node)
+		to, there := c.final.nodePlan(step.Node)
 		if there && to.process.App != c.record.App {
 			continue
 		}

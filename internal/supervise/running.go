@@ -167,8 +167,8 @@ func (s *Supervisor) askedFor() (asked []layout, cut bool) {
 // change repeats the step, and puts the node back if it is not.
 func (s *Supervisor) withUnwritten(p plan.Plan, of layout, cut bool) plan.Plan {
 	for _, to := range of.host().Processes {
-		is, had := partOf(p, to.Node)
-		wanted, _ := of.part(to.Node)
+		is, had := nodePlanOf(p, to.Node)
+		wanted, _ := of.nodePlan(to.Node)
 		host := s.home(to.Node)
 		moved := knownByAddress(to) && is.process.Address != to.Address
 		if s.cfg.Several && had && is.host != wanted.host { // it may already run on its new host
@@ -206,19 +206,19 @@ func placementOf(p plan.Plan) plan.Placement {
 	return placed
 }
 
-// part is what a plan has for one node.
-type part struct {
+// nodePlan is what a plan has for one node.
+type nodePlan struct {
 	host    string
 	process plan.Process
 	files   []plan.File
 	dirs    []string
 }
 
-// part returns the layout's part for a node, and reports whether it has one.
-func (l layout) part(node string) (part, bool) { return partOf(l.plan, node) }
+// nodePlan returns what the layout has for a node, and reports whether it has one.
+func (l layout) nodePlan(node string) (nodePlan, bool) { return nodePlanOf(l.plan, node) }
 
-// listener returns another node that listens at the address of a part; empty: there is none.
-func (l layout) listener(to part) string {
+// listener returns another node that listens at the address of a node; empty: there is none.
+func (l layout) listener(to nodePlan) string {
 	for _, h := range l.plan.Hosts {
 		i := slices.IndexFunc(h.Processes, func(o plan.Process) bool {
 			return o.Node != to.process.Node && o.Kind.Traits().OwnPort() && o.Address == to.process.Address
@@ -230,19 +230,19 @@ func (l layout) listener(to part) string {
 	return ""
 }
 
-func partOf(p plan.Plan, node string) (part, bool) {
+func nodePlanOf(p plan.Plan, node string) (nodePlan, bool) {
 	for _, h := range p.Hosts {
 		i := slices.IndexFunc(h.Processes, func(p plan.Process) bool { return p.Node == node })
 		if i < 0 {
 			continue
 		}
-		return part{
+		return nodePlan{
 			host: h.Name, process: h.Processes[i],
 			files: slices.DeleteFunc(slices.Clone(h.Files), func(f plan.File) bool { return !inDirOf(node, f.Path) }),
 			dirs:  slices.DeleteFunc(slices.Clone(h.Dirs), func(d string) bool { return !inDirOf(node, d) }),
 		}, true
 	}
-	return part{}, false
+	return nodePlan{}, false
 }
 
 // inDirOf reports whether a path of a plan is in a node's directory.
@@ -250,9 +250,9 @@ func inDirOf(node, path string) bool {
 	return path == filepath.Join("nodes", node) || strings.HasPrefix(path, filepath.Join("nodes", node)+"/")
 }
 
-// withNode returns a plan with a part in the place of the node's former one, or added if there
+// withNode returns a plan with a node in the place of the node's former one, or added if there
 // was none.
-func withNode(p plan.Plan, to part) plan.Plan {
+func withNode(p plan.Plan, to nodePlan) plan.Plan {
 	at := slices.IndexFunc(p.Hosts, func(h plan.Host) bool { return h.Name == to.host })
 	if at < 0 && to.host == plan.Local && len(p.Hosts) == 1 {
 		at = 0 // the host has been named in the meantime: see withHosts
@@ -285,9 +285,9 @@ func withoutNode(p plan.Plan, node string) plan.Plan {
 	return p
 }
 
-// putNode writes a node's files and puts its part into the plan. It does not tell the running
+// putNode writes a node's files and puts the node into the plan. It does not tell the running
 // process.
-func (s *Supervisor) putNode(to part) error {
+func (s *Supervisor) putNode(to nodePlan) error {
 	if err := s.writeNode(to); err != nil {
 		return err
 	}
@@ -305,7 +305,7 @@ func (s *Supervisor) dropNode(name string) {
 	n := s.nodes[name]
 	s.nodes = maps.Clone(s.nodes)
 	delete(s.nodes, name)
-	delete(s.paces, name)
+	delete(s.sentinelPeriods, name)
 	s.plan = withoutNode(s.plan, name)
 	s.host = mergeHosts(s.plan.Hosts)
 	s.mu.Unlock()
@@ -321,7 +321,7 @@ func (s *Supervisor) dropNode(name string) {
 
 // writeNode makes a node's directories and writes its files. A file that the server itself
 // rewrites is only written if it is missing.
-func (s *Supervisor) writeNode(to part) error {
+func (s *Supervisor) writeNode(to nodePlan) error {
 	if s.hosts.isAbsent(to.host) {
 		return nil // see catchUp
 	}

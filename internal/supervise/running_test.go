@@ -42,7 +42,7 @@ func TestANodeOfAChangeThatWasCutOffIsNotTakenForDone(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		to, _ := final.part("shop-1")
+		to, _ := final.nodePlan("shop-1")
 		if err := os.MkdirAll(s.dir.path("nodes", "shop-1"), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +56,7 @@ func TestANodeOfAChangeThatWasCutOffIsNotTakenForDone(t *testing.T) {
 		}
 		next.statusBoard = newStatusBoard(next.plan)
 		runs, _ := next.current()
-		legs, err := next.legs(runs, final, nil)
+		legs, err := next.changeParts(runs, final, nil)
 		if got := inWords(legs); err != nil || got != c.steps {
 			t.Errorf("%s: the steps are\n%s, want\n%s (%v)", what, got, c.steps, err)
 		}
@@ -89,7 +89,7 @@ func TestTheLastNodeThatServesIsNotStartedAnew(t *testing.T) {
 		s.overrides = stack.Overrides{Drained: map[string]bool{c.drained: c.drained != ""}}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // so that spare does not wait for a node to come up
-		x := stepper{sup: s, step: plan.Step{Node: "shop-2", Action: plan.Restart}, to: part{process: s.host.Processes[len(s.host.Processes)-1]}}
+		x := stepper{sup: s, step: plan.Step{Node: "shop-2", Action: plan.Restart}, to: nodePlan{process: s.host.Processes[len(s.host.Processes)-1]}}
 		err := x.spare(ctx)
 		if (err == nil) != c.spared || err != nil && !strings.Contains(err.Error(), "no other node of shop serves") {
 			t.Errorf("%s: %v", what, err)

@@ -43,7 +43,7 @@ func (r RunsAs) Plan() plan.Plan { return r.plan }
 // ports that the stack file leaves open.
 func (r RunsAs) RedisPorts() (ports []int) {
 	for i := 1; ; i++ {
-		p, there := partOf(r.plan, fmt.Sprintf("redis-%d", i))
+		p, there := nodePlanOf(r.plan, fmt.Sprintf("redis-%d", i))
 		if !there {
 			return ports
 		}

@@ -37,14 +37,14 @@ func (x *stepper) set(ctx context.Context, settings *plan.Settings) error {
 			return err
 		}
 	}
-	s.paceOf(name).forget() // its ping period depends on down-after
+	s.periodsOf(name).setAgain() // its ping period depends on down-after
 	return s.send(ctx, name, command{action: actTake, spec: &x.to.process})
 }
 
 // withFormerUsers returns a node whose ACL file also has the users of its former version. The
 // late part of a Set removes them. If a change is stopped before that part, the programs that
 // need these users can go on, and the next change still finds the part to do.
-func withFormerUsers(to, from part) part {
+func withFormerUsers(to, from nodePlan) nodePlan {
 	former := map[string]string{}
 	for _, f := range from.files {
 		former[f.Path] = f.Content

@@ -16,10 +16,10 @@ func TestAUserStaysUntilTheLatePartOfItsChange(t *testing.T) {
 	const rest = "redis: {replicas: 1, sentinels: 1}\nroutes: [{app: web}]\n"
 	now := fromText(t, s, "apps: {web: {kv: {}}, stock: {command: [run]}}\n"+rest)
 	final := fromText(t, s, "apps: {web: {kv: {}}, shop: {command: [run]}}\n"+rest)
-	s.admins, s.paces = map[string]*redis.Admin{}, map[string]*pace{}
+	s.admins, s.sentinelPeriods = map[string]*redis.Admin{}, map[string]*sentinelPeriods{}
 	s.install(now)
 	sets := func(l layout, late bool) (nodes []string) {
-		legs, err := s.legs(l, final, nil)
+		legs, err := s.changeParts(l, final, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,8 +39,8 @@ func TestAUserStaysUntilTheLatePartOfItsChange(t *testing.T) {
 				continue
 			}
 			x := stepper{sup: s, step: plan.Step{Node: c.Node, Action: plan.Set, Late: late}, log: s.log}
-			x.from, _ = before.part(c.Node)
-			x.to, _ = final.part(c.Node)
+			x.from, _ = before.nodePlan(c.Node)
+			x.to, _ = final.nodePlan(c.Node)
 			if s.node(c.Node) == nil {
 				n := s.addNode(x.from.process)
 				s.tasks.Go(func() { n.run(s.ctx) })
@@ -67,7 +67,7 @@ func TestAUserStaysUntilTheLatePartOfItsChange(t *testing.T) {
 		t.Errorf("in the middle the early parts are of %v, the late ones of %v", early, late)
 	}
 	users := take(true)
-	want, _ := final.part("redis-2")
+	want, _ := final.nodePlan("redis-2")
 	for _, f := range want.files {
 		if strings.HasSuffix(f.Path, usersFile) && f.Content != users {
 			t.Errorf("after the late part the users are\n%s\nwant\n%s", users, f.Content)

@@ -59,7 +59,7 @@ func TestASentinelIsNotToldItsPeriodsAmidAnotherPodsSwitchover(t *testing.T) {
 	s.hosts.apart, other.hosts.apart = true, true
 	sentinel := *s.node("sentinel-1").spec()
 	s.statusBoard.update("sentinel-1", func(st *NodeStatus) { st.PID = 7 }) // also known as a Sentinel that was given its periods
-	pace := s.paceOf("sentinel-1")
+	pace := s.periodsOf("sentinel-1")
 	probe := func() string {
 		t.Helper()
 		if err := s.probeSentinel(t.Context(), sentinel); err != nil {
@@ -79,7 +79,7 @@ func TestASentinelIsNotToldItsPeriodsAmidAnotherPodsSwitchover(t *testing.T) {
 		t.Fatalf("the period is %s", is)
 	}
 
-	other.pacedBy([]step{{askPeriod, time.Hour}})
+	other.applyPeriodSteps([]periodStep{{askPeriod, time.Hour}})
 	awaitPeriod(t, c.Sentinels[0], "60")
 	for range 3 {
 		if is := probe(); is != "60" {
@@ -98,7 +98,7 @@ func TestASentinelIsNotToldItsPeriodsAmidAnotherPodsSwitchover(t *testing.T) {
 
 	// A new supervisor does not tell the Sentinel its periods either.
 	c.Sentinels[0].Do("SENTINEL", "DEBUG", "INFO-PERIOD", "1000")
-	pace.forget()
+	pace.setAgain()
 	if is := probe(); is != "1000" {
 		t.Errorf("a new supervisor tells it its own amid a switchover: %s", is)
 	}
@@ -109,7 +109,7 @@ func TestASentinelIsNotToldItsPeriodsAmidAnotherPodsSwitchover(t *testing.T) {
 
 	// A Sentinel that has just started is told at once.
 	c.Sentinels[0].Do("SENTINEL", "DEBUG", "INFO-PERIOD", "10000")
-	pace.forget()
+	pace.setAgain()
 	if is := probe(); is != "700" {
 		t.Errorf("a new Sentinel has %s", is)
 	}
@@ -135,7 +135,7 @@ func TestPeriodsAreReviewed(t *testing.T) {
 		"a failover is under way":        {looks: []look{{0, of(60 * ms), false}, {othersFor, of(60 * ms), true}}},
 		"and the time begins after that": {looks: []look{{0, of(60 * ms), true}, {1, of(60 * ms), false}, {othersFor, of(60 * ms), false}}},
 	} {
-		p, told := new(pace), false
+		p, told := new(sentinelPeriods), false
 		for _, l := range c.looks {
 			if err := p.review(l.is, l.failing, began.Add(l.at), of, func(d time.Duration) error { told = d == infoPeriod; return nil }); err != nil {
 				t.Error(err)

@@ -98,7 +98,7 @@ func stages(processes []plan.Process) [][]plan.Process {
 func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (failures []error) {
 	// Redis nodes that start together decide on the same facts. Otherwise, at every cold start,
 	// the named master would wait for a failover as soon as the first replica is up.
-	var seen *facts
+	var seen *redisFacts
 	if processes[0].Kind == plan.Redis {
 		f := s.gather(ctx, time.Second)
 		seen = &f
@@ -133,7 +133,7 @@ func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (
 }
 
 // startNode starts a node as a part of the stack's start.
-func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) error {
+func (s *Supervisor) startNode(ctx context.Context, name string, seen *redisFacts) error {
 	n := s.node(name)
 	if n.keepDown.Load() { // the operator stopped or paused it under an earlier supervisor
 		return nil

@@ -17,7 +17,7 @@ import (
 type stepper struct {
 	sup      *Supervisor
 	step     plan.Step
-	from, to part // from is empty if the node is new
+	from, to nodePlan // from is empty if the node is new
 	had      bool
 	// settings are what a Set gives the node. settle is how long a node has to be up without a
 	// break to count as healthy.
@@ -27,8 +27,8 @@ type stepper struct {
 	stack stack.Stack
 	stays func(node string) bool
 	log   *slog.Logger
-	// words is the last output of a node that did not become healthy.
-	words []string
+	// lastOutput is the last output of a node that did not become healthy.
+	lastOutput []string
 	// touched is true once something was done that putBack has to undo.
 	touched bool
 }
@@ -173,7 +173,7 @@ func (x *stepper) bringUp(ctx context.Context, c command) error {
 		err = s.awaitCalm(ctx, name, x.settle)
 	}
 	if err != nil && !errors.As(err, new(*FailedError)) {
-		x.words = n.lives.since(began, n.tail)
+		x.lastOutput = n.processLog.since(began, n.tail)
 	}
 	return err
 }
@@ -306,7 +306,7 @@ func (x *stepper) putBack(ctx context.Context) error {
 func (x *stepper) aftermath(back error) string {
 	text := ""
 
-	for _, line := range x.words {
+	for _, line := range x.lastOutput {
 		text += "  " + quote.Cut(line, longLine) + "\n"
 	}
 	state := "it is what it was"

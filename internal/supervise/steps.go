@@ -98,15 +98,15 @@ func (c *changeRun) run(ctx context.Context) Result {
 func (c *changeRun) carryOut(ctx context.Context) error {
 	s := c.sup
 	now, generation := s.current()
-	legs, err := s.legs(now, c.final, c.record.Force)
+	parts, err := s.changeParts(now, c.final, c.record.Force)
 	if err != nil {
 		return err
 	}
 
 	c.of = 0
-	for _, leg := range legs {
-		c.of += len(leg.steps)
-		if err := s.keepPorts(leg.to); err != nil {
+	for _, part := range parts {
+		c.of += len(part.steps)
+		if err := s.keepPorts(part.to); err != nil {
 			return err
 		}
 	}
@@ -114,8 +114,8 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 	s.log.Info("a change begins", "kind", c.record.Kind, "id", c.record.ID, "steps", c.of)
 	s.setDrained(c.final.overrides.With(now.overrides).Drained)
 	c.renewed = c.renewedNodes(now)
-	for _, leg := range legs {
-		err := c.leg(ctx, leg)
+	for _, part := range parts {
+		err := c.carryOutPart(ctx, part)
 		if errors.Is(err, errHeld) {
 			return err // the supervisor's stack is the one that the nodes run as
 		}
@@ -151,11 +151,11 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 	return s.finishDrains(ctx, now.overrides.Drained, c.final.overrides.Drained)
 }
 
-// leg carries out one part of the change.
-func (c *changeRun) leg(ctx context.Context, l leg) error {
+// carryOutPart carries out one part of the change.
+func (c *changeRun) carryOutPart(ctx context.Context, l changePart) error {
 	s := c.sup
 	programs, wrong := s.findPrograms(s.ctx, l.to.plan)
-	if err := wrong.forChange(startedServers([]leg{l})).err(); err != nil {
+	if err := wrong.forChange(startedServers([]changePart{l})).err(); err != nil {
 		return err
 	}
 
@@ -203,15 +203,15 @@ func (c *changeRun) leg(ctx context.Context, l leg) error {
 // Redis through the balancers would have no master until the node's own step hands over, or
 // until the balancers are reloaded. Mostly there is nothing to do; but the node that was the
 // master when the change began may have died since.
-func (c *changeRun) relieve(ctx context.Context, l leg, next []plan.Step, changes []plan.NodeChange) error {
+func (c *changeRun) relieve(ctx context.Context, l changePart, next []plan.Step, changes []plan.NodeChange) error {
 	s := c.sup
 	step := plan.Step{Node: s.lastSeenMaster(), Action: plan.HandOver}
 	if step.Node == "" || slices.ContainsFunc(next, func(p plan.Step) bool { return p.Node == step.Node }) {
 		return nil // its own step hands over
 	}
 	now, _ := s.current()
-	is, _ := now.part(step.Node)
-	if to, stays := l.to.part(step.Node); !stays || to.process.Address != is.process.Address {
+	is, _ := now.nodePlan(step.Node)
+	if to, stays := l.to.nodePlan(step.Node); !stays || to.process.Address != is.process.Address {
 		c.mu.Lock()
 		c.of++
 		c.mu.Unlock()
@@ -227,7 +227,7 @@ func (c *changeRun) relieve(ctx context.Context, l leg, next []plan.Step, change
 	if known == nil || known[step.Node] {
 		return nil
 	}
-	x := stepper{sup: s, step: step, stays: func(name string) bool { _, there := l.to.part(name); return there && known[name] }}
+	x := stepper{sup: s, step: step, stays: func(name string) bool { _, there := l.to.nodePlan(name); return there && known[name] }}
 	if err := x.tryHandOver(ctx); err != nil {
 		s.log.Warn("the balancers do not know the master until they are reloaded", "node", step.Node, "error", err)
 	}
@@ -256,7 +256,7 @@ func (s *Supervisor) masterLast(steps []plan.Step) []plan.Step {
 }
 
 // group carries out the steps of one group, all at once.
-func (c *changeRun) group(ctx context.Context, l leg, steps []plan.Step, changes []plan.NodeChange) error {
+func (c *changeRun) group(ctx context.Context, l changePart, steps []plan.Step, changes []plan.NodeChange) error {
 	failed := make([]error, len(steps))
 	var all sync.WaitGroup
 	for i, step := range steps {
@@ -268,7 +268,7 @@ func (c *changeRun) group(ctx context.Context, l leg, steps []plan.Step, changes
 }
 
 // step carries out one step, and undoes it if it fails.
-func (c *changeRun) step(ctx context.Context, l leg, step plan.Step, changes []plan.NodeChange) error {
+func (c *changeRun) step(ctx context.Context, l changePart, step plan.Step, changes []plan.NodeChange) error {
 	s := c.sup
 	if s.stopping.Load() || ctx.Err() != nil {
 		return s.whyLeft()
@@ -276,11 +276,11 @@ func (c *changeRun) step(ctx context.Context, l leg, step plan.Step, changes []p
 	e := Event{Node: step.Node, Action: step.Action, What: "begun"}
 	c.say(e)
 	x := stepper{sup: s, step: step, settle: l.to.stack().Rollout.Settle, log: s.log.With("node", step.Node, "change", c.record.Kind)}
-	x.to, _ = l.to.part(step.Node)
+	x.to, _ = l.to.nodePlan(step.Node)
 	now, _ := s.current()
-	x.from, x.had = now.part(step.Node)
+	x.from, x.had = now.nodePlan(step.Node)
 	x.stack = l.to.stack()
-	x.stays = func(name string) bool { _, there := l.to.part(name); return there }
+	x.stays = func(name string) bool { _, there := l.to.nodePlan(name); return there }
 	if i := slices.IndexFunc(changes, func(n plan.NodeChange) bool { return n.Node == step.Node }); i >= 0 {
 		x.settings = changes[i].Settings
 	}
@@ -312,8 +312,8 @@ func (c *changeRun) cleanUp(ctx context.Context, from layout) error {
 	now, _ := s.current()
 	var extra []string
 	for _, p := range now.host().Processes {
-		was, had := from.part(p.Node)
-		_, stays := c.final.part(p.Node)
+		was, had := from.nodePlan(p.Node)
+		_, stays := c.final.nodePlan(p.Node)
 		switch {
 		case !had && stays && c.reloaded, had && was.process.Address != p.Address:
 			return nil
@@ -324,7 +324,7 @@ func (c *changeRun) cleanUp(ctx context.Context, from layout) error {
 	if len(extra) == 0 {
 		return nil
 	}
-	back := leg{to: from}
+	back := changePart{to: from}
 	for _, name := range slices.Backward(extra) {
 		if err := c.step(ctx, back, plan.Step{Node: name, Action: plan.Stop}, nil); err != nil {
 			return err
@@ -387,7 +387,7 @@ func (c *changeRun) takeQuiet(ctx context.Context) error {
 	}
 	now, _ := s.current()
 	for _, n := range plan.Diff(now.host(), final.host(), nil) {
-		if to, there := final.part(n.Node); there && n.Quiet {
+		if to, there := final.nodePlan(n.Node); there && n.Quiet {
 			if err := s.putNode(to); err != nil {
 				return err
 			}

@@ -16,7 +16,7 @@ type succession struct {
 	sup      *Supervisor
 	from, to string
 	// facts were gathered before anything was changed.
-	facts facts
+	facts redisFacts
 	log   *slog.Logger
 	// inStep are the replicas that have the master's data, including the successor.
 	inStep []string

@@ -99,14 +99,14 @@ type Supervisor struct {
 
 	// mu guards the fields down to generation, and cfg.Stack. A change replaces them: see
 	// layout.go.
-	mu       sync.RWMutex
-	plan     plan.Plan
-	host     plan.Host
-	programs map[programAt]string
-	nodes    map[string]*node
-	admins   map[string]*redis.Admin
-	paces    map[string]*pace // by the Sentinels' names
-	health   *healthFiles
+	mu              sync.RWMutex
+	plan            plan.Plan
+	host            plan.Host
+	programs        map[programAt]string
+	nodes           map[string]*node
+	admins          map[string]*redis.Admin
+	sentinelPeriods map[string]*sentinelPeriods // by the Sentinels' names
+	health          *healthFiles
 	// file is the stack file, and overrides are the operator's commands at run time; cfg.Stack is
 	// the result of both. generation counts the changes.
 	file       stack.Stack
@@ -230,7 +230,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 
 	s := &Supervisor{
 		cfg: cfg, dir: dirAt(cfg.StateDir), log: cfg.Log,
-		nodes: map[string]*node{}, formerRedisAddresses: map[string]string{}, admins: map[string]*redis.Admin{}, paces: map[string]*pace{},
+		nodes: map[string]*node{}, formerRedisAddresses: map[string]string{}, admins: map[string]*redis.Admin{}, sentinelPeriods: map[string]*sentinelPeriods{},
 		health: newHealthFiles(), reopen: make(chan error, 1),
 	}
 	s.unsettled.Store(true)
@@ -518,7 +518,7 @@ func (s *Supervisor) about(st Status) Status {
 	for i := range st.Nodes {
 		n := &st.Nodes[i]
 		n.Drained = now.overrides.Drained[n.Name]
-		if to, there := now.part(n.Name); there {
+		if to, there := now.nodePlan(n.Name); there {
 			n.Release = to.process.Release
 		}
 	}

@@ -151,7 +151,7 @@ type switchover struct {
 	behind []string
 }
 
-func (s *Supervisor) newSwitchover(f facts, from, to string) *switchover {
+func (s *Supervisor) newSwitchover(f redisFacts, from, to string) *switchover {
 	w := &switchover{succession: succession{sup: s, from: from, to: to, facts: f, log: s.log.With("from", from, "to", to)}}
 	for _, name := range replicasOf(f, from) {
 		if f.Standings[name].Linked && w.admin(name) != nil {
@@ -216,7 +216,7 @@ func (w *switchover) steer(ctx context.Context) (leaders []string, err error) {
 		}
 	}
 	asked := time.Now()
-	w.sup.pacedBy([]step{{askPeriod, oneTick}, {holdPeriod, 2 * holdPeriod}})
+	w.sup.applyPeriodSteps([]periodStep{{askPeriod, oneTick}, {holdPeriod, 2 * holdPeriod}})
 	var known int
 	ready := func(ctx context.Context) bool {
 		known, leaders = w.whoKnows(ctx)

@@ -45,7 +45,7 @@ func TestASwitchoverGoesOnBesideFaults(t *testing.T) {
 	c := redistest.Start(t, 2, 3)
 	s := ofCluster(t, c)
 	ctx := t.Context()
-	var from, to, f = "", "", facts{}
+	var from, to, f = "", "", redisFacts{}
 	redistest.Eventually(t, soon, "a switchover can begin", func() (is bool) {
 		f = s.gather(ctx, time.Second)
 		var err error

@@ -166,8 +166,8 @@ func (s *Supervisor) checkWriters(ctx context.Context) error {
 // checkServers returns an error if a change starts a redis node that could not read the data
 // which it gets from the master, or that would take the master's place without being able to
 // read its data. Changes that start no redis node and no Sentinel are not checked.
-func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg) error {
-	starts := startedServers(legs)
+func (s *Supervisor) checkServers(ctx context.Context, final layout, parts []changePart) error {
+	starts := startedServers(parts)
 	if len(starts) == 0 {
 		return nil
 	}
@@ -177,7 +177,7 @@ func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg)
 
 	is, will := map[string]servers.Server{}, map[string]servers.Server{}
 	for _, p := range final.host().Processes {
-		to, _ := final.part(p.Node)
+		to, _ := final.nodePlan(p.Node)
 		if p.Kind != plan.Redis {
 			continue
 		}
@@ -228,7 +228,7 @@ func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg)
 			}
 		}
 
-		to, _ := final.part(p.Node)
+		to, _ := final.nodePlan(p.Node)
 		if len(sources) == 0 && !s.hosts.isAbsent(to.host) {
 			if why := s.hosts.at(to.host).unreadable(ctx, p.Node, p.Program, will[p.Node]); why != "" {
 				return refused("%s", why)
@@ -239,10 +239,10 @@ func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg)
 }
 
 // startedServers returns the redis nodes and Sentinels that a change starts.
-func startedServers(legs []leg) map[string]bool {
+func startedServers(parts []changePart) map[string]bool {
 	starts := map[string]bool{}
-	for _, leg := range legs {
-		for _, step := range leg.steps {
+	for _, part := range parts {
+		for _, step := range part.steps {
 			if (step.Action == plan.Start || step.Action == plan.Restart) && isRedisOrSentinel(step.Node) {
 				starts[step.Node] = true
 			}

@@ -127,7 +127,7 @@ var starting = []Mutant{{
 }, {
 	Name:    "empty-master",
 	Rule:    "a master without data does not start: it would wipe its replicas",
-	Changes: []Change{at("supervise/decide.go", "case c.Empty:\n\t\treturn start{Refused", "case false:\n\t\treturn start{Refused")},
+	Changes: []Change{at("supervise/decide.go", "case c.Empty:\n\t\treturn startDecision{Refused", "case false:\n\t\treturn startDecision{Refused")},
 	Tests:   tests("supervise", "TestARedisNodeStartsInThePartThatTheFactsGiveIt"),
 }, {
 	Name:    "empty-alone",
@@ -152,7 +152,7 @@ var starting = []Mutant{{
 }, {
 	Name:    "start-amid-failover",
 	Rule:    "and while a failover is under way",
-	Changes: []Change{at("supervise/decide.go", "case f.failing():\n\t\treturn start{", "case false:\n\t\treturn start{")},
+	Changes: []Change{at("supervise/decide.go", "case f.failing():\n\t\treturn startDecision{", "case false:\n\t\treturn startDecision{")},
 	Tests:   tests("supervise", "TestARedisNodeStartsInThePartThatTheFactsGiveIt"),
 }, {
 	Name:    "second-master",
@@ -182,7 +182,7 @@ var starting = []Mutant{{
 }, {
 	Name:    "wedged-master",
 	Rule:    "a node that hangs is killed beside a master that works, and the master never is",
-	Changes: []Change{at("supervise/decide.go", "&& !f.Spoke[name] && name != master {", "&& !f.Spoke[name] {"), at("supervise/decide.go", "|| !f.Standings[master].Master {\n\t\treturn nil", "{\n\t\treturn nil")},
+	Changes: []Change{at("supervise/decide.go", "&& !f.RepliedWithError[name] && name != master {", "&& !f.RepliedWithError[name] {"), at("supervise/decide.go", "|| !f.Standings[master].Master {\n\t\treturn nil", "{\n\t\treturn nil")},
 	Tests:   tests("supervise", "TestARedisNodeIsWedgedOnlyBesideAMasterThatWorks"),
 }, {
 	Name:    "files-of-any-epoch",

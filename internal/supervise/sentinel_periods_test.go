@@ -26,13 +26,13 @@ const soon = 20 * time.Second
 func ofSentinels(t *testing.T, c *redistest.Cluster) *Supervisor {
 	t.Helper()
 	s, _ := oneNode(t, "true")
-	s.admins, s.paces = map[string]*redis.Admin{}, map[string]*pace{}
+	s.admins, s.sentinelPeriods = map[string]*redis.Admin{}, map[string]*sentinelPeriods{}
 	s.plan.Name = redistest.MasterName
 	s.cfg.Stack.Redis.DownAfter, s.cfg.Stack.Redis.Sentinels = 500*ms, len(c.Sentinels)
 	for i, sentinel := range c.Sentinels {
 		name := "sentinel-" + strconv.Itoa(i+1)
 		s.nodes[name] = newNode(s, plan.Process{Node: name, Kind: plan.Sentinel, Address: sentinel.Addr})
-		s.admins[name], s.paces[name] = redis.NewAdmin(redis.Way{}, sentinel.Addr, "", ""), new(pace)
+		s.admins[name], s.sentinelPeriods[name] = redis.NewAdmin(redis.Way{}, sentinel.Addr, "", ""), new(sentinelPeriods)
 		t.Cleanup(s.admins[name].Close)
 	}
 	return s
@@ -53,8 +53,8 @@ func awaitPeriod(t *testing.T, s *redistest.Server, want string) {
 }
 
 func TestAfterADeathTheSentinelsAskHalfASecondBeforeTheVerdict(t *testing.T) {
-	now := []step{{60 * ms, 150 * ms}, {time.Second, time.Second}}
-	for downAfter, want := range map[time.Duration][]step{
+	now := []periodStep{{60 * ms, 150 * ms}, {time.Second, time.Second}}
+	for downAfter, want := range map[time.Duration][]periodStep{
 		100 * ms:         now,
 		500 * ms:         now,
 		700 * ms:         {{1200 * ms, 200 * ms}, now[0], now[1]},
@@ -83,7 +83,7 @@ func TestAfterADeathTheSentinelsAskAtOnceAndThenAsBefore(t *testing.T) {
 		sentinel.Do("SENTINEL", "DEBUG", "INFO-PERIOD", "60000")
 	}
 	before, looks := asked(), 0
-	s.pacedBy([]step{{askPeriod, time.Hour}})
+	s.applyPeriodSteps([]periodStep{{askPeriod, time.Hour}})
 	redistest.Eventually(t, soon, "every Sentinel has asked", func() bool {
 		looks++ // each look counts as a question, too
 		return asked()-before-looks >= len(cluster.Sentinels)
@@ -101,15 +101,15 @@ func TestTheSentinelsHaveEachPeriodForItsTime(t *testing.T) {
 	cluster := redistest.Start(t, 1, 1)
 	s := ofSentinels(t, cluster)
 	for _, c := range []struct {
-		steps []step
+		steps []periodStep
 		want  string
 	}{
-		{[]step{{1200 * ms, time.Hour}, {askPeriod, ms}, {holdPeriod, ms}}, "1200"},
-		{[]step{{1200 * ms, ms}, {askPeriod, time.Hour}, {holdPeriod, ms}}, "60"},
-		{[]step{{1200 * ms, ms}, {askPeriod, ms}, {holdPeriod, time.Hour}}, "1000"},
-		{[]step{{1200 * ms, ms}, {askPeriod, ms}, {holdPeriod, ms}}, "700"},
+		{[]periodStep{{1200 * ms, time.Hour}, {askPeriod, ms}, {holdPeriod, ms}}, "1200"},
+		{[]periodStep{{1200 * ms, ms}, {askPeriod, time.Hour}, {holdPeriod, ms}}, "60"},
+		{[]periodStep{{1200 * ms, ms}, {askPeriod, ms}, {holdPeriod, time.Hour}}, "1000"},
+		{[]periodStep{{1200 * ms, ms}, {askPeriod, ms}, {holdPeriod, ms}}, "700"},
 	} {
-		s.pacedBy(c.steps)
+		s.applyPeriodSteps(c.steps)
 		awaitPeriod(t, cluster.Sentinels[0], c.want)
 		s.halt()
 		s.tasks.Wait()
@@ -126,10 +126,10 @@ func TestOneDeathDoesNotCutAnothersTimeShort(t *testing.T) {
 	cluster := redistest.Start(t, 1, 1)
 	sentinel := cluster.Sentinels[0]
 	s := ofSentinels(t, cluster)
-	s.pacedBy([]step{{askPeriod, time.Hour}})
+	s.applyPeriodSteps([]periodStep{{askPeriod, time.Hour}})
 	awaitPeriod(t, sentinel, "60")
 	for range 2 {
-		s.paceOne("sentinel-1", []step{{holdPeriod, ms}, {askPeriod, ms}, {holdPeriod, ms}})
+		s.applyStepsTo("sentinel-1", []periodStep{{holdPeriod, ms}, {askPeriod, ms}, {holdPeriod, ms}})
 		if got := period(sentinel); got != "60" {
 			t.Errorf("the first one is over, and the period is %s", got)
 		}
@@ -150,14 +150,14 @@ func TestOneDeathDoesNotCutAnothersTimeShort(t *testing.T) {
 func TestASentinelThatHangsMeanwhileGetsItsPeriodLater(t *testing.T) {
 	cluster := redistest.Start(t, 1, 1)
 	s := ofSentinels(t, cluster)
-	p := s.paces["sentinel-1"]
-	p.told = 7
+	p := s.sentinelPeriods["sentinel-1"]
+	p.setFor = 7
 	s.admins["sentinel-1"].View(t.Context(), "mymaster") // this connects
 	cluster.Sentinels[0].Signal(syscall.SIGSTOP)
 	defer cluster.Sentinels[0].Signal(syscall.SIGCONT)
-	s.hurry()
+	s.speedUpFailover()
 	s.tasks.Wait()
-	if p.told != 0 {
+	if p.setFor != 0 {
 		t.Error("it counts as one that has its periods")
 	}
 	cluster.Sentinels[0].Signal(syscall.SIGCONT)
@@ -170,44 +170,44 @@ func TestASentinelThatHangsMeanwhileGetsItsPeriodLater(t *testing.T) {
 // A probe was under way when the Sentinel stopped hearing. Its end must not make the Sentinel
 // count as told.
 func TestWhatASentinelWasToldLastCounts(t *testing.T) {
-	var p pace
+	var p sentinelPeriods
 	var log []string
 	deaf := errors.New("nobody answers")
 	hears := func(d time.Duration) error { log = append(log, fmt.Sprint(d)); return nil }
 	begun, goOn, done := make(chan bool), make(chan bool), make(chan error)
 	go func() {
-		done <- p.introduce(7, func(d time.Duration) error {
+		done <- p.setForNew(7, func(d time.Duration) error {
 			close(begun)
 			<-goOn
 			return hears(d)
 		})
 	}()
 	<-begun
-	one, two := new(wish), new(wish)
+	one, two := new(periodRequest), new(periodRequest)
 	failed := make(chan error)
 	go func() { failed <- p.change(one, askPeriod, func(time.Duration) error { return deaf }) }()
 	close(goOn)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if err := <-failed; !errors.Is(err, deaf) || p.told != 0 {
-		t.Errorf("it did not hear the last one (%v), and counts as %d", err, p.told)
+	if err := <-failed; !errors.Is(err, deaf) || p.setFor != 0 {
+		t.Errorf("it did not hear the last one (%v), and counts as %d", err, p.setFor)
 	}
 	for _, told := range []error{
-		p.introduce(7, hears),
-		p.introduce(7, hears), // the Sentinel has been told
+		p.setForNew(7, hears),
+		p.setForNew(7, hears), // the Sentinel has been told
 		p.change(two, holdPeriod, hears),
 		p.change(two, askPeriod, hears),
 		p.change(one, 0, hears),
 		p.change(two, holdPeriod, hears),
-		p.introduce(8, hears), // a new process
+		p.setForNew(8, hears), // a new process
 		p.change(two, 0, hears),
 	} {
 		if told != nil {
 			t.Error(told)
 		}
 	}
-	if got := strings.Join(log, " "); got != "700ms 60ms 60ms 60ms 60ms 1s 1s 700ms" || p.told != 8 {
-		t.Errorf("it was told %s, and counts as %d", got, p.told)
+	if got := strings.Join(log, " "); got != "700ms 60ms 60ms 60ms 60ms 1s 1s 700ms" || p.setFor != 8 {
+		t.Errorf("it was told %s, and counts as %d", got, p.setFor)
 	}
 }

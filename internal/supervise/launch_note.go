@@ -17,9 +17,9 @@ import (
 // (machine.Trace), and writes the record. The note is overwritten in place, because that needs
 // no room on a full disk.
 
-// launch is the content of launch.json in a node's directory: a start that has no record yet.
+// launchNote is the content of launch.json in a node's directory: a start that has no record yet.
 // It is empty, without a token, if every start has its record.
-type launch struct {
+type launchNote struct {
 	// Token is in the environment of the process, as the value of launchVariable.
 	Token string `json:"token"`
 	// Since is when the note was written, in the unit of machine.ID.Start.
@@ -40,11 +40,11 @@ const (
 func (n *node) noteLaunch() (variable string, err error) {
 	ctx, host := n.sup.ctx, n.home()
 	facts, err := host.Facts(ctx)
-	l := launch{Token: rand.Text(), Since: facts.Now, Plan: n.sup.digest(*n.spec()), Address: n.spec().Address}
+	l := launchNote{Token: rand.Text(), Since: facts.Now, Plan: n.sup.digest(*n.spec()), Address: n.spec().Address}
 	return launchVariable + "=" + l.Token, errors.Join(err, host.writeLaunch(ctx, n.spec().Node, l))
 }
 
-func (h home) writeLaunch(ctx context.Context, node string, l launch) error {
+func (h home) writeLaunch(ctx context.Context, node string, l launchNote) error {
 	if err := h.MakeDir(ctx, inHome(node)); err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (h home) recordLaunched(ctx context.Context, log *slog.Logger) error {
 	}
 	for _, note := range notes {
 		node := nodeOf(note)
-		var l launch
+		var l launchNote
 		err := h.readJSON(ctx, note, &l)
 		switch {
 		case errors.As(err, new(*damagedError)): // the note was only half written, so nothing was started

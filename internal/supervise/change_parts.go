@@ -10,26 +10,26 @@ import (
 	"holdfast/internal/stack"
 )
 
-// leg is one part of a change. Each leg leads to a complete stack, whose files say what runs
-// then. So the nodes come up right even if something dies in the middle of the change.
-type leg struct {
+// changePart is one part of a change. Each part leads to a complete stack, whose files say what
+// runs then. So the nodes come up right even if something dies in the middle of the change.
+type changePart struct {
 	to    layout
 	steps []plan.Step
 }
 
-// mostLegs limits the number of legs. Each leg moves a node, or is the first or the last.
-const mostLegs = 1000
+// maxChangeParts limits the number of parts. Each part moves a node, or is the first or the last.
+const maxChangeParts = 1000
 
-// legs returns the way from what runs to what is to run. First, the applications whose nodes
+// changeParts returns the way from what runs to what is to run. First, the applications whose nodes
 // are restarted get additional nodes (rollout.surge). Then everything except addresses changes.
 // Then the nodes that get another address move, one after the other. At the end the additional
-// nodes go. A change that needs none of that has one leg. In the last leg, the Sentinels also
+// nodes go. A change that needs none of that has one part. In the last part, the Sentinels also
 // forget nodes that an earlier change did not get them to forget.
-func (s *Supervisor) legs(now, final layout, force []string) ([]leg, error) {
-	var all []leg
+func (s *Supervisor) changeParts(now, final layout, force []string) ([]changePart, error) {
+	var all []changePart
 	master := s.lastSeenMaster()
 	gone := s.departed()
-	for range mostLegs {
+	for range maxChangeParts {
 		to, last, err := s.nextLayout(now, final, force)
 		if err != nil {
 			return nil, err
@@ -41,14 +41,14 @@ func (s *Supervisor) legs(now, final layout, force []string) ([]leg, error) {
 			steps = append(steps, after(steps, plan.Forgets(changes, gone))...)
 		}
 		if len(steps) > 0 || last {
-			all = append(all, leg{to, steps})
+			all = append(all, changePart{to, steps})
 		}
 		if last {
 			return all, nil
 		}
 		now = to
 	}
-	return nil, fmt.Errorf("the change has more than %d parts", mostLegs)
+	return nil, fmt.Errorf("the change has more than %d parts", maxChangeParts)
 }
 
 // after renumbers the groups of steps so that they follow the groups of before.
@@ -152,7 +152,7 @@ func (s *Supervisor) movingNodes(changes []plan.NodeChange) (names []string) {
 func withPorts(s stack.Stack, now layout, nodes []string) stack.Stack {
 	s.Apps = maps.Clone(s.Apps)
 	for _, name := range nodes {
-		p, there := now.part(name)
+		p, there := now.nodePlan(name)
 		if !there {
 			continue
 		}
@@ -194,8 +194,8 @@ const socketsVariable = "REDIS_SOCKETS="
 func withSockets(to, now layout) layout {
 	sockets := func(v string) bool { return strings.HasPrefix(v, socketsVariable) }
 	for _, p := range to.host().Processes {
-		is, _ := to.part(p.Node)
-		was, had := now.part(p.Node)
+		is, _ := to.nodePlan(p.Node)
+		was, had := now.nodePlan(p.Node)
 		i, j := slices.IndexFunc(is.process.Env, sockets), slices.IndexFunc(was.process.Env, sockets)
 		if !had || i < 0 || j < 0 || is.process.Env[i] == was.process.Env[j] {
 			continue

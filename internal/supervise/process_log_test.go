@@ -26,7 +26,7 @@ func TestTheLastWordsOfANodeAreThoseOfOneProcess(t *testing.T) {
 		fmt.Fprintf(f, "%s %s\n", at.UTC().Format("2006-01-02T15:04:05.000000Z"), words)
 	}
 	tail := func(since time.Time) []string { return logs.Tail(state, "web-1", since) }
-	var l lives
+	var l processLog
 	check := func(when string, step time.Time, ofLast, since []string) {
 		t.Helper()
 		if got := l.ofLastStart(tail); !slices.Equal(got, ofLast) {

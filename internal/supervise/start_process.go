@@ -14,8 +14,8 @@ import (
 	"holdfast/internal/quote"
 )
 
-// launch starts a node's process. variables are added to its environment.
-func (s *Supervisor) launch(p plan.Process, args []string, variables ...string) (machine.Process, error) {
+// startProcess starts a node's process. variables are added to its environment.
+func (s *Supervisor) startProcess(p plan.Process, args []string, variables ...string) (machine.Process, error) {
 	return s.home(p.Node).Start(s.ctx, machine.Spec{
 		Node:    p.Node,
 		Program: s.program(p.Node, p.Program),

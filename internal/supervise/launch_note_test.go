@@ -58,7 +58,7 @@ func TestAProcessWithoutARecordIsAdopted(t *testing.T) {
 // noted reports whether there is a note of a start of web-1.
 func noted(t *testing.T, s *Supervisor) bool {
 	t.Helper()
-	var l launch
+	var l launchNote
 	if err := s.home("web-1").readJSON(t.Context(), inHome("web-1", launchFile), &l); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 // about a new replica, and about the offset of each replica.
 //
 // infoPeriod also decides how soon a promotion is seen, if nobody speeds the Sentinels up (see
-// hurry). The Sentinel that leads a failover asks for INFO a second after the last time,
+// speedUpFailover). The Sentinel that leads a failover asks for INFO a second after the last time,
 // whatever the period (sentinelSendPeriodicCommands in Redis 7.0), and makes the other replicas
 // follow only when it has seen the new role there. The last time is up to one period before the
 // master counts as down (650 ms after its end), and the replica is promoted 200 to 250 ms after
@@ -39,64 +39,64 @@ func pingPeriod(downAfter time.Duration) time.Duration {
 	return min(max(downAfter/2, 250*time.Millisecond), time.Second)
 }
 
-// pace is how often one Sentinel asks for INFO.
-type pace struct {
+// sentinelPeriods decides how often one Sentinel asks for INFO.
+type sentinelPeriods struct {
 	// mu is also held while the Sentinel is told. So the Sentinel has the period that was wanted
-	// last, and told refers to that period.
-	mu   sync.Mutex
-	told int // the pid of the Sentinel that was given its periods; 0: unknown
+	// last, and setFor refers to that period.
+	mu     sync.Mutex
+	setFor int // the pid of the Sentinel that was given its periods; 0: unknown
 	// otherSince is since when the Sentinel has had other periods than those given to it; zero: it
 	// has those.
 	otherSince time.Time
-	// wishes are the requests for another period than infoPeriod for a while.
-	wishes []*wish
+	// requests are the requests for another period than infoPeriod for a while.
+	requests []*periodRequest
 }
 
-// wish is the request of one hurry for one Sentinel.
-type wish struct{ period time.Duration }
+// periodRequest is the request of one applyStepsTo for one Sentinel.
+type periodRequest struct{ period time.Duration }
 
-// period returns what the Sentinel should have: the shortest period that is wished for.
-func (p *pace) period() time.Duration {
-	if len(p.wishes) == 0 {
+// period returns what the Sentinel should have: the shortest period that is requested.
+func (p *sentinelPeriods) period() time.Duration {
+	if len(p.requests) == 0 {
 		return infoPeriod
 	}
-	return slices.MinFunc(p.wishes, func(a, b *wish) int { return cmp.Compare(a.period, b.period) }).period
+	return slices.MinFunc(p.requests, func(a, b *periodRequest) int { return cmp.Compare(a.period, b.period) }).period
 }
 
-// change adds or changes a wish; period 0 removes it. It tells the Sentinel. If that fails, the
+// change adds or changes a request; period 0 removes it. It tells the Sentinel. If that fails, the
 // next probe does it.
-func (p *pace) change(w *wish, period time.Duration, tell func(time.Duration) error) error {
+func (p *sentinelPeriods) change(w *periodRequest, period time.Duration, set func(time.Duration) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.wishes = slices.DeleteFunc(p.wishes, func(other *wish) bool { return other == w })
+	p.requests = slices.DeleteFunc(p.requests, func(other *periodRequest) bool { return other == w })
 	if w.period = period; period > 0 {
-		p.wishes = append(p.wishes, w)
+		p.requests = append(p.requests, w)
 	}
-	err := tell(p.period())
+	err := set(p.period())
 	if err != nil {
-		p.told = 0
+		p.setFor = 0
 	}
 	return err
 }
 
-// forget makes the next probe tell the Sentinel its periods again.
-func (p *pace) forget() {
+// setAgain makes the next probe tell the Sentinel its periods again.
+func (p *sentinelPeriods) setAgain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.told = 0
+	p.setFor = 0
 }
 
-// introduce tells its periods to a Sentinel process that is new to this supervisor.
-func (p *pace) introduce(pid int, tell func(time.Duration) error) error {
+// setForNew tells its periods to a Sentinel process that is new to this supervisor.
+func (p *sentinelPeriods) setForNew(pid int, set func(time.Duration) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.told == pid && pid != 0 {
+	if p.setFor == pid && pid != 0 {
 		return nil
 	}
-	if err := tell(p.period()); err != nil {
+	if err := set(p.period()); err != nil {
 		return err
 	}
-	p.told = pid
+	p.setFor = pid
 	return nil
 }
 
@@ -107,7 +107,7 @@ const othersFor = leftLooks * time.Second
 
 // review compares the periods that a Sentinel has now with the wanted ones. It tells the
 // Sentinel its periods again if it has had others for too long and no failover is under way.
-func (p *pace) review(is redis.Periods, failing bool, now time.Time, of func(info time.Duration) redis.Periods, tell func(time.Duration) error) error {
+func (p *sentinelPeriods) review(is redis.Periods, failing bool, now time.Time, of func(info time.Duration) redis.Periods, set func(time.Duration) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -121,7 +121,7 @@ func (p *pace) review(is redis.Periods, failing bool, now time.Time, of func(inf
 		return nil
 	}
 	p.otherSince = time.Time{}
-	return tell(p.period())
+	return set(p.period())
 }
 
 // probeSentinel asks a Sentinel for its view. It first gives a Sentinel that is new to this
@@ -132,10 +132,10 @@ func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
 	if st, ok := s.statusBoard.snapshot().Node(p.Node); ok {
 		pid = st.PID
 	}
-	tell := func(info time.Duration) error { return s.hasten(ctx, p.Node, info) }
-	err := s.paceOf(p.Node).introduce(pid, func(info time.Duration) error {
-		if !s.pacedElsewhere(ctx, p.Node) {
-			if err := tell(info); err != nil {
+	set := func(info time.Duration) error { return s.setPeriods(ctx, p.Node, info) }
+	err := s.periodsOf(p.Node).setForNew(pid, func(info time.Duration) error {
+		if !s.periodsSetElsewhere(ctx, p.Node) {
+			if err := set(info); err != nil {
 				return err
 			}
 		}
@@ -152,13 +152,13 @@ func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
 	if err != nil {
 		return err
 	}
-	return s.paceOf(p.Node).review(is, view.Failing, time.Now(), s.periods, tell)
+	return s.periodsOf(p.Node).review(is, view.Failing, time.Now(), s.periods, set)
 }
 
-// pacedElsewhere reports whether somebody else has already given a Sentinel periods: an earlier
-// supervisor, or that of another pod, which may be in the middle of a switchover. Such periods
-// are left to review.
-func (s *Supervisor) pacedElsewhere(ctx context.Context, sentinel string) bool {
+// periodsSetElsewhere reports whether somebody else has already given a Sentinel periods: an
+// earlier supervisor, or that of another pod, which may be in the middle of a switchover. Such
+// periods are left to review.
+func (s *Supervisor) periodsSetElsewhere(ctx context.Context, sentinel string) bool {
 	if !s.hosts.apart {
 		return false
 	}
@@ -170,8 +170,8 @@ func (s *Supervisor) pacedElsewhere(ctx context.Context, sentinel string) bool {
 // current Sentinels, also in the middle of a change.
 func (s *Supervisor) quorum() int { return len(s.sentinels())/2 + 1 }
 
-// hasten gives a Sentinel its periods.
-func (s *Supervisor) hasten(ctx context.Context, sentinel string, info time.Duration) error {
+// setPeriods gives a Sentinel its periods.
+func (s *Supervisor) setPeriods(ctx context.Context, sentinel string, info time.Duration) error {
 	return s.admin(sentinel).Hasten(ctx, s.periods(info))
 }
 
@@ -198,8 +198,8 @@ const (
 	longDownAfter = 1500 * time.Millisecond
 )
 
-// step is a period that Sentinels get for a time.
-type step struct{ period, lasts time.Duration }
+// periodStep is a period that Sentinels get for a time.
+type periodStep struct{ period, lasts time.Duration }
 
 // afterDeath returns the periods for when a redis node has died. The Sentinels ask once, half a
 // second before they would find a master down, and not again before a second has passed. By
@@ -212,53 +212,53 @@ type step struct{ period, lasts time.Duration }
 //
 // A long down-after is left alone: beside it the 0.4 s that this gains are little, and the
 // Sentinels would know less about the replicas for that long.
-func afterDeath(downAfter time.Duration) []step {
+func afterDeath(downAfter time.Duration) []periodStep {
 	if downAfter > longDownAfter {
 		return nil
 	}
-	ask, hold := step{askPeriod, oneTick}, step{holdPeriod, holdPeriod}
+	ask, hold := periodStep{askPeriod, oneTick}, periodStep{holdPeriod, holdPeriod}
 	if delay := downAfter - askBefore; delay > 0 {
-		return []step{{holdPeriod + delay, delay}, ask, hold}
+		return []periodStep{{holdPeriod + delay, delay}, ask, hold}
 	}
-	return []step{ask, hold}
+	return []periodStep{ask, hold}
 }
 
-// hurry makes every Sentinel ask every node for INFO, because a redis node has died. If that
-// was the master, the next question comes a second later, just after one of its replicas has
-// been promoted; otherwise it would come at any time from 1.05 to 1.65 s after the master's
-// end. Also, what a Sentinel knows about the replicas' offsets when it chooses one is from
-// after the master's end, or from at most 60 ms before it. How the Sentinels find out whether
-// the master is down does not change.
-func (s *Supervisor) hurry() { s.pacedBy(afterDeath(s.stack().Redis.DownAfter)) }
+// speedUpFailover makes every Sentinel ask every node for INFO, because a redis node has died. If
+// that was the master, the next question comes a second later, just after one of its replicas has
+// been promoted; otherwise it would come at any time from 1.05 to 1.65 s after the master's end.
+// Also, what a Sentinel knows about the replicas' offsets when it chooses one is from after the
+// master's end, or from at most 60 ms before it. How the Sentinels find out whether the master is
+// down does not change.
+func (s *Supervisor) speedUpFailover() { s.applyPeriodSteps(afterDeath(s.stack().Redis.DownAfter)) }
 
-// pacedBy gives every Sentinel the periods of steps, one after the other, and then infoPeriod
-// again.
-func (s *Supervisor) pacedBy(steps []step) {
+// applyPeriodSteps gives every Sentinel the periods of steps, one after the other, and then
+// infoPeriod again.
+func (s *Supervisor) applyPeriodSteps(steps []periodStep) {
 	if len(steps) == 0 {
 		return
 	}
 	for _, name := range s.sentinels() {
-		s.tasks.Go(func() { s.paceOne(name, steps) })
+		s.tasks.Go(func() { s.applyStepsTo(name, steps) })
 	}
 }
 
-func (s *Supervisor) paceOne(sentinel string, steps []step) {
-	mine := new(wish)
-	want := func(period time.Duration) error {
-		return s.paceOf(sentinel).change(mine, period, func(info time.Duration) error {
+func (s *Supervisor) applyStepsTo(sentinel string, steps []periodStep) {
+	mine := new(periodRequest)
+	request := func(period time.Duration) error {
+		return s.periodsOf(sentinel).change(mine, period, func(info time.Duration) error {
 			// This is done also if this supervisor ends, because the Sentinel stays. If the supervisor
 			// dies, the period stays as it is until the next supervisor comes.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), time.Second)
 			defer cancel()
-			return s.hasten(ctx, sentinel, info)
+			return s.setPeriods(ctx, sentinel, info)
 		})
 	}
 	for _, step := range steps {
-		if want(step.period) != nil || !s.wait(step.lasts) {
+		if request(step.period) != nil || !s.wait(step.lasts) {
 			break
 		}
 	}
-	_ = want(0) // if that fails the next probe does it
+	_ = request(0) // if that fails the next probe does it
 }
 
 // wait waits for a time and returns true. It returns false if the supervisor ends first.
