@@ -36,10 +36,10 @@ const (
 	// cutWary is longer than balancers need to notice that they reach nothing.
 	cutWary = 6 * time.Second
 	// cutPatience is how long the host has to be cut off before it asks its balancers.
-	cutPatience = time.Second
-	cutPause    = 500 * time.Millisecond // between two checks whether the host is cut off
-	cutAnswer   = 300 * time.Millisecond // for one balancer to reply
-	cutParting  = 2 * time.Second        // to end the requests of all clients
+	cutPatience     = time.Second
+	cutPause        = 500 * time.Millisecond // between two checks whether the host is cut off
+	cutAnswer       = 300 * time.Millisecond // for one balancer to reply
+	endClientsLimit = 2 * time.Second        // to end the requests of all clients
 	// cutLeaving is how long keepalived may take to give up an address.
 	cutLeaving = 300 * time.Millisecond
 )
@@ -78,13 +78,13 @@ func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logg
 		case <-tick.C:
 		}
 
-		was := w.cut
+		was := w.unfit
 		switch w.step(time.Now(), contact.Quiet(), look); {
 		case ctx.Err() != nil: // the questions were cut short, and their results mean nothing
 			return
-		case w.parts(was, look.holds):
-			partFromClients(ctx, state, func() { tellCut(state, true, log) })
-		case w.cut:
+		case w.mustEndClients(was, look.holds):
+			endClients(ctx, state, func() { tellCut(state, true, log) })
+		case w.unfit:
 			tellCut(state, true, log)
 		case was:
 			accept(ctx, state)
@@ -102,27 +102,28 @@ type cutLook struct {
 
 // cutWatch decides whether a host must not have the virtual address.
 type cutWatch struct {
-	// since is when the host lost contact to a leader; zero while it has contact. had is whether
-	// it had the address at that time.
-	since time.Time
-	had   bool
-	// off is since when the host reaches no majority; zero while it does. next is when to look
-	// again.
-	off, next time.Time
-	cut       bool
+	// since is when the host lost contact to a leader; zero while it has contact. hadAddress is
+	// whether it had the address at that time.
+	since      time.Time
+	hadAddress bool
+	// cutOffSince is since when the host reaches no majority; zero while it does. next is when to
+	// look again.
+	cutOffSince, next time.Time
+	// unfit is true if the host must not have the address.
+	unfit bool
 }
 
-// step updates cut at the time now. quiet is the result of Contact.Quiet.
+// step updates unfit at the time now. quiet is the result of Contact.Quiet.
 func (w *cutWatch) step(now time.Time, quiet bool, look cutLook) {
 	if !quiet {
 		*w = cutWatch{}
 		return
 	}
 	if w.since.IsZero() {
-		w.since, w.had = now, look.holds()
+		w.since, w.hadAddress = now, look.holds()
 	}
-	if !w.had && now.Sub(w.since) < cutWary {
-		w.cut = look.alone()
+	if !w.hadAddress && now.Sub(w.since) < cutWary {
+		w.unfit = look.alone()
 		return
 	}
 
@@ -133,20 +134,20 @@ func (w *cutWatch) step(now time.Time, quiet bool, look cutLook) {
 	w.next = now.Add(cutPause)
 	switch {
 	case !look.cutOff():
-		w.off, w.cut = time.Time{}, false
-	case w.off.IsZero():
-		w.off = now
-	case now.Sub(w.off) >= cutPatience:
-		w.cut = !look.serving(look.alone())
+		w.cutOffSince, w.unfit = time.Time{}, false
+	case w.cutOffSince.IsZero():
+		w.cutOffSince = now
+	case now.Sub(w.cutOffSince) >= cutPatience:
+		w.unfit = !look.serving(look.alone())
 	}
 }
 
-// parts reports whether the host must not have the address since this step, and has clients that
-// came by it. It may have such clients although it has already lost the address: keepalived
-// yields to a host with a higher priority that it hears, even if that host does not hear this
-// one.
-func (w *cutWatch) parts(was bool, holds func() bool) bool {
-	return w.cut && !was && (w.had || holds())
+// mustEndClients reports whether the host must not have the address since this step, and has
+// clients that came by it. It may have such clients although it has already lost the address:
+// keepalived yields to a host with a higher priority that it hears, even if that host does not hear
+// this one.
+func (w *cutWatch) mustEndClients(was bool, holds func() bool) bool {
+	return w.unfit && !was && (w.hadAddress || holds())
 }
 
 // holdsVirtual reports whether this machine has a virtual address of its stack.
@@ -175,14 +176,14 @@ func tellCut(state string, cut bool, log *slog.Logger) {
 	}
 }
 
-// partFromClients ends the requests of the clients of a host's balancers, and refuses new ones,
+// endClients ends the requests of the clients of a host's balancers, and refuses new ones,
 // while the address leaves. Without the address nothing reaches these clients any more, and each
 // would wait until its own time-out.
-func partFromClients(ctx context.Context, state string, leave func()) {
+func endClients(ctx context.Context, state string, leave func()) {
 	if len(cutFiles(state)) == 0 {
 		return // the stack has no virtual address
 	}
-	parting, cancel := context.WithTimeout(ctx, cutParting)
+	parting, cancel := context.WithTimeout(ctx, endClientsLimit)
 	for _, socket := range balancerSockets(state) {
 		c := haproxy.NewClient(socket)
 		_ = c.Accept(parting, entryFrontend, false)
@@ -206,7 +207,7 @@ func accept(ctx context.Context, state string) {
 	if len(cutFiles(state)) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutParting)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endClientsLimit)
 	defer cancel()
 	for _, socket := range balancerSockets(state) {
 		_ = haproxy.NewClient(socket).Accept(ctx, entryFrontend, true) // a balancer that hangs is killed, and its next process accepts

@@ -138,8 +138,8 @@ func TestAHostThatIsCutOffDoesNotHaveTheVirtualAddress(t *testing.T) {
 				}
 				return m.serving
 			}})
-			if w.cut != m.want {
-				t.Errorf("%s: after %d ms it is to be without: %v, want %v", c.what, m.at, w.cut, m.want)
+			if w.unfit != m.want {
+				t.Errorf("%s: after %d ms it is to be without: %v, want %v", c.what, m.at, w.unfit, m.want)
 			}
 		}
 	}
@@ -155,8 +155,8 @@ func TestClientsOfAnAddressThatIsGoneAreParted(t *testing.T) {
 		{had: true, holds: true},
 		{was: true, had: true, holds: true},
 	} {
-		w := cutWatch{cut: c.cut, had: c.had}
-		if got := w.parts(c.was, func() bool { return c.holds }); got != c.want {
+		w := cutWatch{unfit: c.cut, hadAddress: c.had}
+		if got := w.mustEndClients(c.was, func() bool { return c.holds }); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

@@ -17,9 +17,9 @@ import (
 // A change turns the stack that runs into another one, node by node, while it serves. Whatever
 // is more than an operator's action on one node is a change:
 //
-//	s.Change(ctx, Request{Kind: "apply", File: text, BaseDir: dir}, tell)          another stack file
+//	s.Change(ctx, Request{Kind: "apply", File: text, BaseDir: dir}, onEvent)       another stack file
 //	s.Change(ctx, Request{Kind: "scale", Overrides: stack.Overrides{Nodes: …}}, …)  a setting made at run time
-//	s.Change(ctx, Request{Kind: "restart", Force: []string{"web-1"}}, tell)         nodes restarted as they are
+//	s.Change(ctx, Request{Kind: "restart", Force: []string{"web-1"}}, onEvent)      nodes restarted as they are
 //
 // One request may combine these. Preview returns what a request would do and why it would be
 // refused; Change refuses the same before it does anything. Then the supervisor writes the
@@ -260,8 +260,8 @@ func (s *Supervisor) Preview(ctx context.Context, req Request) (ChangePlan, erro
 // Change carries out a request. It returns when the change is done or was stopped. An error
 // means that the change did not begin (such as a *RefusedError, a *BusyError, a *StartingError,
 // an *ArgumentError or a *ReferenceError), or that ctx ended first: then the change goes on.
-// tell is called for every event, by one goroutine at a time; it may be nil.
-func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) (Result, error) {
+// onEvent is called for every event, by one goroutine at a time; it may be nil.
+func (s *Supervisor) Change(ctx context.Context, req Request, onEvent func(Event)) (Result, error) {
 	if s.stopping.Load() {
 		return Result{}, errStopping
 	}
@@ -288,7 +288,7 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 			return
 		}
 		began <- nil
-		c.tell = func(e Event) {
+		c.onEvent = func(e Event) {
 			select {
 			case events <- e:
 			default: // the reader is too slow, or has left: the change does not wait
@@ -309,13 +309,13 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 	for {
 		select {
 		case e := <-events:
-			if tell != nil {
-				tell(e)
+			if onEvent != nil {
+				onEvent(e)
 			}
 		case r := <-ended:
 			for len(events) > 0 {
-				if e := <-events; tell != nil {
-					tell(e)
+				if e := <-events; onEvent != nil {
+					onEvent(e)
 				}
 			}
 			return r, nil

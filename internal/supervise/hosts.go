@@ -51,7 +51,7 @@ func (n *node) whyNotStart(ctx context.Context) string {
 		return fmt.Sprintf("its host is there, and not well: %v", err)
 	}
 
-	if n.unseen {
+	if n.notFoundYet {
 		return "" // start checks first whether it runs already
 	}
 	if err := n.sup.lacksRelease(ctx, host, n.spec()); err != nil {
@@ -194,9 +194,9 @@ func (h home) takeOver(ctx context.Context, log *slog.Logger) error {
 // whether the node runs.
 var errAway = errors.New("its host is away, and whether it runs there is not known: try again when the host is back")
 
-// seeNow is see for an action that depends on whether the node runs.
-func (n *node) seeNow() error {
-	ctx, cancel := context.WithTimeout(n.sup.ctx, seeLimit)
+// findProcessNow is findProcess for an action that depends on whether the node runs.
+func (n *node) findProcessNow() error {
+	ctx, cancel := context.WithTimeout(n.sup.ctx, findProcessLimit)
 	defer cancel()
 	host := n.home()
 	if !host.Present(ctx) {
@@ -204,7 +204,7 @@ func (n *node) seeNow() error {
 	}
 	err := n.sup.catchUp(ctx, host)
 	if err == nil {
-		_, err = n.see(ctx)
+		_, err = n.findProcess(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: its host is back, and does not say whether it runs: %w", n.spec().Node, err)
@@ -212,19 +212,19 @@ func (n *node) seeNow() error {
 	return nil
 }
 
-// seeLimit is how long a host may take to report whether a node runs.
-const seeLimit = 10 * time.Second
+// findProcessLimit is how long a host may take to report whether a node runs.
+const findProcessLimit = 10 * time.Second
 
-// see looks for the process of a node whose host was away when the supervisor began. It returns
-// true if the process runs, or if the node is wanted down.
-func (n *node) see(ctx context.Context) (bool, error) {
+// findProcess looks for the process of a node whose host was away when the supervisor began. It
+// returns true if the process runs, or if the node is wanted down.
+func (n *node) findProcess(ctx context.Context) (bool, error) {
 	host, name := n.home(), n.spec().Node
 	r, err := host.readRecord(ctx, name)
 	if err != nil {
 		return false, err
 	}
 
-	n.unseen = false
+	n.notFoundYet = false
 	n.restarts, n.crashes, n.made = r.Restarts, r.Crashes, r.Plan
 	if r.Want == wantDown {
 		n.want, n.state, n.detail = wantDown, Down, ""
@@ -243,7 +243,7 @@ func (n *node) see(ctx context.Context) (bool, error) {
 		n.crashes++
 		return false, nil
 	case err != nil:
-		n.unseen = true
+		n.notFoundYet = true
 		return false, err
 	}
 

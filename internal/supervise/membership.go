@@ -69,7 +69,7 @@ func (s *Supervisor) noteAddress(node, address string) error {
 }
 
 // noteForgotten records which addresses no Sentinel knows any more.
-func (s *Supervisor) noteForgotten(a acquaintance) error {
+func (s *Supervisor) noteForgotten(a sentinelsView) error {
 	s.stateMu.Lock()
 	defer s.stateMu.Unlock()
 	m := &s.persisted.Redis
@@ -77,7 +77,7 @@ func (s *Supervisor) noteForgotten(a acquaintance) error {
 	m.Departed = merged(was, nil)
 	for address := range was {
 		if len(a.Known) == len(a.Peers) && !slices.ContainsFunc(slices.Sorted(maps.Keys(a.Known)), func(name string) bool {
-			return slices.Contains(a.strangers(name), address)
+			return slices.Contains(a.unknownAddresses(name), address)
 		}) {
 			delete(m.Departed, address)
 		}
@@ -133,16 +133,16 @@ func (x *stepper) begin(ctx context.Context) error {
 	return nil
 }
 
-// met waits until every Sentinel knows every node, and has the quorum for the current number of
-// Sentinels.
-func (s *Supervisor) met(ctx context.Context) error {
+// awaitAllKnown waits until every Sentinel knows every node, and has the quorum for the current
+// number of Sentinels.
+func (s *Supervisor) awaitAllKnown(ctx context.Context) error {
 	if len(s.sentinels()) == 0 {
 		return nil
 	}
 	why := ""
-	var a acquaintance
+	var a sentinelsView
 	all := within(ctx, meetLimit, memberPoll, func(ctx context.Context) bool {
-		a = s.acquaint(ctx, time.Second)
+		a = s.askSentinels(ctx, time.Second)
 		for _, name := range s.sentinels() {
 			_, answers := a.Known[name]
 			switch missing := a.missing(name); {
@@ -196,7 +196,7 @@ func (x *stepper) leave(ctx context.Context) error {
 	if x.from.process.Kind == plan.Sentinel {
 		why := ""
 		if !within(ctx, leaveLimit, memberPoll, func(ctx context.Context) bool {
-			why = s.acquaint(ctx, time.Second).sentinelsUnwell(node)
+			why = s.askSentinels(ctx, time.Second).whyNoFailover(node)
 			return why == ""
 		}) {
 			return fmt.Errorf("it cannot leave its place now: %s", why)
@@ -283,7 +283,7 @@ func (x *stepper) tryHandOver(ctx context.Context) error {
 // Sentinel knows exactly the current nodes.
 func (s *Supervisor) forget(ctx context.Context, sentinel string) error {
 	var why string
-	var a acquaintance
+	var a sentinelsView
 	done := within(ctx, forgetLimit, memberPoll, func(ctx context.Context) bool {
 		if err := s.setQuorum(ctx, sentinel); err != nil {
 			why = err.Error()
@@ -304,30 +304,30 @@ func (s *Supervisor) forget(ctx context.Context, sentinel string) error {
 	return s.noteForgotten(a)
 }
 
-// forgetOnce resets a Sentinel if it knows a stranger and may forget now. It returns why the
-// Sentinel still knows one; empty: it knows none.
-func (s *Supervisor) forgetOnce(ctx context.Context, sentinel string) (acquaintance, string) {
+// forgetOnce resets a Sentinel if it knows an address where no node of the stack is and may forget
+// now. It returns why the Sentinel still knows one; empty: it knows none.
+func (s *Supervisor) forgetOnce(ctx context.Context, sentinel string) (sentinelsView, string) {
 	// The lock keeps a switchover from beginning between the check and the reset.
 	if !s.switching.TryLock() {
-		return acquaintance{}, "a switchover is under way"
+		return sentinelsView{}, "a switchover is under way"
 	}
 	defer s.switching.Unlock()
-	a := s.acquaint(ctx, time.Second)
+	a := s.askSentinels(ctx, time.Second)
 	if _, answers := a.Known[sentinel]; !answers {
 		return a, "it does not answer"
 	}
-	strangers := a.strangers(sentinel)
-	if len(strangers) == 0 {
+	unknown := a.unknownAddresses(sentinel)
+	if len(unknown) == 0 {
 		return a, ""
 	}
-	if why := a.unwell(sentinel); why != "" {
+	if why := a.whyNoReset(sentinel); why != "" {
 		return a, why
 	}
-	s.log.Info("a Sentinel forgets", "node", sentinel, "addresses", strangers)
+	s.log.Info("a Sentinel forgets", "node", sentinel, "addresses", unknown)
 	if err := s.admin(sentinel).Reset(ctx, s.name()); err != nil {
 		return a, err.Error()
 	}
-	return a, "it has just been told to forget " + strings.Join(strangers, ", ")
+	return a, "it has just been told to forget " + strings.Join(unknown, ", ")
 }
 
 // forgetAll makes the Sentinels forget, one after the other.
@@ -350,15 +350,15 @@ func (s *Supervisor) checkLeaving(ctx context.Context, final layout, changes []p
 		return nil
 	}
 	within(ctx, settingLimit, memberPoll, func(ctx context.Context) bool {
-		wrong = s.acquaint(ctx, time.Second).mayNotLeave(changes, func(name string) bool { _, there := final.nodePlan(name); return there })
+		wrong = s.askSentinels(ctx, time.Second).mayNotLeave(changes, func(name string) bool { _, there := final.nodePlan(name); return there })
 		return len(wrong) == 0
 	})
 	return wrong
 }
 
 // mayNotLeave returns why nodes could not leave or move now.
-func (a acquaintance) mayNotLeave(changes []plan.NodeChange, stays func(node string) bool) (wrong []string) {
-	if why := a.sentinelsUnwell(""); why != "" && a.Sentinels > 0 {
+func (a sentinelsView) mayNotLeave(changes []plan.NodeChange, stays func(node string) bool) (wrong []string) {
+	if why := a.whyNoFailover(""); why != "" && a.Sentinels > 0 {
 		wrong = append(wrong, "redis nodes and Sentinels can leave or move only while all Sentinels are well: "+why)
 	}
 	whole, why := a.inSync()

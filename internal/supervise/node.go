@@ -49,9 +49,9 @@ const (
 	// connections.
 	cutLimit = 2 * time.Second
 
-	// tellAgain is the pause, doubling each time, before a balancer is told again to stop:
+	// signalAgainAfter is the pause, doubling each time, before a balancer is told again to stop:
 	// HAProxy's master process ignores signals that arrive while it starts.
-	tellAgain = time.Second
+	signalAgainAfter = time.Second
 
 	probeStarting = 40 * time.Millisecond
 	probeUp       = 500 * time.Millisecond
@@ -90,7 +90,7 @@ type node struct {
 	deadAt     time.Time   // when the redis node was first seen dead
 	startAt    time.Time   // the earliest next start; zero: now
 	killAt     time.Time   // when a stopping process is killed; zero: it is not stopping
-	seen       *redisFacts // the facts that the first decision is made on
+	startFacts *redisFacts // the facts that the first decision is made on
 	waiting    []waiter
 	probing    bool
 	hungFrom   time.Time // since when the liveness probe has failed
@@ -98,11 +98,11 @@ type node struct {
 	unable bool
 	// cut is true if a stopping balancer was told to cut the open connections.
 	cut bool
-	// told is the signal by which the process was told to stop. A balancer is told again at
-	// tellAt, and the next pause is tellGap.
-	told    syscall.Signal
-	tellAt  time.Time
-	tellGap time.Duration
+	// lastSignal is the signal by which the process was told to stop. A balancer is told again at
+	// nextSignalAt, and the next pause is signalPause.
+	lastSignal   syscall.Signal
+	nextSignalAt time.Time
+	signalPause  time.Duration
 	// reloadAgain is true if a balancer was told to reload before it was up.
 	reloadAgain bool
 	// enlisting is true from the moment that an application's node is up until the balancers know
@@ -119,19 +119,19 @@ type node struct {
 
 	// outdated is true if the settings of the adopted process differ from the plan's. keepDown is
 	// true if the operator stopped or paused the node under an earlier supervisor. Both are set
-	// before run, or by run where the node is found later (see).
+	// before run, or by run where the process is found later (findProcess).
 	outdated, keepDown atomic.Bool
 	// paused is true while the operator has the node paused.
 	paused atomic.Bool
-	// unseen is true while nobody knows whether the node runs, because its host was away.
-	unseen bool
+	// notFoundYet is true while nobody knows whether the node runs, because its host was away.
+	notFoundYet bool
 }
 
 // command is an action on its way to a node. The answer is sent when the action's goal is
 // reached or cannot be reached.
 type command struct {
-	action Action
-	seen   *redisFacts
+	action     Action
+	startFacts *redisFacts
 	// spec is the process that the node is to have from now on, or for ActRestart from its next
 	// process on; nil: unchanged.
 	spec *plan.Process
@@ -212,8 +212,8 @@ func (n *node) nextTick() time.Duration {
 		return max(time.Until(n.startAt), 0)
 	case n.proc == nil:
 		return time.Hour
-	case !n.killAt.IsZero() && !n.tellAt.IsZero():
-		return max(min(time.Until(n.killAt), time.Until(n.tellAt)), 0)
+	case !n.killAt.IsZero() && !n.nextSignalAt.IsZero():
+		return max(min(time.Until(n.killAt), time.Until(n.nextSignalAt)), 0)
 	case !n.killAt.IsZero():
 		return max(time.Until(n.killAt), 0)
 	case n.state == Up || n.state == Paused:
@@ -235,7 +235,7 @@ func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
 		case n.spec().Kind.Traits().CutSignal != "" && !n.cut:
 			// Cut the open connections; then the workers that only wait for these end at once.
 			n.cut = true
-			n.tell(signals[n.spec().Kind.Traits().CutSignal])
+			n.sendStopSignal(signals[n.spec().Kind.Traits().CutSignal])
 			n.killAt = time.Now().Add(cutLimit)
 		default:
 			n.log.Warn("did not stop in time: killed", "grace", n.spec().Grace)
@@ -271,8 +271,8 @@ func (n *node) command(c command) {
 		c.answer <- err
 		return
 	}
-	if n.unseen && (c.action == ActStop || c.action == ActRestart) {
-		if err := n.seeNow(); err != nil {
+	if n.notFoundYet && (c.action == ActStop || c.action == ActRestart) {
+		if err := n.findProcessNow(); err != nil {
 			c.answer <- err
 			return
 		}
@@ -289,7 +289,7 @@ func (n *node) command(c command) {
 		n.revive()
 		n.detail = ""
 		if n.proc == nil { // the facts are only for a start that happens now
-			n.seen = c.seen
+			n.startFacts = c.startFacts
 		}
 	case ActStop:
 		n.terminate()
@@ -324,7 +324,7 @@ func (n *node) command(c command) {
 		}
 	case actCut:
 		if n.proc != nil && !n.killAt.IsZero() {
-			n.tell(signals[n.spec().Kind.Traits().CutSignal])
+			n.sendStopSignal(signals[n.spec().Kind.Traits().CutSignal])
 		}
 		c.answer <- nil
 		return
@@ -385,8 +385,8 @@ func (n *node) start(ctx context.Context) {
 		return
 	}
 
-	if n.unseen {
-		switch seen, err := n.see(ctx); {
+	if n.notFoundYet {
+		switch seen, err := n.findProcess(ctx); {
 		case err != nil:
 			n.detail = fmt.Sprintf("its host is back, and does not say whether it runs: %v", err)
 			n.startAt = time.Now().Add(askAgain)
@@ -416,8 +416,8 @@ func (n *node) start(ctx context.Context) {
 		if n.deadAt.IsZero() {
 			n.deadAt = time.Now()
 		}
-		decision := n.sup.decide(ctx, n.spec().Node, n.deadAt, n.seen)
-		n.seen = nil
+		decision := n.sup.decide(ctx, n.spec().Node, n.deadAt, n.startFacts)
+		n.startFacts = nil
 		switch {
 		case decision.Wait != "":
 			if n.detail != decision.Wait {
@@ -517,8 +517,8 @@ func (n *node) ended() {
 	}
 	n.detail = n.proc.Exit()
 	n.takeNext()
-	n.proc, n.seen, n.killAt, n.upSince, n.enlisting, n.cut, n.connected = nil, nil, time.Time{}, time.Time{}, false, false, false
-	n.tellAt, n.reloadAgain = time.Time{}, false
+	n.proc, n.startFacts, n.killAt, n.upSince, n.enlisting, n.cut, n.connected = nil, nil, time.Time{}, time.Time{}, false, false, false
+	n.nextSignalAt, n.reloadAgain = time.Time{}, false
 	switch {
 	case n.want == wantDown:
 		n.state, n.detail = Down, ""

@@ -237,18 +237,18 @@ func TestARecordTellsWhatTheProcessWasStartedAs(t *testing.T) {
 func TestFactsAreNotKeptForALaterStart(t *testing.T) {
 	_, n := oneNode(t, "")
 	answer := make(chan error, 2)
-	n.command(command{action: ActStart, seen: &redisFacts{}, answer: answer})
-	if n.seen == nil {
+	n.command(command{action: ActStart, startFacts: &redisFacts{}, answer: answer})
+	if n.startFacts == nil {
 		t.Error("a node that starts now does not get the facts")
 	}
-	n.seen = nil
+	n.startFacts = nil
 	proc, err := process.Start(process.Spec{Path: "/bin/sleep", Args: []string{"1000"}, Log: filepath.Join(t.TempDir(), "log")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.adopt(proc, record{Want: wantUp})
-	n.command(command{action: ActStart, seen: &redisFacts{}, answer: answer})
-	if n.seen != nil {
+	n.command(command{action: ActStart, startFacts: &redisFacts{}, answer: answer})
+	if n.startFacts != nil {
 		t.Error("a node that runs keeps the facts, and would start on them after its death")
 	}
 }

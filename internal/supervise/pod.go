@@ -37,9 +37,9 @@ func (s *Supervisor) isElsewhere(node string) bool {
 	return s.cfg.Pod && s.hosts.isAbsent(s.home(node).name)
 }
 
-// seen returns a status without the nodes of other supervisors: nothing is known about them
+// ownStatus returns a status without the nodes of other supervisors: nothing is known about them
 // here, and the readiness of this pod does not depend on them.
-func (s *Supervisor) seen(st Status) Status {
+func (s *Supervisor) ownStatus(st Status) Status {
 	if !s.cfg.Pod {
 		return st
 	}
@@ -243,7 +243,7 @@ func (s *Supervisor) ownSentinel() string {
 func (s *Supervisor) forgetDeparted(sentinel string) {
 	said := ""
 	for s.wait(departedEvery) && !s.stopping.Load() {
-		a := s.acquaint(s.ctx, time.Second)
+		a := s.askSentinels(s.ctx, time.Second)
 		if !s.knowsDeparted(a, sentinel) {
 			if err := s.noteForgotten(a); err != nil {
 				s.log.Error("cannot write down that removed nodes are forgotten", "error", err)
@@ -265,17 +265,17 @@ func (s *Supervisor) forgetDeparted(sentinel string) {
 }
 
 // knowsDeparted reports whether a Sentinel knows a node that the stack no longer has.
-func (s *Supervisor) knowsDeparted(a acquaintance, sentinel string) bool {
+func (s *Supervisor) knowsDeparted(a sentinelsView, sentinel string) bool {
 	s.stateMu.Lock()
 	defer s.stateMu.Unlock()
-	return slices.ContainsFunc(a.strangers(sentinel), func(address string) bool { return s.persisted.Redis.Departed[address] != "" })
+	return slices.ContainsFunc(a.unknownAddresses(sentinel), func(address string) bool { return s.persisted.Redis.Departed[address] != "" })
 }
 
 // mayForget returns what a Sentinel that its own pod resets has to wait for; empty: nothing. A
 // removed Sentinel that still runs would be known again at once. A preferred replica is about
 // to become the master by a switchover of another pod. And not all Sentinels forget at the same
 // time: the one with the highest number goes first.
-func (s *Supervisor) mayForget(a acquaintance, sentinel string) string {
+func (s *Supervisor) mayForget(a sentinelsView, sentinel string) string {
 	for _, name := range slices.Sorted(maps.Keys(a.Known)) {
 		if plan.NodeNumber(name) > plan.NodeNumber(sentinel) && s.knowsDeparted(a, name) {
 			return name + " is to forget first"
@@ -287,7 +287,7 @@ func (s *Supervisor) mayForget(a acquaintance, sentinel string) string {
 			}
 		}
 	}
-	for _, address := range a.strangers(sentinel) {
+	for _, address := range a.unknownAddresses(sentinel) {
 		if a.Known[sentinel].Sentinels[address] {
 			return "the Sentinel at " + address + " still runs"
 		}

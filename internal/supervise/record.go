@@ -228,7 +228,7 @@ func (s *Supervisor) resume(r changeRecord) error {
 		return errors.Join(err, s.dir.archive(r))
 	}
 	var result Result
-	c := &changeRun{sup: s, record: r, final: final, tell: func(Event) {}}
+	c := &changeRun{sup: s, record: r, final: final, onEvent: func(Event) {}}
 	defer func() { s.changing.end(c.heldStatus(result)) }()
 	s.log.Info("a change goes on that a supervisor before has begun", "kind", r.Kind, "id", r.ID)
 	result = c.run(s.ctx)

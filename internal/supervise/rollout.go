@@ -237,7 +237,7 @@ func (s *Supervisor) putVersionBack(ctx context.Context, c *changeRun, r *Result
 	s.log.Info("the nodes that have the new version get the one before", "app", c.record.App)
 	undo, err := s.beginChange(ctx, Request{Kind: "put back"}, false)
 	if err == nil {
-		undo.tell = c.tell
+		undo.onEvent = c.onEvent
 		if result := undo.run(ctx); !result.Done {
 			err = errors.New(result.Why)
 		}

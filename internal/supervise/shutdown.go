@@ -37,7 +37,7 @@ func (s *Supervisor) Stop(ctx context.Context, hurry <-chan struct{}) error {
 		}
 	}()
 
-	failures := s.stopStages(stopping{ctx, patient})
+	failures := s.stopStages(stopContexts{ctx, patient})
 	switch unreached := s.unreached.list(); {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -49,12 +49,12 @@ func (s *Supervisor) Stop(ctx context.Context, hurry <-chan struct{}) error {
 	return nil
 }
 
-// stopping has the contexts of a Stop. It goes on until ctx ends. patient ends earlier, when
+// stopContexts has the contexts of a Stop. It goes on until ctx ends. patient ends earlier, when
 // the remaining nodes are to be killed.
-type stopping struct{ ctx, patient context.Context }
+type stopContexts struct{ ctx, patient context.Context }
 
 // stopStages takes the nodes down, stage by stage.
-func (s *Supervisor) stopStages(t stopping) (failures []error) {
+func (s *Supervisor) stopStages(t stopContexts) (failures []error) {
 	order := s.stopOrder()
 	// The virtual address moves to a host that serves, before this one stops serving.
 	failures = await(s.stopAll(t, order[plan.StopKeepalived]))
@@ -84,7 +84,7 @@ func (s *Supervisor) stopStages(t stopping) (failures []error) {
 }
 
 // stopAll begins to stop nodes, and returns a channel for the result of each.
-func (s *Supervisor) stopAll(t stopping, names []string) []<-chan error {
+func (s *Supervisor) stopAll(t stopContexts, names []string) []<-chan error {
 	return s.each(names, func(name string) error { return s.stopNode(t, name) })
 }
 
@@ -120,7 +120,7 @@ func (s *Supervisor) stopOrder() [][]string {
 }
 
 // stopNode stops a node. If its host is lost, it marks the host as not reached.
-func (s *Supervisor) stopNode(t stopping, name string) error {
+func (s *Supervisor) stopNode(t stopContexts, name string) error {
 	if t.ctx.Err() != nil {
 		return t.ctx.Err()
 	}
@@ -196,7 +196,7 @@ func (d dir) removeAll() error {
 			return fmt.Errorf("remove the stack's data of before a restore: %w", err)
 		}
 	}
-	for _, name := range []string{"nodes", restoreDir, decidedDir, droppedDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, stateFile, runningFile, changeFile, restingFile, changesDir, versionsFile, SelfSignedFile, plan.CertificatesDir, plan.ReleasesDir(""), "control.sock", logs.SocketName, "lock"} {
+	for _, name := range []string{"nodes", restoreDir, decidedDir, droppedDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, stateFile, runningFile, changeFile, maintenanceFile, changesDir, versionsFile, SelfSignedFile, plan.CertificatesDir, plan.ReleasesDir(""), "control.sock", logs.SocketName, "lock"} {
 		if err := os.RemoveAll(d.path(name)); err != nil {
 			return fmt.Errorf("remove the stack's data: %w", err)
 		}

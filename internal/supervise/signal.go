@@ -54,30 +54,30 @@ func (n *node) terminate() {
 // signalStop tells the process to end.
 func (n *node) signalStop() {
 	n.log.Info("stop", "signal", n.spec().StopSignal)
-	n.tell(signals[n.spec().StopSignal])
+	n.sendStopSignal(signals[n.spec().StopSignal])
 	n.proc.SignalGroup(syscall.SIGCONT) // a paused process has to run to handle the signal
 	n.killAt = time.Now().Add(n.spec().Grace)
 }
 
-// tell sends a signal that asks the process to end, and schedules its repetition where the kind
-// of node needs it.
-func (n *node) tell(signal syscall.Signal) {
+// sendStopSignal sends a signal that asks the process to end, and schedules its repetition where
+// the kind of node needs it.
+func (n *node) sendStopSignal(signal syscall.Signal) {
 	n.proc.Signal(signal)
-	if n.told = signal; n.spec().Kind.Traits().StopAgain {
-		n.tellGap = tellAgain
-		n.tellAt = time.Now().Add(n.tellGap)
+	if n.lastSignal = signal; n.spec().Kind.Traits().StopAgain {
+		n.signalPause = signalAgainAfter
+		n.nextSignalAt = time.Now().Add(n.signalPause)
 	}
 }
 
 // stopAgain tells a balancer again to stop when that is due. For a balancer that has already
 // received the signal, this changes nothing.
 func (n *node) stopAgain() {
-	if n.tellAt.IsZero() || time.Now().Before(n.tellAt) {
+	if n.nextSignalAt.IsZero() || time.Now().Before(n.nextSignalAt) {
 		return
 	}
-	n.proc.Signal(n.told)
-	n.tellGap *= 2
-	n.tellAt = time.Now().Add(n.tellGap)
+	n.proc.Signal(n.lastSignal)
+	n.signalPause *= 2
+	n.nextSignalAt = time.Now().Add(n.signalPause)
 }
 
 // reload makes a balancer read its files again: HAProxy's master process does so on SIGUSR2

@@ -73,7 +73,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	failures = append(failures, s.awaitChange(ctx))
 	s.statusBoard.enter(PhaseRunning)
 	if s.cfg.Several {
-		s.tasks.Go(s.keepResting)
+		s.tasks.Go(s.watchMaintenance)
 	}
 	if s.stack().Redis.Enabled {
 		s.tasks.Go(s.keepBackups)
@@ -146,7 +146,7 @@ func (s *Supervisor) startNode(ctx context.Context, name string, seen *redisFact
 	if n.outdated.Load() && s.wanted == nil {
 		action = ActRestart
 	}
-	c, limit := command{action: action, seen: seen}, cmp.Or(n.spec().Start, startLimit)
+	c, limit := command{action: action, startFacts: seen}, cmp.Or(n.spec().Start, startLimit)
 	if s.hosts.isAbsent(s.home(name).name) { // it starts when its host is back, and nothing waits for it
 		s.tasks.Go(func() { _ = s.bringUp(s.ctx, n, c, limit) }) // its status shows how it goes
 		return nil

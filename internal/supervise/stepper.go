@@ -91,7 +91,7 @@ func (x *stepper) start(ctx context.Context) error {
 	if err := x.bringUp(ctx, command{action: ActStart}); err != nil || !knownByAddress(x.to.process) {
 		return err
 	}
-	return s.met(ctx)
+	return s.awaitAllKnown(ctx)
 }
 
 // restart replaces a node's process. A node that its operator has stopped stays down.
@@ -130,7 +130,7 @@ func (x *stepper) restart(ctx context.Context) error {
 	if err := x.bringUp(ctx, command{action: ActRestart, spec: &x.to.process}); err != nil || !moves {
 		return err
 	}
-	return s.met(ctx)
+	return s.awaitAllKnown(ctx)
 }
 
 // spare returns an error if an application's node cannot be spared: the application has several

@@ -15,12 +15,12 @@ import (
 // changeRun is a change that is under way. One goroutine calls its methods, except for step:
 // the steps of a group run at the same time.
 type changeRun struct {
-	sup    *Supervisor
-	record changeRecord
-	final  layout
-	tell   func(Event)
+	sup     *Supervisor
+	record  changeRecord
+	final   layout
+	onEvent func(Event)
 
-	mu   sync.Mutex // guards done, renewed, reloaded, record.Force and tell
+	mu   sync.Mutex // guards done, renewed, reloaded, record.Force and onEvent
 	done int        // steps done
 	of   int
 	// renewed is how many nodes of a rollout's application have the new version.
@@ -274,7 +274,7 @@ func (c *changeRun) step(ctx context.Context, l changePart, step plan.Step, chan
 		return s.whyLeft()
 	}
 	e := Event{Node: step.Node, Action: step.Action, What: "begun"}
-	c.say(e)
+	c.report(e)
 	x := stepper{sup: s, step: step, settle: l.to.stack().Rollout.Settle, log: s.log.With("node", step.Node, "change", c.record.Kind)}
 	x.to, _ = l.to.nodePlan(step.Node)
 	now, _ := s.current()
@@ -291,15 +291,15 @@ func (c *changeRun) step(ctx context.Context, l changePart, step plan.Step, chan
 	if err == nil {
 		c.count(step)
 		e.What = "done"
-		c.say(e)
+		c.report(e)
 		return nil
 	}
 	e.What, e.Text = "failed", err.Error()
-	c.say(e)
+	c.report(e)
 	back := x.putBack(ctx)
 	text := fmt.Sprintf("%s %s: %s\n%s", step.Action, step.Node, err, x.aftermath(back))
 	e.What, e.Text = "put back", x.aftermath(back)
-	c.say(e)
+	c.report(e)
 	return errors.New(text)
 }
 
@@ -362,8 +362,8 @@ func (c *changeRun) count(step plan.Step) {
 	}
 }
 
-// say shows an event in the status, logs it, and tells the caller of the change.
-func (c *changeRun) say(e Event) {
+// report shows an event in the status, logs it, and tells the caller of the change.
+func (c *changeRun) report(e Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.ID, e.Step, e.Of = c.record.ID, min(c.done+1, c.of), c.of
@@ -372,8 +372,8 @@ func (c *changeRun) say(e Event) {
 	}
 	c.sup.changing.set(func(st *ChangeStatus) { st.ID, st.Event = c.record.ID, e })
 	c.sup.log.Info("change: "+e.What, "step", e.Step, "of", e.Of, "node", e.Node, "action", e.Action, "text", e.Text)
-	if c.tell != nil {
-		c.tell(e)
+	if c.onEvent != nil {
+		c.onEvent(e)
 	}
 }
 

@@ -12,7 +12,7 @@
 //   - changes while the stack serves: engine.go and steps.go; record.go keeps them on disk
 //   - which role a redis node starts in: decide.go, with pure rules; master.go
 //   - the master's successor: switchover.go, failover.go, and what both use in succession.go
-//   - the balancers: balancers.go, drain.go, rotation.go; masterway.go for programs
+//   - the balancers: balancers.go, drain.go, rotation.go; master_route.go for programs
 //   - one host or several: home.go, hosts.go, relocate.go; in Kubernetes pod.go
 //   - backups and restores: backup.go, restore.go
 //   - what is kept on disk: state.go; what others see: status.go, tally.go
@@ -119,8 +119,8 @@ type Supervisor struct {
 	wanted *layout
 	// changing is the change that is under way.
 	changing changing
-	// resting are the hosts that are down for maintenance.
-	resting resting
+	// maintenance are the hosts that are down for maintenance.
+	maintenance maintenance
 
 	persisted   persistedState
 	statusBoard *statusBoard
@@ -269,7 +269,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 			return nil, err
 		}
 	}
-	if err := s.readResting(); err != nil {
+	if err := s.readMaintenance(); err != nil {
 		return nil, err
 	}
 	copying, err := restoring{s.dir, s.hosts}.resume(s.ctx, s.log)
@@ -357,12 +357,12 @@ func (s *Supervisor) adoptAll() error {
 	adopted := false // whether any node runs, or may run
 	for name, n := range s.allNodes() {
 		host := n.home()
-		if s.hosts.absent.has(host.name) && s.resting.keeps(name) {
+		if s.hosts.absent.has(host.name) && s.maintenance.keeps(name) {
 			adopted = true
 			n.keepDown.Store(true) // it was stopped before its host went away
 			continue
 		}
-		if n.unseen = s.hosts.absent.has(host.name); n.unseen {
+		if n.notFoundYet = s.hosts.absent.has(host.name); n.notFoundYet {
 			adopted = adopted || !s.hosts.apart // it may run
 			continue
 		}
@@ -393,7 +393,7 @@ func (s *Supervisor) adoptAll() error {
 			if !s.goOnWithout(host.name, err) {
 				return fmt.Errorf("adopt %s: %w", name, err)
 			}
-			n.unseen = true
+			n.notFoundYet = true
 			continue
 		}
 
@@ -492,7 +492,7 @@ func (s *Supervisor) Close() {
 
 // Status returns the stack's status.
 func (s *Supervisor) Status() Status {
-	return s.about(s.seen(s.statusBoard.snapshot()))
+	return s.about(s.ownStatus(s.statusBoard.snapshot()))
 }
 
 // about adds to the status board's content what only the supervisor knows: the change, backups,
@@ -507,7 +507,7 @@ func (s *Supervisor) about(st Status) Status {
 	s.mu.RLock()
 	st.File = s.fileDigest
 	s.mu.RUnlock()
-	st.Resting = s.resting.all()
+	st.Resting = s.maintenance.all()
 	st.Certificates = s.certificateStatus()
 	st.Virtual = virtualStatus(now.plan, st.Nodes)
 	st.Unreached = s.unreached.list()

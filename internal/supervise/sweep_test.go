@@ -57,11 +57,11 @@ func TestANodeThatHasJustGoneIsStoppedInAHurry(t *testing.T) {
 	s, n := oneNode(t, "true")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.stopNode(stopping{t.Context(), ctx}, "web-2"); err != nil {
+	if err := s.stopNode(stopContexts{t.Context(), ctx}, "web-2"); err != nil {
 		t.Errorf("one that is gone: %v", err)
 	}
 	close(n.gone) // and nothing looks after it
-	if err := s.stopNode(stopping{t.Context(), ctx}, "web-1"); err != nil && !errors.As(err, new(*UnknownNodeError)) {
+	if err := s.stopNode(stopContexts{t.Context(), ctx}, "web-1"); err != nil && !errors.As(err, new(*UnknownNodeError)) {
 		t.Errorf("one that goes: %v", err)
 	}
 }

@@ -143,10 +143,10 @@ type switchover struct {
 	open time.Duration
 	// turned is true once the old master follows the new one.
 	turned bool
-	// endClosing stops keeping programs away from the old master; nil: they are not kept away.
-	endClosing func()
-	// opened is when programs were directed to the new master.
-	opened time.Time
+	// endBlocking stops keeping programs away from the old master; nil: they are not kept away.
+	endBlocking func()
+	// routedAt is when programs were directed to the new master.
+	routedAt time.Time
 	// behind are replicas that did not get all data while writes waited.
 	behind []string
 }
@@ -196,7 +196,7 @@ func (w *switchover) run(ctx context.Context) (waited time.Duration, err error) 
 	w.writeDown(ctx)
 	w.turnOthers(ctx)
 	waited = (time.Since(w.fencedAt) - w.open).Round(time.Millisecond)
-	w.openWay()
+	w.routeToNewMaster()
 	return waited, w.verify(ctx, leaders)
 }
 
@@ -274,7 +274,7 @@ func (w *switchover) knows(ctx context.Context, sentinel string) (knows, leads b
 func (w *switchover) fence(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
-	w.closeWay()
+	w.blockMasterRoute()
 	if w.fencedAt.IsZero() {
 		w.fencedAt = time.Now()
 	}
@@ -440,7 +440,7 @@ func (w *switchover) verify(ctx context.Context, leaders []string) error {
 
 // putBack undoes the temporary changes of a switchover.
 func (w *switchover) putBack() {
-	defer w.endWay()
+	defer w.releaseMasterRoute()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	switch {
@@ -467,7 +467,7 @@ func (w *switchover) putBack() {
 
 // liftFence lets the old master accept writes again, if it still is the master.
 func (w *switchover) liftFence(ctx context.Context) {
-	defer w.endWay()
+	defer w.releaseMasterRoute()
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
 	_ = w.admin(w.from).Unpause(ctx) // it ends by itself

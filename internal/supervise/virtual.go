@@ -114,7 +114,7 @@ func (h *healthFiles) end(node string, healthy bool, err error) (first bool) {
 // balancer has not been asked yet, or its host is away.
 func (n *node) serves() (yes, known bool) {
 	switch {
-	case n.unseen:
+	case n.notFoundYet:
 		return false, false
 	case n.proc == nil || !n.killAt.IsZero() || n.want != wantUp:
 		return false, true

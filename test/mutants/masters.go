@@ -202,7 +202,7 @@ var starting = []Mutant{{
 }, {
 	Name:    "sentinels-of-yesterday",
 	Rule:    "a Sentinel that has not heard of the last failover does not decide",
-	Changes: []Change{at("supervise/master.go", "if !there || s.kept.Booted && (f.ConfigEpoch != r.ConfigEpoch || f.Address != s.node(r.Master).spec().Address) {", "if !there || s.kept.Booted && f.ConfigEpoch < r.ConfigEpoch-1000 {")},
+	Changes: []Change{at("supervise/master.go", "if !there || s.persisted.Booted && (f.ConfigEpoch != r.ConfigEpoch || f.Address != s.node(r.Master).spec().Address) {", "if !there || s.persisted.Booted && f.ConfigEpoch < r.ConfigEpoch-1000 {")},
 	Tests:   tests("supervise", "TestSentinelsThatHaveNotHeardOfTheLastFailoverDoNotDecide"),
 }, {
 	Name: "new-stack-on-old-data",

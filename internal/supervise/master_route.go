@@ -36,9 +36,9 @@ func (s *Supervisor) keepFromMaster(ctx context.Context, node string) {
 // may still find it up: two of the shorter intervals (haproxy.cfg of package plan).
 const staleCheck = 500 * time.Millisecond
 
-// closeWay begins to keep programs away from the old master, until endClosing is called.
-func (w *switchover) closeWay() {
-	if w.endClosing != nil {
+// blockMasterRoute begins to keep programs away from the old master, until endBlocking is called.
+func (w *switchover) blockMasterRoute() {
+	if w.endBlocking != nil {
 		return
 	}
 	ctx, stop := context.WithCancel(w.sup.ctx)
@@ -48,18 +48,18 @@ func (w *switchover) closeWay() {
 		defer close(ended)
 		w.sup.keepFromMaster(ctx, w.from)
 	})
-	w.endClosing = sync.OnceFunc(func() {
+	w.endBlocking = sync.OnceFunc(func() {
 		stop()
 		<-ended
 	})
 }
 
-// openWay directs programs to the new master. The old one is kept closed only for as long as an
-// earlier check may still find it up, because the Sentinels may replace the new master.
-func (w *switchover) openWay() {
+// routeToNewMaster directs programs to the new master. The old one is kept closed only for as long
+// as an earlier check may still find it up, because the Sentinels may replace the new master.
+func (w *switchover) routeToNewMaster() {
 	w.sup.leadToMaster(w.sup.ctx, w.to)
-	w.opened = time.Now()
-	if end := w.endClosing; w.turned && end != nil {
+	w.routedAt = time.Now()
+	if end := w.endBlocking; w.turned && end != nil {
 		w.sup.tasks.Go(func() {
 			w.sup.wait(staleCheck)
 			end()
@@ -67,16 +67,16 @@ func (w *switchover) openWay() {
 	}
 }
 
-// endWay leaves the way to the master to the balancers' checks again.
-func (w *switchover) endWay() {
-	if w.endClosing == nil {
+// releaseMasterRoute leaves the way to the master to the balancers' checks again.
+func (w *switchover) releaseMasterRoute() {
+	if w.endBlocking == nil {
 		return
 	}
-	if !w.opened.IsZero() {
-		w.sup.wait(time.Until(w.opened.Add(staleCheck)))
+	if !w.routedAt.IsZero() {
+		w.sup.wait(time.Until(w.routedAt.Add(staleCheck)))
 	}
-	w.endClosing()
-	w.endClosing = nil
+	w.endBlocking()
+	w.endBlocking = nil
 	if !w.promoted {
 		w.sup.leadToMaster(w.sup.ctx, w.from)
 	}

@@ -14,24 +14,24 @@ import (
 )
 
 // What the Sentinels know of the nodes, and when one of them may be told to forget (SENTINEL
-// RESET). The rules are methods of acquaintance, which holds what the Sentinels replied at one
+// RESET). The rules are methods of sentinelsView, which holds what the Sentinels replied at one
 // time.
 
-// acquaintance is what the Sentinels know of the redis nodes and of each other.
-type acquaintance struct {
+// sentinelsView is what the Sentinels know of the redis nodes and of each other.
+type sentinelsView struct {
 	redisFacts
 	// Peers holds the addresses of the stack's Sentinels, by name.
 	Peers map[string]string
 	// Stopped holds the redis nodes that an operator has stopped: no Sentinel has to know them.
 	Stopped map[string]bool
 	// Known holds what each Sentinel knows, by name. Sentinels that did not reply are missing.
-	Known map[string]known
+	Known map[string]sentinelKnowledge
 	// Followers holds the addresses of the replicas that are connected to the master.
 	Followers []string
 }
 
-// known is what one Sentinel knows.
-type known struct {
+// sentinelKnowledge is what one Sentinel knows.
+type sentinelKnowledge struct {
 	View   redis.View
 	Tilted bool
 	// Replicas and Sentinels are those that the Sentinel knows, by address.
@@ -39,12 +39,12 @@ type known struct {
 	Sentinels map[string]bool
 }
 
-// acquaint asks all Sentinels what they know, and waits for at most wait.
-func (s *Supervisor) acquaint(ctx context.Context, wait time.Duration) acquaintance {
+// askSentinels asks all Sentinels what they know, and waits for at most wait.
+func (s *Supervisor) askSentinels(ctx context.Context, wait time.Duration) sentinelsView {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 
-	a := acquaintance{redisFacts: s.gather(ctx, wait), Peers: map[string]string{}, Stopped: map[string]bool{}, Known: map[string]known{}}
+	a := sentinelsView{redisFacts: s.gather(ctx, wait), Peers: map[string]string{}, Stopped: map[string]bool{}, Known: map[string]sentinelKnowledge{}}
 	for _, st := range s.statusBoard.snapshot().Nodes {
 		if st.Kind == plan.Redis && st.State == Down {
 			a.Stopped[st.Name] = true
@@ -59,7 +59,7 @@ func (s *Supervisor) acquaint(ctx context.Context, wait time.Duration) acquainta
 		}
 		a.Peers[name] = n.spec().Address
 		all.Go(func() {
-			k, err := s.askKnown(ctx, name)
+			k, err := s.askSentinel(ctx, name)
 			if err != nil {
 				return
 			}
@@ -71,15 +71,15 @@ func (s *Supervisor) acquaint(ctx context.Context, wait time.Duration) acquainta
 
 	address, _, err := a.master()
 	if name := a.nameOf(address); err == nil && name != "" {
-		a.Followers, _ = s.admin(name).Followers(ctx) // if the master does not reply, unwell reports that
+		a.Followers, _ = s.admin(name).Followers(ctx) // if the master does not reply, whyNoReset reports that
 	}
 
 	all.Wait()
 	return a
 }
 
-// askKnown asks one Sentinel what it knows.
-func (s *Supervisor) askKnown(ctx context.Context, sentinel string) (k known, err error) {
+// askSentinel asks one Sentinel what it knows.
+func (s *Supervisor) askSentinel(ctx context.Context, sentinel string) (k sentinelKnowledge, err error) {
 	admin := s.admin(sentinel)
 	if k.View, err = admin.View(ctx, s.name()); err != nil {
 		return k, err
@@ -94,9 +94,9 @@ func (s *Supervisor) askKnown(ctx context.Context, sentinel string) (k known, er
 	return k, err
 }
 
-// strangers returns the addresses that a Sentinel knows, of the master, of replicas or of
+// unknownAddresses returns the addresses that a Sentinel knows, of the master, of replicas or of
 // Sentinels, where no node of the stack is.
-func (a acquaintance) strangers(sentinel string) (addresses []string) {
+func (a sentinelsView) unknownAddresses(sentinel string) (addresses []string) {
 	k := a.Known[sentinel]
 	if at := k.View.Address; at != "" && nodeAt(a.Nodes, at) == "" {
 		addresses = append(addresses, at)
@@ -117,7 +117,7 @@ func (a acquaintance) strangers(sentinel string) (addresses []string) {
 
 // missing returns the nodes of the stack that a Sentinel does not know or does not reach. Its
 // failover would have to do without them.
-func (a acquaintance) missing(sentinel string) (names []string) {
+func (a sentinelsView) missing(sentinel string) (names []string) {
 	k := a.Known[sentinel]
 	for name, address := range a.Nodes {
 		if address != k.View.Address && !a.Stopped[name] && !k.Replicas[address].Eligible {
@@ -133,9 +133,9 @@ func (a acquaintance) missing(sentinel string) (names []string) {
 	return names
 }
 
-// sentinelsUnwell returns why the Sentinels could not carry out a failover at this moment, or ""
+// whyNoFailover returns why the Sentinels could not carry out a failover at this moment, or ""
 // if they could. The parameter but names a Sentinel to leave out; "" leaves out none.
-func (a acquaintance) sentinelsUnwell(but string) string {
+func (a sentinelsView) whyNoFailover(but string) string {
 	address, _, err := a.master()
 	if err != nil {
 		return err.Error()
@@ -162,11 +162,11 @@ func (a acquaintance) sentinelsUnwell(but string) string {
 	return ""
 }
 
-// unwell returns why a Sentinel may not be told to forget at this moment, or "" if it may.
+// whyNoReset returns why a Sentinel may not be told to forget at this moment, or "" if it may.
 // Either a failover that is needed now would not come about, or the Sentinel would find again
 // what it is to forget.
-func (a acquaintance) unwell(sentinel string) string {
-	if why := a.sentinelsUnwell(""); why != "" {
+func (a sentinelsView) whyNoReset(sentinel string) string {
+	if why := a.whyNoFailover(""); why != "" {
 		return why
 	}
 

@@ -14,18 +14,18 @@ import (
 	"holdfast/internal/plan"
 )
 
-// A host rests while somebody works on its machine. Its nodes are stopped in an order in which
-// no client notices, and stay down until the host's process starts again. This is recorded
-// before anything is stopped, so that the next supervisor knows it.
+// A host is down for maintenance while somebody works on its machine. Its nodes are stopped in an
+// order in which no client notices, and stay down until the host's process starts again. This is
+// recorded before anything is stopped, so that the next supervisor knows it.
 
-// restingFile has a rested for each host that rests.
-const restingFile = "resting.json"
+// maintenanceFile has a hostMaintenance for each host that is down for maintenance.
+const maintenanceFile = "resting.json"
 
-// restEvery is how often the supervisor looks whether a host is back.
-const restEvery = 300 * time.Millisecond
+// maintenanceEvery is how often the supervisor looks whether a host is back.
+const maintenanceEvery = 300 * time.Millisecond
 
-// rested is a host that rests, or is going down for it.
-type rested struct {
+// hostMaintenance is a host that is down for maintenance, or is going down for it.
+type hostMaintenance struct {
 	// Run identifies the process of the host that is to end: the host is back when it has another
 	// one.
 	Run string `json:"run"`
@@ -37,31 +37,31 @@ type rested struct {
 	Done bool `json:"done"`
 }
 
-// resting has the hosts that rest. It is safe for concurrent use.
-type resting struct {
+// maintenance has the hosts that are down for maintenance. It is safe for concurrent use.
+type maintenance struct {
 	mu    sync.Mutex
-	hosts map[string]rested
+	hosts map[string]hostMaintenance
 }
 
-func (r *resting) of(host string) (rested, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now, is := r.hosts[host]
+func (m *maintenance) of(host string) (hostMaintenance, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now, is := m.hosts[host]
 	return now, is
 }
 
-// all returns the hosts that rest, sorted by name.
-func (r *resting) all() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Sorted(maps.Keys(r.hosts))
+// all returns the hosts that are down for maintenance, sorted by name.
+func (m *maintenance) all() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.hosts))
 }
 
-// keeps reports whether a node was stopped because its host rests.
-func (r *resting) keeps(node string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, host := range r.hosts {
+// keeps reports whether a node was stopped for the maintenance of its host.
+func (m *maintenance) keeps(node string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, host := range m.hosts {
 		if host.Done && slices.Contains(host.Nodes, node) {
 			return true
 		}
@@ -69,34 +69,34 @@ func (r *resting) keeps(node string) bool {
 	return false
 }
 
-// readResting reads which hosts rest since an earlier supervisor.
-func (s *Supervisor) readResting() error {
-	var hosts map[string]rested
-	err := s.dir.readJSON(restingFile, &hosts)
+// readMaintenance reads which hosts an earlier supervisor has taken down for maintenance.
+func (s *Supervisor) readMaintenance() error {
+	var hosts map[string]hostMaintenance
+	err := s.dir.readJSON(maintenanceFile, &hosts)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	s.resting.hosts = hosts
+	s.maintenance.hosts = hosts
 	return nil
 }
 
-// setResting records that a host rests; nil: that it does not.
-func (s *Supervisor) setResting(host string, to *rested) error {
-	s.resting.mu.Lock()
-	next := maps.Clone(s.resting.hosts)
-	s.resting.mu.Unlock()
+// setMaintenance records that a host is down for maintenance; nil: that it is not.
+func (s *Supervisor) setMaintenance(host string, to *hostMaintenance) error {
+	s.maintenance.mu.Lock()
+	next := maps.Clone(s.maintenance.hosts)
+	s.maintenance.mu.Unlock()
 	if next == nil {
-		next = map[string]rested{}
+		next = map[string]hostMaintenance{}
 	}
 	if delete(next, host); to != nil {
 		next[host] = *to
 	}
-	if err := s.dir.writeJSON(restingFile, next); err != nil {
+	if err := s.dir.writeJSON(maintenanceFile, next); err != nil {
 		return err
 	}
-	s.resting.mu.Lock()
-	defer s.resting.mu.Unlock()
-	s.resting.hosts = next
+	s.maintenance.mu.Lock()
+	defer s.maintenance.mu.Unlock()
+	s.maintenance.hosts = next
 	return nil
 }
 
@@ -118,11 +118,11 @@ func (e *UnknownHostError) Error() string {
 // working without the host, Rest returns an error unless anyway is true. It goes on when its
 // ctx ends.
 func (s *Supervisor) Rest(_ context.Context, host string, anyway bool) error {
-	_, err := asTask(s, func() (struct{}, error) { return struct{}{}, s.rest(s.ctx, host, anyway) })
+	_, err := asTask(s, func() (struct{}, error) { return struct{}{}, s.beginMaintenance(s.ctx, host, anyway) })
 	return err
 }
 
-func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
+func (s *Supervisor) beginMaintenance(ctx context.Context, host string, anyway bool) error {
 	if _, is := s.hosts.named[host]; !is || !s.cfg.Several {
 		return &UnknownHostError{host, slices.Sorted(maps.Keys(s.hosts.named))}
 	}
@@ -139,18 +139,18 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 	defer s.changing.end(nil)
 
 	nodes := s.statusBoard.snapshot().Nodes
-	before, _ := s.resting.of(host)
+	before, _ := s.maintenance.of(host)
 	if s.isDown(host, before, nodes) { // an earlier call has done it, and the host's process still has to end
 		return nil
 	}
 	if s.hosts.isAbsent(host) {
 		return refused("host %s is away, or not well: what runs there cannot be stopped now", host)
 	}
-	if costs := restCosts(nodes, host); len(costs) > 0 && !anyway {
+	if costs := maintenanceCosts(nodes, host); len(costs) > 0 && !anyway {
 		return refused("without host %s %s; mend that first, or use --anyway", host, strings.Join(costs, ", and "))
 	}
 
-	entry := rested{Run: s.run(host), Since: time.Now().UTC()}
+	entry := hostMaintenance{Run: s.run(host), Since: time.Now().UTC()}
 	for _, n := range nodes {
 		// Nodes that an earlier call has stopped are also started when the host is back.
 		if n.Host == host && (n.State != Down || slices.Contains(before.Nodes, n.Name)) {
@@ -158,7 +158,7 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 		}
 	}
 
-	if err := s.setResting(host, &entry); err != nil {
+	if err := s.setMaintenance(host, &entry); err != nil {
 		return err
 	}
 	s.log.Info("a host goes down for maintenance", "host", host, "nodes", entry.Nodes)
@@ -172,18 +172,18 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 		return fmt.Errorf("host %s does not go down, and its nodes come back: %w", host, err)
 	}
 	entry.Done = true
-	return s.setResting(host, &entry)
+	return s.setMaintenance(host, &entry)
 }
 
 // isDown reports whether a host is down for maintenance, and only its process still has to end.
-func (s *Supervisor) isDown(host string, entry rested, nodes []NodeStatus) bool {
+func (s *Supervisor) isDown(host string, entry hostMaintenance, nodes []NodeStatus) bool {
 	runs := func(n NodeStatus) bool { return n.Host == host && n.State != Down }
 	return entry.Done && entry.Run == s.run(host) && !slices.ContainsFunc(nodes, runs)
 }
 
-// stopHost stops the nodes of a host that is to rest. It returns errUnreached if the host is
-// lost meanwhile, because then nobody can see the nodes end.
-func (s *Supervisor) stopHost(ctx context.Context, host string, entry rested) error {
+// stopHost stops the nodes of a host that goes down for maintenance. It returns errUnreached if the
+// host is lost meanwhile, because then nobody can see the nodes end.
+func (s *Supervisor) stopHost(ctx context.Context, host string, entry hostMaintenance) error {
 	if err := s.leadElsewhere(ctx, host); err != nil {
 		return err
 	}
@@ -230,8 +230,8 @@ func (s *Supervisor) leadElsewhere(ctx context.Context, host string) error {
 	return errors.Join(failed...)
 }
 
-// restCosts returns, in words, what would not work without a host; empty: nothing.
-func restCosts(nodes []NodeStatus, host string) (costs []string) {
+// maintenanceCosts returns, in words, what would not work without a host; empty: nothing.
+func maintenanceCosts(nodes []NodeStatus, host string) (costs []string) {
 	type group struct {
 		kind plan.Kind
 		app  string
@@ -274,26 +274,26 @@ func (s *Supervisor) run(host string) string {
 	return s.cfg.Run(host)
 }
 
-// keepResting starts the nodes of hosts whose process has started again.
-func (s *Supervisor) keepResting() {
-	for s.wait(restEvery) {
-		for _, host := range s.resting.all() {
-			if _, ended := s.restEnded(host); ended && s.hosts.at(host).Present(s.ctx) {
-				s.wake(s.ctx, host)
+// watchMaintenance starts the nodes of hosts whose process has started again.
+func (s *Supervisor) watchMaintenance() {
+	for s.wait(maintenanceEvery) {
+		for _, host := range s.maintenance.all() {
+			if _, ended := s.maintenanceEnded(host); ended && s.hosts.at(host).Present(s.ctx) {
+				s.endMaintenance(s.ctx, host)
 			}
 		}
 	}
 }
 
-// restEnded returns the entry of a host that rests, and whether its nodes are to start again:
-// its process has started again, or the host did not go down completely.
-func (s *Supervisor) restEnded(host string) (rested, bool) {
-	entry, is := s.resting.of(host)
+// maintenanceEnded returns the entry of a host that is down for maintenance, and whether its nodes
+// are to start again: its process has started again, or the host did not go down completely.
+func (s *Supervisor) maintenanceEnded(host string) (hostMaintenance, bool) {
+	entry, is := s.maintenance.of(host)
 	return entry, is && (!entry.Done || s.run(host) != entry.Run)
 }
 
-// wake starts the nodes of a host that has rested.
-func (s *Supervisor) wake(ctx context.Context, host string) {
+// endMaintenance starts the nodes of a host that was down for maintenance.
+func (s *Supervisor) endMaintenance(ctx context.Context, host string) {
 	if s.stopping.Load() {
 		return
 	}
@@ -301,7 +301,7 @@ func (s *Supervisor) wake(ctx context.Context, host string) {
 		return // the next look tries again
 	}
 	defer s.changing.end(nil)
-	entry, ended := s.restEnded(host)
+	entry, ended := s.maintenanceEnded(host)
 	if !ended { // it has gone down completely since the look
 		return
 	}
@@ -328,7 +328,7 @@ func (s *Supervisor) wake(ctx context.Context, host string) {
 			s.log.Warn("not all nodes of a host are up", "host", host, "error", err)
 		}
 	}
-	if err := s.setResting(host, nil); err != nil {
+	if err := s.setMaintenance(host, nil); err != nil {
 		s.log.Error("cannot write down that a host is back", "host", host, "error", err)
 	}
 }

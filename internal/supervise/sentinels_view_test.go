@@ -9,8 +9,8 @@ import (
 
 // wellAcquainted returns three Sentinels and three redis nodes that all know each other; redis-1
 // is the master.
-func wellAcquainted() acquaintance {
-	a := acquaintance{
+func wellAcquainted() sentinelsView {
+	a := sentinelsView{
 		redisFacts: redisFacts{
 			Sentinels: 3, Nodes: map[string]string{"redis-1": "h:1", "redis-2": "h:2", "redis-3": "h:3"},
 			Standings: map[string]redis.Standing{
@@ -18,10 +18,10 @@ func wellAcquainted() acquaintance {
 			},
 		},
 		Peers:   map[string]string{"sentinel-1": "h:11", "sentinel-2": "h:12", "sentinel-3": "h:13"},
-		Stopped: map[string]bool{}, Known: map[string]known{}, Followers: []string{"h:2", "h:3"},
+		Stopped: map[string]bool{}, Known: map[string]sentinelKnowledge{}, Followers: []string{"h:2", "h:3"},
 	}
 	for name := range a.Peers {
-		k := known{View: redis.View{Address: "h:1", Epoch: 1}, Replicas: map[string]redis.KnownReplica{}, Sentinels: map[string]bool{}}
+		k := sentinelKnowledge{View: redis.View{Address: "h:1", Epoch: 1}, Replicas: map[string]redis.KnownReplica{}, Sentinels: map[string]bool{}}
 		for _, address := range []string{"h:2", "h:3"} {
 			k.Replicas[address] = redis.KnownReplica{Eligible: true}
 		}
@@ -39,45 +39,47 @@ func wellAcquainted() acquaintance {
 // A Sentinel that was told to forget can lead no failover for a moment. So it is told only while
 // no failover is likely, and while the others know everything that a failover needs.
 func TestASentinelIsToldToForgetOnlyWhenAllIsWell(t *testing.T) {
-	change := func(a *acquaintance, sentinel string, f func(k *known)) {
+	change := func(a *sentinelsView, sentinel string, f func(k *sentinelKnowledge)) {
 		k := a.Known[sentinel]
 		f(&k)
 		a.Known[sentinel] = k
 	}
 	for _, c := range []struct {
 		what string
-		do   func(a *acquaintance)
+		do   func(a *sentinelsView)
 		want string // empty: it may be told
 	}{
-		{"all is well", func(*acquaintance) {}, ""},
-		{"it knows one that is gone", func(a *acquaintance) {
-			change(a, "sentinel-1", func(k *known) { k.Replicas["h:4"] = redis.KnownReplica{} })
+		{"all is well", func(*sentinelsView) {}, ""},
+		{"it knows one that is gone", func(a *sentinelsView) {
+			change(a, "sentinel-1", func(k *sentinelKnowledge) { k.Replicas["h:4"] = redis.KnownReplica{} })
 		}, ""},
-		{"it does not know all itself", func(a *acquaintance) { change(a, "sentinel-1", func(k *known) { delete(k.Replicas, "h:2") }) }, ""},
-		{"a Sentinel is away", func(a *acquaintance) { delete(a.Known, "sentinel-3") }, "sentinel-3 does not answer"},
-		{"most are away", func(a *acquaintance) { a.Views = a.Views[:1] }, "a majority is needed"},
-		{"they disagree", func(a *acquaintance) { change(a, "sentinel-2", func(k *known) { k.View.Address = "h:2" }) }, "names another master"},
-		{"a failover", func(a *acquaintance) { change(a, "sentinel-2", func(k *known) { k.View.Failing = true }) }, "a failover is under way"},
-		{"the master is silent for one", func(a *acquaintance) { change(a, "sentinel-3", func(k *known) { k.View.Down = true }) }, "holds the master for down"},
-		{"TILT", func(a *acquaintance) { change(a, "sentinel-1", func(k *known) { k.Tilted = true }) }, "TILT"},
-		{"the master is silent", func(a *acquaintance) { delete(a.Standings, "redis-1") }, "does not say so itself"},
-		{"a replica is away", func(a *acquaintance) { delete(a.Standings, "redis-2") }, "redis-2 does not answer"},
-		{"a replica was stopped by its operator", func(a *acquaintance) {
+		{"it does not know all itself", func(a *sentinelsView) {
+			change(a, "sentinel-1", func(k *sentinelKnowledge) { delete(k.Replicas, "h:2") })
+		}, ""},
+		{"a Sentinel is away", func(a *sentinelsView) { delete(a.Known, "sentinel-3") }, "sentinel-3 does not answer"},
+		{"most are away", func(a *sentinelsView) { a.Views = a.Views[:1] }, "a majority is needed"},
+		{"they disagree", func(a *sentinelsView) { change(a, "sentinel-2", func(k *sentinelKnowledge) { k.View.Address = "h:2" }) }, "names another master"},
+		{"a failover", func(a *sentinelsView) { change(a, "sentinel-2", func(k *sentinelKnowledge) { k.View.Failing = true }) }, "a failover is under way"},
+		{"the master is silent for one", func(a *sentinelsView) { change(a, "sentinel-3", func(k *sentinelKnowledge) { k.View.Down = true }) }, "holds the master for down"},
+		{"TILT", func(a *sentinelsView) { change(a, "sentinel-1", func(k *sentinelKnowledge) { k.Tilted = true }) }, "TILT"},
+		{"the master is silent", func(a *sentinelsView) { delete(a.Standings, "redis-1") }, "does not say so itself"},
+		{"a replica is away", func(a *sentinelsView) { delete(a.Standings, "redis-2") }, "redis-2 does not answer"},
+		{"a replica was stopped by its operator", func(a *sentinelsView) {
 			delete(a.Standings, "redis-2")
 			a.Stopped["redis-2"] = true
 		}, ""},
-		{"a replica is not in step", func(a *acquaintance) { a.Standings["redis-2"] = redis.Standing{MasterAddress: "h:1"} }, "not in step"},
-		{"what is gone is connected", func(a *acquaintance) { a.Followers = append(a.Followers, "h:4") }, "h:4 is still connected"},
-		{"another one has just forgotten", func(a *acquaintance) {
-			change(a, "sentinel-2", func(k *known) { k.Replicas, k.Sentinels = nil, nil })
+		{"a replica is not in step", func(a *sentinelsView) { a.Standings["redis-2"] = redis.Standing{MasterAddress: "h:1"} }, "not in step"},
+		{"what is gone is connected", func(a *sentinelsView) { a.Followers = append(a.Followers, "h:4") }, "h:4 is still connected"},
+		{"another one has just forgotten", func(a *sentinelsView) {
+			change(a, "sentinel-2", func(k *sentinelKnowledge) { k.Replicas, k.Sentinels = nil, nil })
 		}, "sentinel-2 does not know redis-2, redis-3, sentinel-1, sentinel-3"},
-		{"another one does not reach a replica", func(a *acquaintance) {
-			change(a, "sentinel-2", func(k *known) { k.Replicas["h:3"] = redis.KnownReplica{} })
+		{"another one does not reach a replica", func(a *sentinelsView) {
+			change(a, "sentinel-2", func(k *sentinelKnowledge) { k.Replicas["h:3"] = redis.KnownReplica{} })
 		}, "sentinel-2 does not know redis-3"},
 	} {
 		a := wellAcquainted()
 		c.do(&a)
-		if got := a.unwell("sentinel-1"); c.want == "" && got != "" || !strings.Contains(got, c.want) {
+		if got := a.whyNoReset("sentinel-1"); c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.what, got, c.want)
 		}
 	}
@@ -85,14 +87,14 @@ func TestASentinelIsToldToForgetOnlyWhenAllIsWell(t *testing.T) {
 
 func TestASentinelLeavesOnlyAMajorityBehind(t *testing.T) {
 	a := wellAcquainted()
-	if why := a.sentinelsUnwell("sentinel-3"); why != "" {
+	if why := a.whyNoFailover("sentinel-3"); why != "" {
 		t.Errorf("one of three: %s", why)
 	}
 	delete(a.Known, "sentinel-3") // the Sentinel that leaves may be dead
-	if why := a.sentinelsUnwell("sentinel-3"); why != "" {
+	if why := a.whyNoFailover("sentinel-3"); why != "" {
 		t.Errorf("a dead one of three: %s", why)
 	}
-	if why := a.sentinelsUnwell("sentinel-2"); why != "sentinel-3 does not answer" {
+	if why := a.whyNoFailover("sentinel-2"); why != "sentinel-3 does not answer" {
 		t.Errorf("a second one: %s", why)
 	}
 	// The other two still count two Sentinels that have left the stack.
@@ -101,7 +103,7 @@ func TestASentinelLeavesOnlyAMajorityBehind(t *testing.T) {
 		k.Sentinels["h:14"], k.Sentinels["h:15"] = false, false
 		a.Known[name] = k
 	}
-	if why := a.sentinelsUnwell("sentinel-3"); !strings.Contains(why, "no majority") {
+	if why := a.whyNoFailover("sentinel-3"); !strings.Contains(why, "no majority") {
 		t.Errorf("two of five: %s", why)
 	}
 }
@@ -111,7 +113,7 @@ func TestWhatASentinelKnowsIsHeldAgainstWhatThereIs(t *testing.T) {
 	k := a.Known["sentinel-1"]
 	k.Replicas["h:4"], k.Sentinels["h:14"] = redis.KnownReplica{}, false
 	delete(k.Replicas, "h:3")
-	if got := strings.Join(a.strangers("sentinel-1"), " "); got != "h:14 h:4" {
+	if got := strings.Join(a.unknownAddresses("sentinel-1"), " "); got != "h:14 h:4" {
 		t.Errorf("strangers: %s", got)
 	}
 	if got := strings.Join(a.missing("sentinel-1"), " "); got != "redis-3" {

@@ -47,7 +47,7 @@ func TestWhatEndsWithoutAHost(t *testing.T) {
 		{"another Sentinel starts", with("sentinel-3", Starting), "one", "1 of 3 Sentinels are up, and no master that dies is replaced"},
 		{"a stack with one redis node", []NodeStatus{node("redis-1", "one", plan.Redis, Up)}, "one", "no redis node is up"},
 	} {
-		if got := strings.Join(restCosts(c.nodes, c.host), ", and "); got != c.want {
+		if got := strings.Join(maintenanceCosts(c.nodes, c.host), ", and "); got != c.want {
 			t.Errorf("%s: without host %s %q, want %q", c.what, c.host, got, c.want)
 		}
 	}
@@ -90,7 +90,7 @@ func TestAHostThatIsLostWhileItGoesDownHoldsNothingUp(t *testing.T) {
 	}
 
 	m.away.Store(false)
-	s.tasks.Go(s.keepResting)
+	s.tasks.Go(s.watchMaintenance)
 	await1(t, s, "it is started when the host is back", func(st NodeStatus) bool { return st.State == Up })
 }
 
@@ -103,13 +103,13 @@ func TestAHostThatGoesDownTwiceComesBackWithItsNodes(t *testing.T) {
 			if err := s.Rest(t.Context(), "two", true); err != nil {
 				t.Fatal(err)
 			}
-			if entry, is := s.resting.of("two"); !is || !entry.Done || !slices.Equal(entry.Nodes, []string{"web-1"}) {
+			if entry, is := s.maintenance.of("two"); !is || !entry.Done || !slices.Equal(entry.Nodes, []string{"web-1"}) {
 				t.Errorf("run %s: it rests as %+v, %v", run, entry, is)
 			}
 			s.cfg.Run = func(string) string { return run } // the host's process has started again, or has not ended
 		}
 		s.cfg.Run = func(string) string { return "third" }
-		s.wake(s.ctx, "two")
+		s.endMaintenance(s.ctx, "two")
 		if st := status(s); st.State != Up {
 			t.Errorf("run %s: when the host is back, %+v", run, st)
 		}
@@ -120,7 +120,7 @@ func TestAHostThatCannotBeUsedDoesNotGoDown(t *testing.T) {
 	s, _ := onResting(t, "exec sleep 1000")
 	s.hosts.absent = &absence{hosts: map[string]bool{"two": true}}
 	err := s.Rest(t.Context(), "two", true)
-	if _, is := s.resting.of("two"); is || err == nil || !strings.Contains(err.Error(), "host two is away") {
+	if _, is := s.maintenance.of("two"); is || err == nil || !strings.Contains(err.Error(), "host two is away") {
 		t.Errorf("it rests: %v, %v", is, err)
 	}
 }
@@ -155,8 +155,8 @@ func TestAHostThatHasJustGoneDownIsNotWoken(t *testing.T) {
 	if err := s.Rest(t.Context(), "two", true); err != nil {
 		t.Fatal(err)
 	}
-	s.wake(s.ctx, "two")
-	if _, is := s.resting.of("two"); !is || status(s).State != Down {
+	s.endMaintenance(s.ctx, "two")
+	if _, is := s.maintenance.of("two"); !is || status(s).State != Down {
 		t.Errorf("it rests: %v, and its node is %+v", is, status(s))
 	}
 }
