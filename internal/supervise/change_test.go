@@ -26,9 +26,9 @@ func fromText(t *testing.T, s *Supervisor, text string) layout {
 }
 
 // inWords returns the steps of the parts as text: parts are separated by " | ".
-func inWords(legs []changePart) string {
+func inWords(parts []changePart) string {
 	var all []string
-	for _, l := range legs {
+	for _, l := range parts {
 		var steps []string
 		for _, s := range l.steps {
 			steps = append(steps, string(s.Action)+" "+s.Node)
@@ -61,8 +61,8 @@ func TestAChangeGoesOverWholeStacks(t *testing.T) {
 		s, _ := oneNode(t, "true")
 		now := fromText(t, s, "apps: {shop: "+c.old+"}\n"+rest)
 		final := fromText(t, s, "apps: {shop: "+c.now+"}\n"+rest)
-		legs, err := s.changeParts(now, final, c.force)
-		if got := inWords(legs); err != nil || got != c.want {
+		parts, err := s.changeParts(now, final, c.force)
+		if got := inWords(parts); err != nil || got != c.want {
 			t.Errorf("%s:\ngot  %s\nwant %s\n%v", c.what, got, c.want, err)
 		}
 	}
@@ -81,12 +81,12 @@ func TestNobodyTakesAPortThatIsMovedTo(t *testing.T) {
 	port := next.ports["web-3"] // the port that it gets if no other node needs it
 	final := fromText(t, s, fmt.Sprintf("apps: {web: {kv: {remember: 7m}}}\nredis: {replicas: 1, ports: [%d]}\n", port)+rest)
 	s.persisted.Ports = now.ports // only a layout that was carried out is kept
-	legs, err := s.changeParts(now, final, nil)
+	parts, err := s.changeParts(now, final, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	came := false
-	for _, l := range legs {
+	for _, l := range parts {
 		web, there := l.to.nodePlan("web-3")
 		came = came || there
 		if _, at := splitAddress(web.process.Address); there && atoi(at) == port {
@@ -96,7 +96,7 @@ func TestNobodyTakesAPortThatIsMovedTo(t *testing.T) {
 	if !came {
 		t.Error("no node serves meanwhile")
 	}
-	if redis, _ := legs[len(legs)-1].to.nodePlan("redis-1"); !strings.HasSuffix(redis.process.Address, fmt.Sprint(":", port)) {
+	if redis, _ := parts[len(parts)-1].to.nodePlan("redis-1"); !strings.HasSuffix(redis.process.Address, fmt.Sprint(":", port)) {
 		t.Errorf("redis-1 is at %s in the end", redis.process.Address)
 	}
 }
@@ -107,20 +107,20 @@ func TestANodeThatComesAndStaysComesOnce(t *testing.T) {
 	now := fromText(t, s, "apps: {web: {kv: {}, nodes: 1}}\n")
 	s.persisted.Ports = now.ports
 	final := fromText(t, s, "apps: {web: {kv: {}, nodes: 1}}\nredis: {sentinels: 5}\n")
-	legs, err := s.changeParts(now, final, nil)
+	parts, err := s.changeParts(now, final, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	starts, got := 0, inWords(legs)
-	for _, l := range legs {
+	starts, got := 0, inWords(parts)
+	for _, l := range parts {
 		for _, step := range l.steps {
 			if step.Node == "sentinel-4" && (step.Action == plan.Start || step.Action == plan.Restart) {
 				starts++
 			}
 		}
 	}
-	if starts != 1 || len(legs) < 2 {
-		t.Errorf("sentinel-4 is started %d times in %d parts: %s", starts, len(legs), got)
+	if starts != 1 || len(parts) < 2 {
+		t.Errorf("sentinel-4 is started %d times in %d parts: %s", starts, len(parts), got)
 	}
 }
 
@@ -133,12 +133,12 @@ func TestRedisNodesMoveTheMasterLast(t *testing.T) {
 	s.statusBoard = newStatusBoard(now.plan)
 	s.statusBoard.update("redis-1", func(st *NodeStatus) { st.Role = "master" })
 	final := fromText(t, s, rest+"redis: {replicas: 1, ports: [9103, 9104], sentinel-ports: [9203]}\n")
-	legs, err := s.changeParts(now, final, nil)
+	parts, err := s.changeParts(now, final, nil)
 	want := "restart web-1, restart web-2, restart sentinel-1" +
 		" | reload balancer-1, restart redis-2, forget sentinel-1, forget sentinel-2, forget sentinel-3" +
 		" | hand over redis-1, reload balancer-1, restart redis-1, forget sentinel-1, forget sentinel-2, forget sentinel-3" +
 		" | restart web-1, restart web-2"
-	if got := inWords(legs); err != nil || got != want {
+	if got := inWords(parts); err != nil || got != want {
 		t.Errorf("got  %s\nwant %s\n%v", got, want, err)
 	}
 }
@@ -149,8 +149,8 @@ func TestAChangeFinishesTheForgetting(t *testing.T) {
 	s, _ := oneNode(t, "true")
 	now := fromText(t, s, "apps: {web: {kv: {}}}\n")
 	s.persisted.Redis.Departed = map[string]string{"127.0.0.1:9105": "redis-4"}
-	legs, err := s.changeParts(now, now, nil)
-	if got := inWords(legs); err != nil || got != "forget sentinel-1, forget sentinel-2, forget sentinel-3" {
+	parts, err := s.changeParts(now, now, nil)
+	if got := inWords(parts); err != nil || got != "forget sentinel-1, forget sentinel-2, forget sentinel-3" {
 		t.Errorf("%s, %v", got, err)
 	}
 }
@@ -182,8 +182,8 @@ func TestMoreNodesLeaveTheOthersAsTheyAre(t *testing.T) {
 			s.persisted.Ports = merged(s.persisted.Ports, l.ports)
 			return l
 		}
-		legs, err := s.changeParts(at(c.was), at(c.is), c.force)
-		if got := inWords(legs); err != nil || got != c.want {
+		parts, err := s.changeParts(at(c.was), at(c.is), c.force)
+		if got := inWords(parts); err != nil || got != c.want {
 			t.Errorf("%s:\ngot  %s\nwant %s\n%v", c.what, got, c.want, err)
 		}
 	}
@@ -206,8 +206,8 @@ func TestOnlyWhatAddsIsDoneWithoutAQuestion(t *testing.T) {
 		now, final := fromText(t, s, c.old), fromText(t, s, c.now)
 		p := ChangePlan{Differences: stack.Differences(now.stack(), final.stack())}
 		p.Nodes = plan.Diff(now.host(), final.host(), p.Differences)
-		legs, err := s.changeParts(now, final, nil)
-		for _, l := range legs {
+		parts, err := s.changeParts(now, final, nil)
+		for _, l := range parts {
 			p.Steps = append(p.Steps, l.steps...)
 		}
 		if p.Additions() != c.adds || err != nil {

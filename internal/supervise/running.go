@@ -250,8 +250,7 @@ func inDirOf(node, path string) bool {
 	return path == filepath.Join("nodes", node) || strings.HasPrefix(path, filepath.Join("nodes", node)+"/")
 }
 
-// withNode returns a plan with a node in the place of the node's former one, or added if there
-// was none.
+// withNode returns a plan with a node: in its former place, or added if the plan did not have it.
 func withNode(p plan.Plan, to nodePlan) plan.Plan {
 	at := slices.IndexFunc(p.Hosts, func(h plan.Host) bool { return h.Name == to.host })
 	if at < 0 && to.host == plan.Local && len(p.Hosts) == 1 {

@@ -79,7 +79,7 @@ func TestAfterADeathTheSentinelsAskAtOnceAndThenAsBefore(t *testing.T) {
 	}
 	for _, sentinel := range cluster.Sentinels {
 		// The Sentinels ask as rarely as they do by themselves, so that the counted questions are due
-		// to hurry.
+		// to speedUpFailover.
 		sentinel.Do("SENTINEL", "DEBUG", "INFO-PERIOD", "60000")
 	}
 	before, looks := asked(), 0

@@ -19,12 +19,12 @@ func TestAUserStaysUntilTheLatePartOfItsChange(t *testing.T) {
 	s.admins, s.sentinelPeriods = map[string]*redis.Admin{}, map[string]*sentinelPeriods{}
 	s.install(now)
 	sets := func(l layout, late bool) (nodes []string) {
-		legs, err := s.changeParts(l, final, nil)
+		parts, err := s.changeParts(l, final, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, leg := range legs {
-			for _, step := range leg.steps {
+		for _, part := range parts {
+			for _, step := range part.steps {
 				if step.Action == plan.Set && step.Late == late {
 					nodes = append(nodes, step.Node)
 				}

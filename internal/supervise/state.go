@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/machine"
+	"holdfast/internal/plan"
 	"holdfast/internal/private"
 )
 
@@ -210,3 +211,40 @@ func (d dir) readJSON(name string, v any) error {
 	b, err := private.Read(d.path(name))
 	return decode(d.path(name), b, err, v)
 }
+
+// persistedState is the content of stack.json: what outlives every process of the stack.
+type persistedState struct {
+	// Booted is true once redis-1 was made the first master. From then on, the Sentinels remember
+	// which node is the master.
+	Booted bool `json:"booted"`
+	// Ports has the ports of all nodes that the stack has ever had, so that a node which returns
+	// to the stack file gets its former port.
+	Ports   map[string]int `json:"ports"`
+	Secrets plan.Secrets   `json:"secrets"`
+	Redis   redisMemory    `json:"redis"`
+	// Restored is the ID of the last backup that was restored on several hosts; empty: none was.
+	Restored string `json:"restored,omitempty"`
+	// Hosts are where the nodes run; empty: all run on this machine.
+	Hosts []plan.Place `json:"hosts,omitempty"`
+	// Placement says on which of several hosts each node is. Facts are the last known facts of
+	// those hosts, needed while a host is away.
+	Placement plan.Placement            `json:"placement,omitempty"`
+	Facts     map[string]plan.HostFacts `json:"facts,omitempty"`
+	// stay has nodes in the middle of a change: see plan.Facts.Stay. It is not written to the
+	// file.
+	stay map[string]plan.Place
+}
+
+const stateFile = "stack.json"
+
+// readState reads stack.json. It returns an empty value if the file is missing.
+func (d dir) readState() (k persistedState, err error) {
+	err = d.readJSON(stateFile, &k)
+	if err != nil && !errors.As(err, new(*fs.PathError)) {
+		err = fmt.Errorf("%w. Move it away, then take down what may still run ('holdfast down') and run 'holdfast up': ports and passwords are made anew, and who was the Redis master is read from the Sentinels' files", err)
+	}
+	return k, err
+}
+
+// saveState writes stack.json.
+func (s *Supervisor) saveState() error { return s.dir.writeJSON(stateFile, s.persisted) }
