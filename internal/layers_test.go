@@ -61,10 +61,12 @@ var layers = []string{
 	"redis/election",  // who is the master. Pure
 	"redis/cost",      // what a command that is not brief takes
 	"redis/command",   // what is known of Redis' commands
+	"redis/conn",      // connections to nodes and Sentinels
 	"redis/cache",     // values that a connection has read
 	"redis/meter",     // what answers take of this process' memory
 	"redis/outcome",   // what became of an operation or a command
 	"redis/resp",      // Redis' protocol: replies, and bytes
+	"redis/moment",    // points in time in atomics
 	"redis/redistest", // real Redis servers for tests
 
 	"socket",      // system calls that never wait

@@ -29,13 +29,13 @@ func (a *Admin) KnownSentinels(ctx context.Context, master string) (map[string]b
 	}
 	sentinels, err := r.ToArray()
 	if err != nil {
-		return nil, fmt.Errorf("SENTINEL SENTINELS at %s: %w", a.link.addr, err)
+		return nil, fmt.Errorf("SENTINEL SENTINELS at %s: %w", a.link.Address, err)
 	}
 	known := map[string]bool{}
 	for _, sentinel := range sentinels {
 		about, err := sentinel.AsStrMap()
 		if err != nil {
-			return nil, fmt.Errorf("SENTINEL SENTINELS at %s: %w", a.link.addr, err)
+			return nil, fmt.Errorf("SENTINEL SENTINELS at %s: %w", a.link.Address, err)
 		}
 		flags := strings.Split(about["flags"], ",")
 		known[net.JoinHostPort(about["ip"], about["port"])] = !slices.Contains(flags, "s_down") && !slices.Contains(flags, "disconnected")
@@ -67,4 +67,4 @@ func (a *Admin) Followers(ctx context.Context) (addresses []string, err error) {
 }
 
 // Address is where the server listens.
-func (a *Admin) Address() string { return a.link.addr }
+func (a *Admin) Address() string { return a.link.Address }

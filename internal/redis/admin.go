@@ -11,33 +11,35 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/conn"
 )
 
 // Admin asks one Redis or Sentinel process about itself, and changes its part
 // in the replication. It belongs to the control plane; the web node's data
 // goes through Client. It connects when it is first used and again whenever it
 // has to, and is safe for concurrent use.
-type Admin struct{ link *link }
+type Admin struct{ link *conn.Client }
 
 // Way is how connections to servers are made. Its zero value is plain TCP from here.
 type Way struct {
-	Dial Dial        // nil: by TCP from here
+	Dial conn.Dial   // nil: by TCP from here
 	TLS  *tls.Config // nil: in plain; see Config.TLS
 }
 
 // NewAdmin makes an Admin of the server at an address. It does not connect.
 func NewAdmin(way Way, address, user, password string) *Admin {
 	cfg := Config{Username: user, Password: password, Name: "holdfast", Dial: way.Dial, TLS: way.TLS}
-	return &Admin{newLink(cfg, address, probing)}
+	return &Admin{cfg.connTo(address, conn.Probing)}
 }
 
 // Close closes the connection, if there is one.
-func (a *Admin) Close() { a.link.close() }
+func (a *Admin) Close() { a.link.Stop() }
 
 func (a *Admin) do(ctx context.Context, args ...string) (rueidis.RedisResult, error) {
 	r := a.link.Do(ctx, a.link.B().Arbitrary(args...).Build())
 	if err := r.Error(); err != nil && !rueidis.IsRedisNil(err) {
-		return r, fmt.Errorf("%s at %s: %w", strings.Join(args[:min(len(args), 2)], " "), a.link.addr, err)
+		return r, fmt.Errorf("%s at %s: %w", strings.Join(args[:min(len(args), 2)], " "), a.link.Address, err)
 	}
 	return r, nil
 }
@@ -64,7 +66,7 @@ func (a *Admin) Standing(ctx context.Context) (Standing, error) {
 	answer, _ := r.ToArray()
 	standing, _, ok := parseRole(answer)
 	if !ok {
-		return Standing{}, fmt.Errorf("ROLE at %s: unexpected answer", a.link.addr)
+		return Standing{}, fmt.Errorf("ROLE at %s: unexpected answer", a.link.Address)
 	}
 	return standing, nil
 }
@@ -107,14 +109,14 @@ func (a *Admin) View(ctx context.Context, master string) (View, error) {
 	}
 	addr, err := r.AsStrSlice()
 	if err != nil || len(addr) != 2 {
-		return View{}, fmt.Errorf("the Sentinel at %s watches no master %q", a.link.addr, master)
+		return View{}, fmt.Errorf("the Sentinel at %s watches no master %q", a.link.Address, master)
 	}
 	if r, err = a.do(ctx, "SENTINEL", "MASTER", master); err != nil {
 		return View{}, err
 	}
 	about, err := r.AsStrMap()
 	if err != nil {
-		return View{}, fmt.Errorf("SENTINEL MASTER at %s: %w", a.link.addr, err)
+		return View{}, fmt.Errorf("SENTINEL MASTER at %s: %w", a.link.Address, err)
 	}
 	v := View{Address: addr[0] + ":" + addr[1]}
 	v.Epoch, _ = strconv.ParseInt(about["config-epoch"], 10, 64)
@@ -156,12 +158,12 @@ func (a *Admin) Periods(ctx context.Context) (Periods, error) {
 	}
 	said, err := r.AsStrMap()
 	if err != nil {
-		return Periods{}, fmt.Errorf("ask the Sentinel at %s for its periods: %w", a.link.addr, err)
+		return Periods{}, fmt.Errorf("ask the Sentinel at %s for its periods: %w", a.link.Address, err)
 	}
 	read := func(name string) time.Duration {
 		ms, e := strconv.ParseInt(said[name], 10, 64)
 		if e != nil && err == nil {
-			err = fmt.Errorf("ask the Sentinel at %s for its periods: %s is %q", a.link.addr, name, said[name])
+			err = fmt.Errorf("ask the Sentinel at %s for its periods: %s is %q", a.link.Address, name, said[name])
 		}
 		return time.Duration(ms) * time.Millisecond
 	}
@@ -207,7 +209,7 @@ func (a *Admin) Connect(ctx context.Context, master string) error {
 		b.Arbitrary("MULTI").Build(), b.Arbitrary("REPLICAOF", host, "0").Build(),
 		b.Arbitrary("REPLICAOF", host, port).Build(), b.Arbitrary("EXEC").Build()) {
 		if err := r.Error(); err != nil {
-			return fmt.Errorf("have %s connect to its master: %w", a.link.addr, err)
+			return fmt.Errorf("have %s connect to its master: %w", a.link.Address, err)
 		}
 	}
 	return nil

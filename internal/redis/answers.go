@@ -93,9 +93,9 @@ func (w *writer) withRoom(ctx context.Context, o *operation) (over bool, err err
 // exchangeShared is exchange for commands of which the first ones belong together:
 // what their replies may take is theirs. cut reports whether something was dropped.
 func (s *session) exchangeShared(ctx context.Context, cmds rueidis.Commands, shares []meter.Allowance) (answers []rueidis.RedisResult, sent, cut bool) {
-	s.wire.meter.Begin(shares)
+	s.wire.Meter.Begin(shares)
 	answers, sent = s.exchangeBare(ctx, cmds)
-	loose, cuts := s.wire.meter.End()
+	loose, cuts := s.wire.Meter.End()
 	s.loose += loose
 	return answers, sent, cuts > 0
 }

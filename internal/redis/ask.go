@@ -20,7 +20,7 @@ import (
 // others wait for the round, and one that is dark would cost each of them
 // steadyTimeout. It is asked aside until it answers. Without a master everybody
 // is asked.
-func (m *monitor) skips(l *link) bool {
+func (m *monitor) skips(l *peer) bool {
 	if !l.silent.Load() || m.short.Load().master == "" {
 		return false
 	}
@@ -76,7 +76,7 @@ func (m *monitor) askSentinel(ctx context.Context, i int, replicas bool) electio
 		known.At = w.At
 	}
 	if w.Mute && !known.Mute {
-		m.log.Warn("a Sentinel does not tell its vote: allow its user sentinel|is-master-down-by-addr and sentinel|myid, as Holdfast's own stacks do", "sentinel", l.addr)
+		m.log.Warn("a Sentinel does not tell its vote: allow its user sentinel|is-master-down-by-addr and sentinel|myid, as Holdfast's own stacks do", "sentinel", l.Address)
 	}
 	known.Mute = w.Mute || known.Mute && w.Vote == (election.Vote{})
 	known.Remember(&w)
@@ -92,7 +92,7 @@ func (m *monitor) askSentinel(ctx context.Context, i int, replicas bool) electio
 // Sentinels vote. In epoch 0 nobody votes: it is answered with the last vote (Redis 7.0,
 // sentinel.c, sentinelVoteLeader). It comes last: a configuration that is older than the
 // vote makes nobody sure of anything.
-func askSentinel(ctx context.Context, l *link, name string, at election.HostPort, replicas bool) election.SentinelReply {
+func askSentinel(ctx context.Context, l *peer, name string, at election.HostPort, replicas bool) election.SentinelReply {
 	cmds := rueidis.Commands{
 		l.B().Arbitrary("SENTINEL", "GET-MASTER-ADDR-BY-NAME").Args(name).Build(),
 		l.B().Arbitrary("SENTINEL", "MASTER").Args(name).Build(),
@@ -202,7 +202,7 @@ func (m *monitor) learn(words []election.SentinelReply) {
 	for addr, n := range m.nodes {
 		if !known[addr] && addr != last.Master {
 			if n != nil {
-				n.close()
+				n.Stop()
 			}
 			delete(m.nodes, addr)
 		}
@@ -218,7 +218,7 @@ const silentRound = 150 * time.Millisecond
 // ask asks the node for its ROLE (manual, ROLE) and keeps what it says.
 func (n *node) ask(ctx context.Context, round uint64, skip bool) {
 	began := time.Now()
-	v := election.Node{Address: n.addr, Err: outcome.ErrSilent}
+	v := election.Node{Address: n.Address, Err: outcome.ErrSilent}
 	defer func() {
 		if !v.Answered {
 			// Silence does not unmake what it was: see Node.since.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/conn"
 )
 
 // Config says where Redis is and what a write has to reach. Zero values take
@@ -34,7 +35,7 @@ type Config struct {
 	Sockets map[string]string
 
 	// Dial makes the connections to nodes and Sentinels; nil: by TCP from here.
-	Dial Dial
+	Dial conn.Dial
 
 	// TLS, when it is not nil, is how nodes and Sentinels are spoken to. The
 	// name to verify is, unless it is set, the address' host.
@@ -104,7 +105,7 @@ const (
 // Login is a user of Redis; without a name it is the default user.
 type Login struct{ Username, Password string }
 
-// atSentinels is the configuration of a link to a Sentinel.
+// atSentinels is the configuration of connections to Sentinels.
 func (c Config) atSentinels() Config {
 	if c.Sentinel != nil {
 		c.Username, c.Password = c.Sentinel.Username, c.Sentinel.Password

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -193,23 +194,23 @@ func (c *clocks) database() string {
 // toMaster is a connection to the master for scripts that write. Redis has them wait while
 // writes are paused (CLIENT PAUSE), and what waits behind them on a connection waits, too:
 // the monitor's questions must not, or the master would be taken for silent.
-type toMaster struct{ link *link }
+type toMaster struct{ link *conn.Client }
 
 // to is the connection to the present master; nil: there is no master.
-func (t *toMaster) to(cfg Config, m *monitor) *link {
+func (t *toMaster) to(cfg Config, m *monitor) *conn.Client {
 	now, _ := m.now()
-	if t.link != nil && t.link.addr != now.Master {
+	if t.link != nil && t.link.Address != now.Master {
 		t.close()
 	}
 	if t.link == nil && now.Master != "" {
-		t.link = newLink(cfg, now.Master, probing)
+		t.link = cfg.connTo(now.Master, conn.Probing)
 	}
 	return t.link
 }
 
 func (t *toMaster) close() {
 	if t.link != nil {
-		t.link.close()
+		t.link.Stop()
 		t.link = nil
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/election"
 )
 
@@ -34,15 +35,15 @@ type cluster struct {
 	mu      sync.Mutex
 	last    *topology // never changed; nil: nobody has answered yet
 	changed chan struct{}
-	masters []*link // those who vote on failovers: the owners of slots
-	found   bool    // every slot had an owner at some time
+	masters []*conn.Client // those who vote on failovers: the owners of slots
+	found   bool           // every slot had an owner at some time
 	heard   time.Time
 	why     string
 	unknown int64 // of shards that are gone
 	ended   bool
 
 	// What follows belongs to run alone.
-	links  map[string]*link
+	links  map[string]*conn.Client
 	shards []*clusterShard
 }
 
@@ -81,7 +82,7 @@ func newCluster(cfg Config) *cluster {
 	quiet.Logger = Config{}.withDefaults().Logger
 	return &cluster{
 		cfg: cfg, anchor: newMonitor(quiet), nudge: make(chan struct{}, 1), changed: make(chan struct{}),
-		links: map[string]*link{}, why: "nobody was asked yet",
+		links: map[string]*conn.Client{}, why: "nobody was asked yet",
 	}
 }
 
@@ -110,7 +111,7 @@ func (c *cluster) run(ctx context.Context) {
 			ending.Go(s.end)
 		}
 		for _, l := range c.links {
-			ending.Go(l.close)
+			ending.Go(l.Stop)
 		}
 		ending.Wait()
 	}()
@@ -185,22 +186,22 @@ func (c *cluster) silent() bool {
 	return time.Since(c.heard) > 2*mapInterval
 }
 
-func (c *cluster) link(addr string) *link {
+func (c *cluster) link(addr string) *conn.Client {
 	l := c.links[addr]
 	if l == nil {
-		l = newLink(c.cfg, addr, probing)
+		l = c.cfg.connTo(addr, conn.Probing)
 		c.links[addr] = l
 	}
 	return l
 }
 
 // askNodes: CLUSTER NODES (manual, there).
-func askNodes(ctx context.Context, l *link) ([]clusterNode, error) {
+func askNodes(ctx context.Context, l *conn.Client) ([]clusterNode, error) {
 	text, err := l.Do(ctx, l.B().ClusterNodes().Build()).ToString()
 	if err != nil {
 		return nil, err
 	}
-	return parseClusterNodes(text, l.addr)
+	return parseClusterNodes(text, l.Address)
 }
 
 // take makes the topology of what the nodes said, and publishes it.
@@ -256,7 +257,7 @@ func (c *cluster) take(ctx context.Context, views [][]clusterNode) {
 	slices.SortFunc(t.order, func(a, b int) int { return cmp.Compare(first[a], first[b]) })
 	t.firsts = originOf(fmt.Sprint(slices.Sorted(slices.Values(first))))
 	known := map[string]bool{}
-	var voters []*link
+	var voters []*conn.Client
 	for _, s := range m.shards {
 		voters = append(voters, c.link(s.master))
 		known[s.master] = true
@@ -289,7 +290,7 @@ func membersOf(m *slotMap, views [][]clusterNode) []map[string]bool {
 	return members
 }
 
-func (c *cluster) publish(t *topology, voters []*link) {
+func (c *cluster) publish(t *topology, voters []*conn.Client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.masters = voters
@@ -323,7 +324,7 @@ func (c *cluster) forget(taken map[*clusterShard]bool, known map[string]bool) {
 	})
 	for addr, l := range c.links {
 		if !known[addr] {
-			ending.Go(l.close)
+			ending.Go(l.Stop)
 			delete(c.links, addr)
 		}
 	}

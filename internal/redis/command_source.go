@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -72,7 +73,7 @@ func (c *Client) loadCommands(ctx context.Context, old *command.Table) (*command
 			return nil, &Error{Kind: Refused, Cause: fmt.Errorf("the Redis user %q may not run COMMAND, without which no command can be judged: %w", c.cfg.user(), outcome.RedisError(err.Error()))}
 		}
 		cause = err
-		if !pause(ctx, dialPause) {
+		if !pause(ctx, conn.DialPause) {
 			return nil, &Error{Kind: NotExecuted, Cause: cause}
 		}
 	}
@@ -88,8 +89,8 @@ func (c Config) user() string {
 
 // askCommands asks a server for its command table (manual, COMMAND).
 func askCommands(ctx context.Context, cfg Config, addr string) (*command.Table, error) {
-	l := newLink(cfg, addr, probing)
-	defer l.close()
+	l := cfg.connTo(addr, conn.Probing)
+	defer l.Stop()
 	answer, err := l.Do(ctx, l.B().Arbitrary("COMMAND").Build()).ToArray()
 	if err != nil {
 		return nil, err

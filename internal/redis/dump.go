@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/internal/redis/conn"
 )
 
 // Dump is all data of a Redis node at one position of its replication stream, as it
@@ -50,7 +52,7 @@ const (
 // RDB-ONLY, Redis 6.2): it costs the node no memory beside the fork, counts for no WAIT,
 // and is no replica in the answer to ROLE.
 func OpenDump(ctx context.Context, way Way, address, user, password, as string) (*Dump, error) {
-	conn, err := Config{Dial: way.Dial, TLS: way.TLS}.dial(ctx, address)
+	conn, err := conn.Options{Dial: way.Dial, TLS: way.TLS}.Connect(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unsafe"
@@ -14,7 +13,6 @@ import (
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/meter"
-	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
 
@@ -104,108 +102,19 @@ func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 	var conn net.Conn
 	err := errors.ErrUnsupported
 	if path := c.cfg.Sockets[p.session.master]; path != "" {
-		conn, err = c.cfg.enter(ctx, p.session.process, func() (net.Conn, error) {
-			d := net.Dialer{Timeout: dialTimeout}
-			return d.DialContext(ctx, "unix", path)
-		})
+		conn, err = c.cfg.options().DialProcessByUnix(ctx, p.session.process, path)
 	}
 	if err != nil && c.cfg.TLS != nil {
 		// Its caller polls what the kernel has, which TLS is not. The next master may be here.
 		return nil, nil, errElsewhere
 	}
 	if err != nil { // the socket only makes it shorter
-		conn, err = c.cfg.enter(ctx, p.session.process, func() (net.Conn, error) { return c.cfg.dial(ctx, p.session.master) })
+		conn, err = c.cfg.options().DialProcess(ctx, p.session.process, p.session.master)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("log in to %s: %w", p.session.master, err)
 	}
 	return &Express{w: c.writer, session: p.session}, conn, nil
-}
-
-// enter makes a connection that is ready for commands to that process of Redis.
-func (c Config) enter(ctx context.Context, process string, dial func() (net.Conn, error)) (net.Conn, error) {
-	conn, err := dial()
-	if err != nil {
-		return nil, err
-	}
-	_ = conn.SetDeadline(time.Now().Add(dialTimeout))
-	hang := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
-	found, err := c.greet(conn)
-	if err == nil && found != process {
-		err = errors.New("this is not the process that is written to")
-	}
-	if !hang() && err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	_ = conn.SetDeadline(time.Time{})
-	return conn, nil
-}
-
-// greet makes a connection to Redis ready for commands, and answers which
-// process is at its end.
-func (c Config) greet(conn net.Conn) (process string, err error) {
-	var b []byte
-	asked := 0
-	ask := func(words ...string) {
-		b = resp.AppendCommand(b, words)
-		asked++
-	}
-	switch {
-	case c.Username != "":
-		ask("AUTH", c.Username, c.Password)
-	case c.Password != "":
-		ask("AUTH", c.Password)
-	}
-	if c.DB != 0 {
-		ask("SELECT", strconv.Itoa(c.DB))
-	}
-	if c.Name != "" {
-		ask("CLIENT", "SETNAME", c.Name)
-	}
-	ask("INFO", "server")
-	if _, err := conn.Write(b); err != nil {
-		return "", err
-	}
-	in, n := make([]byte, 16<<10), 0
-	for {
-		var k resp.Scanner
-		whole, err := k.Whole(in[:n])
-		if err == nil && !whole && n == len(in) {
-			err = resp.ErrProtocol
-		}
-		if err != nil {
-			return "", err
-		}
-		if !whole {
-			more, err := conn.Read(in[n:])
-			if err != nil {
-				return "", err
-			}
-			n += more
-			continue
-		}
-		var reply resp.Value
-		reply.Read(string(in[:k.At]))
-		if reply.Kind == resp.Failure {
-			return "", outcome.RedisError(reply.Text)
-		}
-		if asked--; asked == 0 {
-			return processOf(reply.Text), nil
-		}
-		n = copy(in, in[k.At:n])
-	}
-}
-
-// processOf finds in INFO's answer which process this is (manual, INFO: run_id);
-// empty: it does not say.
-func processOf(info string) string {
-	_, after, _ := strings.Cut(info, "\r\nrun_id:")
-	id, _, _ := strings.Cut(after, "\r\n")
-	return id
 }
 
 // Over says that the session is over that this belongs to: it answers no more.

@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -358,49 +357,6 @@ func TestAnExpressTakesNoAnswerThatNobodyAskedFor(t *testing.T) {
 		n := copy(x.Room(), stray)
 		if _, err := x.Got(n); !errors.Is(err, resp.ErrProtocol) {
 			t.Errorf("%q: %v", stray, err)
-		}
-	}
-}
-
-func TestLoggingIn(t *testing.T) {
-	const info = "$32\r\n# Server\r\nx:1\r\nrun_id:abc\r\ny:2\r\n\r\n"
-	for _, test := range []struct {
-		cfg    Config
-		answer string
-		asks   string
-		want   string // in the error
-	}{
-		{Config{}, info, "INFO server", ""},
-		{Config{Password: "p"}, "+OK\r\n" + info, "AUTH p INFO server", ""},
-		{Config{Username: "u", Password: "p", DB: 3, Name: "n"}, "+OK\r\n+OK\r\n+OK\r\n" + info, "AUTH u p SELECT 3 CLIENT SETNAME n INFO server", ""},
-		{Config{Password: "p"}, "-WRONGPASS no\r\n", "AUTH p INFO server", "WRONGPASS no"},
-		{Config{}, "-NOPERM no\r\n", "INFO server", "NOPERM no"},
-		{Config{Password: "p"}, "HTTP/1.1 400 Bad Request\r\n", "AUTH p INFO server", resp.ErrProtocol.Error()},
-		{Config{}, "$90000\r\n" + strings.Repeat("x", 90000) + "\r\n", "INFO server", resp.ErrProtocol.Error()},
-		{Config{Password: "p", DB: 3}, "+OK\r\n", "AUTH p SELECT 3 INFO server", "EOF"},
-	} {
-		here, there := net.Pipe()
-		asked := make(chan string, 1)
-		go func() {
-			defer there.Close()
-			b := make([]byte, 1<<10)
-			n, _ := there.Read(b)
-			_, _ = there.Write([]byte(test.answer))
-			var words []string
-			for line := range bytes.Lines(b[:n]) {
-				if line[0] != '*' && line[0] != '$' {
-					words = append(words, strings.TrimSpace(string(line)))
-				}
-			}
-			asked <- strings.Join(words, " ")
-		}()
-		process, err := test.cfg.greet(here)
-		here.Close()
-		if got := <-asked; got != test.asks {
-			t.Errorf("%+v: asked %q", test.cfg, got)
-		}
-		if test.want == "" && (err != nil || process != "abc") || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
-			t.Errorf("%+v: %v, want %q", test.cfg, err, test.want)
 		}
 	}
 }

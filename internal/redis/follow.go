@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -43,16 +44,16 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	defer watcher.Wait()
 	defer cancel()
 
-	l := newLink(w.cfg, master, pipelining)
-	l.kept = true // until it is known whose it is
-	defer l.close()
-	conn, release := l.Dedicate()
+	l := w.cfg.connTo(master, conn.Pipelining)
+	l.Kept = true // until it is known whose it is
+	defer l.Stop()
+	dedicated, release := l.Dedicate()
 	defer release()
-	defer l.cut() // before release, which would wait for answers
-	s := &session{w: w, master: master, conn: conn, slot: -1, loaded: map[*Script]bool{}, scripts: newScripts()}
+	defer l.Cut() // before release, which would wait for answers
+	s := &session{w: w, master: master, conn: dedicated, slot: -1, loaded: map[*Script]bool{}, scripts: newScripts()}
 	// The peer itself has to be a master: an address may lead elsewhere than
 	// it did when the monitor asked.
-	words := conn.DoMulti(ctx, conn.B().Role().Build(), conn.B().Info().Section("server").Build())
+	words := dedicated.DoMulti(ctx, dedicated.B().Role().Build(), dedicated.B().Info().Section("server").Build())
 	role, err := words[0].ToArray()
 	if err != nil {
 		return fmt.Errorf("ask %s for its role: %w", master, err)
@@ -62,7 +63,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		return fmt.Errorf("%s is not a master any more", master)
 	}
 	info, _ := words[1].ToString() // it may be refused
-	s.process = processOf(info)
+	s.process = conn.ProcessOf(info)
 	s.origin = originOf(cmp.Or(s.process, master))
 	var ready []string
 	for _, r := range replicas {
@@ -71,7 +72,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		}
 	}
 	s.inSync = ack.NewInSync(ready...)
-	if s.wire = l.only(); s.wire == nil {
+	if s.wire = l.Only(); s.wire == nil {
 		return outcome.ErrLost
 	}
 	now, _ := w.monitor.now()
@@ -103,7 +104,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 			select {
 			case <-changed:
 				continue
-			case <-s.wire.ended:
+			case <-s.wire.Ended:
 				return outcome.ErrLost
 			case <-ctx.Done():
 				return ctx.Err()
@@ -129,7 +130,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 				continue
 			case <-ask:
 				continue
-			case <-s.wire.ended:
+			case <-s.wire.Ended:
 				return outcome.ErrLost
 			case <-ctx.Done():
 				return ctx.Err()

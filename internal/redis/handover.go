@@ -29,7 +29,7 @@ func (a *Admin) Awaiting(ctx context.Context) (n int, err error) {
 	}
 	list, err := r.ToString()
 	if err != nil {
-		return 0, fmt.Errorf("CLIENT LIST at %s: %w", a.link.addr, err)
+		return 0, fmt.Errorf("CLIENT LIST at %s: %w", a.link.Address, err)
 	}
 	for line := range strings.Lines(list) {
 		words := strings.Fields(line)
@@ -83,7 +83,7 @@ func (a *Admin) Setting(ctx context.Context, name string) (string, error) {
 	}
 	values, err := r.AsStrMap()
 	if err != nil {
-		return "", fmt.Errorf("CONFIG GET %s at %s: %w", name, a.link.addr, err)
+		return "", fmt.Errorf("CONFIG GET %s at %s: %w", name, a.link.Address, err)
 	}
 	return values[name], nil
 }
@@ -114,13 +114,13 @@ func (a *Admin) KnownReplicas(ctx context.Context, master string) (map[string]Kn
 	}
 	replicas, err := r.ToArray()
 	if err != nil {
-		return nil, fmt.Errorf("SENTINEL REPLICAS at %s: %w", a.link.addr, err)
+		return nil, fmt.Errorf("SENTINEL REPLICAS at %s: %w", a.link.Address, err)
 	}
 	known := map[string]KnownReplica{}
 	for _, replica := range replicas {
 		about, err := replica.AsStrMap()
 		if err != nil {
-			return nil, fmt.Errorf("SENTINEL REPLICAS at %s: %w", a.link.addr, err)
+			return nil, fmt.Errorf("SENTINEL REPLICAS at %s: %w", a.link.Address, err)
 		}
 		if priority, err := strconv.Atoi(about["slave-priority"]); err == nil {
 			known[net.JoinHostPort(about["ip"], about["port"])] = KnownReplica{priority, eligible(about), milliseconds(about["info-refresh"])}
@@ -170,7 +170,7 @@ func (a *Admin) History(ctx context.Context) (History, error) {
 	h := History{ID: field("master_replid")}
 	h.Offset, err = strconv.ParseInt(field("slave_repl_offset"), 10, 64)
 	if h.ID == "" || err != nil {
-		return History{}, fmt.Errorf("INFO replication at %s: it is no replica's", a.link.addr)
+		return History{}, fmt.Errorf("INFO replication at %s: it is no replica's", a.link.Address)
 	}
 	return h, nil
 }
@@ -253,7 +253,7 @@ func (a *Admin) AskVote(ctx context.Context, master string, epoch int64, leader 
 	}
 	answer, err := r.ToArray()
 	if err != nil || len(answer) != 3 {
-		return Vote{}, fmt.Errorf("SENTINEL IS-MASTER-DOWN-BY-ADDR at %s: unexpected answer", a.link.addr)
+		return Vote{}, fmt.Errorf("SENTINEL IS-MASTER-DOWN-BY-ADDR at %s: unexpected answer", a.link.Address)
 	}
 	var vote Vote
 	if vote.Leader, err = answer[1].ToString(); err == nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
@@ -257,7 +258,7 @@ func (h *hub) run(ctx context.Context) {
 				h.mu.Unlock()
 			}
 			h.cfg.Logger.Debug("a connection for listeners ended", "master", s.Master, "why", err)
-			if !pause(ctx, dialPause) {
+			if !pause(ctx, conn.DialPause) {
 				return
 			}
 		}
@@ -277,23 +278,23 @@ func (h *hub) failAll(err error) {
 // serve keeps a connection to one master while it is that and somebody
 // listens.
 func (h *hub) serve(ctx context.Context, master string) error {
-	conn, err := dialRaw(ctx, h.cfg, master)
+	raw, err := conn.DialRaw(ctx, h.cfg.options(), master)
 	if err != nil {
 		return err
 	}
 	h.begin()
 	defer h.end()
 	broken := make(chan error, 1)
-	go func() { broken <- h.read(conn) }()
+	go func() { broken <- h.read(raw) }()
 	over := func(err error) error {
-		conn.close()
+		raw.Close()
 		<-broken
 		return err
 	}
-	tick := time.NewTicker(pingInterval)
+	tick := time.NewTicker(conn.PingInterval)
 	defer tick.Stop()
 	for {
-		if err := conn.send(h.pending()...); err != nil {
+		if err := raw.Send(h.pending()...); err != nil {
 			return over(err)
 		}
 		s, changed := h.monitor.now()
@@ -311,7 +312,7 @@ func (h *hub) serve(ctx context.Context, master string) error {
 			h.out = append(h.out, request{})
 			h.mu.Unlock()
 		case err := <-broken:
-			conn.close()
+			raw.Close()
 			return err
 		case <-ctx.Done():
 			return over(ctx.Err())
@@ -358,9 +359,9 @@ func (h *hub) pending() [][]string {
 }
 
 // read hands out what the connection brings until it ends.
-func (h *hub) read(conn *rawConn) error {
+func (h *hub) read(raw *conn.Raw) error {
 	for {
-		f, err := conn.read()
+		f, err := raw.Read()
 		if err == nil {
 			err = h.handle(f)
 		}

@@ -33,7 +33,7 @@ func (a *Admin) Settings(ctx context.Context) (map[string]string, error) {
 	}
 	values, err := r.AsStrMap()
 	if err != nil {
-		return nil, fmt.Errorf("CONFIG GET at %s: %w", a.link.addr, err)
+		return nil, fmt.Errorf("CONFIG GET at %s: %w", a.link.Address, err)
 	}
 	return values, nil
 }
@@ -56,7 +56,7 @@ func (a *Admin) Watching(ctx context.Context, master string) (Watching, error) {
 	}
 	about, err := r.AsStrMap()
 	if err != nil {
-		return Watching{}, fmt.Errorf("SENTINEL MASTER at %s: %w", a.link.addr, err)
+		return Watching{}, fmt.Errorf("SENTINEL MASTER at %s: %w", a.link.Address, err)
 	}
 	milliseconds := func(name string) time.Duration {
 		n, _ := strconv.Atoi(about[name])
@@ -80,7 +80,7 @@ func (a *Admin) Clock(ctx context.Context) (time.Time, error) {
 	}
 	words, err := r.AsStrSlice()
 	if err != nil || len(words) != 2 {
-		return time.Time{}, fmt.Errorf("TIME at %s: unexpected answer", a.link.addr)
+		return time.Time{}, fmt.Errorf("TIME at %s: unexpected answer", a.link.Address)
 	}
 	return time.Unix(number(words[0]), number(words[1])*int64(time.Microsecond)), nil
 }

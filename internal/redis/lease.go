@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -111,7 +112,7 @@ func (s *session) strict(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	lasts, key, busy := s.leaseTime(), s.leaseKey(), s.w.monitor.busy.Load()
-	if busy == s.busyChecked || lasts == 0 || key == "" || time.Since(birth)-time.Duration(busy) > lasts {
+	if busy == s.busyChecked || lasts == 0 || key == "" || moment.Since(time.Now(), busy) > lasts {
 		return false, nil
 	}
 	answer, err := s.askAboutLease(ctx, s.conn.B().Get().Key(key).Build())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/election"
 )
 
@@ -53,10 +54,10 @@ type monitor struct {
 
 	// short is what each request asks for: a snapshot is large.
 	short atomic.Pointer[brief]
-	// busy is when Redis said last that a script keeps it, in nanoseconds since birth.
+	// busy is the moment at which Redis said last that a script keeps it.
 	busy atomic.Int64
 	// links are the nodes', by address, as of the last round.
-	links atomic.Pointer[map[string]*link]
+	links atomic.Pointer[map[string]*peer]
 
 	// life is run's context, and aside what runs beside the rounds.
 	life  context.Context
@@ -65,7 +66,7 @@ type monitor struct {
 	// What follows belongs to run alone.
 	round      uint64
 	nodes      map[string]*node
-	sentinels  []*link
+	sentinels  []*peer
 	voting     []election.Voter // of sentinels
 	elections  election.Elections
 	open       bool // some of them are
@@ -74,9 +75,16 @@ type monitor struct {
 	learned    time.Time
 }
 
+// peer is a connection to a node or a Sentinel that is asked in rounds.
+type peer struct {
+	*conn.Client
+	// silent: the last question had no answer; probed: it is asked aside until it has one.
+	silent, probed atomic.Bool
+}
+
 // node is one Redis node and what was learned of it.
 type node struct {
-	*link
+	*peer
 	view election.Node
 }
 
@@ -148,7 +156,7 @@ func (m *monitor) confirm(ctx context.Context) (election.Snapshot, error) {
 func (m *monitor) run(ctx context.Context) {
 	var listeners sync.WaitGroup
 	for _, addr := range m.cfg.Sentinels {
-		m.sentinels = append(m.sentinels, newLink(m.cfg.atSentinels(), addr, probing))
+		m.sentinels = append(m.sentinels, &peer{Client: m.cfg.atSentinels().connTo(addr, conn.Probing)})
 		m.voting = append(m.voting, election.Voter{})
 		listeners.Go(func() { m.listen(ctx, addr) })
 	}
@@ -165,10 +173,10 @@ func (m *monitor) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		links := make(map[string]*link, len(m.nodes))
+		links := make(map[string]*peer, len(m.nodes))
 		for addr, n := range m.nodes {
 			if n != nil {
-				links[addr] = n.link
+				links[addr] = n.peer
 			}
 		}
 		m.links.Store(&links)
@@ -218,11 +226,11 @@ func (m *monitor) whoWaits(first chan election.Snapshot) []chan election.Snapsho
 func (m *monitor) closeLinks() {
 	var closing sync.WaitGroup
 	for _, l := range m.sentinels {
-		closing.Go(l.close)
+		closing.Go(l.Stop)
 	}
 	for _, n := range m.nodes {
 		if n != nil {
-			closing.Go(n.close)
+			closing.Go(n.Stop)
 		}
 	}
 	closing.Wait()
@@ -319,11 +327,11 @@ func (m *monitor) ask(ctx context.Context) election.Snapshot {
 	questions.Go(func() { words = m.askSentinels(ctx, learn || m.open) })
 	for addr, n := range m.nodes {
 		if n == nil {
-			n = &node{link: newLink(m.cfg, addr, probing), view: election.Node{Address: addr}}
+			n = &node{peer: &peer{Client: m.cfg.connTo(addr, conn.Probing)}, view: election.Node{Address: addr}}
 			m.nodes[addr] = n
 		}
 		questions.Go(func() {
-			n.ask(ctx, m.round, m.skips(n.link))
+			n.ask(ctx, m.round, m.skips(n.peer))
 			mu.Lock()
 			defer mu.Unlock()
 			answers = append(answers, n.view)
@@ -391,9 +399,9 @@ func (m *monitor) ask(ctx context.Context) election.Snapshot {
 // round: the facts come from decide.
 func (m *monitor) listen(ctx context.Context, addr string) {
 	for ctx.Err() == nil {
-		l := newLink(m.cfg.atSentinels(), addr, probing)
+		l := m.cfg.atSentinels().connTo(addr, conn.Probing)
 		_ = l.Receive(ctx, l.B().Subscribe().Channel("+switch-master").Build(), func(rueidis.PubSubMessage) { m.look() })
-		l.close()
+		l.Stop()
 		pause(ctx, resubscribe)
 	}
 }

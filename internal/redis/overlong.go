@@ -3,6 +3,8 @@ package redis
 import (
 	"context"
 	"time"
+
+	"holdfast/internal/redis/conn"
 )
 
 // While a user's script runs, Redis serves no other client. After
@@ -39,17 +41,17 @@ func (s *session) endOverlong() (stop func()) {
 // killScript asks a server once to end a script or a function. The reply does not
 // matter: if no script runs, or if it has written, nothing happens.
 func killScript(ctx context.Context, cfg Config, addr string) {
-	conn, err := dialRaw(ctx, cfg, addr)
+	conn, err := conn.DialRaw(ctx, cfg.options(), addr)
 	if err != nil {
 		return
 	}
-	defer conn.close()
-	defer context.AfterFunc(ctx, conn.close)()
+	defer conn.Close()
+	defer context.AfterFunc(ctx, conn.Close)()
 	for _, cmd := range [][]string{{"SCRIPT", "KILL"}, {"FUNCTION", "KILL"}} {
-		if conn.send(cmd) != nil {
+		if conn.Send(cmd) != nil {
 			return
 		}
-		if _, err := conn.read(); err != nil {
+		if _, err := conn.Read(); err != nil {
 			return
 		}
 	}

@@ -19,5 +19,5 @@ func (a *Admin) Writes(ctx context.Context) (bool, error) {
 			return status == "ok", nil
 		}
 	}
-	return false, fmt.Errorf("INFO persistence at %s does not say whether it can write", a.link.addr)
+	return false, fmt.Errorf("INFO persistence at %s does not say whether it can write", a.link.Address)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/moment"
 )
 
 // readLease lets other connections serve reads without WAIT (see Express), under the
@@ -12,8 +13,7 @@ import (
 type readLease struct {
 	session *session
 	ack.ReadLease
-	// heard is when the last batch was sent that the master has answered, in
-	// nanoseconds since birth.
+	// heard is the moment at which the last batch was sent that the master has answered.
 	heard atomic.Int64
 	// revoked is true once something spoke against it.
 	revoked atomic.Bool
@@ -48,12 +48,12 @@ func (s *session) solitary() bool {
 }
 
 // observe takes note of a batch that the master has answered, and when it was sent.
-func (l *readLease) observe(sent time.Time) { advance(&l.heard, sent) }
+func (l *readLease) observe(sent time.Time) { moment.Advance(&l.heard, sent) }
 
 // valid reports whether the lease is good now, if the last proof has to be younger than age
 // and the master has answered a batch that was sent at heard.
 func (l *readLease) valid(now time.Time, age time.Duration, heard int64) bool {
-	return !l.revoked.Load() && l.Valid(now, age, now.Sub(birth)-time.Duration(heard))
+	return !l.revoked.Load() && l.Valid(now, age, moment.Since(now, heard))
 }
 
 // confirmedBy reports whether the master's role behind a batch bears the lease out.

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/cache"
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
@@ -58,16 +59,43 @@ const replicaPart = 16
 type readers struct {
 	cfg     Config
 	monitor *monitor
-	cache   atomic.Pointer[link] // of the present master; nil: there is none
-	turn    atomic.Uint32        // of the replicas
+	cache   atomic.Pointer[cacheConn] // of the present master; nil: there is none
+	turn    atomic.Uint32             // of the replicas
 
 	mu       sync.Mutex
-	replicas map[string]*link // by address, and with slowLink before it
+	replicas map[string]*replicaConn // by address, and with slowLink before it
 	ended    bool
 }
 
+// replicaConn is a connection to a replica, and what is under way on it.
+type replicaConn struct {
+	*conn.Client
+	unseen  [64]atomic.Int32 // how many commands about unseen keys are under way
+	asking  atomic.Int64     // requests under way
+	slow    atomic.Bool      // one that is not brief is among them
+	resting atomic.Int64     // until when it is left alone, in Unix nanoseconds
+}
+
+// cacheConn is a connection to a master whose values are kept.
+type cacheConn struct {
+	*conn.Client
+	values atomic.Pointer[cache.Cache] // of the newest connection
+}
+
+func newCacheConn(cfg Config, master string) *cacheConn {
+	l := &cacheConn{}
+	o := cfg.options()
+	o.NewCache = func() rueidis.CacheStore {
+		values := cache.New(cfg.CacheBytes)
+		l.values.Store(values)
+		return values
+	}
+	l.Client = conn.New(o, master, conn.Caching)
+	return l
+}
+
 func newReaders(cfg Config, m *monitor) *readers {
-	return &readers{cfg: cfg, monitor: m, replicas: map[string]*link{}}
+	return &readers{cfg: cfg, monitor: m, replicas: map[string]*replicaConn{}}
 }
 
 // run keeps the cache with the master, and forgets replicas that are gone,
@@ -77,16 +105,16 @@ func (c *readers) run(ctx context.Context) {
 	closing.Go(func() { c.listen(ctx) })
 	for ctx.Err() == nil {
 		s, changed := c.monitor.now()
-		if old := c.cache.Load(); s.Master != "" && (old == nil || old.addr != s.Master) {
-			c.cache.Store(newLink(c.cfg, s.Master, caching))
+		if old := c.cache.Load(); s.Master != "" && (old == nil || old.Address != s.Master) {
+			c.cache.Store(newCacheConn(c.cfg, s.Master))
 			if old != nil {
-				closing.Go(old.close)
+				closing.Go(old.Stop)
 			}
 		} else if old != nil && s.Master == "" {
-			old.cut() // whoever waits for it
+			old.Cut() // whoever waits for it
 		}
 		for _, l := range c.gone(s) {
-			closing.Go(l.close)
+			closing.Go(l.Stop)
 		}
 		tick := time.NewTimer(learnInterval)
 		select {
@@ -99,23 +127,23 @@ func (c *readers) run(ctx context.Context) {
 	c.mu.Lock()
 	c.ended = true
 	for _, l := range c.replicas {
-		closing.Go(l.close)
+		closing.Go(l.Stop)
 	}
 	c.mu.Unlock()
 	if l := c.cache.Swap(nil); l != nil {
-		closing.Go(l.close)
+		closing.Go(l.Stop)
 	}
 	closing.Wait()
 }
 
 // gone takes the links out whose nodes are no replicas any more.
-func (c *readers) gone(s election.Snapshot) (gone []*link) {
+func (c *readers) gone(s election.Snapshot) (gone []*replicaConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for name, l := range c.replicas {
 		known := false
 		for _, r := range s.MasterNode().Replicas {
-			known = known || r.Address == l.addr
+			known = known || r.Address == l.Address
 		}
 		if !known && s.Master != "" {
 			gone = append(gone, l)
@@ -141,7 +169,7 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 		return false
 	}
 	l := c.cache.Load()
-	if l == nil || !c.monitor.fresh(l.addr, time.Now()) {
+	if l == nil || !c.monitor.fresh(l.Address, time.Now()) {
 		return false
 	}
 	// No deadline of its own: the connection is cut when its master is no longer
@@ -155,7 +183,7 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 	result, ok := resultOf(m, err)
 	ok = ok && o.takeRoom(&m)
 	if ok && !a.IsCacheHit() {
-		l.hear(asked)
+		l.Hear(asked)
 	}
 	if !ok || !c.trusted(l, time.Now()) {
 		return false
@@ -163,14 +191,14 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 	r.Results = append(r.Results, result)
 	r.From = ReadCached
 	if !a.IsCacheHit() {
-		r.Node = l.addr
+		r.Node = l.Address
 	}
 	return true
 }
 
 // shortInCache reports whether a value is one for the cache, on whose connection all
 // wait for each other. How long it is the master is asked where nobody knows.
-func (c *readers) shortInCache(ctx context.Context, l *link, get Command, o *operation) bool {
+func (c *readers) shortInCache(ctx context.Context, l *cacheConn, get Command, o *operation) bool {
 	lengths := &c.cfg.answers.lengths
 	length, known := lengths.of(o.learns)
 	if !known && o.learns != 0 {
@@ -185,8 +213,8 @@ func (c *readers) shortInCache(ctx context.Context, l *link, get Command, o *ope
 }
 
 // trusted says that what the cache has is no older than it may be.
-func (c *readers) trusted(l *link, now time.Time) bool {
-	return c.monitor.fresh(l.addr, now) && l.silence(now) < cacheTrust
+func (c *readers) trusted(l *cacheConn, now time.Time) bool {
+	return c.monitor.fresh(l.Address, now) && l.Silence(now) < cacheTrust
 }
 
 // listen asks on the cache's connection, if it is in use, for what it has had of
@@ -201,15 +229,15 @@ func (c *readers) listen(ctx context.Context) {
 			return
 		}
 		l := c.cache.Load()
-		if l == nil || l.only() == nil {
+		if l == nil || l.Only() == nil {
 			continue
 		}
 		limited, cancel := context.WithTimeout(ctx, cacheAsks)
 		asked := time.Now()
 		if err := l.Do(limited, l.B().Ping().Build()).Error(); err == nil {
-			l.hear(asked)
-		} else if l.silence(time.Now()) >= cacheTrust {
-			l.cut() // with it goes whoever waits there; the next one connects anew
+			l.Hear(asked)
+		} else if l.Silence(time.Now()) >= cacheTrust {
+			l.Cut() // with it goes whoever waits there; the next one connects anew
 		}
 		cancel()
 	}
@@ -222,7 +250,7 @@ func (c *readers) hit(key string, now time.Time) *cache.Value {
 	if l == nil || !c.trusted(l, now) {
 		return nil
 	}
-	if values := l.cache.Load(); values != nil {
+	if values := l.values.Load(); values != nil {
 		return values.Look(key, now)
 	}
 	return nil
@@ -299,7 +327,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if o.aside() {
-		ok, err := o.affordable(limited, l, len(c.cfg.Cluster) > 0)
+		ok, err := o.affordable(limited, l.Client, len(c.cfg.Cluster) > 0)
 		if err != nil && ctx.Err() == nil {
 			l.rest()
 		}
@@ -327,7 +355,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		}
 	}
 	cmds = append(cmds, b.Role().Build()) // what the answers show is no newer
-	cuts := l.cuts.Load()
+	cuts := l.Cuts.Load()
 	var answers []rueidis.RedisResult
 	for part := range slices.Chunk(cmds, replicaPart) {
 		some := l.DoMulti(limited, part...)
@@ -372,7 +400,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	if !ok || standing.Master || !standing.Linked || standing.Offset < after {
 		return false
 	}
-	if l.cuts.Load() != cuts {
+	if l.Cuts.Load() != cuts {
 		for i := range answers {
 			m, _ := answers[i].ToMessage()
 			if yes, _ := meter.IsCut(&m); yes {
@@ -412,15 +440,15 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 }
 
 // rest leaves a replica alone that did not answer.
-func (l *link) rest() {
+func (l *replicaConn) rest() {
 	l.resting.Store(time.Now().Add(replicaRest).UnixNano())
-	l.cut() // with it goes whoever else waits
+	l.Cut() // with it goes whoever else waits
 }
 
 // slowLink begins the name of a replica's second link, before its address.
 const slowLink = "slow "
 
-func (c *readers) link(name, addr string) *link {
+func (c *readers) link(name, addr string) *replicaConn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
@@ -428,8 +456,8 @@ func (c *readers) link(name, addr string) *link {
 	}
 	l := c.replicas[name]
 	if l == nil {
-		l = newLink(c.cfg, addr, pipelining)
-		l.each.Budget = int64(c.cfg.MaxAnswer / replicaPart)
+		l = &replicaConn{Client: c.cfg.connTo(addr, conn.Pipelining)}
+		l.Each.Budget = int64(c.cfg.MaxAnswer / replicaPart)
 		c.replicas[name] = l
 	}
 	return l

@@ -29,7 +29,7 @@ type loss struct {
 func (s *session) loss() loss {
 	silent := s.silent()
 	replaced := silent && s.replaced()
-	return loss{node: s.master, silent: silent && !replaced, left: replaced || s.wire != nil && s.wire.left.Load()}
+	return loss{node: s.master, silent: silent && !replaced, left: replaced || s.wire != nil && s.wire.Left.Load()}
 }
 
 // replaced reports whether the node is no master any more, and has replied to the
@@ -88,7 +88,7 @@ func (o *operation) lost(cause error, l loss) *Error {
 // for some time. The connection may also end with the node itself, or when another node
 // becomes the master in a switchover.
 func (s *session) silent() bool {
-	return s.wire == nil || !s.wire.left.Load() && s.took >= max(leastSilence, 2*s.w.slice())
+	return s.wire == nil || !s.wire.Left.Load() && s.took >= max(leastSilence, 2*s.w.slice())
 }
 
 // leastSilence is how long a node without a reply had the commands, at the least, if
@@ -101,10 +101,4 @@ const leastSilence = 100 * time.Millisecond
 func dialling(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
-}
-
-// timedOut reports whether a connection ended because the other end sent nothing more.
-func timedOut(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/redistest"
@@ -99,16 +100,16 @@ func TestWhetherAnOperationIsRepeatedFollowsFromWhatItIs(t *testing.T) {
 // In a switchover the old master answers to its end: nothing there has silenced it.
 func TestANodeIsSilentOnlyWhenItHadTheCommandsForSomeTime(t *testing.T) {
 	w := newWriter(Config{}.withDefaults(), nil)
-	left := new(wire)
-	left.left.Store(true)
+	left := new(conn.Tracked)
+	left.Left.Store(true)
 	for _, tt := range []struct {
 		what string
-		wire *wire
+		wire *conn.Tracked
 		took time.Duration
 		want bool
 	}{
-		{"it hangs", new(wire), 500 * time.Millisecond, true},
-		{"another has become the master while a WAIT was under way", new(wire), w.slice(), false},
+		{"it hangs", new(conn.Tracked), 500 * time.Millisecond, true},
+		{"another has become the master while a WAIT was under way", new(conn.Tracked), w.slice(), false},
 		{"it died", left, 500 * time.Millisecond, false},
 	} {
 		s := &session{w: w, wire: tt.wire, took: tt.took}
@@ -229,7 +230,7 @@ func TestANodeThatIsReplacedAndRepliesWasNotSilent(t *testing.T) {
 		"and Sentinels are quick":                     {"b", election.Node{Address: "a", Answered: true}, true, silent, true},
 		"and it was silent before":                    {"b", election.Node{Address: "a", Answered: true, SilentAt: before}, false, left, false},
 	} {
-		s := &session{master: "a", began: began, took: time.Second, wire: new(wire), answered: c.answered}
+		s := &session{master: "a", began: began, took: time.Second, wire: new(conn.Tracked), answered: c.answered}
 		downAfter := steadyInterval
 		if c.quick {
 			downAfter -= time.Millisecond
@@ -296,8 +297,8 @@ func turnAtOnce(t *testing.T, cluster *redistest.Cluster, old *redistest.Server)
 func TestWhenANodeWasSilentIsRemembered(t *testing.T) {
 	cluster := redistest.Start(t, 0, 0)
 	server := cluster.Nodes[0]
-	n := &node{link: newLink(Config{Username: redistest.Username, Password: redistest.Password}.withDefaults(), server.Addr, probing), view: election.Node{Address: server.Addr}}
-	defer n.close()
+	n := &node{peer: &peer{Client: Config{Username: redistest.Username, Password: redistest.Password}.withDefaults().connTo(server.Addr, conn.Probing)}, view: election.Node{Address: server.Addr}}
+	defer n.Stop()
 	round := func(limit time.Duration) election.Node {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		defer cancel()

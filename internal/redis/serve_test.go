@@ -10,6 +10,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/redistest"
@@ -109,10 +110,10 @@ func TestAnOperationIsAnsweredWhenItsReplicasHaveIt(t *testing.T) {
 func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
 	node := redistest.Start(t, 0, 0).Nodes[0]
 	cfg := Config{Username: redistest.Username, Password: redistest.Password}.withDefaults()
-	l := newLink(cfg, node.Addr, pipelining)
-	defer l.close()
-	away := newLink(cfg, "127.0.0.1:1", pipelining)
-	defer away.close()
+	l := cfg.connTo(node.Addr, conn.Pipelining)
+	defer l.Stop()
+	away := cfg.connTo("127.0.0.1:1", conn.Pipelining)
+	defer away.Stop()
 	b := l.B()
 	var ok rueidis.RedisResult
 	redistest.Eventually(t, 5*time.Second, "there is a connection", func() bool {
@@ -146,7 +147,7 @@ func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
 			record: c.record, brief: true, done: make(chan error, 1),
 		}
 		o.state.Store(taken)
-		s := &session{w: newWriter(cfg, nil), wire: new(wire), loaded: map[*Script]bool{}}
+		s := &session{w: newWriter(cfg, nil), wire: new(conn.Tracked), loaded: map[*Script]bool{}}
 		then, _ := o.read(s, c.answers, !c.unsent)
 		if then != c.want || o.sent != c.mayHaveRun {
 			t.Errorf("%s: %v, and it may have run before: %v", name, then, o.sent)

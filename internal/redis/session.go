@@ -12,8 +12,10 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -27,7 +29,7 @@ type session struct {
 	process string
 	origin  origin // of its cursors
 	conn    rueidis.DedicatedClient
-	wire    *wire
+	wire    *conn.Tracked
 	loaded  map[*Script]bool // the scripts of ours that were run here
 	scripts scripts          // clients'
 	inSync  ack.InSync
@@ -87,7 +89,7 @@ func (s *session) exchange(ctx context.Context, cmds rueidis.Commands) (answers 
 
 // exchangeBare does the work of exchange.
 func (s *session) exchangeBare(ctx context.Context, cmds rueidis.Commands) (answers []rueidis.RedisResult, sent bool) {
-	mark, began := s.wire.written(), time.Now()
+	mark, began := s.wire.Written(), time.Now()
 	answers = s.conn.DoMulti(ctx, cmds...)
 	took := time.Since(began)
 	s.took = max(s.took, took)
@@ -97,7 +99,7 @@ func (s *session) exchangeBare(ctx context.Context, cmds rueidis.Commands) (answ
 	}
 	// The connection is broken or given up. Nothing more may leave it, or
 	// what is held for not sent might be sent yet.
-	return answers, s.wire.seal() > mark
+	return answers, s.wire.Seal() > mark
 }
 
 // commit carries out one batch and gives each of its operations its outcome,
@@ -168,7 +170,7 @@ func (s *session) refused(err error) error {
 	case "NOREPLICAS":
 		s.lonely = true
 	case "BUSY":
-		advance(&s.w.monitor.busy, time.Now())
+		moment.Advance(&s.w.monitor.busy, time.Now())
 	case "TRYAGAIN", "CLUSTERDOWN":
 	default:
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/outcome"
 )
@@ -158,7 +159,7 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 
 // affordable reports whether a replica may be asked for all of an operation at once.
 // An error means that it did not reply.
-func (o *operation) affordable(ctx context.Context, l *link, inCluster bool) (bool, error) {
+func (o *operation) affordable(ctx context.Context, l *conn.Client, inCluster bool) (bool, error) {
 	q := questioner{b: l.B(), plain: func(cmd Command) rueidis.Completed { return plain(l.B(), cmd) }}
 	q.send = func(cmds rueidis.Commands) []rueidis.RedisResult {
 		if !inCluster {
@@ -171,7 +172,7 @@ func (o *operation) affordable(ctx context.Context, l *link, inCluster bool) (bo
 	}
 
 	costs := o.costs()
-	return total(costs) <= cost.LongestCommand && o.expected <= float64(l.each.Budget), nil
+	return total(costs) <= cost.LongestCommand && o.expected <= float64(l.Each.Budget), nil
 }
 
 // costs are the estimates of an operation's commands, with what Redis has told. It

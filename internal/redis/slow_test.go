@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/redistest"
 )
@@ -153,11 +154,11 @@ func TestScriptsOfOneBatchLeaveTimeForOthers(t *testing.T) {
 	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
 	script := `redis.call('RPUSH', 'order', 's') local n = 0 for i = 1, 1000000 do n = n + i end`
 	do(t, client, &Request{Commands: []Command{{"EVAL", "return 1", "0"}}})
-	conn, err := dialRaw(t.Context(), client.cfg, cluster.Nodes[0].Addr)
+	conn, err := conn.DialRaw(t.Context(), client.cfg.options(), cluster.Nodes[0].Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.close()
+	defer conn.Close()
 	w := client.writer.aside
 	const n = 10
 	var batch []*operation
@@ -187,10 +188,10 @@ func TestScriptsOfOneBatchLeaveTimeForOthers(t *testing.T) {
 		}
 	}()
 	for busy := true; busy; {
-		if err := conn.send([]string{"RPUSH", "order", "o"}); err != nil {
+		if err := conn.Send([]string{"RPUSH", "order", "o"}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := conn.read(); err != nil {
+		if _, err := conn.Read(); err != nil {
 			t.Fatal(err)
 		}
 		select {

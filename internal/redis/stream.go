@@ -7,6 +7,7 @@ import (
 	"time"
 
 	rules "holdfast/internal/commands" // commands is a helper of the tests here
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/outcome"
 )
@@ -116,7 +117,7 @@ func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
 			}
 			cause = err
 		}
-		if !pause(wait, dialPause) && ctx.Err() == nil {
+		if !pause(wait, conn.DialPause) && ctx.Err() == nil {
 			return &Error{Kind: NotExecuted, Cause: cause}
 		}
 	}
@@ -127,21 +128,21 @@ func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
 // ends. wait bounds the way there; it is ctx when it listened before. It
 // answers whether it listened.
 func (c *Client) monitorOnce(ctx, wait context.Context, master string, hear func(string)) (bool, error) {
-	conn, err := dialRaw(wait, c.cfg, master)
+	raw, err := conn.DialRaw(wait, c.cfg.options(), master)
 	if err != nil {
 		return false, err
 	}
-	defer conn.close()
+	defer raw.Close()
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
 	pinger := make(chan struct{})
 	// The one writer. It ends with the connection, and ends it.
 	go func() {
 		defer close(pinger)
-		defer conn.close()
-		tick := time.NewTicker(pingInterval)
+		defer raw.Close()
+		tick := time.NewTicker(conn.PingInterval)
 		defer tick.Stop()
-		for err := conn.send([]string{"MONITOR"}); err == nil; err = conn.send([]string{"PING"}) {
+		for err := raw.Send([]string{"MONITOR"}); err == nil; err = raw.Send([]string{"PING"}) {
 			for waiting := true; waiting; {
 				s, changed := c.monitor.now()
 				if s.Master != master {
@@ -161,9 +162,9 @@ func (c *Client) monitorOnce(ctx, wait context.Context, master string, hear func
 	listened := false
 	// Redis tells of our own signs of life too, and of what we do with our keys:
 	// the answers of others are among that.
-	ours := " " + conn.conn.LocalAddr().String() + "] \"PING\""
+	ours := " " + raw.LocalAddr().String() + "] \"PING\""
 	for {
-		f, err := conn.read()
+		f, err := raw.Read()
 		switch {
 		case err != nil:
 			return listened, err

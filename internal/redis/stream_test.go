@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -337,21 +338,21 @@ func TestTheSentinelsMayKnowUsByAnotherNameOrNone(t *testing.T) {
 func TestWhoFindsRedisFullWaitsForRoom(t *testing.T) {
 	client, node := single(t)
 	redistest.Eventually(t, 5*time.Second, "there is a master", func() bool { return client.Master() != "" })
-	var crowd []*rawConn
+	var crowd []*conn.Raw
 	for range 30 {
-		conn, err := dialRaw(t.Context(), Config{}, node.Addr)
+		conn, err := conn.DialRaw(t.Context(), conn.Options{}, node.Addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.close()
+		defer conn.Close()
 		crowd = append(crowd, conn)
 	}
 	ask := func(words ...string) string {
 		t.Helper()
-		if err := crowd[0].send(words); err != nil {
+		if err := crowd[0].Send(words); err != nil {
 			t.Fatal(err)
 		}
-		f, err := crowd[0].read()
+		f, err := crowd[0].Read()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -367,7 +368,7 @@ func TestWhoFindsRedisFullWaitsForRoom(t *testing.T) {
 		return number(count) >= 2
 	})
 	for _, conn := range crowd[1:] {
-		conn.close()
+		conn.Close()
 	}
 	waiting.hears(t, Message{Kind: "subscribe", Channel: "c", Count: 1})
 }

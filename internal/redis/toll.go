@@ -70,7 +70,7 @@ func (a *Admin) Figures(ctx context.Context) (Figures, error) {
 		_, rest, _ := strings.Cut(text, "\n"+one.name+":")
 		number, _, _ := strings.Cut(rest, "\r")
 		if *one.into, err = strconv.ParseInt(number, 10, 64); err != nil {
-			return Figures{}, fmt.Errorf("INFO %s at %s: %s: %w", one.section, a.link.addr, one.name, err)
+			return Figures{}, fmt.Errorf("INFO %s at %s: %s: %w", one.section, a.link.Address, one.name, err)
 		}
 	}
 	return f, nil
@@ -85,7 +85,7 @@ func (a *Admin) Slowest(ctx context.Context, since time.Time) (name string, took
 	}
 	entries, err := r.ToArray()
 	if err != nil {
-		return "", 0, fmt.Errorf("SLOWLOG GET at %s: %w", a.link.addr, err)
+		return "", 0, fmt.Errorf("SLOWLOG GET at %s: %w", a.link.Address, err)
 	}
 	for _, e := range entries {
 		// Number, second, microseconds, the command and its arguments.

@@ -35,7 +35,7 @@ func (a *Admin) info(ctx context.Context, section string) (string, error) {
 	}
 	text, err := r.ToString()
 	if err != nil {
-		return "", fmt.Errorf("INFO %s at %s: %w", section, a.link.addr, err)
+		return "", fmt.Errorf("INFO %s at %s: %w", section, a.link.Address, err)
 	}
 	return text, nil
 }

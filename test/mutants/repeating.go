@@ -54,13 +54,13 @@ var repeating = []Mutant{{
 }, {
 	Name:    "sent-is-unsent",
 	Rule:    "what was sent is told by the connection's own count",
-	Changes: []Change{in("session.go", "return answers, s.wire.seal() > mark", "return answers, s.wire.seal() < mark")},
+	Changes: []Change{in("session.go", "return answers, s.wire.Seal() > mark", "return answers, s.wire.Seal() < mark")},
 	Tests:   tests("redis", "TestAWriteWhoseAnswerIsCutOffIsSentOnce"),
 }, {
 	Name:    "sends-after-its-end",
 	Rule:    "a connection whose end was seen sends nothing more",
-	Changes: []Change{in("link.go", "case <-w.ended:\n\t\treturn 0, outcome.ErrNotSent", "case <-w.ended:")},
-	Tests:   tests("redis", "TestAWireSendsNothingAfterItsEnd"),
+	Changes: []Change{in("conn/client.go", "case <-w.Ended:\n\t\treturn 0, outcome.ErrNotSent", "case <-w.Ended:")},
+	Tests:   tests("redis/conn", "TestAWireSendsNothingAfterItsEnd"),
 }, {
 	Name:    "script-words",
 	Rule:    "an error that a script words like Redis' own comes after it has written",

@@ -258,7 +258,7 @@ var withoutWait = []Mutant{{
 }, {
 	Name:    "express-elsewhere",
 	Rule:    "a lane leads to the process that is written to",
-	Changes: []Change{in("express.go", "if err == nil && found != process {", "if false && found != process {")},
+	Changes: []Change{in("conn/enter.go", "if err == nil && found != process {", "if false && found != process {")},
 	Tests:   tests("redis", "TestAnExpressGoesToTheProcessThatIsWrittenTo"),
 }, {
 	Name:    "express-writes",

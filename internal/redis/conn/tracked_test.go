@@ -1,4 +1,4 @@
-package redis
+package conn
 
 import (
 	"bufio"
@@ -12,15 +12,15 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// wired is a wire, and its other end.
-func wired(t *testing.T) (*wire, net.Conn) {
+// wired is a tracked connection, and its other end.
+func wired(t *testing.T) (*Tracked, net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	conn, err := Config{}.dial(t.Context(), ln.Addr().String())
+	conn, err := Options{}.Connect(t.Context(), ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func wired(t *testing.T) (*wire, net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close(); peer.Close() })
-	l := &link{wires: map[*wire]struct{}{}}
+	l := &Client{wires: map[*Tracked]struct{}{}}
 	return l.add(conn), peer
 }
 
@@ -44,7 +44,7 @@ func TestAWireCountsWhatHasLeft(t *testing.T) {
 	if _, err := io.ReadFull(peer, make([]byte, 100)); err != nil {
 		t.Fatal(err)
 	}
-	sent := w.seal()
+	sent := w.Seal()
 	if err := <-written; err == nil {
 		t.Fatal("everything has left")
 	}
@@ -57,7 +57,7 @@ func TestAWireCountsWhatHasLeft(t *testing.T) {
 // nothing of it may be sent, so that it can go to the next master.
 func TestAWireSendsNothingAfterItsEnd(t *testing.T) {
 	w, peer := wired(t)
-	l := w.link
+	l := w.client
 	if n, err := w.Write([]byte("abc")); n != 3 || err != nil {
 		t.Fatalf("write: %d, %v", n, err)
 	}
@@ -65,9 +65,9 @@ func TestAWireSendsNothingAfterItsEnd(t *testing.T) {
 	if _, err := io.Copy(io.Discard, bufio.NewReader(w)); err != nil && !errors.Is(err, net.ErrClosed) {
 		t.Logf("read ended with %v", err) // a reset is an end too
 	}
-	redistest.Eventually(t, 5*time.Second, "the wire has ended", func() bool {
+	redistest.Eventually(t, 5*time.Second, "the connection has ended", func() bool {
 		select {
-		case <-w.ended:
+		case <-w.Ended:
 			return true
 		default:
 			return false
@@ -76,11 +76,11 @@ func TestAWireSendsNothingAfterItsEnd(t *testing.T) {
 	if n, err := w.Write([]byte("de")); n != 0 || !errors.Is(err, outcome.ErrNotSent) {
 		t.Errorf("a write after the end: %d, %v", n, err)
 	}
-	if got := w.seal(); got != 3 {
+	if got := w.Seal(); got != 3 {
 		t.Errorf("%d bytes are said to be sent, want 3", got)
 	}
-	if l.only() != nil {
-		t.Error("the link still counts the wire")
+	if l.Only() != nil {
+		t.Error("the client still counts the connection")
 	}
 	if outcome.FateOf(outcome.ErrNotSent, false) != outcome.Later || outcome.FateOf(outcome.ErrNotSent, true) != outcome.Lost {
 		t.Error("what was not sent is to be tried again, and what was sent is lost")
