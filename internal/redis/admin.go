@@ -13,6 +13,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/discovery"
 )
 
 // Admin asks one Redis or Sentinel process about itself, and changes its part
@@ -44,29 +45,16 @@ func (a *Admin) do(ctx context.Context, args ...string) (rueidis.RedisResult, er
 	return r, nil
 }
 
-// Standing is what a Redis node says of its part in the replication (the
-// command ROLE).
-type Standing struct {
-	Master bool
-	// MasterAddress is whom a replica follows.
-	MasterAddress string
-	// Linked is true for a replica whose link to its master is up, Idle for one that
-	// has not even begun to connect.
-	Linked, Idle bool
-	// Offset is the replication offset in bytes.
-	Offset int64
-}
-
 // Standing asks a Redis node for its role.
-func (a *Admin) Standing(ctx context.Context) (Standing, error) {
+func (a *Admin) Standing(ctx context.Context) (discovery.Standing, error) {
 	r, err := a.do(ctx, "ROLE")
 	if err != nil {
-		return Standing{}, err
+		return discovery.Standing{}, err
 	}
 	answer, _ := r.ToArray()
-	standing, _, ok := parseRole(answer)
+	standing, _, ok := discovery.ParseRole(answer)
 	if !ok {
-		return Standing{}, fmt.Errorf("ROLE at %s: unexpected answer", a.link.Address)
+		return discovery.Standing{}, fmt.Errorf("ROLE at %s: unexpected answer", a.link.Address)
 	}
 	return standing, nil
 }

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +14,7 @@ import (
 
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/discovery"
 )
 
 // Config says where Redis is and what a write has to reach. Zero values take
@@ -160,7 +159,7 @@ func (c Config) withDefaults() Config {
 // methods may be called at any time by anybody; they need Run to be running.
 type Client struct {
 	cfg     Config
-	monitor *monitor
+	monitor *discovery.Monitor
 	writer  *writer
 	readers *readers
 	// cluster, when it is not nil, is there instead of writer and readers;
@@ -198,7 +197,7 @@ func New(cfg Config) (*Client, error) {
 			commands: newCommandSource(), published: newHub(cfg, c.anchor),
 		}, nil
 	}
-	m := newMonitor(cfg)
+	m := discovery.New(cfg.monitorConfig())
 	c := &Client{
 		cfg: cfg, monitor: m, writer: newWriter(cfg, m), readers: newReaders(cfg, m),
 		commands: newCommandSource(), published: newHub(cfg, m), changes: newHub(cfg, m),
@@ -220,7 +219,7 @@ func (c *Client) Run(ctx context.Context) {
 		parts.Wait()
 		return
 	}
-	parts.Go(func() { c.monitor.run(ctx) })
+	parts.Go(func() { c.monitor.Run(ctx) })
 	parts.Go(func() { c.writer.run(ctx) })
 	parts.Go(func() { c.writer.clocks.run(ctx) })
 	parts.Go(func() { c.writer.clocks.runLists(ctx) })
@@ -321,7 +320,7 @@ func (c *Client) tell(r *Request, o *operation) error {
 		return err
 	}
 	r.Results = append(r.Results, o.outcome()...)
-	r.Node = c.monitor.short.Load().master
+	r.Node = c.monitor.State().Master
 	if o.told {
 		r.Token = tokenOf(o.offset)
 	}
@@ -478,7 +477,7 @@ func (c *Client) Status() Status {
 	if c.cluster != nil {
 		return c.cluster.status()
 	}
-	s, _ := c.monitor.now()
+	s, _ := c.monitor.Now()
 	st := Status{
 		Master: s.Master, Why: s.Why, Since: s.Since, Found: s.Found, Heard: s.Heard,
 		Replicas: len(s.MasterNode().Replicas), InSync: min(int(c.writer.inSync.Load()), len(s.MasterNode().Replicas)), Held: c.writer.waiting(),
@@ -492,7 +491,7 @@ func (c *Client) Status() Status {
 
 // Master is the current master's host:port; empty when there is none.
 func (c *Client) Master() string {
-	return c.monitor.short.Load().master
+	return c.monitor.State().Master
 }
 
 // namesReserved reports whether one of a command's keys is Holdfast's own, as far as
@@ -507,12 +506,3 @@ func namesReserved(spec *Spec, cmd Command) bool {
 }
 
 func reserved(key string) bool { return strings.HasPrefix(key, reservedPrefix) }
-
-func join(host, port string) string { return net.JoinHostPort(host, port) }
-
-func joinPort(host string, port int64) string { return join(host, strconv.FormatInt(port, 10)) }
-
-func number(s string) int64 {
-	n, _ := strconv.ParseInt(s, 10, 64)
-	return n
-}

@@ -11,7 +11,10 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/discovery"
+	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
 )
 
 // Redis gives its replicas the end of a key's life as a time of day (redis.io, "Replication",
@@ -39,7 +42,7 @@ const (
 // clocks knows how far the clocks of nodes are apart. It is safe for concurrent use.
 type clocks struct {
 	cfg     Config
-	monitor *monitor
+	monitor *discovery.Monitor
 	life    time.Duration // of a record, by a clock that is right
 	began   time.Time     // local times count from here, by the clock that nobody sets
 
@@ -65,7 +68,7 @@ type retiring struct {
 	due    time.Duration // since began
 }
 
-func newClocks(cfg Config, m *monitor) *clocks {
+func newClocks(cfg Config, m *discovery.Monitor) *clocks {
 	return &clocks{cfg: cfg, monitor: m, life: cfg.IdempotencyTTL, attempts: attemptLife(cfg), began: time.Now(), ahead: map[string]time.Duration{}}
 }
 
@@ -75,30 +78,23 @@ func (c *clocks) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		c.compare(ctx)
 		c.retire(ctx)
-		pause(ctx, clocksEvery)
+		moment.Sleep(ctx, clocksEvery)
 	}
 }
 
 // compare asks every node for its time.
 func (c *clocks) compare(ctx context.Context) {
-	links := c.monitor.links.Load()
-	if links == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, clockTimeout)
 	defer cancel()
 	var all sync.WaitGroup
-	for addr, l := range *links {
-		if l.silent.Load() {
-			continue // what was known of it stays
-		}
+	for addr, l := range c.monitor.Replying() { // what was known of the others stays
 		all.Go(func() {
 			asked := time.Since(c.began)
 			words, err := l.Do(ctx, l.B().Time().Build()).AsStrSlice()
 			if err != nil || len(words) != 2 {
 				return
 			}
-			there := time.Unix(number(words[0]), number(words[1])*int64(time.Microsecond))
+			there := time.Unix(resp.Int(words[0]), resp.Int(words[1])*int64(time.Microsecond))
 			here := c.began.Add((asked + time.Since(c.began)) / 2)
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -117,7 +113,7 @@ func (c *clocks) compare(ctx context.Context) {
 // furthest is how far the clock of the node that is furthest ahead is ahead of the
 // master's; 0: it makes no difference.
 func (c *clocks) furthest() time.Duration {
-	now, _ := c.monitor.now()
+	now, _ := c.monitor.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	master, known := c.ahead[now.Master]
@@ -197,8 +193,8 @@ func (c *clocks) database() string {
 type toMaster struct{ link *conn.Client }
 
 // to is the connection to the present master; nil: there is no master.
-func (t *toMaster) to(cfg Config, m *monitor) *conn.Client {
-	now, _ := m.now()
+func (t *toMaster) to(cfg Config, m *discovery.Monitor) *conn.Client {
+	now, _ := m.Now()
 	if t.link != nil && t.link.Address != now.Master {
 		t.close()
 	}

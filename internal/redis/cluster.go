@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
 )
 
 // Of a Redis Cluster, this is what can be said without asking anybody: which
@@ -117,7 +118,7 @@ func parseClusterNodes(text, asked string) ([]clusterNode, error) {
 			continue // not a member yet, or not to be reached
 		}
 		n := clusterNode{
-			id: f[0], myself: has("myself"), master: has("master"), follows: f[3], epoch: number(f[6]),
+			id: f[0], myself: has("myself"), master: has("master"), follows: f[3], epoch: resp.Int(f[6]),
 			down: has("fail") || has("fail?"),
 		}
 		addr, _, _ := strings.Cut(f[1], "@") // the bus' port, and names, follow
@@ -130,7 +131,7 @@ func parseClusterNodes(text, asked string) ([]clusterNode, error) {
 				return nil, err
 			}
 		}
-		n.addr = join(host, port)
+		n.addr = net.JoinHostPort(host, port)
 		for _, word := range f[8:] {
 			if strings.HasPrefix(word, "[") { // a slot on its way: it is where it is
 				slot, _, _ := strings.Cut(word[1:], "-")

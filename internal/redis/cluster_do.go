@@ -417,7 +417,7 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 	}
 	if p.err = err; err == nil {
 		r.Results = append(r.Results[:0], o.outcome()...)
-		s, _ := p.shard.monitor.now()
+		s, _ := p.shard.monitor.Now()
 		r.Node = s.Master
 		r.Token = tokenOf(cmp.Or(o.offset, s.MasterNode().Offset))
 	} else if KindOf(err) == Unknown {

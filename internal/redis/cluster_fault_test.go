@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/resp"
 )
 
 // counting is a load: each worker counts a key of its own up, and notes what
@@ -65,7 +67,7 @@ func count(t *testing.T, client *Client, keys []string, idempotent bool) *counti
 					l.why = append(l.why, fmt.Sprintf("%s: %v", key, err))
 					l.mu.Unlock()
 				}
-				pause(ctx, 2*time.Millisecond)
+				moment.Sleep(ctx, 2*time.Millisecond)
 			}
 		})
 	}
@@ -81,7 +83,7 @@ func (l *counting) end(t *testing.T) (total int64) {
 		acked := l.acked[i].Load()
 		total += acked
 		value, _, err := l.client.Get(t.Context(), key)
-		n := number(string(value))
+		n := resp.Int(string(value))
 		if err != nil || n < acked || n > acked+l.unsure.Load() {
 			t.Errorf("%s is %d (%v), acknowledged were %d, unknown of all %d", key, n, err, acked, l.unsure.Load())
 		}

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/moment"
 )
 
 // mapInterval lies between two looks at who owns which slot; whoever is sent
@@ -29,7 +31,7 @@ type cluster struct {
 	cfg Config
 	// anchor follows some master, for what any node can answer: subscriptions
 	// and the table of commands.
-	anchor *monitor
+	anchor *discovery.Monitor
 	nudge  chan struct{} // asks for a look at once
 
 	mu      sync.Mutex
@@ -81,7 +83,7 @@ func newCluster(cfg Config) *cluster {
 	quiet := cfg
 	quiet.Logger = Config{}.withDefaults().Logger
 	return &cluster{
-		cfg: cfg, anchor: newMonitor(quiet), nudge: make(chan struct{}, 1), changed: make(chan struct{}),
+		cfg: cfg, anchor: discovery.New(quiet.monitorConfig()), nudge: make(chan struct{}, 1), changed: make(chan struct{}),
 		links: map[string]*conn.Client{}, why: "nobody was asked yet",
 	}
 }
@@ -126,14 +128,14 @@ func (c *cluster) run(ctx context.Context) {
 		c.anchorTo()
 		wait := mapInterval
 		if t, _ := c.now(); t == nil || t.slots.unowned > 0 {
-			wait = huntInterval
+			wait = discovery.HuntInterval
 		}
 		next := time.NewTimer(wait)
 		select {
 		case <-next.C:
 		case <-c.nudge:
 			// Many may be sent elsewhere at once: see monitor.run.
-			pause(ctx, 20*time.Millisecond)
+			moment.Sleep(ctx, 20*time.Millisecond)
 		case <-ctx.Done():
 		}
 		next.Stop()
@@ -143,7 +145,7 @@ func (c *cluster) run(ctx context.Context) {
 // ask asks every node that is known, and those of the configuration while none
 // is, who owns what.
 func (c *cluster) ask(ctx context.Context) [][]clusterNode {
-	ctx, cancel := context.WithTimeout(ctx, steadyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, discovery.SteadyTimeout)
 	defer cancel()
 	for _, addr := range c.cfg.Cluster {
 		if t, _ := c.now(); t == nil || c.silent() {
@@ -339,14 +341,14 @@ func (c *cluster) anchorTo() {
 		return
 	}
 	s := election.Snapshot{Asked: time.Now()}
-	before, _ := c.anchor.now()
+	before, _ := c.anchor.Now()
 	for _, shard := range t.shards {
 		master := shard.master()
 		if master != "" && (s.Master == "" || master == before.Master) {
 			s.Verdict = election.Verdict{Master: master, Why: "a master of the cluster"}
 		}
 	}
-	c.anchor.publish(s)
+	c.anchor.Publish(s)
 }
 
 // status adds up what the shards say.
@@ -363,7 +365,7 @@ func (c *cluster) status() Status {
 		missing = append(missing, fmt.Sprintf("%d slots have no owner", t.slots.unowned))
 	}
 	for n, i := range t.order {
-		s, _ := t.shards[i].monitor.now()
+		s, _ := t.shards[i].monitor.Now()
 		w := t.shards[i].writer
 		if s.Master == "" {
 			missing = append(missing, fmt.Sprintf("the shard of %s has no master: %s", t.slots.shards[i].master, s.Why))

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 )
 
@@ -13,7 +14,7 @@ import (
 // who of its nodes is the master, a writer and readers.
 type clusterShard struct {
 	cluster *cluster
-	monitor *monitor
+	monitor *discovery.Monitor
 	writer  *writer
 	readers *readers
 	changes *hub   // of its keys
@@ -37,15 +38,15 @@ func patienceInCluster(cfg Config) time.Duration { return cfg.Hold / 2 }
 func newShard(ctx context.Context, c *cluster) *clusterShard {
 	cfg := c.cfg
 	cfg.RecordDB = -1 // a cluster has one database
-	s := &clusterShard{cluster: c, monitor: newMonitor(cfg)}
-	s.monitor.voters = s.ask
+	s := &clusterShard{cluster: c, monitor: discovery.New(cfg.monitorConfig())}
+	s.monitor.Voters = s.ask
 	s.writer, s.readers = newWriter(cfg, s.monitor), newReaders(cfg, s.monitor)
 	s.writer.slot, s.writer.aside.slot = s.anySlot, s.anySlot
 	s.changes = newHub(cfg, s.monitor)
 	ctx, cancel := context.WithCancel(ctx)
 	s.gone = ctx.Done()
 	var parts sync.WaitGroup
-	parts.Go(func() { s.monitor.run(ctx) })
+	parts.Go(func() { s.monitor.Run(ctx) })
 	parts.Go(func() { s.writer.run(ctx) })
 	parts.Go(func() { s.readers.run(ctx) })
 	parts.Go(func() { s.changes.run(ctx) })
@@ -90,7 +91,7 @@ func (s *clusterShard) has(id string) bool {
 }
 
 func (s *clusterShard) master() string {
-	now, _ := s.monitor.now()
+	now, _ := s.monitor.Now()
 	return now.Master
 }
 

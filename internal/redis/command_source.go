@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -60,7 +61,7 @@ func (c *Client) loadCommands(ctx context.Context, old *command.Table) (*command
 	}
 	cause := outcome.ErrNoMaster
 	for {
-		s, err := c.monitor.wait(ctx)
+		s, err := c.monitor.Wait(ctx)
 		if err != nil {
 			return nil, &Error{Kind: NotExecuted, Cause: cause}
 		}
@@ -73,7 +74,7 @@ func (c *Client) loadCommands(ctx context.Context, old *command.Table) (*command
 			return nil, &Error{Kind: Refused, Cause: fmt.Errorf("the Redis user %q may not run COMMAND, without which no command can be judged: %w", c.cfg.user(), outcome.RedisError(err.Error()))}
 		}
 		cause = err
-		if !pause(ctx, conn.DialPause) {
+		if !moment.Sleep(ctx, conn.DialPause) {
 			return nil, &Error{Kind: NotExecuted, Cause: cause}
 		}
 	}

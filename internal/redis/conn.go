@@ -1,10 +1,8 @@
 package redis
 
 import (
-	"context"
-	"time"
-
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/discovery"
 )
 
 // options are how connections to the nodes are made.
@@ -21,14 +19,14 @@ func (c Config) connTo(addr string, kind conn.Kind) *conn.Client {
 	return conn.New(c.options(), addr, kind)
 }
 
-// pause waits and answers true, or false when the context ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
+// Config says which nodes and Sentinels are asked who the master is.
+func (c Config) monitorConfig() discovery.Config {
+	m := discovery.Config{
+		Sentinels: c.Sentinels, MasterName: c.MasterName,
+		AtNodes: c.options(), AtSentinels: c.atSentinels().options(), Log: c.Logger,
 	}
+	if len(c.Sentinels) == 0 && len(c.Cluster) == 0 {
+		m.Address = c.Address
+	}
+	return m
 }

@@ -228,7 +228,7 @@ func voteOf(s *redistest.Server, master, epoch, leader string) string {
 // round is what the nodes and Sentinels say now.
 func round(t *testing.T, client *Client) election.Snapshot {
 	t.Helper()
-	s, err := client.monitor.confirm(t.Context())
+	s, err := client.monitor.Confirm(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/discovery"
+	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -21,13 +23,13 @@ const gatherFrom = 4
 // master of its time, until the context ends.
 func (w *writer) follow(ctx context.Context) {
 	for ctx.Err() == nil {
-		s, err := w.monitor.wait(ctx)
+		s, err := w.monitor.Wait(ctx)
 		if err != nil {
 			break
 		}
 		if err := w.serve(ctx, s.Master); err != nil {
-			w.monitor.look()
-			pause(ctx, retryPause)
+			w.monitor.Look()
+			moment.Sleep(ctx, retryPause)
 		}
 	}
 }
@@ -58,7 +60,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	if err != nil {
 		return fmt.Errorf("ask %s for its role: %w", master, err)
 	}
-	standing, replicas, _ := parseRole(role)
+	standing, replicas, _ := discovery.ParseRole(role)
 	if !standing.Master {
 		return fmt.Errorf("%s is not a master any more", master)
 	}
@@ -75,11 +77,11 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	if s.wire = l.Only(); s.wire == nil {
 		return outcome.ErrLost
 	}
-	now, _ := w.monitor.now()
+	now, _ := w.monitor.Now()
 	if w.last == master {
 		// The last session with it broke: it may have been replaced since
 		// anybody asked, and its replicas with it.
-		if now, err = w.monitor.confirm(ctx); err != nil || now.Master != master {
+		if now, err = w.monitor.Confirm(ctx); err != nil || now.Master != master {
 			return outcome.ErrLost
 		}
 	}
@@ -97,7 +99,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	}()
 	var batch []*operation
 	for {
-		now, changed := w.monitor.now()
+		now, changed := w.monitor.Now()
 		if now.Master != master {
 			// Not one write on contradicting evidence. The watcher ends this
 			// when another node is the master.
@@ -167,7 +169,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		}
 		if d := s.pause; d > 0 {
 			s.pause = 0
-			if !pause(ctx, d) {
+			if !moment.Sleep(ctx, d) {
 				return ctx.Err()
 			}
 		}
@@ -178,7 +180,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 // so long that nobody waits for an answer any more, or when the context ends.
 func (w *writer) watch(ctx context.Context, master string) {
 	for {
-		s, changed := w.monitor.now()
+		s, changed := w.monitor.Now()
 		var late <-chan time.Time
 		switch s.Master {
 		case master:

@@ -136,7 +136,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 	}
 
 	cmds = s.records(rueidis.Commands{b.Multi().Build()},
-		b.Set().Key(record).Value("").PxMilliseconds(number(s.w.recordLife())).Build())
+		b.Set().Key(record).Value("").PxMilliseconds(resp.Int(s.w.recordLife())).Build())
 	if slices.ContainsFunc(commands, func(cmd Command) bool {
 		return len(cmd) > 1 && strings.EqualFold(cmd[0], "script") && strings.EqualFold(cmd[1], "flush")
 	}) {
@@ -197,7 +197,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 		s.origin.stamp(commands, out)
 		return out, nil
 	}
-	keep := s.records(nil, b.Set().Key(record).Value(string(all.CacheMarshal(nil))).Xx().PxMilliseconds(number(s.w.recordLife())).Build())
+	keep := s.records(nil, b.Set().Key(record).Value(string(all.CacheMarshal(nil))).Xx().PxMilliseconds(resp.Int(s.w.recordLife())).Build())
 	answers, _ = s.exchange(ctx, keep)
 	if answers[len(answers)-1].NonRedisError() != nil {
 		return nil, outcome.ErrLost

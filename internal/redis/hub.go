@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/discovery"
+	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
@@ -54,7 +56,7 @@ type request struct {
 // anybody.
 type hub struct {
 	cfg     Config
-	monitor *monitor
+	monitor *discovery.Monitor
 	wake    chan struct{} // something is to be sent
 
 	mu        sync.Mutex
@@ -66,7 +68,7 @@ type hub struct {
 	ended     bool
 }
 
-func newHub(cfg Config, m *monitor) *hub {
+func newHub(cfg Config, m *discovery.Monitor) *hub {
 	return &hub{cfg: cfg, monitor: m, wake: make(chan struct{}, 1), topics: map[topicName]*topic{}}
 }
 
@@ -246,7 +248,7 @@ func (h *hub) run(ctx context.Context) {
 				return
 			}
 		}
-		s, err := h.monitor.wait(ctx)
+		s, err := h.monitor.Wait(ctx)
 		if err != nil {
 			return
 		}
@@ -258,7 +260,7 @@ func (h *hub) run(ctx context.Context) {
 				h.mu.Unlock()
 			}
 			h.cfg.Logger.Debug("a connection for listeners ended", "master", s.Master, "why", err)
-			if !pause(ctx, conn.DialPause) {
+			if !moment.Sleep(ctx, conn.DialPause) {
 				return
 			}
 		}
@@ -297,7 +299,7 @@ func (h *hub) serve(ctx context.Context, master string) error {
 		if err := raw.Send(h.pending()...); err != nil {
 			return over(err)
 		}
-		s, changed := h.monitor.now()
+		s, changed := h.monitor.Now()
 		if s.Master != master {
 			return over(errMoved)
 		}

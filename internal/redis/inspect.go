@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/internal/redis/resp"
 )
 
 // What somebody who examines a server asks it, and what changes nothing.
@@ -82,5 +84,5 @@ func (a *Admin) Clock(ctx context.Context) (time.Time, error) {
 	if err != nil || len(words) != 2 {
 		return time.Time{}, fmt.Errorf("TIME at %s: unexpected answer", a.link.Address)
 	}
-	return time.Unix(number(words[0]), number(words[1])*int64(time.Microsecond)), nil
+	return time.Unix(resp.Int(words[0]), resp.Int(words[1])*int64(time.Microsecond)), nil
 }

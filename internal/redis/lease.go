@@ -44,7 +44,7 @@ func (s *session) leaseTime() time.Duration {
 	if s.w.cfg.alone() {
 		return 0
 	}
-	now, _ := s.w.monitor.now()
+	now, _ := s.w.monitor.Now()
 	return now.DownAfter * 3 / 2
 }
 
@@ -111,7 +111,7 @@ func (s *session) strict(ctx context.Context) (bool, error) {
 	if time.Now().Before(s.strictUntil) {
 		return true, nil
 	}
-	lasts, key, busy := s.leaseTime(), s.leaseKey(), s.w.monitor.busy.Load()
+	lasts, key, busy := s.leaseTime(), s.leaseKey(), s.w.busy.Load()
 	if busy == s.busyChecked || lasts == 0 || key == "" || moment.Since(time.Now(), busy) > lasts {
 		return false, nil
 	}

@@ -124,7 +124,7 @@ func TestRedisMakesFewLongAnswersAtOnce(t *testing.T) {
 func figure(n *redistest.Server, name string) int64 {
 	_, rest, _ := strings.Cut(n.Do("INFO", "memory"), name+":")
 	digits, _, _ := strings.Cut(rest, "\r")
-	return number(digits)
+	return resp.Int(digits)
 }
 
 // An Express takes no command whose answer was long, and few that are alike while nobody

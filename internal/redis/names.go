@@ -2,6 +2,7 @@ package redis
 
 import (
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
@@ -17,6 +18,9 @@ type (
 	Command = command.Command
 	// Spec is what Redis says of one of its commands.
 	Spec = command.Spec
+
+	// Standing is what a Redis node says of its part in the replication.
+	Standing = discovery.Standing
 
 	// Error is how every operation of a Client fails.
 	Error = outcome.Error

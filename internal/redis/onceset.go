@@ -10,6 +10,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/moment"
 )
 
 // Most writes through a balancer are plain SETs, each with a key of the balancer's
@@ -187,14 +188,14 @@ func (c *clocks) runLists(ctx context.Context) {
 	defer c.listed.close()
 	for ctx.Err() == nil {
 		c.retireLists(ctx)
-		pause(ctx, clocksEvery)
+		moment.Sleep(ctx, clocksEvery)
 	}
 }
 
 // retireLists removes the records of the lists that have had their time. What fails is
 // done later, or by another process.
 func (c *clocks) retireLists(ctx context.Context) {
-	if now, _ := c.monitor.now(); now.Master != c.listsAt {
+	if now, _ := c.monitor.Now(); now.Master != c.listsAt {
 		// A list of another master may look the same, and be younger.
 		c.lists, c.listsAt = map[string]recordList{}, now.Master
 	}
@@ -240,6 +241,6 @@ func (c *clocks) retireLists(ctx context.Context) {
 func (c *clocks) cannotRetire(err error) {
 	if _, refused := rueidis.IsRedisErr(err); refused && !c.told {
 		c.told = true
-		c.monitor.log.Warn("Redis refuses to remove the records of what was carried out: they stay, and take memory", "error", err)
+		c.cfg.Logger.Warn("Redis refuses to remove the records of what was carried out: they stay, and take memory", "error", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/moment"
 )
 
 // While a user's script runs, Redis serves no other client. After
@@ -28,7 +29,7 @@ func (s *session) endOverlong() (stop func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for wait := scriptPatience; pause(ctx, wait); wait = scriptAgain {
+		for wait := scriptPatience; moment.Sleep(ctx, wait); wait = scriptAgain {
 			killScript(ctx, s.w.cfg, s.master)
 		}
 	}()

@@ -44,7 +44,7 @@ func (s *session) checkReadLease() {
 
 // solitary reports whether there is nothing but this Redis: no replica, and no Sentinel.
 func (s *session) solitary() bool {
-	return s.w.cfg.alone() && s.inSync.Count == 0 && s.w.monitor.short.Load().online == 0
+	return s.w.cfg.alone() && s.inSync.Count == 0 && s.w.monitor.State().Online == 0
 }
 
 // observe takes note of a batch that the master has answered, and when it was sent.
@@ -58,6 +58,6 @@ func (l *readLease) valid(now time.Time, age time.Duration, heard int64) bool {
 
 // confirmedBy reports whether the master's role behind a batch bears the lease out.
 func (l *readLease) confirmedBy(role ack.Role) bool {
-	known := l.session.w.monitor.short.Load()
-	return l.ConfirmedBy(role, known.master == l.session.master, known.others)
+	known := l.session.w.monitor.State()
+	return l.ConfirmedBy(role, known.Master == l.session.master, known.Others)
 }

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/redis/cache"
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
@@ -26,7 +27,7 @@ const cacheTTL = time.Minute
 // cacheTrust is how old a value of the cache may be: how long after the last
 // round in which the master answered as one, and after the last question on the
 // cache's own connection that was answered, its invalidations are taken for
-// complete. Rounds come every steadyInterval, and that question is asked every
+// complete. Rounds come every SteadyInterval, and that question is asked every
 // cacheAsks, for cacheAsks at most.
 const (
 	cacheTrust = 1200 * time.Millisecond
@@ -58,7 +59,7 @@ const replicaPart = 16
 // caching in Redis"). What they cannot answer the writer does.
 type readers struct {
 	cfg     Config
-	monitor *monitor
+	monitor *discovery.Monitor
 	cache   atomic.Pointer[cacheConn] // of the present master; nil: there is none
 	turn    atomic.Uint32             // of the replicas
 
@@ -94,7 +95,7 @@ func newCacheConn(cfg Config, master string) *cacheConn {
 	return l
 }
 
-func newReaders(cfg Config, m *monitor) *readers {
+func newReaders(cfg Config, m *discovery.Monitor) *readers {
 	return &readers{cfg: cfg, monitor: m, replicas: map[string]*replicaConn{}}
 }
 
@@ -104,7 +105,7 @@ func (c *readers) run(ctx context.Context) {
 	var closing sync.WaitGroup
 	closing.Go(func() { c.listen(ctx) })
 	for ctx.Err() == nil {
-		s, changed := c.monitor.now()
+		s, changed := c.monitor.Now()
 		if old := c.cache.Load(); s.Master != "" && (old == nil || old.Address != s.Master) {
 			c.cache.Store(newCacheConn(c.cfg, s.Master))
 			if old != nil {
@@ -116,7 +117,7 @@ func (c *readers) run(ctx context.Context) {
 		for _, l := range c.gone(s) {
 			closing.Go(l.Stop)
 		}
-		tick := time.NewTimer(learnInterval)
+		tick := time.NewTimer(discovery.LearnInterval)
 		select {
 		case <-changed:
 		case <-tick.C:
@@ -169,7 +170,7 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 		return false
 	}
 	l := c.cache.Load()
-	if l == nil || !c.monitor.fresh(l.Address, time.Now()) {
+	if l == nil || !c.monitor.Fresh(l.Address, time.Now(), cacheTrust) {
 		return false
 	}
 	// No deadline of its own: the connection is cut when its master is no longer
@@ -214,7 +215,7 @@ func (c *readers) shortInCache(ctx context.Context, l *cacheConn, get Command, o
 
 // trusted says that what the cache has is no older than it may be.
 func (c *readers) trusted(l *cacheConn, now time.Time) bool {
-	return c.monitor.fresh(l.Address, now) && l.Silence(now) < cacheTrust
+	return c.monitor.Fresh(l.Address, now, cacheTrust) && l.Silence(now) < cacheTrust
 }
 
 // listen asks on the cache's connection, if it is in use, for what it has had of
@@ -269,7 +270,7 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 	if !ok {
 		return false
 	}
-	s, _ := c.monitor.now()
+	s, _ := c.monitor.Now()
 	list := s.MasterNode().Replicas
 	turn := int(c.turn.Add(1))
 	for i := range list {
@@ -279,7 +280,7 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 				rep.Offset = max(rep.Offset, n.Offset)
 			}
 		}
-		age, known := c.monitor.age(rep.Offset)
+		age, known := c.monitor.Age(rep.Offset)
 		if !known || age > limit {
 			continue
 		}
@@ -396,7 +397,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	if err != nil {
 		return false
 	}
-	standing, _, ok := parseRole(role)
+	standing, _, ok := discovery.ParseRole(role)
 	if !ok || standing.Master || !standing.Linked || standing.Offset < after {
 		return false
 	}
@@ -413,7 +414,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	if err != nil {
 		return false
 	}
-	standing, _, ok = parseRole(role)
+	standing, _, ok = discovery.ParseRole(role)
 	if !ok || standing.Master {
 		return false
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/resp"
 )
 
 // An answer that is long is given once, whichever way the write with an idempotency key
@@ -59,7 +60,7 @@ func TestALongAnswerIsInNoRecord(t *testing.T) {
 		}
 	}
 	// Of all these records two have an answer that is as long as it may be.
-	if used := number(master.Do("EVAL", "redis.call('SELECT', 15) local n = 0 for _, k in ipairs(redis.call('KEYS', '*')) do n = n + redis.call('STRLEN', k) end return n", "0")); used > 2*maxKeptBytes+10_000 {
+	if used := resp.Int(master.Do("EVAL", "redis.call('SELECT', 15) local n = 0 for _, k in ipairs(redis.call('KEYS', '*')) do n = n + redis.call('STRLEN', k) end return n", "0")); used > 2*maxKeptBytes+10_000 {
 		t.Errorf("the records have %d bytes", used)
 	}
 }

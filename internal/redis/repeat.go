@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"time"
+
+	"holdfast/internal/redis/discovery"
 )
 
 // An operation that a node had when it fell silent may have silenced it. Repeated on
@@ -38,8 +40,8 @@ func (s *session) loss() loss {
 // first to know, by the node's refusals. And a new master is named some time before the
 // Sentinels turn the old one into its replica.
 func (s *session) replaced() bool {
-	now, _ := s.w.monitor.now()
-	if now.DownAfter < steadyInterval { // the Sentinels are quicker than the rounds
+	now, _ := s.w.monitor.Now()
+	if now.DownAfter < discovery.SteadyInterval { // the Sentinels are quicker than the rounds
 		return false
 	}
 	node, another := now.Node(s.master), now.Master != "" && now.Master != s.master

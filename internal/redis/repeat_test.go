@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"context"
 	"strings"
 	"sync"
 	"syscall"
@@ -10,6 +9,7 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/redistest"
@@ -231,7 +231,7 @@ func TestANodeThatIsReplacedAndRepliesWasNotSilent(t *testing.T) {
 		"and it was silent before":                    {"b", election.Node{Address: "a", Answered: true, SilentAt: before}, false, left, false},
 	} {
 		s := &session{master: "a", began: began, took: time.Second, wire: new(conn.Tracked), answered: c.answered}
-		downAfter := steadyInterval
+		downAfter := discovery.SteadyInterval
 		if c.quick {
 			downAfter -= time.Millisecond
 		}
@@ -290,36 +290,4 @@ func turnAtOnce(t *testing.T, cluster *redistest.Cluster, old *redistest.Server)
 		}
 		return false
 	})
-}
-
-// A node that answers a round late, or none for a while, was silent. One round that it
-// misses while there is no master is short.
-func TestWhenANodeWasSilentIsRemembered(t *testing.T) {
-	cluster := redistest.Start(t, 0, 0)
-	server := cluster.Nodes[0]
-	n := &node{peer: &peer{Client: Config{Username: redistest.Username, Password: redistest.Password}.withDefaults().connTo(server.Addr, conn.Probing)}, view: election.Node{Address: server.Addr}}
-	defer n.Stop()
-	round := func(limit time.Duration) election.Node {
-		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		defer cancel()
-		n.ask(ctx, 1, false)
-		return n.view
-	}
-	if v := round(10 * time.Second); !v.Answered || !v.Unanswered.IsZero() {
-		t.Fatalf("it is well: %+v", v)
-	}
-	n.view.SilentAt = time.Time{} // the first round connects, which may take long here
-	server.Signal(syscall.SIGSTOP)
-	defer server.Signal(syscall.SIGCONT)
-	before := time.Now()
-	if v := round(silentRound / 3); v.Answered || !v.SilentAt.IsZero() || v.Unanswered.Before(before) {
-		t.Errorf("after a short round without an answer: %+v", v)
-	}
-	if v := round(silentRound); v.Answered || v.SilentAt.Before(before) || v.Unanswered.After(v.SilentAt.Add(-silentRound)) {
-		t.Errorf("after another one: %+v", v)
-	}
-	server.Signal(syscall.SIGCONT)
-	if v := round(10 * time.Second); !v.Answered || v.SilentAt.Before(before) || !v.Unanswered.IsZero() {
-		t.Errorf("it is well again, and it is not forgotten that it was silent: %+v", v)
-	}
 }

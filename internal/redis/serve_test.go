@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/redistest"
@@ -25,25 +26,21 @@ func confirmed(replicas ...election.Replica) election.Snapshot {
 	}
 }
 
+// scripted is a monitor whose next round is known.
+type scripted struct {
+	*discovery.Monitor
+	round election.Snapshot
+}
+
+func (s *scripted) Confirm(context.Context) (election.Snapshot, error) { return s.round, nil }
+
 // settled is a session that has carried out a write and a read, at a master with two
 // replicas in sync. Whoever asks hears that round.
 func settled(t *testing.T, round election.Snapshot) (s *session, write, read *operation) {
 	t.Helper()
-	m := newMonitor(Config{Sentinels: []string{"s"}}.withDefaults())
-	m.publish(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 100}))
-	ended := make(chan struct{})
-	t.Cleanup(func() { close(ended) })
-	go func() {
-		for {
-			select {
-			case answer := <-m.confirms:
-				answer <- round
-			case <-ended:
-				return
-			}
-		}
-	}()
-	w := &writer{monitor: m, cfg: Config{Sentinels: []string{"s"}, MinAcks: 1}.withDefaults()}
+	m := discovery.New(Config{Sentinels: []string{"s"}}.withDefaults().monitorConfig())
+	m.Publish(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 100}))
+	w := &writer{monitor: &scripted{m, round}, cfg: Config{Sentinels: []string{"s"}, MinAcks: 1}.withDefaults()}
 	s = &session{w: w, master: "m", offset: 100, inSync: ack.NewInSync("a", "b"), proven: time.Now()}
 	for _, o := range []**operation{&write, &read} {
 		*o = &operation{done: make(chan error, 1)}
@@ -95,7 +92,7 @@ func TestAnOperationIsAnsweredWhenItsReplicasHaveIt(t *testing.T) {
 			s, write, read := settled(t, c.round)
 			s.proven = s.proven.Add(-c.proof)
 			if c.third {
-				s.w.monitor.publish(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 100}, election.Replica{Address: "c", Offset: 1}))
+				s.w.monitor.(*scripted).Publish(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 100}, election.Replica{Address: "c", Offset: 1}))
 			}
 			err := s.settle(t.Context(), c.acks, c.err)
 			is := func(o *operation) bool { return o.state.Load() == finished }
@@ -166,8 +163,8 @@ func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
 
 // serving is a writer whose monitor asks nobody and says what it is told.
 func serving(cfg Config, now election.Snapshot) *writer {
-	m := newMonitor(cfg)
-	m.publish(now)
+	m := discovery.New(cfg.monitorConfig())
+	m.Publish(now)
 	return newWriter(cfg, m)
 }
 
@@ -182,8 +179,8 @@ func TestARefusalTellsOfTheNode(t *testing.T) {
 		w := serving(Config{}.withDefaults(), election.Snapshot{})
 		s := &session{w: w}
 		err := s.refused(errors.New(text))
-		if s.pause > 0 != c.pause || s.lonely != c.lonely || w.monitor.busy.Load() > 0 != c.busy || err != nil != c.ends {
-			t.Errorf("%s: a pause of %v, lonely: %v, busy since %d, %v", text, s.pause, s.lonely, w.monitor.busy.Load(), err)
+		if s.pause > 0 != c.pause || s.lonely != c.lonely || w.busy.Load() > 0 != c.busy || err != nil != c.ends {
+			t.Errorf("%s: a pause of %v, lonely: %v, busy since %d, %v", text, s.pause, s.lonely, w.busy.Load(), err)
 		}
 	}
 }
@@ -238,7 +235,7 @@ func TestNothingIsSentToANodeThatMayBeNoMaster(t *testing.T) {
 		t.Errorf("no majority of Sentinels is heard: %v, and it was sent something: %v", cause, !still)
 	}
 	doubtful := serving(cfg, says(master))
-	if still, _ := waits(t, doubtful, master, func(*operation) { doubtful.monitor.publish(election.Snapshot{}) }); !still {
+	if still, _ := waits(t, doubtful, master, func(*operation) { doubtful.monitor.(*discovery.Monitor).Publish(election.Snapshot{}) }); !still {
 		t.Error("the evidence contradicts itself")
 	}
 }

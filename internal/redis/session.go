@@ -13,10 +13,12 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/conn"
+	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
 )
 
 // session is one connection to one master. It belongs to its
@@ -170,7 +172,7 @@ func (s *session) refused(err error) error {
 	case "NOREPLICAS":
 		s.lonely = true
 	case "BUSY":
-		moment.Advance(&s.w.monitor.busy, time.Now())
+		moment.Advance(s.w.busy, time.Now())
 	case "TRYAGAIN", "CLUSTERDOWN":
 	default:
 		return err
@@ -333,10 +335,10 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 
 // state returns what decides about answers; see package ack.
 func (s *session) state() ack.State {
-	known := s.w.monitor.short.Load()
+	known := s.w.monitor.State()
 	return ack.State{
 		Now: time.Now(), MinAcks: s.w.cfg.MinAcks, Alone: s.w.cfg.alone(),
-		InSync: s.inSync.Count, Lagging: s.inSync.Lagging(), Online: known.online, Others: known.others, Proven: s.proven,
+		InSync: s.inSync.Count, Lagging: s.inSync.Lagging(), Online: known.Online, Others: known.Others, Proven: s.proven,
 	}
 }
 
@@ -355,7 +357,7 @@ func (s *session) fence(cmds rueidis.Commands, batch []*operation) (rueidis.Comm
 		key = recordIn(s.slot, key)
 	}
 	before := len(cmds)
-	cmds = s.records(cmds, s.conn.B().Set().Key(key).Value("").PxMilliseconds(number(s.w.recordLife())).Build())
+	cmds = s.records(cmds, s.conn.B().Set().Key(key).Value("").PxMilliseconds(resp.Int(s.w.recordLife())).Build())
 	return cmds, len(cmds) - before
 }
 
@@ -419,7 +421,7 @@ func (s *session) tell(role rueidis.RedisResult, token bool) (said ack.Role) {
 	if err != nil {
 		return said
 	}
-	standing, replicas, _ := parseRole(answer)
+	standing, replicas, _ := discovery.ParseRole(answer)
 	s.offset = standing.Offset
 	if token {
 		for _, o := range s.done {
@@ -455,7 +457,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		}
 		return nil
 	case ack.Ask:
-		now, err := s.w.monitor.confirm(ctx)
+		now, err := s.w.monitor.Confirm(ctx)
 		if err != nil {
 			return fmt.Errorf("%w: %d of %d replicas confirmed, and nobody could be asked: %w", outcome.ErrLost, acks, state.Replicas(needs), err)
 		}
@@ -472,7 +474,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 			}
 		}
 	}
-	if master := s.w.monitor.short.Load().master; master != "" && master != s.master {
+	if master := s.w.monitor.State().Master; master != "" && master != s.master {
 		return fmt.Errorf("%w: %s is the master now", outcome.ErrLost, master)
 	}
 	return nil
@@ -492,7 +494,7 @@ func (s *session) agreed(now election.Snapshot) bool {
 
 // grow looks at which replicas are in sync now.
 func (s *session) grow() {
-	now, _ := s.w.monitor.now()
+	now, _ := s.w.monitor.Now()
 	if now.Master != s.master {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	rules "holdfast/internal/commands" // commands is a helper of the tests here
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/cost"
+	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -104,7 +105,7 @@ func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
 	wait := patience // until it listens for the first time
 	cause := outcome.ErrNoMaster
 	for ctx.Err() == nil {
-		s, err := c.monitor.wait(wait)
+		s, err := c.monitor.Wait(wait)
 		if err == nil {
 			var listened bool
 			listened, err = c.monitorOnce(ctx, wait, s.Master, hear)
@@ -117,7 +118,7 @@ func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
 			}
 			cause = err
 		}
-		if !pause(wait, conn.DialPause) && ctx.Err() == nil {
+		if !moment.Sleep(wait, conn.DialPause) && ctx.Err() == nil {
 			return &Error{Kind: NotExecuted, Cause: cause}
 		}
 	}
@@ -144,7 +145,7 @@ func (c *Client) monitorOnce(ctx, wait context.Context, master string, hear func
 		defer tick.Stop()
 		for err := raw.Send([]string{"MONITOR"}); err == nil; err = raw.Send([]string{"PING"}) {
 			for waiting := true; waiting; {
-				s, changed := c.monitor.now()
+				s, changed := c.monitor.Now()
 				if s.Master != master {
 					return
 				}

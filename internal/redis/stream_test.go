@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/resp"
 )
 
 // ear remembers what a listener heard.
@@ -269,7 +270,7 @@ func TestMonitorTellsNothingOfItself(t *testing.T) {
 		info := node.Do("INFO", "commandstats")
 		_, after, _ := strings.Cut(info, "cmdstat_ping:calls=")
 		count, _, _ := strings.Cut(after, ",")
-		return number(count)
+		return resp.Int(count)
 	}
 	before := pings()
 	redistest.Eventually(t, 10*time.Second, "signs of life were asked for", func() bool { return pings() >= before+2 })
@@ -365,7 +366,7 @@ func TestWhoFindsRedisFullWaitsForRoom(t *testing.T) {
 	redistest.Eventually(t, 10*time.Second, "it was turned away twice", func() bool {
 		_, after, _ := strings.Cut(ask("INFO", "stats"), "rejected_connections:")
 		count, _, _ := strings.Cut(after, "\r")
-		return number(count) >= 2
+		return resp.Int(count) >= 2
 	})
 	for _, conn := range crowd[1:] {
 		conn.Close()

@@ -191,7 +191,7 @@ func TestAnAnswerThatIsTooLongIsNotKept(t *testing.T) {
 		"elements that are just kept": {true, many(maxKeptElements - 10)},
 		"elements too many":           {false, many(maxKeptElements)},
 	} {
-		counted := number(master.Do("GET", "n"))
+		counted := resp.Int(master.Do("GET", "n"))
 		want := transact(t, client, "", test.cmds[:len(test.cmds)-1])
 		before := execs(master)
 		got := transact(t, client, name, test.cmds)
@@ -208,7 +208,7 @@ func TestAnAnswerThatIsTooLongIsNotKept(t *testing.T) {
 		if execs(master) != before {
 			t.Errorf("%s: carried out by EXEC", name)
 		}
-		if n := number(master.Do("GET", "n")); n != counted+1 {
+		if n := resp.Int(master.Do("GET", "n")); n != counted+1 {
 			t.Errorf("%s: it happened %d times", name, n-counted)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 )
 
@@ -18,7 +19,7 @@ func TestTheTimesOfTrustInCacheAndReplicasAreShortEnough(t *testing.T) {
 	}{
 		{"cacheTrust", cacheTrust, 1200 * time.Millisecond, "docs/guarantees.md promises that a value of the cache is no older"},
 		{"cacheAsks", cacheAsks, cacheTrust / 3, "a connection that hangs has to be noticed within cacheTrust"},
-		{"steadyInterval", steadyInterval + steadyTimeout, cacheTrust - 300*time.Millisecond, "a master is heard within cacheTrust"},
+		{"steadyInterval", discovery.SteadyInterval + discovery.SteadyTimeout, cacheTrust - 300*time.Millisecond, "a master is heard within cacheTrust"},
 		{"replica's lag", Config{}.withDefaults().MaxLag, time.Second, "docs/guarantees.md promises that a replica's answer is no older"},
 	} {
 		if c.is <= 0 || c.is > c.atMost {
@@ -27,12 +28,17 @@ func TestTheTimesOfTrustInCacheAndReplicasAreShortEnough(t *testing.T) {
 	}
 }
 
+// known is a round that found a master, and so many other nodes.
+func known(master string, others int) election.Snapshot {
+	return election.Snapshot{Verdict: election.Verdict{Master: master}, Nodes: make([]election.Node, 1+others)}
+}
+
 // leasing is a session that has given a read lease, its last proof and its master's last
 // reply so long ago.
 func leasing(proof, reply time.Duration) (l *readLease, now time.Time) {
 	now = time.Now()
-	m := &monitor{}
-	m.short.Store(&brief{master: "m", others: 2})
+	m := discovery.New(Config{Sentinels: []string{"s"}}.withDefaults().monitorConfig())
+	m.Publish(known("m", 2))
 	w := &writer{monitor: m, cfg: Config{Sentinels: []string{"s"}}}
 	s := &session{w: w, master: "m", inSync: ack.NewInSync("a", "b"), proven: now.Add(-proof)}
 	s.elision.Heard = now.Add(-reply)
@@ -67,23 +73,23 @@ func TestAReadLeaseIsValidWhileItsProofIsYoungAndItsMasterHeard(t *testing.T) {
 }
 
 func TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch(t *testing.T) {
-	master := Standing{Master: true, Offset: 100}
+	master := discovery.Standing{Master: true, Offset: 100}
 	for name, c := range map[string]struct {
-		standing Standing
+		standing discovery.Standing
 		online   int
-		now      brief
+		now      election.Snapshot
 		want     bool
 	}{
-		"as it was":                             {master, 2, brief{master: "m", others: 2}, true},
-		"it has moved on":                       {Standing{Master: true, Offset: 101}, 2, brief{master: "m", others: 2}, false},
-		"it has lost a replica":                 {master, 1, brief{master: "m", others: 2}, false},
-		"there are more who could be promoted":  {master, 2, brief{master: "m", others: 3}, false},
-		"it is a master no more":                {Standing{Offset: 100}, 2, brief{master: "m", others: 2}, false},
-		"everybody holds another one for it":    {master, 2, brief{master: "x", others: 2}, false},
-		"nobody knows who the master is by now": {master, 2, brief{others: 2}, false},
+		"as it was":                             {master, 2, known("m", 2), true},
+		"it has moved on":                       {discovery.Standing{Master: true, Offset: 101}, 2, known("m", 2), false},
+		"it has lost a replica":                 {master, 1, known("m", 2), false},
+		"there are more who could be promoted":  {master, 2, known("m", 3), false},
+		"it is a master no more":                {discovery.Standing{Offset: 100}, 2, known("m", 2), false},
+		"everybody holds another one for it":    {master, 2, known("x", 2), false},
+		"nobody knows who the master is by now": {master, 2, known("", 2), false},
 	} {
 		l, _ := leasing(0, 0)
-		l.session.w.monitor.short.Store(&c.now)
+		l.session.w.monitor.(*discovery.Monitor).Publish(c.now)
 		if got := l.confirmedBy(ack.Role{Master: c.standing.Master, Offset: c.standing.Offset, Online: c.online}); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
@@ -129,27 +135,6 @@ func TestALaneIsAnsweredByTheLeaseOfItsOwnSession(t *testing.T) {
 		}
 		if got := x.Land(now); got != own {
 			t.Errorf("%s: answered is %v", name, got)
-		}
-	}
-}
-
-// What the cache has is trusted while its own master answers as one.
-func TestAMasterIsFreshWhileItAnswersAsOne(t *testing.T) {
-	now := time.Now()
-	for name, c := range map[string]struct {
-		master string
-		asked  time.Duration // ago
-		want   bool
-	}{
-		"it has just answered":         {"m", 0, true},
-		"its answer is old":            {"m", 1200 * time.Millisecond, false},
-		"another one is the master":    {"x", 0, false},
-		"nobody is known as a master ": {"", 0, false},
-	} {
-		m := &monitor{}
-		m.short.Store(&brief{master: c.master, asked: now.Add(-c.asked)})
-		if got := m.fresh("m", now); got != c.want {
-			t.Errorf("%s: %v", name, got)
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast/internal/redis/discovery"
+	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -21,6 +23,17 @@ const (
 // retryPause lies between two attempts of operations that were turned down.
 const retryPause = 25 * time.Millisecond
 
+// masterWatch tells a writer who the master is, and is told when it misbehaves: see
+// discovery.Monitor.
+type masterWatch interface {
+	Now() (election.Snapshot, <-chan struct{})
+	Wait(context.Context) (election.Snapshot, error)
+	Confirm(context.Context) (election.Snapshot, error)
+	Shared(ctx context.Context, master string) int64
+	State() *discovery.State
+	Look()
+}
+
 // writer is the group commit: the operations that wait, reads too, go to the
 // master in one pipeline on one connection, followed by one WAIT. It covers
 // what they wrote and, since Redis takes the replication offset at the
@@ -31,12 +44,13 @@ const retryPause = 25 * time.Millisecond
 // batch is under way the next one gathers.
 type writer struct {
 	cfg     Config
-	monitor *monitor
+	monitor masterWatch
 	// ttl is Config.IdempotencyTTL in milliseconds; recordDB and dataDB are
 	// the databases of the records and of the data, empty when they are one.
 	ttl, recordDB, dataDB string
 	clocks                *clocks // nil: in a cluster
 	stats                 *stats
+	busy                  *atomic.Int64 // the moment at which Redis said last that a script keeps it
 	// aside has the operations that nobody else is to wait for: the guarded
 	// ones, which take more trips than a batch and go one at a time, and those
 	// that are not brief, few at a time (see slow.go). It is nil in itself.
@@ -68,16 +82,16 @@ type writer struct {
 	more  chan struct{} // the queue is no longer empty
 }
 
-func newWriter(cfg Config, m *monitor) *writer {
+func newWriter(cfg Config, m masterWatch) *writer {
 	w := &writer{
-		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: new(stats),
+		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: new(stats), busy: new(atomic.Int64),
 		ttl: strconv.FormatInt(cfg.IdempotencyTTL.Milliseconds(), 10),
 	}
 	if cfg.RecordDB >= 0 && cfg.RecordDB != cfg.DB {
 		w.recordDB, w.dataDB = strconv.Itoa(cfg.RecordDB), strconv.Itoa(cfg.DB)
 	}
 	w.aside = &writer{
-		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: w.stats,
+		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: w.stats, busy: w.busy,
 		ttl: w.ttl, recordDB: w.recordDB, dataDB: w.dataDB,
 	}
 	w.aside.lines, w.aside.lasting = newLines(), newLines()

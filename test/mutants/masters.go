@@ -54,7 +54,7 @@ var electing = []Mutant{{
 }, {
 	Name:    "old-majority",
 	Rule:    "a majority that has not heard of the newest configuration does not stand by the master",
-	Changes: []Change{in("monitor.go", "newest != named && newest != s.Master || open", "open")},
+	Changes: []Change{in("discovery/monitor.go", "newest != named && newest != s.Master || open", "open")},
 	Tests:   tests("redis", "TestAMajorityThatHasNotHeardOfTheLastElectionIsNotBelieved"),
 }, {
 	Name:    "short-election",
@@ -69,7 +69,7 @@ var electing = []Mutant{{
 }, {
 	Name:    "votes-asked-for",
 	Rule:    "a web node never makes a Sentinel vote",
-	Changes: []Change{in("ask.go", "at.Port, \"0\", \"web\")", "at.Port, \"1\", \"web\")")},
+	Changes: []Change{in("discovery/ask.go", "at.Port, \"0\", \"web\")", "at.Port, \"1\", \"web\")")},
 	Tests:   tests("redis", "TestWritesWaitForAnElectionThatMayBeUnderWay"),
 }, {
 	Name:    "uncertain",
@@ -84,8 +84,8 @@ var electing = []Mutant{{
 }, {
 	Name:    "flags-unread",
 	Rule:    "a Sentinel's flags say that it doubts the master",
-	Changes: []Change{in("ask.go", "return hasFlag(flags, \"s_down\")", "return flags == \"\" && hasFlag(flags, \"s_down\")")},
-	Tests:   tests("redis", "TestASentinelDoubtsAMasterByItsFlags"),
+	Changes: []Change{in("discovery/ask.go", "return hasFlag(flags, \"s_down\")", "return flags == \"\" && hasFlag(flags, \"s_down\")")},
+	Tests:   tests("redis/discovery", "TestASentinelDoubtsAMasterByItsFlags"),
 }, {
 	Name:    "no-role-asked",
 	Rule:    "a session begins with a node that says it is the master",

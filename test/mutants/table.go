@@ -149,8 +149,8 @@ var reading = []Mutant{{
 }, {
 	Name:    "cache-without-master",
 	Rule:    "the cache is trusted as long as its master is heard as one",
-	Changes: []Change{in("monitor.go", "return b.master == master && now.Sub(b.asked) < cacheTrust", "return b.master == master || !now.IsZero()")},
-	Tests:   tests("redis", "TestAMasterIsFreshWhileItAnswersAsOne"),
+	Changes: []Change{in("discovery/monitor.go", "return b.Master == master && now.Sub(b.asked) < trust", "return b.Master == master || !now.IsZero()")},
+	Tests:   tests("redis/discovery", "TestAMasterIsFreshWhileItAnswersAsOne"),
 }, {
 	Name:    "deaf-cache",
 	Rule:    "a value that has changed is kept no longer",

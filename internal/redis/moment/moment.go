@@ -1,7 +1,9 @@
-// Package moment keeps points in time in atomics, which have no room for a time.Time.
+// Package moment keeps points in time in atomics, which have no room for a time.Time, and
+// waits for some time.
 package moment
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 )
@@ -23,3 +25,15 @@ func Advance(moment *atomic.Int64, to time.Time) {
 
 // Since returns how long ago a moment was.
 func Since(now time.Time, moment int64) time.Duration { return now.Sub(birth) - time.Duration(moment) }
+
+// Sleep waits and reports whether the time is over; otherwise the context has ended.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

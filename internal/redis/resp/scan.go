@@ -124,6 +124,12 @@ func Number[T string | []byte](text T) (n int64, ok bool) {
 	return n, true
 }
 
+// Int returns the number that a text is; 0 if it is not one.
+func Int(text string) int64 {
+	n, _ := strconv.ParseInt(text, 10, 64)
+	return n
+}
+
 // Read makes r the reply that s begins with, and returns what follows. The reply has to be
 // complete: see Scanner. What it refers to are parts of s.
 func (r *Value) Read(s string) string {

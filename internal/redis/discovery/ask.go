@@ -1,7 +1,8 @@
-package redis
+package discovery
 
 import (
 	"context"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,22 +13,23 @@ import (
 
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
 )
 
 // The questions of a round, and what is learned from the answers.
 
 // skips says that a round does not wait for a node or Sentinel: it was silent,
 // others wait for the round, and one that is dark would cost each of them
-// steadyTimeout. It is asked aside until it answers. Without a master everybody
+// SteadyTimeout. It is asked aside until it answers. Without a master everybody
 // is asked.
-func (m *monitor) skips(l *peer) bool {
-	if !l.silent.Load() || m.short.Load().master == "" {
+func (m *Monitor) skips(l *peer) bool {
+	if !l.silent.Load() || m.state.Load().Master == "" {
 		return false
 	}
 	if l.probed.CompareAndSwap(false, true) {
 		m.aside.Go(func() {
 			defer l.probed.Store(false)
-			ctx, cancel := context.WithTimeout(m.life, steadyTimeout)
+			ctx, cancel := context.WithTimeout(m.life, SteadyTimeout)
 			defer cancel()
 			if l.Do(ctx, l.B().Role().Build()).NonRedisError() == nil {
 				l.silent.Store(false)
@@ -38,9 +40,9 @@ func (m *monitor) skips(l *peer) bool {
 }
 
 // askSentinels asks every Sentinel at once.
-func (m *monitor) askSentinels(ctx context.Context, replicas bool) []election.SentinelReply {
-	if m.voters != nil {
-		return m.voters(ctx)
+func (m *Monitor) askSentinels(ctx context.Context, replicas bool) []election.SentinelReply {
+	if m.Voters != nil {
+		return m.Voters(ctx)
 	}
 	words := make([]election.SentinelReply, len(m.sentinels))
 	var questions sync.WaitGroup
@@ -58,11 +60,11 @@ func (m *monitor) askSentinels(ctx context.Context, replicas bool) []election.Se
 	return words
 }
 
-// askSentinel asks one Sentinel. It can be asked for its vote only by the master's address
-// as it knows it, so it is asked again where that is another one than the last time. One
-// that must not tell its vote is asked for it when it is asked for the replicas alone, or
-// its log of refused commands would have nothing else.
-func (m *monitor) askSentinel(ctx context.Context, i int, replicas bool) election.SentinelReply {
+// askSentinel asks one Sentinel. It can be asked for its vote only by the master's address as
+// it knows it, so it is asked again if that is another one than the last time. One that must
+// not tell its vote is asked for it only together with the replicas: otherwise its log of
+// refused commands would have nothing else.
+func (m *Monitor) askSentinel(ctx context.Context, i int, replicas bool) election.SentinelReply {
 	l, known := m.sentinels[i], &m.voting[i]
 	at := known.At
 	if known.Mute && !replicas {
@@ -114,15 +116,15 @@ func askSentinel(ctx context.Context, l *peer, name string, at election.HostPort
 		w.Err = err
 	}
 	if len(pair) == 2 {
-		w.Master = join(pair[0], pair[1])
+		w.Master = net.JoinHostPort(pair[0], pair[1])
 	}
 	if about, err := answers[1].AsStrMap(); err == nil {
 		w.At = election.HostPort{Host: about["ip"], Port: about["port"]}
 		w.Calm = !hasFlag(about["flags"], "failover_in_progress")
-		w.Doubts = w.Master == join(about["ip"], about["port"]) && doubts(about["flags"])
-		w.DownAfter = time.Duration(number(about["down-after-milliseconds"])) * time.Millisecond
-		w.FailoverTimeout = time.Duration(number(about["failover-timeout"])) * time.Millisecond
-		w.ConfigEpoch = number(about["config-epoch"])
+		w.Doubts = w.Master == net.JoinHostPort(about["ip"], about["port"]) && doubts(about["flags"])
+		w.DownAfter = time.Duration(resp.Int(about["down-after-milliseconds"])) * time.Millisecond
+		w.FailoverTimeout = time.Duration(resp.Int(about["failover-timeout"])) * time.Millisecond
+		w.ConfigEpoch = resp.Int(about["config-epoch"])
 		if others, err := strconv.Atoi(about["num-other-sentinels"]); err == nil && others < election.MaxSentinels {
 			w.Knows = 1 + others
 		}
@@ -142,7 +144,7 @@ func askSentinel(ctx context.Context, l *peer, name string, at election.HostPort
 	for _, entry := range list {
 		fields, err := entry.AsStrMap()
 		if err == nil && fields["ip"] != "" {
-			addr := join(fields["ip"], fields["port"])
+			addr := net.JoinHostPort(fields["ip"], fields["port"])
 			w.Replicas = append(w.Replicas, addr)
 			if hasFlag(fields["flags"], "promoted") {
 				w.Promotes = addr
@@ -167,7 +169,7 @@ func readVote(w *election.SentinelReply, id, answer rueidis.RedisResult) {
 	}
 }
 
-// doubts reads a Sentinel's flags of the master.
+// doubts reports whether a Sentinel doubts the master, by its flags.
 func doubts(flags string) bool {
 	return hasFlag(flags, "s_down") || hasFlag(flags, "o_down") || hasFlag(flags, "failover_in_progress")
 }
@@ -177,9 +179,9 @@ func hasFlag(flags, flag string) bool {
 	return slices.Contains(strings.Split(flags, ","), flag)
 }
 
-// learn takes the nodes that the Sentinels know. A node is forgotten when no
-// Sentinel that answered knows it, unless it is the master.
-func (m *monitor) learn(words []election.SentinelReply) {
+// learn takes in the nodes that the Sentinels know. A node is forgotten when no Sentinel that
+// replied knows it, unless it is the master.
+func (m *Monitor) learn(words []election.SentinelReply) {
 	known := map[string]bool{}
 	for _, w := range words {
 		if w.Master != "" {
@@ -198,7 +200,7 @@ func (m *monitor) learn(words []election.SentinelReply) {
 			m.nodes[addr] = nil
 		}
 	}
-	last, _ := m.now()
+	last, _ := m.Now()
 	for addr, n := range m.nodes {
 		if !known[addr] && addr != last.Master {
 			if n != nil {
@@ -209,13 +211,13 @@ func (m *monitor) learn(words []election.SentinelReply) {
 	}
 }
 
-// silentRound is how long a node is without an answer to a round, or to several, at the
-// least, if a command for which Sentinels replace masters may be the reason: that keeps
-// the node silent for down-after and for their election, and a round begins
-// steadyInterval after the last one.
+// silentRound is how long a node is silent in a round, or in several, at the least, if the
+// reason may be a command for which Sentinels replace masters. Such a command keeps the node
+// silent for down-after and for their election, and a round begins SteadyInterval after the
+// last one.
 const silentRound = 150 * time.Millisecond
 
-// ask asks the node for its ROLE (manual, ROLE) and keeps what it says.
+// ask asks the node for its ROLE (manual, ROLE) and keeps the reply.
 func (n *node) ask(ctx context.Context, round uint64, skip bool) {
 	began := time.Now()
 	v := election.Node{Address: n.Address, Err: outcome.ErrSilent}
@@ -252,7 +254,7 @@ func (n *node) ask(ctx context.Context, round uint64, skip bool) {
 		return
 	}
 	var s Standing
-	s, v.Replicas, v.Answered = parseRole(answer)
+	s, v.Replicas, v.Answered = ParseRole(answer)
 	v.Master, v.Follows, v.Linked, v.Offset = s.Master, s.MasterAddress, s.Linked, s.Offset
 	if v.Master {
 		v.Since = n.view.Since
@@ -262,8 +264,8 @@ func (n *node) ask(ctx context.Context, round uint64, skip bool) {
 	}
 }
 
-// parseRole reads the answer to ROLE; replicas are a master's.
-func parseRole(answer []rueidis.RedisMessage) (s Standing, replicas []election.Replica, ok bool) {
+// ParseRole reads a reply to ROLE; replicas are those of a master.
+func ParseRole(answer []rueidis.RedisMessage) (s Standing, replicas []election.Replica, ok bool) {
 	if len(answer) == 0 {
 		return
 	}
@@ -278,16 +280,29 @@ func parseRole(answer []rueidis.RedisMessage) (s Standing, replicas []election.R
 			if err != nil || len(fields) < 3 {
 				continue
 			}
-			replicas = append(replicas, election.Replica{Address: join(fields[0], fields[1]), Offset: number(fields[2])})
+			replicas = append(replicas, election.Replica{Address: net.JoinHostPort(fields[0], fields[1]), Offset: resp.Int(fields[2])})
 		}
 		return s, replicas, true
 	case role == "slave" && len(answer) >= 5:
 		host, _ := answer[1].ToString()
 		port, _ := answer[2].AsInt64()
 		state, _ := answer[3].ToString()
-		s.MasterAddress, s.Linked, s.Idle = joinPort(host, port), state == "connected", state == "connect"
+		s.MasterAddress, s.Linked, s.Idle = net.JoinHostPort(host, strconv.FormatInt(port, 10)), state == "connected", state == "connect"
 		s.Offset, _ = answer[4].AsInt64()
 		return s, nil, true
 	}
 	return
+}
+
+// Standing is what a Redis node says of its part in the replication (the
+// command ROLE).
+type Standing struct {
+	Master bool
+	// MasterAddress is whom a replica follows.
+	MasterAddress string
+	// Linked is true for a replica whose link to its master is up, Idle for one that
+	// has not even begun to connect.
+	Linked, Idle bool
+	// Offset is the replication offset in bytes.
+	Offset int64
 }

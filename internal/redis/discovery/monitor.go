@@ -1,4 +1,7 @@
-package redis
+// Package discovery finds the master and follows it: a Monitor asks the nodes and the Sentinels
+// in rounds, and publishes what package election makes of their replies. It also knows how far
+// the replicas are. How nodes are changed does not live here.
+package discovery
 
 import (
 	"context"
@@ -13,49 +16,48 @@ import (
 
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/moment"
 )
 
-// The monitor's pace. A promoted replica takes writes about a second before
-// the Sentinels announce it, so without a master the nodes are asked often.
+// The pace of a Monitor. A promoted replica takes writes about a second before the Sentinels
+// announce it, so the nodes are asked often while there is no master.
 const (
-	steadyInterval = 500 * time.Millisecond // between two rounds with a master
-	huntInterval   = 50 * time.Millisecond  // without one
-	steadyTimeout  = 400 * time.Millisecond // for an answer in a round
+	SteadyInterval = 500 * time.Millisecond // between two rounds with a master
+	HuntInterval   = 50 * time.Millisecond  // without one
+	SteadyTimeout  = 400 * time.Millisecond // for an answer in a round
 	huntTimeout    = 100 * time.Millisecond
-	learnInterval  = 5 * time.Second        // between two looks at the Sentinels' list of nodes
+	LearnInterval  = 5 * time.Second        // between two looks at the Sentinels' list of nodes
 	resubscribe    = 500 * time.Millisecond // after a subscription broke
 )
 
-// brief is the least of a snapshot.
-type brief struct {
-	master string
+// State is the part of a snapshot that each request needs.
+type State struct {
+	Master string
 	offset int64
 	asked  time.Time
-	others int
-	online int // replicas at the master
+	Others int
+	Online int // replicas at the master
 }
 
-// monitor asks the nodes and Sentinels in rounds and publishes who the master
-// is. Its methods may be called by anybody at any time.
-type monitor struct {
+// Monitor asks the nodes and Sentinels in rounds and publishes who the master is. Its methods
+// are safe for concurrent use.
+type Monitor struct {
 	cfg   Config
 	log   *slog.Logger
 	nudge chan struct{} // asks for a round at once
-	// voters, when it is not nil, asks those who stand in for the Sentinels: see
+	// Voters, when it is not nil, asks those who stand in for the Sentinels: see
 	// clusterShard.ask.
-	voters func(context.Context) []election.SentinelReply
+	Voters func(context.Context) []election.SentinelReply
 	// confirms are requests for the outcome of a round that starts later.
 	confirms chan chan election.Snapshot
 
 	mu      sync.Mutex
 	last    election.Snapshot
-	changed chan struct{} // closed when last.master changes
-	history []mark        // of the master, the newest last
+	changed chan struct{}  // closed when last.master changes
+	history []offsetSample // of the master, the newest last
 
-	// short is what each request asks for: a snapshot is large.
-	short atomic.Pointer[brief]
-	// busy is the moment at which Redis said last that a script keeps it.
-	busy atomic.Int64
+	// state is for each request: a snapshot is large.
+	state atomic.Pointer[State]
 	// links are the nodes', by address, as of the last round.
 	links atomic.Pointer[map[string]*peer]
 
@@ -88,35 +90,49 @@ type node struct {
 	view election.Node
 }
 
-func newMonitor(cfg Config) *monitor {
-	m := &monitor{
-		cfg: cfg, log: cfg.Logger,
+// Config tells which nodes and Sentinels are asked.
+type Config struct {
+	// Sentinels are host:port of every Sentinel, and MasterName is their name for the master.
+	Sentinels  []string
+	MasterName string
+	// Address is the one node, if there are no Sentinels and no cluster.
+	Address              string
+	AtNodes, AtSentinels conn.Options
+	Log                  *slog.Logger
+}
+
+func New(cfg Config) *Monitor {
+	m := &Monitor{
+		cfg: cfg, log: cfg.Log,
 		nudge:    make(chan struct{}, 1),
 		confirms: make(chan chan election.Snapshot),
 		changed:  make(chan struct{}),
-		history:  make([]mark, 0, historyLength),
+		history:  make([]offsetSample, 0, historyLength),
 		nodes:    map[string]*node{},
 	}
 	m.last.Why = "nobody was asked yet"
-	m.short.Store(new(brief))
-	if len(cfg.Sentinels) == 0 && len(cfg.Cluster) == 0 {
+	m.state.Store(new(State))
+	if cfg.Address != "" {
 		m.nodes[cfg.Address] = nil
 	}
 	return m
 }
 
-// now is the last snapshot, and a channel that is closed when its master is
-// no longer it.
-func (m *monitor) now() (election.Snapshot, <-chan struct{}) {
+// State returns what each request needs of the last snapshot.
+func (m *Monitor) State() *State { return m.state.Load() }
+
+// Now returns the last snapshot, and a channel that is closed when its master is the master
+// no longer.
+func (m *Monitor) Now() (election.Snapshot, <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.last, m.changed
 }
 
-// wait answers once there is a master.
-func (m *monitor) wait(ctx context.Context) (election.Snapshot, error) {
+// Wait waits until there is a master.
+func (m *Monitor) Wait(ctx context.Context) (election.Snapshot, error) {
 	for {
-		s, changed := m.now()
+		s, changed := m.Now()
 		if s.Master != "" {
 			return s, nil
 		}
@@ -128,16 +144,16 @@ func (m *monitor) wait(ctx context.Context) (election.Snapshot, error) {
 	}
 }
 
-// look asks for a round at once: somebody saw the master misbehave.
-func (m *monitor) look() {
+// Look asks for a round at once, since the master was seen to misbehave.
+func (m *Monitor) Look() {
 	select {
 	case m.nudge <- struct{}{}:
 	default:
 	}
 }
 
-// confirm answers what a round said that began after the call.
-func (m *monitor) confirm(ctx context.Context) (election.Snapshot, error) {
+// Confirm returns the snapshot after a round that began after the call.
+func (m *Monitor) Confirm(ctx context.Context) (election.Snapshot, error) {
 	answer := make(chan election.Snapshot, 1)
 	select {
 	case m.confirms <- answer:
@@ -152,11 +168,11 @@ func (m *monitor) confirm(ctx context.Context) (election.Snapshot, error) {
 	}
 }
 
-// run asks in rounds until the context ends.
-func (m *monitor) run(ctx context.Context) {
+// Run asks in rounds until the context ends.
+func (m *Monitor) Run(ctx context.Context) {
 	var listeners sync.WaitGroup
 	for _, addr := range m.cfg.Sentinels {
-		m.sentinels = append(m.sentinels, &peer{Client: m.cfg.atSentinels().connTo(addr, conn.Probing)})
+		m.sentinels = append(m.sentinels, &peer{Client: conn.New(m.cfg.AtSentinels, addr, conn.Probing)})
 		m.voting = append(m.voting, election.Voter{})
 		listeners.Go(func() { m.listen(ctx, addr) })
 	}
@@ -180,13 +196,13 @@ func (m *monitor) run(ctx context.Context) {
 			}
 		}
 		m.links.Store(&links)
-		m.publish(s)
+		m.Publish(s)
 		for _, answer := range waiting {
 			answer <- s
 		}
-		interval := steadyInterval
+		interval := SteadyInterval
 		if s.Master == "" {
-			interval = huntInterval
+			interval = HuntInterval
 		}
 		pause := time.NewTimer(interval)
 		select {
@@ -209,9 +225,8 @@ func (m *monitor) run(ctx context.Context) {
 	}
 }
 
-// whoWaits are all who wait for the outcome of the next round; one of them has
-// been heard.
-func (m *monitor) whoWaits(first chan election.Snapshot) []chan election.Snapshot {
+// whoWaits returns all who wait for the outcome of the next round; first is one of them.
+func (m *Monitor) whoWaits(first chan election.Snapshot) []chan election.Snapshot {
 	all := []chan election.Snapshot{first}
 	for {
 		select {
@@ -223,7 +238,7 @@ func (m *monitor) whoWaits(first chan election.Snapshot) []chan election.Snapsho
 	}
 }
 
-func (m *monitor) closeLinks() {
+func (m *Monitor) closeLinks() {
 	var closing sync.WaitGroup
 	for _, l := range m.sentinels {
 		closing.Go(l.Stop)
@@ -236,8 +251,8 @@ func (m *monitor) closeLinks() {
 	closing.Wait()
 }
 
-// publish makes s the last snapshot and wakes who waits for a change.
-func (m *monitor) publish(s election.Snapshot) {
+// Publish makes s the last snapshot, and tells those who wait for a change.
+func (m *Monitor) Publish(s election.Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.last
@@ -257,40 +272,39 @@ func (m *monitor) publish(s election.Snapshot) {
 		}
 	}
 	m.last = s
-	m.short.Store(&brief{s.Master, s.MasterNode().Offset, s.Asked, s.Others(), len(s.MasterNode().Replicas)})
+	m.state.Store(&State{s.Master, s.MasterNode().Offset, s.Asked, s.Others(), len(s.MasterNode().Replicas)})
 	if s.Master != before.Master {
 		m.history = m.history[:0]
 	}
 	if s.Master != "" {
-		if n := len(m.history); n > 1 && s.Asked.Sub(m.history[n-2].at) < steadyInterval {
+		if n := len(m.history); n > 1 && s.Asked.Sub(m.history[n-2].at) < SteadyInterval {
 			m.history = m.history[:n-1] // rounds that were asked for come more often
 		}
 		if len(m.history) == cap(m.history) && len(m.history) > 0 {
 			m.history = m.history[:copy(m.history, m.history[1:])]
 		}
-		m.history = append(m.history, mark{s.Asked, s.MasterNode().Offset})
+		m.history = append(m.history, offsetSample{s.Asked, s.MasterNode().Offset})
 	}
 }
 
-// mark is the master's replication offset at a moment, or later.
-type mark struct {
+// offsetSample is the master's replication offset at a time, or later.
+type offsetSample struct {
 	at     time.Time
 	offset int64
 }
 
-// fresh says that this node is the master and has answered as one just now.
-func (m *monitor) fresh(master string, now time.Time) bool {
-	b := m.short.Load()
-	return b.master == master && now.Sub(b.asked) < cacheTrust
+// Fresh reports whether this node is the master, and has replied as one so shortly ago.
+func (m *Monitor) Fresh(master string, now time.Time, trust time.Duration) bool {
+	b := m.state.Load()
+	return b.Master == master && now.Sub(b.asked) < trust
 }
 
-// historyLength is how many marks are kept: of the last minute.
-const historyLength = int(time.Minute / steadyInterval)
+// historyLength is how many offsetSamples are kept: those of the last minute.
+const historyLength = int(time.Minute / SteadyInterval)
 
-// age is how old the data is at most that has the master's first offset
-// bytes: it has everything that the master had when the newest mark that it
-// covers was made.
-func (m *monitor) age(offset int64) (time.Duration, bool) {
+// Age returns how old the data is at most that has the master's first offset bytes: it has
+// all that the master had when the newest sample was taken that it covers.
+func (m *Monitor) Age(offset int64) (time.Duration, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, k := range slices.Backward(m.history) {
@@ -301,20 +315,19 @@ func (m *monitor) age(offset int64) (time.Duration, bool) {
 	return 0, false
 }
 
-// ask makes one round: everybody is asked at once, and decide has the last
-// word.
-func (m *monitor) ask(ctx context.Context) election.Snapshot {
-	before, _ := m.now()
+// ask makes one round: all are asked at once, and election.Decide has the last word.
+func (m *Monitor) ask(ctx context.Context) election.Snapshot {
+	before, _ := m.Now()
 	began := time.Now()
 	m.round++
-	timeout := steadyTimeout
+	timeout := SteadyTimeout
 	if before.Master == "" {
 		timeout = huntTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	learn := before.Master == "" || time.Since(m.learned) > learnInterval
+	learn := before.Master == "" || time.Since(m.learned) > LearnInterval
 	if len(m.nodes) == 0 {
 		m.learn(m.askSentinels(ctx, true)) // the first round knows no node yet
 	}
@@ -327,7 +340,7 @@ func (m *monitor) ask(ctx context.Context) election.Snapshot {
 	questions.Go(func() { words = m.askSentinels(ctx, learn || m.open) })
 	for addr, n := range m.nodes {
 		if n == nil {
-			n = &node{peer: &peer{Client: m.cfg.connTo(addr, conn.Probing)}, view: election.Node{Address: addr}}
+			n = &node{peer: &peer{Client: conn.New(m.cfg.AtNodes, addr, conn.Probing)}, view: election.Node{Address: addr}}
 			m.nodes[addr] = n
 		}
 		questions.Go(func() {
@@ -395,13 +408,12 @@ func (m *monitor) ask(ctx context.Context) election.Snapshot {
 	return s
 }
 
-// listen follows one Sentinel's announcements, which only hurry the next
-// round: the facts come from decide.
-func (m *monitor) listen(ctx context.Context, addr string) {
+// listen follows one Sentinel's announcements. They only hurry the next round.
+func (m *Monitor) listen(ctx context.Context, addr string) {
 	for ctx.Err() == nil {
-		l := m.cfg.atSentinels().connTo(addr, conn.Probing)
-		_ = l.Receive(ctx, l.B().Subscribe().Channel("+switch-master").Build(), func(rueidis.PubSubMessage) { m.look() })
+		l := conn.New(m.cfg.AtSentinels, addr, conn.Probing)
+		_ = l.Receive(ctx, l.B().Subscribe().Channel("+switch-master").Build(), func(rueidis.PubSubMessage) { m.Look() })
 		l.Stop()
-		pause(ctx, resubscribe)
+		moment.Sleep(ctx, resubscribe)
 	}
 }
