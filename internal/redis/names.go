@@ -1,6 +1,9 @@
 package redis
 
 import (
+	"context"
+
+	"holdfast/internal/redis/admin"
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/outcome"
@@ -18,9 +21,6 @@ type (
 	Command = command.Command
 	// Spec is what Redis says of one of its commands.
 	Spec = command.Spec
-
-	// Standing is what a Redis node says of its part in the replication.
-	Standing = discovery.Standing
 
 	// Error is how every operation of a Client fails.
 	Error = outcome.Error
@@ -56,3 +56,48 @@ func KindOf(err error) Kind { return outcome.KindOf(err) }
 // Words returns Redis' own words to what it refused, such as "ERR syntax error"; empty if
 // the error is not one of Redis'.
 func Words(err error) string { return outcome.Words(err) }
+
+// What the control plane uses: see package admin.
+type (
+	// Admin asks one Redis or Sentinel process about itself, and changes its part in the
+	// replication.
+	Admin = admin.Client
+	// Way is how connections to servers are made.
+	Way = admin.Way
+	// Standing is what a Redis node says of its part in the replication (ROLE).
+	Standing = discovery.Standing
+	// View is what a Sentinel holds of a master.
+	View = admin.View
+	// Periods are how often a Sentinel asks, publishes and pings.
+	Periods = admin.Periods
+	// KnownReplica is what a Sentinel last heard of a replica.
+	KnownReplica = admin.KnownReplica
+	// History is how far a replica is in a history of writes.
+	History = admin.History
+	// Vote is the last vote of a Sentinel.
+	Vote = admin.Vote
+	// Toll is what one command has cost a node since it was started.
+	Toll = admin.Toll
+	// Dump is the data of a node as it comes.
+	Dump = admin.Dump
+)
+
+// DefaultInfo is how often a Sentinel asks for INFO until it is told otherwise.
+const DefaultInfo = admin.DefaultInfo
+
+// NewAdmin returns an Admin of the server at an address. It does not connect.
+func NewAdmin(way Way, address, user, password string) *Admin {
+	return admin.New(way, address, user, password)
+}
+
+// Spoke reports whether an error of an Admin is what the server itself replied.
+func Spoke(err error) bool { return admin.Spoke(err) }
+
+// Busy reports whether an error of an Admin is the reply that a script keeps the server from
+// answering.
+func Busy(err error) bool { return admin.Busy(err) }
+
+// OpenDump begins to read the data of a node: see admin.OpenDump.
+func OpenDump(ctx context.Context, way Way, address, user, password, as string) (*Dump, error) {
+	return admin.OpenDump(ctx, way, address, user, password, as)
+}

@@ -1,4 +1,4 @@
-package redis
+package admin
 
 import (
 	"testing"
@@ -30,7 +30,7 @@ func TestWorkIsWhatApplicationsHaveDone(t *testing.T) {
 
 func TestAServerTellsWhatCommandsCostIt(t *testing.T) {
 	server := redistest.Start(t, 0, 0).Nodes[0]
-	a := NewAdmin(Way{}, server.Addr, "", "")
+	a := New(Way{}, server.Addr, "", "")
 	defer a.Close()
 	began := time.Now()
 	if name, took, err := a.Slowest(t.Context(), began); name != "" || err != nil {

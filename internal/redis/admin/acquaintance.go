@@ -1,4 +1,4 @@
-package redis
+package admin
 
 import (
 	"context"
@@ -15,27 +15,27 @@ import (
 // the address of the master, its epoch and its settings. It finds the replicas when it
 // asks the master for INFO next, and the Sentinels by what these publish. Until then it
 // votes, and can lead no failover.
-func (a *Admin) Reset(ctx context.Context, master string) error {
+func (a *Client) Reset(ctx context.Context, master string) error {
 	_, err := a.do(ctx, "SENTINEL", "RESET", master)
 	return err
 }
 
 // KnownSentinels returns the other Sentinels that a Sentinel knows, by address. The value
 // is true for one that it reaches.
-func (a *Admin) KnownSentinels(ctx context.Context, master string) (map[string]bool, error) {
+func (a *Client) KnownSentinels(ctx context.Context, master string) (map[string]bool, error) {
 	r, err := a.do(ctx, "SENTINEL", "SENTINELS", master)
 	if err != nil {
 		return nil, err
 	}
 	sentinels, err := r.ToArray()
 	if err != nil {
-		return nil, fmt.Errorf("SENTINEL SENTINELS at %s: %w", a.link.Address, err)
+		return nil, fmt.Errorf("SENTINEL SENTINELS at %s: %w", a.conn.Address, err)
 	}
 	known := map[string]bool{}
 	for _, sentinel := range sentinels {
 		about, err := sentinel.AsStrMap()
 		if err != nil {
-			return nil, fmt.Errorf("SENTINEL SENTINELS at %s: %w", a.link.Address, err)
+			return nil, fmt.Errorf("SENTINEL SENTINELS at %s: %w", a.conn.Address, err)
 		}
 		flags := strings.Split(about["flags"], ",")
 		known[net.JoinHostPort(about["ip"], about["port"])] = !slices.Contains(flags, "s_down") && !slices.Contains(flags, "disconnected")
@@ -45,7 +45,7 @@ func (a *Admin) KnownSentinels(ctx context.Context, master string) (map[string]b
 
 // Followers returns the addresses of the replicas that a master has connections of, also
 // of those that are not in step yet: those that Sentinels find (INFO replication).
-func (a *Admin) Followers(ctx context.Context) (addresses []string, err error) {
+func (a *Client) Followers(ctx context.Context) (addresses []string, err error) {
 	about, err := a.info(ctx, "replication")
 	if err != nil {
 		return nil, err
@@ -67,4 +67,4 @@ func (a *Admin) Followers(ctx context.Context) (addresses []string, err error) {
 }
 
 // Address is where the server listens.
-func (a *Admin) Address() string { return a.link.Address }
+func (a *Client) Address() string { return a.conn.Address }

@@ -1,4 +1,4 @@
-package redis
+package admin
 
 import (
 	"bufio"
@@ -224,7 +224,7 @@ type Burden struct {
 }
 
 // Burden asks a Redis node for it.
-func (a *Admin) Burden(ctx context.Context) (Burden, error) {
+func (a *Client) Burden(ctx context.Context) (Burden, error) {
 	var b Burden
 	for _, section := range []string{"memory", "persistence", "replication"} {
 		text, err := a.info(ctx, section)

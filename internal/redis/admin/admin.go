@@ -1,4 +1,6 @@
-package redis
+// Package admin asks one Redis or Sentinel process about itself, and changes its part in the
+// replication: what the control plane needs of it. The data of clients does not go this way.
+package admin
 
 import (
 	"context"
@@ -16,37 +18,36 @@ import (
 	"holdfast/internal/redis/discovery"
 )
 
-// Admin asks one Redis or Sentinel process about itself, and changes its part
-// in the replication. It belongs to the control plane; the web node's data
-// goes through Client. It connects when it is first used and again whenever it
-// has to, and is safe for concurrent use.
-type Admin struct{ link *conn.Client }
+// Client asks one Redis or Sentinel process about itself, and changes its part in the
+// replication. It connects when it is first used, and again whenever it has to. It is safe for
+// concurrent use.
+type Client struct{ conn *conn.Client }
 
 // Way is how connections to servers are made. Its zero value is plain TCP from here.
 type Way struct {
 	Dial conn.Dial   // nil: by TCP from here
-	TLS  *tls.Config // nil: in plain; see Config.TLS
+	TLS  *tls.Config // nil: in plain; see conn.Options
 }
 
-// NewAdmin makes an Admin of the server at an address. It does not connect.
-func NewAdmin(way Way, address, user, password string) *Admin {
-	cfg := Config{Username: user, Password: password, Name: "holdfast", Dial: way.Dial, TLS: way.TLS}
-	return &Admin{cfg.connTo(address, conn.Probing)}
+// New makes an Admin of the server at an address. It does not connect.
+func New(way Way, address, user, password string) *Client {
+	o := conn.Options{Username: user, Password: password, Name: "holdfast", Dial: way.Dial, TLS: way.TLS}
+	return &Client{conn.New(o, address, conn.Probing)}
 }
 
 // Close closes the connection, if there is one.
-func (a *Admin) Close() { a.link.Stop() }
+func (a *Client) Close() { a.conn.Stop() }
 
-func (a *Admin) do(ctx context.Context, args ...string) (rueidis.RedisResult, error) {
-	r := a.link.Do(ctx, a.link.B().Arbitrary(args...).Build())
+func (a *Client) do(ctx context.Context, args ...string) (rueidis.RedisResult, error) {
+	r := a.conn.Do(ctx, a.conn.B().Arbitrary(args...).Build())
 	if err := r.Error(); err != nil && !rueidis.IsRedisNil(err) {
-		return r, fmt.Errorf("%s at %s: %w", strings.Join(args[:min(len(args), 2)], " "), a.link.Address, err)
+		return r, fmt.Errorf("%s at %s: %w", strings.Join(args[:min(len(args), 2)], " "), a.conn.Address, err)
 	}
 	return r, nil
 }
 
 // Standing asks a Redis node for its role.
-func (a *Admin) Standing(ctx context.Context) (discovery.Standing, error) {
+func (a *Client) Standing(ctx context.Context) (discovery.Standing, error) {
 	r, err := a.do(ctx, "ROLE")
 	if err != nil {
 		return discovery.Standing{}, err
@@ -54,26 +55,26 @@ func (a *Admin) Standing(ctx context.Context) (discovery.Standing, error) {
 	answer, _ := r.ToArray()
 	standing, _, ok := discovery.ParseRole(answer)
 	if !ok {
-		return discovery.Standing{}, fmt.Errorf("ROLE at %s: unexpected answer", a.link.Address)
+		return discovery.Standing{}, fmt.Errorf("ROLE at %s: unexpected answer", a.conn.Address)
 	}
 	return standing, nil
 }
 
-// Spoke reports whether an error of an Admin is what the server itself replied, such
+// Spoke reports whether an error of a Client is what the server itself replied, such
 // as a refusal of the password, and not that a script keeps it from answering.
 func Spoke(err error) bool {
 	var reply *rueidis.RedisError
 	return errors.As(err, &reply) && !Busy(err)
 }
 
-// Busy reports whether an error of an Admin is the server's reply that a script
+// Busy reports whether an error of a Client is the server's reply that a script
 // keeps it from answering.
 func Busy(err error) bool {
 	var reply *rueidis.RedisError
 	return errors.As(err, &reply) && strings.HasPrefix(reply.Error(), "BUSY")
 }
 
-// View is what one Sentinel holds of a master.
+// View is what one Sentinel thinks of a master.
 type View struct {
 	// Address of the master, the new one as soon as it is promoted.
 	Address string
@@ -82,29 +83,28 @@ type View struct {
 	Epoch int64
 	// Failing is true while a failover is under way.
 	Failing bool
-	// Down is true while this Sentinel alone (s_down) holds the master for
-	// down.
+	// Down is true while this Sentinel by itself considers the master down (s_down).
 	Down bool
 	// Replicas and Others are how many replicas and other Sentinels it knows.
 	Replicas, Others int
 }
 
-// View asks a Sentinel for its opinion of the master of that name.
-func (a *Admin) View(ctx context.Context, master string) (View, error) {
+// View asks a Sentinel what it thinks of the master of that name.
+func (a *Client) View(ctx context.Context, master string) (View, error) {
 	r, err := a.do(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", master)
 	if err != nil {
 		return View{}, err
 	}
 	addr, err := r.AsStrSlice()
 	if err != nil || len(addr) != 2 {
-		return View{}, fmt.Errorf("the Sentinel at %s watches no master %q", a.link.Address, master)
+		return View{}, fmt.Errorf("the Sentinel at %s watches no master %q", a.conn.Address, master)
 	}
 	if r, err = a.do(ctx, "SENTINEL", "MASTER", master); err != nil {
 		return View{}, err
 	}
 	about, err := r.AsStrMap()
 	if err != nil {
-		return View{}, fmt.Errorf("SENTINEL MASTER at %s: %w", a.link.Address, err)
+		return View{}, fmt.Errorf("SENTINEL MASTER at %s: %w", a.conn.Address, err)
 	}
 	v := View{Address: addr[0] + ":" + addr[1]}
 	v.Epoch, _ = strconv.ParseInt(about["config-epoch"], 10, 64)
@@ -130,7 +130,7 @@ type Periods struct{ Info, Publish, Ping time.Duration }
 const DefaultInfo = 10 * time.Second
 
 // Hasten sets a Sentinel's periods. They are lost when it ends (SENTINEL DEBUG, Redis 7.0).
-func (a *Admin) Hasten(ctx context.Context, p Periods) error {
+func (a *Client) Hasten(ctx context.Context, p Periods) error {
 	_, err := a.do(ctx, "SENTINEL", "DEBUG",
 		"info-period", strconv.FormatInt(p.Info.Milliseconds(), 10),
 		"publish-period", strconv.FormatInt(p.Publish.Milliseconds(), 10),
@@ -139,19 +139,19 @@ func (a *Admin) Hasten(ctx context.Context, p Periods) error {
 }
 
 // Periods returns those that a Sentinel has.
-func (a *Admin) Periods(ctx context.Context) (Periods, error) {
+func (a *Client) Periods(ctx context.Context) (Periods, error) {
 	r, err := a.do(ctx, "SENTINEL", "DEBUG")
 	if err != nil {
 		return Periods{}, err
 	}
 	said, err := r.AsStrMap()
 	if err != nil {
-		return Periods{}, fmt.Errorf("ask the Sentinel at %s for its periods: %w", a.link.Address, err)
+		return Periods{}, fmt.Errorf("ask the Sentinel at %s for its periods: %w", a.conn.Address, err)
 	}
 	read := func(name string) time.Duration {
 		ms, e := strconv.ParseInt(said[name], 10, 64)
 		if e != nil && err == nil {
-			err = fmt.Errorf("ask the Sentinel at %s for its periods: %s is %q", a.link.Address, name, said[name])
+			err = fmt.Errorf("ask the Sentinel at %s for its periods: %s is %q", a.conn.Address, name, said[name])
 		}
 		return time.Duration(ms) * time.Millisecond
 	}
@@ -162,19 +162,19 @@ func (a *Admin) Periods(ctx context.Context) (Periods, error) {
 // SetQuorum sets how many Sentinels have to agree that the master is down. A
 // Sentinel keeps it in its own file with the master's address, so a base file
 // cannot change it.
-func (a *Admin) SetQuorum(ctx context.Context, master string, quorum int) error {
+func (a *Client) SetQuorum(ctx context.Context, master string, quorum int) error {
 	_, err := a.do(ctx, "SENTINEL", "SET", master, "quorum", strconv.Itoa(quorum))
 	return err
 }
 
 // Promote makes a Redis node a master (REPLICAOF NO ONE).
-func (a *Admin) Promote(ctx context.Context) error {
+func (a *Client) Promote(ctx context.Context) error {
 	_, err := a.do(ctx, "REPLICAOF", "NO", "ONE")
 	return err
 }
 
 // Follow makes a Redis node a replica of the master at an address (REPLICAOF).
-func (a *Admin) Follow(ctx context.Context, master string) error {
+func (a *Client) Follow(ctx context.Context, master string) error {
 	host, port, err := net.SplitHostPort(master)
 	if err != nil {
 		return err
@@ -187,17 +187,17 @@ func (a *Admin) Follow(ctx context.Context, master string) error {
 // itself it tries once a second, and the first time up to a second after its start
 // (replicationCron in Redis 7.0). A master that it follows already would be passed over,
 // so it is given another one before, in the same transaction.
-func (a *Admin) Connect(ctx context.Context, master string) error {
+func (a *Client) Connect(ctx context.Context, master string) error {
 	host, port, err := net.SplitHostPort(master)
 	if err != nil {
 		return err
 	}
-	b := a.link.B()
-	for _, r := range a.link.DoMulti(ctx,
+	b := a.conn.B()
+	for _, r := range a.conn.DoMulti(ctx,
 		b.Arbitrary("MULTI").Build(), b.Arbitrary("REPLICAOF", host, "0").Build(),
 		b.Arbitrary("REPLICAOF", host, port).Build(), b.Arbitrary("EXEC").Build()) {
 		if err := r.Error(); err != nil {
-			return fmt.Errorf("have %s connect to its master: %w", a.link.Address, err)
+			return fmt.Errorf("have %s connect to its master: %w", a.conn.Address, err)
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package redis
+package admin
 
 import (
 	"context"
@@ -17,19 +17,19 @@ import (
 // stack has (redis.conf, min-replicas-to-write). Nor does it send its replicas the
 // pings that would put it ahead of its successor (repl-ping-replica-period, in
 // seconds; a pause does not stop them).
-func (a *Admin) Fence(ctx context.Context) error {
+func (a *Client) Fence(ctx context.Context) error {
 	return a.Configure(ctx, map[string]string{"min-replicas-to-write": "1000", "repl-ping-replica-period": "3600"})
 }
 
 // Awaiting is how many clients wait for the acknowledgement of replicas (WAIT).
-func (a *Admin) Awaiting(ctx context.Context) (n int, err error) {
+func (a *Client) Awaiting(ctx context.Context) (n int, err error) {
 	r, err := a.do(ctx, "CLIENT", "LIST", "TYPE", "normal")
 	if err != nil {
 		return 0, err
 	}
 	list, err := r.ToString()
 	if err != nil {
-		return 0, fmt.Errorf("CLIENT LIST at %s: %w", a.link.Address, err)
+		return 0, fmt.Errorf("CLIENT LIST at %s: %w", a.conn.Address, err)
 	}
 	for line := range strings.Lines(list) {
 		words := strings.Fields(line)
@@ -46,7 +46,7 @@ func (a *Admin) Awaiting(ctx context.Context) (n int, err error) {
 
 // Configure changes settings of a Redis node until its end, all or none (CONFIG SET
 // of Redis 7.0).
-func (a *Admin) Configure(ctx context.Context, settings map[string]string) error {
+func (a *Client) Configure(ctx context.Context, settings map[string]string) error {
 	args := []string{"CONFIG", "SET"}
 	for name, value := range settings {
 		args = append(args, name, value)
@@ -58,32 +58,32 @@ func (a *Admin) Configure(ctx context.Context, settings map[string]string) error
 // PauseWrites keeps a server from adding anything to its replication stream for so
 // long, also the questions of WAIT (manual, CLIENT PAUSE). Its replicas can then go
 // follow a successor without a full synchronization, since none of them is ahead of it.
-func (a *Admin) PauseWrites(ctx context.Context, limit time.Duration) error {
+func (a *Client) PauseWrites(ctx context.Context, limit time.Duration) error {
 	_, err := a.do(ctx, "CLIENT", "PAUSE", strconv.FormatInt(limit.Milliseconds(), 10), "WRITE")
 	return err
 }
 
 // Unpause ends what PauseWrites began.
-func (a *Admin) Unpause(ctx context.Context) error {
+func (a *Client) Unpause(ctx context.Context) error {
 	_, err := a.do(ctx, "CLIENT", "UNPAUSE")
 	return err
 }
 
 // Prefer sets how much Sentinels prefer a replica for promotion (redis.conf,
 // replica-priority): the lowest number wins, and 100 is Redis' default.
-func (a *Admin) Prefer(ctx context.Context, priority int) error {
+func (a *Client) Prefer(ctx context.Context, priority int) error {
 	return a.Configure(ctx, map[string]string{"replica-priority": strconv.Itoa(priority)})
 }
 
 // Setting returns the value of one setting of a Redis node (CONFIG GET).
-func (a *Admin) Setting(ctx context.Context, name string) (string, error) {
+func (a *Client) Setting(ctx context.Context, name string) (string, error) {
 	r, err := a.do(ctx, "CONFIG", "GET", name)
 	if err != nil {
 		return "", err
 	}
 	values, err := r.AsStrMap()
 	if err != nil {
-		return "", fmt.Errorf("CONFIG GET %s at %s: %w", name, a.link.Address, err)
+		return "", fmt.Errorf("CONFIG GET %s at %s: %w", name, a.conn.Address, err)
 	}
 	return values[name], nil
 }
@@ -107,20 +107,20 @@ const (
 
 // KnownReplicas returns what a Sentinel knows of each replica of a master, by
 // address (SENTINEL REPLICAS).
-func (a *Admin) KnownReplicas(ctx context.Context, master string) (map[string]KnownReplica, error) {
+func (a *Client) KnownReplicas(ctx context.Context, master string) (map[string]KnownReplica, error) {
 	r, err := a.do(ctx, "SENTINEL", "REPLICAS", master)
 	if err != nil {
 		return nil, err
 	}
 	replicas, err := r.ToArray()
 	if err != nil {
-		return nil, fmt.Errorf("SENTINEL REPLICAS at %s: %w", a.link.Address, err)
+		return nil, fmt.Errorf("SENTINEL REPLICAS at %s: %w", a.conn.Address, err)
 	}
 	known := map[string]KnownReplica{}
 	for _, replica := range replicas {
 		about, err := replica.AsStrMap()
 		if err != nil {
-			return nil, fmt.Errorf("SENTINEL REPLICAS at %s: %w", a.link.Address, err)
+			return nil, fmt.Errorf("SENTINEL REPLICAS at %s: %w", a.conn.Address, err)
 		}
 		if priority, err := strconv.Atoi(about["slave-priority"]); err == nil {
 			known[net.JoinHostPort(about["ip"], about["port"])] = KnownReplica{priority, eligible(about), milliseconds(about["info-refresh"])}
@@ -157,7 +157,7 @@ type History struct {
 }
 
 // History asks a replica for it (INFO, slave_repl_offset).
-func (a *Admin) History(ctx context.Context) (History, error) {
+func (a *Client) History(ctx context.Context) (History, error) {
 	about, err := a.info(ctx, "replication")
 	if err != nil {
 		return History{}, err
@@ -170,7 +170,7 @@ func (a *Admin) History(ctx context.Context) (History, error) {
 	h := History{ID: field("master_replid")}
 	h.Offset, err = strconv.ParseInt(field("slave_repl_offset"), 10, 64)
 	if h.ID == "" || err != nil {
-		return History{}, fmt.Errorf("INFO replication at %s: it is no replica's", a.link.Address)
+		return History{}, fmt.Errorf("INFO replication at %s: it is no replica's", a.conn.Address)
 	}
 	return h, nil
 }
@@ -178,7 +178,7 @@ func (a *Admin) History(ctx context.Context) (History, error) {
 // Tilted reports whether a Sentinel does not act: for 30 s after its clock jumped or it
 // did not run for 2 s (manual, TILT mode). It accepts SENTINEL FAILOVER, and carries it
 // out when that time is over.
-func (a *Admin) Tilted(ctx context.Context) (bool, error) {
+func (a *Client) Tilted(ctx context.Context) (bool, error) {
 	about, err := a.info(ctx, "sentinel")
 	if err != nil {
 		return false, err
@@ -188,7 +188,7 @@ func (a *Admin) Tilted(ctx context.Context) (bool, error) {
 
 // Failover has a Sentinel replace a master although it works (manual, SENTINEL
 // FAILOVER). It begins about a tenth of a second after the answer.
-func (a *Admin) Failover(ctx context.Context, master string) error {
+func (a *Client) Failover(ctx context.Context, master string) error {
 	_, err := a.do(ctx, "SENTINEL", "FAILOVER", master)
 	return err
 }
@@ -196,32 +196,32 @@ func (a *Admin) Failover(ctx context.Context, master string) error {
 // ReadCertificate has a Redis node read its certificate and key anew, which stand in one
 // file, and that of the authority. Redis does so also where the settings are what they
 // were (config.c, VOLATILE_CONFIG).
-func (a *Admin) ReadCertificate(ctx context.Context, certificate, authority string) error {
+func (a *Client) ReadCertificate(ctx context.Context, certificate, authority string) error {
 	_, err := a.do(ctx, "CONFIG", "SET", "tls-cert-file", certificate, "tls-key-file", certificate, "tls-ca-cert-file", authority)
 	return err
 }
 
 // SetUser gives a user these rules, which begin with reset (ACL SETUSER). Connections
 // of the user stay.
-func (a *Admin) SetUser(ctx context.Context, user string, rules ...string) error {
+func (a *Client) SetUser(ctx context.Context, user string, rules ...string) error {
 	_, err := a.do(ctx, append([]string{"ACL", "SETUSER", user}, rules...)...)
 	return err
 }
 
 // DropUser removes a user and ends its connections (ACL DELUSER).
-func (a *Admin) DropUser(ctx context.Context, user string) error {
+func (a *Client) DropUser(ctx context.Context, user string) error {
 	_, err := a.do(ctx, "ACL", "DELUSER", user)
 	return err
 }
 
 // SetSentinel changes how a Sentinel watches a master (SENTINEL SET).
-func (a *Admin) SetSentinel(ctx context.Context, master, option, value string) error {
+func (a *Client) SetSentinel(ctx context.Context, master, option, value string) error {
 	_, err := a.do(ctx, "SENTINEL", "SET", master, option, value)
 	return err
 }
 
 // SentinelID returns the id by which a Sentinel votes and is voted for.
-func (a *Admin) SentinelID(ctx context.Context) (string, error) {
+func (a *Client) SentinelID(ctx context.Context) (string, error) {
 	r, err := a.do(ctx, "SENTINEL", "MYID")
 	if err != nil {
 		return "", err
@@ -242,7 +242,7 @@ type Vote struct {
 // knows of a later one. One that votes for another Sentinel begins no failover by
 // itself for twice the failover time-out. In epoch 0 it is only asked for its last
 // vote (sentinelVoteLeader in Redis 7.0).
-func (a *Admin) AskVote(ctx context.Context, master string, epoch int64, leader string) (Vote, error) {
+func (a *Client) AskVote(ctx context.Context, master string, epoch int64, leader string) (Vote, error) {
 	host, port, err := net.SplitHostPort(master)
 	if err != nil {
 		return Vote{}, err
@@ -253,7 +253,7 @@ func (a *Admin) AskVote(ctx context.Context, master string, epoch int64, leader 
 	}
 	answer, err := r.ToArray()
 	if err != nil || len(answer) != 3 {
-		return Vote{}, fmt.Errorf("SENTINEL IS-MASTER-DOWN-BY-ADDR at %s: unexpected answer", a.link.Address)
+		return Vote{}, fmt.Errorf("SENTINEL IS-MASTER-DOWN-BY-ADDR at %s: unexpected answer", a.conn.Address)
 	}
 	var vote Vote
 	if vote.Leader, err = answer[1].ToString(); err == nil {

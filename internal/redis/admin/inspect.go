@@ -1,4 +1,4 @@
-package redis
+package admin
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 // What somebody who examines a server asks it, and what changes nothing.
 
 // Info returns INFO of a Redis node or Sentinel, all of its usual sections, by name.
-func (a *Admin) Info(ctx context.Context) (map[string]string, error) {
+func (a *Client) Info(ctx context.Context) (map[string]string, error) {
 	text, err := a.info(ctx, "default")
 	if err != nil {
 		return nil, err
@@ -28,14 +28,14 @@ func (a *Admin) Info(ctx context.Context) (map[string]string, error) {
 }
 
 // Settings returns all settings of a Redis node, by name (CONFIG GET *).
-func (a *Admin) Settings(ctx context.Context) (map[string]string, error) {
+func (a *Client) Settings(ctx context.Context) (map[string]string, error) {
 	r, err := a.do(ctx, "CONFIG", "GET", "*")
 	if err != nil {
 		return nil, err
 	}
 	values, err := r.AsStrMap()
 	if err != nil {
-		return nil, fmt.Errorf("CONFIG GET at %s: %w", a.link.Address, err)
+		return nil, fmt.Errorf("CONFIG GET at %s: %w", a.conn.Address, err)
 	}
 	return values, nil
 }
@@ -51,14 +51,14 @@ type Watching struct {
 }
 
 // Watching asks a Sentinel how it watches the master of that name.
-func (a *Admin) Watching(ctx context.Context, master string) (Watching, error) {
+func (a *Client) Watching(ctx context.Context, master string) (Watching, error) {
 	r, err := a.do(ctx, "SENTINEL", "MASTER", master)
 	if err != nil {
 		return Watching{}, err
 	}
 	about, err := r.AsStrMap()
 	if err != nil {
-		return Watching{}, fmt.Errorf("SENTINEL MASTER at %s: %w", a.link.Address, err)
+		return Watching{}, fmt.Errorf("SENTINEL MASTER at %s: %w", a.conn.Address, err)
 	}
 	milliseconds := func(name string) time.Duration {
 		n, _ := strconv.Atoi(about[name])
@@ -75,14 +75,14 @@ func (a *Admin) Watching(ctx context.Context, master string) (Watching, error) {
 }
 
 // Clock returns the time of day at a node (manual, TIME).
-func (a *Admin) Clock(ctx context.Context) (time.Time, error) {
+func (a *Client) Clock(ctx context.Context) (time.Time, error) {
 	r, err := a.do(ctx, "TIME")
 	if err != nil {
 		return time.Time{}, err
 	}
 	words, err := r.AsStrSlice()
 	if err != nil || len(words) != 2 {
-		return time.Time{}, fmt.Errorf("TIME at %s: unexpected answer", a.link.Address)
+		return time.Time{}, fmt.Errorf("TIME at %s: unexpected answer", a.conn.Address)
 	}
 	return time.Unix(resp.Int(words[0]), resp.Int(words[1])*int64(time.Microsecond)), nil
 }

@@ -1,4 +1,4 @@
-package redis
+package admin
 
 import (
 	"context"
@@ -19,7 +19,7 @@ var supervising = map[string]bool{
 // Work is how many commands a Redis node has carried out for applications since
 // it was started, itself or after its master (INFO commandstats). Those that
 // supervise it do not count.
-func (a *Admin) Work(ctx context.Context) (int64, error) {
+func (a *Client) Work(ctx context.Context) (int64, error) {
 	text, err := a.info(ctx, "commandstats")
 	if err != nil {
 		return 0, err
@@ -28,14 +28,14 @@ func (a *Admin) Work(ctx context.Context) (int64, error) {
 }
 
 // info returns a section of INFO.
-func (a *Admin) info(ctx context.Context, section string) (string, error) {
+func (a *Client) info(ctx context.Context, section string) (string, error) {
 	r, err := a.do(ctx, "INFO", section)
 	if err != nil {
 		return "", err
 	}
 	text, err := r.ToString()
 	if err != nil {
-		return "", fmt.Errorf("INFO %s at %s: %w", section, a.link.Address, err)
+		return "", fmt.Errorf("INFO %s at %s: %w", section, a.conn.Address, err)
 	}
 	return text, nil
 }

@@ -1,4 +1,4 @@
-package redis
+package admin
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 // Writes reports whether a Redis node can write to its append-only file, as it
 // found at its last try (INFO persistence, aof_last_write_status). One that
 // cannot refuses writes until it can.
-func (a *Admin) Writes(ctx context.Context) (bool, error) {
+func (a *Client) Writes(ctx context.Context) (bool, error) {
 	text, err := a.info(ctx, "persistence")
 	if err != nil {
 		return false, err
@@ -19,5 +19,5 @@ func (a *Admin) Writes(ctx context.Context) (bool, error) {
 			return status == "ok", nil
 		}
 	}
-	return false, fmt.Errorf("INFO persistence at %s does not say whether it can write", a.link.Address)
+	return false, fmt.Errorf("INFO persistence at %s does not say whether it can write", a.conn.Address)
 }

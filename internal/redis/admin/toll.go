@@ -1,4 +1,4 @@
-package redis
+package admin
 
 import (
 	"context"
@@ -16,7 +16,7 @@ type Toll struct {
 
 // Tolls returns what each command has cost a node, by its name in lower case, of
 // a subcommand such as "script|kill" (INFO commandstats).
-func (a *Admin) Tolls(ctx context.Context) (map[string]Toll, error) {
+func (a *Client) Tolls(ctx context.Context) (map[string]Toll, error) {
 	text, err := a.info(ctx, "commandstats")
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ type Figures struct {
 }
 
 // Figures asks a Redis node for them (INFO memory, INFO stats).
-func (a *Admin) Figures(ctx context.Context) (Figures, error) {
+func (a *Client) Figures(ctx context.Context) (Figures, error) {
 	var f Figures
 	for _, one := range []struct {
 		section, name string
@@ -70,7 +70,7 @@ func (a *Admin) Figures(ctx context.Context) (Figures, error) {
 		_, rest, _ := strings.Cut(text, "\n"+one.name+":")
 		number, _, _ := strings.Cut(rest, "\r")
 		if *one.into, err = strconv.ParseInt(number, 10, 64); err != nil {
-			return Figures{}, fmt.Errorf("INFO %s at %s: %s: %w", one.section, a.link.Address, one.name, err)
+			return Figures{}, fmt.Errorf("INFO %s at %s: %s: %w", one.section, a.conn.Address, one.name, err)
 		}
 	}
 	return f, nil
@@ -78,14 +78,14 @@ func (a *Admin) Figures(ctx context.Context) (Figures, error) {
 
 // Slowest returns the longest command that the node's own log of slow ones has
 // since a time, with a second to spare (SLOWLOG). The name is empty if it has none.
-func (a *Admin) Slowest(ctx context.Context, since time.Time) (name string, took time.Duration, err error) {
+func (a *Client) Slowest(ctx context.Context, since time.Time) (name string, took time.Duration, err error) {
 	r, err := a.do(ctx, "SLOWLOG", "GET", "128")
 	if err != nil {
 		return "", 0, err
 	}
 	entries, err := r.ToArray()
 	if err != nil {
-		return "", 0, fmt.Errorf("SLOWLOG GET at %s: %w", a.link.Address, err)
+		return "", 0, fmt.Errorf("SLOWLOG GET at %s: %w", a.conn.Address, err)
 	}
 	for _, e := range entries {
 		// Number, second, microseconds, the command and its arguments.
