@@ -57,6 +57,7 @@ var layers = []string{
 	"token",     // who may do what. Pure
 
 	"redis",           // discovery, connections, durable writes
+	"redis/pubsub",    // what the master pushes
 	"redis/admin",     // one process, asked and changed
 	"redis/discovery", // finds the master and follows it
 	"redis/ack",       // when a write is acknowledged, a read answered. Pure

@@ -8,8 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/redistest"
 )
+
+// mostQueued is how many changes may wait for one listener (package pubsub).
+const mostQueued = 10000
 
 func TestEveryChangeOfAKeyIsHeard(t *testing.T) {
 	client, node := single(t)
@@ -30,11 +34,11 @@ func TestEveryChangeOfAKeyIsHeard(t *testing.T) {
 		}
 		return n >= 2
 	})
-	node.Do("EVAL", "redis.call('DEL', 'set') redis.call('SET', KEYS[1], 'v')", "1", reservedPrefix+"x")
+	node.Do("EVAL", "redis.call('DEL', 'set') redis.call('SET', KEYS[1], 'v')", "1", command.ReservedPrefix+"x")
 	node.Do("SET", "last", "v")
 	changed.hears(t, Change{Key: "last"})
 	for _, c := range changed.all() {
-		if strings.HasPrefix(c.Key, reservedPrefix) {
+		if strings.HasPrefix(c.Key, command.ReservedPrefix) {
 			t.Errorf("%q is nobody's business", c.Key)
 		}
 	}
@@ -84,7 +88,7 @@ func TestWhoIsTooSlowForTheChangesHearsThatSomeWereMissed(t *testing.T) {
 	fast.hears(t, Change{Missed: true})
 	node.Do("SET", "stop", "v")
 	slow.hears(t, Change{Key: "stop"})
-	node.Do("EVAL", "for i = 1, "+strconv.Itoa(2*maxQueued)+" do redis.call('SET', 'k' .. i, 'v') end", "0")
+	node.Do("EVAL", "for i = 1, "+strconv.Itoa(2*mostQueued)+" do redis.call('SET', 'k' .. i, 'v') end", "0")
 	redistest.Eventually(t, 10*time.Second, "another one hears on", func() bool {
 		node.Do("SET", "last", "v")
 		return slices.Contains(fast.all(), Change{Key: "last"})
@@ -101,7 +105,7 @@ func TestWhoIsTooSlowForTheChangesHearsThatSomeWereMissed(t *testing.T) {
 	})
 	node.Do("SET", "after", "v")
 	slow.hears(t, Change{Key: "after"})
-	if n := len(slow.all()); n > maxQueued {
+	if n := len(slow.all()); n > mostQueued {
 		t.Errorf("%d changes waited for it", n)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
+	"holdfast/internal/redis/pubsub"
 )
 
 // Config says where Redis is and what a write has to reach. Zero values take
@@ -168,7 +169,7 @@ type Client struct {
 
 	commands commandSource
 	// What is published, and what changes: see stream.go and changes.go.
-	published, changes *hub
+	published, changes *pubsub.Broker
 	patterns           atomic.Int64                             // that listeners have, each counted by itself
 	concluding         func(o *operation, over bool, err error) // conclude, made once
 	errands            errands                                  // of those who started what has to be waited for
@@ -194,13 +195,13 @@ func New(cfg Config) (*Client, error) {
 		c := newCluster(cfg)
 		return &Client{
 			cfg: cfg, cluster: c, monitor: c.anchor,
-			commands: newCommandSource(), published: newHub(cfg, c.anchor),
+			commands: newCommandSource(), published: pubsub.NewBroker(cfg.options(), cfg.Logger, c.anchor),
 		}, nil
 	}
 	m := discovery.New(cfg.monitorConfig())
 	c := &Client{
 		cfg: cfg, monitor: m, writer: newWriter(cfg, m), readers: newReaders(cfg, m),
-		commands: newCommandSource(), published: newHub(cfg, m), changes: newHub(cfg, m),
+		commands: newCommandSource(), published: pubsub.NewBroker(cfg.options(), cfg.Logger, m), changes: pubsub.NewBroker(cfg.options(), cfg.Logger, m),
 	}
 	c.concluding = c.conclude
 	c.writer.compareClocks(newClocks(cfg, m))
@@ -215,7 +216,7 @@ func (c *Client) Run(ctx context.Context) {
 	var parts sync.WaitGroup
 	if c.cluster != nil {
 		parts.Go(func() { c.cluster.run(ctx) })
-		parts.Go(func() { c.published.run(ctx) })
+		parts.Go(func() { c.published.Run(ctx) })
 		parts.Wait()
 		return
 	}
@@ -224,8 +225,8 @@ func (c *Client) Run(ctx context.Context) {
 	parts.Go(func() { c.writer.clocks.run(ctx) })
 	parts.Go(func() { c.writer.clocks.runLists(ctx) })
 	parts.Go(func() { c.readers.run(ctx) })
-	parts.Go(func() { c.published.run(ctx) })
-	parts.Go(func() { c.changes.run(ctx) })
+	parts.Go(func() { c.published.Run(ctx) })
+	parts.Go(func() { c.changes.Run(ctx) })
 	parts.Wait()
 }
 
@@ -375,7 +376,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		}
 		suspect := false
 		for _, arg := range cmd[1:] {
-			suspect = suspect || reserved(arg)
+			suspect = suspect || command.Reserved(arg)
 			o.size += len(arg)
 		}
 		if suspect && !r.Own && namesReserved(spec, cmd) {
@@ -502,7 +503,5 @@ func namesReserved(spec *Spec, cmd Command) bool {
 		return true
 	}
 	keys, told := spec.Keys(cmd)
-	return !told || slices.ContainsFunc(keys, reserved)
+	return !told || slices.ContainsFunc(keys, command.Reserved)
 }
-
-func reserved(key string) bool { return strings.HasPrefix(key, reservedPrefix) }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -80,7 +81,7 @@ func TestSetAndGetAnyBytes(t *testing.T) {
 			}
 		}
 	}
-	if err := client.Set(t.Context(), reservedPrefix+"x", nil, ""); KindOf(err) != Invalid {
+	if err := client.Set(t.Context(), command.ReservedPrefix+"x", nil, ""); KindOf(err) != Invalid {
 		t.Errorf("a reserved key: %v", err)
 	}
 	cluster.Nodes[0].Do("LPUSH", "list", "x")

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/pubsub"
 )
 
 // clusterShard is a master of a cluster and its replicas, as long as they own
@@ -17,8 +18,8 @@ type clusterShard struct {
 	monitor *discovery.Monitor
 	writer  *writer
 	readers *readers
-	changes *hub   // of its keys
-	end     func() // ends it, and waits for its end
+	changes *pubsub.Broker // of its keys
+	end     func()         // ends it, and waits for its end
 	gone    <-chan struct{}
 	missing int // looks in a row that did not find it; run's
 
@@ -42,14 +43,14 @@ func newShard(ctx context.Context, c *cluster) *clusterShard {
 	s.monitor.Voters = s.ask
 	s.writer, s.readers = newWriter(cfg, s.monitor), newReaders(cfg, s.monitor)
 	s.writer.slot, s.writer.aside.slot = s.anySlot, s.anySlot
-	s.changes = newHub(cfg, s.monitor)
+	s.changes = pubsub.NewBroker(cfg.options(), cfg.Logger, s.monitor)
 	ctx, cancel := context.WithCancel(ctx)
 	s.gone = ctx.Done()
 	var parts sync.WaitGroup
 	parts.Go(func() { s.monitor.Run(ctx) })
 	parts.Go(func() { s.writer.run(ctx) })
 	parts.Go(func() { s.readers.run(ctx) })
-	parts.Go(func() { s.changes.run(ctx) })
+	parts.Go(func() { s.changes.Run(ctx) })
 	s.end = func() {
 		cancel()
 		parts.Wait()

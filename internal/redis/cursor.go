@@ -122,7 +122,7 @@ func (s *session) plain(cmd Command) rueidis.Completed {
 	case s.w.recordDB == "" && len(cmd) == 1 && strings.EqualFold(cmd[0], "dbsize"):
 		return s.conn.B().Eval().Script(countData).Numkeys(0).Arg(s.keptKeys()...).Build()
 	case len(cmd) == 1 && strings.EqualFold(cmd[0], "randomkey"):
-		return s.conn.B().Eval().Script(anyKey).Numkeys(0).Arg(reservedPrefix).Build()
+		return s.conn.B().Eval().Script(anyKey).Numkeys(0).Arg(command.ReservedPrefix).Build()
 	case at == 0 || at >= len(cmd):
 		return plain(s.conn.B(), cmd)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
 )
@@ -351,7 +352,7 @@ func TestAnAsynchronousWriteWaitsForNoReplica(t *testing.T) {
 func TestWhatIsOursIsNobodyElses(t *testing.T) {
 	cluster := redistest.Start(t, 0, 0)
 	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
-	for _, cmd := range []Command{{"SET", reservedPrefix + "x", "y"}, {"SUBSCRIBE", "x"}, {"SELECT", "1"}, {"MULTI"}, {""}, {}, {"PSUBSCRIBE", "*"}, {"sunsubscribe"}, {"Client", "Reply", "off"}} {
+	for _, cmd := range []Command{{"SET", command.ReservedPrefix + "x", "y"}, {"SUBSCRIBE", "x"}, {"SELECT", "1"}, {"MULTI"}, {""}, {}, {"PSUBSCRIBE", "*"}, {"sunsubscribe"}, {"Client", "Reply", "off"}} {
 		if err := client.Do(t.Context(), &Request{Commands: []Command{cmd}}); KindOf(err) != Invalid {
 			t.Errorf("%q: %v, want invalid", cmd, err)
 		}

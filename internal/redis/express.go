@@ -139,7 +139,7 @@ func (x *Express) Add(r *Request, now time.Time) bool {
 	}
 	cmd := r.Commands[0]
 	for _, arg := range cmd[1:] {
-		if reserved(arg) {
+		if command.Reserved(arg) {
 			return false
 		}
 	}

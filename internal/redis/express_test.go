@@ -173,7 +173,7 @@ func TestAnExpressTakesWhatOnlyReadsAndIsSwift(t *testing.T) {
 	x := ride(t, client)
 	for _, r := range []*Request{
 		reading("SET", "k", "v"), reading("LRANGE", "k", "0", "-1"), reading("KEYS", "*"), reading("XREAD", "BLOCK", "0", "STREAMS", "k", "$"),
-		reading("SUBSCRIBE", "k"), reading("GET", reservedPrefix+"k"), reading("RANDOMKEY"), reading("PING"),
+		reading("SUBSCRIBE", "k"), reading("GET", command.ReservedPrefix+"k"), reading("RANDOMKEY"), reading("PING"),
 		{Commands: commands("GET k"), Read: ReadReplica}, {Commands: commands("GET k"), Read: ReadCached}, {Commands: commands("GET k", "GET k")},
 		{Commands: commands("GET k"), Atomic: true},
 	} {

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	rules "holdfast/internal/commands"
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/resp"
 )
 
@@ -22,11 +23,11 @@ func hiddenOf(cmd Command) func(name string) bool {
 		}
 	case len("keys"):
 		if strings.EqualFold(name, "keys") || strings.EqualFold(name, "scan") {
-			return reserved
+			return command.Reserved
 		}
 	case len("randomkey"):
 		if strings.EqualFold(name, "randomkey") {
-			return reserved
+			return command.Reserved
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/pubsub"
 	"holdfast/internal/redis/resp"
 )
 
@@ -21,6 +22,11 @@ type (
 	Command = command.Command
 	// Spec is what Redis says of one of its commands.
 	Spec = command.Spec
+
+	// Message is what a subscriber hears.
+	Message = pubsub.Message
+	// Change tells that a key may have changed.
+	Change = pubsub.Change
 
 	// Error is how every operation of a Client fails.
 	Error = outcome.Error

@@ -1,14 +1,11 @@
 package redis
 
 import (
-	"errors"
 	"slices"
 
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/cost"
 )
-
-var errHardPattern = errors.New("this pattern would keep Redis from everybody else whenever something is published: use one that repeats itself less between its asterisks")
 
 // publishesToMany reports whether a command publishes something, and that may take
 // long. The patterns of other nodes' listeners are about as many as this one's.

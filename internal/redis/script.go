@@ -9,13 +9,12 @@ import (
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/command"
 )
 
-// reservedPrefix starts the keys that are Holdfast's own.
-const reservedPrefix = "\x00holdfast\x00"
-
 // idemPrefix starts the records of writes with an idempotency key.
-const idemPrefix = reservedPrefix + "idem\x00"
+const idemPrefix = command.ReservedPrefix + "idem\x00"
 
 // Script is a Lua script of this program's own.
 type Script struct {

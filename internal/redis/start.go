@@ -7,6 +7,7 @@ import (
 	"time"
 	"unsafe"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
 )
@@ -137,7 +138,7 @@ func cacheable(r *Request) bool {
 
 // hit answers a request from the cache, if what it asks for is there.
 func (c *Client) hit(r *Request) bool {
-	if c.readers == nil || !cacheable(r) || reserved(r.Commands[0][1]) {
+	if c.readers == nil || !cacheable(r) || command.Reserved(r.Commands[0][1]) {
 		return false
 	}
 	v := c.readers.hit(r.Commands[0][1], time.Now())

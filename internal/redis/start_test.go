@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
 )
@@ -36,7 +37,7 @@ func TestWhatIsStartedIsAnsweredAsWhatIsDone(t *testing.T) {
 		{Commands: commands("NOSUCH k")},
 		{Commands: commands("SUBSCRIBE k")},
 		{Commands: []Command{{}}},
-		{Commands: []Command{{"GET", reservedPrefix}}},
+		{Commands: []Command{{"GET", command.ReservedPrefix}}},
 		{},
 	} {
 		one, other := test, test

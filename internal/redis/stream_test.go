@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
@@ -408,7 +409,7 @@ func TestNobodyHearsTheSentinelsOrOfOurKeys(t *testing.T) {
 			t.Errorf("%s: %q", way, got)
 		}
 	}
-	node.Do("SET", reservedPrefix+"secret", "x")
+	node.Do("SET", command.ReservedPrefix+"secret", "x")
 	node.Do("PUBLISH", "news", "the end")
 	var lines []string
 	for ended := 0; ended < 2; {

@@ -1,6 +1,7 @@
 package cost
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -285,3 +286,6 @@ func WithShortCount(options []string) []string {
 	}
 	return options
 }
+
+// ErrHardPattern refuses a pattern that is harder than MaxElementSteps.
+var ErrHardPattern = errors.New("this pattern would keep Redis from everybody else whenever something is published: use one that repeats itself less between its asterisks")

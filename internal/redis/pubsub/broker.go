@@ -1,9 +1,13 @@
-package redis
+// Package pubsub hears what the master pushes, for all who listen in this process: messages to
+// channels and patterns, changes of keys, and the commands that it carries out (MONITOR). A
+// Broker shares one connection among its subscribers, also across a failover.
+package pubsub
 
 import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -15,52 +19,52 @@ import (
 	"holdfast/internal/redis/resp"
 )
 
-// What may wait for one listener.
+// What may wait for one subscriber.
 const (
 	maxQueued     = 10000
 	maxQueuedSize = 4 << 20 // bytes
 )
 
-type topicKind int
+type TopicKind int
 
 const (
-	channel topicKind = iota
-	pattern
+	Channel TopicKind = iota
+	Pattern
 	tracking // of all keys: see changes.go
 )
 
-// topicName is something to listen to.
-type topicName struct {
-	kind topicKind
-	name string
+// Topic is what a subscriber listens to.
+type Topic struct {
+	Kind TopicKind
+	Name string
 }
 
-// topic is what somebody listens to. The hub's mutex guards it.
+// topic is a Topic that has subscribers. The Broker's mutex guards it.
 type topic struct {
-	topicName
+	Topic
 	order     int64 // of the first to join
-	listeners map[*listener]struct{}
+	listeners map[*Subscriber]struct{}
 	confirmed bool // by the present connection
 }
 
-// request is something asked of the server whose answer is outstanding: a
-// topic or, without one, a sign of life.
+// request is a question to the server whose reply is outstanding: for a topic or, without
+// one, for a sign of life.
 type request struct {
 	topic *topic
 	on    bool
 }
 
-// hub shares one connection to the master among all who listen, and is
-// connected only while somebody does. It asks for each topic once, however
-// many listen to it. run owns the connection; the rest may be called by
-// anybody.
-type hub struct {
-	cfg     Config
+// Broker shares one connection to the master among all subscribers, and is connected only
+// while there is one. It asks for each topic once, however many listen to it. Run owns the
+// connection. The other methods are safe for concurrent use.
+type Broker struct {
+	options conn.Options
+	log     *slog.Logger
 	monitor *discovery.Monitor
 	wake    chan struct{} // something is to be sent
 
 	mu        sync.Mutex
-	topics    map[topicName]*topic
+	topics    map[Topic]*topic
 	joined    int64 // topics so far
 	connected bool
 	out       []request // to be sent
@@ -68,31 +72,31 @@ type hub struct {
 	ended     bool
 }
 
-func newHub(cfg Config, m *discovery.Monitor) *hub {
-	return &hub{cfg: cfg, monitor: m, wake: make(chan struct{}, 1), topics: map[topicName]*topic{}}
+func NewBroker(o conn.Options, log *slog.Logger, m *discovery.Monitor) *Broker {
+	return &Broker{options: o, log: log, monitor: m, wake: make(chan struct{}, 1), topics: map[Topic]*topic{}}
 }
 
-// listener is one who listens: a queue from the hub's goroutine to its own.
-type listener struct {
-	more chan struct{} // there is something to take
-	// lossy: what is too much becomes one message of kind missed, instead of
-	// the end.
+// Subscriber is a queue from the Broker's goroutine to that of somebody who listens.
+type Subscriber struct {
+	More chan struct{} // there is something to take
+	// lossy: what is too much becomes one message of the kind missed, and does not end the
+	// subscriber.
 	lossy bool
 
 	mu      sync.Mutex
 	queue   []Message
 	size    int
 	err     error
-	pending map[topicName]bool // not confirmed yet
-	count   int64              // confirmed
+	pending map[Topic]bool // not confirmed yet
+	count   int64          // confirmed
 }
 
-func newListener(lossy bool) *listener {
-	return &listener{more: make(chan struct{}, 1), lossy: lossy, pending: map[topicName]bool{}}
+func NewSubscriber(lossy bool) *Subscriber {
+	return &Subscriber{More: make(chan struct{}, 1), lossy: lossy, pending: map[Topic]bool{}}
 }
 
-// take empties the queue. complete says that every topic was confirmed.
-func (l *listener) take() (queue []Message, complete bool, err error) {
+// Take empties the queue. complete is true once every topic was confirmed.
+func (l *Subscriber) Take() (queue []Message, complete bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	queue, l.queue, l.size = l.queue, nil, 0
@@ -100,14 +104,14 @@ func (l *listener) take() (queue []Message, complete bool, err error) {
 }
 
 // push queues a message; it never waits.
-func (l *listener) push(m Message) {
+func (l *Subscriber) push(m Message) {
 	l.mu.Lock()
 	l.add(m)
 	l.mu.Unlock()
 	l.nudge()
 }
 
-func (l *listener) add(m Message) {
+func (l *Subscriber) add(m Message) {
 	if l.err != nil {
 		return
 	}
@@ -117,7 +121,7 @@ func (l *listener) add(m Message) {
 	size := 96 + len(m.Channel) + len(m.Pattern) + len(m.Payload)
 	if len(l.queue) >= maxQueued || l.size+size > maxQueuedSize && len(l.queue) > 0 {
 		if !l.lossy {
-			l.err = &Error{Kind: Overloaded, Cause: errSlow}
+			l.err = &outcome.Error{Kind: outcome.Overloaded, Cause: errSlow}
 			return
 		}
 		m, size = Message{Kind: missed}, 0
@@ -127,9 +131,9 @@ func (l *listener) add(m Message) {
 	l.size += size
 }
 
-// confirm tells that a topic is listened to. Of a subscription it does once;
-// after that a failover is not its listener's business.
-func (l *listener) confirm(n topicName) {
+// confirm tells a subscriber that a topic is listened to. It does so once for a subscription:
+// a failover after that does not concern the subscriber.
+func (l *Subscriber) confirm(n Topic) {
 	l.mu.Lock()
 	first := l.pending[n]
 	delete(l.pending, n)
@@ -137,19 +141,19 @@ func (l *listener) confirm(n topicName) {
 		l.count++
 	}
 	switch {
-	case n.kind == tracking:
+	case n.Kind == tracking:
 		l.add(Message{Kind: missed})
 	case !first:
-	case n.kind == pattern:
-		l.add(Message{Kind: "psubscribe", Pattern: n.name, Count: l.count})
+	case n.Kind == Pattern:
+		l.add(Message{Kind: "psubscribe", Pattern: n.Name, Count: l.count})
 	default:
-		l.add(Message{Kind: "subscribe", Channel: n.name, Count: l.count})
+		l.add(Message{Kind: "subscribe", Channel: n.Name, Count: l.count})
 	}
 	l.mu.Unlock()
 	l.nudge()
 }
 
-func (l *listener) fail(err error) {
+func (l *Subscriber) fail(err error) {
 	l.mu.Lock()
 	if l.err == nil {
 		l.err = err
@@ -158,19 +162,19 @@ func (l *listener) fail(err error) {
 	l.nudge()
 }
 
-func (l *listener) nudge() {
+func (l *Subscriber) nudge() {
 	select {
-	case l.more <- struct{}{}:
+	case l.More <- struct{}{}:
 	default:
 	}
 }
 
-// join lets a listener hear of topics.
-func (h *hub) join(l *listener, names []topicName) {
+// Join lets a subscriber hear of topics.
+func (h *Broker) Join(l *Subscriber, names []Topic) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
-		l.fail(&Error{Kind: NotExecuted, Cause: outcome.ErrClosed})
+		l.fail(&outcome.Error{Kind: outcome.NotExecuted, Cause: outcome.ErrClosed})
 		return
 	}
 	l.mu.Lock()
@@ -182,7 +186,7 @@ func (h *hub) join(l *listener, names []topicName) {
 		t := h.topics[n]
 		if t == nil {
 			h.joined++
-			t = &topic{topicName: n, order: h.joined, listeners: map[*listener]struct{}{}}
+			t = &topic{Topic: n, order: h.joined, listeners: map[*Subscriber]struct{}{}}
 			h.topics[n] = t
 			h.ask(request{t, true})
 		}
@@ -196,8 +200,8 @@ func (h *hub) join(l *listener, names []topicName) {
 	}
 }
 
-// leave undoes join. What nobody listens to any more is given up.
-func (h *hub) leave(l *listener, names []topicName) {
+// Leave undoes Join. A topic without subscribers is given up.
+func (h *Broker) Leave(l *Subscriber, names []Topic) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, n := range names {
@@ -213,9 +217,8 @@ func (h *hub) leave(l *listener, names []topicName) {
 	}
 }
 
-// ask queues a request for the present connection; one to come asks for all
-// topics anyway.
-func (h *hub) ask(r request) {
+// ask queues a request for the present connection. A connection to come asks for all topics.
+func (h *Broker) ask(r request) {
 	if h.connected {
 		h.out = append(h.out, r)
 	}
@@ -225,18 +228,18 @@ func (h *hub) ask(r request) {
 	}
 }
 
-func (h *hub) wanted() bool {
+func (h *Broker) wanted() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.topics) > 0
 }
 
-// run serves the listeners until the context ends.
-func (h *hub) run(ctx context.Context) {
+// Run serves the subscribers until the context ends.
+func (h *Broker) Run(ctx context.Context) {
 	defer func() {
 		h.mu.Lock()
 		h.ended = true
-		h.failAll(&Error{Kind: NotExecuted, Cause: outcome.ErrClosed})
+		h.failAll(&outcome.Error{Kind: outcome.NotExecuted, Cause: outcome.ErrClosed})
 		h.mu.Unlock()
 	}()
 	for {
@@ -256,10 +259,10 @@ func (h *hub) run(ctx context.Context) {
 			var refusal outcome.RedisError
 			if errors.As(err, &refusal) && refusal.LoginRefused() {
 				h.mu.Lock()
-				h.failAll(&Error{Kind: Refused, Cause: refusal})
+				h.failAll(&outcome.Error{Kind: outcome.Refused, Cause: refusal})
 				h.mu.Unlock()
 			}
-			h.cfg.Logger.Debug("a connection for listeners ended", "master", s.Master, "why", err)
+			h.log.Debug("a connection for listeners ended", "master", s.Master, "why", err)
 			if !moment.Sleep(ctx, conn.DialPause) {
 				return
 			}
@@ -267,8 +270,8 @@ func (h *hub) run(ctx context.Context) {
 	}
 }
 
-// failAll ends all listeners. The caller holds the mutex.
-func (h *hub) failAll(err error) {
+// failAll ends all subscribers. The caller holds the mutex.
+func (h *Broker) failAll(err error) {
 	for n, t := range h.topics {
 		for l := range t.listeners {
 			l.fail(err)
@@ -277,10 +280,9 @@ func (h *hub) failAll(err error) {
 	}
 }
 
-// serve keeps a connection to one master while it is that and somebody
-// listens.
-func (h *hub) serve(ctx context.Context, master string) error {
-	raw, err := conn.DialRaw(ctx, h.cfg.options(), master)
+// serve keeps a connection to one master while it is the master and there are subscribers.
+func (h *Broker) serve(ctx context.Context, master string) error {
+	raw, err := conn.DialRaw(ctx, h.options, master)
 	if err != nil {
 		return err
 	}
@@ -322,9 +324,9 @@ func (h *hub) serve(ctx context.Context, master string) error {
 	}
 }
 
-// begin makes a new connection's first requests: all topics, in the order in
-// which they were asked for, which is that of the confirmations.
-func (h *hub) begin() {
+// begin queues a new connection's first requests: all topics, in the order in which they were
+// asked for, which is that of the confirmations.
+func (h *Broker) begin() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.connected, h.out, h.asked = true, nil, nil
@@ -334,7 +336,7 @@ func (h *hub) begin() {
 	slices.SortFunc(h.out, func(a, b request) int { return cmp.Compare(a.topic.order, b.topic.order) })
 }
 
-func (h *hub) end() {
+func (h *Broker) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.connected = false
@@ -343,8 +345,8 @@ func (h *hub) end() {
 	}
 }
 
-// pending are the commands to send now.
-func (h *hub) pending() [][]string {
+// pending returns the commands to send now.
+func (h *Broker) pending() [][]string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	cmds := make([][]string, 0, len(h.out))
@@ -360,8 +362,8 @@ func (h *hub) pending() [][]string {
 	return cmds
 }
 
-// read hands out what the connection brings until it ends.
-func (h *hub) read(raw *conn.Raw) error {
+// read hands out what comes on the connection until it ends.
+func (h *Broker) read(raw *conn.Raw) error {
 	for {
 		f, err := raw.Read()
 		if err == nil {
@@ -373,7 +375,7 @@ func (h *hub) read(raw *conn.Raw) error {
 	}
 }
 
-func (h *hub) handle(f resp.Frame) error {
+func (h *Broker) handle(f resp.Frame) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if f.Kind != '>' {
@@ -397,7 +399,7 @@ func (h *hub) handle(f resp.Frame) error {
 	switch kind := f.Items[0].Text; kind {
 	case "subscribe", "psubscribe", "unsubscribe", "punsubscribe":
 		r, ok := h.answered()
-		if !ok || r.topic == nil || r.topic.name != f.Items[1].Text {
+		if !ok || r.topic == nil || r.topic.Name != f.Items[1].Text {
 			return resp.ErrProtocol
 		}
 		if r.on {
@@ -405,11 +407,11 @@ func (h *hub) handle(f resp.Frame) error {
 		}
 	case "message":
 		if len(f.Items) == 3 && !hiddenMessage(f.Items[1].Text, f.Items[2].Text) {
-			h.publish(topicName{channel, f.Items[1].Text}, Message{Kind: kind, Channel: f.Items[1].Text, Payload: f.Items[2].Text})
+			h.publish(Topic{Channel, f.Items[1].Text}, Message{Kind: kind, Channel: f.Items[1].Text, Payload: f.Items[2].Text})
 		}
 	case "pmessage":
 		if len(f.Items) == 4 && !hiddenMessage(f.Items[2].Text, f.Items[3].Text) {
-			h.publish(topicName{pattern, f.Items[1].Text},
+			h.publish(Topic{Pattern, f.Items[1].Text},
 				Message{Kind: kind, Pattern: f.Items[1].Text, Channel: f.Items[2].Text, Payload: f.Items[3].Text})
 		}
 	case "invalidate":
@@ -418,8 +420,8 @@ func (h *hub) handle(f resp.Frame) error {
 	return nil
 }
 
-// answered is the request that is answered now.
-func (h *hub) answered() (request, bool) {
+// answered returns the request that the present reply is to.
+func (h *Broker) answered() (request, bool) {
 	if len(h.asked) == 0 {
 		return request{}, false
 	}
@@ -428,29 +430,57 @@ func (h *hub) answered() (request, bool) {
 	return r, true
 }
 
-func (h *hub) confirm(t *topic) {
+func (h *Broker) confirm(t *topic) {
 	t.confirmed = true
 	for l := range t.listeners {
-		l.confirm(t.topicName)
+		l.confirm(t.Topic)
 	}
 }
 
-func (h *hub) refuse(t *topic, words outcome.RedisError) {
+func (h *Broker) refuse(t *topic, words outcome.RedisError) {
 	for l := range t.listeners {
-		l.fail(&Error{Kind: Refused, Cause: words})
+		l.fail(&outcome.Error{Kind: outcome.Refused, Cause: words})
 	}
 	// Whoever comes after asks again.
-	if h.topics[t.topicName] == t {
-		delete(h.topics, t.topicName)
+	if h.topics[t.Topic] == t {
+		delete(h.topics, t.Topic)
 	}
 }
 
-func (h *hub) publish(n topicName, m Message) {
+func (h *Broker) publish(n Topic, m Message) {
 	t := h.topics[n]
 	if t == nil || !t.confirmed {
 		return
 	}
 	for l := range t.listeners {
 		l.push(m)
+	}
+}
+
+// Deliver hands a subscriber what comes for it, until the context ends. It fails if nothing
+// could be listened to within hold.
+func (h *Broker) Deliver(ctx context.Context, hold time.Duration, l *Subscriber, topics []Topic, hear func(Message)) error {
+	h.Join(l, topics)
+	defer h.Leave(l, topics)
+	patience := time.NewTimer(hold)
+	defer patience.Stop()
+	for {
+		select {
+		case <-l.More:
+			batch, confirmed, err := l.Take()
+			for _, m := range batch {
+				hear(m)
+			}
+			if err != nil {
+				return err
+			}
+			if confirmed {
+				patience.Stop()
+			}
+		case <-patience.C:
+			return &outcome.Error{Kind: outcome.NotExecuted, Cause: outcome.ErrNoMaster}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
