@@ -25,12 +25,14 @@ const (
 	maxQueuedSize = 4 << 20 // bytes
 )
 
+// TopicKind is the kind of a Topic.
 type TopicKind int
 
+// The kinds of topics.
 const (
-	Channel TopicKind = iota
-	Pattern
-	tracking // of all keys: see changes.go
+	Channel  TopicKind = iota // the channel of that name
+	Pattern                   // channels that match
+	tracking                  // changes of all keys: see changes.go
 )
 
 // Topic is what a subscriber listens to.

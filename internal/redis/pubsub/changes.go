@@ -24,6 +24,7 @@ const (
 // broadcasting mode).
 var EveryKey = []Topic{{Kind: tracking}}
 
+// AsChange returns the change that a message of EveryKey tells of.
 func (m Message) AsChange() Change { return Change{Key: m.Channel, Missed: m.Kind == missed} }
 
 // invalidate hands out keys that changed. No list at all stands for FLUSHALL and FLUSHDB.
