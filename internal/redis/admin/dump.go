@@ -48,7 +48,7 @@ const (
 // INFO, where Sentinels look for replicas: as is the address of a replica that they know
 // already, under which the copy is shown; empty: none.
 //
-// The connection is none of a replica's that is sent what is written meanwhile (REPLCONF
+// The connection is not that of a replica, which is sent what is written meanwhile (REPLCONF
 // RDB-ONLY, Redis 6.2): it costs the node no memory beside the fork, counts for no WAIT,
 // and is no replica in the answer to ROLE.
 func OpenDump(ctx context.Context, way Way, address, user, password, as string) (*Dump, error) {

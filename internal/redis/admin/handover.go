@@ -139,7 +139,8 @@ func eligible(about map[string]string) bool {
 	return about["slave-priority"] != "0" && milliseconds(about["last-ok-ping-reply"]) <= eligiblePing && milliseconds(about["info-refresh"]) <= eligibleInfo
 }
 
-// milliseconds is a number of a Sentinel's as a duration; what is none is very long.
+// milliseconds returns a number of a Sentinel as a duration; a very long one if it is not a
+// number.
 func milliseconds(number string) time.Duration {
 	ms, err := strconv.ParseInt(number, 10, 32)
 	if err != nil {

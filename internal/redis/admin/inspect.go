@@ -45,7 +45,7 @@ type Watching struct {
 	Quorum int
 	// DownAfter and Timeout are down-after-milliseconds and failover-timeout.
 	DownAfter, Timeout time.Duration
-	// Unable says why it could not fail the master over now (SENTINEL CKQUORUM);
+	// Unable is why it could not fail the master over now (SENTINEL CKQUORUM);
 	// empty: it could.
 	Unable string
 }

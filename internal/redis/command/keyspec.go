@@ -113,7 +113,7 @@ func (k *KeySpec) collectFrom(keys []string, cmd Command, first int) ([]string, 
 	return keys, true
 }
 
-// toldAll has the commands of which Redis 8.0 says that it does not tell all keys, and 7.0 did
+// toldAll has the commands of which Redis 8.0 claims that it does not tell all keys, and 7.0 did
 // not: a keyword may stand twice, or be the name of a stream. Collect sees to the first, and
 // XREAD and XREADGROUP have no names before the keyword except those that the specification
 // passes over.

@@ -36,8 +36,8 @@ type Client struct {
 	// ours starts nothing.
 	built bool
 	wires map[*Tracked]struct{}
-	// Of the meters of its connections. answers is nil where there are none; cuts is
-	// how often something was dropped.
+	// Of the meters of its connections. answers is nil if they have none. Cuts is how often
+	// something was dropped.
 	answers *meter.Ledger
 	Each    meter.Allowance
 	Kept    bool

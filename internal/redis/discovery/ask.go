@@ -18,10 +18,9 @@ import (
 
 // The questions of a round, and what is learned from the answers.
 
-// skips says that a round does not wait for a node or Sentinel: it was silent,
-// others wait for the round, and one that is dark would cost each of them
-// SteadyTimeout. It is asked aside until it answers. Without a master everybody
-// is asked.
+// skips reports whether a round does not wait for a node or Sentinel, since it was silent. One
+// that is dark would cost everybody who waits for the round SteadyTimeout. It is asked aside
+// until it replies. Without a master all are asked.
 func (m *Monitor) skips(l *peer) bool {
 	if !l.silent.Load() || m.state.Load().Master == "" {
 		return false
@@ -154,8 +153,8 @@ func askSentinel(ctx context.Context, l *peer, name string, at election.HostPort
 	return w
 }
 
-// readVote reads the answers to the last two questions: the Sentinel's id, and whether it
-// holds the master for down, its leader and the epoch.
+// readVote reads the replies to the last two questions: the Sentinel's id, and whether it
+// considers the master down, its leader and the epoch.
 func readVote(w *election.SentinelReply, id, answer rueidis.RedisResult) {
 	w.ID, _ = id.ToString()
 	list, err := answer.ToArray()
@@ -298,7 +297,7 @@ func ParseRole(answer []rueidis.RedisMessage) (s Standing, replicas []election.R
 // command ROLE).
 type Standing struct {
 	Master bool
-	// MasterAddress is whom a replica follows.
+	// MasterAddress is the master that a replica follows.
 	MasterAddress string
 	// Linked is true for a replica whose link to its master is up, Idle for one that
 	// has not even begun to connect.

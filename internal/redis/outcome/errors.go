@@ -11,7 +11,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Kind says what a failed operation did to the data.
+// Kind is what a failed operation did to the data.
 type Kind int
 
 // The kinds of failure.
