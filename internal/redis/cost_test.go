@@ -79,7 +79,7 @@ func TestWhatWouldTakeTooLongIsRefused(t *testing.T) {
 	}
 	long := commands("SET whole 1")
 	const perStored = 2200 // nanoseconds for each member that ZRANGESTORE stores (package cost)
-	for range 2 * int(cost.LongestCommand/(1000*2200)) {
+	for range 2 * int(cost.LongestCommand/(1000*perStored)) {
 		long = append(long, commands("ZRANGESTORE d zset 0 -1")...)
 	}
 	for _, cmds := range [][]Command{long, commands("EVAL return(1) 0", "EVAL return(2) 0", "EVAL return(3) 0")} {
