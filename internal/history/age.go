@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// notOld adds reads of replicas and caches that are older than the client allowed. Such a read
+// checkAge adds reads of replicas and caches that are older than the client allowed. Such a read
 // shows a value although a later one was certainly there at the time whose state the read had to
 // show.
-func (r *register) notOld() {
-	order, newest := r.newest()
+func (r *register) checkAge() {
+	order, newest := r.lastSeen()
 	for _, i := range r.key.ops {
 		op := r.ops[i]
 		v := r.lookup(op.Got, !op.Found)
@@ -35,9 +35,9 @@ func (r *register) notOld() {
 	}
 }
 
-// newest returns the values sorted by first. For each of them it returns the two values, of it and
-// those before it, that were seen last.
-func (r *register) newest() ([]*value, [][2]*value) {
+// lastSeen returns the values sorted by first. For each of them it returns the two values, of it
+// and those before it, that were seen last.
+func (r *register) lastSeen() ([]*value, [][2]*value) {
 	order := slices.Clone(r.values)
 	slices.SortStableFunc(order, func(a, b *value) int { return cmp.Compare(a.first, b.first) })
 	newest := make([][2]*value, len(order))

@@ -188,7 +188,7 @@ func TestTheTableAgreesWithPorcupine(t *testing.T) {
 		for _, b := range c.ops {
 			ops = append(ops, Operation(b))
 		}
-		if got := raw(ops, all(ops)); (got == porcupine.Ok) != (c.want == "") {
+		if got := porcupineResult(ops, all(ops)); (got == porcupine.Ok) != (c.want == "") {
 			t.Errorf("%s: porcupine says %s", c.what, got)
 		}
 	}

@@ -36,28 +36,28 @@ func assumptions(h History) []string {
 		}
 		why = append(why, fmt.Sprintf("something happened at %s that was no part of the drill: %s%s", seconds(n.At), node, n.Text))
 	}
-	why = append(why, traffic(h)...)
-	why = append(why, unanswered(h)...)
+	why = append(why, loadProblems(h)...)
+	why = append(why, unansweredNodes(h)...)
 	for _, f := range h.Faults {
-		why = append(why, happened(h, f)...)
+		why = append(why, faultProblems(h, f)...)
 	}
 	why = append(why, readBack(h)...)
 	return why
 }
 
-// loaded returns the operations of the load on the entry, sorted by Due. It leaves out clients that
-// ask one node directly: when that node dies, no balancer sends their requests to another one,
-// which is not a failure of the service.
-func loaded(h History) []Operation {
+// loadOperations returns the operations of the load on the entry, sorted by Due. It leaves out
+// clients that ask one node directly: when that node dies, no balancer sends their requests to
+// another one, which is not a failure of the service.
+func loadOperations(h History) []Operation {
 	ops := slices.Clone(h.Operations)
 	ops = slices.DeleteFunc(ops, func(op Operation) bool { return !op.OfLoad() })
 	slices.SortStableFunc(ops, func(a, b Operation) int { return cmp.Compare(a.Due, b.Due) })
 	return ops
 }
 
-// traffic returns what is wrong with the load as a whole.
-func traffic(h History) []string {
-	ops := loaded(h)
+// loadProblems returns what is wrong with the load as a whole.
+func loadProblems(h History) []string {
+	ops := loadOperations(h)
 	if len(ops) == 0 {
 		return []string{"the history has no operations"}
 	}
@@ -73,15 +73,15 @@ func traffic(h History) []string {
 		why = append(why, fmt.Sprintf("too little traffic: %s in %s, and %d a second were asked for, which is %.0f",
 			plural(len(ops), "operation", "operations"), seconds(span), h.Rate, asked))
 	}
-	why = append(why, kinds(h, ops)...)
+	why = append(why, missingKinds(h, ops)...)
 	if reached, ok := rateReached(h, ops); !ok {
 		why = append(why, reached)
 	}
 	return why
 }
 
-// unanswered returns which nodes never answered the clients that ask them directly.
-func unanswered(h History) []string {
+// unansweredNodes returns which nodes never answered the clients that ask them directly.
+func unansweredNodes(h History) []string {
 	answers := map[string]int{}
 	for _, op := range h.Operations {
 		if op.Direct {
@@ -100,8 +100,8 @@ func unanswered(h History) []string {
 	return why
 }
 
-// kinds returns which kinds of operations are missing from the load.
-func kinds(h History, ops []Operation) []string {
+// missingKinds returns which kinds of operations are missing from the load.
+func missingKinds(h History, ops []Operation) []string {
 	var why []string
 	if h.OfURLs() {
 		for _, url := range h.URLs {
@@ -130,8 +130,8 @@ func kinds(h History, ops []Operation) []string {
 	return why
 }
 
-// undisturbed returns the operations that were due before the first fault, and when that began.
-func undisturbed(h History, ops []Operation) ([]Operation, time.Duration) {
+// beforeFaults returns the operations that were due before the first fault, and when that began.
+func beforeFaults(h History, ops []Operation) ([]Operation, time.Duration) {
 	until := h.LoadEnd
 	for _, f := range h.Faults {
 		until = min(until, f.Began)
@@ -146,7 +146,7 @@ func undisturbed(h History, ops []Operation) ([]Operation, time.Duration) {
 // lateness returns the delay within which that percentage of the operations before the first fault
 // started, after they were due.
 func lateness(h History, ops []Operation, percent int) time.Duration {
-	calm, _ := undisturbed(h, ops)
+	calm, _ := beforeFaults(h, ops)
 	var delays []time.Duration
 	for _, op := range calm {
 		delays = append(delays, op.Start-op.Due)
@@ -161,7 +161,7 @@ func rateReached(h History, ops []Operation) (string, bool) {
 	if by <= late {
 		return "", true
 	}
-	calm, until := undisturbed(h, ops)
+	calm, until := beforeFaults(h, ops)
 	started := 0
 	for _, op := range calm {
 		if op.Start < until {
@@ -173,8 +173,8 @@ func rateReached(h History, ops []Operation) (string, bool) {
 		h.Rate, reached, seconds(by)), false
 }
 
-// happened returns what is wrong with a fault, or with the traffic around it.
-func happened(h History, f Fault) []string {
+// faultProblems returns what is wrong with a fault, or with the traffic around it.
+func faultProblems(h History, f Fault) []string {
 	var why []string
 	at := fmt.Sprintf("fault %q at %s: ", f.Name, seconds(f.Began))
 	if f.Trouble != "" {
@@ -246,7 +246,7 @@ func readBack(h History) []string {
 // warnings returns what is worth knowing but changes no result.
 func warnings(h History, faults []FaultAvailability) []string {
 	var lines []string
-	ops := loaded(h)
+	ops := loadOperations(h)
 	if by := lateness(h, ops, 99); by > late && lateness(h, ops, 90) <= late {
 		lines = append(lines, fmt.Sprintf("the machine was busy before the first fault: one in a hundred operations started %s late or more", seconds(by)))
 	}

@@ -21,24 +21,24 @@ const (
 // measured from when an operation was due, so that it includes the time for which the operation had
 // to wait for its client.
 func availability(h History) (Availability, []FaultAvailability) {
-	ops := loaded(h)
+	ops := loadOperations(h)
 	begin := time.Duration(0)
 	if len(ops) > 0 {
 		begin = ops[0].Due
 	}
-	whole := between(ops, begin, h.LoadEnd+1)
+	whole := availabilityBetween(ops, begin, h.LoadEnd+1)
 	whole.To = h.LoadEnd
-	answers := ends(ops)
+	answers := answerTimes(ops)
 	faults := make([]FaultAvailability, len(h.Faults))
 	for i, f := range h.Faults {
-		faults[i] = cost(h, ops, answers, f, begin)
+		faults[i] = faultCost(h, ops, answers, f, begin)
 	}
 	return whole, faults
 }
 
-// cost returns what one fault cost. Before begins after the previous fault, or with the load. After
-// ends with the next fault, or with the load.
-func cost(h History, ops []Operation, answers []time.Duration, f Fault, begin time.Duration) FaultAvailability {
+// faultCost returns what one fault cost. Before begins after the previous fault, or with the load.
+// After ends with the next fault, or with the load.
+func faultCost(h History, ops []Operation, answers []time.Duration, f Fault, begin time.Duration) FaultAvailability {
 	c := FaultAvailability{Name: f.Name, Recovery: -1}
 	if f.Began < 0 {
 		return c
@@ -53,15 +53,15 @@ func cost(h History, ops []Operation, answers []time.Duration, f Fault, begin ti
 	}
 
 	next = max(next, f.Began)
-	c.Before = between(ops, min(begin, f.Began), f.Began)
+	c.Before = availabilityBetween(ops, min(begin, f.Began), f.Began)
 	over := next
-	if at := recovered(ops, f.Began, next, next < h.LoadEnd, normal(c.Before)); at >= 0 {
+	if at := recovered(ops, f.Began, next, next < h.LoadEnd, normalLatency(c.Before)); at >= 0 {
 		over = at
 		c.Recovery = at - f.Began
 	}
 
-	c.During = between(ops, f.Began, over)
-	c.After = between(ops, over, next)
+	c.During = availabilityBetween(ops, f.Began, over)
+	c.After = availabilityBetween(ops, over, next)
 	until := max(over, f.Healthy)
 	// A client begins at the entry where it was before. If that entry is cut off, the client ends
 	// at another one, and has waited because of the cut all the same. The history does not record
@@ -78,12 +78,12 @@ func cost(h History, ops []Operation, answers []time.Duration, f Fault, begin ti
 			}
 		}
 	}
-	c.Silence = silence(answers, c.Before.From, f.Began, until, h.LoadEnd)
+	c.Silence = longestSilence(answers, c.Before.From, f.Began, until, h.LoadEnd)
 	return c
 }
 
-// normal returns the latency up to which an answer counts as coming as before.
-func normal(before Availability) time.Duration {
+// normalLatency returns the latency up to which an answer counts as coming as before.
+func normalLatency(before Availability) time.Duration {
 	return max(nearTimes*before.P99, near)
 }
 
@@ -108,8 +108,8 @@ func recovered(ops []Operation, began, next time.Duration, soon bool, limit time
 	return -1
 }
 
-// between sums up the operations due from one time until before another.
-func between(ops []Operation, from, to time.Duration) Availability {
+// availabilityBetween sums up the operations due from one time until before another.
+func availabilityBetween(ops []Operation, from, to time.Duration) Availability {
 	a := Availability{From: from, To: to}
 	var latencies []time.Duration
 	for _, op := range ops {
@@ -134,8 +134,8 @@ func between(ops []Operation, from, to time.Duration) Availability {
 	return a
 }
 
-// ends returns the times of all answers, sorted.
-func ends(ops []Operation) []time.Duration {
+// answerTimes returns the times of all answers, sorted.
+func answerTimes(ops []Operation) []time.Duration {
 	var times []time.Duration
 	for _, op := range ops {
 		if op.Outcome == OK {
@@ -146,9 +146,9 @@ func ends(ops []Operation) []time.Duration {
 	return times
 }
 
-// silence returns the longest time without an answer that overlaps the time from from to until.
-// Before begin and after end there is no load.
-func silence(answers []time.Duration, begin, from, until, end time.Duration) time.Duration {
+// longestSilence returns the longest time without an answer that overlaps the time from from to
+// until. Before begin and after end there is no load.
+func longestSilence(answers []time.Duration, begin, from, until, end time.Duration) time.Duration {
 	var longest time.Duration
 	last := begin
 	for _, at := range append(slices.Clone(answers), end) {

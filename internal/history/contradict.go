@@ -16,8 +16,8 @@ type block struct {
 	firstOf, lastOf *value // the values of firstOp and lastOp
 
 	// For the order that is tried: the position of the block, and the earliest time at which it may
-	// begin. moves counts how often mend has moved it.
-	place, notBefore time.Duration
+	// begin. moves counts how often reschedule has moved it.
+	start, notBefore time.Duration
 	moves            int
 }
 
@@ -33,11 +33,11 @@ func (r *register) contradictions() {
 	for i, v := range r.values {
 		single[i] = newBlock([]*value{v})
 	}
-	r.disjoint(single)
+	r.checkDisjoint(single)
 	if len(r.findings.anomalies) > 0 {
 		return
 	}
-	r.disjoint(r.blocks())
+	r.checkDisjoint(r.blocks())
 }
 
 func newBlock(values []*value) *block {
@@ -79,17 +79,17 @@ func (r *register) blocks() []*block {
 			chain = append(chain, v)
 		}
 		linked += len(chain)
-		r.inOrder(chain)
+		r.checkChainOrder(chain)
 		blocks = append(blocks, newBlock(chain))
 	}
 	if linked < len(r.values) && len(r.findings.anomalies) == 0 {
-		r.circle()
+		r.addCircle()
 	}
 	return blocks
 }
 
-// circle adds that some compare-and-sets each matched a value that another of them stored.
-func (r *register) circle() {
+// addCircle adds that some compare-and-sets each matched a value that another of them stored.
+func (r *register) addCircle() {
 	a := Anomaly{What: NotLinearizable, Key: r.key.name, Text: "compare-and-sets matched each other's values in a circle"}
 	reached := map[*value]bool{}
 	for _, v := range r.values {
@@ -105,13 +105,13 @@ func (r *register) circle() {
 	r.add(a)
 }
 
-// inOrder adds that an earlier value of a chain was seen after a later one.
-func (r *register) inOrder(chain []*value) {
+// checkChainOrder adds that an earlier value of a chain was seen after a later one.
+func (r *register) checkChainOrder(chain []*value) {
 	later := chain[len(chain)-1]
 	for n := len(chain) - 2; n >= 0; n-- {
 		v := chain[n]
 		if later.first < v.last {
-			r.again(v, later, later.firstOp, v.lastOp, nil)
+			r.addReturned(v, later, later.firstOp, v.lastOp, nil)
 		}
 		if v.first < later.first {
 			later = v
@@ -119,9 +119,9 @@ func (r *register) inOrder(chain []*value) {
 	}
 }
 
-// disjoint adds blocks that contradict each other: A has to be before B, and B before A. Each pair
-// is found from the block whose span begins first.
-func (r *register) disjoint(blocks []*block) {
+// checkDisjoint adds blocks that contradict each other: A has to be before B, and B before A. Each
+// pair is found from the block whose span begins first.
+func (r *register) checkDisjoint(blocks []*block) {
 	order := slices.Clone(blocks)
 	slices.SortStableFunc(order, func(a, b *block) int { return cmp.Compare(a.first, b.first) })
 	var pairs []pair
@@ -134,14 +134,14 @@ func (r *register) disjoint(blocks []*block) {
 				break
 			}
 			if b.last > a.first {
-				pairs = append(pairs, r.pair(a, b))
+				pairs = append(pairs, r.orderPair(a, b))
 			}
 		}
 		if len(pairs) > 10000 {
 			break
 		}
 	}
-	r.tell(pairs)
+	r.addContradictions(pairs)
 }
 
 // pair is two blocks: the older one was seen, or matched, again after the newer one.
@@ -149,9 +149,9 @@ type pair struct {
 	older, newer *block
 }
 
-// pair decides which block is older: the one whose write ended before the other's began. If that
-// does not decide, the one seen last counts as the older one that came back.
-func (r *register) pair(a, b *block) pair {
+// orderPair decides which block is older: the one whose write ended before the other's began. If
+// that does not decide, the one seen last counts as the older one that came back.
+func (r *register) orderPair(a, b *block) pair {
 	av, bv := a.values[0], b.values[0]
 	switch {
 	case bv.absent || !av.absent && bv.end < r.ops[av.write].Start:
@@ -164,10 +164,10 @@ func (r *register) pair(a, b *block) pair {
 	return pair{older: a, newer: b}
 }
 
-// tell adds an anomaly for each older block, the one seen last first, so that lost writes come
-// first. The anomaly names the newer block that was there first, and how many other ones the same
-// answer contradicts.
-func (r *register) tell(pairs []pair) {
+// addContradictions adds an anomaly for each older block, the one seen last first, so that lost
+// writes come first. The anomaly names the newer block that was there first, and how many other
+// ones the same answer contradicts.
+func (r *register) addContradictions(pairs []pair) {
 	byOlder := map[*block][]*block{}
 	var olders []*block
 	for _, p := range pairs {
@@ -180,7 +180,7 @@ func (r *register) tell(pairs []pair) {
 	for _, older := range olders {
 		newer := byOlder[older]
 		slices.SortStableFunc(newer, func(a, b *block) int { return cmp.Compare(a.first, b.first) })
-		r.again(older.lastOf, newer[0].firstOf, newer[0].firstOp, older.lastOp, &contradiction{older, newer})
+		r.addReturned(older.lastOf, newer[0].firstOf, newer[0].firstOp, older.lastOp, &contradiction{older, newer})
 	}
 }
 
@@ -190,9 +190,9 @@ type contradiction struct {
 	newer []*block
 }
 
-// again adds an anomaly: the operation back saw old, although it began after the operation shown
-// had shown new. With c, c proves that old had been there before new.
-func (r *register) again(old, new *value, shown, back int, c *contradiction) {
+// addReturned adds an anomaly: the operation back saw old, although it began after the operation
+// shown had shown new. With c, c proves that old had been there before new.
+func (r *register) addReturned(old, new *value, shown, back int, c *contradiction) {
 	op, after := r.ops[back], r.ops[shown]
 	known := fmt.Sprintf("%s, which client %d had written, acknowledged at %s", new.name(), after.Client, seconds(after.End))
 	if shown != new.write {
@@ -223,7 +223,7 @@ func (r *register) again(old, new *value, shown, back int, c *contradiction) {
 	default:
 		a.What, a.Text = NotLinearizable, fmt.Sprintf("no order explains who saw %s and who saw %s", old.name(), known)
 	}
-	r.around(&a)
+	r.addSurrounding(&a)
 	r.add(a)
 }
 
@@ -254,8 +254,8 @@ const (
 	aroundMost = 20
 )
 
-// around adds the register's operations near the one that shows the anomaly.
-func (r *register) around(a *Anomaly) {
+// addSurrounding adds the register's operations near the one that shows the anomaly.
+func (r *register) addSurrounding(a *Anomaly) {
 	var at time.Duration
 	for _, i := range a.Operations {
 		at = max(at, r.ops[i].Start)

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// version is the version of the encoding. It changes with every new field.
-const version = 6
+// encodingVersion is the version of the encoding. It changes with every new field.
+const encodingVersion = 6
 
 // maxLine is the longest line, in bytes. The read of a large set is one line.
 const maxLine = 64 << 20
@@ -31,7 +31,7 @@ func Encode(w io.Writer, h History) error {
 	buffered := bufio.NewWriter(w)
 	lines := json.NewEncoder(buffered)
 	lines.SetEscapeHTML(false)
-	if err := lines.Encode(header{Version: version, Count: len(h.Operations), History: h}); err != nil {
+	if err := lines.Encode(header{Version: encodingVersion, Count: len(h.Operations), History: h}); err != nil {
 		return fmt.Errorf("cannot write the history's header: %w", err)
 	}
 	for i := range h.Operations {
@@ -60,7 +60,7 @@ func Decode(r io.Reader) (History, error) {
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("the file is cut off: %d of %d operations are there", len(h.Operations), head.Count)
 		} else if err == nil {
-			err = op.check()
+			err = op.validate()
 		}
 		if err != nil {
 			return History{}, fmt.Errorf("line %d: %w", d.line, err)
@@ -106,12 +106,12 @@ func (d *decoder) next(into any) error {
 	if err != nil {
 		return err
 	}
-	return strictly(line, into)
+	return decodeStrictly(line, into)
 }
 
-// strictly decodes one JSON value. A field that into does not have is an error, because a field
-// that the judge does not know could change the judgement.
-func strictly(line []byte, into any) error {
+// decodeStrictly decodes one JSON value. A field that into does not have is an error, because a
+// field that the judge does not know could change the judgement.
+func decodeStrictly(line []byte, into any) error {
 	values := json.NewDecoder(bytes.NewReader(line))
 	values.DisallowUnknownFields()
 	if err := values.Decode(into); err != nil {
@@ -141,26 +141,26 @@ func (d *decoder) header(head *header) error {
 	if err := json.Unmarshal(line, &v); err != nil || v.Version == nil {
 		return errors.New("this is no history of a drill: its first line has no holdfast_history")
 	}
-	if *v.Version != version {
-		return fmt.Errorf("a history of version %d; this program reads version %d", *v.Version, version)
+	if *v.Version != encodingVersion {
+		return fmt.Errorf("a history of version %d; this program reads version %d", *v.Version, encodingVersion)
 	}
-	if err := strictly(line, head); err != nil {
+	if err := decodeStrictly(line, head); err != nil {
 		return err
 	}
 	if head.Count < 0 {
 		return fmt.Errorf("%d operations cannot be", head.Count)
 	}
-	return head.check()
+	return head.validate()
 }
 
-// check returns an error if a header has an impossible value.
-func (h History) check() error {
+// validate returns an error if a header has an impossible value.
+func (h History) validate() error {
 	switch {
 	case h.Rate < 0:
 		return fmt.Errorf("a rate of %d cannot be", h.Rate)
 	case h.Clients < 0:
 		return fmt.Errorf("%d clients cannot be", h.Clients)
-	case !sane(h.LoadEnd):
+	case !validTime(h.LoadEnd):
 		return fmt.Errorf("load_end %v cannot be", h.LoadEnd)
 	}
 	for i, f := range h.Faults {
@@ -184,8 +184,8 @@ func (h History) check() error {
 // longest is the longest time in a history.
 const longest = 100 * 24 * time.Hour
 
-// sane reports whether a time can be one of a history.
-func sane(t time.Duration) bool {
+// validTime reports whether a time can be one of a history.
+func validTime(t time.Duration) bool {
 	return t >= 0 && t <= longest
 }
 
@@ -197,8 +197,8 @@ var verbs = map[Kind][]Verb{
 	URL:      {Ask},
 }
 
-// check returns an error if an operation has an impossible value.
-func (op Operation) check() error {
+// validate returns an error if an operation has an impossible value.
+func (op Operation) validate() error {
 	switch {
 	case verbs[op.Kind] == nil:
 		return fmt.Errorf("unknown kind %q of key", op.Kind)
@@ -210,11 +210,11 @@ func (op Operation) check() error {
 		return fmt.Errorf("unknown source %q of a read", op.From)
 	case op.Key == "":
 		return errors.New("an operation without a key")
-	case !sane(op.Due) || !sane(op.Start) || !sane(op.End):
+	case !validTime(op.Due) || !validTime(op.Start) || !validTime(op.End):
 		return fmt.Errorf("times due %v, start %v, end %v cannot be", op.Due, op.Start, op.End)
 	case op.End < op.Start:
 		return fmt.Errorf("end %v is before start %v", op.End, op.Start)
-	case !sane(op.MaxAge):
+	case !validTime(op.MaxAge):
 		return fmt.Errorf("a greatest age of %v cannot be", op.MaxAge)
 	case op.Value == "" && slices.Contains([]Verb{Write, CAS, Add}, op.Verb):
 		return fmt.Errorf("a %s without a value", op.Verb)

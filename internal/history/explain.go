@@ -25,14 +25,14 @@ func (h History) Explain(a Anomaly) []string {
 	for _, i := range indices {
 		op := h.Operations[i]
 		line := fmt.Sprintf("%11s - %11s  client %-3d  %-58s  %-7s  %s",
-			millis(op.Start), millis(op.End), op.Client, op.says(), op.Outcome, op.whoAnswered())
+			millis(op.Start), millis(op.End), op.Client, op.describeCall(), op.Outcome, op.describeNode())
 		lines = append(lines, strings.TrimRight(line, " "))
 	}
 	return lines
 }
 
-// says formats what an operation asked and what the answer was.
-func (op Operation) says() string {
+// describeCall formats what an operation asked and what the answer was.
+func (op Operation) describeCall() string {
 	asked := fmt.Sprintf("%s %s", op.Verb, op.Key)
 	switch op.Verb {
 	case Write, Add:
@@ -47,14 +47,14 @@ func (op Operation) says() string {
 			asked = "final " + asked
 		}
 	}
-	if told := op.told(); told != "" {
+	if told := op.describeAnswer(); told != "" {
 		return asked + " -> " + told
 	}
 	return asked
 }
 
-// told formats the answer of an operation that was answered.
-func (op Operation) told() string {
+// describeAnswer formats the answer of an operation that was answered.
+func (op Operation) describeAnswer() string {
 	switch {
 	case op.Outcome != OK:
 		return ""
@@ -72,8 +72,8 @@ func (op Operation) told() string {
 	return ""
 }
 
-// whoAnswered returns the node and, if something went wrong, the status and the error.
-func (op Operation) whoAnswered() string {
+// describeNode returns the node and, if something went wrong, the status and the error.
+func (op Operation) describeNode() string {
 	parts := []string{op.Node}
 	if op.Outcome != OK && op.Status != 0 {
 		parts = append(parts, fmt.Sprint(op.Status))

@@ -141,8 +141,8 @@ type Fault struct {
 	// cut off. Operations that it passes on there, until the fault is undone, count as under way at
 	// the blow. They have no answer, or the balancer's 502 or 504.
 	DetectionDelay time.Duration `json:"unaware,omitempty"`
-	// Began is when the fault began, Moments when each blow happened, Undone when it was undone,
-	// and Healthy when the stack was well again. A negative time means never.
+	// Began is when the fault began, Moments when each injection happened, Undone when it was
+	// undone, and Healthy when the stack was well again. A negative time means never.
 	Began   time.Duration   `json:"began"`
 	Moments []time.Duration `json:"moments,omitempty"`
 	Undone  time.Duration   `json:"undone"`

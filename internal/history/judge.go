@@ -50,7 +50,7 @@ func Judge(h History) Verdict {
 }
 
 func judge(h History, search time.Duration) Verdict {
-	v := Verdict{Checked: count(h), Consistency: !h.OfURLs()}
+	v := Verdict{Checked: countChecked(h), Consistency: !h.OfURLs()}
 	found := safety(h, search)
 	reasons := append(assumptions(h), found.undecided...)
 	missed, harm, wrong := promises(h), harms(h), wrongs(h)
@@ -207,8 +207,8 @@ func safety(h History, search time.Duration) findings {
 	return all
 }
 
-// count returns how much there was to judge.
-func count(h History) Checked {
+// countChecked returns how much there was to judge.
+func countChecked(h History) Checked {
 	c := Checked{Operations: len(h.Operations)}
 	for _, k := range byKey(h) {
 		switch k.kind {

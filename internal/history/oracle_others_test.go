@@ -10,9 +10,9 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// rawOf asks porcupine about a counter's or a set's operations, without any reduction. The state is
-// the number, or the set of members as bits.
-func rawOf(ops []Operation) porcupine.CheckResult {
+// porcupineResultOf asks porcupine about a counter's or a set's operations, without any reduction.
+// The state is the number, or the set of members as bits.
+func porcupineResultOf(ops []Operation) porcupine.CheckResult {
 	bits := map[string]uint64{}
 	for _, op := range ops {
 		if op.Verb == Add {
@@ -100,7 +100,7 @@ func TestCountersAndSetsAreJudgedAsPorcupineJudgesThem(t *testing.T) {
 			} else {
 				found = judgeSet(ops, k)
 			}
-			want := rawOf(ops)
+			want := porcupineResultOf(ops)
 			switch text := strings.Join(History{Operations: ops}.Explain(Anomaly{Operations: all(ops)}), "\n"); {
 			case want == porcupine.Ok && len(found.anomalies) > 0:
 				t.Fatalf("seed %d: convicted, though porcupine finds an order: %v\n%s", seed, found.anomalies, text)

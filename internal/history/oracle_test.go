@@ -11,9 +11,9 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// raw asks porcupine about a register's operations, without any reduction: unknown writes may
-// happen at any later time, and nothing that matters is left out.
-func raw(ops []Operation, only []int) porcupine.CheckResult {
+// porcupineResult asks porcupine about a register's operations, without any reduction: unknown
+// writes may happen at any later time, and nothing that matters is left out.
+func porcupineResult(ops []Operation, only []int) porcupine.CheckResult {
 	r := register{ops: ops}
 	var list []porcupine.Operation
 	for _, i := range only {
@@ -85,7 +85,7 @@ func TestARegisterIsJudgedAsPorcupineJudgesTheWholeHistory(t *testing.T) {
 		ops := arbitrary(rnd, 2+rnd.IntN(8), 4+rnd.IntN(40))
 		k := byKey(History{Operations: ops})[0]
 		found, _ := judgeRegister(ops, k, time.Minute)
-		switch want := raw(ops, all(ops)); {
+		switch want := porcupineResult(ops, all(ops)); {
 		case want == porcupine.Ok && len(found.anomalies) > 0:
 			t.Fatalf("seed %d: convicted, though porcupine finds an order: %v\n%s", seed, found.anomalies,
 				strings.Join(History{Operations: ops}.Explain(Anomaly{Operations: all(ops)}), "\n"))
@@ -127,7 +127,7 @@ func checkProofs(t *testing.T, seed int, ops []Operation, found findings) {
 		if len(a.Operations) == 0 || a.Text == "" || a.Key != "r" {
 			t.Fatalf("seed %d: an anomaly without proof: %+v", seed, a)
 		}
-		if got := raw(ops, closed(ops, a.Operations)); got != porcupine.Illegal {
+		if got := porcupineResult(ops, closed(ops, a.Operations)); got != porcupine.Illegal {
 			t.Fatalf("seed %d: the operations of %q have an order by themselves:\n%s\nof\n%s", seed, a.Text,
 				strings.Join(History{Operations: ops}.Explain(a), "\n"),
 				strings.Join(History{Operations: ops}.Explain(Anomaly{Operations: all(ops)}), "\n"))
@@ -168,7 +168,7 @@ func TestSimulatedRegistersAreJudgedAsPorcupineJudgesThem(t *testing.T) {
 			h := s.run()
 			for _, k := range byKey(h)[:s.registers] {
 				found, _ := judgeRegister(h.Operations, k, time.Minute)
-				switch got := raw(h.Operations, k.ops); {
+				switch got := porcupineResult(h.Operations, k.ops); {
 				case got == porcupine.Ok && len(found.anomalies) == 0:
 					legal++
 				case got == porcupine.Illegal && len(found.anomalies) > 0:
@@ -192,7 +192,7 @@ func BenchmarkPorcupineAlone(b *testing.B) {
 			for b.Loop() {
 				undecided := 0
 				for _, k := range byKey(h) {
-					if k.kind == Register && raw(h.Operations, k.ops) == porcupine.Unknown {
+					if k.kind == Register && porcupineResult(h.Operations, k.ops) == porcupine.Unknown {
 						undecided++
 					}
 				}

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// margin is how far from a blow an operation may end, or start, and still count as under way at the
-// blow. The drill records the moments of blows, and cannot know to the microsecond when a process
-// dies.
+// margin is how far from an injection an operation may end, or start, and still count as under way
+// at it. The drill records the moments of injections, and cannot know to the microsecond when a
+// process dies.
 const margin = 50 * time.Millisecond
 
 // promises returns, in sentences, where more operations failed or are unknown than the faults
@@ -22,11 +22,11 @@ func promises(h History) []string {
 	for i := range faults {
 		faults[i] = map[Outcome]*excess{Failed: {}, Unknown: {}}
 	}
-	for _, op := range loaded(h) {
+	for _, op := range loadOperations(h) {
 		if op.Outcome == OK {
 			continue
 		}
-		switch at, how := explained(h, op); {
+		switch at, how := chargedTo(h, op); {
 		case at < 0:
 			outside.add(op)
 		case how == None:
@@ -62,7 +62,7 @@ func promises(h History) []string {
 			why = append(why, fmt.Sprintf("fault %q at %s: %s %s, and %s; the first: %s", f.Name, seconds(f.Began),
 				plural(e.n, "operation is", "operations are"), outcome, promise, e.first.brief()))
 		}
-		if most := h.Clients * len(f.blows()); inFlight[i] > most {
+		if most := h.Clients * len(f.injections()); inFlight[i] > most {
 			why = append(why, fmt.Sprintf("fault %q at %s: %d operations are failed or unknown, and at most %d can have been under way",
 				f.Name, seconds(f.Began), inFlight[i], most))
 		}
@@ -123,10 +123,10 @@ func (e *excess) add(op Operation) {
 	e.n++
 }
 
-// explained returns the fault that an operation is charged to, and the allowance that covers it:
+// chargedTo returns the fault that an operation is charged to, and the allowance that covers it:
 // Any, InFlight, or None if it breaks the fault's promise. The index is negative if no fault
 // overlaps the operation.
-func explained(h History, op Operation) (int, Allowance) {
+func chargedTo(h History, op Operation) (int, Allowance) {
 	at, how := -1, None
 	for i, f := range h.Faults {
 		if f.Began < 0 || op.End < f.Began || f.Healthy >= 0 && op.Start > f.Healthy {
@@ -135,7 +135,7 @@ func explained(h History, op Operation) (int, Allowance) {
 		switch allowed := f.allows(op.Outcome); {
 		case allowed == Any, allowed == CutOff && slices.Contains(f.Entries, op.Entry):
 			return i, Any
-		case (allowed == InFlight && f.struck(op) || allowed == CutOff && (f.struck(op) || f.swallowed(op))) && how != InFlight:
+		case (allowed == InFlight && f.hit(op) || allowed == CutOff && (f.hit(op) || f.swallowedByCut(op))) && how != InFlight:
 			at, how = i, InFlight
 		case at < 0:
 			at = i
@@ -156,17 +156,17 @@ func (f Fault) allows(outcome Outcome) Allowance {
 	return allowed
 }
 
-// blows returns the fault's moments, or its beginning if it has none.
-func (f Fault) blows() []time.Duration {
+// injections returns the fault's moments, or its beginning if it has none.
+func (f Fault) injections() []time.Duration {
 	if len(f.Moments) == 0 {
 		return []time.Duration{f.Began}
 	}
 	return f.Moments
 }
 
-// struck reports whether an operation was under way at one of the blows.
-func (f Fault) struck(op Operation) bool {
-	for _, at := range f.blows() {
+// hit reports whether an operation was under way at one of the injections.
+func (f Fault) hit(op Operation) bool {
+	for _, at := range f.injections() {
 		if op.Start <= at+margin && at-margin <= op.End {
 			return true
 		}
@@ -180,16 +180,16 @@ const (
 	gatewayTimeout = 504
 )
 
-// swallowed reports whether a balancer may have passed an operation on to a node that was cut off,
-// before it noticed. Such an operation has no answer, or the balancer's own 502 or 504. A 503 of
-// the balancer was not passed on to any node.
-func (f Fault) swallowed(op Operation) bool {
+// swallowedByCut reports whether a balancer may have passed an operation on to a node that was cut
+// off, before it noticed. Such an operation has no answer, or the balancer's own 502 or 504. A 503
+// of the balancer was not passed on to any node.
+func (f Fault) swallowedByCut(op Operation) bool {
 	switch op.Status {
 	case 0, badGateway, gatewayTimeout:
 	default:
 		return false
 	}
-	return op.Node == "" && slices.ContainsFunc(f.blows(), func(at time.Duration) bool {
+	return op.Node == "" && slices.ContainsFunc(f.injections(), func(at time.Duration) bool {
 		until := at + f.DetectionDelay
 		if f.Undone >= 0 {
 			until = min(until, f.Undone)

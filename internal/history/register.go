@@ -34,7 +34,7 @@ import (
 // it for reads and writes). Compare-and-sets that did not match are an exception, because they only
 // show what was not there.
 //
-// 3. Order. That order is built (witness.go), the compare-and-sets that did not match are inserted,
+// 3. Order. That order is built (order.go), the compare-and-sets that did not match are inserted,
 // and the whole order is replayed on the model. If that fails, porcupine searches for any order
 // (search.go), and its result decides.
 
@@ -68,26 +68,26 @@ type register struct {
 // than the client allowed. It reports whether the search ran out of time.
 func judgeRegister(ops []Operation, k key, search time.Duration) (findings, bool) {
 	r := &register{ops: ops, key: k, loose: never}
-	if !r.name() {
+	if !r.mapWrites() {
 		return r.findings, false
 	}
 	r.observe()
 	if len(r.findings.anomalies) > 0 { // an answer without a value has no span
 		return r.findings, false
 	}
-	r.settle()
+	r.resolveWrites()
 	r.spans()
 	r.collectUnmatched()
 	r.contradictions()
-	r.notOld()
+	r.checkAge()
 	if len(r.findings.anomalies) > 0 {
 		return r.findings, false
 	}
-	return r.order(search)
+	return r.findOrder(search)
 }
 
-// name records which operation writes which value. It returns false if two write the same one.
-func (r *register) name() bool {
+// mapWrites records which operation writes which value. It returns false if two write the same one.
+func (r *register) mapWrites() bool {
 	r.named = map[string]*value{}
 	r.values = []*value{{absent: true, used: true, write: -1, first: always, last: always, firstOp: -1, lastOp: -1, end: always}}
 	for _, i := range r.key.ops {
@@ -146,7 +146,7 @@ func (r *register) possible(i int, v *value, text string) bool {
 		a.Text, a.Operations = who+", whose writing had failed for certain", append(a.Operations, v.write)
 	case !r.ops[v.write].possible():
 		a.Text, a.Operations = who+", of a compare-and-set that did not match", append(a.Operations, v.write)
-	case r.ops[v.write].Start > op.End && op.Outcome != Unknown: // otherwise inOrder finds it
+	case r.ops[v.write].Start > op.End && op.Outcome != Unknown: // otherwise checkChainOrder finds it
 		a.Text, a.Operations = who+", before anybody had begun to write it", append(a.Operations, v.write)
 	default:
 		return true
@@ -170,13 +170,13 @@ func found(op Operation) string {
 	return "read"
 }
 
-// settle finds out which writes happened and links the compare-and-sets. It also records from when
-// on there may have been writes whose values were never seen.
-func (r *register) settle() {
+// resolveWrites finds out which writes happened and links the compare-and-sets. It also records
+// from when on there may have been writes whose values were never seen.
+func (r *register) resolveWrites() {
 	for _, i := range r.key.ops {
 		op := r.ops[i]
 		if v := r.named[op.Value]; op.acknowledged() || op.possible() && len(v.seen) > 0 {
-			r.happened(v)
+			r.markUsed(v)
 		}
 	}
 	for _, i := range r.key.ops {
@@ -186,8 +186,8 @@ func (r *register) settle() {
 	}
 }
 
-// happened marks a value as used, together with the value that its compare-and-set replaced.
-func (r *register) happened(v *value) {
+// markUsed marks a value as used, together with the value that its compare-and-set replaced.
+func (r *register) markUsed(v *value) {
 	if v.used {
 		return
 	}
@@ -205,7 +205,7 @@ func (r *register) happened(v *value) {
 		prev.seen = append(prev.seen, v.write)
 	}
 	v.prev = prev
-	r.happened(prev)
+	r.markUsed(prev)
 }
 
 // spans computes the spans of all values.

@@ -145,6 +145,6 @@ func (r *register) noOrder(kept []int, info porcupine.LinearizationInfo) {
 	for _, n := range longest[max(0, len(longest)-5):] {
 		a.Operations = append(a.Operations, kept[n])
 	}
-	r.around(&a)
+	r.addSurrounding(&a)
 	r.add(a)
 }

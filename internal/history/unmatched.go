@@ -19,7 +19,7 @@ type unmatched struct {
 // collectUnmatched records the compare-and-sets that did not match. They carry information only if
 // what they expected was there at some time. It adds an anomaly for each one that had to match.
 func (r *register) collectUnmatched() {
-	later := r.later()
+	later := r.successors()
 	for _, i := range r.key.ops {
 		op := r.ops[i]
 		if op.Verb != CAS || op.Outcome != OK || op.Matched {
@@ -39,7 +39,7 @@ func (r *register) collectUnmatched() {
 			r.add(Anomaly{What: NotLinearizable, Key: r.key.name, Operations: keep(v.firstOp, i, v.lastOp), Text: who + ", and after it"})
 		case alone:
 			a := Anomaly{What: NotLinearizable, Key: r.key.name, Operations: keep(v.firstOp, v.write, i), Text: who + "; no other write can have come between"}
-			r.around(&a)
+			r.addSurrounding(&a)
 			r.add(a)
 		}
 	}
@@ -52,7 +52,7 @@ type successors struct {
 	earliest [][2]*value
 }
 
-func (r *register) later() successors {
+func (r *register) successors() successors {
 	s := successors{order: slices.Clone(r.values), earliest: make([][2]*value, len(r.values))}
 	slices.SortStableFunc(s.order, func(a, b *value) int { return cmp.Compare(a.first, b.first) })
 	var best [2]*value
