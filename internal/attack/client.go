@@ -148,7 +148,7 @@ func (c *Client) Do(ctx context.Context, q Request) (a Answer) {
 		return Answer{Err: errors.Join(sent, err)}
 	}
 	a.Status = resp.StatusCode
-	a.Bytes, a.Body, a.Err = take(ctx, resp.Body, q)
+	a.Bytes, a.Body, a.Err = readBody(ctx, resp.Body, q)
 	return a
 }
 
@@ -199,8 +199,8 @@ func (c *Client) Head(method, path string) string {
 	return method + " " + path + " HTTP/1.1\r\n" + c.lines
 }
 
-// take reads the body of an answer as the request describes.
-func take(ctx context.Context, body io.Reader, q Request) (n int64, start []byte, err error) {
+// readBody reads the body of an answer as the request describes.
+func readBody(ctx context.Context, body io.Reader, q Request) (n int64, start []byte, err error) {
 	chunk := make([]byte, sip)
 	for {
 		m, err := body.Read(chunk)

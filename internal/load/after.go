@@ -22,7 +22,7 @@ const (
 // ReadBack reads every key from the master, repeatedly until the key is answered or the context
 // ends. Operations returns the reads, marked as Final. The error names keys that could not be read.
 func (l *Load) ReadBack(ctx context.Context) error {
-	keys := make(chan named)
+	keys := make(chan typedKey)
 	var (
 		mu     sync.Mutex
 		wg     sync.WaitGroup
@@ -57,7 +57,7 @@ func (l *Load) ReadBack(ctx context.Context) error {
 	return nil
 }
 
-func (c *client) readBack(ctx context.Context, k named) history.Operation {
+func (c *client) readBack(ctx context.Context, k typedKey) history.Operation {
 	op := history.Operation{
 		Client: c.number, Kind: k.kind, Key: k.key, Verb: history.Read, From: fromMaster, Final: true, Due: c.load.now(),
 	}
@@ -111,7 +111,7 @@ func (l *Load) Remove(ctx context.Context) error {
 	return nil
 }
 
-func (c *client) remove(keys []named) error {
+func (c *client) remove(keys []typedKey) error {
 	commands := make([][]string, len(keys))
 	for i, k := range keys {
 		commands[i] = []string{"DEL", k.key}

@@ -10,18 +10,19 @@ import (
 	"holdfast/internal/history"
 )
 
-// take records the answer to an operation. It returns what is wrong with an impossible answer: the
-// operation was carried out, but with an effect that it cannot have. Empty: nothing is wrong.
-func (c *client) take(op *history.Operation) string {
+// recordAnswer records the answer to an operation. It returns what is wrong with an impossible
+// answer: the operation was carried out, but with an effect that it cannot have. Empty: nothing is
+// wrong.
+func (c *client) recordAnswer(op *history.Operation) string {
 	status, body := c.conn.answer.StatusCode(), c.conn.answer.Body()
 	switch op.Verb {
 	case history.Write:
 		if len(c.conn.answer.Header.Peek("ETag")) > 0 { // otherwise it is the answer to a SET
-			c.see(op, op.Value)
+			c.storeVersion(op, op.Value)
 		}
 	case history.CAS:
 		if op.Matched = status != http.StatusPreconditionFailed; op.Matched {
-			c.see(op, op.Value)
+			c.storeVersion(op, op.Value)
 		}
 	case history.Increment:
 		n, err := number(result(body))
@@ -38,19 +39,19 @@ func (c *client) take(op *history.Operation) string {
 		}
 	case history.Read:
 		if op.Found = status != http.StatusNotFound; !op.Found {
-			c.see(op, "")
+			c.storeVersion(op, "")
 			return ""
 		}
-		return c.takeRead(op, body)
+		return c.recordRead(op, body)
 	}
 	return ""
 }
 
-func (c *client) takeRead(op *history.Operation, body []byte) string {
+func (c *client) recordRead(op *history.Operation, body []byte) string {
 	switch op.Kind {
 	case history.Register:
 		op.Got = string(body)
-		c.see(op, op.Got)
+		c.storeVersion(op, op.Got)
 	case history.Counter:
 		n, err := number(body)
 		if err != nil {
@@ -68,16 +69,16 @@ func (c *client) takeRead(op *history.Operation, body []byte) string {
 	return ""
 }
 
-// see stores a register's value with its ETag, for the next compare-and-set. An empty value means
-// that the key is absent.
-func (c *client) see(op *history.Operation, value string) {
+// storeVersion stores a register's value with its ETag, for the next compare-and-set. An empty
+// value means that the key is absent.
+func (c *client) storeVersion(op *history.Operation, value string) {
 	if op.Kind != history.Register || op.Final {
 		return
 	}
-	v := version{string(c.conn.answer.Header.Peek("ETag")), value}
+	v := registerVersion{string(c.conn.answer.Header.Peek("ETag")), value}
 	if value == "" || v.etag == "" {
 		delete(c.seen, op.Key)
-		v = version{}
+		v = registerVersion{}
 	} else {
 		c.seen[op.Key] = v
 	}

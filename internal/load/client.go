@@ -28,10 +28,10 @@ type client struct {
 	number     int
 	conn       *connection
 	request    request
-	seen       map[string]version // the versions of registers that it saw last
-	nodes      map[string]string  // names of nodes, each stored once
-	cookies    map[string]string  // the cookies that it was given, as a browser keeps them
-	url        *URL               // the URL of the operation under way, if it requests one
+	seen       map[string]registerVersion // the versions of registers that it saw last
+	nodes      map[string]string          // names of nodes, each stored once
+	cookies    map[string]string          // the cookies that it was given, as a browser keeps them
+	url        *URL                       // the URL of the operation under way, if it requests one
 	operations []history.Operation
 	// address is the node that a direct client asks, and reach how it connects. Both are empty for
 	// a client of the entry.
@@ -42,11 +42,11 @@ type client struct {
 	since atomic.Int64
 }
 
-// version is a register's value, with its ETag.
-type version struct{ etag, value string }
+// registerVersion is a register's value, with its ETag.
+type registerVersion struct{ etag, value string }
 
 func (l *Load) newClient(number int) *client {
-	return &client{load: l, number: number, seen: map[string]version{}, nodes: map[string]string{}, cookies: map[string]string{}}
+	return &client{load: l, number: number, seen: map[string]registerVersion{}, nodes: map[string]string{}, cookies: map[string]string{}}
 }
 
 // connect gives the client a connection, which ends with the context.
@@ -60,7 +60,7 @@ func (c *client) run(ctx context.Context) {
 	c.connect(ctx)
 	defer c.conn.close()
 	for {
-		number, ok := c.load.take(ctx)
+		number, ok := c.load.nextDue(ctx)
 		if !ok {
 			return
 		}
@@ -118,12 +118,12 @@ func (c *client) perform(t task, due time.Duration) history.Operation {
 
 // operation returns the operation of a task for this client, and the version that a compare-and-set
 // expects. A register of which no client has seen a value is expected to be absent.
-func (c *client) operation(t task, due time.Duration) (history.Operation, version) {
+func (c *client) operation(t task, due time.Duration) (history.Operation, registerVersion) {
 	op := history.Operation{
 		Client: c.number, Kind: t.kind, Key: t.key, Verb: t.verb,
 		From: t.from, MaxAge: t.maxAge, Once: t.once, Value: t.value(c.number), Due: due,
 	}
-	var expected version
+	var expected registerVersion
 	if t.verb == history.CAS {
 		var own bool
 		if expected, own = c.seen[t.key]; !own || t.fresh {
@@ -203,7 +203,7 @@ func (c *client) send(op *history.Operation) {
 		op.End = c.load.now()
 		switch how {
 		case done:
-			op.Outcome, op.Error = history.OK, c.take(op)
+			op.Outcome, op.Error = history.OK, c.recordAnswer(op)
 			return
 		case possible:
 			perhaps = true

@@ -71,10 +71,10 @@ const (
 )
 
 // Check returns an error if the configuration is invalid.
-func (c Config) Check() error { return c.ready() }
+func (c Config) Check() error { return c.setDefaults() }
 
-// ready sets the defaults, and returns an error if the configuration is invalid.
-func (c *Config) ready() error {
+// setDefaults sets the defaults, and returns an error if the configuration is invalid.
+func (c *Config) setDefaults() error {
 	if c.Timeout == 0 {
 		c.Timeout = 15 * time.Second
 	}

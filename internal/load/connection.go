@@ -85,8 +85,8 @@ func (c *connection) drop() {
 	}
 }
 
-// set sets the deadline of what follows, unless the context has ended.
-func (c *connection) set(deadline time.Time) error {
+// setDeadline sets the deadline of what follows, unless the context has ended.
+func (c *connection) setDeadline(deadline time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.ctx.Err(); err != nil {
@@ -105,11 +105,11 @@ func (c *connection) exchange(q *request, deadline time.Time) (sent time.Time, e
 	}
 	pause := firstPause
 	for failures := 1; ; failures++ {
-		sent, err = c.once(q, patience, deadline)
+		sent, err = c.tryOnce(q, patience, deadline)
 		if err == nil || !sent.IsZero() {
 			return sent, err
 		}
-		c.next()
+		c.useNextEntry()
 		if failures%len(c.entries) != 0 {
 			if c.ctx.Err() != nil || time.Now().After(patience) {
 				return sent, err
@@ -123,14 +123,14 @@ func (c *connection) exchange(q *request, deadline time.Time) (sent time.Time, e
 	}
 }
 
-// next makes the next request dial the entry after this one.
-func (c *connection) next() {
+// useNextEntry makes the next request dial the entry after this one.
+func (c *connection) useNextEntry() {
 	c.drop()
 	c.at = (c.at + 1) % len(c.entries)
 }
 
-// once tries it once.
-func (c *connection) once(q *request, dialUntil, deadline time.Time) (sent time.Time, err error) {
+// tryOnce tries it once.
+func (c *connection) tryOnce(q *request, dialUntil, deadline time.Time) (sent time.Time, err error) {
 	c.used = c.at
 
 	if c.conn != nil && !c.idle() {
@@ -142,7 +142,7 @@ func (c *connection) once(q *request, dialUntil, deadline time.Time) (sent time.
 		}
 	}
 
-	if err := c.set(deadline); err != nil {
+	if err := c.setDeadline(deadline); err != nil {
 		return time.Time{}, err
 	}
 
@@ -169,7 +169,7 @@ func (c *connection) once(q *request, dialUntil, deadline time.Time) (sent time.
 			c.drop()
 			return sent, &brokenError{err}
 		}
-		c.next() // the server at this entry does not answer
+		c.useNextEntry() // the server at this entry does not answer
 		return sent, errTimeout
 	}
 	if c.answer.ConnectionClose() {

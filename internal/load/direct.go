@@ -43,8 +43,8 @@ const (
 	directPatience = 200 * time.Millisecond
 )
 
-// direct is one client of a node.
-type direct struct {
+// directClient is one client of a node.
+type directClient struct {
 	*client
 	reads bool
 	every time.Duration
@@ -63,7 +63,7 @@ func (l *Load) newDirect() error {
 		for i := range directWriters + directReaders {
 			c := l.newClient(first + len(l.direct))
 			c.address = u.Host
-			d := &direct{client: c, reads: i >= directWriters, every: every}
+			d := &directClient{client: c, reads: i >= directWriters, every: every}
 			if d.reads {
 				c.reach = n.Dial
 			}
@@ -75,7 +75,7 @@ func (l *Load) newDirect() error {
 
 // run does an operation at each of its times until ctx ends. An operation under way ends with hard.
 // Times that have passed meanwhile are skipped.
-func (d *direct) run(ctx, hard context.Context) {
+func (d *directClient) run(ctx, hard context.Context) {
 	d.conn = newConnection(hard, []string{d.address}, 0)
 	d.conn.reach, d.conn.patience = d.reach, directPatience
 	defer d.conn.close()
@@ -104,7 +104,7 @@ func (l *Load) directTask(client, n int, reads bool) task {
 	turn := max(0, l.due-1) / l.turn // determines the sets that are in use
 	l.mu.Unlock()
 	for {
-		if t := l.draw(&chance, n, turn); (t.verb == history.Read) == reads {
+		if t := l.randomTask(&chance, n, turn); (t.verb == history.Read) == reads {
 			t.once = false
 			return t
 		}

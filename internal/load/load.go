@@ -21,7 +21,7 @@ type Load struct {
 
 	first   time.Duration // when the first operation is due
 	clients []*client
-	direct  []*direct
+	direct  []*directClient
 	rest    []history.Operation // operations without a client of the load: never sent, or final reads
 
 	ok, failed, unknown atomic.Int64
@@ -36,19 +36,19 @@ type Load struct {
 	behind time.Duration
 
 	versions sync.Mutex
-	newest   map[string]version
+	newest   map[string]registerVersion
 }
 
 // New returns a load. It starts nothing.
 func New(cfg Config) (*Load, error) {
-	if err := cfg.ready(); err != nil {
+	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
 	entries, err := cfg.addresses()
 	if err != nil {
 		return nil, err
 	}
-	l := &Load{cfg: cfg, entries: entries, header: cfg.header(), turn: cfg.setTurn(), newest: map[string]version{}}
+	l := &Load{cfg: cfg, entries: entries, header: cfg.header(), turn: cfg.setTurn(), newest: map[string]registerVersion{}}
 	l.work.L = &l.mu
 	for n := range cfg.Clients {
 		l.clients = append(l.clients, l.newClient(n))
@@ -107,7 +107,7 @@ func (l *Load) pace(ctx context.Context) {
 	l.mu.Unlock()
 	for n := 0; ; n++ {
 		due := l.dueAt(n)
-		if !l.until(ctx, due) {
+		if !l.sleepUntil(ctx, due) {
 			return
 		}
 		l.mu.Lock()
@@ -121,8 +121,8 @@ func (l *Load) pace(ctx context.Context) {
 	}
 }
 
-// until sleeps until that time. It returns false if the context ended before.
-func (l *Load) until(ctx context.Context, at time.Duration) bool {
+// sleepUntil sleeps until that time. It returns false if the context ended before.
+func (l *Load) sleepUntil(ctx context.Context, at time.Duration) bool {
 	const most = 50 * time.Millisecond // at most this long between two looks at the context
 	for ctx.Err() == nil {
 		left := at - l.now()
@@ -141,8 +141,9 @@ func (l *Load) dueAt(number int) time.Duration {
 
 func (l *Load) now() time.Duration { return time.Since(l.cfg.Began) }
 
-// take waits for an operation that is due. It returns false if there are no more for this client.
-func (l *Load) take(hard context.Context) (number int, ok bool) {
+// nextDue waits for an operation that is due. It returns false if there are no more for this
+// client.
+func (l *Load) nextDue(hard context.Context) (number int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for l.taken == l.due {
@@ -159,13 +160,13 @@ func (l *Load) take(hard context.Context) (number int, ok bool) {
 }
 
 // latest returns the version of a register that any client saw last; zero: it was absent.
-func (l *Load) latest(key string) version {
+func (l *Load) latest(key string) registerVersion {
 	l.versions.Lock()
 	defer l.versions.Unlock()
 	return l.newest[key]
 }
 
-func (l *Load) setLatest(key string, v version) {
+func (l *Load) setLatest(key string, v registerVersion) {
 	l.versions.Lock()
 	defer l.versions.Unlock()
 	if v.etag == "" {

@@ -70,14 +70,14 @@ func (l *Load) task(number int) task {
 		u := &l.cfg.URLs[below(&chance, len(l.cfg.URLs))]
 		return task{number: number, kind: history.URL, verb: history.Ask, key: u.String(), url: u}
 	}
-	return l.draw(&chance, number, number/l.turn)
+	return l.randomTask(&chance, number, number/l.turn)
 }
 
 // below returns a random number from 0 to n-1. n is small, so the distribution is even enough.
 func below(chance *rand.PCG, n int) int { return int(chance.Uint64() % uint64(n)) }
 
-// draw returns a random operation on a key. turn determines the sets that are in use.
-func (l *Load) draw(chance *rand.PCG, number, turn int) task {
+// randomTask returns a random operation on a key. turn determines the sets that are in use.
+func (l *Load) randomTask(chance *rand.PCG, number, turn int) task {
 	c := &l.cfg
 	below := func(n int) int { return below(chance, n) }
 	shares := [...]int{registerShare, counterShare, setShare}
@@ -122,7 +122,7 @@ func (l *Load) draw(chance *rand.PCG, number, turn int) task {
 	if t.verb == history.Read {
 		t.from = fromMaster
 		if t.kind != history.Set {
-			t.from, t.maxAge = c.from(float64(below(1<<20)) / (1 << 20))
+			t.from, t.maxAge = c.readSource(float64(below(1<<20)) / (1 << 20))
 		}
 		return t
 	}
@@ -137,7 +137,7 @@ const (
 	fromCached  = "cached"
 )
 
-func (c *Config) from(roll float64) (string, time.Duration) {
+func (c *Config) readSource(roll float64) (string, time.Duration) {
 	switch {
 	case roll < c.ReplicaReads:
 		return fromReplica, replicaAge
@@ -169,30 +169,30 @@ func (l *Load) setKey(n, turn int) string {
 	return l.cfg.Prefix + "set-" + strconv.Itoa(n) + "-" + strconv.Itoa(turn)
 }
 
-// named is a key with its kind.
-type named struct {
+// typedKey is a key with its kind.
+type typedKey struct {
 	kind history.Kind
 	key  string
 }
 
 // keys returns all keys that operations so far have used, or may have used.
-func (l *Load) keys() []named {
+func (l *Load) keys() []typedKey {
 	l.mu.Lock()
 	due := l.due
 	l.mu.Unlock()
-	var all []named
+	var all []typedKey
 	if due == 0 || len(l.cfg.URLs) > 0 {
 		return all
 	}
 	for n := range l.cfg.Registers {
-		all = append(all, named{history.Register, l.registerKey(n)})
+		all = append(all, typedKey{history.Register, l.registerKey(n)})
 	}
 	for n := range l.cfg.Counters {
-		all = append(all, named{history.Counter, l.counterKey(n)})
+		all = append(all, typedKey{history.Counter, l.counterKey(n)})
 	}
 	for turn := range (due-1)/l.turn + 1 {
 		for n := range l.cfg.Sets {
-			all = append(all, named{history.Set, l.setKey(n, turn)})
+			all = append(all, typedKey{history.Set, l.setKey(n, turn)})
 		}
 	}
 	return all

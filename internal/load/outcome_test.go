@@ -52,7 +52,7 @@ func TestWhatBecomesOfAnOperation(t *testing.T) {
 				}
 				l := newLoad(t, cfg)
 				one(t, l, write)
-				l.setLatest(swap.key, version{`"0b0bcb0b1a1f16a6a1d0a5e5b5b5b5b5b5b5b5b5"`, "old"})
+				l.setLatest(swap.key, registerVersion{`"0b0bcb0b1a1f16a6a1d0a5e5b5b5b5b5b5b5b5b5"`, "old"})
 				s.mu.Lock()
 				s.requests, s.fault = nil, func(*asked) fault { return c.fault }
 				s.mu.Unlock()
@@ -163,7 +163,7 @@ func TestACompareAndSetExpectsWhatTheETagStandsFor(t *testing.T) {
 	if op := c.perform(first, 0); op.Expect != "" || op.Value != "c3-1" || !op.Matched || op.Outcome != history.OK {
 		t.Errorf("nobody saw a value yet: %+v", op)
 	}
-	l.setLatest(swap.key, version{}) // as if no client had seen it
+	l.setLatest(swap.key, registerVersion{}) // as if no client had seen it
 	if op := one(t, l, first); op.Expect != "" || op.Matched || op.Outcome != history.OK {
 		t.Errorf("it is there already: %+v", op)
 	}

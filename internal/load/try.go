@@ -37,9 +37,9 @@ func (e *RefusedError) Unavailable() bool {
 	return e.Status == http.StatusBadGateway || e.Status == http.StatusServiceUnavailable || e.Status == http.StatusGatewayTimeout
 }
 
-// tried returns one operation of each kind that the load has, ordered so that each finds what it
+// tryTasks returns one operation of each kind that the load has, ordered so that each finds what it
 // needs.
-func (l *Load) tried() []task {
+func (l *Load) tryTasks() []task {
 	var all []task
 	add := func(kind history.Kind, key string, verb history.Verb, from string, once bool) {
 		all = append(all, task{number: len(all), kind: kind, verb: verb, key: key, from: from, once: once})
@@ -107,7 +107,7 @@ func Try(ctx context.Context, cfg Config) (nodes []string, err error) {
 		return nil, err
 	}
 
-	for _, t := range l.tried() {
+	for _, t := range l.tryTasks() {
 		t.maxAge = replicaAge
 		op := c.perform(t, l.now())
 		if op.Outcome == history.OK && !asWritten(op) {

@@ -52,11 +52,11 @@ func ParseURL(text string) (URL, error) {
 		}
 		u.Status = n
 	}
-	return u.at(text, words[0])
+	return u.parseAt(text, words[0])
 }
 
-// at sets where the request goes.
-func (u URL) at(text, where string) (URL, error) {
+// parseAt sets where the request goes.
+func (u URL) parseAt(text, where string) (URL, error) {
 	parsed, err := url.Parse(where)
 	switch {
 	case err != nil:
