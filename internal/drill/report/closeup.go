@@ -37,22 +37,22 @@ func closeUp(f row, all []row, ops []history.Operation, end time.Duration) marku
 
 	var c canvas
 	c.open("closeup", f.N, closeWidth, p.bottom()+26, fmt.Sprintf("Operations around fault %d, %s", f.N, f.name()),
-		fmt.Sprintf("Operations due from %s to %s, and how long each waited; %s at most while the fault was there.", moment(x.begin), moment(x.end), span(f.Cost.Pause)))
+		fmt.Sprintf("Operations due from %s to %s, and how long each waited; %s at most while the fault was there.", formatTime(x.begin), formatTime(x.end), formatDuration(f.Cost.Pause)))
 	c.rect("panel", x.left, p.y, x.right-x.left, p.height, "")
 	drawBands(&c, result{Rows: []row{f}}, x, []panel{p})
 	y := p.logarithmic(&c, low, high)
 	if limit := f.Promise.Pause; limit > 0 && limit <= high {
-		c.rule("limit", x.left, y(limit), x.right, y(limit), "promised: "+span(limit)+" at most")
+		c.rule("limit", x.left, y(limit), x.right, y(limit), "promised: "+formatDuration(limit)+" at most")
 	}
 	drawDots(&c, ops, x, y)
 	for _, m := range f.Moments[:min(len(f.Moments), 200)] {
-		c.rule("blow", x.x(m), p.y, x.x(m), p.bottom(), f.name()+" at "+moment(m))
+		c.rule("blow", x.x(m), p.y, x.x(m), p.bottom(), f.name()+" at "+formatTime(m))
 	}
 	if f.Healthy >= 0 && f.Healthy <= x.end {
-		c.rule("healthy", x.x(f.Healthy), p.y, x.x(f.Healthy), p.bottom(), "healthy again at "+moment(f.Healthy))
+		c.rule("healthy", x.x(f.Healthy), p.y, x.x(f.Healthy), p.bottom(), "healthy again at "+formatTime(f.Healthy))
 	}
 	drawTimes(&c, x, p.bottom(), 8)
-	p.title(&c, fmt.Sprintf("%d %s", f.N, cut(f.name(), 40)), "waited; by seconds")
+	p.title(&c, fmt.Sprintf("%d %s", f.N, shorten(f.name(), 40)), "waited; by seconds")
 	return c.close()
 }
 

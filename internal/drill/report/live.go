@@ -113,12 +113,12 @@ func (l *Live) draw(stay string) {
 // lines then.
 func (l *Live) lines(p Progress) string {
 	columns := max(l.columns()-1, 20)
-	head := cut(clock(p)+"  "+p.Phase, columns)
+	head := shorten(clock(p)+"  "+p.Phase, columns)
 	tail := "  " + figures(p)
 	if spark := sparkline(l.rates); len([]rune(tail))+2+sparkLength <= columns {
 		tail += "  " + dim + spark + plain
 	} else {
-		tail = cut(tail, columns)
+		tail = shorten(tail, columns)
 	}
 	if p.Failed > 0 {
 		tail = strings.Replace(tail, failedFigure(p), red+failedFigure(p)+plain, 1)
@@ -139,7 +139,7 @@ func clock(p Progress) string {
 }
 
 func figures(p Progress) string {
-	return fmt.Sprintf("%5.0f ok/s, %3d in flight, longest %s, %s, %s", p.Rate, p.InFlight, span(p.Longest), failedFigure(p), unknownFigure(p))
+	return fmt.Sprintf("%5.0f ok/s, %3d in flight, longest %s, %s, %s", p.Rate, p.InFlight, formatDuration(p.Longest), failedFigure(p), unknownFigure(p))
 }
 
 func failedFigure(p Progress) string  { return number(p.Failed) + " failed" }

@@ -92,7 +92,7 @@ func HTML(w io.Writer, h history.History, v history.Verdict) error {
 	for _, p := range r.Proofs {
 		d.Diagrams = append(d.Diagrams, spacetime(p, r.Rows))
 	}
-	d.Troubled, d.Failed, d.Unknown = troubled(r.Operations, shownTroubled)
+	d.Troubled, d.Failed, d.Unknown = firstFailures(r.Operations, shownTroubled)
 	d.MoreTroubled = d.Failed + d.Unknown - len(d.Troubled)
 	if _, err := io.WriteString(w, drillPage(d)); err != nil {
 		return fmt.Errorf("writing the drill's page: %w", err)
@@ -100,9 +100,9 @@ func HTML(w io.Writer, h history.History, v history.Verdict) error {
 	return nil
 }
 
-// troubled returns the first operations that failed or are unknown, in the order in which they were
-// due, and how many there are in all.
-func troubled(ops []history.Operation, most int) (first []history.Operation, failed, unknown int) {
+// firstFailures returns the first operations that failed or are unknown, in the order in which they
+// were due, and how many there are in all.
+func firstFailures(ops []history.Operation, most int) (first []history.Operation, failed, unknown int) {
 	for _, op := range ops {
 		switch op.Outcome {
 		case history.OK:
@@ -136,7 +136,7 @@ func gauge(r row) markup {
 	}
 	whole := max(r.Cost.Pause, r.Promise.Pause).Seconds() * 1.08
 	var c canvas
-	c.open("gauge", r.N, width, height, "Pause against promise", "paused "+span(r.Cost.Pause)+" of "+promised(r.Promise)+" promised")
+	c.open("gauge", r.N, width, height, "Pause against promise", "paused "+formatDuration(r.Cost.Pause)+" of "+promised(r.Promise)+" promised")
 	c.rect("ground", 0, 2, width, 8, "")
 	k := class("within")
 	if r.Over() {
@@ -159,11 +159,11 @@ func (d pageData) TableAt(i int) string {
 // shown cleans a text of an operation.
 func shown[text ~string](s text) string { return quote.Cut(string(s), 80) }
 
-// letter returns the mark of a notice.
-func letter(i int) string { return string(rune('a' + i%26)) }
+// noticeMark returns the mark of a notice.
+func noticeMark(i int) string { return string(rune('a' + i%26)) }
 
 // waited formats how long an operation's client waited.
-func waited(op history.Operation) string { return span(max(op.End-op.Due, 0)) }
+func waited(op history.Operation) string { return formatDuration(max(op.End-op.Due, 0)) }
 
 // MoreCloseUps reports whether there are more faults than close-ups.
 func (d pageData) MoreCloseUps() bool { return len(d.Rows) > shownCloseUps }

@@ -104,7 +104,7 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 	streamtext(qw422016, number(d.Unknown))
 	qw422016.N().S(`</dd></div>
 <div><dt>longest answer</dt><dd>`)
-	streamtext(qw422016, span(d.Verdict.Whole.Max))
+	streamtext(qw422016, formatDuration(d.Verdict.Whole.Max))
 	qw422016.N().S(`</dd></div>
 `)
 	if !d.OfURLs() {
@@ -133,15 +133,15 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 `)
 	} else {
 		qw422016.N().S(`<p class="note">Checked: `)
-		streamtext(qw422016, several(d.Verdict.Checked.Registers, "register", "registers"))
+		streamtext(qw422016, plural(d.Verdict.Checked.Registers, "register", "registers"))
 		qw422016.N().S(` for linearizability, `)
-		streamtext(qw422016, several(d.Verdict.Checked.Counters, "counter", "counters"))
+		streamtext(qw422016, plural(d.Verdict.Checked.Counters, "counter", "counters"))
 		qw422016.N().S(` for exactness, `)
-		streamtext(qw422016, several(d.Verdict.Checked.Sets, "set", "sets"))
+		streamtext(qw422016, plural(d.Verdict.Checked.Sets, "set", "sets"))
 		qw422016.N().S(` for completeness; every acknowledged write against what was read back in the end. An unknown write may have happened or not, and counts as neither.`)
 		if d.Verdict.Checked.Direct != 0 {
 			qw422016.N().S(` `)
-			streamtext(qw422016, several(d.Verdict.Checked.Direct, "operation was", "operations were"))
+			streamtext(qw422016, plural(d.Verdict.Checked.Direct, "operation was", "operations were"))
 			qw422016.N().S(` of clients that asked the web nodes directly: they count for the answers and not for what failed, is unknown, or had to wait.`)
 		}
 		qw422016.N().S(`</p>
@@ -206,9 +206,9 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 <summary>The same as a table</summary>
 <div class="wide"><table class="numbers">
 <caption>Steps of `)
-		streamtext(qw422016, span(d.Table.Step))
+		streamtext(qw422016, formatDuration(d.Table.Step))
 		qw422016.N().S(`; latency is the worst of steps of `)
-		streamtext(qw422016, span(d.Timeline.Step))
+		streamtext(qw422016, formatDuration(d.Timeline.Step))
 		qw422016.N().S(`.</caption>
 <thead><tr><th scope="col">from, s</th><th scope="col">ok</th><th scope="col">failed</th><th scope="col">unknown</th><th scope="col">p50</th><th scope="col">p99</th><th scope="col">longest</th></tr></thead>
 <tbody>
@@ -225,11 +225,11 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 			qw422016.N().S(`</td>`)
 			if b.Answered != 0 {
 				qw422016.N().S(`<td>`)
-				streamtext(qw422016, span(b.P50))
+				streamtext(qw422016, formatDuration(b.P50))
 				qw422016.N().S(`</td><td>`)
-				streamtext(qw422016, span(b.P99))
+				streamtext(qw422016, formatDuration(b.P99))
 				qw422016.N().S(`</td><td>`)
-				streamtext(qw422016, span(b.Max))
+				streamtext(qw422016, formatDuration(b.Max))
 				qw422016.N().S(`</td>`)
 			} else {
 				qw422016.N().S(`<td>–</td><td>–</td><td>–</td>`)
@@ -249,9 +249,9 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 `)
 		for i, n := range d.Notices {
 			qw422016.N().S(`<li><span class="mark">`)
-			streamtext(qw422016, letter(i))
+			streamtext(qw422016, noticeMark(i))
 			qw422016.N().S(`</span> <span class="when">`)
-			streamtext(qw422016, moment(n.At))
+			streamtext(qw422016, formatTime(n.At))
 			qw422016.N().S(`</span> `)
 			if n.Node != "" {
 				qw422016.N().S(`<b>`)
@@ -298,21 +298,21 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 				qw422016.N().S(` warn`)
 			}
 			qw422016.N().S(`">`)
-			streamtext(qw422016, span(f.Cost.Pause))
+			streamtext(qw422016, formatDuration(f.Cost.Pause))
 			qw422016.N().S(`</td>
 <td class="num">`)
 			streamtext(qw422016, promised(f.Promise))
 			streamraw(qw422016, gauge(f))
 			qw422016.N().S(`</td>
 <td class="num">`)
-			streamtext(qw422016, span(f.Cost.Silence))
+			streamtext(qw422016, formatDuration(f.Cost.Silence))
 			qw422016.N().S(`</td>
 <td class="num`)
 			if f.Cost.Recovery < 0 {
 				qw422016.N().S(` bad`)
 			}
 			qw422016.N().S(`">`)
-			streamtext(qw422016, span(f.Cost.Recovery))
+			streamtext(qw422016, formatDuration(f.Cost.Recovery))
 			qw422016.N().S(`</td>
 <td class="num`)
 			if f.Cost.During.Failed != 0 {
@@ -340,16 +340,16 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 <tr class="evidence">
 <td></td>
 <td colspan="8"><div>Began `)
-			streamtext(qw422016, moment(f.Began))
+			streamtext(qw422016, formatTime(f.Began))
 			if f.Undone >= 0 {
 				qw422016.N().S(`, undone `)
-				streamtext(qw422016, moment(f.Undone))
+				streamtext(qw422016, formatTime(f.Undone))
 			} else {
 				qw422016.N().S(`, <b class="bad">never undone</b>`)
 			}
 			if f.Healthy >= 0 {
 				qw422016.N().S(`, healthy again `)
-				streamtext(qw422016, moment(f.Healthy))
+				streamtext(qw422016, formatTime(f.Healthy))
 			} else {
 				qw422016.N().S(`, <b class="bad">never healthy again</b>`)
 			}
@@ -445,7 +445,7 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 				}
 				qw422016.N().S(`>
 <summary>`)
-				streamtext(qw422016, several(len(p.Around), "operation", "operations"))
+				streamtext(qw422016, plural(len(p.Around), "operation", "operations"))
 				if p.Left != 0 {
 					qw422016.N().S(`, and `)
 					streamtext(qw422016, number(p.Left))
@@ -458,19 +458,19 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 `)
 				for _, op := range p.Around {
 					qw422016.N().S(`<tr><td class="num">`)
-					streamtext(qw422016, moment(op.Start))
+					streamtext(qw422016, formatTime(op.Start))
 					qw422016.N().S(`</td><td class="num">`)
-					streamtext(qw422016, moment(op.End))
+					streamtext(qw422016, formatTime(op.End))
 					qw422016.N().S(`</td><td class="num">`)
 					qw422016.N().D(op.Client)
 					qw422016.N().S(`</td><td><code>`)
-					streamtext(qw422016, call(op, 60))
+					streamtext(qw422016, describeOperation(op, 60))
 					qw422016.N().S(`</code></td><td class="`)
 					streamtext(qw422016, string(outcomeClass(op.Outcome)))
 					qw422016.N().S(`">`)
 					streamtext(qw422016, shown(op.Outcome))
 					qw422016.N().S(`</td><td>`)
-					streamtext(qw422016, answer(op))
+					streamtext(qw422016, describeAnswer(op))
 					qw422016.N().S(`</td></tr>
 `)
 				}
@@ -484,7 +484,7 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 		}
 		if d.Left != 0 {
 			qw422016.N().S(`<p><b>`)
-			streamtext(qw422016, several(d.Left, "more anomaly is", "more anomalies are"))
+			streamtext(qw422016, plural(d.Left, "more anomaly is", "more anomalies are"))
 			qw422016.N().S(`</b> in the verdict; <code>holdfast drill check</code> lists every one from the raw history.</p>
 `)
 		}
@@ -517,7 +517,7 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 `)
 		for _, op := range d.Troubled {
 			qw422016.N().S(`<tr><td class="num">`)
-			streamtext(qw422016, moment(op.Due))
+			streamtext(qw422016, formatTime(op.Due))
 			qw422016.N().S(`</td><td class="num">`)
 			streamtext(qw422016, waited(op))
 			qw422016.N().S(`</td><td class="num">`)
@@ -525,13 +525,13 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 			qw422016.N().S(`</td><td><code>`)
 			streamtext(qw422016, shown(op.Key))
 			qw422016.N().S(`</code></td><td><code>`)
-			streamtext(qw422016, call(op, 60))
+			streamtext(qw422016, describeOperation(op, 60))
 			qw422016.N().S(`</code></td><td class="`)
 			streamtext(qw422016, string(outcomeClass(op.Outcome)))
 			qw422016.N().S(`">`)
 			streamtext(qw422016, shown(op.Outcome))
 			qw422016.N().S(`</td><td>`)
-			streamtext(qw422016, answer(op))
+			streamtext(qw422016, describeAnswer(op))
 			qw422016.N().S(`</td></tr>
 `)
 		}
@@ -579,11 +579,11 @@ func streamdrillPage(qw422016 *qt422016.Writer, d pageData) {
 	streamtext(qw422016, d.When)
 	qw422016.N().S(`</dd></div>
 <div><dt>load</dt><dd>`)
-	streamtext(qw422016, several(d.Rate, "operation", "operations"))
+	streamtext(qw422016, plural(d.Rate, "operation", "operations"))
 	qw422016.N().S(` a second by `)
-	streamtext(qw422016, several(d.Clients, "client", "clients"))
+	streamtext(qw422016, plural(d.Clients, "client", "clients"))
 	qw422016.N().S(` for `)
-	streamtext(qw422016, span(d.LoadEnd))
+	streamtext(qw422016, formatDuration(d.LoadEnd))
 	qw422016.N().S(`</dd></div>
 <div><dt>seed</dt><dd>`)
 	qw422016.N().DL(d.Seed)
@@ -630,11 +630,11 @@ func drillPage(d pageData) string {
 func streamavailability(qw422016 *qt422016.Writer, a history.Availability) {
 	qw422016.N().S(`<td class="num lat" rowspan="2">`)
 	if a.Operations != 0 {
-		streamtext(qw422016, span(a.P50))
+		streamtext(qw422016, formatDuration(a.P50))
 		qw422016.N().S(`<br/><b>`)
-		streamtext(qw422016, span(a.P99))
+		streamtext(qw422016, formatDuration(a.P99))
 		qw422016.N().S(`</b><br/>`)
-		streamtext(qw422016, span(a.Max))
+		streamtext(qw422016, formatDuration(a.Max))
 	} else {
 		qw422016.N().S(`–`)
 	}

@@ -349,7 +349,7 @@ func TestTimesAndNumbersAreReadByPeople(t *testing.T) {
 		-1: "never", 0: "0", 420 * time.Microsecond: "0.42 ms", 1234 * time.Microsecond: "1.2 ms", 9960 * time.Microsecond: "10 ms",
 		204 * ms: "204 ms", 999600 * time.Microsecond: "1.00 s", 1212 * ms: "1.21 s", time.Hour: "3600 s",
 	} {
-		if got := span(d); got != want {
+		if got := formatDuration(d); got != want {
 			t.Errorf("span(%d) is %q, want %q", d, got, want)
 		}
 	}
@@ -376,7 +376,7 @@ func TestAnOperationIsReadAtAGlance(t *testing.T) {
 		"increment→3":            {Verb: history.Increment, Number: 3, Outcome: history.OK},
 		"write(" + strings.Repeat("x", 16) + "…)": {Verb: history.Write, Value: strings.Repeat("x", 1000), Outcome: history.OK},
 	} {
-		if got := call(op, 24); got != want {
+		if got := describeOperation(op, 24); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

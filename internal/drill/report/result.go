@@ -91,7 +91,7 @@ func prepare(h history.History, v history.Verdict, anomalies int) result {
 	}
 
 	for i, a := range v.Anomalies[:min(len(v.Anomalies), anomalies)] {
-		r.Proofs = append(r.Proofs, prove(h, i+1, a))
+		r.Proofs = append(r.Proofs, newProof(h, i+1, a))
 	}
 	r.Left = len(v.Anomalies) - len(r.Proofs)
 	return r
@@ -108,8 +108,8 @@ func sentences(all []string) []string {
 	return some
 }
 
-// prove returns an anomaly with its operations.
-func prove(h history.History, n int, a history.Anomaly) proof {
+// newProof returns an anomaly with its operations.
+func newProof(h history.History, n int, a history.Anomaly) proof {
 	p := proof{N: n, Anomaly: a}
 	p.What, p.Key, p.Text = quote.Cut(a.What, 60), quote.Cut(a.Key, 80), quote.Cut(a.Text, longText)
 	for _, i := range a.Operations {
@@ -155,9 +155,9 @@ func (r row) Elsewhere() string {
 	if len(r.Entries) == 0 || r.Began < 0 {
 		return ""
 	}
-	text := "clients whose entry was not cut off waited " + span(r.Cost.Elsewhere) + " at the longest"
+	text := "clients whose entry was not cut off waited " + formatDuration(r.Cost.Elsewhere) + " at the longest"
 	if r.Promise.PauseElsewhere > 0 {
-		text += ", " + span(r.Promise.PauseElsewhere) + " promised"
+		text += ", " + formatDuration(r.Promise.PauseElsewhere) + " promised"
 	}
 	return text
 }

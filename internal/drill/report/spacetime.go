@@ -18,17 +18,17 @@ const (
 	labelLength  = 32
 )
 
-// stretch is a time axis that keeps the order of events but compresses the distances between them.
-// So a write and the read that misses it half a minute later fit into one picture, and operations
-// of a millisecond are still visible.
-type stretch struct {
+// compressedAxis is a time axis that keeps the order of events but compresses the distances between
+// them. So a write and the read that misses it half a minute later fit into one picture, and
+// operations of a millisecond are still visible.
+type compressedAxis struct {
 	times []time.Duration
 	at    []float64
 }
 
-func stretchOver(times []time.Duration, left, right float64) stretch {
+func newCompressedAxis(times []time.Duration, left, right float64) compressedAxis {
 	times = slices.Compact(slices.Sorted(slices.Values(times)))
-	s := stretch{times: times, at: make([]float64, len(times))}
+	s := compressedAxis{times: times, at: make([]float64, len(times))}
 	for i := 1; i < len(times); i++ {
 		ms := (times[i] - times[i-1]).Seconds() * 1e3
 		s.at[i] = s.at[i-1] + 0.7 + math.Log1p(min(ms, 1e4))
@@ -44,7 +44,7 @@ func stretchOver(times []time.Duration, left, right float64) stretch {
 }
 
 // x returns the position of a time. The time must be one of the axis' own.
-func (s stretch) x(t time.Duration) float64 {
+func (s compressedAxis) x(t time.Duration) float64 {
 	i, _ := slices.BinarySearch(s.times, t)
 	return s.at[min(i, len(s.at)-1)]
 }
@@ -58,7 +58,7 @@ type bar struct {
 	labelAfter bool // beside the bar, because it does not fit inside
 }
 
-// spacetime draws the operations of an anomaly: a lane for each client, with a bar from each
+// spacetime draws the operations of an anomaly: a row for each client, with a bar from each
 // operation's start to its end.
 func spacetime(p proof, faults []row) markup {
 	if len(p.Around) == 0 {
@@ -73,20 +73,20 @@ func spacetime(p proof, faults []row) markup {
 	}
 
 	first, last := slices.Min(times), slices.Max(times)
-	type blow struct {
+	type injection struct {
 		at   time.Duration
 		hint string
 	}
-	var blows []blow
+	var injections []injection
 	for _, f := range faults {
 		for _, m := range f.Moments {
-			if m >= first && m <= last && len(blows) < 40 {
-				blows = append(blows, blow{m, f.name() + " at " + moment(m)})
+			if m >= first && m <= last && len(injections) < 40 {
+				injections = append(injections, injection{m, f.name() + " at " + formatTime(m)})
 				times = append(times, m)
 			}
 		}
 	}
-	x := stretchOver(times, diagramLeft, diagramRight-60)
+	x := newCompressedAxis(times, diagramLeft, diagramRight-60)
 
 	type lane struct {
 		client, rows int
@@ -96,7 +96,7 @@ func spacetime(p proof, faults []row) markup {
 	rows := 0
 	for client, ops := range byClient {
 		l := lane{client: client}
-		l.bars, l.rows = layOut(ops, x)
+		l.bars, l.rows = placeBars(ops, x)
 		lanes = append(lanes, l)
 		rows += l.rows
 	}
@@ -118,11 +118,11 @@ func spacetime(p proof, faults []row) markup {
 	}
 
 	named := 0.0
-	for _, b := range blows {
+	for _, b := range injections {
 		at := x.x(b.at)
 		c.rule("blow", at, 6, at, bottom, b.hint)
 		if at >= named {
-			name := cut(b.hint, 40)
+			name := shorten(b.hint, 40)
 			c.text("blowname", at+4, 14, name)
 			named = at + textWidth(name) + 8
 		}
@@ -138,17 +138,17 @@ func spacetime(p proof, faults []row) markup {
 		y += height
 	}
 
-	drawStretch(&c, x, bottom)
+	drawCompressedAxis(&c, x, bottom)
 	return c.close()
 }
 
-// layOut places one client's operations. Operations whose labels would overlap get rows below each
-// other.
-func layOut(ops []history.Operation, x stretch) ([]bar, int) {
+// placeBars places one client's operations. Operations whose labels would overlap get rows below
+// each other.
+func placeBars(ops []history.Operation, x compressedAxis) ([]bar, int) {
 	var bars []bar
 	var taken []float64
 	for _, op := range ops {
-		b := bar{op: op, label: call(op, labelLength), from: x.x(op.Start), to: x.x(op.End)}
+		b := bar{op: op, label: describeOperation(op, labelLength), from: x.x(op.Start), to: x.x(op.End)}
 		b.to = max(b.to, b.from+4)
 		width := textWidth(b.label) + 8
 		left, right := b.from, b.to
@@ -159,7 +159,7 @@ func layOut(ops []history.Operation, x stretch) ([]bar, int) {
 				right = b.to
 			}
 		}
-		b.row = free(taken, left)
+		b.row = freeRow(taken, left)
 		if b.row == len(taken) {
 			taken = append(taken, 0)
 		}
@@ -170,8 +170,8 @@ func layOut(ops []history.Operation, x stretch) ([]bar, int) {
 }
 
 func drawBar(c *canvas, b bar, y float64) {
-	hint := b.label + ", " + moment(b.op.Start) + " to " + moment(b.op.End)
-	if a := answer(b.op); a != "" {
+	hint := b.label + ", " + formatTime(b.op.Start) + " to " + formatTime(b.op.End)
+	if a := describeAnswer(b.op); a != "" {
 		hint += ", " + a
 	}
 	c.rect("bar "+outcomeClass(b.op.Outcome), b.from, y, b.to-b.from, rowHeight-5, hint)
@@ -195,14 +195,14 @@ func outcomeClass(o history.Outcome) class {
 	return "failed"
 }
 
-// drawStretch writes as many of the times as there is room for.
-func drawStretch(c *canvas, x stretch, bottom float64) {
+// drawCompressedAxis writes as many of the times as there is room for.
+func drawCompressedAxis(c *canvas, x compressedAxis, bottom float64) {
 	c.rule("grid", diagramLeft, bottom, diagramRight, bottom, "")
 	free := 0.0
 	for i, t := range x.times {
 		at := x.at[i]
 		c.rule("grid", at, bottom, at, bottom+4, "")
-		if label := moment(t); at >= free {
+		if label := formatTime(t); at >= free {
 			c.text("tick middle", at, bottom+18, label)
 			free = at + textWidth(label) + 10
 		}

@@ -30,7 +30,7 @@ func Text(w io.Writer, h history.History, v history.Verdict, colour bool) error 
 	t.head()
 	t.faults()
 	t.list("why", t.Verdict.Why)
-	t.list("worth knowing", t.weak())
+	t.list("worth knowing", t.remarks())
 	t.anomalies()
 	if t.Repeat != "" {
 		t.printf("\nrepeat it: %s\n", t.Repeat)
@@ -58,8 +58,8 @@ func (t *textReport) in(code, s string) string {
 	return code + s + plain
 }
 
-// tone returns the colour of a result.
-func tone(r history.Result) string {
+// resultColour returns the colour of a result.
+func resultColour(r history.Result) string {
 	switch r {
 	case history.Holds:
 		return green
@@ -72,7 +72,7 @@ func tone(r history.Result) string {
 func (t *textReport) head() {
 	what := ""
 	if t.Stack != "" {
-		what = "  drill of the stack " + cut(t.Stack, 30)
+		what = "  drill of the stack " + shorten(t.Stack, 30)
 	}
 	if !t.Began.IsZero() {
 		what += ", " + t.Began.Format("2006-01-02 15:04:05 MST")
@@ -80,12 +80,12 @@ func (t *textReport) head() {
 	if t.Interrupted {
 		what += ", interrupted"
 	}
-	t.printf("%s%s\n", t.in(bold+tone(t.Verdict.Result), strings.ToUpper(t.Word)), what)
+	t.printf("%s%s\n", t.in(bold+resultColour(t.Verdict.Result), strings.ToUpper(t.Word)), what)
 	t.wrapped("", t.Meaning())
 	c, all := t.Verdict.Checked, t.Verdict.Whole
 	t.printf("\n")
 	if t.OfURLs() {
-		t.wrapped("loaded   ", several(c.Operations, "request", "requests")+" for "+strings.Join(t.URLs, ", "))
+		t.wrapped("loaded   ", plural(c.Operations, "request", "requests")+" for "+strings.Join(t.URLs, ", "))
 		t.load(all)
 		return
 	}
@@ -93,13 +93,13 @@ func (t *textReport) head() {
 	if t.App != "" {
 		of = " of " + t.App
 	}
-	t.wrapped("checked  ", fmt.Sprintf("%s on %s, %s and %s", several(c.Operations, "operation", "operations"),
-		several(c.Registers, "register", "registers"), several(c.Counters, "counter", "counters"), several(c.Sets, "set", "sets"))+of)
+	t.wrapped("checked  ", fmt.Sprintf("%s on %s, %s and %s", plural(c.Operations, "operation", "operations"),
+		plural(c.Registers, "register", "registers"), plural(c.Counters, "counter", "counters"), plural(c.Sets, "set", "sets"))+of)
 	if c.Direct > 0 {
-		t.wrapped("         ", several(c.Direct, "operation", "operations")+" of these by clients that asked the web nodes directly; the rest of this report leaves them out")
+		t.wrapped("         ", plural(c.Direct, "operation", "operations")+" of these by clients that asked the web nodes directly; the rest of this report leaves them out")
 	}
 	t.wrapped("         ", fmt.Sprintf("%s, %s read back",
-		several(c.Acknowledged, "acknowledged write", "acknowledged writes"), several(c.ReadBack, "key", "keys")))
+		plural(c.Acknowledged, "acknowledged write", "acknowledged writes"), plural(c.ReadBack, "key", "keys")))
 	t.load(all)
 }
 
@@ -107,7 +107,7 @@ func (t *textReport) head() {
 func (t *textReport) load(all history.Availability) {
 	if all.Operations > 0 {
 		t.wrapped("load     ", fmt.Sprintf("%s failed, %s unknown, %s held; latency p50 %s, p99 %s, longest %s",
-			number(all.Failed), number(all.Unknown), number(all.Held), span(all.P50), span(all.P99), span(all.Max)))
+			number(all.Failed), number(all.Unknown), number(all.Held), formatDuration(all.P50), formatDuration(all.P99), formatDuration(all.Max)))
 	}
 }
 
@@ -124,7 +124,7 @@ func (t *textReport) faults() {
 	for _, f := range t.Rows {
 		during := f.Cost.During
 		line := []cell{
-			{fmt.Sprint(f.N), dim}, {cut(f.name(), 36), ""}, {span(f.Cost.Pause), ""}, {promised(f.Promise), ""}, {span(f.Cost.Recovery), ""},
+			{fmt.Sprint(f.N), dim}, {shorten(f.name(), 36), ""}, {formatDuration(f.Cost.Pause), ""}, {promised(f.Promise), ""}, {formatDuration(f.Cost.Recovery), ""},
 			{number(during.Failed), ""}, {number(during.Unknown), ""}, {number(during.Held), ""},
 		}
 		if f.Over() {
@@ -174,9 +174,9 @@ func (t *textReport) table(lines [][]cell) {
 	}
 }
 
-// weak returns what a reader should know: the judge's warnings, the longest pause, trouble with
+// remarks returns what a reader should know: the judge's warnings, the longest pause, trouble with
 // faults, and what else happened.
-func (t *textReport) weak() []string {
+func (t *textReport) remarks() []string {
 	var all []string
 	all = append(all, t.Verdict.Warnings...)
 	var worst *row
@@ -186,7 +186,7 @@ func (t *textReport) weak() []string {
 		}
 	}
 	if len(t.Rows) > 1 && worst.Cost.Pause > 0 {
-		all = append(all, fmt.Sprintf("the longest pause: %s, fault %d (%s)", span(worst.Cost.Pause), worst.N, worst.name()))
+		all = append(all, fmt.Sprintf("the longest pause: %s, fault %d (%s)", formatDuration(worst.Cost.Pause), worst.N, worst.name()))
 	}
 	for _, f := range t.Rows {
 		if f.Trouble != "" {
@@ -194,7 +194,7 @@ func (t *textReport) weak() []string {
 		}
 	}
 	for _, n := range t.Notices {
-		all = append(all, strings.TrimSpace(fmt.Sprintf("at %s %s %s", moment(n.At), n.Node, n.Text)))
+		all = append(all, strings.TrimSpace(fmt.Sprintf("at %s %s %s", formatTime(n.At), n.Node, n.Text)))
 	}
 	return all
 }
@@ -215,19 +215,19 @@ func (t *textReport) list(title string, all []string) {
 
 func (t *textReport) anomalies() {
 	for _, p := range t.Proofs {
-		t.printf("\n%s\n", t.in(red, cut(fmt.Sprintf("%d. %s: %s", p.N, p.What, p.Key), textColumns)))
+		t.printf("\n%s\n", t.in(red, shorten(fmt.Sprintf("%d. %s: %s", p.N, p.What, p.Key), textColumns)))
 		t.wrapped("   ", p.Text)
 		lines := operationLines(p)
 		for i, line := range lines {
 			if i == textOperations {
-				t.printf("   and %s more\n", several(len(lines)-i+p.Left, "operation", "operations"))
+				t.printf("   and %s more\n", plural(len(lines)-i+p.Left, "operation", "operations"))
 				break
 			}
-			t.printf("   %s\n", cut(line, textColumns-3))
+			t.printf("   %s\n", shorten(line, textColumns-3))
 		}
 	}
 	if t.Left > 0 {
-		t.printf("\nand %s\n", several(t.Left, "more anomaly", "more anomalies"))
+		t.printf("\nand %s\n", plural(t.Left, "more anomaly", "more anomalies"))
 	}
 }
 
@@ -236,7 +236,7 @@ func operationLines(p proof) []string {
 	var lines []string
 	for _, op := range p.Around {
 		lines = append(lines, strings.TrimRight(fmt.Sprintf("%7.3f to %7.3f s  client %-3d  %-26s  %s",
-			op.Start.Seconds(), op.End.Seconds(), op.Client, call(op, 26), answer(op)), " "))
+			op.Start.Seconds(), op.End.Seconds(), op.Client, describeOperation(op, 26), describeAnswer(op)), " "))
 	}
 	return lines
 }

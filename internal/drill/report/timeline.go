@@ -11,12 +11,12 @@ import (
 
 // The layout of the timeline, in pixels of its own scale.
 const (
-	chartWidth = 1160.0
-	chartLeft  = 64.0
-	chartRight = chartWidth - 14
-	laneHeight = 21.0
-	mostLanes  = 6
-	panelGap   = 36.0 // including the panel's title
+	chartWidth    = 1160.0
+	chartLeft     = 64.0
+	chartRight    = chartWidth - 14
+	laneHeight    = 21.0
+	mostLabelRows = 6
+	panelGap      = 36.0 // including the panel's title
 )
 
 // timeline is the picture of a whole drill.
@@ -35,7 +35,7 @@ type timeline struct {
 func chart(r result, s series) timeline {
 	t := timeline{Step: s.Step, Empty: !slices.ContainsFunc(s.Buckets, func(b bucket) bool { return b != bucket{} })}
 	x := axis{end: s.End, left: chartLeft, right: chartRight}
-	lanes, depth := placeFaults(r, x)
+	rows, depth := placeFaults(r, x)
 
 	top := 10 + laneHeight*float64(depth)
 	throughput := panel{x: x, y: top + panelGap - 8, height: 150}
@@ -62,13 +62,13 @@ func chart(r result, s series) timeline {
 		drawErrors(&c, errors, s)
 	}
 	drawTimes(&c, x, bottom, 12)
-	drawMarks(&c, r, x, lanes, top, []panel{throughput, latency, errors})
+	drawMarks(&c, r, x, rows, top, []panel{throughput, latency, errors})
 
 	throughput.title(&c, "Outcomes", "per second, by when they came")
 	latency.title(&c, "Latency", "of what was answered, from when it was due; logarithmic")
 	counted := "none failed, none is unknown"
 	if t.Errors {
-		counted = "failed and unknown, by when they were due, each " + span(s.Step)
+		counted = "failed and unknown, by when they were due, each " + formatDuration(s.Step)
 	}
 	errors.title(&c, "Errors", counted)
 	c.text("unit end", x.right, bottom+38, "seconds since the drill began")
@@ -83,11 +83,11 @@ func chart(r result, s series) timeline {
 // describe says in words what the picture shows, for screen readers.
 func describe(r result, s series) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Answers per second, latency and errors over %.1f seconds, in steps of %s.", s.End.Seconds(), span(s.Step))
+	fmt.Fprintf(&b, "Answers per second, latency and errors over %.1f seconds, in steps of %s.", s.End.Seconds(), formatDuration(s.Step))
 	for _, f := range r.Rows {
-		fmt.Fprintf(&b, " Fault %d, %s, began at %s", f.N, f.name(), moment(f.Began))
+		fmt.Fprintf(&b, " Fault %d, %s, began at %s", f.N, f.name(), formatTime(f.Began))
 		if f.Healthy >= 0 {
-			fmt.Fprintf(&b, "; the stack was well again at %s", moment(f.Healthy))
+			fmt.Fprintf(&b, "; the stack was well again at %s", formatTime(f.Healthy))
 		}
 		b.WriteString(".")
 	}
@@ -262,7 +262,7 @@ func (p panel) logarithmic(c *canvas, low, high time.Duration) func(time.Duratio
 	}
 	for i := range int(decades) + 1 {
 		d := time.Duration(math.Round(math.Pow(10, least+float64(i)) * 1e9))
-		label := strings.NewReplacer(".00", "", ".0", "").Replace(span(d))
+		label := strings.NewReplacer(".00", "", ".0", "").Replace(formatDuration(d))
 		if d < time.Millisecond {
 			label = fmt.Sprintf("%d µs", d.Microseconds())
 		}
@@ -284,7 +284,7 @@ func drawErrors(c *canvas, p panel, s series) {
 	width := max(p.x.x(s.Step)-p.x.left-0.6, 3)
 	for i, b := range s.Buckets {
 		x, failed, unknown := p.x.x(time.Duration(i)*s.Step), float64(b.DueFailed)*unit, float64(b.DueUnknown)*unit
-		at := fmt.Sprintf("%s: %d failed, %d unknown", moment(time.Duration(i)*s.Step), b.DueFailed, b.DueUnknown)
+		at := fmt.Sprintf("%s: %d failed, %d unknown", formatTime(time.Duration(i)*s.Step), b.DueFailed, b.DueUnknown)
 		if failed > 0 {
 			c.rect("failed", x, p.bottom()-max(failed, 2), width, max(failed, 2), at)
 		}

@@ -45,16 +45,16 @@ func meaning(r history.Result) string {
 	return "This is a result that this version does not know. Take it for no pass."
 }
 
-// cut shortens a text to at most that many characters.
-func cut(s string, most int) string {
+// shorten shortens a text to at most that many characters.
+func shorten(s string, most int) string {
 	if utf8.RuneCountInString(s) <= most {
 		return s
 	}
 	return string([]rune(s)[:max(most-1, 0)]) + "…"
 }
 
-// span formats a duration for people.
-func span(d time.Duration) string {
+// formatDuration formats a duration for people.
+func formatDuration(d time.Duration) string {
 	switch {
 	case d < 0:
 		return "never"
@@ -72,8 +72,8 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%.0f s", d.Seconds())
 }
 
-// moment formats a time since the beginning of the drill.
-func moment(d time.Duration) string {
+// formatTime formats a time since the beginning of the drill.
+func formatTime(d time.Duration) string {
 	if d < 0 {
 		return "never"
 	}
@@ -85,7 +85,7 @@ func promised(p history.Promise) string {
 	if p.Pause == 0 {
 		return "–"
 	}
-	return span(p.Pause)
+	return formatDuration(p.Pause)
 }
 
 // allowed describes in words what a fault may cost.
@@ -114,17 +114,17 @@ func number(n int) string {
 	return s
 }
 
-// several formats a number of things.
-func several(n int, one, many string) string {
+// plural formats a number of things.
+func plural(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
 	return number(n) + " " + many
 }
 
-// call formats an operation and its answer as they are written in a proof: write(x), read→x,
-// read(replica)→x, cas(x→y) no match. A question mark means that there was no answer.
-func call(op history.Operation, most int) string {
+// describeOperation formats an operation and its answer as they are written in a proof: write(x),
+// read→x, read(replica)→x, cas(x→y) no match. A question mark means that there was no answer.
+func describeOperation(op history.Operation, most int) string {
 	var s string
 	switch op.Verb {
 	case history.Read:
@@ -189,8 +189,8 @@ func found(op history.Operation, most int) string {
 	return quote.Cut(op.Got, most)
 }
 
-// answer describes the response, and the node that sent it.
-func answer(op history.Operation) string {
+// describeAnswer describes the response, and the node that sent it.
+func describeAnswer(op history.Operation) string {
 	var parts []string
 	if op.Status != 0 {
 		parts = append(parts, strconv.Itoa(op.Status))
