@@ -40,7 +40,7 @@ or a warning; 2: the command line is wrong, or the stack file and no stack runs 
 			if err := printReport(g, cmd.OutOrStdout(), report); err != nil {
 				return err
 			}
-			if report.NeedsSomebody() {
+			if report.NeedsAttention() {
 				return errReported
 			}
 			return nil

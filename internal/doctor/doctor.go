@@ -48,8 +48,8 @@ type Report struct {
 	Unseen []Unseen `json:"unseen,omitempty"`
 }
 
-// NeedsSomebody reports whether any finding is more than a note.
-func (r Report) NeedsSomebody() bool { return r.Count(Error)+r.Count(Warning) > 0 }
+// NeedsAttention reports whether any finding is more than a note.
+func (r Report) NeedsAttention() bool { return r.Count(Error)+r.Count(Warning) > 0 }
 
 // Count returns the number of findings of a level.
 func (r Report) Count(l Level) (n int) {

@@ -83,7 +83,7 @@ func healthy() Facts {
 func TestNothingIsWrongWithAHealthyStack(t *testing.T) {
 	t.Parallel()
 	r := Judge(healthy())
-	if len(r.Findings) > 0 || r.NeedsSomebody() || r.Summary() != "nothing is wrong" {
+	if len(r.Findings) > 0 || r.NeedsAttention() || r.Summary() != "nothing is wrong" {
 		t.Errorf("findings: %+v", r)
 	}
 	if len(r.Checks) != len(checks) {
@@ -324,7 +324,7 @@ func TestEachThingThatIsWrongIsFound(t *testing.T) {
 		if !found {
 			t.Errorf("%s: no %s of %s about %q with %q among %+v", c.wrong, c.level, c.check, c.node, c.words, r.Findings)
 		}
-		if needs := c.level != Note; needs && !r.NeedsSomebody() {
+		if needs := c.level != Note; needs && !r.NeedsAttention() {
 			t.Errorf("%s: nobody is needed", c.wrong)
 		}
 		for i, x := range r.Findings {

@@ -307,8 +307,8 @@ func (f Facts) node(name string) *Node {
 	return nil
 }
 
-// at returns the redis node with that address, or nil.
-func (f Facts) at(address string) *Node {
+// redisAt returns the redis node with that address, or nil.
+func (f Facts) redisAt(address string) *Node {
 	for i, n := range f.Nodes {
 		if n.Kind == plan.Redis && n.Address == address {
 			return &f.Nodes[i]

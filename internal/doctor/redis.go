@@ -28,9 +28,9 @@ func (f Facts) failing() bool {
 	return slices.ContainsFunc(f.sentinels(), func(n Node) bool { return n.Sentinel.Failing })
 }
 
-// named returns the address that all answering Sentinels name as the master. It returns "" if they
-// differ or none answers.
-func (f Facts) named() string {
+// namedMaster returns the address that all answering Sentinels name as the master. It returns "" if
+// they differ or none answers.
+func (f Facts) namedMaster() string {
 	all := f.sentinels()
 	if len(all) == 0 || slices.ContainsFunc(all, func(n Node) bool { return n.Sentinel.Master != all[0].Sentinel.Master }) {
 		return ""
@@ -51,8 +51,8 @@ func checkRoles(f *findings) {
 	if len(masters)+len(replicas) == 0 {
 		return
 	}
-	address := f.named()
-	named := f.at(address)
+	address := f.namedMaster()
+	named := f.redisAt(address)
 	if f.failing() {
 		f.add(Note, "", "a failover is under way", "writes wait until a replica is the master", "wait some seconds, and run 'holdfast doctor' again")
 		return
@@ -60,26 +60,26 @@ func checkRoles(f *findings) {
 	switch {
 	case len(masters) > 1:
 		f.add(Error, "", names(masters)+" all call themselves master", "what is written to one of them can be lost",
-			"the Sentinels turn one of them within seconds. If it stays so: 'holdfast restart' the one that the Sentinels do not name ("+f.word(address)+")")
+			"the Sentinels turn one of them within seconds. If it stays so: 'holdfast restart' the one that the Sentinels do not name ("+f.withName(address)+")")
 	case len(masters) == 0 && named != nil && named.Redis != nil:
 		f.add(Error, named.Name, fmt.Sprintf("all Sentinels that answer (%s) name %s as the master, and it calls itself a replica of %s", names(f.sentinels()), named.Name, named.Redis.Follows),
 			"the Sentinels do not leave this state by themselves: there is no master, and writes wait and get 503",
 			"the supervisor promotes it within a quarter of a minute. Without one: 'holdfast up -d'")
 	case len(masters) == 0:
-		f.add(Error, "", "no redis node calls itself master (replicas: "+names(replicas)+"); the Sentinels name "+f.word(address), "writes wait and get 503",
+		f.add(Error, "", "no redis node calls itself master (replicas: "+names(replicas)+"); the Sentinels name "+f.withName(address), "writes wait and get 503",
 			"wait some seconds for a failover; then see 'holdfast logs sentinel-1' for why there is none")
 	case address != "" && named == nil:
 		f.add(Error, "", "the Sentinels name "+address+" as the master, where no node of this stack listens", "applications that ask the Sentinels go there",
 			"somebody has told them so (SENTINEL MONITOR): 'holdfast down' and 'holdfast up -d' write the Sentinels' files anew")
 	case address != "" && named.Name != masters[0].Name:
-		f.add(Error, masters[0].Name, fmt.Sprintf("%s calls itself master, and the Sentinels name %s", masters[0].Name, f.word(address)),
+		f.add(Error, masters[0].Name, fmt.Sprintf("%s calls itself master, and the Sentinels name %s", masters[0].Name, f.withName(address)),
 			"writes may go to a node that is about to be turned into a replica, and be lost", "wait some seconds; if it stays so, 'holdfast restart "+masters[0].Name+"'")
 	}
 }
 
-// word returns an address with the name of its node.
-func (f Facts) word(address string) string {
-	switch n := f.at(address); {
+// withName returns an address with the name of its node.
+func (f Facts) withName(address string) string {
+	switch n := f.redisAt(address); {
 	case address == "":
 		return "different nodes, or do not answer"
 	case n == nil:
@@ -100,10 +100,10 @@ func checkSentinels(f *findings) {
 			"a master that dies is not replaced, and no redis node can start", "'holdfast status' shows which do not run, 'holdfast logs sentinel-1' why")
 	}
 
-	if f.named() == "" && len(all) > 1 && !f.failing() {
+	if f.namedMaster() == "" && len(all) > 1 && !f.failing() {
 		var words []string
 		for _, n := range all {
-			words = append(words, n.Name+" names "+f.word(n.Sentinel.Master))
+			words = append(words, n.Name+" names "+f.withName(n.Sentinel.Master))
 		}
 		f.add(Error, "", "the Sentinels disagree: "+strings.Join(words, ", "), "applications may use different masters",
 			"they agree within some seconds when they reach each other: see their logs; 'holdfast restart' the one with the lower epoch")
@@ -121,7 +121,7 @@ func checkSentinels(f *findings) {
 		if s.Unable != "" {
 			f.add(Error, n.Name, n.Name+" could not fail over: "+s.Unable, "a master that dies is not replaced", "see that all Sentinels run and reach each other: 'holdfast status'")
 		}
-		f.checkSight(n, majority)
+		f.checkKnownNodes(n, majority)
 		for _, w := range []struct {
 			name      string
 			has, want time.Duration
@@ -134,8 +134,8 @@ func checkSentinels(f *findings) {
 	}
 }
 
-// checkSight checks which nodes a Sentinel knows.
-func (f *findings) checkSight(n Node, majority int) {
+// checkKnownNodes checks which nodes a Sentinel knows.
+func (f *findings) checkKnownNodes(n Node, majority int) {
 	s, replicas, others := n.Sentinel, f.Stack.Redis.Replicas, f.Stack.Redis.Sentinels-1
 	if s.Quorum != majority {
 		f.add(Warning, n.Name, fmt.Sprintf("%s needs %d Sentinels to hold the master for down, and a majority is %d", n.Name, s.Quorum, majority),
@@ -167,7 +167,7 @@ func checkEpochs(f *findings) {
 	}
 	if newest < f.Epoch {
 		f.add(Warning, "", fmt.Sprintf("the Sentinels have configuration epoch %d, and the stack had %d before", newest, f.Epoch),
-			"their files are older than the last failover: somebody restored or removed them", "see that the master ("+f.word(f.named())+") is the node with the newest data before you go on")
+			"their files are older than the last failover: somebody restored or removed them", "see that the master ("+f.withName(f.namedMaster())+") is the node with the newest data before you go on")
 	}
 }
 
@@ -188,10 +188,10 @@ func checkReplication(f *findings) {
 	good, declared := 0, f.Stack.Redis.Replicas
 	for _, n := range f.replicas() {
 		r := n.Redis
-		at := f.at(r.Follows)
+		at := f.redisAt(r.Follows)
 		switch {
 		case at == nil || at.Name != master.Name:
-			f.add(Error, n.Name, fmt.Sprintf("%s follows %s, and the master is %s", n.Name, f.word(r.Follows), master.Name), "it gets none of the writes",
+			f.add(Error, n.Name, fmt.Sprintf("%s follows %s, and the master is %s", n.Name, f.withName(r.Follows), master.Name), "it gets none of the writes",
 				"the Sentinels turn it within seconds; if it stays so, 'holdfast restart "+n.Name+"'")
 		case r.Info["master_sync_in_progress"] == "1":
 			f.add(Note, n.Name, fmt.Sprintf("%s is getting a copy of all data (%s MB are left)", n.Name, megabytes(r.number("master_sync_left_bytes"))), "it acknowledges no write until then", "wait for it")
@@ -292,8 +292,8 @@ func checkRedisMemory(f *findings) {
 	}
 }
 
-// grave are settings whose wrong values endanger data or stop writes.
-var grave = map[string]string{
+// criticalSettings are settings whose wrong values endanger data or stop writes.
+var criticalSettings = map[string]string{
 	"appendonly":            "what is written is not on the disk: a restart loses it, and a master that comes back empty would empty its replicas",
 	"min-replicas-to-write": "a master refuses writes for want of replicas, or takes some that are lost in a failover; a switchover that was broken off leaves it high",
 	"min-replicas-max-lag":  "a master that is cut off takes writes for longer, which are lost in a failover",
@@ -321,7 +321,7 @@ func checkSettings(f *findings) {
 				continue
 			}
 			level, means := Warning, settingMeans[name]
-			if why, bad := grave[name]; bad {
+			if why, bad := criticalSettings[name]; bad {
 				level, means = Error, why
 			}
 			if means == "" {

@@ -59,25 +59,25 @@ func checkNodes(f *findings) {
 				"'up' ends such a node when it adopts the others, but not one that is the Redis master",
 				"put it back into the stack file, or make another node the master ('holdfast switchover') and then 'holdfast down' and 'holdfast up -d'")
 		case n.State == "failed" && n.Kind.Traits().Optional && n.Process == nil:
-			f.add(Warning, n.Name, fmt.Sprintf("%s does not run: %s", n.Name, n.Detail), f.without(n), fmt.Sprintf("mend what it says; 'holdfast start %s' tries it at once", n.Name))
+			f.add(Warning, n.Name, fmt.Sprintf("%s does not run: %s", n.Name, n.Detail), f.consequencesOf(n), fmt.Sprintf("mend what it says; 'holdfast start %s' tries it at once", n.Name))
 		case n.State == "failed":
-			f.add(Error, n.Name, fmt.Sprintf("%s keeps dying: %s", n.Name, n.Detail), f.without(n),
+			f.add(Error, n.Name, fmt.Sprintf("%s keeps dying: %s", n.Name, n.Detail), f.consequencesOf(n),
 				fmt.Sprintf("'holdfast logs %[1]s' has its last words. It is tried again by itself; 'holdfast start %[1]s' does it at once", n.Name))
 		case n.Process == nil && n.Want == "down":
-			f.add(Warning, n.Name, n.Name+" is down: its operator stopped it"+f.ago(n.Since), f.without(n), fmt.Sprintf("'holdfast start %s'", n.Name))
+			f.add(Warning, n.Name, n.Name+" is down: its operator stopped it"+f.ago(n.Since), f.consequencesOf(n), fmt.Sprintf("'holdfast start %s'", n.Name))
 		case n.Process == nil:
 			why := ""
 			if n.Detail != "" {
 				why = ": " + n.Detail
 			}
-			f.add(Error, n.Name, fmt.Sprintf("%s does not run%s", n.Name, why), f.without(n),
+			f.add(Error, n.Name, fmt.Sprintf("%s does not run%s", n.Name, why), f.consequencesOf(n),
 				fmt.Sprintf("'holdfast logs %[1]s' and 'holdfast logs supervisor' show why; 'holdfast start %[1]s' tries it now", n.Name))
 		case n.Process.Stopped: // see checkPaused
 		case n.Silent != "":
-			f.add(Error, n.Name, fmt.Sprintf("%s runs (pid %d) and does not answer: %s", n.Name, n.Process.PID, n.Silent), f.without(n),
+			f.add(Error, n.Name, fmt.Sprintf("%s runs (pid %d) and does not answer: %s", n.Name, n.Process.PID, n.Silent), f.consequencesOf(n),
 				fmt.Sprintf("'holdfast logs %[1]s'; 'holdfast restart %[1]s' if it stays so", n.Name))
 		case n.State != "up" && n.State != "" && f.Supervisor.PID != 0 && f.Supervisor.Silent == "":
-			f.add(Warning, n.Name, fmt.Sprintf("%s is %s%s: %s", n.Name, n.State, f.ago(n.Since), n.Detail), f.without(n),
+			f.add(Warning, n.Name, fmt.Sprintf("%s is %s%s: %s", n.Name, n.State, f.ago(n.Since), n.Detail), f.consequencesOf(n),
 				fmt.Sprintf("wait for it; 'holdfast status --watch' shows how it goes on, 'holdfast logs %s' what it does", n.Name))
 		}
 	}
@@ -88,8 +88,8 @@ func checkNodes(f *findings) {
 	}
 }
 
-// without returns the consequences of a missing node.
-func (f *findings) without(n Node) string {
+// consequencesOf returns the consequences of a missing node.
+func (f *findings) consequencesOf(n Node) string {
 	others := 0
 	for _, o := range f.Nodes {
 		if o.Name != n.Name && o.Kind == n.Kind && o.App == n.App && o.Process != nil && !o.Process.Stopped && o.Silent == "" {
@@ -159,7 +159,7 @@ func checkPaused(f *findings) {
 			do = fmt.Sprintf("kill -CONT -- -%d", n.Process.PID)
 		}
 		f.add(level, n.Name, fmt.Sprintf("%s (pid %d) is stopped by %s (SIGSTOP)", n.Name, n.Process.PID, who),
-			"it answers nobody; "+f.without(n), do)
+			"it answers nobody; "+f.consequencesOf(n), do)
 	}
 }
 
@@ -190,10 +190,10 @@ func checkDrill(f *findings) {
 	case d.Running:
 		f.add(Note, "", "a drill is under way", "it breaks things on purpose, and undoes them: other findings may be its doing", "run 'holdfast doctor' again when it has ended")
 	case len(d.Left) > 0:
-		f.add(Error, "", fmt.Sprintf("a drill that was killed left %s: %s", plural(len(d.Left), "thing"), some(d.Left)),
+		f.add(Error, "", fmt.Sprintf("a drill that was killed left %s: %s", plural(len(d.Left), "thing"), firstOf(d.Left)),
 			"what it broke on purpose is still broken", "'holdfast drill undo'")
 	case len(d.Keys) > 0:
-		f.add(Note, "", "a drill left keys in Redis: "+some(d.Keys), "they are in nobody's way but take memory", "'holdfast drill undo'")
+		f.add(Note, "", "a drill left keys in Redis: "+firstOf(d.Keys), "they are in nobody's way but take memory", "'holdfast drill undo'")
 	}
 }
 
@@ -209,7 +209,7 @@ func checkChanges(f *findings) {
 				f.add(Note, "", what, "the stack is what it was before that change", "mend the cause, and try again")
 				continue
 			}
-			f.add(Warning, "", what, some(c.Left)+": as that change wanted it, unlike the rest of the stack", "mend the cause in the stack file, or take the change out of it, and then 'holdfast apply'")
+			f.add(Warning, "", what, firstOf(c.Left)+": as that change wanted it, unlike the rest of the stack", "mend the cause in the stack file, or take the change out of it, and then 'holdfast apply'")
 			continue
 		}
 		f.add(Warning, "", "a change was begun and has not ended: "+c.What+f.ago(c.Since), "a part of the stack is as before it, another as after it",
@@ -234,8 +234,8 @@ func checkPorts(f *findings) {
 	}
 }
 
-// some returns the first of several texts.
-func some(all []string) string {
+// firstOf returns the first of several texts.
+func firstOf(all []string) string {
 	const shown = 5
 	if len(all) <= shown {
 		return strings.Join(all, "; ")

@@ -33,7 +33,7 @@ func checkInSync(f *findings) {
 			f.add(level, n.Name, n.Name+" knows no Redis master", "its requests wait and get 503", "see the findings about Redis; curl ENTRY/healthz/master says why")
 			continue
 		case len(masters) == 1 && w.Master != masters[0].Address:
-			f.add(level, n.Name, fmt.Sprintf("%s uses the master %s, and it is %s", n.Name, f.word(w.Master), f.word(masters[0].Address)),
+			f.add(level, n.Name, fmt.Sprintf("%s uses the master %s, and it is %s", n.Name, f.withName(w.Master), f.withName(masters[0].Address)),
 				"its writes wait, or go to a node that is replaced", "it follows within a second; if it stays so, 'holdfast restart "+n.Name+"'")
 		}
 		switch {
@@ -205,7 +205,7 @@ func checkVersions(f *findings) {
 	}
 
 	for _, is := range order {
-		f.add(Note, "", fmt.Sprintf("%s %s %v, and Holdfast was tested with %s %s", names(untested[is]), runs(len(untested[is])), is, is.Name, is.Untested()),
+		f.add(Note, "", fmt.Sprintf("%s %s %v, and Holdfast was tested with %s %s", names(untested[is]), nodesRun(len(untested[is])), is, is.Name, is.Untested()),
 			"it most probably works; nobody has looked", "use a version that was tested, or try it on a copy of the stack first")
 	}
 
@@ -268,7 +268,7 @@ func checkReleases(f *findings) {
 				"its nodes cannot start again, and no change of the stack begins", do)
 			continue
 		}
-		f.add(Warning, "", fmt.Sprintf("the release %s of %s is not as it was copied: %s", r.Digest, r.App, some(r.Changed)),
+		f.add(Warning, "", fmt.Sprintf("the release %s of %s is not as it was copied: %s", r.Digest, r.App, firstOf(r.Changed)),
 			"a node that is started again may not be what the others are, and 'holdfast rollout --undo' may not bring back what ran", do)
 	}
 }
@@ -322,7 +322,7 @@ func checkShown(f *findings, c Certificate) {
 	}
 }
 
-func runs(nodes int) string {
+func nodesRun(nodes int) string {
 	if nodes == 1 {
 		return "runs"
 	}
