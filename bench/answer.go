@@ -80,7 +80,7 @@ func readAnswer(r *bufio.Reader, body []byte) (answer, error) {
 			if err != nil {
 				return a, fmt.Errorf("a chunk's size that is none: %q", line)
 			}
-			if a.body, err = more(r, a.body, int(size)+2); err != nil {
+			if a.body, err = readN(r, a.body, int(size)+2); err != nil {
 				return a, err
 			}
 			a.body = a.body[:len(a.body)-2]
@@ -89,7 +89,7 @@ func readAnswer(r *bufio.Reader, body []byte) (answer, error) {
 			}
 		}
 	case length >= 0:
-		a.body, err = more(r, a.body, length)
+		a.body, err = readN(r, a.body, length)
 		return a, err
 	default:
 		rest, err := io.ReadAll(r)
@@ -98,8 +98,8 @@ func readAnswer(r *bufio.Reader, body []byte) (answer, error) {
 	}
 }
 
-// more reads n bytes and appends them.
-func more(r io.Reader, body []byte, n int) ([]byte, error) {
+// readN reads n bytes and appends them.
+func readN(r io.Reader, body []byte, n int) ([]byte, error) {
 	from := len(body)
 	if cap(body) < from+n {
 		body = append(body, make([]byte, n)...)
@@ -112,8 +112,8 @@ func more(r io.Reader, body []byte, n int) ([]byte, error) {
 	return body, nil
 }
 
-// right returns an error if this is not the expected answer.
-func (a answer) right(want string) error {
+// checkBody returns an error if this is not the expected answer.
+func (a answer) checkBody(want string) error {
 	if a.status != 200 || string(a.body) != want {
 		return fmt.Errorf("answered %d %.200q, want 200 %.200q", a.status, a.body, want)
 	}
@@ -136,9 +136,9 @@ func send(address string, request []byte) (answer, error) {
 	return readAnswer(bufio.NewReader(conn), nil)
 }
 
-// healthy returns an error if the path is answered with a server error (5xx), or not at all. Any
-// other status counts as healthy, since an application may have no such path.
-func healthy(address, path string) error {
+// checkHealthy returns an error if the path is answered with a server error (5xx), or not at all.
+// Any other status counts as healthy, since an application may have no such path.
+func checkHealthy(address, path string) error {
 	a, err := send(address, http("GET", path, ""))
 	if err == nil && a.status >= 500 {
 		err = errors.New("answered " + strconv.Itoa(a.status) + " " + string(a.body))

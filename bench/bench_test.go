@@ -65,7 +65,7 @@ func TestATierIsItsProcessesAndTheirDescendants(t *testing.T) {
 	stats := map[int]stat{
 		1: {0, usage{1, 1}}, 10: {1, usage{2, 20}}, 11: {10, usage{3, 30}}, 12: {11, usage{4, 40}}, 13: {1, usage{100, 100}},
 	}
-	if got, want := of(stats, []int{10}), (usage{9, 90}); got != want {
+	if got, want := usageOf(stats, []int{10}), (usage{9, 90}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -75,7 +75,7 @@ func TestThisProcessUsesCPU(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := of(stats, []int{os.Getpid()}); got.rss < 1<<20 {
+	if got := usageOf(stats, []int{os.Getpid()}); got.rss < 1<<20 {
 		t.Errorf("this process has %d bytes of memory", got.rss)
 	}
 }
@@ -89,7 +89,7 @@ func TestAnswersOfEveryFramingAreRead(t *testing.T) {
 		a, err := readAnswer(bufio.NewReader(strings.NewReader(text)), nil)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
-		} else if err := a.right("hello"); err != nil {
+		} else if err := a.checkBody("hello"); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if a.closes != (name == "to the end") {
@@ -101,7 +101,7 @@ func TestAnswersOfEveryFramingAreRead(t *testing.T) {
 			t.Errorf("%q was taken", text)
 		}
 	}
-	if err := (answer{status: 500, body: []byte("hello")}).right("hello"); err == nil {
+	if err := (answer{status: 500, body: []byte("hello")}).checkBody("hello"); err == nil {
 		t.Error("a 500 is right")
 	}
 }
@@ -161,7 +161,7 @@ func TestOnlyTheServerDiffersBehindHAProxy(t *testing.T) {
 
 func TestEveryCaseHasSubjectsAndGoodRequests(t *testing.T) {
 	for _, c := range scenarios {
-		if len(c.of(nil)) == 0 {
+		if len(c.subjectsOf(nil)) == 0 {
 			t.Errorf("%s is for nobody", c.name)
 		}
 	}
@@ -179,7 +179,7 @@ func TestEveryCaseHasSubjectsAndGoodRequests(t *testing.T) {
 			}
 			found := false
 			for _, c := range chosen([]string{cell.scenario}) {
-				for _, s := range c.of(nil) {
+				for _, s := range c.subjectsOf(nil) {
 					found = found || s.name == cell.subject
 				}
 			}
@@ -228,7 +228,7 @@ func TestGoalsAreMeasuredInPairs(t *testing.T) {
 			t.Errorf("%v is there twice", p)
 		}
 		for _, part := range p {
-			if c, s := part.find(); c.kind != closed || !slices.ContainsFunc(c.of(nil), func(other subject) bool { return other.name == s.name }) {
+			if c, s := part.lookUp(); c.kind != closed || !slices.ContainsFunc(c.subjectsOf(nil), func(other subject) bool { return other.name == s.name }) {
 				t.Errorf("%v is measured by nobody", part)
 			}
 		}
@@ -261,10 +261,10 @@ func TestAQuickRunMeasuresAndLeavesNothing(t *testing.T) {
 	for _, want := range []cellName{
 		{"rate-get-64", "ceiling", figureRate}, {"rate-get-64", "holdfast", figureRate}, {"rate-set-64", "holdfast", figureRate},
 	} {
-		if rate := r.of(want.scenario, want.subject, want.figure); !(math.Abs(rate.Median-200) <= 10) {
+		if rate := r.figureOf(want.scenario, want.subject, want.figure); !(math.Abs(rate.Median-200) <= 10) {
 			t.Errorf("%s of %s: %v requests/s were answered, want 200", want.scenario, want.subject, rate.Median)
 		}
-		if p99 := r.of(want.scenario, want.subject, figureP99); !(p99.Median > 0) {
+		if p99 := r.figureOf(want.scenario, want.subject, figureP99); !(p99.Median > 0) {
 			t.Errorf("%s of %s: p99 is %v", want.scenario, want.subject, p99.Median)
 		}
 	}

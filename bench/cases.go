@@ -154,23 +154,23 @@ func nginxSet(keys []string, size int) exchange {
 	return exchange{http("GET", "/set?key="+keys[0]+"&value="+value(keys[0], size), ""), "OK"}
 }
 
-type makes = map[op]func([]string, int) exchange
+type requestMakers = map[op]func([]string, int) exchange
 
 // subjects are all ways to use the peers, in the order of the report.
 var subjects = []subject{
-	{name: "holdfast", peer: "holdfast", what: "/get?key=K, /set?key=K&value=V, POST /pipeline", make: makes{
+	{name: "holdfast", peer: "holdfast", what: "/get?key=K, /set?key=K&value=V, POST /pipeline", make: requestMakers{
 		get: sourceGet(), set: sourceSet(), pipeGets: pipeline(pipeGets), pipeSets: pipeline(pipeSets)}},
-	{name: "holdfast-rest", peer: "holdfast", what: "GET /get/K, POST /set/K", make: makes{get: restGet, set: restSet}},
-	{name: "holdfast-cached", peer: "holdfast", what: "Holdfast-Read: cached", make: makes{get: sourceGet("Holdfast-Read: cached")}},
-	{name: "holdfast-once", peer: "holdfast", what: "a new Idempotency-Key with each write", make: makes{set: sourceSet("Idempotency-Key: @ONCE@")}},
-	{name: "holdfast-async", peer: "holdfast", what: "Holdfast-Write: async: the master alone", make: makes{set: sourceSet("Holdfast-Write: async")}},
-	{name: "webdis", peer: "webdis", make: makes{get: webdisGet, set: webdisSet}},
-	{name: "nginx", peer: "nginx", make: makes{get: sourceGet(), set: nginxSet}},
-	{name: "gunicorn", peer: "gunicorn", make: makes{get: sourceGet(), set: sourceSet()}},
-	{name: "flask", peer: "flask", make: makes{get: sourceGet(), set: sourceSet()}},
-	{name: "ceiling", peer: "ceiling", fixed: true, make: makes{get: fixedGet()}},
-	{name: "ceiling-cached", peer: "ceiling", what: "the same for requests and answers with the header Holdfast-Read, as those of holdfast-cached have it", fixed: true, make: makes{get: fixedGet("Holdfast-Read: cached")}},
-	{name: "haproxy", peer: "haproxy", fixed: true, make: makes{get: fixedGet()}},
+	{name: "holdfast-rest", peer: "holdfast", what: "GET /get/K, POST /set/K", make: requestMakers{get: restGet, set: restSet}},
+	{name: "holdfast-cached", peer: "holdfast", what: "Holdfast-Read: cached", make: requestMakers{get: sourceGet("Holdfast-Read: cached")}},
+	{name: "holdfast-once", peer: "holdfast", what: "a new Idempotency-Key with each write", make: requestMakers{set: sourceSet("Idempotency-Key: @ONCE@")}},
+	{name: "holdfast-async", peer: "holdfast", what: "Holdfast-Write: async: the master alone", make: requestMakers{set: sourceSet("Holdfast-Write: async")}},
+	{name: "webdis", peer: "webdis", make: requestMakers{get: webdisGet, set: webdisSet}},
+	{name: "nginx", peer: "nginx", make: requestMakers{get: sourceGet(), set: nginxSet}},
+	{name: "gunicorn", peer: "gunicorn", make: requestMakers{get: sourceGet(), set: sourceSet()}},
+	{name: "flask", peer: "flask", make: requestMakers{get: sourceGet(), set: sourceSet()}},
+	{name: "ceiling", peer: "ceiling", fixed: true, make: requestMakers{get: fixedGet()}},
+	{name: "ceiling-cached", peer: "ceiling", what: "the same for requests and answers with the header Holdfast-Read, as those of holdfast-cached have it", fixed: true, make: requestMakers{get: fixedGet("Holdfast-Read: cached")}},
+	{name: "haproxy", peer: "haproxy", fixed: true, make: requestMakers{get: fixedGet()}},
 }
 
 // kind is the way in which a case is measured.
@@ -254,8 +254,8 @@ func chosen(names []string) []scenario {
 	return found
 }
 
-// of returns the subjects of a case, on the peers that were asked for.
-func (c scenario) of(only []string) []subject {
+// subjectsOf returns the subjects of a case, on the peers that were asked for.
+func (c scenario) subjectsOf(only []string) []subject {
 	var found []subject
 	for _, s := range subjects {
 		if c.kind == idle && s.name == "holdfast-cached" {

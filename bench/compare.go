@@ -24,16 +24,16 @@ type bench struct {
 	options
 	dir      string
 	progress io.Writer
-	standing map[string]*standing // by the name of the peer
-	launches int                  // number of topologies started
-	headers  []string             // of the ceiling's answers
-	slices   bool                 // the pairs of the goals are being measured
-	profiles []*profile.Profile   // of Holdfast's node, one for each measurement
+	running  map[string]*runningPeer // by the name of the peer
+	launches int                     // number of topologies started
+	headers  []string                // of the ceiling's answers
+	slices   bool                    // the pairs of the goals are being measured
+	profiles []*profile.Profile      // of Holdfast's node, one for each measurement
 	report   *report
 }
 
-// standing is a running peer.
-type standing struct {
+// runningPeer is a running peer.
+type runningPeer struct {
 	peer
 	topology *topology
 	warm     bool // it has already had a load
@@ -49,10 +49,10 @@ func compare(ctx context.Context, o options, progress io.Writer) (_ *report, err
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{options: o, dir: dir, progress: progress, standing: map[string]*standing{}, report: newReport(o),
+	b := &bench{options: o, dir: dir, progress: progress, running: map[string]*runningPeer{}, report: newReport(o),
 		headers: []string{"x-content-type-options: nosniff", "cache-control: no-store", "holdfast-node: web-1"}}
 	defer func() {
-		for _, s := range b.standing {
+		for _, s := range b.running {
 			err = errors.Join(err, s.topology.end())
 		}
 		if err == nil || ctx.Err() != nil {
@@ -73,12 +73,12 @@ func compare(ctx context.Context, o options, progress io.Writer) (_ *report, err
 	cases := chosen(o.cases)
 	for _, p := range peers {
 		if !slices.ContainsFunc(cases, func(c scenario) bool {
-			return slices.ContainsFunc(c.of(o.only), func(s subject) bool { return s.peer == p.name })
+			return slices.ContainsFunc(c.subjectsOf(o.only), func(s subject) bool { return s.peer == p.name })
 		}) {
 			continue
 		}
 		fmt.Fprintf(progress, "starting %s\n", p.name)
-		if err := b.stand(ctx, p); err != nil {
+		if err := b.startPeer(ctx, p); err != nil {
 			return nil, fmt.Errorf("%s does not stand: %w", p.name, err)
 		}
 		if p.name == "holdfast" {
@@ -94,12 +94,12 @@ func compare(ctx context.Context, o options, progress io.Writer) (_ *report, err
 	}
 
 	began := time.Now()
-	err = b.rounds(ctx, cases, wanted)
+	err = b.measureRounds(ctx, cases, wanted)
 	if err == nil {
 		err = b.writeProfile()
 	}
 	if err == nil {
-		err = b.again(ctx, wanted)
+		err = b.measurePairs(ctx, wanted)
 	}
 	b.report.Took = time.Since(began).Round(time.Second)
 	return b.report, err
@@ -116,14 +116,14 @@ func roomForFiles() error {
 	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 }
 
-// stand starts a peer with its whole topology, and fills its store.
-func (b *bench) stand(ctx context.Context, p peer) error {
+// startPeer starts a peer with its whole topology, and fills its store.
+func (b *bench) startPeer(ctx context.Context, p peer) error {
 	b.launches++
 	t, err := newTopology(filepath.Join(b.dir, strconv.Itoa(b.launches)), p.name)
 	if err != nil {
 		return err
 	}
-	b.standing[p.name] = &standing{peer: p, topology: t} // from here on compare ends it
+	b.running[p.name] = &runningPeer{peer: p, topology: t} // from here on compare ends it
 	if p.redis {
 		if err := t.startRedis(ctx, p.name == "holdfast"); err != nil {
 			return err
@@ -140,14 +140,14 @@ func (b *bench) stand(ctx context.Context, p peer) error {
 			}
 		}
 	}
-	if _, err := b.serve(ctx, p, t, t.server); err != nil {
+	if _, err := b.startServer(ctx, p, t, t.server); err != nil {
 		return err
 	}
 	return t.startHAProxy(ctx, p.health, p.entry)
 }
 
-// serve starts a peer's server and waits until it can serve.
-func (b *bench) serve(ctx context.Context, p peer, t *topology, address string) (*process.Process, error) {
+// startServer starts a peer's server and waits until it can serve.
+func (b *bench) startServer(ctx context.Context, p peer, t *topology, address string) (*process.Process, error) {
 	dir, err := os.MkdirTemp(t.dir, "server-")
 	if err != nil {
 		return nil, err
@@ -164,13 +164,13 @@ func (b *bench) serve(ctx context.Context, p peer, t *topology, address string) 
 		if how := started.Exit(); how != "" {
 			return fmt.Errorf("it has ended: %s", how)
 		}
-		return healthy(address, p.health)
+		return checkHealthy(address, p.health)
 	})
 }
 
 // address returns the address at which a case reaches a peer.
 func (b *bench) address(c scenario, s subject) string {
-	t := b.standing[s.peer].topology
+	t := b.running[s.peer].topology
 	if c.behind {
 		return t.entry
 	}
@@ -180,7 +180,7 @@ func (b *bench) address(c scenario, s subject) string {
 // readHeaders stores the headers of Holdfast's answers, so that the ceiling can send the same ones.
 // With fewer headers the ceiling would be too high.
 func (b *bench) readHeaders() error {
-	a, err := send(b.standing["holdfast"].topology.server, http("GET", "/get?key="+key(get, smallValue, 0), ""))
+	a, err := send(b.running["holdfast"].topology.server, http("GET", "/get?key="+key(get, smallValue, 0), ""))
 	if err != nil {
 		return err
 	}
@@ -196,20 +196,20 @@ func (b *bench) readHeaders() error {
 
 // preflight sends each subject of each case one request, and returns those with the right answer. A
 // wrong answer is a failure of the run and not a gap in the report.
-func (b *bench) preflight(cases []scenario) map[part]bool {
-	good := map[part]bool{}
+func (b *bench) preflight(cases []scenario) map[measurement]bool {
+	good := map[measurement]bool{}
 	for _, c := range cases {
-		for _, s := range c.of(b.only) {
+		for _, s := range c.subjectsOf(b.only) {
 			x := c.exchanges(s)[0]
 			a, err := send(b.address(c, s), x.request)
 			if err == nil {
-				err = a.right(x.want)
+				err = a.checkBody(x.want)
 			}
 			if err != nil {
 				b.fail(c, s, err)
 				continue
 			}
-			good[part{c.name, s.name}] = true
+			good[measurement{c.name, s.name}] = true
 		}
 	}
 	return good
@@ -221,15 +221,15 @@ func (b *bench) fail(c scenario, s subject, err error) {
 	b.report.Failures = append(b.report.Failures, text)
 }
 
-// rounds measures every subject of every case once in each round. The order of the subjects is
-// random each time, so that other activity on the machine affects them alike.
-func (b *bench) rounds(ctx context.Context, cases []scenario, wanted map[part]bool) error {
+// measureRounds measures every subject of every case once in each round. The order of the subjects
+// is random each time, so that other activity on the machine affects them alike.
+func (b *bench) measureRounds(ctx context.Context, cases []scenario, wanted map[measurement]bool) error {
 	for round := range b.options.rounds {
 		for _, c := range cases {
-			all := c.of(b.only)
+			all := c.subjectsOf(b.only)
 			rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 			for _, s := range all {
-				if !wanted[part{c.name, s.name}] {
+				if !wanted[measurement{c.name, s.name}] {
 					continue
 				}
 				title := fmt.Sprintf("round %d of %d", round+1, b.options.rounds)
@@ -245,7 +245,7 @@ func (b *bench) rounds(ctx context.Context, cases []scenario, wanted map[part]bo
 // record stores one measurement of a subject. A failed measurement goes into the report. The error
 // is only that of ctx.
 func (b *bench) record(ctx context.Context, c scenario, s subject, cells cells, round int, title string) error {
-	figures, err := b.measured(ctx, c, s)
+	figures, err := b.measureOnce(ctx, c, s)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -263,9 +263,9 @@ func (b *bench) record(ctx context.Context, c scenario, s subject, cells cells, 
 // first request and does not send it.)
 const sample = 7
 
-// measured carries out one measurement of one subject.
-func (b *bench) measured(ctx context.Context, c scenario, s subject) (map[string]float64, error) {
-	t := b.standing[s.peer].topology
+// measureOnce carries out one measurement of one subject.
+func (b *bench) measureOnce(ctx context.Context, c scenario, s subject) (map[string]float64, error) {
+	t := b.running[s.peer].topology
 	if err := t.emptyLogs(); err != nil {
 		return nil, err
 	}
@@ -275,7 +275,7 @@ func (b *bench) measured(ctx context.Context, c scenario, s subject) (map[string
 		return b.idleCost(ctx, c, s, all)
 	}
 
-	if b.standing[s.peer].muddles {
+	if b.running[s.peer].muddles {
 		if err := b.restart(ctx, c, s, all); err != nil {
 			return nil, err
 		}
@@ -300,10 +300,10 @@ func (b *bench) measured(ctx context.Context, c scenario, s subject) (map[string
 	}
 
 	if written != "" {
-		if err := t.has(ctx, written, value(written, c.size)); err != nil {
+		if err := t.verifyStored(ctx, written, value(written, c.size)); err != nil {
 			return nil, err
 		}
-	} else if !b.standing[s.peer].muddles {
+	} else if !b.running[s.peer].muddles {
 		if err := b.check(c, s, all); err != nil {
 			return nil, fmt.Errorf("after the load: %w", err)
 		}
@@ -312,9 +312,9 @@ func (b *bench) measured(ctx context.Context, c scenario, s subject) (map[string
 	return b.figures(c, s, l, used)
 }
 
-// forget deletes the key that every load of the case writes, so that finding it afterwards proves
-// something.
-func (t *topology) forget(written string) error {
+// deleteKey deletes the key that every load of the case writes, so that finding it afterwards
+// proves something.
+func (t *topology) deleteKey(written string) error {
 	if written == "" {
 		return nil
 	}
@@ -322,8 +322,8 @@ func (t *topology) forget(written string) error {
 	return err
 }
 
-// has returns an error unless master and replicas have the value.
-func (t *topology) has(ctx context.Context, key, want string) error {
+// verifyStored returns an error unless master and replicas have the value.
+func (t *topology) verifyStored(ctx context.Context, key, want string) error {
 	for _, p := range t.plan.Hosts[0].Processes {
 		if p.Kind != "redis" {
 			continue
@@ -344,12 +344,12 @@ func (t *topology) has(ctx context.Context, key, want string) error {
 
 // restart starts the server of a peer again, and checks its answers.
 func (b *bench) restart(ctx context.Context, c scenario, s subject, all []exchange) error {
-	standing := b.standing[s.peer]
+	standing := b.running[s.peer]
 	t := standing.topology
 	if err := t.endServer(); err != nil {
 		return err
 	}
-	if _, err := b.serve(ctx, standing.peer, t, t.server); err != nil {
+	if _, err := b.startServer(ctx, standing.peer, t, t.server); err != nil {
 		return err
 	}
 	// The balancer may still have connections to the old server.
@@ -361,7 +361,7 @@ func (b *bench) check(c scenario, s subject, all []exchange) error {
 	for _, i := range []int{0, len(all) / 2, len(all) - 1} {
 		a, err := send(b.address(c, s), all[i].request)
 		if err == nil {
-			err = a.right(all[i].want)
+			err = a.checkBody(all[i].want)
 		}
 		if err != nil {
 			return err
@@ -371,7 +371,7 @@ func (b *bench) check(c scenario, s subject, all []exchange) error {
 }
 
 func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exchange, written string) (loaded, map[string]usage, error) {
-	standing, address := b.standing[s.peer], b.address(c, s)
+	standing, address := b.running[s.peer], b.address(c, s)
 	t := standing.topology
 	requests := filepath.Join(b.dir, c.name+"."+s.name)
 	if _, err := os.Stat(requests); errors.Is(err, os.ErrNotExist) {
@@ -390,7 +390,7 @@ func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exc
 		standing.warm = true
 	}
 
-	if err := t.forget(written); err != nil {
+	if err := t.deleteKey(written); err != nil {
 		return loaded{}, nil, err
 	}
 
@@ -414,12 +414,12 @@ func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exc
 }
 
 func (b *bench) openLoad(ctx context.Context, c scenario, s subject, all []exchange, written string) (loaded, map[string]usage, error) {
-	t := b.standing[s.peer].topology
+	t := b.running[s.peer].topology
 	loop := &openLoop{address: b.address(c, s), exchanges: all}
 	if err := loop.dial(ctx, c.connections); err != nil {
 		return loaded{}, nil, err
 	}
-	if err := t.forget(written); err != nil {
+	if err := t.deleteKey(written); err != nil {
 		loop.close()
 		return loaded{}, nil, err
 	}
@@ -455,7 +455,7 @@ func (t *topology) since(before map[string]usage) (map[string]usage, error) {
 // idleCost returns the memory of a connection that had one answer and now idles. The server is a
 // new one: memory left in its heap by an earlier load would hide the cost.
 func (b *bench) idleCost(ctx context.Context, c scenario, s subject, all []exchange) (_ map[string]float64, err error) {
-	standing := b.standing[s.peer]
+	standing := b.running[s.peer]
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -466,7 +466,7 @@ func (b *bench) idleCost(ctx context.Context, c scenario, s subject, all []excha
 	fresh.all, fresh.tiers = nil, map[string][]*process.Process{}
 	defer func() { err = errors.Join(err, fresh.end()) }()
 
-	if _, err := b.serve(ctx, standing.peer, &fresh, address); err != nil {
+	if _, err := b.startServer(ctx, standing.peer, &fresh, address); err != nil {
 		return nil, err
 	}
 
@@ -475,7 +475,7 @@ func (b *bench) idleCost(ctx context.Context, c scenario, s subject, all []excha
 		settle = 100 * time.Millisecond
 	}
 	for range 100 { // the first requests allocate what every server needs once
-		if err := b.one(address, all[0]); err != nil {
+		if err := b.exchangeOnce(address, all[0]); err != nil {
 			return nil, err
 		}
 	}
@@ -509,12 +509,12 @@ func (b *bench) idleCost(ctx context.Context, c scenario, s subject, all []excha
 	}, nil
 }
 
-func (b *bench) one(address string, x exchange) error {
+func (b *bench) exchangeOnce(address string, x exchange) error {
 	a, err := send(address, x.request)
 	if err != nil {
 		return err
 	}
-	return a.right(x.want)
+	return a.checkBody(x.want)
 }
 
 // figures returns the figures of a measurement.

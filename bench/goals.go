@@ -42,7 +42,7 @@ var goals = []goal{
 func (g goal) reached(r *report) (spread, string) {
 	var s spread
 	if g.below == (cellName{}) {
-		s = r.of(g.above.scenario, g.above.subject, g.above.figure)
+		s = r.figureOf(g.above.scenario, g.above.subject, g.above.figure)
 	} else if s = r.Pairs.ratio(g.above, g.below); s.N == 0 {
 		s = r.Cells.ratio(g.above, g.below)
 	}

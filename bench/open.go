@@ -76,7 +76,7 @@ func (l *openLoop) dial(ctx context.Context, n int) (err error) {
 		if err != nil {
 			return fmt.Errorf("connection %d of %d: %w", i+1, n, err)
 		}
-		if err := a.right(x.want); err != nil {
+		if err := a.checkBody(x.want); err != nil {
 			return err
 		}
 		if a.closes {
@@ -228,7 +228,7 @@ func (c *openConn) read() {
 	for d := range c.sent {
 		a, err := readAnswer(r, body)
 		if err == nil {
-			err = a.right(d.x.want)
+			err = a.checkBody(d.x.want)
 		}
 		if err != nil {
 			c.loop.fail(err)

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// part is a case's measurement of a subject. pair is the two whose figures a goal compares.
+// measurement is that of one subject in one case. pair is the two whose figures a goal compares.
 type (
-	part struct{ scenario, subject string }
-	pair [2]part
+	measurement struct{ scenario, subject string }
+	pair        [2]measurement
 )
 
 // slice is the greatest length of a measurement in a pair. On a shared machine the speed changes
@@ -19,10 +19,10 @@ type (
 // load before it, for a server that has already had some.
 const slice, sliceWarm = 400 * time.Millisecond, 100 * time.Millisecond
 
-// launched is for how many rounds of pairs the servers keep running. Of two processes of the same
-// binary one may be faster by a few percent for as long as it runs, because of its memory layout.
-// More rounds with the same process would not show that.
-const launched = 5
+// roundsPerStart is how many rounds of pairs the servers keep running for. Of two processes of the
+// same binary one may be faster by a few percent for as long as it runs, because of its memory
+// layout. More rounds with the same process would not show that.
+const roundsPerStart = 5
 
 // pairs returns the pairs of all goals in the closed loop, each once. It leaves out those with
 // crowds of connections, which would hardly be open within a slice.
@@ -33,23 +33,23 @@ func pairs() []pair {
 		if g.below == (cellName{}) || slices.Contains(all, p) {
 			continue
 		}
-		if c, _ := p[0].find(); c.kind == closed && !c.crowded() {
+		if c, _ := p[0].lookUp(); c.kind == closed && !c.crowded() {
 			all = append(all, p)
 		}
 	}
 	return all
 }
 
-// find returns the case and the subject of a measurement. Both must exist.
-func (p part) find() (scenario, subject) {
+// lookUp returns the case and the subject of a measurement. Both must exist.
+func (p measurement) lookUp() (scenario, subject) {
 	c := scenarios[slices.IndexFunc(scenarios, func(c scenario) bool { return c.name == p.scenario })]
 	return c, subjects[slices.IndexFunc(subjects, func(s subject) bool { return s.name == p.subject })]
 }
 
-// again measures the pairs of the goals many more times, briefly, the two of a pair one right after
-// the other: a ratio of figures taken a minute apart shows more about the machine. Servers that no
-// pair needs are ended first.
-func (b *bench) again(ctx context.Context, wanted map[part]bool) error {
+// measurePairs measures the pairs of the goals many more times, briefly, the two of a pair one
+// right after the other: a ratio of figures taken a minute apart shows more about the machine.
+// Servers that no pair needs are ended first.
+func (b *bench) measurePairs(ctx context.Context, wanted map[measurement]bool) error {
 	if b.options.pairs == 0 {
 		return nil
 	}
@@ -58,25 +58,25 @@ func (b *bench) again(ctx context.Context, wanted map[part]bool) error {
 	needed := map[string]bool{}
 	for _, p := range all {
 		for _, part := range p {
-			_, s := part.find()
+			_, s := part.lookUp()
 			needed[s.peer] = true
 		}
 	}
 
-	for name, s := range b.standing {
+	for name, s := range b.running {
 		if !needed[name] {
 			if err := s.topology.end(); err != nil {
 				return err
 			}
-			delete(b.standing, name)
+			delete(b.running, name)
 		}
 	}
 
 	b.measure, b.slices = min(b.measure, slice), true
 	own := 0
 	for round := range b.options.pairs {
-		if round > 0 && round%launched == 0 {
-			if err := b.standAnew(ctx); err != nil {
+		if round > 0 && round%roundsPerStart == 0 {
+			if err := b.restartPeers(ctx); err != nil {
 				return err
 			}
 		}
@@ -87,7 +87,7 @@ func (b *bench) again(ctx context.Context, wanted map[part]bool) error {
 			}
 			own++ // a subject of several pairs is compared only with the partner measured next to it
 			for _, part := range p {
-				c, s := part.find()
+				c, s := part.lookUp()
 				title := fmt.Sprintf("pairs %d of %d", round+1, b.options.pairs)
 				if err := b.record(ctx, c, s, b.report.Pairs, own, title); err != nil {
 					return err
@@ -98,13 +98,13 @@ func (b *bench) again(ctx context.Context, wanted map[part]bool) error {
 	return nil
 }
 
-// standAnew restarts everything that is running.
-func (b *bench) standAnew(ctx context.Context) error {
-	for name, s := range b.standing {
+// restartPeers restarts everything that is running.
+func (b *bench) restartPeers(ctx context.Context) error {
+	for name, s := range b.running {
 		if err := s.topology.end(); err != nil {
 			return err
 		}
-		if err := b.stand(ctx, s.peer); err != nil {
+		if err := b.startPeer(ctx, s.peer); err != nil {
 			return fmt.Errorf("%s does not stand again: %w", name, err)
 		}
 	}

@@ -24,7 +24,7 @@ func (r *report) plot() string {
 	for _, name := range plotted {
 		var most float64
 		for _, s := range subjects {
-			if v := r.of(name, s.name, figureRate); v.N > 0 {
+			if v := r.figureOf(name, s.name, figureRate); v.N > 0 {
 				most = math.Max(most, v.Max)
 			}
 		}
@@ -35,7 +35,7 @@ func (r *report) plot() string {
 		y += 14
 		scale := float64(width-label-digits) / most
 		for _, s := range subjects {
-			v := r.of(name, s.name, figureRate)
+			v := r.figureOf(name, s.name, figureRate)
 			if v.N == 0 {
 				continue
 			}

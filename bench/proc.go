@@ -80,8 +80,8 @@ func readStats() (map[int]stat, error) {
 	return stats, nil
 }
 
-// of sums up the usage of processes and their living descendants.
-func of(stats map[int]stat, roots []int) usage {
+// usageOf sums up the usage of processes and their living descendants.
+func usageOf(stats map[int]stat, roots []int) usage {
 	children := map[int][]int{}
 	for pid, s := range stats {
 		children[s.parent] = append(children[s.parent], pid)
@@ -96,8 +96,9 @@ func of(stats map[int]stat, roots []int) usage {
 	return sum
 }
 
-// stopped ends a process: by a signal, and by SIGKILL to its group if it has not ended after grace.
-func stopped(p *process.Process, ask syscall.Signal, grace time.Duration) error {
+// stopProcess ends a process: by a signal, and by SIGKILL to its group if it has not ended after
+// grace.
+func stopProcess(p *process.Process, ask syscall.Signal, grace time.Duration) error {
 	if err := p.Signal(ask); err != nil && !errors.Is(err, process.ErrGone) {
 		return err
 	}

@@ -35,7 +35,7 @@ func (b *bench) profiled(ctx context.Context, s subject, load func() (loaded, er
 
 // fetchProfile records a profile of the node from now on, for about the length of a measurement.
 func (b *bench) fetchProfile(ctx context.Context) (*profile.Profile, error) {
-	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", b.standing["holdfast"].topology.admin, int(b.measure/time.Second))
+	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", b.running["holdfast"].topology.admin, int(b.measure/time.Second))
 	request, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodGet, url, nil)
 	if err != nil {
 		return nil, err

@@ -110,8 +110,8 @@ func (all cells) add(c, s string, round int, figures map[string]float64) {
 	}
 }
 
-// of returns a figure over the rounds.
-func (all cells) of(c, s, figure string) spread {
+// figureOf returns a figure over the rounds.
+func (all cells) figureOf(c, s, figure string) spread {
 	return over(slices.Collect(maps.Values(all[c][s][figure])))
 }
 
@@ -120,8 +120,8 @@ func (all cells) ratio(above, below cellName) spread {
 	return ratio(all[above.scenario][above.subject][above.figure], all[below.scenario][below.subject][below.figure])
 }
 
-// of returns a figure over the rounds of all cases.
-func (r *report) of(c, s, figure string) spread { return r.Cells.of(c, s, figure) }
+// figureOf returns a figure over the rounds of all cases.
+func (r *report) figureOf(c, s, figure string) spread { return r.Cells.figureOf(c, s, figure) }
 
 // brief formats one measurement for a line of progress.
 func brief(f map[string]float64) string {
@@ -185,19 +185,19 @@ func (r *report) loadTable(c scenario) table {
 		if r.Cells[c.name][s.name] == nil {
 			continue
 		}
-		rate, vary := r.of(c.name, s.name, figureRate), figureRate
+		rate, vary := r.figureOf(c.name, s.name, figureRate), figureRate
 		if c.kind == open {
 			vary = figureP99
 		}
-		row := []string{s.name, thousands(rate.Median), number(r.of(c.name, s.name, vary).half()*100, 0),
+		row := []string{s.name, thousands(rate.Median), number(r.figureOf(c.name, s.name, vary).half()*100, 0),
 			number(ratio(r.Cells[c.name][s.name][vary], r.Cells[reference]["webdis"][vary]).Median, 2)}
 		for _, tier := range append(slices.Clone(tiers), "all") {
-			row = append(row, number(r.of(c.name, s.name, figureCPU+tier).Median*1e6, 1))
+			row = append(row, number(r.figureOf(c.name, s.name, figureCPU+tier).Median*1e6, 1))
 		}
 		for _, f := range []string{figureP50, figureP99, figureP999} {
-			row = append(row, seconds(r.of(c.name, s.name, f).Median))
+			row = append(row, seconds(r.figureOf(c.name, s.name, f).Median))
 		}
-		t.rows = append(t.rows, append(row, number(r.of(c.name, s.name, figureRSS).Median/(1<<20), 0)+" MB"))
+		t.rows = append(t.rows, append(row, number(r.figureOf(c.name, s.name, figureRSS).Median/(1<<20), 0)+" MB"))
 	}
 	return t
 }
@@ -208,9 +208,9 @@ func (r *report) idleTable(c scenario) table {
 		head:  []string{"", "bytes per connection", "± %", "RSS before"},
 	}
 	for _, s := range subjects {
-		if cost := r.of(c.name, s.name, figureIdle); cost.N > 0 {
+		if cost := r.figureOf(c.name, s.name, figureIdle); cost.N > 0 {
 			t.rows = append(t.rows, []string{s.name, thousands(cost.Median), number(cost.half()*100, 0),
-				number(r.of(c.name, s.name, figureRSS).Median/(1<<20), 0) + " MB"})
+				number(r.figureOf(c.name, s.name, figureRSS).Median/(1<<20), 0) + " MB"})
 		}
 	}
 	return t
@@ -328,7 +328,7 @@ func (r *report) pairing() string {
 goals compare in the closed loop was measured again after that, in rounds of its own: for %s each, the two of a pair one right
 after the other (but that webdis is started anew in between), now this one first and now that, and only the servers that they are
 about were still there, after every %d rounds in processes of their own. CPU is counted in ticks of 10 ms, of which there are few in
-so short a time: that its quarters are far apart is due to that, too.`, min(r.Measure, slice), launched)
+so short a time: that its quarters are far apart is due to that, too.`, min(r.Measure, slice), roundsPerStart)
 }
 
 // cell escapes a text for a cell of a table.

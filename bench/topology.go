@@ -178,7 +178,7 @@ func (t *topology) startHAProxy(ctx context.Context, health, extra string) error
 			return err
 		}
 	}
-	return until(ctx, 10*time.Second, func() error { return accepts(t.entry) })
+	return until(ctx, 10*time.Second, func() error { return checkAccepts(t.entry) })
 }
 
 var (
@@ -236,7 +236,7 @@ func (t *topology) use() (map[string]usage, error) {
 			}
 			pids = append(pids, p.ID().PID)
 		}
-		used[tier] = of(stats, pids)
+		used[tier] = usageOf(stats, pids)
 	}
 	return used, nil
 }
@@ -256,7 +256,7 @@ func (t *topology) end() error {
 	var errs []error
 	for i := len(t.all) - 1; i >= 0; i-- {
 		// The data is not needed, so the grace period is short.
-		errs = append(errs, stopped(t.all[i], syscall.SIGTERM, 2*time.Second))
+		errs = append(errs, stopProcess(t.all[i], syscall.SIGTERM, 2*time.Second))
 	}
 	t.all, t.tiers = nil, map[string][]*process.Process{}
 	return errors.Join(errs...)
@@ -266,7 +266,7 @@ func (t *topology) end() error {
 func (t *topology) endServer() error {
 	var errs []error
 	for _, p := range t.tiers[tierServer] {
-		errs = append(errs, stopped(p, syscall.SIGTERM, 2*time.Second))
+		errs = append(errs, stopProcess(p, syscall.SIGTERM, 2*time.Second))
 		t.all = slices.DeleteFunc(t.all, func(other *process.Process) bool { return other == p })
 	}
 	t.tiers[tierServer] = nil

@@ -42,8 +42,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// accepts returns an error unless something listens there.
-func accepts(address string) error {
+// checkAccepts returns an error unless something listens there.
+func checkAccepts(address string) error {
 	conn, err := net.DialTimeout("tcp", address, time.Second)
 	if err != nil {
 		return err

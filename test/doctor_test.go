@@ -63,7 +63,7 @@ func (s *instance) wellAgain() {
 		// The stack is not to blame for the disk and memory of this machine.
 		last = s.examined()
 		last.Findings = slices.DeleteFunc(last.Findings, func(f doctor.Finding) bool { return f.Check == "disk" || f.Check == "memory" })
-		if !last.NeedsSomebody() {
+		if !last.NeedsAttention() {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -180,7 +180,7 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	s.finds(doctor.Warning, "nodes", "sentinel-3", "its operator stopped it", "start sentinel-3")
 	stdout, _, code := s.run("doctor", "--json")
 	var report doctor.Report
-	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != 1 || !report.NeedsSomebody() || len(report.Checks) < 20 {
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != 1 || !report.NeedsAttention() || len(report.Checks) < 20 {
 		t.Errorf("doctor --json: exit %d, %v: %s", code, err, stdout)
 	}
 	stdout, _, _ = s.run("doctor")
