@@ -90,14 +90,14 @@ func (v *visitors) end() {
 	v.all.Wait()
 }
 
-// applied is a stack whose file is applied again and again under one load.
-type applied struct {
+// applyStack is a stack whose file is applied again and again under one load.
+type applyStack struct {
 	*instance
 	parts map[string]string // parts of the stack file
 }
 
 // set changes parts of the file.
-func (a *applied) set(parts ...string) {
+func (a *applyStack) set(parts ...string) {
 	for i := 0; i < len(parts); i += 2 {
 		a.parts[parts[i]] = parts[i+1]
 	}
@@ -116,7 +116,7 @@ apps:
 }
 
 // pids returns the process ids of the nodes.
-func (a *applied) pids() map[string]int {
+func (a *applyStack) pids() map[string]int {
 	pids := map[string]int{}
 	for _, n := range a.status().Nodes {
 		pids[n.Name] = n.PID
@@ -124,9 +124,9 @@ func (a *applied) pids() map[string]int {
 	return pids
 }
 
-// anew returns the nodes whose processes have changed, with + for a new node and - for one that is
-// gone.
-func anew(before, after map[string]int) string {
+// changedProcesses returns the nodes whose processes have changed, with + for a new node and - for
+// one that is gone.
+func changedProcesses(before, after map[string]int) string {
 	var all []string
 	for _, name := range []string{"redis-1", "web-1", "web-2", "web-3", "shop-1", "shop-2", "pages-1", "stock-1", "balancer-1", "balancer-2"} {
 		was, had := before[name]
@@ -143,11 +143,11 @@ func anew(before, after map[string]int) string {
 	return strings.Join(all, " ")
 }
 
-// newApplied starts such a stack.
-func newApplied(t *testing.T) *applied {
+// newApplyStack starts such a stack.
+func newApplyStack(t *testing.T) *applyStack {
 	t.Helper()
 	s := newInstance(t, "")
-	a := &applied{s, map[string]string{
+	a := &applyStack{s, map[string]string{
 		"entry": minimal(t), "client": "1m", "settle": "300ms", "redis": "", "web": "2", "env": "WORD: one", "ports": "0, 0", "nodes": "2",
 	}}
 	for name, text := range map[string]string{"shop.py": shopServer, "page.html": "<h1>pages</h1>"} {
@@ -161,44 +161,44 @@ func newApplied(t *testing.T) *applied {
 	return a
 }
 
-// under runs the cases while clients use the stack, none of whose requests may fail.
-func (a *applied) under(t *testing.T, cases func(st supervise.Status)) {
+// underVisits runs the cases while clients use the stack, none of whose requests may fail.
+func (a *applyStack) underVisits(t *testing.T, cases func(st supervise.Status)) {
 	t.Helper()
 	st := a.status()
 	l := startLoad(t, st.Entry, 50)
 	cases(st)
 	o := l.finish(t)
-	o.nothingFailed(t)
-	o.enough(t, 500)
+	o.requireNothingFailed(t)
+	o.requireTraffic(t, 500)
 }
 
 func TestTheStackFileIsAppliedUnderLoad(t *testing.T) {
 	t.Parallel()
-	a := newApplied(t)
-	a.under(t, func(st supervise.Status) {
+	a := newApplyStack(t)
+	a.underVisits(t, func(st supervise.Status) {
 		v := visitPath(t, st.Entry+"/shop")
 		a.changes(t, st)
-		a.refuses(t)
-		v.judge(t)
+		a.refusesInvalidFiles(t)
+		v.requireNoFailures(t)
 	})
 }
 
 func TestAChangeThatIsCutOffGoesOnUnderLoad(t *testing.T) {
 	t.Parallel()
-	a := newApplied(t)
-	a.under(t, func(st supervise.Status) {
-		a.stops(t) // a program that dies by itself takes its requests with it
+	a := newApplyStack(t)
+	a.underVisits(t, func(st supervise.Status) {
+		a.stopsUnhealthyPrograms(t) // a program that dies by itself takes its requests with it
 		v := visitPath(t, st.Entry+"/shop")
-		a.survives(t)
-		a.asks(t)
+		a.survivesSupervisorKill(t)
+		a.asksOnTerminal(t)
 		a.goesOnInTheMiddle(t)
-		v.judge(t)
+		v.requireNoFailures(t)
 	})
 	a.endsWithTheStack(t)
 }
 
 // changes are changes of the file, and the nodes that get new processes for each.
-func (a *applied) changes(t *testing.T, st supervise.Status) {
+func (a *applyStack) changes(t *testing.T, st supervise.Status) {
 	for _, c := range []struct {
 		what    string
 		parts   []string
@@ -223,7 +223,7 @@ func (a *applied) changes(t *testing.T, st supervise.Status) {
 		a.must("apply", "--yes")
 		// A connection from before the change gets its next answer by the old routes.
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-		if got := anew(before, a.pids()); got != c.touched {
+		if got := changedProcesses(before, a.pids()); got != c.touched {
 			t.Errorf("%s: other processes: %q, want %q", c.what, got, c.touched)
 		}
 		if a.statusCommand().Differs {
@@ -251,8 +251,8 @@ func (a *applied) changes(t *testing.T, st supervise.Status) {
 	}
 }
 
-// judge ends the visits, and fails the test if one of them failed.
-func (v *visitors) judge(t *testing.T) {
+// requireNoFailures ends the visits, and fails the test if one of them failed.
+func (v *visitors) requireNoFailures(t *testing.T) {
 	t.Helper()
 	v.end()
 	if v.asked < 50 || len(v.failed) > 0 {
@@ -260,8 +260,9 @@ func (v *visitors) judge(t *testing.T) {
 	}
 }
 
-// stops applies programs that do not become healthy: in the end nothing has changed.
-func (a *applied) stops(t *testing.T) {
+// stopsUnhealthyPrograms applies programs that do not become healthy: in the end nothing has
+// changed.
+func (a *applyStack) stopsUnhealthyPrograms(t *testing.T) {
 	for _, c := range []struct{ env, settle, word string }{
 		{"WORD: bad, END: start", "300ms", "there is no harbour"},
 		{"WORD: bad, END: later", "2s", "the mast has broken"},
@@ -272,7 +273,7 @@ func (a *applied) stops(t *testing.T) {
 		if said := a.fails(1, "apply", "--yes"); !strings.Contains(said, c.word) || !strings.Contains(said, "shop-1: it is what it was") {
 			t.Errorf("%s: it says %q", c.env, said)
 		}
-		if got := anew(before, a.pids()); got != "shop-1" {
+		if got := changedProcesses(before, a.pids()); got != "shop-1" {
 			t.Errorf("%s: other processes: %q", c.env, got)
 		}
 		expect(t, a.status().Entry+"/shop", 200, "one")
@@ -298,13 +299,13 @@ func (a *applied) stops(t *testing.T) {
 	}
 	before := a.pids()
 	a.must("apply", "--yes")
-	if st := a.statusCommand(); anew(before, a.pids()) != "shop-1" || st.Stopped != nil {
-		t.Errorf("other processes: %q, %+v", anew(before, a.pids()), st)
+	if st := a.statusCommand(); changedProcesses(before, a.pids()) != "shop-1" || st.Stopped != nil {
+		t.Errorf("other processes: %q, %+v", changedProcesses(before, a.pids()), st)
 	}
 }
 
-// refuses applies files that are refused before anything is done.
-func (a *applied) refuses(t *testing.T) {
+// refusesInvalidFiles applies files that are refused before anything is done.
+func (a *applyStack) refusesInvalidFiles(t *testing.T) {
 	before := a.pids()
 	entry, redis, env := a.parts["entry"], a.parts["redis"], a.parts["env"]
 	a.set("redis", "replicas: none")
@@ -335,14 +336,14 @@ func (a *applied) refuses(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	a.set("env", env)
-	if got := anew(before, a.pids()); got != "" {
+	if got := changedProcesses(before, a.pids()); got != "" {
 		t.Errorf("other processes: %q", got)
 	}
 }
 
-// survives makes a change whose supervisor is killed in the middle, and one that comes while
-// another is under way.
-func (a *applied) survives(t *testing.T) {
+// survivesSupervisorKill makes a change whose supervisor is killed in the middle, and one that
+// comes while another is under way.
+func (a *applyStack) survivesSupervisorKill(t *testing.T) {
 	before := a.pids()
 	a.set("env", "WORD: three", "settle", "4s")
 	first := a.command("apply", "--yes")
@@ -359,7 +360,7 @@ func (a *applied) survives(t *testing.T) {
 		t.Errorf("exit code %d", first.ProcessState.ExitCode())
 	}
 	a.must("up", "-d")
-	if got := anew(before, a.pids()); got != "shop-1 shop-2" {
+	if got := changedProcesses(before, a.pids()); got != "shop-1 shop-2" {
 		t.Errorf("other processes: %q", got)
 	}
 	expect(t, a.status().Entry+"/shop", 200, "three")
@@ -390,7 +391,7 @@ func (a *applied) survives(t *testing.T) {
 		if said := a.fails(1, "up", "-d"); !strings.Contains(said, "there is no harbour") || !strings.Contains(said, "shop-1: it is what it was") {
 			t.Errorf("it says %q", said)
 		}
-		if got := anew(before, a.pids()); got != "shop-1" {
+		if got := changedProcesses(before, a.pids()); got != "shop-1" {
 			t.Errorf("cut off: %t: other processes: %q", cut, got)
 		}
 		expect(t, a.status().Entry+"/shop", 200, "three")
@@ -400,30 +401,30 @@ func (a *applied) survives(t *testing.T) {
 	}
 }
 
-// asks makes a change on a terminal: nothing happens before "yes", and Ctrl-C after it ends only
-// the command.
-func (a *applied) asks(t *testing.T) {
+// asksOnTerminal makes a change on a terminal: nothing happens before "yes", and Ctrl-C after it
+// ends only the command.
+func (a *applyStack) asksOnTerminal(t *testing.T) {
 	before := a.pids()
 	a.set("env", "WORD: four", "settle", "1s")
 	for what, keys := range map[string]string{"no answer": "\n", "Ctrl-C": "\x03"} {
 		no := a.startOnTerminal("apply")
-		a.await("the question", 20*time.Second, func() bool { return strings.Contains(no.shows(), "Go on? [y/N]") })
+		a.await("the question", 20*time.Second, func() bool { return strings.Contains(no.output(), "Go on? [y/N]") })
 		fmt.Fprint(no.keys, keys)
-		if said, code := no.end(t); code != 1 || !strings.Contains(said, "nothing was changed") || anew(before, a.pids()) != "" {
+		if said, code := no.end(t); code != 1 || !strings.Contains(said, "nothing was changed") || changedProcesses(before, a.pids()) != "" {
 			t.Errorf("%s: exit code %d, %q", what, code, said)
 		}
 	}
 
 	yes := a.startOnTerminal("apply")
-	a.await("the question", 20*time.Second, func() bool { return strings.Contains(yes.shows(), "Go on? [y/N]") })
+	a.await("the question", 20*time.Second, func() bool { return strings.Contains(yes.output(), "Go on? [y/N]") })
 	fmt.Fprint(yes.keys, "y\n")
-	a.await("the first step", 20*time.Second, func() bool { return strings.Contains(yes.shows(), "[1/2]") })
+	a.await("the first step", 20*time.Second, func() bool { return strings.Contains(yes.output(), "[1/2]") })
 	fmt.Fprint(yes.keys, "\x03") // Ctrl-C
 	if said, code := yes.end(t); code != 1 || !strings.Contains(said, "the change goes on in the background") || !strings.Contains(said, "status") {
 		t.Errorf("after Ctrl-C: exit code %d, %q", code, said)
 	}
 	a.await("the change that goes on", 30*time.Second, func() bool { return a.status().Change == nil })
-	if got := anew(before, a.pids()); got != "shop-1 shop-2" {
+	if got := changedProcesses(before, a.pids()); got != "shop-1 shop-2" {
 		t.Errorf("other processes: %q", got)
 	}
 	expect(t, a.status().Entry+"/shop", 200, "four")
@@ -432,7 +433,7 @@ func (a *applied) asks(t *testing.T) {
 // goesOnInTheMiddle makes changes that are cut off at two moments: when a new node has its port but
 // no balancer knows it, and when the balancers have the new configuration but it has not been
 // recorded.
-func (a *applied) goesOnInTheMiddle(t *testing.T) {
+func (a *applyStack) goesOnInTheMiddle(t *testing.T) {
 	for _, c := range []struct {
 		what, touched string
 		parts         []string
@@ -461,7 +462,7 @@ func (a *applied) goesOnInTheMiddle(t *testing.T) {
 		a.killSupervisor()
 		_ = cut.Wait()
 		a.must("up", "-d")
-		if got := anew(before, a.pids()); got != c.touched {
+		if got := changedProcesses(before, a.pids()); got != c.touched {
 			t.Errorf("cut off when %s: other processes: %q, want %q", c.what, got, c.touched)
 		}
 		if st := a.statusCommand(); st.Differs || st.Change != nil || st.Stopped != nil {
@@ -475,7 +476,7 @@ func (a *applied) goesOnInTheMiddle(t *testing.T) {
 }
 
 // endsWithTheStack takes the stack down in the middle of a change.
-func (a *applied) endsWithTheStack(t *testing.T) {
+func (a *applyStack) endsWithTheStack(t *testing.T) {
 	before := a.pids()
 	a.set("env", "WORD: five", "settle", "1h")
 	cut := a.command("apply", "--yes")
@@ -485,9 +486,9 @@ func (a *applied) endsWithTheStack(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.await("the first node anew", 20*time.Second, func() bool { return a.pids()["shop-1"] != before["shop-1"] })
-	says(t, a.must("down"), "down after", "A change was under way (apply)", "as the stack file says")
+	requireWords(t, a.must("down"), "down after", "A change was under way (apply)", "as the stack file says")
 	_ = cut.Wait()
-	says(t, said.String(), "the stack is taken down in the middle of the change, after 0 of 2 steps", "as the stack file says")
+	requireWords(t, said.String(), "the stack is taken down in the middle of the change, after 0 of 2 steps", "as the stack file says")
 	a.must("up", "-d")
 	expect(t, a.status().Entry+"/shop", 200, "five")
 	if st := a.statusCommand(); st.Differs || st.Change != nil {

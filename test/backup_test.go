@@ -78,9 +78,9 @@ func (w *writers) end(t *testing.T) {
 	}
 }
 
-// content returns a digest of database 0 of a backup, its manifest, and a function that returns the
-// values of its keys.
-func content(t *testing.T, path string) (digest string, m backup.Manifest, value func(key string) int64) {
+// backupContent returns a digest of database 0 of a backup, its manifest, and a function that
+// returns the values of its keys.
+func backupContent(t *testing.T, path string) (digest string, m backup.Manifest, value func(key string) int64) {
 	t.Helper()
 	f, err := backup.Open(path)
 	if err != nil {
@@ -108,8 +108,8 @@ func content(t *testing.T, path string) (digest string, m backup.Manifest, value
 	return digest, m, func(key string) int64 { return values[key] }
 }
 
-// once sends a write with an idempotency key.
-func once(t *testing.T, url, key string) string {
+// writeOnce sends a write with an idempotency key.
+func writeOnce(t *testing.T, url, key string) string {
 	t.Helper()
 	req, _ := http.NewRequest(http.MethodPost, url, nil)
 	req.Header.Set("Idempotency-Key", key)
@@ -133,7 +133,7 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 	if code, said := answerOf(t)(http.Post(entry+"/set/noise", "", bytes.NewReader(noise))); code != 200 {
 		t.Fatal(said)
 	}
-	if got := once(t, entry+"/incr/counter", "before"); got != `{"result":1}` {
+	if got := writeOnce(t, entry+"/incr/counter", "before"); got != `{"result":1}` {
 		t.Fatal(got)
 	}
 
@@ -149,7 +149,7 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 	if err := json.Unmarshal([]byte(s.must("backup", "-o", file, "--json")), &done); err != nil || done.Role != "replica" || done.Where != file {
 		t.Fatalf("%+v, %v", done, err)
 	}
-	digest, m, value := content(t, file)
+	digest, m, value := backupContent(t, file)
 	for i, n := range before {
 		if got := value(w.key(i)); got < n {
 			t.Errorf("%s is %d in the backup, and %d was acknowledged before it began", w.key(i), got, n)
@@ -169,18 +169,18 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 	there := other.awaitHealthy().Entry
 	copied := filepath.Join(other.dir, "copy.tar")
 	other.must("backup", "-o", copied)
-	if got, _, _ := content(t, copied); got != digest {
+	if got, _, _ := backupContent(t, copied); got != digest {
 		t.Errorf("the restored data has the digest %s, and the backup %s", got, digest)
 	}
-	if got := once(t, there+"/incr/counter", "before"); got != `{"result":1}` {
+	if got := writeOnce(t, there+"/incr/counter", "before"); got != `{"result":1}` {
 		t.Errorf("a request that is in the backup was carried out again: %s", got)
 	}
-	if got := once(t, there+"/incr/counter", "after"); got != `{"result":2}` {
+	if got := writeOnce(t, there+"/incr/counter", "after"); got != `{"result":2}` {
 		t.Errorf("a new request is answered %s", got)
 	}
 
 	// In the running stack writes wait for the restore, and none gets a wrong answer.
-	if got := once(t, entry+"/incr/counter", "lost"); got != `{"result":2}` {
+	if got := writeOnce(t, entry+"/incr/counter", "lost"); got != `{"result":2}` {
 		t.Error(got)
 	}
 	if said := s.fails(2, "restore", file); !strings.Contains(said, "--yes") {
@@ -201,10 +201,10 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 	if _, err := os.Stat(filepath.Join(restored.Aside, "redis-1", "data", "appendonlydir")); err != nil {
 		t.Errorf("the former data: %v", err)
 	}
-	if got := once(t, entry+"/incr/counter", "before"); got != `{"result":1}` {
+	if got := writeOnce(t, entry+"/incr/counter", "before"); got != `{"result":1}` {
 		t.Errorf("a request that is in the backup was carried out again: %s", got)
 	}
-	if got := once(t, entry+"/incr/counter", "lost"); got != `{"result":2}` {
+	if got := writeOnce(t, entry+"/incr/counter", "lost"); got != `{"result":2}` {
 		t.Errorf("a request whose effect was lost is answered %s", got)
 	}
 	expect(t, entry+"/hget/hash-49/field", 200, `{"result":"49"}`)
@@ -245,20 +245,20 @@ func (s *instance) interruptsABackupAndARestore(file string) {
 		s.t.Fatal(err)
 	}
 	defer out.Close()
-	says(s.t, s.interrupts(stalled, "Copying the data", nil), "interrupted: no backup was made")
+	requireWords(s.t, s.interrupts(stalled, "Copying the data", nil), "interrupted: no backup was made")
 	left, _ := filepath.Glob(filepath.Join(s.state, "backup", ".*"))
 	if len(left) > 0 {
 		s.t.Errorf("it has left %v", left)
 	}
 
 	verifying := s.command("restore", file, "--yes")
-	says(s.t, s.interrupts(verifying, "Verifying the backup", nil), "interrupted: nothing was changed")
+	requireWords(s.t, s.interrupts(verifying, "Verifying the backup", nil), "interrupted: nothing was changed")
 	if _, err := os.Stat(filepath.Join(s.state, "restore")); err == nil {
 		s.t.Error("it has left what it made ready")
 	}
 	restoring := s.command("restore", file, "--yes")
 	decided := func() bool { _, err := os.Stat(filepath.Join(s.state, "restore.json")); return err == nil }
-	says(s.t, s.interrupts(restoring, "Restoring it", decided), "interrupted: the restore goes on in the background", "status")
+	requireWords(s.t, s.interrupts(restoring, "Restoring it", decided), "interrupted: the restore goes on in the background", "status")
 	s.await("the restore that goes on", 60*time.Second, func() bool { return s.status().Change == nil && !decided() })
 	s.awaitHealthy()
 	for _, path := range []string{"restore", "restore.json"} {
@@ -321,7 +321,7 @@ func (s *instance) backsUpToAFullDisk() {
 	if err := os.WriteFile(old, []byte("the last one"), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	says(s.t, s.fails(1, "backup", "-o", old), "no backup was made", "is full", "what was there before has not changed")
+	requireWords(s.t, s.fails(1, "backup", "-o", old), "no backup was made", "is full", "what was there before has not changed")
 	if kept, err := os.ReadFile(old); err != nil || string(kept) != "the last one" {
 		s.t.Errorf("the last backup is %q, %v", kept, err)
 	}

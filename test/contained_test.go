@@ -22,10 +22,10 @@ import (
 // nobodyKnown is a user without an entry in /etc/passwd.
 const nobodyKnown = "31999"
 
-// boxed is a stack whose supervisor is the first process of a pid namespace. It has a read-only
-// root file system, no home, no variables except PATH, and an unknown user. For a supervisor this
-// looks like a container.
-type boxed struct {
+// containerStack is a stack whose supervisor is the first process of a pid namespace. It has a
+// read-only root file system, no home, no variables except PATH, and an unknown user. For a
+// supervisor this looks like a container.
+type containerStack struct {
 	t                   *testing.T
 	dir, state, program string
 	entry               string
@@ -35,14 +35,14 @@ type boxed struct {
 	ended               chan struct{}
 }
 
-func newBoxed(t *testing.T) *boxed {
+func newContainerStack(t *testing.T) *containerStack {
 	t.Helper()
 	needRoot(t)
 	dir, err := os.MkdirTemp("", "hf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &boxed{t: t, dir: dir, state: filepath.Join(dir, "state"), program: filepath.Join(dir, "holdfast")}
+	b := &containerStack{t: t, dir: dir, state: filepath.Join(dir, "state"), program: filepath.Join(dir, "holdfast")}
 	t.Cleanup(func() {
 		if b.life != nil {
 			b.kill()
@@ -67,8 +67,8 @@ func newBoxed(t *testing.T) *boxed {
 	return b
 }
 
-// as returns a command line that the unknown user runs without an environment.
-func (b *boxed) as(args ...string) []string {
+// asUnknownUser returns a command line that the unknown user runs without an environment.
+func (b *containerStack) asUnknownUser(args ...string) []string {
 	return append([]string{
 		"setpriv", "--reuid=" + nobodyKnown, "--regid=" + nobodyKnown, "--clear-groups", "--no-new-privs",
 		"env", "-i", "PATH=" + os.Getenv("PATH"), b.program, "--state", b.state,
@@ -76,11 +76,11 @@ func (b *boxed) as(args ...string) []string {
 }
 
 // begin starts the container, and waits until it serves.
-func (b *boxed) begin() {
+func (b *containerStack) begin() {
 	b.t.Helper()
 	const inside = `mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"`
 	args := append([]string{"--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", inside, b.state},
-		b.as("up", "-f", filepath.Join(b.dir, "holdfast.yaml"), "--log-format", "json")...)
+		b.asUnknownUser("up", "-f", filepath.Join(b.dir, "holdfast.yaml"), "--log-format", "json")...)
 	b.life, b.out, b.ended = exec.Command("unshare", args...), &syncBuffer{}, make(chan struct{})
 	b.life.Stdout, b.life.Stderr = b.out, b.out
 	if err := b.life.Start(); err != nil {
@@ -101,7 +101,7 @@ func (b *boxed) begin() {
 	b.first = below[0]
 }
 
-func (b *boxed) await(what string, is func() bool) {
+func (b *containerStack) await(what string, is func() bool) {
 	b.t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !is(); time.Sleep(50 * time.Millisecond) {
 		select {
@@ -116,14 +116,14 @@ func (b *boxed) await(what string, is func() bool) {
 }
 
 // status returns the answer of 'holdfast status'. Its pids are those inside.
-func (b *boxed) status() (st supervise.Status, ok bool) {
-	args := b.as("status", "--json", "-f", filepath.Join(b.dir, "holdfast.yaml"))
+func (b *containerStack) status() (st supervise.Status, ok bool) {
+	args := b.asUnknownUser("status", "--json", "-f", filepath.Join(b.dir, "holdfast.yaml"))
 	out, err := exec.Command(args[0], args[1:]...).Output()
 	return st, err == nil && json.Unmarshal(out, &st) == nil
 }
 
 // signal sends a signal to a process by its pid inside.
-func (b *boxed) signal(pid int, sig string) {
+func (b *containerStack) signal(pid int, sig string) {
 	b.t.Helper()
 	if out, err := exec.Command("nsenter", "-t", fmt.Sprint(b.first), "-p", "kill", "-"+sig, fmt.Sprint(pid)).CombinedOutput(); err != nil {
 		b.t.Fatalf("kill -%s %d: %v: %s", sig, pid, err, out)
@@ -131,7 +131,7 @@ func (b *boxed) signal(pid int, sig string) {
 }
 
 // kill ends the container as an orchestrator does after its time-out.
-func (b *boxed) kill() {
+func (b *containerStack) kill() {
 	_ = syscall.Kill(b.first, syscall.SIGKILL)
 	_ = b.life.Process.Kill()
 	<-b.ended
@@ -139,7 +139,7 @@ func (b *boxed) kill() {
 }
 
 // stop ends the container as an orchestrator does at first.
-func (b *boxed) stop() {
+func (b *containerStack) stop() {
 	b.t.Helper()
 	if err := syscall.Kill(b.first, syscall.SIGTERM); err != nil {
 		b.t.Fatal(err)
@@ -155,7 +155,7 @@ func (b *boxed) stop() {
 	b.life = nil
 }
 
-func (b *boxed) get(path string) string {
+func (b *containerStack) get(path string) string {
 	b.t.Helper()
 	resp, err := http.Get(b.entry + path)
 	if err != nil {
@@ -170,7 +170,7 @@ func (b *boxed) get(path string) string {
 }
 
 // zombies returns processes inside that were not waited for.
-func (b *boxed) zombies() (all []string) {
+func (b *containerStack) zombies() (all []string) {
 	for _, pid := range process.Children(b.first) {
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if _, rest, _ := bytes.Cut(stat, []byte(") ")); bytes.HasPrefix(rest, []byte("Z")) {
@@ -182,7 +182,7 @@ func (b *boxed) zombies() (all []string) {
 
 func TestAStackLivesInAContainerLifeAfterLife(t *testing.T) {
 	t.Parallel()
-	b := newBoxed(t)
+	b := newContainerStack(t)
 	b.begin()
 	if got := b.get("/set?key=imooc&value=imooc.com"); got != "OK. We have set imooc to be imooc.com" {
 		t.Fatalf("set: %q", got)
@@ -223,7 +223,7 @@ func TestAStackLivesInAContainerLifeAfterLife(t *testing.T) {
 }
 
 // survivesItsSupervisor kills the supervisor, which is a child of the first process.
-func (b *boxed) survivesItsSupervisor(before supervise.Status) {
+func (b *containerStack) survivesItsSupervisor(before supervise.Status) {
 	b.t.Helper()
 	b.signal(before.Supervisor, "KILL")
 	var now supervise.Status
@@ -255,7 +255,7 @@ func (b *boxed) survivesItsSupervisor(before supervise.Status) {
 }
 
 // saysJSON checks everything that the container has written.
-func (b *boxed) saysJSON() {
+func (b *containerStack) saysJSON() {
 	b.t.Helper()
 	nodes := map[string]int{}
 	for line := range strings.Lines(b.out.String()) {

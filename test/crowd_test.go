@@ -37,7 +37,7 @@ apps: {web: {kv: {hold: 10s}}}
 			if err != nil {
 				panic(err)
 			}
-			status, _ := patient(request)
+			status, _ := throttledStatus(request)
 			answered.Add(1)
 			if status == 200 {
 				good.Add(1)
@@ -59,7 +59,7 @@ apps: {web: {kv: {hold: 10s}}}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if status, err := patient(request); err != nil || status >= 500 {
+		if status, err := throttledStatus(request); err != nil || status >= 500 {
 			t.Errorf("%s: %d, %v", method, status, err)
 		}
 	}
@@ -76,8 +76,8 @@ apps: {web: {kv: {hold: 10s}}}
 	}
 }
 
-// patient sends a request over a connection of its own, and waits for the answer.
-func patient(request *http.Request) (status int, err error) {
+// throttledStatus sends a request over a connection of its own, and waits for the answer.
+func throttledStatus(request *http.Request) (status int, err error) {
 	c := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := c.Do(request)
 	if err != nil {

@@ -21,9 +21,9 @@ func (s *instance) port(node string) string {
 	return port
 }
 
-// leader returns a redis node other than but that reports to be the master. It does not ask but
-// itself, which may be cut off and not know better.
-func (s *instance) leader(but string) string {
+// masterOtherThan returns a redis node other than but that reports to be the master. It does not
+// ask but itself, which may be cut off and not know better.
+func (s *instance) masterOtherThan(but string) string {
 	s.t.Helper()
 	for _, n := range s.status().Nodes {
 		if n.Kind == plan.Redis && n.Name != but && n.Role == "master" {
@@ -41,25 +41,25 @@ func cutOffMaster(t *testing.T, during time.Duration, cutting func(port string) 
 		old := s.master()
 		rules := cutting(s.port(old))
 		began = time.Now()
-		cut(t, rules...)
-		s.await("another master", 20*time.Second, func() bool { return s.leader(old) != "" })
+		dropPackets(t, rules...)
+		s.await("another master", 20*time.Second, func() bool { return s.masterOtherThan(old) != "" })
 		replaced = time.Now()
 		time.Sleep(time.Until(began.Add(during)))
 		mended = time.Now()
-		mend(t)
-		now := s.leader(old)
+		removeCut(t)
+		now := s.masterOtherThan(old)
 		s.await("the old master as a replica", 30*time.Second, func() bool {
 			n := s.node(old)
 			return n.Role == "replica" && n.State == supervise.Up && s.master() == now
 		})
 	})
 	t.Logf("another master after %v, cut off for %v; unknown: %d", replaced.Sub(began).Round(time.Millisecond), mended.Sub(began).Round(time.Millisecond), len(o.failed))
-	o.onlyUnknown(t, began, replaced)
+	o.requireOnlyUnknown(t, began, replaced)
 }
 
-// onlyUnknown checks that only writes failed, with an unknown outcome. They must be no more than
-// were in flight, and each must have been sent before the fault was over.
-func (o outcome) onlyUnknown(t *testing.T, began, over time.Time) {
+// requireOnlyUnknown checks that only writes failed, with an unknown outcome. They must be no more
+// than were in flight, and each must have been sent before the fault was over.
+func (o outcome) requireOnlyUnknown(t *testing.T, began, over time.Time) {
 	t.Helper()
 	if len(o.failed) > loadClients {
 		t.Errorf("%d requests failed, and no more than %d were in flight: %v", len(o.failed), loadClients, o.errs)
@@ -100,7 +100,7 @@ func TestAReplicaThatIsCutOffIsNotNoticed(t *testing.T) {
 				replica = "redis-3"
 			}
 			ports := "{" + s.port(replica) + ", " + s.linkPort(master, replica) + "}"
-			cut(t, "tcp dport "+ports, "tcp sport "+ports)
+			dropPackets(t, "tcp dport "+ports, "tcp sport "+ports)
 			began := time.Now()
 			s.await("the master missing the replica", 8*time.Second, func() bool {
 				return strings.Contains(s.redisCLI(master, "info", "replication"), "min_slaves_good_slaves:1")
@@ -109,7 +109,7 @@ func TestAReplicaThatIsCutOffIsNotNoticed(t *testing.T) {
 			if time.Since(began) > 9*time.Second {
 				t.Fatal("too slow a machine to judge")
 			}
-			mend(t)
+			removeCut(t)
 			if m := s.master(); m != master {
 				t.Errorf("the master is %s now and was %s", m, master)
 			}
@@ -117,7 +117,7 @@ func TestAReplicaThatIsCutOffIsNotNoticed(t *testing.T) {
 				return strings.Contains(s.redisCLI(master, "info", "replication"), "min_slaves_good_slaves:2")
 			})
 		})
-		o.nothingFailed(t)
+		o.requireNothingFailed(t)
 	})
 }
 

@@ -20,8 +20,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// examined returns what doctor finds now. It runs in this process.
-func (s *instance) examined() doctor.Report {
+// diagnose returns what doctor finds now. It runs in this process.
+func (s *instance) diagnose() doctor.Report {
 	s.t.Helper()
 	text, err := os.ReadFile(s.file)
 	if err != nil {
@@ -36,9 +36,9 @@ func (s *instance) examined() doctor.Report {
 	}))
 }
 
-// finds waits until doctor finds something of a level, by a check, about a node, with all of these
-// words.
-func (s *instance) finds(level doctor.Level, check, node string, words ...string) {
+// awaitFinding waits until doctor finds something of a level, by a check, about a node, with all of
+// these words.
+func (s *instance) awaitFinding(level doctor.Level, check, node string, words ...string) {
 	s.t.Helper()
 	var last doctor.Report
 	is := func(f doctor.Finding) bool {
@@ -46,7 +46,7 @@ func (s *instance) finds(level doctor.Level, check, node string, words ...string
 			!slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(f.What+f.Do, w) })
 	}
 	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if last = s.examined(); slices.ContainsFunc(last.Findings, is) {
+		if last = s.diagnose(); slices.ContainsFunc(last.Findings, is) {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -55,13 +55,13 @@ func (s *instance) finds(level doctor.Level, check, node string, words ...string
 	}
 }
 
-// wellAgain waits until doctor finds nothing but notes.
-func (s *instance) wellAgain() {
+// awaitNoFindings waits until doctor finds nothing but notes.
+func (s *instance) awaitNoFindings() {
 	s.t.Helper()
 	var last doctor.Report
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		// The stack is not to blame for the disk and memory of this machine.
-		last = s.examined()
+		last = s.diagnose()
 		last.Findings = slices.DeleteFunc(last.Findings, func(f doctor.Finding) bool { return f.Check == "disk" || f.Check == "memory" })
 		if !last.NeedsAttention() {
 			return
@@ -89,21 +89,21 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	s := newInstance(t, text)
 	s.must("up", "-d")
 	st := s.awaitHealthy()
-	s.wellAgain()
+	s.awaitNoFindings()
 	master, replica := s.master(), s.replica()
 
 	// Somebody has changed settings of Redis.
 	s.redisCLI(master, "config", "set", "min-replicas-to-write", "99")
-	s.finds(doctor.Error, "settings", master, "min-replicas-to-write 99", "the plan 1", "restart "+master)
+	s.awaitFinding(doctor.Error, "settings", master, "min-replicas-to-write 99", "the plan 1", "restart "+master)
 	s.redisCLI(master, "config", "set", "min-replicas-to-write", "1")
 	s.redisCLI(replica, "config", "set", "appendonly", "no", "maxmemory", "50mb", "save", "")
-	s.finds(doctor.Error, "settings", replica, "appendonly no")
-	s.finds(doctor.Warning, "settings", replica, "maxmemory 52428800")
+	s.awaitFinding(doctor.Error, "settings", replica, "appendonly no")
+	s.awaitFinding(doctor.Warning, "settings", replica, "maxmemory 52428800")
 	s.redisCLI(replica, "config", "set", "appendonly", "yes", "maxmemory", "0", "save", "900 1 300 10 60 10000")
-	s.wellAgain()
+	s.awaitNoFindings()
 	s.redisCLI("sentinel-1", "sentinel", "set", s.name, "quorum", "3", "down-after-milliseconds", "9000")
-	s.finds(doctor.Warning, "sentinels", "sentinel-1", "needs 3", "majority is 2")
-	s.finds(doctor.Warning, "sentinels", "sentinel-1", "down-after-milliseconds 9s", "500ms")
+	s.awaitFinding(doctor.Warning, "sentinels", "sentinel-1", "needs 3", "majority is 2")
+	s.awaitFinding(doctor.Warning, "sentinels", "sentinel-1", "down-after-milliseconds 9s", "500ms")
 	s.redisCLI("sentinel-1", "sentinel", "set", s.name, "quorum", "2", "down-after-milliseconds", "500")
 
 	// Somebody has edited a file of a node, and another file is gone. A password in such a line is
@@ -119,21 +119,21 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 		}
 	}
 	edit("appendfsync everysec", "appendfsync no")
-	s.finds(doctor.Warning, "files", replica, "base.conf", `"appendfsync no"`, `"appendfsync everysec"`)
+	s.awaitFinding(doctor.Warning, "files", replica, "base.conf", `"appendfsync no"`, `"appendfsync everysec"`)
 	edit("masterauth ", "masterauth open-sesame")
-	s.finds(doctor.Warning, "files", replica, "masterauth …")
-	if words := fmt.Sprint(s.examined()); strings.Contains(words, "open-sesame") {
+	s.awaitFinding(doctor.Warning, "files", replica, "masterauth …")
+	if words := fmt.Sprint(s.diagnose()); strings.Contains(words, "open-sesame") {
 		t.Errorf("a password is shown: %s", words)
 	}
 	if err := os.Remove(base); err != nil {
 		t.Fatal(err)
 	}
-	s.finds(doctor.Warning, "files", replica, "is missing")
+	s.awaitFinding(doctor.Warning, "files", replica, "is missing")
 	edit("", "")
 
 	// The stack file differs from what runs.
 	s.write("name: " + s.name + "\n" + text + "retries: 7\n")
-	s.finds(doctor.Warning, "stack-file", "", "differs from what runs", "apply --plan")
+	s.awaitFinding(doctor.Warning, "stack-file", "", "differs from what runs", "apply --plan")
 	s.write("name: " + s.name + "\n" + text)
 
 	// A server was taken out of a balancer.
@@ -141,7 +141,7 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	if err := b.SetState(t.Context(), "web", "web-2", haproxy.Maint); err != nil {
 		t.Fatal(err)
 	}
-	s.finds(doctor.Warning, "rotation", "web-2", "balancer-1", "MAINT")
+	s.awaitFinding(doctor.Warning, "rotation", "web-2", "balancer-1", "MAINT")
 	if err := b.SetState(t.Context(), "web", "web-2", haproxy.Ready); err != nil {
 		t.Fatal(err)
 	}
@@ -151,16 +151,16 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	if err := os.WriteFile(journal, []byte(`[{"id":1,"why":"a rule that cuts redis-2 off","remove":"/nonexistent/holdfast"}]`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.finds(doctor.Error, "drill", "", "a rule that cuts redis-2 off", "drill undo")
+	s.awaitFinding(doctor.Error, "drill", "", "a rule that cuts redis-2 off", "drill undo")
 	s.must("drill", "undo")
-	s.wellAgain()
+	s.awaitNoFindings()
 
 	// A backup has failed.
 	backup := filepath.Join(s.state, "backup.json")
 	if err := os.WriteFile(backup, []byte(`{"failure":{"at":"2026-03-05T05:00:00Z","error":"no room"}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.finds(doctor.Error, "backup", "", "no room")
+	s.awaitFinding(doctor.Error, "backup", "", "no room")
 	if err := os.Remove(backup); err != nil {
 		t.Fatal(err)
 	}
@@ -171,22 +171,22 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	s.finds(doctor.Warning, "paused", replica, strconv.Itoa(pid), "SIGSTOP", "resume "+replica)
-	s.finds(doctor.Warning, "replication", master, "1 of 2 replicas")
+	s.awaitFinding(doctor.Warning, "paused", replica, strconv.Itoa(pid), "SIGSTOP", "resume "+replica)
+	s.awaitFinding(doctor.Warning, "replication", master, "1 of 2 replicas")
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	s.must("stop", "sentinel-3")
-	s.finds(doctor.Warning, "nodes", "sentinel-3", "its operator stopped it", "start sentinel-3")
+	s.awaitFinding(doctor.Warning, "nodes", "sentinel-3", "its operator stopped it", "start sentinel-3")
 	stdout, _, code := s.run("doctor", "--json")
 	var report doctor.Report
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != 1 || !report.NeedsAttention() || len(report.Checks) < 20 {
 		t.Errorf("doctor --json: exit %d, %v: %s", code, err, stdout)
 	}
 	stdout, _, _ = s.run("doctor")
-	says(t, stdout, "warning", "it means:", "to do:", "start sentinel-3 --file "+s.file)
+	requireWords(t, stdout, "warning", "it means:", "to do:", "start sentinel-3 --file "+s.file)
 	s.must("start", "sentinel-3")
-	s.wellAgain()
+	s.awaitNoFindings()
 
 	// The master follows another node although every Sentinel names it, and the supervisor hangs or
 	// is gone.
@@ -194,13 +194,13 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	if err := syscall.Kill(supervisor, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	s.finds(doctor.Error, "supervisor", "", fmt.Sprintf("pid %d", supervisor), "stopped by a signal")
-	s.finds(doctor.Error, "supervisor", "", "does not answer")
+	s.awaitFinding(doctor.Error, "supervisor", "", fmt.Sprintf("pid %d", supervisor), "stopped by a signal")
+	s.awaitFinding(doctor.Error, "supervisor", "", "does not answer")
 	if err := syscall.Kill(supervisor, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	s.killSupervisor()
-	s.finds(doctor.Error, "supervisor", "", "no supervisor runs", "up -d")
+	s.awaitFinding(doctor.Error, "supervisor", "", "no supervisor runs", "up -d")
 	for _, name := range []string{"redis-1", "redis-2", "redis-3"} {
 		if name != master {
 			s.redisCLI(name, "config", "set", "replica-priority", "0") // so that Sentinels promote none of them
@@ -209,13 +209,13 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	address := s.node(master).Address
 	_, port, _ := net.SplitHostPort(s.node(replica).Address)
 	s.redisCLI(master, "replicaof", "127.0.0.1", port)
-	s.finds(doctor.Error, "roles", master, "all Sentinels", "calls itself a replica", "the supervisor promotes it")
+	s.awaitFinding(doctor.Error, "roles", master, "all Sentinels", "calls itself a replica", "the supervisor promotes it")
 	if out, err := s.redisAt(address, "replicaof", "no", "one"); err != nil {
 		t.Fatal(out, err)
 	}
 	s.must("up", "-d") // this restores the priorities
 	s.awaitHealthy()
-	s.wellAgain()
+	s.awaitNoFindings()
 }
 
 func TestTheDoctorWorksOnAStackThatIsDown(t *testing.T) {
@@ -225,11 +225,11 @@ func TestTheDoctorWorksOnAStackThatIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newInstance(t, minimal(t)+"apps:\n  mine:\n    command: ["+program+"]\n    nodes: 1\n")
-	s.finds(doctor.Note, "supervisor", "", "has never been up")
+	s.awaitFinding(doctor.Note, "supervisor", "", "has never been up")
 	s.must("up", "-d")
 	st := s.awaitHealthy()
 	s.must("down")
-	s.finds(doctor.Note, "supervisor", "", "was taken down")
+	s.awaitFinding(doctor.Note, "supervisor", "", "was taken down")
 
 	// Something would keep the stack from starting.
 	redis, _ := st.Node("redis-2")
@@ -237,12 +237,12 @@ func TestTheDoctorWorksOnAStackThatIsDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.finds(doctor.Error, "ports", "redis-2", redis.Address, fmt.Sprintf("pid %d", os.Getpid()))
+	s.awaitFinding(doctor.Error, "ports", "redis-2", redis.Address, fmt.Sprintf("pid %d", os.Getpid()))
 	l.Close()
 	if err := os.Chmod(program, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.finds(doctor.Error, "stack-file", "", program)
+	s.awaitFinding(doctor.Error, "stack-file", "", program)
 	if err := os.Chmod(program, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestTheDoctorWorksOnAStackThatIsDown(t *testing.T) {
 			}
 		}
 	}
-	s.finds(doctor.Error, "supervisor", "", "was not taken down", "up -d")
+	s.awaitFinding(doctor.Error, "supervisor", "", "was not taken down", "up -d")
 
 	kept := filepath.Join(s.state, "stack.json")
 	good, err := os.ReadFile(kept)
@@ -268,7 +268,7 @@ func TestTheDoctorWorksOnAStackThatIsDown(t *testing.T) {
 	if err := os.WriteFile(kept, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.finds(doctor.Error, "supervisor", "", "stack.json is damaged")
+	s.awaitFinding(doctor.Error, "supervisor", "", "stack.json is damaged")
 	if err := os.WriteFile(kept, good, 0o600); err != nil {
 		t.Fatal(err)
 	}

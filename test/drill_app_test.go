@@ -19,9 +19,9 @@ const (
 	lookerToken = "may-read-alone"
 )
 
-// withSite returns a stack whose routes lead to files of the user's, and to two applications of
-// kind kv that are reached only by their hosts. One of the two has tokens and a cookie.
-func withSite(t *testing.T) string {
+// siteStackFile returns a stack whose routes lead to files of the user's, and to two applications
+// of kind kv that are reached only by their hosts. One of the two has tokens and a cookie.
+func siteStackFile(t *testing.T) string {
 	hash := func(token string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(token))) }
 	return minimal(t) + `
 apps:
@@ -93,22 +93,22 @@ func (s *instance) ask(path string, header map[string]string) (int, string) {
 }
 
 func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
-	s := newSite(t, withSite(t))
+	s := newSite(t, siteStackFile(t))
 	drill, looker := s.secretFile("drill-token", drillToken), s.secretFile("looker-token", lookerToken)
 
 	// Impossible drills are refused before anything starts, with advice.
-	says(t, s.fails(2, "drill", "kill-web"), "several applications of kind kv", "--app", "other or store")
-	says(t, s.fails(2, "drill", "--app", "site"), "of kind files", "other, store")
-	says(t, s.fails(2, "drill", "--app", "shop"), "no such application")
-	says(t, s.fails(2, "drill", "kill-web", "--app", "store"), "store has tokens", "--token-file")
+	requireWords(t, s.fails(2, "drill", "kill-web"), "several applications of kind kv", "--app", "other or store")
+	requireWords(t, s.fails(2, "drill", "--app", "site"), "of kind files", "other, store")
+	requireWords(t, s.fails(2, "drill", "--app", "shop"), "no such application")
+	requireWords(t, s.fails(2, "drill", "kill-web", "--app", "store"), "store has tokens", "--token-file")
 	wrong := s.secretFile("wrong-token", "guessed")
-	says(t, s.fails(2, "drill", "kill-web", "--app", "store", "--token-file", wrong), "store", "401", "--token-file")
-	says(t, s.fails(2, "drill", "kill-web", "--app", "store", "--token-file", looker), "403", "holdfast-drill:*", "--token-file")
+	requireWords(t, s.fails(2, "drill", "kill-web", "--app", "store", "--token-file", wrong), "store", "401", "--token-file")
+	requireWords(t, s.fails(2, "drill", "kill-web", "--app", "store", "--token-file", looker), "403", "holdfast-drill:*", "--token-file")
 
-	says(t, s.fails(2, "drill", "busy-script", "--app", "store", "--token-file", drill), "busy-script cannot be brought about", "store refuses EVAL", "NOPERM", "nothing was broken")
+	requireWords(t, s.fails(2, "drill", "busy-script", "--app", "store", "--token-file", drill), "busy-script cannot be brought about", "store refuses EVAL", "NOPERM", "nothing was broken")
 
 	faults := []string{"kill-web", "kill-held-web"}
-	v := s.drill(append(faults, "--app", "store", "--token-file", drill)...).holds(faults...)
+	v := s.drill(append(faults, "--app", "store", "--token-file", drill)...).assertHolds(faults...)
 	for _, f := range v.Faults {
 		for _, target := range f.Targets {
 			if !strings.HasPrefix(target, "store-") && !strings.HasPrefix(target, "redis-") {
@@ -155,14 +155,14 @@ routes:
   - app: site
 redis: {enabled: false}
 `)
-	says(t, s.fails(2, "drill"), "no application of kind kv", "--url /PATH")
-	says(t, s.fails(2, "drill", "--own"), "no application of kind kv", "--url /PATH")
-	says(t, s.fails(2, "drill", "kill-master", "--url", "/"), "kill-master", "the stack has none")
-	says(t, s.fails(2, "drill", "--url", "/missing"), "GET /missing is answered with 404", "/missing 404")
-	says(t, s.fails(2, "drill", "--url", "/web-app"), "/web-app", "statistics")
-	says(t, s.fails(2, "drill", "--url", "missing"), "missing")
-	says(t, s.fails(2, "drill", "--url", "/", "--app", "site"), "--app", "--url")
-	says(t, s.fails(2, "drill", "--url", "/", "--rate", "5"), "20 are the least")
+	requireWords(t, s.fails(2, "drill"), "no application of kind kv", "--url /PATH")
+	requireWords(t, s.fails(2, "drill", "--own"), "no application of kind kv", "--url /PATH")
+	requireWords(t, s.fails(2, "drill", "kill-master", "--url", "/"), "kill-master", "the stack has none")
+	requireWords(t, s.fails(2, "drill", "--url", "/missing"), "GET /missing is answered with 404", "/missing 404")
+	requireWords(t, s.fails(2, "drill", "--url", "/web-app"), "/web-app", "statistics")
+	requireWords(t, s.fails(2, "drill", "--url", "missing"), "missing")
+	requireWords(t, s.fails(2, "drill", "--url", "/", "--app", "site"), "--app", "--url")
+	requireWords(t, s.fails(2, "drill", "--url", "/", "--rate", "5"), "20 are the least")
 
 	d := s.drill("kill-web", "kill-balancer", "--url", "/missing 404", "--url", "http://docs.example/", "--rate", "100")
 	var v struct {

@@ -10,8 +10,8 @@ import (
 	"holdfast/internal/plan"
 )
 
-// placesOfRedis returns the addresses of the redis nodes and Sentinels.
-func (s *instance) placesOfRedis() map[string]string {
+// redisAddresses returns the addresses of the redis nodes and Sentinels.
+func (s *instance) redisAddresses() map[string]string {
 	all := map[string]string{}
 	for _, n := range s.status().Nodes {
 		if n.Kind == plan.Redis || n.Kind == plan.Sentinel {
@@ -21,10 +21,10 @@ func (s *instance) placesOfRedis() map[string]string {
 	return all
 }
 
-// sameAt checks that each redis node and Sentinel is at its former address.
-func (s *instance) sameAt(was map[string]string) {
+// requireRedisAddresses checks that each redis node and Sentinel is at its former address.
+func (s *instance) requireRedisAddresses(was map[string]string) {
 	s.t.Helper()
-	is := s.placesOfRedis()
+	is := s.redisAddresses()
 	for name, address := range was {
 		if is[name] != address {
 			s.t.Errorf("%s was at %s, and is at %q", name, address, is[name])
@@ -37,11 +37,11 @@ func (s *instance) sameAt(was map[string]string) {
 
 func TestADrillChangesRedisNodesWithoutAnybodyNoticing(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t)+quick)
+	s := newInstance(t, minimal(t)+quickRollout)
 	s.must("up", "-d")
 	s.awaitHealthy()
-	unchanged, at := s.unchanged(), s.placesOfRedis()
-	v := s.drill("apply-redis", "--rate", "100").holds("apply-redis") // this takes about half a minute
+	unchanged, at := s.requireUnchanged(), s.redisAddresses()
+	v := s.drill("apply-redis", "--rate", "100").assertHolds("apply-redis") // this takes about half a minute
 	for _, words := range []string{
 		"every Sentinel knows the 3 replicas and the 4 other Sentinels", "which was the master, moved from",
 		"every Sentinel knows the 2 replicas and the 2 other Sentinels", "the stack is what it was",
@@ -50,21 +50,21 @@ func TestADrillChangesRedisNodesWithoutAnybodyNoticing(t *testing.T) {
 			t.Errorf("the evidence does not say %q: %s", words, v.Faults[0].Evidence)
 		}
 	}
-	s.clean()
+	s.requireNothingLeft()
 	unchanged()
-	s.sameAt(at)
+	s.requireRedisAddresses(at)
 }
 
 // The old master is on its way to another port. The old file leaves ports open, so by itself it
 // would leave the node there.
 func TestADrillThatIsKilledPutsRedisNodesBackWhereTheyWere(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t)+quick)
+	s := newInstance(t, minimal(t)+quickRollout)
 	s.must("up", "-d")
 	s.awaitHealthy()
-	unchanged, at := s.unchanged(), s.placesOfRedis()
+	unchanged, at := s.requireUnchanged(), s.redisAddresses()
 	d := s.drill("apply-redis", "--rate", "100")
-	d.phase("restart redis-")
+	d.awaitPhase("restart redis-")
 	d.cmd.Process.Kill()
 	d.wait()
 	s.await("the end of the undo process", 2*time.Minute, func() bool {
@@ -72,7 +72,7 @@ func TestADrillThatIsKilledPutsRedisNodesBackWhereTheyWere(t *testing.T) {
 		return err != nil
 	})
 	s.awaitHealthy()
-	s.clean()
+	s.requireNothingLeft()
 	unchanged()
-	s.sameAt(at)
+	s.requireRedisAddresses(at)
 }

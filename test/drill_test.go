@@ -17,8 +17,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// judged is the part of a drill's JSON output that the tests use.
-type judged struct {
+// drillResult is the part of a drill's JSON output that the tests use.
+type drillResult struct {
 	Result    string
 	Why       []string
 	Repeat    string
@@ -35,8 +35,8 @@ type judged struct {
 	Notices []struct{ Node, Text string }
 }
 
-// drilling is a drill under way.
-type drilling struct {
+// runningDrill is a drill under way.
+type runningDrill struct {
 	t        *testing.T
 	s        *instance
 	cmd      *exec.Cmd
@@ -47,14 +47,14 @@ type drilling struct {
 }
 
 // drill starts a drill of the stack.
-func (s *instance) drill(args ...string) *drilling {
+func (s *instance) drill(args ...string) *runningDrill {
 	s.t.Helper()
 	return s.startDrill(s.command(append([]string{"drill", "--json"}, args...)...))
 }
 
-func (s *instance) startDrill(cmd *exec.Cmd) *drilling {
+func (s *instance) startDrill(cmd *exec.Cmd) *runningDrill {
 	s.t.Helper()
-	d := &drilling{t: s.t, s: s}
+	d := &runningDrill{t: s.t, s: s}
 	d.start(cmd)
 	s.t.Cleanup(func() { // before the stack is taken down
 		d.cmd.Process.Signal(os.Interrupt)
@@ -69,7 +69,7 @@ func (s *instance) startDrill(cmd *exec.Cmd) *drilling {
 }
 
 // start starts the drill's process.
-func (d *drilling) start(cmd *exec.Cmd) {
+func (d *runningDrill) start(cmd *exec.Cmd) {
 	d.t.Helper()
 	f, err := os.CreateTemp(d.s.dir, "progress")
 	if err != nil {
@@ -89,9 +89,9 @@ func (d *drilling) start(cmd *exec.Cmd) {
 // tooFast is what a drill prints if the machine is too slow for its rate.
 const tooFast = "choose a lower --rate"
 
-// again restarts the drill with a lower rate, and reports whether it did. A busy machine may be too
-// slow for any rate that is chosen beforehand.
-func (d *drilling) again() bool {
+// retrySlower restarts the drill with a lower rate, and reports whether it did. A busy machine may
+// be too slow for any rate that is chosen beforehand.
+func (d *runningDrill) retrySlower() bool {
 	d.t.Helper()
 	rates := []string{"200", "100", "50"}
 	if d.slower == len(rates) {
@@ -110,13 +110,13 @@ func (d *drilling) again() bool {
 }
 
 // log returns what it has printed so far.
-func (d *drilling) log() string {
+func (d *runningDrill) log() string {
 	b, _ := os.ReadFile(d.progress)
 	return string(b)
 }
 
 // wait waits for its end, and returns its exit code.
-func (d *drilling) wait() int {
+func (d *runningDrill) wait() int {
 	d.t.Helper()
 	select {
 	case err := <-d.ended:
@@ -132,10 +132,10 @@ func (d *drilling) wait() int {
 }
 
 // verdict waits for its end, and returns what it found.
-func (d *drilling) verdict() (v judged, code int) {
+func (d *runningDrill) verdict() (v drillResult, code int) {
 	d.t.Helper()
 	code = d.wait()
-	if strings.Contains(d.log(), tooFast) && d.again() {
+	if strings.Contains(d.log(), tooFast) && d.retrySlower() {
 		return d.verdict()
 	}
 	if err := json.Unmarshal(d.out.Bytes(), &v); err != nil {
@@ -143,15 +143,15 @@ func (d *drilling) verdict() (v judged, code int) {
 		d.t.Fatalf("exit %d, and no verdict: %s\n%v\n%s%s", code, log[strings.LastIndex(log, "\n")+1:], err, d.out.Bytes(), log)
 	}
 	late := func(why string) bool { return strings.HasPrefix(why, "the rate was not reached") }
-	if v.Result == "inconclusive" && !slices.ContainsFunc(v.Why, func(why string) bool { return !late(why) }) && d.again() {
+	if v.Result == "inconclusive" && !slices.ContainsFunc(v.Why, func(why string) bool { return !late(why) }) && d.retrySlower() {
 		return d.verdict()
 	}
 	d.t.Logf("%s: %v; %d operations, %d anomalies, notices %v", v.Result, v.Why, v.Checked.Operations, len(v.Anomalies), v.Notices)
 	return v, code
 }
 
-// holds waits for its end, and checks that the stack has held.
-func (d *drilling) holds(faults ...string) judged {
+// assertHolds waits for its end, and checks that the stack has held.
+func (d *runningDrill) assertHolds(faults ...string) drillResult {
 	d.t.Helper()
 	v, code := d.verdict()
 	if v.Result != "holds" || code != 0 {
@@ -173,8 +173,8 @@ func (d *drilling) holds(faults ...string) judged {
 	return v
 }
 
-// has reports whether an anomaly of one of these kinds was found.
-func (v judged) has(what ...string) bool {
+// hasAnomaly reports whether an anomaly of one of these kinds was found.
+func (v drillResult) hasAnomaly(what ...string) bool {
 	for _, a := range v.Anomalies {
 		if slices.Contains(what, a.What) {
 			return true
@@ -183,8 +183,8 @@ func (v judged) has(what ...string) bool {
 	return false
 }
 
-// notes reports whether the drill noticed something that no fault explains, in these words.
-func (v judged) notes(words string) bool {
+// hasNotice reports whether the drill noticed something that no fault explains, in these words.
+func (v drillResult) hasNotice(words string) bool {
 	for _, n := range v.Notices {
 		if strings.Contains(n.Text, words) {
 			return true
@@ -193,13 +193,13 @@ func (v judged) notes(words string) bool {
 	return false
 }
 
-// phase waits until the drill reports that it does something.
-func (d *drilling) phase(words string) {
+// awaitPhase waits until the drill reports that it does something.
+func (d *runningDrill) awaitPhase(words string) {
 	d.t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(d.log(), words); time.Sleep(20 * time.Millisecond) {
 		if strings.Contains(d.log(), tooFast) {
 			d.wait()
-			d.again()
+			d.retrySlower()
 		}
 		if time.Now().After(deadline) {
 			d.t.Fatalf("the drill never says %q:\n%s", words, d.log())
@@ -207,9 +207,9 @@ func (d *drilling) phase(words string) {
 	}
 }
 
-// clean checks that a drill left nothing behind: no key, no file except its report, and no stopped
-// process.
-func (s *instance) clean() {
+// requireNothingLeft checks that a drill left nothing behind: no key, no file except its report,
+// and no stopped process.
+func (s *instance) requireNothingLeft() {
 	s.t.Helper()
 	if _, body := get(s.t, s.status().Entry+"/v1/keys?limit=1000&prefix=holdfast-drill:"); !strings.Contains(body, `"keys":[]`) {
 		s.t.Errorf("keys are left: %s", body)
@@ -226,15 +226,15 @@ func (s *instance) clean() {
 	}
 }
 
-// gently are the arguments of a drill beside which other tests run.
-var gently = []string{"--rate", "100"}
+// lowRate are the arguments of a drill beside which other tests run.
+var lowRate = []string{"--rate", "100"}
 
-// quick is a part of a stack file: changes do not wait for long.
-const quick = "\nrollout: {settle: 200ms}\n"
+// quickRollout is a part of a stack file: changes do not wait for long.
+const quickRollout = "\nrollout: {settle: 200ms}\n"
 
-// unchanged records what the stack is. The function that it returns checks that the stack is the
-// same again, and that its file was not written.
-func (s *instance) unchanged() func() {
+// requireUnchanged records what the stack is. The function that it returns checks that the stack is
+// the same again, and that its file was not written.
+func (s *instance) requireUnchanged() func() {
 	s.t.Helper()
 	look := func() (supervise.RunsAs, []byte) {
 		r, err := supervise.ReadRunsAs(s.state)
@@ -265,13 +265,13 @@ func (s *instance) unchanged() func() {
 }
 
 func TestADrillOfAStackThatHolds(t *testing.T) {
-	s := newInstance(t, minimal(t)+quick)
+	s := newInstance(t, minimal(t)+quickRollout)
 	s.must("up", "-d")
 	s.awaitHealthy()
-	unchanged := s.unchanged()
+	unchanged := s.requireUnchanged()
 	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "switchover", "restart-master", "switchover-kill-supervisor", "apply", "busy-writing-script"}
-	v := s.drill(faults...).holds(faults...)
-	s.clean()
+	v := s.drill(faults...).assertHolds(faults...)
+	s.requireNothingLeft()
 	unchanged()
 	for _, want := range []string{"replied BUSY", "became master in its place", "was ended by the supervisor"} {
 		if script := v.Faults[len(faults)-1]; !strings.Contains(script.Evidence, want) {
@@ -283,7 +283,7 @@ func TestADrillOfAStackThatHolds(t *testing.T) {
 	if len(files) != 1 {
 		t.Fatalf("histories: %v", files)
 	}
-	var again judged
+	var again drillResult
 	if err := json.Unmarshal([]byte(s.must("drill", "check", files[0], "--json")), &again); err != nil || again.Result != v.Result || again.Checked != v.Checked {
 		t.Errorf("judged again: %+v, %v", again, err)
 	}
@@ -302,8 +302,8 @@ func TestADrillNoticesWhatItDidNotDo(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
-	d := s.drill(append([]string{"pause-sentinel"}, gently...)...)
-	d.phase("pausing sentinel")
+	d := s.drill(append([]string{"pause-sentinel"}, lowRate...)...)
+	d.awaitPhase("pausing sentinel")
 	victim := s.node("web-1")
 	kill(t, victim.PID)
 	v, code := d.verdict()
@@ -313,38 +313,38 @@ func TestADrillNoticesWhatItDidNotDo(t *testing.T) {
 	if len(v.Notices) == 0 || v.Notices[0].Node != "web-1" {
 		t.Errorf("notices: %+v", v.Notices)
 	}
-	s.clean()
+	s.requireNothingLeft()
 }
 
 func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t)+quick)
+	s := newInstance(t, minimal(t)+quickRollout)
 	s.must("up", "-d")
 	s.awaitHealthy()
-	unchanged := s.unchanged()
+	unchanged := s.requireUnchanged()
 	for name, sig := range map[string]syscall.Signal{"interrupted": syscall.SIGINT, "killed": syscall.SIGKILL} {
-		d := s.drill(append([]string{"pause-web"}, gently...)...)
-		d.phase("pausing web")
-		s.await("a web node standing still", 5*time.Second, func() bool { return len(s.standing()) == 1 })
+		d := s.drill(append([]string{"pause-web"}, lowRate...)...)
+		d.awaitPhase("pausing web")
+		s.await("a web node standing still", 5*time.Second, func() bool { return len(s.stoppedWebNodes()) == 1 })
 		d.cmd.Process.Signal(sig)
 		code := d.wait()
 		if code == 0 {
 			t.Errorf("%s: exit 0", name)
 		}
-		s.await("the node going on", 10*time.Second, func() bool { return len(s.standing()) == 0 })
+		s.await("the node going on", 10*time.Second, func() bool { return len(s.stoppedWebNodes()) == 0 })
 		s.await("the end of the undo process", 30*time.Second, func() bool {
 			_, err := os.Stat(filepath.Join(s.state, "drill.lock"))
 			return err != nil
 		})
 		s.awaitHealthy()
-		s.clean()
+		s.requireNothingLeft()
 	}
-	says(t, s.must("drill", "undo"), "undone: 0")
+	requireWords(t, s.must("drill", "undo"), "undone: 0")
 
 	// A drill's change of the stack is undone even if its supervisor was killed.
 	for fault, words := range map[string]string{"apply": "restart web-", "apply-kill-supervisor": "killing supervisor"} {
-		d := s.drill(append([]string{fault}, gently...)...)
-		d.phase(words)
+		d := s.drill(append([]string{fault}, lowRate...)...)
+		d.awaitPhase(words)
 		d.cmd.Process.Kill()
 		d.wait()
 		s.await("the end of the undo process", time.Minute, func() bool {
@@ -352,13 +352,13 @@ func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
 			return err != nil
 		})
 		s.awaitHealthy()
-		s.clean()
+		s.requireNothingLeft()
 		unchanged()
 	}
 }
 
-// standing returns the web nodes that are stopped.
-func (s *instance) standing() []string {
+// stoppedWebNodes returns the web nodes that are stopped.
+func (s *instance) stoppedWebNodes() []string {
 	var all []string
 	for _, n := range s.status().Nodes {
 		if n.Kind == plan.Web && stopped(n.PID) {
@@ -371,29 +371,29 @@ func (s *instance) standing() []string {
 func TestWhatADrillRefuses(t *testing.T) {
 	t.Parallel()
 	s := newInstance(t, minimal(t))
-	says(t, s.fails(2, "drill", "kill-mastre"), "kill-mastre", "kill-master", "--list")
-	says(t, s.fails(2, "drill", "--rate", "0"), "--rate 0")
-	says(t, s.fails(2, "drill", "--for", "1m"), "--random")
-	says(t, s.fails(1, "drill"), "does not run", "up -d", "--own")
-	says(t, s.fails(2, "drill", "check", "no-such-file"), "no-such-file")
+	requireWords(t, s.fails(2, "drill", "kill-mastre"), "kill-mastre", "kill-master", "--list")
+	requireWords(t, s.fails(2, "drill", "--rate", "0"), "--rate 0")
+	requireWords(t, s.fails(2, "drill", "--for", "1m"), "--random")
+	requireWords(t, s.fails(1, "drill"), "does not run", "up -d", "--own")
+	requireWords(t, s.fails(2, "drill", "check", "no-such-file"), "no-such-file")
 	bad := filepath.Join(s.dir, "bad.jsonl")
 	if err := os.WriteFile(bad, []byte("{\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	says(t, s.fails(2, "drill", "check", bad), bad, "line 1")
-	s.harmless()
+	requireWords(t, s.fails(2, "drill", "check", bad), bad, "line 1")
+	s.requireNothingRuns()
 	list := s.must("drill", "--list")
-	says(t, list, "kill-master", "cut-master", "hosts")
+	requireWords(t, list, "kill-master", "cut-master", "hosts")
 
 	s.must("up", "-d")
 	s.awaitHealthy()
 	s.must("stop", "web-2")
-	says(t, s.fails(1, "drill", "kill-web"), "not well", "web-2 is down", "nothing was broken")
+	requireWords(t, s.fails(1, "drill", "kill-web"), "not well", "web-2 is down", "nothing was broken")
 	if n := s.node("web-2"); n.State != supervise.Down {
 		t.Errorf("web-2 is %s", n.State)
 	}
 
 	// Undoing a fault would replace the running stack with the declared one.
 	s.write("name: " + s.name + "\nentry: {listen: '127.0.0.1:6399'}\n")
-	says(t, s.fails(1, "drill", "kill-web"), "not the one that", s.file, "its entry is", "--file")
+	requireWords(t, s.fails(1, "drill", "kill-web"), "not the one that", s.file, "its entry is", "--file")
 }

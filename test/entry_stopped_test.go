@@ -70,8 +70,8 @@ const (
 	endsAt  = ", env: {END: start}"
 )
 
-// stops applies a stack file whose application does not come up.
-func (s *stoppedStack) stops(text string) {
+// applyAndStop applies a stack file whose application does not come up.
+func (s *stoppedStack) applyAndStop(text string) {
 	s.t.Helper()
 	s.write(text)
 	if said := s.fails(1, "apply", "--yes"); !strings.Contains(said, "there is no harbour") {
@@ -79,8 +79,8 @@ func (s *stoppedStack) stops(text string) {
 	}
 }
 
-// replaced waits until a balancer is back after its process was killed.
-func (s *stoppedStack) replaced(balancer string, before int) {
+// awaitReplaced waits until a balancer is back after its process was killed.
+func (s *stoppedStack) awaitReplaced(balancer string, before int) {
 	s.t.Helper()
 	s.await(balancer+" again", 15*time.Second, func() bool {
 		n := s.node(balancer)
@@ -95,14 +95,14 @@ func TestAStoppedChangeLeavesTheBalancersWhatTheyHave(t *testing.T) {
 		return onlyWWW + fmt.Sprintf("    redirect: \"%s:%d\"\n", host, s.redirect)
 	}
 
-	s.stops(s.text(with("127.0.0.1"), endsAt, s.entries("127.0.0.1")))
+	s.applyAndStop(s.text(with("127.0.0.1"), endsAt, s.entries("127.0.0.1")))
 	s.awaitShownAt(s.own, own)
 
 	// The supervisor has renewed the certificates in the meantime.
 	s.awaitShown("www.example.com", s.certify("www.pem", "", "www.example.com"))
 	before := s.node("balancer-1").PID
 	kill(t, before)
-	s.replaced("balancer-1", before)
+	s.awaitReplaced("balancer-1", before)
 	s.awaitShownAt(s.own, own)
 
 	// An address at which the balancers listen already does not count as taken, and can be widened.
@@ -130,7 +130,7 @@ func TestAStoppedChangeLeavesTheBalancersWhatTheyHave(t *testing.T) {
 func TestASupervisorAfterAStoppedChangeKeepsItsCertificates(t *testing.T) {
 	t.Parallel()
 	s, own := newStoppedStack(t, "") // the earlier stack has no TLS
-	s.stops(s.text("", endsAt, s.entries("127.0.0.1")))
+	s.applyAndStop(s.text("", endsAt, s.entries("127.0.0.1")))
 	s.awaitShownAt(s.own, own)
 
 	written := func() time.Time {

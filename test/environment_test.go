@@ -15,8 +15,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// harmless checks that a refused 'up' left nothing running.
-func (s *instance) harmless() {
+// requireNothingRuns checks that a refused 'up' left nothing running.
+func (s *instance) requireNothingRuns() {
 	s.t.Helper()
 	st := s.status()
 	if st.Supervisor != 0 {
@@ -29,8 +29,8 @@ func (s *instance) harmless() {
 	}
 }
 
-// says checks that an error message contains all the words.
-func says(t *testing.T, msg string, words ...string) {
+// requireWords checks that an error message contains all the words.
+func requireWords(t *testing.T, msg string, words ...string) {
 	t.Helper()
 	for _, w := range words {
 		if !strings.Contains(msg, w) {
@@ -42,11 +42,11 @@ func says(t *testing.T, msg string, words ...string) {
 	}
 }
 
-// refused runs 'up' in both ways. Each has to fail with the same words.
-func (s *instance) refused(code int, words ...string) {
+// requireUpRefused runs 'up' in both ways. Each has to fail with the same words.
+func (s *instance) requireUpRefused(code int, words ...string) {
 	s.t.Helper()
-	says(s.t, s.fails(code, "up", "-d"), words...)
-	says(s.t, s.fails(code, "up"), words...)
+	requireWords(s.t, s.fails(code, "up", "-d"), words...)
+	requireWords(s.t, s.fails(code, "up"), words...)
 }
 
 func TestAnOccupiedPortIsNamedWithItsHolder(t *testing.T) {
@@ -56,8 +56,8 @@ func TestAnOccupiedPortIsNamedWithItsHolder(t *testing.T) {
 	}
 	defer l.Close()
 	s := newInstance(t, fmt.Sprintf("entry:\n  listen: %s\n", l.Addr()))
-	s.refused(1, "balancer-1", l.Addr().String(), "taken", fmt.Sprintf("pid %d", os.Getpid()))
-	s.harmless()
+	s.requireUpRefused(1, "balancer-1", l.Addr().String(), "taken", fmt.Sprintf("pid %d", os.Getpid()))
+	s.requireNothingRuns()
 }
 
 func TestAnOccupiedPortOfARedisNodeIsNamedToo(t *testing.T) {
@@ -68,8 +68,8 @@ func TestAnOccupiedPortOfARedisNodeIsNamedToo(t *testing.T) {
 	defer l.Close()
 	port := l.Addr().(*net.TCPAddr).Port
 	s := newInstance(t, minimal(t)+fmt.Sprintf("redis:\n  ports: [%d]\n", port))
-	s.refused(1, "redis-1", strconv.Itoa(port), "taken")
-	s.harmless()
+	s.requireUpRefused(1, "redis-1", strconv.Itoa(port), "taken")
+	s.requireNothingRuns()
 }
 
 func TestASecondUpOfTheSameStackIsRefused(t *testing.T) {
@@ -77,7 +77,7 @@ func TestASecondUpOfTheSameStackIsRefused(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	before := s.awaitHealthy()
-	s.refused(1, "already", strconv.Itoa(before.Supervisor))
+	s.requireUpRefused(1, "already", strconv.Itoa(before.Supervisor))
 	after := s.status()
 	for i := range before.Nodes {
 		if before.Nodes[i].PID != after.Nodes[i].PID {
@@ -98,8 +98,8 @@ func TestATooOldServerIsRefused(t *testing.T) {
 		}
 		s := newInstance(t, minimal(t))
 		s.env = []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
-		s.refused(1, program, "newer is needed")
-		s.harmless()
+		s.requireUpRefused(1, program, "newer is needed")
+		s.requireNothingRuns()
 	}
 }
 
@@ -109,8 +109,8 @@ apps:
   mine:
     command: [no-such-program, --port, $PORT]
 `)
-	s.refused(2, "no-such-program")
-	s.harmless()
+	s.requireUpRefused(2, "no-such-program")
+	s.requireNothingRuns()
 }
 
 func TestAMissingRedisIsNamedWithTheWayToGetIt(t *testing.T) {
@@ -126,8 +126,8 @@ func TestAMissingRedisIsNamedWithTheWayToGetIt(t *testing.T) {
 	if err == nil {
 		t.Fatalf("up succeeded:\n%s", out)
 	}
-	says(t, string(out), "redis-server is missing", "apt-get install")
-	s.harmless()
+	requireWords(t, string(out), "redis-server is missing", "apt-get install")
+	s.requireNothingRuns()
 }
 
 func needRoot(t *testing.T) {
@@ -153,8 +153,8 @@ func TestAFullDiskIsRefused(t *testing.T) {
 	}
 	state := s.state
 	t.Cleanup(func() { syscall.Unmount(state, syscall.MNT_DETACH) })
-	s.refused(1, "full", s.state)
-	s.harmless()
+	s.requireUpRefused(1, "full", s.state)
+	s.requireNothingRuns()
 }
 
 func TestAnotherUsersStateDirectoryIsRefused(t *testing.T) {
@@ -167,7 +167,7 @@ func TestAnotherUsersStateDirectoryIsRefused(t *testing.T) {
 	if err := os.Chown(s.state, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
-	s.refused(1, "belongs to user 65534")
+	s.requireUpRefused(1, "belongs to user 65534")
 	if entries, _ := os.ReadDir(s.state); len(entries) > 1 { // not even logs/ may be made
 		t.Errorf("something was written: %v", entries)
 	}
@@ -180,7 +180,7 @@ func TestAStateDirectoryWithATooLongPathIsRefused(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	short := s.state
 	s.state = filepath.Join(s.dir, strings.Repeat("long", 30))
-	s.refused(1, "shorter")
+	s.requireUpRefused(1, "shorter")
 	s.state = short
 }
 
@@ -188,7 +188,7 @@ func TestABrokenStackFileStartsNothing(t *testing.T) {
 	s := newInstance(t, "balancers: 0\nentri: {}\nroutes: [{app: nobody}]\n")
 	for _, args := range [][]string{{"up"}, {"up", "-d"}, {"config", "check"}, {"plan"}, {"status"}} {
 		msg := s.fails(2, args...)
-		says(t, msg, s.file+":2:", s.file+":3:", s.file+":4:", "entry", "nobody")
+		requireWords(t, msg, s.file+":2:", s.file+":3:", s.file+":4:", "entry", "nobody")
 	}
 	if _, err := os.Stat(s.state); err == nil {
 		t.Error("a state directory was made")
@@ -221,7 +221,7 @@ apps:
 	if code != 1 {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
-	says(t, stderr, "mine-1 keeps dying", "exit status 7", "no sea is calm")
+	requireWords(t, stderr, "mine-1 keeps dying", "exit status 7", "no sea is calm")
 	if n := s.node("mine-1"); n.State != supervise.Failed {
 		t.Errorf("%+v", n)
 	}
@@ -253,7 +253,7 @@ func TestAMasterWhoseDataIsGoneRefusesToWipeItsReplicas(t *testing.T) {
 	if code != 1 {
 		t.Fatalf("with all data gone 'up' exits %d", code)
 	}
-	says(t, stderr, "data directory is empty")
+	requireWords(t, stderr, "data directory is empty")
 }
 
 func TestCtrlCTakesTheStackDownAndASecondOneAtOnce(t *testing.T) {
@@ -283,7 +283,7 @@ func TestCtrlCTakesTheStackDownAndASecondOneAtOnce(t *testing.T) {
 			t.Errorf("up ended with %v", err)
 		}
 		text, _ := os.ReadFile(out.Name())
-		says(t, string(text), "is up after", "Ctrl-C", "Taking the stack down")
+		requireWords(t, string(text), "is up after", "Ctrl-C", "Taking the stack down")
 		for _, n := range st.Nodes {
 			if syscall.Kill(n.PID, 0) == nil && !zombie(n.PID) {
 				t.Errorf("%s still runs", n.Name)

@@ -28,8 +28,8 @@ func newExample(t *testing.T, file string) *instance {
 	return s
 }
 
-// elsewhere is a server that Holdfast does not run. It answers with its port.
-func elsewhere(t *testing.T, port int) {
+// externalServer is a server that Holdfast does not run. It answers with its port.
+func externalServer(t *testing.T, port int) {
 	t.Helper()
 	l, err := listen(port)
 	if err != nil {
@@ -42,8 +42,8 @@ func elsewhere(t *testing.T, port int) {
 	t.Cleanup(func() { server.Close() })
 }
 
-// seen sends many requests to an address, and counts the answers.
-func seen(t *testing.T, url string) map[string]int {
+// countAnswers sends many requests to an address, and counts the answers.
+func countAnswers(t *testing.T, url string) map[string]int {
 	t.Helper()
 	answers := map[string]int{}
 	for range 40 {
@@ -57,7 +57,7 @@ func TestExampleStaticAndApp(t *testing.T) {
 	releasePreferredPorts()
 	t.Cleanup(holdPreferredPorts)
 	for _, port := range []int{4331, 5001, 5002, 5003, 5004} {
-		elsewhere(t, port)
+		externalServer(t, port)
 	}
 	s := newExample(t, "source-static-and-app.yaml")
 	s.must("up", "-d")
@@ -67,7 +67,7 @@ func TestExampleStaticAndApp(t *testing.T) {
 		"/any/where.JPG": {"4331"}, "/x.gif": {"4331"}, "/x.png": {"4331"}, "/x.css": {"4331"}, "/x.js": {"4331"},
 		"/": {"5001", "5002", "5003", "5004"}, "/x.html": {"5001", "5002", "5003", "5004"},
 	} {
-		got := seen(t, entry+path)
+		got := countAnswers(t, entry+path)
 		if len(got) != len(want) {
 			t.Errorf("%s is answered by %v, want %v", path, got, want)
 		}
@@ -82,12 +82,12 @@ func TestExampleStaticAndApp(t *testing.T) {
 func TestExampleTwoServers(t *testing.T) {
 	releasePreferredPorts()
 	t.Cleanup(holdPreferredPorts)
-	elsewhere(t, 5001)
-	elsewhere(t, 5002)
+	externalServer(t, 5001)
+	externalServer(t, 5002)
 	s := newExample(t, "source-two-servers.yaml")
 	s.must("up", "-d")
 	st := s.status()
-	if got := seen(t, st.Entry+"/"); got["5001"] == 0 || got["5002"] == 0 || len(got) != 2 {
+	if got := countAnswers(t, st.Entry+"/"); got["5001"] == 0 || got["5002"] == 0 || len(got) != 2 {
 		t.Errorf("answered by %v", got)
 	}
 	if code, page := get(t, st.Entry+"/web-app"); code != 200 || !strings.Contains(page, "webapp") {
@@ -161,7 +161,7 @@ func TestExampleOwnProgram(t *testing.T) {
 	if cookie := header(t, st.Entry+"/", "Set-Cookie"); !strings.HasPrefix(cookie, "node=visits-") {
 		t.Errorf("Set-Cookie: %q", cookie)
 	}
-	s.programFindsItsWay("visits-1", "visits")
+	s.programReachesRedis("visits-1", "visits")
 	// Its Redis address leads to the master, whichever node that is.
 	old := s.master()
 	s.must("kill", old)
@@ -174,13 +174,13 @@ func TestExampleOwnProgram(t *testing.T) {
 	if after := count(); after <= before {
 		t.Errorf("the count fell from %d to %d", before, after)
 	}
-	s.programFindsItsWay("visits-1", "visits")
+	s.programReachesRedis("visits-1", "visits")
 }
 
-// programFindsItsWay does what a program's client library does with the environment of one of its
+// programReachesRedis does what a program's client library does with the environment of one of its
 // nodes: it asks each Sentinel for the master, and logs in at the master and at the balancers'
 // port. It stays in its database.
-func (s *instance) programFindsItsWay(node, app string) {
+func (s *instance) programReachesRedis(node, app string) {
 	s.t.Helper()
 	env := s.environment(node)
 	at, err := url.Parse(env["REDIS_URL"])

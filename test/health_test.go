@@ -176,7 +176,7 @@ func TestASlowProgramGetsTheTimeThatItsHealthSays(t *testing.T) {
 	if n, _ := st.Node("shop-1"); n.State != supervise.Starting || n.Until.IsZero() {
 		t.Errorf("it starts, and the status says %+v", n)
 	}
-	says(t, s.fails(1, "restart", "shop-1"), "shop-1 is not ready after 1s", "apps.shop.health.start")
+	requireWords(t, s.fails(1, "restart", "shop-1"), "shop-1 is not ready after 1s", "apps.shop.health.start")
 	s.must("down")
 
 	text, err := os.ReadFile(s.file)

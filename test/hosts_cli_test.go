@@ -19,9 +19,9 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// cableHost is a machine of a test: a network namespace with one link, and the holdfast program
+// netnsHost is a machine of a test: a network namespace with one link, and the holdfast program
 // with a state directory of its own.
-type cableHost struct {
+type netnsHost struct {
 	t                    *testing.T
 	name, netns, address string
 	bridge               string // the network namespace of the bridge
@@ -30,9 +30,9 @@ type cableHost struct {
 	program              string // holdfast's path; empty: the tested one
 }
 
-// cableHosts makes hosts that are plugged into one bridge. The default names are one, two and
+// newNetnsHosts makes hosts that are plugged into one bridge. The default names are one, two and
 // three.
-func cableHosts(t *testing.T, names ...string) (all map[string]*cableHost) {
+func newNetnsHosts(t *testing.T, names ...string) (all map[string]*netnsHost) {
 	t.Helper()
 	if len(names) == 0 {
 		names = []string{"one", "two", "three"}
@@ -55,11 +55,11 @@ func cableHosts(t *testing.T, names ...string) (all map[string]*cableHost) {
 	add(bridge)
 	shell(t, "ip", "-netns", bridge, "link", "add", "br0", "type", "bridge")
 	shell(t, "ip", "-netns", bridge, "link", "set", "br0", "up")
-	all = map[string]*cableHost{}
+	all = map[string]*netnsHost{}
 	network := fmt.Sprintf("198.%d.%d", 18+rand.IntN(2), rand.IntN(256))
 	for i, name := range names {
 		number := fmt.Sprint(i + 1)
-		h := &cableHost{t: t, name: name, netns: tag + "-" + number, bridge: bridge, address: network + "." + number, dir: filepath.Join(dir, name)}
+		h := &netnsHost{t: t, name: name, netns: tag + "-" + number, bridge: bridge, address: network + "." + number, dir: filepath.Join(dir, name)}
 		h.state = filepath.Join(h.dir, "state")
 		all[name] = h
 		if err := os.Mkdir(h.dir, 0o700); err != nil {
@@ -76,7 +76,7 @@ func cableHosts(t *testing.T, names ...string) (all map[string]*cableHost) {
 }
 
 // run runs the program on a host.
-func (h *cableHost) run(args ...string) (stdout, stderr string, code int) {
+func (h *netnsHost) run(args ...string) (stdout, stderr string, code int) {
 	h.t.Helper()
 	cmd := exec.Command("ip", append([]string{"netns", "exec", h.netns, cmp.Or(h.program, binary)}, append(args, "--state", h.state)...)...)
 	cmd.Dir, cmd.Env = h.dir, append(os.Environ(), h.env...)
@@ -89,7 +89,7 @@ func (h *cableHost) run(args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-func (h *cableHost) must(args ...string) (stdout string) {
+func (h *netnsHost) must(args ...string) (stdout string) {
 	h.t.Helper()
 	stdout, stderr, code := h.run(args...)
 	if code != 0 {
@@ -98,7 +98,7 @@ func (h *cableHost) must(args ...string) (stdout string) {
 	return stdout
 }
 
-func (h *cableHost) fails(code int, args ...string) (stderr string) {
+func (h *netnsHost) fails(code int, args ...string) (stderr string) {
 	h.t.Helper()
 	stdout, stderr, got := h.run(args...)
 	if got != code {
@@ -108,7 +108,7 @@ func (h *cableHost) fails(code int, args ...string) (stderr string) {
 }
 
 // token returns a token for a host, made on this one.
-func (h *cableHost) token(name string) string {
+func (h *netnsHost) token(name string) string {
 	h.t.Helper()
 	line := strings.TrimSpace(h.must("host", "add", name))
 	token, is := strings.CutPrefix(line, "holdfast join ")
@@ -118,7 +118,7 @@ func (h *cableHost) token(name string) string {
 	return token
 }
 
-func (h *cableHost) list() (v host.View) {
+func (h *netnsHost) list() (v host.View) {
 	h.t.Helper()
 	if err := json.Unmarshal([]byte(h.must("host", "list", "--json")), &v); err != nil {
 		h.t.Fatal(err)
@@ -127,13 +127,13 @@ func (h *cableHost) list() (v host.View) {
 }
 
 // status returns the stack's status at a host, or false if there is none now.
-func (h *cableHost) status() (st supervise.Status, ok bool) {
+func (h *netnsHost) status() (st supervise.Status, ok bool) {
 	h.t.Helper()
 	stdout, _, _ := h.run("status", "--json")
 	return st, json.Unmarshal([]byte(stdout), &st) == nil
 }
 
-func (h *cableHost) eventually(what string, is func() bool) {
+func (h *netnsHost) eventually(what string, is func() bool) {
 	h.t.Helper()
 	for end := time.Now().Add(60 * time.Second); !is(); time.Sleep(200 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -145,8 +145,8 @@ func (h *cableHost) eventually(what string, is func() bool) {
 	}
 }
 
-// ready waits until a host reports that the stack is well.
-func (h *cableHost) ready() (st supervise.Status) {
+// awaitReady waits until a host reports that the stack is well.
+func (h *netnsHost) awaitReady() (st supervise.Status) {
 	h.t.Helper()
 	h.eventually("the stack is well at host "+h.name, func() bool {
 		var ok bool
@@ -168,35 +168,35 @@ func pids(st supervise.Status) map[string]int {
 }
 
 func TestThreeMachinesFromNothing(t *testing.T) {
-	hosts := cableHosts(t)
+	hosts := newNetnsHosts(t)
 	one, two, three := hosts["one"], hosts["two"], hosts["three"]
 	file := fmt.Sprintf("name: shop\nentry: {listen: \"0.0.0.0:8080\", auth: none}\nhosts:\n  one: {address: %s}\n  two: {address: %s}\n  three: {address: %s, only: [sentinel]}\nredis: {replicas: 3}\n",
 		one.address, two.address, three.address)
-	for _, h := range []*cableHost{one, two} {
+	for _, h := range []*netnsHost{one, two} {
 		if err := os.WriteFile(filepath.Join(h.dir, "holdfast.yaml"), []byte(file), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 
 	// The first host is found by its address, and tells what to do next.
-	says(t, one.must("up", "-d"), "Host one of the stack shop is up", "Hosts two and three have not joined", "host add two")
-	says(t, one.fails(1, "up"), "up already")
-	says(t, two.fails(1, "up", "-d"), "up already, on host one", "host add two")
-	says(t, one.fails(2, "host", "add", "four"), "four", "one, two and three")
-	says(t, one.fails(1, "down"), "has not started")
+	requireWords(t, one.must("up", "-d"), "Host one of the stack shop is up", "Hosts two and three have not joined", "host add two")
+	requireWords(t, one.fails(1, "up"), "up already")
+	requireWords(t, two.fails(1, "up", "-d"), "up already, on host one", "host add two")
+	requireWords(t, one.fails(2, "host", "add", "four"), "four", "one, two and three")
+	requireWords(t, one.fails(1, "down"), "has not started")
 
 	token := one.token("two")
-	says(t, two.fails(2, "join", token[:len(token)-3]), "incomplete")
+	requireWords(t, two.fails(2, "join", token[:len(token)-3]), "incomplete")
 	two.must("join", token, "-d")
-	says(t, three.fails(1, "join", token, "-d"), "cannot listen there")
-	says(t, two.fails(1, "join", token), "already")
+	requireWords(t, three.fails(1, "join", token, "-d"), "cannot listen there")
+	requireWords(t, two.fails(1, "join", token), "already")
 	if err := os.Remove(filepath.Join(two.dir, "holdfast.yaml")); err != nil {
 		t.Fatal(err) // only the first host needs the file
 	}
 	three.must("join", two.token("three"), "-d")
 
 	for _, h := range hosts {
-		h.ready()
+		h.awaitReady()
 		v := h.list()
 		if v.Here != h.name || v.Leader == "" || len(v.Hosts) != 3 {
 			t.Errorf("host %s sees %+v", h.name, v)
@@ -207,19 +207,19 @@ func TestThreeMachinesFromNothing(t *testing.T) {
 			}
 		}
 	}
-	says(t, one.must("logs", "sentinel-3", "-n", "0"), "+monitor master shop")
-	says(t, three.must("logs", "supervisor", "-n", "0"), "supervisor@one", "supervisor@three", "this host leads")
+	requireWords(t, one.must("logs", "sentinel-3", "-n", "0"), "+monitor master shop")
+	requireWords(t, three.must("logs", "supervisor", "-n", "0"), "supervisor@one", "supervisor@three", "this host leads")
 
 	// A host goes down for maintenance on request of another one, and comes back.
-	says(t, one.fails(2, "down", "four"), "four", "one, three and two")
-	says(t, three.must("down", "two"), "host two is down for maintenance")
-	says(t, one.must("status"), "host two is down for maintenance")
+	requireWords(t, one.fails(2, "down", "four"), "four", "one, three and two")
+	requireWords(t, three.must("down", "two"), "host two is down for maintenance")
+	requireWords(t, one.must("status"), "host two is down for maintenance")
 	two.must("up", "-d")
 	one.eventually("host two is back", func() bool {
 		st, ok := one.status()
 		return ok && len(st.Resting) == 0
 	})
-	before := pids(one.ready())
+	before := pids(one.awaitReady())
 
 	// The leader's process is killed: another host leads, and the nodes go on.
 	leader := hosts[one.list().Leader]
@@ -236,15 +236,15 @@ func TestThreeMachinesFromNothing(t *testing.T) {
 	}
 	leader.fails(1, "host", "list")
 	leader.must("up", "-d")
-	for node, pid := range pids(leader.ready()) {
+	for node, pid := range pids(leader.awaitReady()) {
 		if pid != before[node] {
 			t.Errorf("%s was started anew: pid %d, was %d", node, pid, before[node])
 		}
 	}
 
 	// A host is removed, learns of it, and joins again.
-	says(t, one.fails(2, "host", "remove", "three"), "--yes")
-	says(t, one.must("host", "remove", "three", "--yes"), "host three is removed")
+	requireWords(t, one.fails(2, "host", "remove", "three"), "--yes")
+	requireWords(t, one.must("host", "remove", "three", "--yes"), "host three is removed")
 	three.eventually("host three has left", func() bool {
 		_, err := os.Stat(filepath.Join(three.state, host.SelfFile))
 		return errors.Is(err, os.ErrNotExist) && !host.Claimed(three.state)
@@ -262,10 +262,10 @@ func TestThreeMachinesFromNothing(t *testing.T) {
 		}
 		return votes == 3
 	})
-	three.ready() // its nodes were stopped when it was removed
+	three.awaitReady() // its nodes were stopped when it was removed
 
 	// Any host can take the stack down, and the processes of all hosts end.
-	says(t, three.must("down"), "down on all hosts")
+	requireWords(t, three.must("down"), "down on all hosts")
 	for _, h := range hosts {
 		h.eventually("host "+h.name+" has ended", func() bool { return !host.Claimed(h.state) })
 		if running, err := supervise.Running(h.state); err != nil || running {

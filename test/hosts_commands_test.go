@@ -22,17 +22,17 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// commanded is a stack of three hosts. Its files have the same path on all of them, as they must.
-type commanded struct {
+// threeHosts is a stack of three hosts. Its files have the same path on all of them, as they must.
+type threeHosts struct {
 	t     *testing.T
-	hosts map[string]*cableHost
+	hosts map[string]*netnsHost
 	dir   string            // directory of the stack file and of the program
 	parts map[string]string // parts of the stack file
 }
 
-func newCommanded(t *testing.T) *commanded {
+func newThreeHosts(t *testing.T) *threeHosts {
 	t.Helper()
-	c := &commanded{t: t, hosts: cableHosts(t), parts: map[string]string{}}
+	c := &threeHosts{t: t, hosts: newNetnsHosts(t), parts: map[string]string{}}
 	one := c.hosts["one"]
 	c.dir = filepath.Dir(one.dir)
 	c.plug(one)
@@ -51,13 +51,13 @@ func newCommanded(t *testing.T) *commanded {
 		c.hosts[name].must("join", one.token(name), "-d")
 	}
 	for _, h := range c.hosts {
-		h.ready()
+		h.awaitReady()
 	}
 	return c
 }
 
 // plug connects the test to the hosts' network.
-func (c *commanded) plug(one *cableHost) {
+func (c *threeHosts) plug(one *netnsHost) {
 	c.t.Helper()
 	tag := strings.TrimSuffix(one.netns, "-1")
 	link := fmt.Sprintf("hf%d", time.Now().UnixNano()%1e9)
@@ -67,17 +67,17 @@ func (c *commanded) plug(one *cableHost) {
 	shell(c.t, "ip", "link", "set", link, "up")
 }
 
-func (c *commanded) put(name, text string) {
+func (c *threeHosts) put(name, text string) {
 	c.t.Helper()
 	if err := os.WriteFile(filepath.Join(c.dir, name), []byte(text), 0o644); err != nil {
 		c.t.Fatal(err)
 	}
 }
 
-func (c *commanded) file() string { return filepath.Join(c.dir, "holdfast.yaml") }
+func (c *threeHosts) file() string { return filepath.Join(c.dir, "holdfast.yaml") }
 
 // write writes the stack file with other parts.
-func (c *commanded) write(parts map[string]string) {
+func (c *threeHosts) write(parts map[string]string) {
 	c.t.Helper()
 	part := func(name, usual string) string {
 		if parts[name] != "" {
@@ -109,13 +109,13 @@ rollout: {settle: 200ms}
 }
 
 // install installs a version of the program at the path that the hosts use.
-func (c *commanded) install(version string) {
+func (c *threeHosts) install(version string) {
 	c.t.Helper()
 	(&instance{t: c.t}).install(binary, filepath.Join(c.dir, "holdfast"), version)
 }
 
 // run runs a part of the test.
-func (c *commanded) run(name string, part func(t *testing.T)) {
+func (c *threeHosts) run(name string, part func(t *testing.T)) {
 	whole := c.t
 	of := func(t *testing.T) {
 		c.t = t
@@ -131,9 +131,9 @@ func (c *commanded) run(name string, part func(t *testing.T)) {
 }
 
 // roles returns the leading host and the two others.
-func (c *commanded) roles() (leader, a, b *cableHost) {
+func (c *threeHosts) roles() (leader, a, b *netnsHost) {
 	c.t.Helper()
-	var others []*cableHost
+	var others []*netnsHost
 	for _, name := range []string{"one", "two", "three"} {
 		h := c.hosts[name]
 		v := h.list()
@@ -150,9 +150,9 @@ func (c *commanded) roles() (leader, a, b *cableHost) {
 }
 
 // entries returns the addresses at which clients are served.
-func (c *commanded) entries() (all []string) {
+func (c *threeHosts) entries() (all []string) {
 	c.t.Helper()
-	st := c.hosts["one"].ready()
+	st := c.hosts["one"].awaitReady()
 	for _, n := range st.Nodes {
 		if n.Kind == plan.Balancer {
 			all = append(all, "http://"+c.hosts[n.Host].address+":8080")
@@ -161,20 +161,20 @@ func (c *commanded) entries() (all []string) {
 	return all
 }
 
-// shows checks that the application answers with these words at every entry.
-func (c *commanded) shows(words string) {
+// requireAnswer checks that the application answers with these words at every entry.
+func (c *threeHosts) requireAnswer(words string) {
 	c.t.Helper()
 	for _, entry := range c.entries() {
 		body, err := ask(&fasthttp.Client{ReadTimeout: 15 * time.Second}, entry+"/shop")
 		if err != nil {
 			c.t.Errorf("%s: %v", entry, err)
 		}
-		says(c.t, body, words)
+		requireWords(c.t, body, words)
 	}
 }
 
 // node returns a node as a host sees it.
-func (h *cableHost) node(name string) supervise.NodeStatus {
+func (h *netnsHost) node(name string) supervise.NodeStatus {
 	h.t.Helper()
 	st, ok := h.status()
 	n, there := st.Node(name)
@@ -185,7 +185,7 @@ func (h *cableHost) node(name string) supervise.NodeStatus {
 }
 
 // nodesOf returns the nodes of an application as a host sees them.
-func (h *cableHost) nodesOf(app string) (all []supervise.NodeStatus) {
+func (h *netnsHost) nodesOf(app string) (all []supervise.NodeStatus) {
 	h.t.Helper()
 	st, _ := h.status()
 	for _, n := range st.Nodes {
@@ -197,7 +197,7 @@ func (h *cableHost) nodesOf(app string) (all []supervise.NodeStatus) {
 }
 
 // begin runs the program on a host, and returns when it has printed these words.
-func (h *cableHost) begin(words string, args ...string) (end func() (said string, code int)) {
+func (h *netnsHost) begin(words string, args ...string) (end func() (said string, code int)) {
 	h.t.Helper()
 	cmd := exec.Command("ip", append([]string{"netns", "exec", h.netns, h.program}, append(args, "--state", h.state)...)...)
 	cmd.Dir, cmd.Env = h.dir, append(os.Environ(), h.env...)
@@ -224,7 +224,7 @@ func (h *cableHost) begin(words string, args ...string) (end func() (said string
 }
 
 // killHost kills the process of a host. Its nodes go on.
-func (h *cableHost) killHost() {
+func (h *netnsHost) killHost() {
 	h.t.Helper()
 	if err := syscall.Kill(h.list().PID, syscall.SIGKILL); err != nil {
 		h.t.Fatal(err)
@@ -232,13 +232,13 @@ func (h *cableHost) killHost() {
 }
 
 func TestEveryCommandAtAnyHost(t *testing.T) {
-	c := newCommanded(t)
+	c := newThreeHosts(t)
 	leader, a, b := c.roles()
 	load := startLoadOf(t, c.entries()[0], 60, false)
 
 	c.run("look", func(t *testing.T) {
-		says(t, a.must("status"), "host "+leader.name+" leads", "ready", "shop-2", "redis-3")
-		says(t, b.must("logs", "redis-1", "-n", "0"), "redis-1")
+		requireWords(t, a.must("status"), "host "+leader.name+" leads", "ready", "shop-2", "redis-3")
+		requireWords(t, b.must("logs", "redis-1", "-n", "0"), "redis-1")
 		stdout, _, _ := b.run("doctor", "--json")
 		var r doctor.Report
 		if err := json.Unmarshal([]byte(stdout), &r); err != nil {
@@ -249,8 +249,8 @@ func TestEveryCommandAtAnyHost(t *testing.T) {
 				t.Errorf("doctor at host %s: %s", b.name, f.What)
 			}
 		}
-		says(t, a.must("plan", "--file", c.file()), "HOST", "three")
-		says(t, a.fails(2, "stop", "web-9"), "web-9")
+		requireWords(t, a.must("plan", "--file", c.file()), "HOST", "three")
+		requireWords(t, a.fails(2, "stop", "web-9"), "web-9")
 	})
 
 	c.run("nodes", func(t *testing.T) {
@@ -283,50 +283,50 @@ func TestEveryCommandAtAnyHost(t *testing.T) {
 
 	moved := a.name + ", " + b.name
 	c.run("apply", func(t *testing.T) {
-		says(t, a.must("apply", "--file", c.file()), "Nothing to change")
-		says(t, a.must("apply"), "Nothing to change") // without a file
+		requireWords(t, a.must("apply", "--file", c.file()), "Nothing to change")
+		requireWords(t, a.must("apply"), "Nothing to change") // without a file
 
 		// A key changes, and a node moves.
 		c.write(map[string]string{"level": "debug", "on": moved})
-		says(t, b.must("status", "--file", c.file()), "the stack file differs")
-		says(t, a.must("apply", "--plan", "--file", c.file()), "apps.shop.env.LEVEL", "(from "+leader.address+":")
-		says(t, a.fails(2, "apply", "--file", c.file()), "--yes")
+		requireWords(t, b.must("status", "--file", c.file()), "the stack file differs")
+		requireWords(t, a.must("apply", "--plan", "--file", c.file()), "apps.shop.env.LEVEL", "(from "+leader.address+":")
+		requireWords(t, a.fails(2, "apply", "--file", c.file()), "--yes")
 		b.must("apply", "--yes", "--file", c.file())
-		c.shows("1 debug shop-")
+		c.requireAnswer("1 debug shop-")
 		for _, n := range a.nodesOf("web") {
 			if n.Host == leader.name || n.State != supervise.Up {
 				t.Errorf("%s on host %s is %s", n.Name, n.Host, n.State)
 			}
 		}
-		says(t, a.must("status", "--file", c.file()), "ready")
+		requireWords(t, a.must("status", "--file", c.file()), "ready")
 
 		// A change that fails is undone.
 		c.write(map[string]string{"level": "debug", "on": moved, "command": "[python3, -c, 'raise SystemExit(\"no such shop\")']"})
-		says(t, a.fails(1, "apply", "--yes", "--file", c.file()), "no such shop")
-		b.ready()
-		says(t, b.must("status"), "the last change (apply", "was stopped")
-		c.shows("1 debug shop-")
+		requireWords(t, a.fails(1, "apply", "--yes", "--file", c.file()), "no such shop")
+		b.awaitReady()
+		requireWords(t, b.must("status"), "the last change (apply", "was stopped")
+		c.requireAnswer("1 debug shop-")
 	})
 
 	c.run("rollout", func(t *testing.T) {
 		c.put("shop/version", "2")
 		a.must("rollout", "shop")
-		c.shows("2 debug shop-")
+		c.requireAnswer("2 debug shop-")
 		for _, h := range c.hosts {
 			if copies, _ := filepath.Glob(filepath.Join(h.state, "releases", "shop", "*.manifest")); len(copies) != 2 {
 				t.Errorf("host %s has the copies %v", h.name, copies)
 			}
 		}
 		b.must("rollout", "shop", "--undo")
-		c.shows("1 debug shop-")
-		says(t, a.must("rollout", "shop", "--history"), "undo")
+		c.requireAnswer("1 debug shop-")
+		requireWords(t, a.must("rollout", "shop", "--history"), "undo")
 	})
 
 	c.run("two operators", func(t *testing.T) {
 		end := a.begin("begun", "restart", "shop")
-		says(t, b.fails(1, "scale", "shop=4"), "another change is under way (restart")
+		requireWords(t, b.fails(1, "scale", "shop=4"), "another change is under way (restart")
 		c.write(map[string]string{"level": "warn"}) // what has moved may stay where it is
-		says(t, b.fails(1, "apply", "--yes", "--file", c.file()), "another change is under way (restart")
+		requireWords(t, b.fails(1, "apply", "--yes", "--file", c.file()), "another change is under way (restart")
 		if said, code := end(); code != 0 {
 			t.Errorf("exit %d: %s", code, said)
 		}
@@ -348,8 +348,8 @@ func TestEveryCommandAtAnyHost(t *testing.T) {
 		if done == 0 {
 			t.Error("neither was carried out")
 		}
-		c.shows("warn shop-")
-		for _, n := range b.ready().Nodes {
+		c.requireAnswer("warn shop-")
+		for _, n := range b.awaitReady().Nodes {
 			if n.App == "web" && n.Host == leader.name {
 				t.Errorf("%s was moved back to host %s", n.Name, n.Host)
 			}
@@ -369,7 +369,7 @@ func TestEveryCommandAtAnyHost(t *testing.T) {
 			t.Errorf("the master is %s, and not %s", got, to)
 		}
 		backup := filepath.Join(c.dir, "shop.tar")
-		says(t, a.must("backup", "-o", backup), backup, "keys")
+		requireWords(t, a.must("backup", "-o", backup), backup, "keys")
 		if st, _ := b.status(); st.Backup.Last == nil || st.Backup.Last.Where != backup {
 			t.Errorf("host %s knows of the backup %+v", b.name, st.Backup.Last)
 		}
@@ -379,14 +379,14 @@ func TestEveryCommandAtAnyHost(t *testing.T) {
 	})
 
 	o := load.finish(t)
-	o.enough(t, 100)
+	o.requireTraffic(t, 100)
 	if len(o.failed) > 0 {
 		t.Errorf("%d requests failed: %v", len(o.failed), o.errs)
 	}
 }
 
 // master returns the redis node that is the master, as a host sees it.
-func (h *cableHost) master() string {
+func (h *netnsHost) master() string {
 	h.t.Helper()
 	st, _ := h.status()
 	i := slices.IndexFunc(st.Nodes, func(n supervise.NodeStatus) bool { return n.Role == "master" })
@@ -397,16 +397,16 @@ func (h *cableHost) master() string {
 }
 
 func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
-	c := newCommanded(t)
+	c := newThreeHosts(t)
 	leader, a, b := c.roles()
 	load := startLoadOf(t, c.entries()[0], 60, false)
 
 	c.run("a new version on one host after the other", func(t *testing.T) {
 		c.install("two")
 		programs := map[string]string{}
-		for i, h := range []*cableHost{a, leader, b} {
+		for i, h := range []*netnsHost{a, leader, b} {
 			before := h.list()
-			says(t, h.must("upgrade"), "host "+h.name+" runs this version now")
+			requireWords(t, h.must("upgrade"), "host "+h.name+" runs this version now")
 			now := h.list()
 			if now.PID != before.PID || now.Program == before.Program || now.Leader == "" {
 				t.Errorf("host %s was %+v, and is %+v", h.name, before, now)
@@ -420,8 +420,8 @@ func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
 		if len(programs) != 1 {
 			t.Errorf("the hosts run %v", programs)
 		}
-		says(t, b.must("upgrade"), "already")
-		st := a.ready()
+		requireWords(t, b.must("upgrade"), "already")
+		st := a.awaitReady()
 		for _, n := range st.Nodes {
 			if n.Outdated != "" {
 				t.Errorf("%s %s", n.Name, n.Outdated)
@@ -441,12 +441,12 @@ func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
 			t.Errorf("shop-3 is %s", n.State)
 		}
 		leader.must("up", "-d")
-		leader.ready()
+		leader.awaitReady()
 	})
 
 	c.run("the leader goes in the middle of a change", func(t *testing.T) {
 		leader, a, b = c.roles()
-		before := pids(a.ready())
+		before := pids(a.awaitReady())
 		end := a.begin("begun", "restart", "shop")
 		leader.killHost()
 		leader.must("up", "-d")
@@ -458,11 +458,11 @@ func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
 				t.Errorf("%s is %s, pid %d, was %d", n.Name, n.State, n.PID, before[n.Name])
 			}
 		}
-		leader.ready()
+		leader.awaitReady()
 	})
 
 	o := load.finish(t)
-	o.enough(t, 100)
+	o.requireTraffic(t, 100)
 	if len(o.failed) > 0 {
 		t.Errorf("%d requests failed: %v", len(o.failed), o.errs)
 	}
@@ -475,16 +475,16 @@ func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
 			t.Errorf("shop-4 on host %s is %s", n.Host, n.State)
 		}
 		c.write(map[string]string{"level": "debug"})
-		says(t, a.fails(1, "apply", "--yes", "--file", c.file()), "host "+leader.name+" is away")
+		requireWords(t, a.fails(1, "apply", "--yes", "--file", c.file()), "host "+leader.name+" is away")
 		leader.must("up", "-d")
-		leader.ready()
+		leader.awaitReady()
 	})
 
 	c.run("a host goes in the middle of a restore", c.losesAHostInARestore)
 
 	c.run("down", func(t *testing.T) {
 		_, a, _ = c.roles()
-		says(t, a.must("down"), "down on all hosts")
+		requireWords(t, a.must("down"), "down on all hosts")
 		for _, h := range c.hosts {
 			h.eventually("host "+h.name+" has ended", func() bool { return !host.Claimed(h.state) })
 		}
@@ -494,7 +494,7 @@ func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
 // losesAHostInARestore loses the leading host, or the host with the data, at several moments of a
 // restore. The data is then the old or the new one, whole, and the command reports which. After
 // "placed" the data is in its place, and no other host has a copy yet.
-func (c *commanded) losesAHostInARestore(t *testing.T) {
+func (c *threeHosts) losesAHostInARestore(t *testing.T) {
 	for _, at := range []struct{ when, lost string }{
 		{`"aside"`, "leader"}, {`"moving"`, "data"}, {`"placed"`, "data"},
 	} {
@@ -531,7 +531,7 @@ func (c *commanded) losesAHostInARestore(t *testing.T) {
 		value := "before"
 		switch {
 		case code == 0:
-			says(t, said, "are there")
+			requireWords(t, said, "are there")
 		case strings.Contains(said, "given up") || at.when == `"aside"` && strings.Contains(said, "nothing was changed"):
 			value = "after"
 		default:
@@ -539,9 +539,9 @@ func (c *commanded) losesAHostInARestore(t *testing.T) {
 		}
 		t.Logf("host %s (%s) is lost at %s: %q", lost.name, at.lost, at.when, said)
 		lost.must("up", "-d")
-		lost.ready()
-		c.has(value)
-		c.nothingDecided()
+		lost.awaitReady()
+		c.requireValue(value)
+		c.awaitNoDecision()
 	}
 }
 

@@ -16,24 +16,24 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// passed is three hosts with passes, whose nodes end with their processes: containers without an
-// image.
-type passed struct {
-	*commanded
+// hostsWithPasses is three hosts with passes, whose nodes end with their processes: containers
+// without an image.
+type hostsWithPasses struct {
+	*threeHosts
 	folder string
-	lives  map[string]*life
+	lives  map[string]*hostRun
 }
 
-// life is a host's process from its start to its end.
-type life struct {
+// hostRun is a host's process from its start to its end.
+type hostRun struct {
 	cmd   *exec.Cmd
 	said  *syncBuffer
 	ended chan struct{}
 }
 
-func newPassed(t *testing.T) *passed {
+func newHostsWithPasses(t *testing.T) *hostsWithPasses {
 	t.Helper()
-	p := &passed{commanded: &commanded{t: t, hosts: cableHosts(t)}, lives: map[string]*life{}}
+	p := &hostsWithPasses{threeHosts: &threeHosts{t: t, hosts: newNetnsHosts(t)}, lives: map[string]*hostRun{}}
 	one := p.hosts["one"]
 	p.plug(one)
 	p.folder = filepath.Join(one.dir, "web")
@@ -59,14 +59,14 @@ func newPassed(t *testing.T) *passed {
 }
 
 // begin starts hosts.
-func (p *passed) begin(names ...string) {
+func (p *hostsWithPasses) begin(names ...string) {
 	p.t.Helper()
 	for _, name := range names {
 		h := p.hosts[name]
 		cmd := exec.Command("ip", "netns", "exec", h.netns, binary, "up", "--contained", "--log-format", "json", "--state", h.state,
 			"--pass", filepath.Join(p.folder, "secrets", name+".pass"), "--file", filepath.Join(p.folder, "stack", "holdfast.yaml"))
 		cmd.Dir = h.dir
-		l := &life{cmd: cmd, said: &syncBuffer{}, ended: make(chan struct{})}
+		l := &hostRun{cmd: cmd, said: &syncBuffer{}, ended: make(chan struct{})}
 		cmd.Stdout, cmd.Stderr = l.said, l.said
 		cmd.WaitDelay = time.Second // nodes that it leaves behind have its output open
 		if err := cmd.Start(); err != nil {
@@ -81,7 +81,7 @@ func (p *passed) begin(names ...string) {
 }
 
 // end stops hosts, all at once, as an orchestrator does.
-func (p *passed) end(names ...string) {
+func (p *hostsWithPasses) end(names ...string) {
 	p.t.Helper()
 	for _, name := range names {
 		if err := p.lives[name].cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -106,7 +106,7 @@ func (p *passed) end(names ...string) {
 	}
 }
 
-func (p *passed) ask(host, path, want string) {
+func (p *hostsWithPasses) ask(host, path, want string) {
 	p.t.Helper()
 	resp, err := http.Get("http://" + p.hosts[host].address + ":6301" + path)
 	if err != nil {
@@ -129,10 +129,10 @@ func masterOf(st supervise.Status) string {
 }
 
 func TestHostsWithPassesComeAndGoAsContainersDo(t *testing.T) {
-	p := newPassed(t)
+	p := newHostsWithPasses(t)
 	p.begin("two", "three")
 	p.begin("one")
-	st := p.hosts["one"].ready()
+	st := p.hosts["one"].awaitReady()
 	p.ask("one", "/set?key=imooc&value=imooc.com", "OK. We have set imooc to be imooc.com")
 
 	// The host of the master is told to end: another host has the master before it does.
@@ -169,7 +169,7 @@ func TestHostsWithPassesComeAndGoAsContainersDo(t *testing.T) {
 	// All hosts end at once, and start again.
 	p.end("one", "two", "three")
 	p.begin("one", "two", "three")
-	p.hosts["one"].ready()
+	p.hosts["one"].awaitReady()
 	p.ask("two", "/get?key=imooc", "imooc.com")
 	p.end("one", "two", "three")
 }

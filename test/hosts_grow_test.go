@@ -13,7 +13,7 @@ import (
 )
 
 // write writes the stack file of a host.
-func (h *cableHost) write(text string) {
+func (h *netnsHost) write(text string) {
 	h.t.Helper()
 	if err := os.WriteFile(filepath.Join(h.dir, "holdfast.yaml"), []byte(text), 0o600); err != nil {
 		h.t.Fatal(err)
@@ -22,7 +22,7 @@ func (h *cableHost) write(text string) {
 
 // spread returns how many nodes of a kind run on each host, as "one: 2 two: 1". It fails the test
 // if a node is not at the address of its host.
-func spread(t *testing.T, hosts map[string]*cableHost, st supervise.Status, kind string) string {
+func spread(t *testing.T, hosts map[string]*netnsHost, st supervise.Status, kind string) string {
 	t.Helper()
 	count := map[string]int{}
 	for _, n := range st.Nodes {
@@ -44,43 +44,43 @@ func spread(t *testing.T, hosts map[string]*cableHost, st supervise.Status, kind
 // serves. No request fails, and no write is lost.
 func TestOneHostGrowsToThreeAndShrinksToTwoUnderLoad(t *testing.T) {
 	t.Parallel()
-	hosts := cableHosts(t)
+	hosts := newNetnsHosts(t)
 	one, two, three := hosts["one"], hosts["two"], hosts["three"]
 	const file = "name: shop\nentry: {listen: \"0.0.0.0:8080\", auth: none}\nrollout: {settle: 50ms}\n"
 	one.write(file)
 	one.must("up", "-d")
-	first := one.ready()
+	first := one.awaitReady()
 	l := startLoadBy(t, one.dial, "http://"+one.address+":8080", 100, false)
 
 	one.write(file + hostLines(one, two, three))
-	before := pids(one.ready())
+	before := pids(one.awaitReady())
 	for _, args := range [][]string{{"apply", "--yes"}, {"up", "-d"}} {
-		says(t, one.fails(1, args...), "network: trusted", "take the stack down", "Nothing was changed")
+		requireWords(t, one.fails(1, args...), "network: trusted", "take the stack down", "Nothing was changed")
 	}
-	if now := pids(one.ready()); !maps.Equal(now, before) {
+	if now := pids(one.awaitReady()); !maps.Equal(now, before) {
 		t.Errorf("what was refused has changed %v to %v", before, now)
 	}
 	one.write(file + "network: trusted\n" + hostLines(one, two, three))
-	says(t, one.fails(1, "up", "-d"), "apply", "first of its hosts")
-	says(t, one.must("apply", "--yes"), "This machine is host one of the stack shop now", "Hosts two and three have not joined", "host add two")
-	if got := spread(t, hosts, one.ready(), "redis"); got != "one: 3 two: 0 three: 0" {
+	requireWords(t, one.fails(1, "up", "-d"), "apply", "first of its hosts")
+	requireWords(t, one.must("apply", "--yes"), "This machine is host one of the stack shop now", "Hosts two and three have not joined", "host add two")
+	if got := spread(t, hosts, one.awaitReady(), "redis"); got != "one: 3 two: 0 three: 0" {
 		t.Errorf("redis nodes: %s", got)
 	}
-	says(t, one.fails(1, "apply", "--yes"), "hosts.two", "has not joined")
+	requireWords(t, one.fails(1, "apply", "--yes"), "hosts.two", "has not joined")
 
 	two.must("join", one.token("two"), "-d")
 	three.must("join", two.token("three"), "-d")
-	says(t, one.must("apply", "--plan"), "redis-3", "hosts.two")
-	says(t, one.must("apply", "--yes"), "apply: done")
-	st := one.ready()
+	requireWords(t, one.must("apply", "--plan"), "redis-3", "hosts.two")
+	requireWords(t, one.must("apply", "--yes"), "apply: done")
+	st := one.awaitReady()
 	for _, kind := range []string{"redis", "sentinel"} {
 		if got := spread(t, hosts, st, kind); got != "one: 1 two: 1 three: 1" {
 			t.Errorf("%s nodes: %s", kind, got)
 		}
 	}
 
-	says(t, two.must("host", "remove", "three", "--yes"), "host three is removed")
-	st = two.ready()
+	requireWords(t, two.must("host", "remove", "three", "--yes"), "host three is removed")
+	st = two.awaitReady()
 	if got := spread(t, hosts, st, "redis"); got != "one: 2 two: 1 three: 0" && got != "one: 1 two: 2 three: 0" {
 		t.Errorf("redis nodes: %s", got)
 	}
@@ -88,12 +88,12 @@ func TestOneHostGrowsToThreeAndShrinksToTwoUnderLoad(t *testing.T) {
 		t.Errorf("the nodes are %+v", st.Nodes)
 	}
 	o := l.finish(t)
-	o.enough(t, 1000)
+	o.requireTraffic(t, 1000)
 	for _, op := range o.failed {
 		t.Errorf("a request failed %v after the load began, at %s: %v", op.began.Sub(l.began), op.began.Format("15:04:05.000"), op.err)
 	}
 	if len(o.failed) > 0 {
-		for _, h := range []*cableHost{one, two} {
+		for _, h := range []*netnsHost{one, two} {
 			h.tellOfTries()
 		}
 	}
@@ -101,7 +101,7 @@ func TestOneHostGrowsToThreeAndShrinksToTwoUnderLoad(t *testing.T) {
 }
 
 // hostLines returns the hosts as a stack file has them.
-func hostLines(hosts ...*cableHost) string {
+func hostLines(hosts ...*netnsHost) string {
 	text := "hosts:\n"
 	for _, h := range hosts {
 		text += fmt.Sprintf("  %s: {address: %s}\n", h.name, h.address)
@@ -111,7 +111,7 @@ func hostLines(hosts ...*cableHost) string {
 
 // tellOfTries logs what the balancers and the supervisor of a host have logged about requests that
 // failed or were retried.
-func (h *cableHost) tellOfTries() {
+func (h *netnsHost) tellOfTries() {
 	h.t.Helper()
 	stdout, _, _ := h.run("logs", "-n", "0")
 	for line := range strings.Lines(stdout) {
@@ -127,22 +127,22 @@ func (h *cableHost) tellOfTries() {
 // A stack that began with one host uses TLS from the start, and grows with it.
 func TestAnEncryptedStackGetsAHostUnderLoad(t *testing.T) {
 	t.Parallel()
-	hosts := cableHosts(t)
+	hosts := newNetnsHosts(t)
 	one, two := hosts["one"], hosts["two"]
 	const file = "name: shop\nentry: {listen: \"0.0.0.0:8080\", auth: none}\nrollout: {settle: 50ms}\n"
 	one.write(file + hostLines(one))
 	one.must("up", "-d")
-	one.ready()
+	one.awaitReady()
 	l := startLoadBy(t, one.dial, "http://"+one.address+":8080", 100, false)
 
 	one.write(file + hostLines(one, two))
 	two.must("join", one.token("two"), "-d")
-	says(t, one.must("apply", "--yes"), "apply: done")
-	if got := spread(t, hosts, two.ready(), "redis"); got != "one: 2 two: 1 three: 0" {
+	requireWords(t, one.must("apply", "--yes"), "apply: done")
+	if got := spread(t, hosts, two.awaitReady(), "redis"); got != "one: 2 two: 1 three: 0" {
 		t.Errorf("redis nodes: %s", got)
 	}
 	o := l.finish(t)
-	o.enough(t, 500)
+	o.requireTraffic(t, 500)
 	for _, op := range o.failed {
 		t.Errorf("a request failed %v after the load began, at %s: %v", op.began.Sub(l.began), op.began.Format("15:04:05.000"), op.err)
 	}

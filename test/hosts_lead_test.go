@@ -175,8 +175,8 @@ func (l *loopStack) status() (leader string, st supervise.Status) {
 	return "", st
 }
 
-// ready waits until the whole stack is ready.
-func (l *loopStack) ready() {
+// awaitReady waits until the whole stack is ready.
+func (l *loopStack) awaitReady() {
 	l.t.Helper()
 	l.eventually("the stack is ready", func() error {
 		leader, st := l.status()
@@ -249,7 +249,7 @@ func TestAStackRunsOnSeveralHosts(t *testing.T) {
 	l := newLoopStack(t, "balancers: 3\n")
 	l.join("two")
 	l.join("three")
-	l.ready()
+	l.awaitReady()
 	for _, entry := range l.entries() {
 		if _, err := l.get(entry, "/set/k/v"); err != nil {
 			t.Errorf("set at %s: %v", entry, err)
@@ -295,7 +295,7 @@ func TestAHostGoesDownForMaintenanceAndComesBack(t *testing.T) {
 	l := newLoopStack(t, "balancers: 3\n")
 	l.join("two")
 	l.join("three")
-	l.ready()
+	l.awaitReady()
 	l.eventually("the start has ended", func() error {
 		if _, st := l.status(); st.Phase != supervise.PhaseRunning {
 			return fmt.Errorf("it is %s", st.Phase)
@@ -378,7 +378,7 @@ func TestAHostGoesDownForMaintenanceAndComesBack(t *testing.T) {
 		return nil
 	})
 	o := load.finish(t)
-	if o.enough(t, 100); len(o.failed) > 0 {
+	if o.requireTraffic(t, 100); len(o.failed) > 0 {
 		t.Errorf("%d requests failed: %v", len(o.failed), o.errs)
 	}
 	_, st = l.status()

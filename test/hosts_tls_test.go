@@ -54,7 +54,7 @@ func TestAllHostsShowWhatIsRenewed(t *testing.T) {
 	first := renew()
 	l.join("two")
 	l.join("three")
-	l.ready()
+	l.awaitReady()
 	l.show("the first", first)
 	l.show("the second", renew())
 
@@ -85,7 +85,7 @@ func TestAllHostsShowOneSelfSignedCertificate(t *testing.T) {
 	l.file.Entry.TLS.SelfSigned = true
 	l.join("two")
 	l.join("three")
-	l.ready()
+	l.awaitReady()
 	for _, h := range l.hosts {
 		l.eventually(h.name+" has the certificate", func() error {
 			text, err := os.ReadFile(filepath.Join(h.state, supervise.SelfSignedFile))

@@ -29,8 +29,8 @@ import (
 // The ways of a host into a stack of several and out of it. The parts of the test use one stack,
 // one after the other.
 func TestTheWaysOfAHostInAndOut(t *testing.T) {
-	hosts := cableHosts(t)
-	w := &ways{hosts: hosts, one: hosts["one"], two: hosts["two"], three: hosts["three"]}
+	hosts := newNetnsHosts(t)
+	w := &joinStack{hosts: hosts, one: hosts["one"], two: hosts["two"], three: hosts["three"]}
 	w.write(t, w.text("first"))
 	for _, files := range []string{"first", "second"} {
 		if err := os.MkdirAll(filepath.Join(w.one.dir, files, "docs"), 0o755); err != nil {
@@ -73,30 +73,30 @@ func TestTheWaysOfAHostInAndOut(t *testing.T) {
 	}
 }
 
-// ways is the stack of the test.
-type ways struct {
-	hosts           map[string]*cableHost
-	one, two, three *cableHost
+// joinStack is the stack of the test.
+type joinStack struct {
+	hosts           map[string]*netnsHost
+	one, two, three *netnsHost
 	sshOptions      []string // with which host one reaches host two
 }
 
 // text returns the stack file, with a directory that is served only on host one, and with more.
-func (w *ways) text(files string, more ...string) string {
+func (w *joinStack) text(files string, more ...string) string {
 	return fmt.Sprintf("name: shop\nentry: {listen: \"0.0.0.0:8080\", auth: none}\nhosts:\n  one: {address: %s}\n  two: {address: %s}\n  three: {address: %s, only: [sentinel]}\nredis: {replicas: 3}\n"+
 		"apps:\n  web: {kv: {}}\n  docs: {files: %s, nodes: 2, on: [one]}\nroutes:\n  - {path-prefix: /docs/, app: docs}\n  - {app: web}\n%s",
 		w.one.address, w.two.address, w.three.address, filepath.Join(w.one.dir, files), strings.Join(more, "\n"))
 }
 
 // write writes the stack file of host one.
-func (w *ways) write(t *testing.T, text string) {
+func (w *joinStack) write(t *testing.T, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(w.one.dir, "holdfast.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// on gives a host another state directory while do runs.
-func (h *cableHost) on(state string, do func()) {
+// withState gives a host another state directory while do runs.
+func (h *netnsHost) withState(state string, do func()) {
 	before := h.state
 	defer func() { h.state = before }()
 	h.state = state
@@ -104,7 +104,7 @@ func (h *cableHost) on(state string, do func()) {
 }
 
 // endProcess ends the process of a host as Ctrl-C does.
-func (h *cableHost) endProcess() {
+func (h *netnsHost) endProcess() {
 	h.t.Helper()
 	if err := syscall.Kill(h.list().PID, syscall.SIGTERM); err != nil {
 		h.t.Fatal(err)
@@ -112,15 +112,15 @@ func (h *cableHost) endProcess() {
 	h.eventually("the process of host "+h.name+" has ended", func() bool { return !host.Claimed(h.state) })
 }
 
-func (w *ways) tokens(t *testing.T) {
-	says(t, w.two.fails(2, "join", "--bundle", filepath.Join(w.two.dir, "nothing")), "no such file")
-	says(t, w.two.fails(2, "join", "-", "--passphrase-file", "x"), "--bundle")
-	says(t, w.one.fails(2, "host", "add", "two", "--for", "25h"), "from 1m to 24h")
-	says(t, w.one.fails(2, "export", "host", "two", "--for", "721h"), "from 1m to 720h")
+func (w *joinStack) tokens(t *testing.T) {
+	requireWords(t, w.two.fails(2, "join", "--bundle", filepath.Join(w.two.dir, "nothing")), "no such file")
+	requireWords(t, w.two.fails(2, "join", "-", "--passphrase-file", "x"), "--bundle")
+	requireWords(t, w.one.fails(2, "host", "add", "two", "--for", "25h"), "from 1m to 24h")
+	requireWords(t, w.one.fails(2, "export", "host", "two", "--for", "721h"), "from 1m to 720h")
 
 	token := w.one.token("two")
-	says(t, w.two.fails(2, "join", token, "--as", "three"), "is for host two", "to be host three")
-	says(t, w.three.fails(1, "join", token), "for host two at "+w.two.address, "cannot listen there", "not used up")
+	requireWords(t, w.two.fails(2, "join", token, "--as", "three"), "is for host two", "to be host three")
+	requireWords(t, w.three.fails(1, "join", token), "for host two at "+w.two.address, "cannot listen there", "not used up")
 
 	// Somebody writes another host's name into the token.
 	parsed, err := identity.ParseToken(token)
@@ -128,17 +128,17 @@ func (w *ways) tokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	parsed.Host, parsed.Address = "three", netip.MustParseAddr(w.three.address)
-	says(t, w.three.fails(1, "join", parsed.Encode()), "for host two and not for another")
+	requireWords(t, w.three.fails(1, "join", parsed.Encode()), "for host two and not for another")
 
 	// The token has expired.
 	late, err := control.NewClient(w.one.state).Invite(t.Context(), "two", netip.MustParseAddr(w.two.address), time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	says(t, w.two.fails(1, "join", token), "not known to this stack", "a newer one was made")
+	requireWords(t, w.two.fails(1, "join", token), "not known to this stack", "a newer one was made")
 	time.Sleep(time.Until(late.Expires.Add(100 * time.Millisecond)))
-	says(t, w.two.fails(1, "join", late.Token), "ended at", "host add two")
-	for _, h := range []*cableHost{w.two, w.three} {
+	requireWords(t, w.two.fails(1, "join", late.Token), "ended at", "host add two")
+	for _, h := range []*netnsHost{w.two, w.three} {
 		if _, err := host.ReadSelf(h.state); !errors.Is(err, host.ErrNotJoined) {
 			t.Errorf("host %s has joined: %v", h.name, err)
 		}
@@ -146,14 +146,14 @@ func (w *ways) tokens(t *testing.T) {
 }
 
 // Another stack of the same name, on host three, has an authority of its own.
-func (w *ways) otherAuthority(t *testing.T) {
+func (w *joinStack) otherAuthority(t *testing.T) {
 	token := w.one.token("two")
 	other := filepath.Join(w.three.dir, "other")
-	w.three.on(other, func() {
+	w.three.withState(other, func() {
 		if err := os.WriteFile(filepath.Join(w.three.dir, "holdfast.yaml"), []byte(w.text("first")), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		says(t, w.three.fails(1, "up", "-d"), "up already, on host one", "host replace three")
+		requireWords(t, w.three.fails(1, "up", "-d"), "up already, on host one", "host replace three")
 		shell(t, "ip", "-netns", w.three.netns, "link", "set", "eth0", "down") // so that it cannot find out
 		w.three.must("up", "-d")
 		shell(t, "ip", "-netns", w.three.netns, "link", "set", "eth0", "up")
@@ -163,8 +163,8 @@ func (w *ways) otherAuthority(t *testing.T) {
 		t.Fatal(err)
 	}
 	parsed.Members[0] = netip.AddrPortFrom(netip.MustParseAddr(w.three.address), host.Port)
-	says(t, w.two.fails(1, "join", parsed.Encode()), "another authority", "the secret was not sent")
-	w.three.on(other, func() { w.three.endProcess() })
+	requireWords(t, w.two.fails(1, "join", parsed.Encode()), "another authority", "the secret was not sent")
+	w.three.withState(other, func() { w.three.endProcess() })
 	for _, path := range []string{other, filepath.Join(w.three.dir, "holdfast.yaml")} {
 		if err := os.RemoveAll(path); err != nil {
 			t.Fatal(err)
@@ -175,7 +175,7 @@ func (w *ways) otherAuthority(t *testing.T) {
 // sshd starts an ssh server on a host, at a port, and returns the options with which ssh reaches
 // it. The server runs in a mount namespace of its own, in which the command hide runs first.
 // Programs in the directory before take precedence there.
-func (h *cableHost) sshd(t *testing.T, port int, before, hide string) (options []string) {
+func (h *netnsHost) sshd(t *testing.T, port int, before, hide string) (options []string) {
 	t.Helper()
 	if _, err := exec.LookPath("sshd"); err != nil {
 		t.Fatalf("%v: scripts/setup --test installs it", err)
@@ -239,7 +239,7 @@ func (h *cableHost) sshd(t *testing.T, port int, before, hide string) (options [
 }
 
 // dial connects from a host.
-func (h *cableHost) dial(address string) (conn net.Conn, err error) {
+func (h *netnsHost) dial(address string) (conn net.Conn, err error) {
 	err = process.Within(filepath.Join("/run/netns", h.netns), func() (err error) {
 		conn, err = net.DialTimeout("tcp", address, 5*time.Second)
 		return err
@@ -258,23 +258,23 @@ func program(t *testing.T, path, text string) {
 	}
 }
 
-func (w *ways) pushRefused(t *testing.T) {
+func (w *joinStack) pushRefused(t *testing.T) {
 	push := func(args ...string) []string {
 		return append([]string{"push", "two", "--remote-state", w.two.state, "--remote-program", filepath.Join(w.two.dir, "bin/holdfast")}, args...)
 	}
-	says(t, w.one.fails(2, push("--to", "-oProxyCommand=x")...), "--to", "HOST or USER@HOST")
-	says(t, w.one.fails(2, push("--ssh-option", "-p 22")...), "KEY=VALUE")
-	says(t, w.one.fails(2, push("--remote-state", "state")...), "begins with /")
-	says(t, w.one.fails(2, push("--program", filepath.Join(w.one.dir, "holdfast.yaml"))...), "no program for Linux")
-	says(t, w.one.fails(2, "push", "four"), "four", "one, two and three")
-	says(t, w.one.fails(1, "push", "one"), "one of the stack already")
+	requireWords(t, w.one.fails(2, push("--to", "-oProxyCommand=x")...), "--to", "HOST or USER@HOST")
+	requireWords(t, w.one.fails(2, push("--ssh-option", "-p 22")...), "KEY=VALUE")
+	requireWords(t, w.one.fails(2, push("--remote-state", "state")...), "begins with /")
+	requireWords(t, w.one.fails(2, push("--program", filepath.Join(w.one.dir, "holdfast.yaml"))...), "no program for Linux")
+	requireWords(t, w.one.fails(2, "push", "four"), "four", "one, two and three")
+	requireWords(t, w.one.fails(1, "push", "one"), "one of the stack already")
 
 	// ssh fails: no server, an unknown host key, no ssh.
-	says(t, w.one.fails(1, push("--ssh-option", "Port=2222")...), "host two is not reached, and nothing was changed", "Connection refused")
+	requireWords(t, w.one.fails(1, push("--ssh-option", "Port=2222")...), "host two is not reached, and nothing was changed", "Connection refused")
 	before := filepath.Join(w.two.dir, "before")
 	options := w.two.sshd(t, 2222, before, "")
-	says(t, w.one.fails(1, push(append([]string{"--ssh-option", "UserKnownHostsFile=/dev/null"}, options...)...)...), "Host key verification failed")
-	says(t, w.one.fails(1, push(append([]string{"--to", "nobody@" + w.two.address}, options...)...)...), "Permission denied")
+	requireWords(t, w.one.fails(1, push(append([]string{"--ssh-option", "UserKnownHostsFile=/dev/null"}, options...)...)...), "Host key verification failed")
+	requireWords(t, w.one.fails(1, push(append([]string{"--to", "nobody@" + w.two.address}, options...)...)...), "Permission denied")
 	ip, err := exec.LookPath("ip")
 	if err != nil {
 		t.Fatal(err)
@@ -284,22 +284,22 @@ func (w *ways) pushRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.one.env = []string{"PATH=" + nothing}
-	says(t, w.one.fails(1, push(options...)...), "there is no ssh on this machine", "host add two")
+	requireWords(t, w.one.fails(1, push(options...)...), "there is no ssh on this machine", "host add two")
 	w.one.env = nil
 
 	// The machine cannot be the host.
 	program(t, filepath.Join(before, "uname"), `case $1 in -s) echo Linux;; *) echo riscv128;; esac`)
-	says(t, w.one.fails(1, push(options...)...), "host two is linux/riscv128", "--program FILE")
+	requireWords(t, w.one.fails(1, push(options...)...), "host two is linux/riscv128", "--program FILE")
 	if err := os.Remove(filepath.Join(before, "uname")); err != nil {
 		t.Fatal(err)
 	}
 	program(t, filepath.Join(w.two.dir, "bin/holdfast"), "echo 'holdfast v0.1.0 (commit abc, go1.20 linux/amd64)'")
-	says(t, w.one.fails(1, push(options...)...), "holdfast v0.1.0", "--replace")
+	requireWords(t, w.one.fails(1, push(options...)...), "holdfast v0.1.0", "--replace")
 	if err := os.Remove(filepath.Join(w.two.dir, "bin/holdfast")); err != nil {
 		t.Fatal(err)
 	}
 	hidden := w.two.sshd(t, 2223, before, "for p in haproxy redis-server; do mount --bind /dev/null $(readlink -f $(command -v $p)) || exit; done; ")
-	says(t, w.one.fails(1, push(hidden...)...), "host two has no HAProxy and no Redis", "apt-get install haproxy redis-server")
+	requireWords(t, w.one.fails(1, push(hidden...)...), "host two has no HAProxy and no Redis", "apt-get install haproxy redis-server")
 	if _, err := os.Stat(w.two.state); !errors.Is(err, os.ErrNotExist) {
 		entries, _ := os.ReadDir(w.two.state)
 		for _, e := range entries {
@@ -313,7 +313,7 @@ func (w *ways) pushRefused(t *testing.T) {
 
 // A host joins by ssh, with the program that is copied to it, and no list of processes shows its
 // token.
-func (w *ways) push(t *testing.T) {
+func (w *joinStack) push(t *testing.T) {
 	stop, seen := make(chan struct{}), make(chan string, 1)
 	go func() {
 		found := ""
@@ -343,8 +343,8 @@ func (w *ways) push(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit %d: %s%s", code, stdout, stderr)
 	}
-	says(t, stdout, "Host two ("+w.two.address+") has joined the stack shop")
-	says(t, stderr, "Copying holdfast to "+copied, "two: This machine is host two of the stack shop now", "two: ")
+	requireWords(t, stdout, "Host two ("+w.two.address+") has joined the stack shop")
+	requireWords(t, stderr, "Copying holdfast to "+copied, "two: This machine is host two of the stack shop now", "two: ")
 	if strings.Contains(stdout+stderr, "hf1_") {
 		t.Error("the token is shown")
 	}
@@ -354,41 +354,41 @@ func (w *ways) push(t *testing.T) {
 	if left, _ := filepath.Glob(copied + "?*"); len(left) > 0 {
 		t.Errorf("%v is left", left)
 	}
-	says(t, w.one.fails(1, args...), "host two is one of the stack already")
+	requireWords(t, w.one.fails(1, args...), "host two is one of the stack already")
 	// Host three is to be on the machine of host two.
 	args[1] = "three"
-	says(t, w.one.fails(1, append(args, "--to", w.two.address)...), "a host of a stack already", w.two.state)
+	requireWords(t, w.one.fails(1, append(args, "--to", w.two.address)...), "a host of a stack already", w.two.state)
 }
 
-func (w *ways) bundle(t *testing.T) {
+func (w *joinStack) bundle(t *testing.T) {
 	file, secret := filepath.Join(w.two.dir, "three.bundle"), filepath.Join(w.two.dir, "secret")
 	if err := os.WriteFile(secret, []byte("a long enough secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	says(t, w.two.must("export", "host", "three", "-o", file, "--passphrase-file", secret), "three.bundle is for host three ("+w.three.address+")", "works once")
+	requireWords(t, w.two.must("export", "host", "three", "-o", file, "--passphrase-file", secret), "three.bundle is for host three ("+w.three.address+")", "works once")
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
-	says(t, w.three.fails(2, "join", "--bundle", file), "is encrypted", "--passphrase-file")
-	says(t, w.three.fails(2, "join", "--bundle", file, "hf1_x"), "unknown command")
+	requireWords(t, w.three.fails(2, "join", "--bundle", file), "is encrypted", "--passphrase-file")
+	requireWords(t, w.three.fails(2, "join", "--bundle", file, "hf1_x"), "unknown command")
 	open := []string{"join", "--bundle", file, "--passphrase-file", secret, "-d"}
-	says(t, w.three.must(open...), "host three of the stack shop now")
+	requireWords(t, w.three.must(open...), "host three of the stack shop now")
 	// Configuration management runs the command again.
-	says(t, w.three.must(open...), "host three of the stack shop already, and is up")
+	requireWords(t, w.three.must(open...), "host three of the stack shop already, and is up")
 	w.three.endProcess()
-	says(t, w.three.must(open...), "host three of the stack shop already.")
+	requireWords(t, w.three.must(open...), "host three of the stack shop already.")
 	for _, h := range w.hosts {
-		h.ready()
+		h.awaitReady()
 	}
 }
 
-func (w *ways) service(t *testing.T) {
+func (w *joinStack) service(t *testing.T) {
 	unit := w.two.must("service", "install", "--system", "--run-as", "daemon", "--dry-run")
-	says(t, unit, "up --joined --as two --state "+w.two.state+"\n", "\nUser=daemon\n", "\nWorkingDirectory=-"+w.two.dir+"\n", "another host looks after")
+	requireWords(t, unit, "up --joined --as two --state "+w.two.state+"\n", "\nUser=daemon\n", "\nWorkingDirectory=-"+w.two.dir+"\n", "another host looks after")
 	if strings.Contains(unit, "ExecReload") || strings.Contains(unit, "--file") {
 		t.Errorf("the unit is that of a host with a stack file:\n%s", unit)
 	}
-	says(t, w.one.must("service", "install", "--system", "--run-as", "daemon", "--dry-run"), "up --joined --as one --file "+filepath.Join(w.one.dir, "holdfast.yaml"), "\nExecReload=")
+	requireWords(t, w.one.must("service", "install", "--system", "--run-as", "daemon", "--dry-run"), "up --joined --as one --file "+filepath.Join(w.one.dir, "holdfast.yaml"), "\nExecReload=")
 	path := filepath.Join(w.two.dir, "holdfast-shop.service")
 	if err := os.WriteFile(path, []byte(unit), 0o600); err != nil {
 		t.Fatal(err)
@@ -399,15 +399,15 @@ func (w *ways) service(t *testing.T) {
 }
 
 // link sets a host's link up or down.
-func (h *cableHost) link(state string) {
+func (h *netnsHost) link(state string) {
 	h.t.Helper()
 	shell(h.t, "ip", "-netns", h.netns, "link", "set", "eth0", state)
 }
 
 // cutOff cuts a host off from the others. Then the host loses its power, the stack is changed, and
 // the host comes back.
-func (w *ways) cutOff(t *testing.T) {
-	before := w.one.ready()
+func (w *joinStack) cutOff(t *testing.T) {
+	before := w.one.awaitReady()
 	w.two.link("down")
 	// Each command waits for a leader for a while, so they run side by side.
 	var refused sync.WaitGroup
@@ -460,18 +460,18 @@ func (w *ways) cutOff(t *testing.T) {
 	})
 	w.write(t, w.text("second", "timeouts: {client: 41s}"))
 	w.one.must("apply", "--yes")
-	if got := w.one.insist(t, "/docs/which"); got != "second" {
+	if got := w.one.awaitAnswer(t, "/docs/which"); got != "second" {
 		t.Errorf("after the change host one serves %q", got)
 	}
 	changed, _ := w.one.status()
 	w.two.must("up", "-d")
-	w.hasNewest(t, w.two.ready(), before, changed)
+	w.hasNewest(t, w.two.awaitReady(), before, changed)
 }
 
 // hasNewest checks that host two, which was away, has what the others changed in the meantime.
-func (w *ways) hasNewest(t *testing.T, st, before, changed supervise.Status) {
+func (w *joinStack) hasNewest(t *testing.T, st, before, changed supervise.Status) {
 	t.Helper()
-	if got := w.two.insist(t, "/docs/which"); got != "second" {
+	if got := w.two.awaitAnswer(t, "/docs/which"); got != "second" {
 		t.Errorf("host two is back, and serves %q", got)
 	}
 	for _, n := range st.Nodes {
@@ -513,9 +513,9 @@ func redisOf(st supervise.Status, name string) (there []string, master string) {
 }
 
 // moveMaster makes a redis node of a host the master.
-func (w *ways) moveMaster(t *testing.T, name string) {
+func (w *joinStack) moveMaster(t *testing.T, name string) {
 	t.Helper()
-	there, _ := redisOf(w.one.ready(), name)
+	there, _ := redisOf(w.one.awaitReady(), name)
 	w.one.eventually(there[0]+" is the master", func() bool {
 		w.one.run("switchover", "--to", there[0])
 		st, _ := w.one.status()
@@ -524,8 +524,8 @@ func (w *ways) moveMaster(t *testing.T, name string) {
 	})
 }
 
-// insist asks the balancer of a host until it answers.
-func (h *cableHost) insist(t *testing.T, path string) string {
+// awaitAnswer asks the balancer of a host until it answers.
+func (h *netnsHost) awaitAnswer(t *testing.T, path string) string {
 	t.Helper()
 	answer := ""
 	h.eventually("an answer to "+path, func() bool {
@@ -537,7 +537,7 @@ func (h *cableHost) insist(t *testing.T, path string) string {
 }
 
 // replacing removes a host, and returns the token for the machine that takes its place.
-func (h *cableHost) replacing(name string) string {
+func (h *netnsHost) replacing(name string) string {
 	h.t.Helper()
 	token, is := strings.CutPrefix(strings.TrimSpace(h.must("host", "replace", name, "--yes")), "holdfast join ")
 	if !is {
@@ -547,16 +547,16 @@ func (h *cableHost) replacing(name string) string {
 }
 
 // The host with the master loses its power and its disk.
-func (w *ways) emptyDisk(t *testing.T) {
+func (w *joinStack) emptyDisk(t *testing.T) {
 	w.moveMaster(t, "two")
-	w.one.insist(t, "/set?key=precious&value=kept")
+	w.one.awaitAnswer(t, "/set?key=precious&value=kept")
 	endAll(t, w.two.netns)
 	if err := os.RemoveAll(w.two.state); err != nil {
 		t.Fatal(err)
 	}
 
 	// This is what its service does, and what a person tries first.
-	says(t, w.two.fails(2, "up", "--joined", "--as", "two"), "host two", "its disk was emptied", "Nothing was started", "host replace two")
+	requireWords(t, w.two.fails(2, "up", "--joined", "--as", "two"), "host two", "its disk was emptied", "Nothing was started", "host replace two")
 	if _, err := os.Stat(w.two.state); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the state directory was made: %v", err)
 	}
@@ -564,24 +564,24 @@ func (w *ways) emptyDisk(t *testing.T) {
 	if err := os.WriteFile(file, []byte(w.text("first")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	says(t, w.two.fails(1, "up", "-d"), "up already, on hosts one and three", "host replace two", "disk was emptied")
+	requireWords(t, w.two.fails(1, "up", "-d"), "up already, on hosts one and three", "host replace two", "disk was emptied")
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	says(t, w.one.fails(1, "host", "add", "two"), "one of the stack already", "host remove two")
+	requireWords(t, w.one.fails(1, "host", "add", "two"), "one of the stack already", "host remove two")
 
 	w.two.must("join", w.one.replacing("two"), "-d")
-	st := w.two.ready()
+	st := w.two.awaitReady()
 	if there, master := redisOf(st, "two"); slices.Contains(there, master) {
 		t.Errorf("%s is the master, which came with nothing", master)
 	}
-	if got := w.two.insist(t, "/get?key=precious"); got != "kept" {
+	if got := w.two.awaitAnswer(t, "/get?key=precious"); got != "kept" {
 		t.Errorf("the data is %q", got)
 	}
 }
 
 // A host with the master is replaced by another machine while clients write.
-func (w *ways) replace(t *testing.T) {
+func (w *joinStack) replace(t *testing.T) {
 	w.moveMaster(t, "two")
 	load := startLoadBy(t, w.one.dial, "http://"+w.one.address+":8080", 100, false)
 	token := w.one.replacing("two")
@@ -598,7 +598,7 @@ func (w *ways) replace(t *testing.T) {
 	if code != 0 || strings.Contains(shown, " failed ") {
 		t.Errorf("exit %d: %s", code, shown)
 	}
-	st := w.two.ready()
+	st := w.two.awaitReady()
 	there, master := redisOf(st, "two")
 	if len(there) == 0 || slices.Contains(there, master) {
 		t.Errorf("the master is %s; on the new machine are %v", master, there)
@@ -606,13 +606,13 @@ func (w *ways) replace(t *testing.T) {
 	load.end()
 	w.moveMaster(t, "two") // so that everything is read from there
 	o := load.finish(t)
-	if o.enough(t, 200); len(o.failed) > 0 {
+	if o.requireTraffic(t, 200); len(o.failed) > 0 {
 		t.Errorf("%d requests failed: %v", len(o.failed), o.errs)
 	}
 }
 
-func (w *ways) down(t *testing.T) {
-	says(t, w.three.must("down"), "down on all hosts")
+func (w *joinStack) down(t *testing.T) {
+	requireWords(t, w.three.must("down"), "down on all hosts")
 	for _, h := range w.hosts {
 		h.eventually("host "+h.name+" has ended", func() bool { return !host.Claimed(h.state) })
 		if running, err := supervise.Running(h.state); err != nil || running {

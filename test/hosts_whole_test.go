@@ -20,7 +20,7 @@ import (
 // Operations on a stack of several hosts as a whole, from any of them.
 
 func TestAStackOfSeveralHostsIsDrilledRestoredAndPurged(t *testing.T) {
-	c := newCommanded(t)
+	c := newThreeHosts(t)
 	c.run("drill", c.drills)
 	c.run("cut", c.cuts)
 	c.run("restore", c.restores)
@@ -28,12 +28,12 @@ func TestAStackOfSeveralHostsIsDrilledRestoredAndPurged(t *testing.T) {
 }
 
 // drills runs drills that strike nodes of any host, from one of them.
-func (c *commanded) drills(t *testing.T) {
+func (c *threeHosts) drills(t *testing.T) {
 	leader, a, _ := c.roles()
-	says(t, a.fails(2, "drill", "kill-web", "kill-supervisor"), "kill-supervisor cannot be brought about", "nobody could start again")
-	says(t, a.fails(2, "drill", "slow-link"), "the stack runs on several")
+	requireWords(t, a.fails(2, "drill", "kill-web", "kill-supervisor"), "kill-supervisor cannot be brought about", "nobody could start again")
+	requireWords(t, a.fails(2, "drill", "slow-link"), "the stack runs on several")
 
-	before := pids(a.ready())
+	before := pids(a.awaitReady())
 	stdout, stderr, code := a.run("drill", "kill-web", "kill-master", "pause-replica", "restart-sentinel", "kill-balancer", "--rate", "60", "--clients", "8", "--json")
 	if code != 0 {
 		t.Errorf("exit %d: %s%s", code, stdout, stderr)
@@ -47,7 +47,7 @@ func (c *commanded) drills(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil || len(report.Faults) != 5 {
 		t.Fatalf("%v: %s", err, stdout)
 	}
-	now := leader.ready()
+	now := leader.awaitReady()
 	elsewhere := false
 	for _, f := range report.Faults {
 		t.Logf("%s at %v: %s", f.Name, f.Targets, f.Evidence)
@@ -71,15 +71,15 @@ func (c *commanded) drills(t *testing.T) {
 }
 
 // cuts cuts hosts off, by a drill on another host.
-func (c *commanded) cuts(t *testing.T) {
-	tables := func(h *cableHost) string {
+func (c *threeHosts) cuts(t *testing.T) {
+	tables := func(h *netnsHost) string {
 		return strings.TrimSpace(shell(t, "ip", "netns", "exec", h.netns, "nft", "list", "tables"))
 	}
 	// The clients have to be on a host without the master, or with it.
-	at := func(hasMaster bool) *cableHost {
+	at := func(hasMaster bool) *netnsHost {
 		for _, name := range []string{"one", "two", "three"} {
 			h := c.hosts[name]
-			if h.ready(); (h.node(h.master()).Host == name) == hasMaster {
+			if h.awaitReady(); (h.node(h.master()).Host == name) == hasMaster {
 				return h
 			}
 		}
@@ -102,7 +102,7 @@ func (c *commanded) cuts(t *testing.T) {
 	if code != 1 {
 		t.Errorf("the drill's own host is cut off: exit %d", code)
 	}
-	says(t, stdout+stderr, "run the drill at another host")
+	requireWords(t, stdout+stderr, "run the drill at another host")
 
 	// The drill and its host die in the middle: the cut ends by itself.
 	a := at(false)
@@ -114,11 +114,11 @@ func (c *commanded) cuts(t *testing.T) {
 	a.eventually("a drill", func() bool { _, theStack := supervise.Drilled(a.state); return theStack })
 	for _, h := range c.hosts {
 		if h != a {
-			says(t, h.fails(1, "drill", "kill-web"), "another drill of the stack is under way at host "+a.name)
+			requireWords(t, h.fails(1, "drill", "kill-web"), "another drill of the stack is under way at host "+a.name)
 			break
 		}
 	}
-	var cut *cableHost
+	var cut *netnsHost
 	a.eventually("a host that is cut off", func() bool {
 		for _, h := range c.hosts {
 			if h != a && tables(h) != "" {
@@ -137,7 +137,7 @@ func (c *commanded) cuts(t *testing.T) {
 		return !strings.Contains(shell(t, "ip", "netns", "exec", cut.netns, "nft", "list", "ruleset"), "expires")
 	})
 	cut.must("up", "-d")
-	cut.ready()
+	cut.awaitReady()
 	a.eventually("no drill on host "+a.name, func() bool { // the process that undoes the drill ends
 		_, _, code := a.run("drill", "undo")
 		return code == 0
@@ -148,20 +148,20 @@ func (c *commanded) cuts(t *testing.T) {
 }
 
 // purges removes the stack from all hosts, and starts it again.
-func (c *commanded) purges(t *testing.T) {
+func (c *threeHosts) purges(t *testing.T) {
 	_, a, b := c.roles()
-	before := pids(a.ready())
+	before := pids(a.awaitReady())
 	b.killHost()
-	says(t, a.fails(1, "down", "--purge"), "host "+b.name+" is away", "Nothing was stopped")
-	says(t, b.fails(1, "down", "--purge"), "this host is not up")
+	requireWords(t, a.fails(1, "down", "--purge"), "host "+b.name+" is away", "Nothing was stopped")
+	requireWords(t, b.fails(1, "down", "--purge"), "this host is not up")
 	b.must("up", "-d")
-	for node, pid := range pids(b.ready()) {
+	for node, pid := range pids(b.awaitReady()) {
 		if pid != before[node] {
 			t.Errorf("%s was started anew by a purge that was refused", node)
 		}
 	}
 
-	says(t, a.must("down", "--purge"), "down on all hosts", "the data of hosts one, three and two is removed")
+	requireWords(t, a.must("down", "--purge"), "down on all hosts", "the data of hosts one, three and two is removed")
 	for _, h := range c.hosts {
 		h.eventually("nothing is left on host "+h.name, func() bool {
 			_, err := os.Stat(h.state)
@@ -169,26 +169,26 @@ func (c *commanded) purges(t *testing.T) {
 		})
 	}
 	one := c.hosts["one"]
-	says(t, one.must("up", "-d", "--file", c.file()), "Hosts two and three have not joined")
+	requireWords(t, one.must("up", "-d", "--file", c.file()), "Hosts two and three have not joined")
 	c.hosts["two"].must("join", one.token("two"), "-d")
 }
 
 // restores restores a backup from any host. It is refused where it would change only half of the
 // stack.
-func (c *commanded) restores(t *testing.T) {
+func (c *threeHosts) restores(t *testing.T) {
 	leader, a, b := c.roles()
-	for _, h := range []*cableHost{a, leader} {
+	for _, h := range []*netnsHost{a, leader} {
 		c.set("before-" + h.name)
 		backup := filepath.Join(c.dir, h.name+".tar")
 		h.must("backup", "-o", backup)
 		c.set("after")
-		says(t, h.fails(2, "restore", backup), "--yes")
+		requireWords(t, h.fails(2, "restore", backup), "--yes")
 		var done supervise.Restored
 		if err := json.Unmarshal([]byte(h.must("restore", backup, "--yes", "--json")), &done); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("from host %s: Redis was stopped for %d ms", h.name, done.Stopped)
-		c.has("before-" + h.name)
+		c.requireValue("before-" + h.name)
 		for name, aside := range done.AsideAt {
 			if data, _ := filepath.Glob(filepath.Join(aside, "redis-*", "data", "appendonlydir", "*")); len(data) == 0 {
 				t.Errorf("the former data of host %s is not in %s", name, aside)
@@ -201,7 +201,7 @@ func (c *commanded) restores(t *testing.T) {
 			t.Errorf("the former data is said to be in %v", done.AsideAt)
 		}
 	}
-	c.nothingLeft()
+	c.requireNoRestoreLeft()
 
 	// A refused restore changes nothing.
 	c.set("now")
@@ -211,28 +211,28 @@ func (c *commanded) restores(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.put("damaged.tar", string(whole[:len(whole)-3000]))
-	says(t, a.fails(1, "restore", filepath.Join(c.dir, "damaged.tar"), "--yes"), "nothing was changed", "damaged.tar")
+	requireWords(t, a.fails(1, "restore", filepath.Join(c.dir, "damaged.tar"), "--yes"), "nothing was changed", "damaged.tar")
 	b.killHost()
-	says(t, a.fails(1, "restore", backup, "--yes"), "nothing was changed", "host "+b.name+" is away")
-	says(t, b.fails(1, "restore", backup, "--yes"), "this host is not up")
+	requireWords(t, a.fails(1, "restore", backup, "--yes"), "nothing was changed", "host "+b.name+" is away")
+	requireWords(t, b.fails(1, "restore", backup, "--yes"), "this host is not up")
 	b.must("up", "-d")
-	b.ready()
-	c.has("now")
-	c.nothingLeft()
+	b.awaitReady()
+	c.requireValue("now")
+	c.requireNoRestoreLeft()
 }
 
 // set sets the key by which a restore is recognised.
-func (c *commanded) set(value string) {
+func (c *threeHosts) set(value string) {
 	c.t.Helper()
 	body, err := ask(&fasthttp.Client{ReadTimeout: 15 * time.Second}, c.entries()[0]+"/set?key=restored&value="+value)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	says(c.t, body, "OK")
+	requireWords(c.t, body, "OK")
 }
 
-// has checks that the key has a value at every entry.
-func (c *commanded) has(value string) {
+// requireValue checks that the key has a value at every entry.
+func (c *threeHosts) requireValue(value string) {
 	c.t.Helper()
 	for _, entry := range c.entries() {
 		if body, err := ask(&fasthttp.Client{ReadTimeout: 15 * time.Second}, entry+"/get?key=restored"); err != nil || body != value {
@@ -241,8 +241,8 @@ func (c *commanded) has(value string) {
 	}
 }
 
-// nothingLeft checks that all that any host has of a restore is the old data.
-func (c *commanded) nothingLeft() {
+// requireNoRestoreLeft checks that all that any host has of a restore is the old data.
+func (c *threeHosts) requireNoRestoreLeft() {
 	c.t.Helper()
 	for _, h := range c.hosts {
 		// A host that follows learns a moment later that the restore has ended.
@@ -253,8 +253,8 @@ func (c *commanded) nothingLeft() {
 	}
 }
 
-// nothingDecided waits until no host has the decision of a restore any more.
-func (c *commanded) nothingDecided() {
+// awaitNoDecision waits until no host has the decision of a restore any more.
+func (c *threeHosts) awaitNoDecision() {
 	c.t.Helper()
 	for _, h := range c.hosts {
 		h.eventually("host "+h.name+" has no decision any more", func() bool {

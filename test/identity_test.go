@@ -15,9 +15,9 @@ import (
 // A node is its name and its data, not its address. Whatever a stack file changes between a 'down'
 // and the next 'up', the node with the newest acknowledged data is the master.
 
-// stale starts a stack, writes "old", makes the listed nodes miss the write of "new", and takes the
-// stack down.
-func (s *instance) stale(nodes ...string) {
+// makeStale starts a stack, writes "old", makes the listed nodes miss the write of "new", and takes
+// the stack down.
+func (s *instance) makeStale(nodes ...string) {
 	s.t.Helper()
 	s.must("up", "-d")
 	st := s.awaitHealthy()
@@ -29,8 +29,8 @@ func (s *instance) stale(nodes ...string) {
 	s.must("down")
 }
 
-// upWithNew starts the stack, and checks that it has the newest value.
-func (s *instance) upWithNew() supervise.Status {
+// requireNewestValue starts the stack, and checks that it has the newest value.
+func (s *instance) requireNewestValue() supervise.Status {
 	s.t.Helper()
 	s.must("up", "-d")
 	st := s.awaitHealthy()
@@ -38,8 +38,8 @@ func (s *instance) upWithNew() supervise.Status {
 	return st
 }
 
-// failsOver makes a replica the master, and checks that writes work after it.
-func (s *instance) failsOver() {
+// failOver makes a replica the master, and checks that writes work after it.
+func (s *instance) failOver() {
 	s.t.Helper()
 	was := s.master()
 	s.must("restart", was)
@@ -65,10 +65,10 @@ func TestNodesThatExchangeTheirPortsKeepTheirData(t *testing.T) {
 	a, b, c := freePort(t), freePort(t), freePort(t)
 	s := newInstance(t, redisPorts(entry, a, b, c))
 	name := "name: " + s.name + "\n"
-	s.stale("redis-2")
+	s.makeStale("redis-2")
 	s.write(name + redisPorts(entry, b, a, c))
-	s.upWithNew()
-	s.failsOver()
+	s.requireNewestValue()
+	s.failOver()
 	// With the supervisor gone, a file that moves running nodes is refused, and nothing is touched.
 	master := s.master()
 	before := s.awaitHealthy()
@@ -79,11 +79,11 @@ func TestNodesThatExchangeTheirPortsKeepTheirData(t *testing.T) {
 	}
 	expect(t, before.Entry+"/get/order", 200, `{"result":"new"}`)
 	s.must("down")
-	s.upWithNew()
+	s.requireNewestValue()
 	if s.master() != master {
 		t.Errorf("the master is %s, and it was %s", s.master(), master)
 	}
-	s.failsOver()
+	s.failOver()
 }
 
 func TestRedisMayBeOffForAWhile(t *testing.T) {
@@ -92,7 +92,7 @@ func TestRedisMayBeOffForAWhile(t *testing.T) {
 	entry := without + ownPorts(t)
 	s := newInstance(t, entry)
 	name := "name: " + s.name + "\n"
-	s.stale("redis-2")
+	s.makeStale("redis-2")
 	before := s.statusCommand()
 	s.write(name + without + "redis: {enabled: false}\napps: {site: {files: .}}\n")
 	s.must("up", "-d")
@@ -109,7 +109,7 @@ func TestRedisMayBeOffForAWhile(t *testing.T) {
 		t.Errorf("it says %q", said)
 	}
 	squatter.Close()
-	for i, now := range s.upWithNew().Nodes {
+	for i, now := range s.requireNewestValue().Nodes {
 		if was := before.Nodes[i]; was.Name == now.Name && was.Address != now.Address {
 			t.Errorf("%s is at %s, and was at %s", now.Name, now.Address, was.Address)
 		}
@@ -118,8 +118,8 @@ func TestRedisMayBeOffForAWhile(t *testing.T) {
 
 	// Its advice works, for the master, too.
 	s.write(name + redisPorts(entry, freePort(t), freePort(t)))
-	s.upWithNew()
-	s.failsOver()
+	s.requireNewestValue()
+	s.failOver()
 }
 
 func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
@@ -144,13 +144,13 @@ func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
 	}
 	// It stays the master without Sentinels, and with them again.
 	s.write(name + entry + "redis: {sentinels: 0}\n")
-	s.upWithNew()
+	s.requireNewestValue()
 	if s.master() != "redis-3" {
 		t.Errorf("the master is %s", s.master())
 	}
 	s.must("down")
 	s.write(name + entry + "redis: {sentinels: 5}\n")
-	s.upWithNew()
+	s.requireNewestValue()
 	s.must("down")
 	// The Sentinels' own state is gone, and the stack has another name.
 	for i := range 5 {
@@ -159,15 +159,15 @@ func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
 		}
 	}
 	s.write("name: " + s.name + "-again\n" + entry)
-	s.upWithNew()
+	s.requireNewestValue()
 	if s.master() != "redis-3" {
 		t.Errorf("the master is %s", s.master())
 	}
 	// The advice of the refusal works.
-	s.failsOver()
+	s.failOver()
 	s.must("down")
 	s.write("name: " + s.name + "-again\n" + entry + "redis: {replicas: 1}\n")
-	s.upWithNew()
+	s.requireNewestValue()
 }
 
 func TestALostStackFileLosesNoData(t *testing.T) {
@@ -198,5 +198,5 @@ func TestALostStackFileLosesNoData(t *testing.T) {
 	}
 	expect(t, st.Entry+"/get/order", 200, `{"result":"new"}`)
 	s.must("down")
-	s.upWithNew()
+	s.requireNewestValue()
 }

@@ -31,7 +31,7 @@ func underLoad(t *testing.T, during func(s *instance)) outcome {
 	during(s)
 	time.Sleep(time.Second) // and some after it
 	o := l.finish(t)
-	o.enough(t, rate)
+	o.requireTraffic(t, rate)
 	s.awaitHealthy()
 	return o
 }
@@ -48,7 +48,7 @@ func (s *instance) killNode(name string) {
 	})
 }
 
-func (o outcome) nothingFailed(t *testing.T) {
+func (o outcome) requireNothingFailed(t *testing.T) {
 	t.Helper()
 	if len(o.failed) > 0 {
 		t.Errorf("%d of %d requests failed: %v", len(o.failed), o.requests, o.errs)
@@ -60,11 +60,11 @@ func TestAKilledWebNodeIsNotNoticed(t *testing.T) {
 		for _, n := range []string{"web-1", "web-2", "web-1"} {
 			s.killNode(n)
 		}
-	}).nothingFailed(t)
+	}).requireNothingFailed(t)
 }
 
 func TestAKilledReplicaIsNotNoticed(t *testing.T) {
-	underLoad(t, func(s *instance) { s.killNode("redis-2"); s.killNode("redis-3") }).nothingFailed(t)
+	underLoad(t, func(s *instance) { s.killNode("redis-2"); s.killNode("redis-3") }).requireNothingFailed(t)
 }
 
 func TestAKilledSentinelIsNotNoticed(t *testing.T) {
@@ -72,7 +72,7 @@ func TestAKilledSentinelIsNotNoticed(t *testing.T) {
 		for i := range 3 {
 			s.killNode(fmt.Sprintf("sentinel-%d", i+1))
 		}
-	}).nothingFailed(t)
+	}).requireNothingFailed(t)
 }
 
 func TestAKilledBalancerLosesAtMostItsRequestsInFlight(t *testing.T) {
@@ -106,7 +106,7 @@ func TestAKilledMasterIsAPause(t *testing.T) {
 			}
 		}
 	})
-	o.nothingFailed(t)
+	o.requireNothingFailed(t)
 }
 
 func TestAHungMasterIsReplaced(t *testing.T) {
@@ -124,7 +124,7 @@ func TestAHungMasterIsReplaced(t *testing.T) {
 			return n.Role == "replica" && n.State == supervise.Up
 		})
 	})
-	o.nothingFailed(t)
+	o.requireNothingFailed(t)
 }
 
 func TestAHungWebNodeLeavesTheRotationAndReturns(t *testing.T) {
@@ -161,11 +161,11 @@ func TestAHungWebNodeLeavesTheRotationAndReturns(t *testing.T) {
 	})
 	s.must("resume", "web-1")
 	s.awaitHealthy()
-	s.await("both nodes answering", 20*time.Second, func() bool { return len(s.answering(st.Entry, 20)) == 2 })
+	s.await("both nodes answering", 20*time.Second, func() bool { return len(s.answeringNodes(st.Entry, 20)) == 2 })
 }
 
-// answering returns the nodes that answer a number of requests to the entry.
-func (s *instance) answering(entry string, times int) map[string]bool {
+// answeringNodes returns the nodes that answer a number of requests to the entry.
+func (s *instance) answeringNodes(entry string, times int) map[string]bool {
 	nodes := map[string]bool{}
 	for range times {
 		nodes[header(s.t, entry+"/get?key=k", "Holdfast-Node")] = true
@@ -216,7 +216,7 @@ func TestAKilledSupervisorIsNotNoticedAndTheNextAdoptsEveryNode(t *testing.T) {
 			t.Error("no node is up since when it was before")
 		}
 	})
-	o.nothingFailed(t)
+	o.requireNothingFailed(t)
 }
 
 func TestADeathWhileNoSupervisorRunsIsMendedByTheNextUp(t *testing.T) {
@@ -259,7 +259,7 @@ func TestAChangedStackFileReachesTheNodesThatTheNextUpAdopts(t *testing.T) {
 	s.write(string(text) + "redis:\n  memory: 64mb\n")
 	s.must("up", "-d")
 	after := s.awaitHealthy()
-	l.finish(t).nothingFailed(t)
+	l.finish(t).requireNothingFailed(t)
 	for _, n := range after.Nodes {
 		before, _ := st.Node(n.Name)
 		if n.Kind == plan.Redis {
@@ -322,7 +322,7 @@ func TestABalancerThatNoRecordTellsOfIsNotStartedTwice(t *testing.T) {
 	if err := os.Remove(filepath.Join(s.state, "nodes", "balancer-1", "process.json")); err != nil {
 		t.Fatal(err)
 	}
-	says(t, s.must("up", "-d"), "Not up:", "balancer-1 is", "no record tells of")
+	requireWords(t, s.must("up", "-d"), "Not up:", "balancer-1 is", "no record tells of")
 	if n := s.node("balancer-1"); n.PID != 0 {
 		t.Errorf("it was started a second time: %+v", n)
 	}

@@ -145,11 +145,11 @@ func (s *instance) tokensFileChanges(minimal, entry, shop, look string) {
 
 	tokens(fresh, look)
 	s.await("the status to show it", 20*time.Second, func() bool { return s.node("web-1").Outdated != "" && s.node("web-2").Outdated != "" })
-	says(s.t, s.must("status"), "web-1", "goes by the tokens", "tokens.yaml", "apply")
+	requireWords(s.t, s.must("status"), "web-1", "goes by the tokens", "tokens.yaml", "apply")
 	answers("before it is applied", shop, 200)
 	s.killSupervisor() // the next supervisor knows it, too
 	s.must("up", "-d")
-	says(s.t, s.must("apply", "--plan"), "web-1", "its tokens file has changed")
+	requireWords(s.t, s.must("apply", "--plan"), "web-1", "its tokens file has changed")
 	before := s.status()
 	s.must("apply", "--yes")
 	answers("applied", shop, 401)
@@ -163,7 +163,7 @@ func (s *instance) tokensFileChanges(minimal, entry, shop, look string) {
 	if err := os.WriteFile(filepath.Join(s.dir, "tokens.yaml"), []byte("tokens: none"), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	says(s.t, s.fails(2, "apply", "--yes"), "tokens-file", "tokens.yaml")
+	requireWords(s.t, s.fails(2, "apply", "--yes"), "tokens-file", "tokens.yaml")
 	answers("with a mistake in the file", look, 200)
 	tokens(fresh, look)
 }

@@ -74,7 +74,7 @@ rollout: {settle: 100ms}
 	s.must("up", "-d")
 	entry := strings.TrimPrefix(s.awaitHealthy().Entry, "http://")
 
-	conn, in, node := chats(t, entry)
+	conn, in, node := openChat(t, entry)
 	begun := time.Now()
 	s.must("restart", node)
 	took := time.Since(begun)
@@ -89,7 +89,7 @@ rollout: {settle: 100ms}
 	conn.Close()
 
 	// A node without a WebSocket is not waited for.
-	_, _, node = chats(t, entry)
+	_, _, node = openChat(t, entry)
 	other := map[string]string{"chat-1": "chat-2", "chat-2": "chat-1"}[node]
 	begun = time.Now()
 	s.must("restart", other)
@@ -103,8 +103,8 @@ rollout: {settle: 100ms}
 	}
 }
 
-// chats opens a WebSocket, and returns the node that has it.
-func chats(t *testing.T, entry string) (net.Conn, *bufio.Reader, string) {
+// openChat opens a WebSocket, and returns the node that has it.
+func openChat(t *testing.T, entry string) (net.Conn, *bufio.Reader, string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", entry)
 	if err != nil {

@@ -262,8 +262,8 @@ func (l *load) finish(t *testing.T) outcome {
 	return o
 }
 
-// enough checks the test's own assumption, that there was traffic.
-func (o outcome) enough(t *testing.T, least int) {
+// requireTraffic checks the test's own assumption, that there was traffic.
+func (o outcome) requireTraffic(t *testing.T, least int) {
 	t.Helper()
 	if o.requests < least {
 		t.Fatal(errors.New("too little traffic to judge"))

@@ -13,8 +13,8 @@ import (
 	"holdfast/internal/process"
 )
 
-// flooding returns a stack without Redis whose only node writes without a pause.
-func flooding(t *testing.T) string {
+// floodingStack returns a stack without Redis whose only node writes without a pause.
+func floodingStack(t *testing.T) string {
 	return minimal(t) + fmt.Sprintf(`
 apps:
   site:
@@ -26,8 +26,8 @@ redis: {enabled: false}
 `, binary)
 }
 
-// writer returns the running log writer.
-func (s *instance) writer() process.ID {
+// logWriter returns the running log writer.
+func (s *instance) logWriter() process.ID {
 	s.t.Helper()
 	var id process.ID
 	s.await("a log writer", 30*time.Second, func() bool {
@@ -38,9 +38,9 @@ func (s *instance) writer() process.ID {
 	return id
 }
 
-// grows waits until a log has a new newest file, and checks meanwhile that its files keep their
-// limit.
-func (s *instance) grows(node string) {
+// awaitNewLogFile waits until a log has a new newest file, and checks meanwhile that its files keep
+// their limit.
+func (s *instance) awaitNewLogFile(node string) {
 	s.t.Helper()
 	path := filepath.Join(s.state, "logs", node+".log")
 	before, _ := os.Stat(path)
@@ -61,25 +61,25 @@ func (s *instance) grows(node string) {
 }
 
 func TestTheLogOfANodeThatNeverStopsKeepsItsLimitThroughEveryDeath(t *testing.T) {
-	s := newInstance(t, flooding(t))
+	s := newInstance(t, floodingStack(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()
 	pid := s.node("site-1").PID
 	for range 4 {
-		s.grows("site-1")
+		s.awaitNewLogFile("site-1")
 	}
 
-	first := s.writer()
+	first := s.logWriter()
 	kill(t, first.PID)
-	s.await("another writer", 30*time.Second, func() bool { return s.writer() != first })
-	s.grows("site-1")
+	s.await("another writer", 30*time.Second, func() bool { return s.logWriter() != first })
+	s.awaitNewLogFile("site-1")
 
 	// Without a supervisor the writer goes on, and the next supervisor adopts it.
-	second := s.writer()
+	second := s.logWriter()
 	s.killSupervisor()
-	s.grows("site-1")
+	s.awaitNewLogFile("site-1")
 	s.must("up", "-d")
-	if now := s.writer(); now != second {
+	if now := s.logWriter(); now != second {
 		t.Errorf("the writer was %+v and is %+v", second, now)
 	}
 
@@ -90,12 +90,12 @@ func TestTheLogOfANodeThatNeverStopsKeepsItsLimitThroughEveryDeath(t *testing.T)
 		t.Errorf("without a writer: %d", code)
 	}
 	s.must("up", "-d")
-	s.grows("site-1")
+	s.awaitNewLogFile("site-1")
 	if now := s.node("site-1").PID; now != pid {
 		t.Errorf("site-1 was pid %d and is %d", pid, now)
 	}
 
-	last := s.writer()
+	last := s.logWriter()
 	s.must("down")
 	if process.Alive(last) {
 		t.Error("the writer runs after down")
@@ -106,15 +106,15 @@ func TestTheLogOfANodeThatNeverStopsKeepsItsLimitThroughEveryDeath(t *testing.T)
 }
 
 func TestALogWriterThatHangsIsReplaced(t *testing.T) {
-	s := newInstance(t, flooding(t))
+	s := newInstance(t, floodingStack(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
-	hung := s.writer()
+	hung := s.logWriter()
 	if err := syscall.Kill(hung.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	s.await("another writer", 60*time.Second, func() bool { return s.writer() != hung })
-	s.grows("site-1")
+	s.await("another writer", 60*time.Second, func() bool { return s.logWriter() != hung })
+	s.awaitNewLogFile("site-1")
 }
 
 func TestABalancerSaysOnceThatAServerIsDown(t *testing.T) {
@@ -149,7 +149,7 @@ apps:
     command: [sh, -c, 'echo "no sea is calm enough"; printf "I give up" >&2; exit 7']
 redis: {enabled: false}
 `)
-	says(t, s.fails(1, "up", "-d"), "mine-1", "no sea is calm enough", "I give up")
+	requireWords(t, s.fails(1, "up", "-d"), "mine-1", "no sea is calm enough", "I give up")
 	out := s.must("logs", "mine")
 	if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) < 4 || len(lines)%2 != 0 {
 		t.Errorf("the words of several starts are not lines of their own:\n%s", out)

@@ -18,8 +18,8 @@ import (
 	"holdfast/internal/plan"
 )
 
-// figures returns the metrics at an address: values by series, as "name{labels}".
-func figures(t *testing.T, address string) map[string]float64 {
+// scrapeMetrics returns the metrics at an address: values by series, as "name{labels}".
+func scrapeMetrics(t *testing.T, address string) map[string]float64 {
 	t.Helper()
 	resp, err := http.Get("http://" + address + "/metrics")
 	if err != nil {
@@ -58,7 +58,7 @@ func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 	awaitFigure := func(series string, is func(float64) bool) {
 		t.Helper()
 		s.await(series, 20*time.Second, func() bool {
-			value, there := figures(t, p.Metrics)[series]
+			value, there := scrapeMetrics(t, p.Metrics)[series]
 			return there && is(value)
 		})
 	}
@@ -84,7 +84,7 @@ func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 	}
 	s.await("the in-sync set of the node that wrote", 20*time.Second, func() bool {
 		expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v") // a node learns of it by its own writes
-		now := figures(t, p.Metrics)
+		now := scrapeMetrics(t, p.Metrics)
 		return now[`holdfast_web_in_sync_replicas{node="web-1"}`]+now[`holdfast_web_in_sync_replicas{node="web-2"}`] >= 2
 	})
 
@@ -98,7 +98,7 @@ func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 		}
 	}
 	for _, address := range addresses {
-		for series := range figures(t, address) {
+		for series := range scrapeMetrics(t, address) {
 			name, _, _ := strings.Cut(series, "{")
 			known[name], known[suffix.ReplaceAllString(series, "")] = true, true
 		}
@@ -241,6 +241,6 @@ func TestAMetricsPortOfSomebodyElseIsNamed(t *testing.T) {
 	}
 	defer l.Close()
 	s := newInstance(t, minimal(t)+fmt.Sprintf("metrics: {listen: %q}\n", l.Addr()))
-	s.refused(1, l.Addr().String(), "taken", fmt.Sprintf("pid %d", os.Getpid()), "metrics.listen")
-	s.harmless()
+	s.requireUpRefused(1, l.Addr().String(), "taken", fmt.Sprintf("pid %d", os.Getpid()), "metrics.listen")
+	s.requireNothingRuns()
 }

@@ -113,9 +113,9 @@ func shell(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// cut silently drops packets that match one of the rules (nftables expressions) when they arrive,
-// on existing connections as well as on new ones.
-func cut(t *testing.T, rules ...string) {
+// dropPackets silently drops packets that match one of the rules (nftables expressions) when they
+// arrive, on existing connections as well as on new ones.
+func dropPackets(t *testing.T, rules ...string) {
 	t.Helper()
 	shell(t, "nft", "add table inet cut; add chain inet cut in { type filter hook input priority 0; }")
 	for _, r := range rules {
@@ -123,8 +123,8 @@ func cut(t *testing.T, rules ...string) {
 	}
 }
 
-// mend removes the cut, and checks that every rule of it met a packet.
-func mend(t *testing.T) {
+// removeCut removes the cut, and checks that every rule of it met a packet.
+func removeCut(t *testing.T) {
 	t.Helper()
 	for line := range strings.Lines(shell(t, "nft", "list", "table", "inet", "cut")) {
 		if strings.Contains(line, "counter packets 0 ") {

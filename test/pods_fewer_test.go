@@ -31,11 +31,11 @@ func TestFewerPodsWhereTheMasterIsOneOfThem(t *testing.T) {
 		master := p.pods["redis-4"]
 		said := master.said
 		p.shrink(func(l *podLife) {
-			if err := syscall.Kill(l.first(), syscall.SIGTERM); err != nil {
+			if err := syscall.Kill(l.firstProcess(), syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
 		})
-		says(t, said.String(), "switchover done")
+		requireWords(t, said.String(), "switchover done")
 		p.checkSmall()
 	})
 	// Its machine may be gone. Then the remaining Sentinels have to name another master, which
@@ -55,7 +55,7 @@ func newLargePodStack(t *testing.T) *podStack {
 		"redis-1", "redis-2", "redis-3", "redis-4", "sentinel-1", "sentinel-2", "sentinel-3", "sentinel-4")
 	p.begin()
 	for _, l := range p.pods {
-		l.ready()
+		l.awaitReady()
 	}
 	last := p.pods["redis-4"]
 	said := ""
@@ -106,7 +106,7 @@ func (p *podStack) shrink(end func(*podLife)) {
 	}
 	for _, node := range leave {
 		if p.pods[node].cmd != nil {
-			p.pods[node].ends()
+			p.pods[node].awaitEnd()
 		}
 		delete(p.pods, node)
 	}
@@ -155,14 +155,14 @@ func (p *podStack) checkSmall() {
 	for _, node := range []string{"sentinel-1", "sentinel-2", "sentinel-3"} {
 		l := p.pods[node]
 		l.eventually("it knows one replica and three Sentinels", func() bool {
-			about := l.about()
+			about := l.sentinelView()
 			return strings.Contains(about, "slaves=1,sentinels=3") && strings.Contains(about, master.address+":")
 		})
 	}
 }
 
-// about returns what a Sentinel reports about the master.
-func (l *podLife) about() string {
+// sentinelView returns what a Sentinel reports about the master.
+func (l *podLife) sentinelView() string {
 	ctx, cancel := context.WithTimeout(l.of.t.Context(), 5*time.Second)
 	defer cancel()
 	plain, err := l.dial(ctx, plan.PodSentinelPort)

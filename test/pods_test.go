@@ -49,7 +49,7 @@ const podFile = "name: shop\nentry: {listen: \"0.0.0.0:6301\", auth: none}\nredi
 
 // podLife is a pod from its start to its end.
 type podLife struct {
-	*cableHost
+	*netnsHost
 	of    *podStack
 	node  string
 	names string // path of its resolv.conf
@@ -67,7 +67,7 @@ func newPodStack(t *testing.T) *podStack {
 func newPodStackOf(t *testing.T, text string, nodes ...string) *podStack {
 	t.Helper()
 	needRoot(t)
-	hosts := cableHosts(t, nodes...)
+	hosts := newNetnsHosts(t, nodes...)
 	p := &podStack{t: t, text: text, pods: map[string]*podLife{}, seed: strings.Repeat("seed", 10)}
 	one := hosts["redis-1"]
 
@@ -94,7 +94,7 @@ func newPodStackOf(t *testing.T, text string, nodes ...string) *podStack {
 	of := p.prove()
 	for _, node := range nodes {
 		p.dns.Set(plan.PodService(of, node)+".pods.test", hosts[node].address)
-		p.pods[node] = &podLife{cableHost: hosts[node], of: p, node: node, names: names}
+		p.pods[node] = &podLife{netnsHost: hosts[node], of: p, node: node, names: names}
 	}
 	t.Cleanup(func() {
 		for node, l := range p.pods {
@@ -180,8 +180,8 @@ func (l *podLife) start() error {
 	return nil
 }
 
-// first returns the pod's first process, and supervisor its child.
-func (l *podLife) first() int {
+// firstProcess returns the pod's first process, and supervisor its child.
+func (l *podLife) firstProcess() int {
 	l.of.t.Helper()
 	below := process.Children(l.cmd.Process.Pid)
 	if len(below) != 1 {
@@ -192,7 +192,7 @@ func (l *podLife) first() int {
 
 func (l *podLife) supervisor() (pid int) {
 	l.of.t.Helper()
-	parent := fmt.Sprintf("\nPPid:\t%d\n", l.first())
+	parent := fmt.Sprintf("\nPPid:\t%d\n", l.firstProcess())
 	l.eventually("a supervisor", func() bool {
 		all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, file := range all {
@@ -218,8 +218,8 @@ func (l *podLife) kill() {
 	l.cmd = nil
 }
 
-// ends waits until a pod that was told to end has ended, and returns its exit status.
-func (l *podLife) ends() int {
+// awaitEnd waits until a pod that was told to end has ended, and returns its exit status.
+func (l *podLife) awaitEnd() int {
 	l.of.t.Helper()
 	select {
 	case <-l.ended:
@@ -278,7 +278,7 @@ func (l *podLife) probe(path string) (status int, body string) {
 	return resp.StatusCode, string(text)
 }
 
-func (l *podLife) ready() {
+func (l *podLife) awaitReady() {
 	l.of.t.Helper()
 	l.eventually("it is ready", func() bool {
 		status, _ := l.probe(pod.ReadyPath)
@@ -290,7 +290,7 @@ func (l *podLife) ready() {
 func (p *podStack) allReady() (master, replica *podLife) {
 	p.t.Helper()
 	for _, l := range p.pods {
-		l.ready()
+		l.awaitReady()
 	}
 	one, two := p.pods["redis-1"], p.pods["redis-2"]
 	for _, is := range []struct{ a, b *podLife }{{one, two}, {two, one}} {
@@ -356,7 +356,7 @@ func TestPodsWhoseSupervisorDiesAndWhoseDNSIsAway(t *testing.T) {
 	// The master's supervisor dies, and right after that the pod is told to end. The next
 	// supervisor takes the node over, whichever pods answer, and hands the master's role over.
 	was := master.supervisor()
-	for _, pid := range []int{was, master.first()} {
+	for _, pid := range []int{was, master.firstProcess()} {
 		sig := syscall.SIGKILL
 		if pid != was {
 			sig = syscall.SIGTERM
@@ -366,10 +366,10 @@ func TestPodsWhoseSupervisorDiesAndWhoseDNSIsAway(t *testing.T) {
 		}
 	}
 	said := master.said
-	if code := master.ends(); code != 0 {
+	if code := master.awaitEnd(); code != 0 {
 		t.Errorf("the pod of the master ended with %d", code)
 	}
-	says(t, said.String(), "outlived its supervisor", "switchover done", "User requested shutdown")
+	requireWords(t, said.String(), "outlived its supervisor", "switchover done", "User requested shutdown")
 	if n, ok := replica.status(); !ok || n.Role != "master" {
 		t.Errorf("without the former master %s is %q", replica.node, n.Role)
 	}
@@ -380,9 +380,9 @@ func TestPodsWhoseSupervisorDiesAndWhoseDNSIsAway(t *testing.T) {
 	// The pod comes back while DNS is away, because all that it needs is on its volume.
 	began = time.Now()
 	p.begin(master.node)
-	master.ready()
+	master.awaitReady()
 	t.Logf("without DNS a pod was ready after %v", time.Since(began).Round(100*time.Millisecond))
-	says(t, master.said.String(), "DNS does not answer")
+	requireWords(t, master.said.String(), "DNS does not answer")
 	if n, _ := master.status(); n.Role != "replica" {
 		t.Errorf("%s came back as %q", master.node, n.Role)
 	}
@@ -413,10 +413,10 @@ func TestAPodWhoseRedisLoadsForLongIsAlive(t *testing.T) {
 	if got := master.redis(append(lines, "WAIT 1 10000")...); got[keys] != ":1" {
 		t.Fatalf("the replica lacks writes: %q", got[keys])
 	}
-	if err := syscall.Kill(replica.first(), syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(replica.firstProcess(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if code := replica.ends(); code != 0 {
+	if code := replica.awaitEnd(); code != 0 {
 		t.Errorf("the pod ended with %d", code)
 	}
 

@@ -33,9 +33,9 @@ func TestAStateDirectoryThatOthersMayChangeIsRefused(t *testing.T) {
 			}
 		}
 		if _, err := os.Lstat(filepath.Join(s.state, "drill-undo.json")); err == nil {
-			says(t, s.fails(2, "drill", "undo"), c.words)
+			requireWords(t, s.fails(2, "drill", "undo"), c.words)
 		} else {
-			s.refused(2, c.words)
+			s.requireUpRefused(2, c.words)
 		}
 		if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
 			t.Errorf("%s: the other file has %q, %v", c.name, b, err)
@@ -43,6 +43,6 @@ func TestAStateDirectoryThatOthersMayChangeIsRefused(t *testing.T) {
 		for _, name := range []string{"lock", "stack.json", "drill-undo.json"} {
 			_ = os.Remove(filepath.Join(s.state, name))
 		}
-		s.harmless()
+		s.requireNothingRuns()
 	}
 }

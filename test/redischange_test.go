@@ -16,8 +16,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// members is a stack whose redis nodes and Sentinels change, case by case, under one load.
-type members struct {
+// membershipStack is a stack whose redis nodes and Sentinels change, case by case, under one load.
+type membershipStack struct {
 	*instance
 	entry                string
 	replicas, sentinels  int
@@ -26,14 +26,14 @@ type members struct {
 }
 
 // set writes the stack file.
-func (m *members) set() {
+func (m *membershipStack) set() {
 	list := func(ports []int) string { return strings.ReplaceAll(strings.Trim(fmt.Sprint(ports), "[]"), " ", ", ") }
 	m.write(fmt.Sprintf("name: %s\n%srollout: {settle: %s}\nredis: {replicas: %d, sentinels: %d, ports: [%s], sentinel-ports: [%s]}\n",
 		m.name, m.entry, cmp.Or(m.settle, "300ms"), m.replicas, m.sentinels, list(m.ports[:min(len(m.ports), m.replicas+1)]), list(m.sentinelPorts[:min(len(m.sentinelPorts), m.sentinels)])))
 }
 
 // addresses returns the addresses of the nodes of a kind, sorted by node.
-func (m *members) addresses(kind plan.Kind) (all []string) {
+func (m *membershipStack) addresses(kind plan.Kind) (all []string) {
 	for _, n := range m.status().Nodes {
 		if n.Kind == kind {
 			all = append(all, n.Address)
@@ -42,8 +42,8 @@ func (m *members) addresses(kind plan.Kind) (all []string) {
 	return all
 }
 
-// knows returns the addresses in a table of a Sentinel.
-func (m *members) knows(sentinel, table string) (all []string) {
+// knownAddresses returns the addresses in a table of a Sentinel.
+func (m *membershipStack) knownAddresses(sentinel, table string) (all []string) {
 	m.t.Helper()
 	fields := strings.Fields(m.redisCLI(sentinel, "sentinel", table, m.name))
 	for i := range fields {
@@ -55,9 +55,9 @@ func (m *members) knows(sentinel, table string) (all []string) {
 	return all
 }
 
-// exact checks that every Sentinel knows exactly the existing nodes, and has the quorum for their
-// number.
-func (m *members) exact(what string) {
+// requireExactMembership checks that every Sentinel knows exactly the existing nodes, and has the
+// quorum for their number.
+func (m *membershipStack) requireExactMembership(what string) {
 	m.t.Helper()
 	st := m.status()
 	master := m.master()
@@ -81,10 +81,10 @@ func (m *members) exact(what string) {
 			slices.Sort(all)
 			return all
 		}
-		if got, want := m.knows(n.Name, "replicas"), without(plan.Redis, m.node(master).Address); !slices.Equal(got, want) {
+		if got, want := m.knownAddresses(n.Name, "replicas"), without(plan.Redis, m.node(master).Address); !slices.Equal(got, want) {
 			m.t.Errorf("%s: %s knows the replicas %v, and there are %v", what, n.Name, got, want)
 		}
-		if got, want := m.knows(n.Name, "sentinels"), without(plan.Sentinel, n.Address); !slices.Equal(got, want) {
+		if got, want := m.knownAddresses(n.Name, "sentinels"), without(plan.Sentinel, n.Address); !slices.Equal(got, want) {
 			m.t.Errorf("%s: %s knows the Sentinels %v, and there are %v", what, n.Name, got, want)
 		}
 		if about := m.redisCLI(n.Name, "sentinel", "master", m.name); !strings.Contains(about, fmt.Sprintf("quorum\n%d\n", m.sentinels/2+1)) {
@@ -93,8 +93,8 @@ func (m *members) exact(what string) {
 	}
 }
 
-// failsOverNow kills the master, and checks that another one takes over.
-func (m *members) failsOverNow(what string) {
+// failOver kills the master, and checks that another one takes over.
+func (m *membershipStack) failOver(what string) {
 	m.t.Helper()
 	was := m.node(m.master())
 	kill(m.t, was.PID)
@@ -102,9 +102,9 @@ func (m *members) failsOverNow(what string) {
 	m.awaitHealthy()
 }
 
-// becomes makes a redis node the master. It repeats this while it is refused, at the end of a
+// makeMaster makes a redis node the master. It repeats this while it is refused, at the end of a
 // failover.
-func (m *members) becomes(name string) {
+func (m *membershipStack) makeMaster(name string) {
 	m.t.Helper()
 	m.await(name+" as the master", 20*time.Second, func() bool {
 		if m.master() != name {
@@ -115,7 +115,7 @@ func (m *members) becomes(name string) {
 }
 
 // apply applies the file, and first checks that its plan has these lines.
-func (m *members) apply(what string, lines ...string) {
+func (m *membershipStack) apply(what string, lines ...string) {
 	m.t.Helper()
 	m.set()
 	said := m.must("apply", "--plan")
@@ -126,7 +126,7 @@ func (m *members) apply(what string, lines ...string) {
 	}
 	m.must("apply", "--yes")
 	m.awaitHealthy()
-	m.exact(what)
+	m.requireExactMembership(what)
 	if said := m.must("apply"); !strings.Contains(said, "Nothing to change") {
 		m.t.Errorf("%s: the next 'apply' says %q", what, said)
 	}
@@ -134,29 +134,29 @@ func (m *members) apply(what string, lines ...string) {
 
 // underLoad starts the stack, and runs the cases while clients use it, none of whose requests may
 // fail.
-func (m *members) underLoad(cases func()) {
+func (m *membershipStack) underLoad(cases func()) {
 	m.t.Helper()
 	m.set()
 	m.must("up", "-d")
 	l := startLoadOf(m.t, m.awaitHealthy().Entry, 50, false)
 	cases()
 	o := l.finish(m.t)
-	o.nothingFailed(m.t)
-	o.enough(m.t, 500)
+	o.requireNothingFailed(m.t)
+	o.requireTraffic(m.t, 500)
 }
 
 func TestRedisNodesAndSentinelsComeAndGoUnderLoad(t *testing.T) {
 	t.Parallel()
-	m := &members{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3}
+	m := &membershipStack{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3}
 	m.underLoad(func() {
 		m.replicas = 3
 		m.apply("a replica more", "redis-4 start redis.replicas", "sentinel-1 set redis.replicas", "balancer-1 reload redis.replicas")
-		m.failsOverNow("a replica more")
+		m.failOver("a replica more")
 
-		m.becomes("redis-4")
+		m.makeMaster("redis-4")
 		m.replicas = 2
 		m.apply("the master goes", "redis-4 hand over", "redis-4 stop redis.replicas", "sentinel-2 forget redis-4 is no longer where it was")
-		m.failsOverNow("the master has gone")
+		m.failOver("the master has gone")
 
 		m.sentinels = 5
 		m.apply("Sentinels more", "sentinel-4 start redis.sentinels")
@@ -167,19 +167,19 @@ func TestRedisNodesAndSentinelsComeAndGoUnderLoad(t *testing.T) {
 
 func TestRedisNodesAndSentinelsMoveUnderLoad(t *testing.T) {
 	t.Parallel()
-	m := &members{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3}
+	m := &membershipStack{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3}
 	m.underLoad(func() {
-		m.moves()
+		m.movesPorts()
 		m.survivesAKill()
-		m.isPutBack()
-		m.failsOverNow("all have moved")
+		m.putsBackFailedReplica()
+		m.failOver("all have moved")
 		m.refuses()
 	})
 }
 
-// moves changes ports: of a replica and the master at once, and of Sentinels.
-func (m *members) moves() {
-	m.becomes("redis-1")
+// movesPorts changes ports: of a replica and the master at once, and of Sentinels.
+func (m *membershipStack) movesPorts() {
+	m.makeMaster("redis-1")
 	for range 3 {
 		m.ports = append(m.ports, freePort(m.t))
 	}
@@ -189,9 +189,9 @@ func (m *members) moves() {
 	m.apply("all move", "redis-1 hand over", "redis-2 restart", "sentinel-3 restart")
 }
 
-// isPutBack adds a replica that cannot start. It is removed again, and no Sentinel remembers it.
-// What it cannot read is its own file, from an earlier time in the stack.
-func (m *members) isPutBack() {
+// putsBackFailedReplica adds a replica that cannot start. It is removed again, and no Sentinel
+// remembers it. What it cannot read is its own file, from an earlier time in the stack.
+func (m *membershipStack) putsBackFailedReplica() {
 	file := filepath.Join(m.state, "nodes", "redis-4", "redis.conf")
 	before, err := os.ReadFile(file)
 	if err == nil {
@@ -207,7 +207,7 @@ func (m *members) isPutBack() {
 	}
 	m.replicas = 2
 	m.set()
-	m.exact("a replica that does not start")
+	m.requireExactMembership("a replica that does not start")
 	if err := os.WriteFile(file, before, 0o600); err != nil {
 		m.t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func (m *members) isPutBack() {
 
 // survivesAKill makes a change whose supervisor is killed in the middle: when the node that leaves
 // has just ended, and has to be forgotten.
-func (m *members) survivesAKill() {
+func (m *membershipStack) survivesAKill() {
 	m.replicas = 3
 	m.apply("a replica more again")
 	before := m.status()
@@ -233,7 +233,7 @@ func (m *members) survivesAKill() {
 	_ = cmd.Wait()
 	m.must("up", "-d")
 	after := m.awaitHealthy()
-	m.exact("the supervisor was killed")
+	m.requireExactMembership("the supervisor was killed")
 	if m.statusCommand().Differs || m.statusCommand().Change != nil {
 		m.t.Errorf("%+v", m.statusCommand())
 	}
@@ -254,7 +254,7 @@ func (m *members) survivesAKill() {
 }
 
 // refuses makes changes that are refused before anything is done.
-func (m *members) refuses() {
+func (m *membershipStack) refuses() {
 	replicas, sentinels, ports := m.replicas, m.sentinels, m.ports
 	for _, c := range []struct {
 		what string
@@ -275,7 +275,7 @@ func (m *members) refuses() {
 	}
 
 	// The replica that would stay is down.
-	m.becomes("redis-1")
+	m.makeMaster("redis-1")
 	m.must("stop", "redis-2")
 	m.replicas = 1
 	m.set()
@@ -286,5 +286,5 @@ func (m *members) refuses() {
 	m.replicas = replicas
 	m.set()
 	m.awaitHealthy()
-	m.exact("refused")
+	m.requireExactMembership("refused")
 }

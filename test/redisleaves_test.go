@@ -15,7 +15,7 @@ import (
 
 // applying starts to apply the file. The function that it returns waits for the end, and returns
 // the output.
-func (m *members) applying() (end func() (said string, err error)) {
+func (m *membershipStack) applying() (end func() (said string, err error)) {
 	m.t.Helper()
 	m.set()
 	cmd := m.command("apply", "--yes")
@@ -41,7 +41,7 @@ func (m *members) applying() (end func() (said string, err error)) {
 }
 
 // awaitStep waits until a change works on a node.
-func (m *members) awaitStep(node string) {
+func (m *membershipStack) awaitStep(node string) {
 	m.t.Helper()
 	m.await("a step of "+node, 30*time.Second, func() bool {
 		c := m.status().Change
@@ -51,11 +51,11 @@ func (m *members) awaitStep(node string) {
 
 func TestAReplicaThatIsToLeaveAndBecomesTheMasterHandsOverAtTheNextStep(t *testing.T) {
 	t.Parallel()
-	m := &members{instance: newInstance(t, ""), entry: minimal(t), replicas: 3, sentinels: 3}
+	m := &membershipStack{instance: newInstance(t, ""), entry: minimal(t), replicas: 3, sentinels: 3}
 	m.set()
 	m.must("up", "-d")
 	m.awaitHealthy()
-	m.becomes("redis-1")
+	m.makeMaster("redis-1")
 	m.awaitHealthy()
 	for _, n := range m.status().Nodes {
 		if n.Kind == plan.Redis && n.Name != "redis-4" {
@@ -73,12 +73,12 @@ func TestAReplicaThatIsToLeaveAndBecomesTheMasterHandsOverAtTheNextStep(t *testi
 		t.Errorf("%v: it did\n%s", err, said)
 	}
 	m.awaitHealthy()
-	m.exact("a master that was to leave")
+	m.requireExactMembership("a master that was to leave")
 }
 
 func TestAReplicaThatNoBalancerKnowsYetAndBecomesTheMasterHandsOverAtTheNextStep(t *testing.T) {
 	t.Parallel()
-	m := &members{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3, settle: "2s"}
+	m := &membershipStack{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3, settle: "2s"}
 	m.set()
 	m.must("up", "-d")
 	m.awaitHealthy()
@@ -97,5 +97,5 @@ func TestAReplicaThatNoBalancerKnowsYetAndBecomesTheMasterHandsOverAtTheNextStep
 		t.Errorf("%v: it did\n%s", err, said)
 	}
 	m.awaitHealthy()
-	m.exact("a master that had just come")
+	m.requireExactMembership("a master that had just come")
 }

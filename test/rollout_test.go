@@ -121,8 +121,8 @@ func (s *shop) put(name, content string) {
 	}
 }
 
-// answers returns the different answers of the entry to a number of requests.
-func (s *shop) answers(entry string) []string {
+// distinctAnswers returns the different answers of the entry to a number of requests.
+func (s *shop) distinctAnswers(entry string) []string {
 	s.t.Helper()
 	seen := map[string]bool{}
 	for range 20 {
@@ -137,10 +137,10 @@ func (s *shop) answers(entry string) []string {
 	return all
 }
 
-// runs checks that the entry gives exactly these answers.
-func (s *shop) runs(want ...string) {
+// requireAnswers checks that the entry gives exactly these answers.
+func (s *shop) requireAnswers(want ...string) {
 	s.t.Helper()
-	if got := s.answers(s.status().Entry); !slices.Equal(got, want) {
+	if got := s.distinctAnswers(s.status().Entry); !slices.Equal(got, want) {
 		s.t.Errorf("the entry answers %q, want %q", got, want)
 	}
 }
@@ -219,9 +219,9 @@ func TestAProgramsNodesChangeUnderLoad(t *testing.T) {
 func (s *shop) rollsOut() {
 	s.put("version", "two")
 	s.must("rollout", "shop")
-	s.runs("two - shop-1", "two - shop-2")
+	s.requireAnswers("two - shop-1", "two - shop-2")
 	s.must("rollout", "shop", "--undo")
-	s.runs("one - shop-1", "one - shop-2")
+	s.requireAnswers("one - shop-1", "one - shop-2")
 
 	var versions []struct {
 		Number  int
@@ -242,32 +242,32 @@ func (s *shop) rollsOut() {
 	if by != "up rollout undo " || versions[0].Release != versions[2].Release || versions[0].Release == versions[1].Release {
 		s.t.Errorf("the history is %+v", versions)
 	}
-	says(s.t, s.fails(2, "rollout", "shop", "--undo", "--env", "A=b"), "--undo")
-	says(s.t, s.fails(2, "rollout", "cart"), "cart", "shop")
+	requireWords(s.t, s.fails(2, "rollout", "shop", "--undo", "--env", "A=b"), "--undo")
+	requireWords(s.t, s.fails(2, "rollout", "cart"), "cart", "shop")
 }
 
 func (s *shop) comesBackFromABadVersion() {
 	s.put("version", "broken")
 	said := s.fails(1, "rollout", "shop")
-	says(s.t, said, "shop-1", "no database called shop", "it is what it was")
+	requireWords(s.t, said, "shop-1", "no database called shop", "it is what it was")
 	if strings.Contains(said, "the former one has left") {
 		s.t.Errorf("the last words have some of an earlier process: %s", said)
 	}
-	s.runs("one - shop-1", "one - shop-2")
+	s.requireAnswers("one - shop-1", "one - shop-2")
 
 	// The second node fails with it, so the first one gets its old version back.
 	s.put("version", "two")
 	s.put("app.py", strings.Replace(shopProgram, `version == "broken"`, `os.environ["HOLDFAST_NODE"] == "shop-2"`, 1))
-	says(s.t, s.fails(1, "rollout", "shop"), "shop-2", "no database called shop", "run the one before again")
-	s.runs("one - shop-1", "one - shop-2")
+	requireWords(s.t, s.fails(1, "rollout", "shop"), "shop-2", "no database called shop", "run the one before again")
+	s.requireAnswers("one - shop-1", "one - shop-2")
 
 	// An impossible rollout is a usage error before anything is copied.
 	if err := os.Remove(filepath.Join(s.dir, "shop", "app.py")); err != nil {
 		s.t.Fatal(err)
 	}
 	s.put("app.sh", "exec python3 -u app.py")
-	says(s.t, s.fails(2, "rollout", "shop", "--command", "./app.bin"), "apps.shop.command", "app.bin", "does not exist")
-	says(s.t, s.fails(2, "rollout", "shop", "--command", "app.sh"), "apps.shop.command", "write ./app.sh")
+	requireWords(s.t, s.fails(2, "rollout", "shop", "--command", "./app.bin"), "apps.shop.command", "app.bin", "does not exist")
+	requireWords(s.t, s.fails(2, "rollout", "shop", "--command", "app.sh"), "apps.shop.command", "write ./app.sh")
 	for _, args := range [][]string{
 		{"scale", "shop=100000"}, {"rollout", "shop", "--only", "2"}, {"rollout", "shop", "--env", "HOLDFAST_NODE=x"},
 		{"rollout", "shop", "--env", "A B=c"}, {"drain", "balancer-1"}, {"undrain", "shop-7"}, {"undrain", "balancer-1"},
@@ -283,19 +283,19 @@ func (s *shop) comesBackFromABadVersion() {
 	if err := os.Chmod(filepath.Join(s.dir, "shop", "shop"), 0o755); err != nil {
 		s.t.Fatal(err)
 	}
-	says(s.t, s.fails(1, "apply", "--yes"), "apps.shop.release", "does not exist", "rollout shop", "--command")
+	requireWords(s.t, s.fails(1, "apply", "--yes"), "apps.shop.release", "does not exist", "rollout shop", "--command")
 	s.must("rollout", "shop", "--command", "./shop app.py")
 	s.must("apply", "--yes")
 	s.write("name: " + s.name + "\n" + s.text)
 	s.must("apply", "--yes")
-	s.runs("one - shop-1", "one - shop-2")
+	s.requireAnswers("one - shop-1", "one - shop-2")
 }
 
 func (s *shop) comesBackFromAVersionThatDies() {
 	s.put("version", "mortal")
-	says(s.t, s.fails(1, "rollout", "shop"), "shop-1", "the session store is gone", "it is what it was")
+	requireWords(s.t, s.fails(1, "rollout", "shop"), "shop-1", "the session store is gone", "it is what it was")
 	s.put("version", "one")
-	s.runs("one - shop-1", "one - shop-2")
+	s.requireAnswers("one - shop-1", "one - shop-2")
 }
 
 func (s *shop) waitsAfterOneNode() {
@@ -305,16 +305,16 @@ func (s *shop) waitsAfterOneNode() {
 	if c := s.status().Change; c == nil || c.Held != "shop" {
 		s.t.Errorf("the status shows %+v, want a rollout that waits", c)
 	}
-	says(s.t, s.must("status"), "waits", "--continue")
-	s.runs("one - shop-2", "three - shop-1")
-	says(s.t, s.fails(1, "scale", "shop=3"), "rollout", "--continue")
+	requireWords(s.t, s.must("status"), "waits", "--continue")
+	s.requireAnswers("one - shop-2", "three - shop-1")
+	requireWords(s.t, s.fails(1, "scale", "shop=3"), "rollout", "--continue")
 	s.must("rollout", "shop", "--continue")
-	s.runs("three - shop-1", "three - shop-2")
+	s.requireAnswers("three - shop-1", "three - shop-2")
 
 	s.put("version", "four")
 	s.must("rollout", "shop", "--only", "1")
 	s.must("rollout", "shop", "--undo")
-	s.runs("three - shop-1", "three - shop-2")
+	s.requireAnswers("three - shop-1", "three - shop-2")
 }
 
 func (s *shop) goesOnAfterACrash() {
@@ -328,44 +328,44 @@ func (s *shop) goesOnAfterACrash() {
 		n := s.node("shop-1")
 		return n.Release != before.Release && n.PID != before.PID && n.State == supervise.Up
 	})
-	says(s.t, s.fails(1, "rollout", "shop"), "rollout", "under way")
+	requireWords(s.t, s.fails(1, "rollout", "shop"), "rollout", "under way")
 	s.killSupervisor()
 	if err := cmd.Wait(); err == nil {
 		s.t.Error("the command did not notice that the supervisor was gone")
 	}
 	s.must("up", "-d")
-	s.runs("five - shop-1", "five - shop-2")
+	s.requireAnswers("five - shop-1", "five - shop-2")
 }
 
 func (s *shop) scales() {
 	s.must("scale", "shop=3")
-	s.runs("five - shop-1", "five - shop-2", "five - shop-3")
+	s.requireAnswers("five - shop-1", "five - shop-2", "five - shop-3")
 	s.crash()
 	if r := s.status().RunTime; r == nil || r.Nodes["shop"] != 3 {
 		s.t.Errorf("the status shows %+v, want that shop has 3 nodes", r)
 	}
 	s.must("scale", "shop=2")
-	s.runs("five - shop-1", "five - shop-2")
-	says(s.t, s.fails(2, "scale", "shop=0"), "shop=0")
-	says(s.t, s.fails(2, "scale", "cart=2"), "cart", "shop")
+	s.requireAnswers("five - shop-1", "five - shop-2")
+	requireWords(s.t, s.fails(2, "scale", "shop=0"), "shop=0")
+	requireWords(s.t, s.fails(2, "scale", "cart=2"), "cart", "shop")
 }
 
 func (s *shop) drains() {
 	s.must("drain", "shop-1")
-	s.runs("five - shop-2")
+	s.requireAnswers("five - shop-2")
 	s.must("restart", "shop-1", "balancer-1")
 	s.crash()
 	s.must("restart", "balancer-2")
-	s.runs("five - shop-2")
+	s.requireAnswers("five - shop-2")
 	if n := s.node("shop-1"); !n.Drained || n.State != supervise.Up {
 		s.t.Errorf("shop-1 is %+v, want it up and drained", n)
 	}
-	says(s.t, s.fails(1, "drain", "shop-2"), "shop", "503", "--anyway")
-	says(s.t, s.fails(2, "drain", "shop-7"), "shop-7")
-	says(s.t, s.fails(1, "scale", "shop=1"), "of shop only shop-1 would stay", "503 without shop-2")
-	says(s.t, s.must("doctor"), "shop-1 is drained", "undrain shop-1")
+	requireWords(s.t, s.fails(1, "drain", "shop-2"), "shop", "503", "--anyway")
+	requireWords(s.t, s.fails(2, "drain", "shop-7"), "shop-7")
+	requireWords(s.t, s.fails(1, "scale", "shop=1"), "of shop only shop-1 would stay", "503 without shop-2")
+	requireWords(s.t, s.must("doctor"), "shop-1 is drained", "undrain shop-1")
 	s.must("undrain", "shop-1")
-	s.runs("five - shop-1", "five - shop-2")
+	s.requireAnswers("five - shop-1", "five - shop-2")
 
 	pids := func() string { return fmt.Sprint(s.node("shop-1").PID, s.node("shop-2").PID) }
 	before := pids()
@@ -378,8 +378,8 @@ func (s *shop) drains() {
 	s.must("stop", "shop-2")
 	s.must("restart", "shop")
 	s.must("start", "shop-2")
-	s.runs("five - shop-1", "five - shop-2")
-	says(s.t, s.fails(2, "stop", "shop"), "application", "shop-1")
+	s.requireAnswers("five - shop-1", "five - shop-2")
+	requireWords(s.t, s.fails(2, "stop", "shop"), "application", "shop-1")
 }
 
 func (s *shop) goesOnAfterCtrlC() {
@@ -399,12 +399,12 @@ func (s *shop) goesOnAfterCtrlC() {
 	if code := cmd.ProcessState.ExitCode(); code != 1 {
 		s.t.Errorf("after Ctrl-C: exit code %d", code)
 	}
-	says(s.t, said.String(), "interrupted", "the rollout goes on in the background", "status")
+	requireWords(s.t, said.String(), "interrupted", "the rollout goes on in the background", "status")
 	s.await("the rollout that goes on", 30*time.Second, func() bool { return s.status().Change == nil })
 	if s.node("shop-2").PID == before.PID {
 		s.t.Error("it did not go on")
 	}
-	s.runs("six - shop-1", "six - shop-2")
+	s.requireAnswers("six - shop-1", "six - shop-2")
 }
 
 // stopsARestart restarts all nodes while the first one does not come up again.
@@ -414,8 +414,8 @@ func (s *shop) stopsARestart() {
 	if err := os.WriteFile(brake, nil, 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	says(s.t, s.fails(1, "restart", "shop"), "restart shop-1", "the brake is on", "no other node was touched")
-	s.runs("six - shop-2")
+	requireWords(s.t, s.fails(1, "restart", "shop"), "restart shop-1", "the brake is on", "no other node was touched")
+	s.requireAnswers("six - shop-2")
 	if pid := s.node("shop-2").PID; pid != other {
 		s.t.Errorf("shop-2 is %d, and was %d", pid, other)
 	}
@@ -423,7 +423,7 @@ func (s *shop) stopsARestart() {
 		s.t.Fatal(err)
 	}
 	s.must("start", "shop-1")
-	s.runs("six - shop-1", "six - shop-2")
+	s.requireAnswers("six - shop-1", "six - shop-2")
 }
 
 // rollsOutWithMoreNodes is a rollout during which additional nodes serve.
@@ -460,8 +460,8 @@ func (s *shop) rollsOutWithMoreNodes() {
 	if most != 4 || least < 2 {
 		s.t.Errorf("there were %d nodes at most, want 4, and %d served at least, want 2", most, least)
 	}
-	s.runs("seven - shop-1", "seven - shop-2")
-	says(s.t, said.String(), "start shop-3: done", "stop shop-4: done")
+	s.requireAnswers("seven - shop-1", "seven - shop-2")
+	requireWords(s.t, said.String(), "start shop-3: done", "stop shop-4: done")
 	s.text = strings.Replace(s.text, ", surge: 2", "", 1)
 	s.write("name: " + s.name + "\n" + s.text)
 	s.must("apply", "--yes")
@@ -489,19 +489,19 @@ func (s *shop) comesBackFromAFullDisk() {
 	if code := cmd.ProcessState.ExitCode(); code != 1 {
 		s.t.Errorf("on a full disk: exit code %d", code)
 	}
-	says(s.t, said.String(), "no space left on device")
-	for _, a := range s.answers(s.status().Entry) {
+	requireWords(s.t, said.String(), "no space left on device")
+	for _, a := range s.distinctAnswers(s.status().Entry) {
 		if !strings.HasPrefix(a, "seven") && !strings.HasPrefix(a, "eight") {
 			s.t.Errorf("the entry answers %q", a)
 		}
 	}
-	says(s.t, s.fails(1, "rollout", "shop"), "free")
+	requireWords(s.t, s.fails(1, "rollout", "shop"), "free")
 	if err := os.Remove(ballast); err != nil {
 		s.t.Fatal(err)
 	}
 	s.crash()
 	s.must("rollout", "shop")
-	s.runs("eight - shop-1", "eight - shop-2")
+	s.requireAnswers("eight - shop-1", "eight - shop-2")
 }
 
 // fill writes a file until its disk is full.
@@ -521,15 +521,15 @@ func fill(t *testing.T, path string) {
 
 func (s *shop) keepsWhatWasSaid() {
 	s.must("rollout", "shop", "--env", "LEVEL=debug")
-	s.runs("eight debug shop-1", "eight debug shop-2")
-	says(s.t, s.must("status"), "LEVEL")
+	s.requireAnswers("eight debug shop-1", "eight debug shop-2")
+	requireWords(s.t, s.must("status"), "LEVEL")
 	s.must("apply", "--yes")
-	s.runs("eight debug shop-1", "eight debug shop-2")
+	s.requireAnswers("eight debug shop-1", "eight debug shop-2")
 
 	// A change in the file overrides the setting made at run time.
 	s.write("name: " + s.name + "\n" + strings.Replace(s.text, "nodes: 2", "nodes: 2\n    env: {LEVEL: info}", 1))
 	s.must("apply", "--yes")
-	s.runs("eight info shop-1", "eight info shop-2")
+	s.requireAnswers("eight info shop-1", "eight info shop-2")
 	if r := s.status().RunTime; r != nil {
 		s.t.Errorf("the status shows %+v, want nothing", r)
 	}

@@ -103,9 +103,9 @@ func (p programs) wrap(name string, failing string) {
 	p.write(fileOf(name), fmt.Appendf(nil, "#!/bin/sh\ncase \"$*\" in %s) exit 1 ;; esac\nexec %s \"$@\"\n", failing, real))
 }
 
-// writtenBy waits until the records beside the data name these servers, and redis nodes and
+// awaitServers waits until the records beside the data name these servers, and redis nodes and
 // Sentinels run them.
-func (s *instance) writtenBy(want string) {
+func (s *instance) awaitServers(want string) {
 	s.t.Helper()
 	got := ""
 	s.await("data of "+want, 90*time.Second, func() bool {
@@ -141,7 +141,7 @@ func TestTheServerOfTheDataStaysWhateverElseIsInstalled(t *testing.T) {
 			install(first)
 			s.must("up", "-d")
 			s.awaitHealthy()
-			s.writtenBy(first)
+			s.awaitServers(first)
 
 			install(second)
 			s.killSupervisor()
@@ -149,15 +149,15 @@ func TestTheServerOfTheDataStaysWhateverElseIsInstalled(t *testing.T) {
 			s.must("scale", "web=3")
 			s.killNode("redis-2")
 			s.awaitHealthy()
-			s.writtenBy(first)
-			says(t, s.must("plan"), first)
+			s.awaitServers(first)
+			requireWords(t, s.must("plan"), first)
 			s.must("down")
 			if second == "Redis 7.0" {
 				install("Redis 8.0") // this version could read the data
 			}
 			s.must("up", "-d")
 			s.awaitHealthy()
-			s.writtenBy(first)
+			s.awaitServers(first)
 			if second != "Redis 7.0" {
 				return
 			}
@@ -167,11 +167,11 @@ func TestTheServerOfTheDataStaysWhateverElseIsInstalled(t *testing.T) {
 			if err := os.Remove(filepath.Join(p.dir, "valkey-server")); err != nil {
 				t.Fatal(err)
 			}
-			says(t, s.fails(1, "up", "-d"), "valkey-server is missing", "data is of Valkey", "redis.server")
+			requireWords(t, s.fails(1, "up", "-d"), "valkey-server is missing", "data is of Valkey", "redis.server")
 			s.write("name: " + s.name + "\n" + text + "redis: {server: redis}\n")
 			s.must("up", "-d")
 			s.awaitHealthy()
-			s.writtenBy("Redis 8.0")
+			s.awaitServers("Redis 8.0")
 		})
 	}
 }
@@ -186,16 +186,16 @@ func TestAChangeOfServerThatFailsIsTakenBack(t *testing.T) {
 	with("redis")
 	s.must("up", "-d")
 	st := s.awaitHealthy()
-	s.writtenBy("Redis 7.0")
+	s.awaitServers("Redis 7.0")
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 
 	// It fails on the first node.
 	p.put(servers.Valkey, "8.1")
 	p.wrap(servers.Valkey, "*/redis-*")
 	with("valkey")
-	says(t, s.fails(1, "apply", "--yes"), "it is what it was")
+	requireWords(t, s.fails(1, "apply", "--yes"), "it is what it was")
 	s.awaitHealthy()
-	s.writtenBy("Redis 7.0")
+	s.awaitServers("Redis 7.0")
 	with("redis")
 	s.must("apply", "--yes")
 
@@ -212,7 +212,7 @@ func TestAChangeOfServerThatFailsIsTakenBack(t *testing.T) {
 	s.must("up", "-d")
 	s.must("apply", "--yes")
 	s.awaitHealthy()
-	s.writtenBy("Redis 7.0")
+	s.awaitServers("Redis 7.0")
 	if _, err := os.Stat(filepath.Join(s.state, "nodes/redis-3/data/appendonlydir.unreadable")); err != nil {
 		t.Errorf("what Redis 7.0 could not read is not set aside: %v", err)
 	}
@@ -230,7 +230,7 @@ func TestAnOlderPackageRefusesOnlyWhatStartsAServer(t *testing.T) {
 	p.put(servers.Redis, "8.0")
 	s.must("up", "-d")
 	s.awaitHealthy()
-	s.writtenBy("Redis 8.0")
+	s.awaitServers("Redis 8.0")
 
 	p.put(servers.Redis, "7.4")
 	s.must("scale", "web=3")
@@ -242,10 +242,10 @@ func TestAnOlderPackageRefusesOnlyWhatStartsAServer(t *testing.T) {
 		t.Error("the nodes run without a supervisor")
 	}
 	s.awaitHealthy()
-	says(t, s.fails(1, "apply", "--yes"), "Redis 7.4", "is older than Redis 8.0", "redis.server")
-	s.writtenBy("Redis 8.0")
+	requireWords(t, s.fails(1, "apply", "--yes"), "Redis 7.4", "is older than Redis 8.0", "redis.server")
+	s.awaitServers("Redis 8.0")
 	s.must("down")
-	says(t, s.fails(1, "up", "-d"), "Redis 7.4", "is older than Redis 8.0", "written-by", "install Redis 8.0")
+	requireWords(t, s.fails(1, "up", "-d"), "Redis 7.4", "is older than Redis 8.0", "written-by", "install Redis 8.0")
 }
 
 func TestTheServersThatRunAreAsked(t *testing.T) {
@@ -257,7 +257,7 @@ func TestTheServersThatRunAreAsked(t *testing.T) {
 	p.wrap(servers.Redis, "*/nothing/*")
 	s.must("up", "-d")
 	s.awaitHealthy()
-	s.writtenBy("Redis 8.0")
+	s.awaitServers("Redis 8.0")
 
 	// An earlier version of Holdfast had no records, or left a wrong one, and the program on the
 	// disk is newer when the supervisor first looks.
@@ -275,11 +275,11 @@ func TestTheServersThatRunAreAsked(t *testing.T) {
 	p.put(servers.Redis, "8.2")
 	s.must("up", "-d")
 	s.awaitHealthy()
-	s.writtenBy("Redis 8.0")
+	s.awaitServers("Redis 8.0")
 
 	p.put(servers.Valkey, "8.1")
 	s.write("name: " + s.name + "\n" + text + "redis: {server: valkey}\n")
-	says(t, s.fails(1, "apply", "--yes"), "cannot read the data of Redis 8.0")
+	requireWords(t, s.fails(1, "apply", "--yes"), "cannot read the data of Redis 8.0")
 
 	// While the server of the data is unknown, only the usual server is accepted.
 	s.must("down")
@@ -288,5 +288,5 @@ func TestTheServersThatRunAreAsked(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	says(t, s.fails(1, "up", "-d"), "nobody knows which server has written the data", "redis.server: auto")
+	requireWords(t, s.fails(1, "up", "-d"), "nobody knows which server has written the data", "redis.server: auto")
 }

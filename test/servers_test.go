@@ -54,12 +54,12 @@ func TestAnotherServerOfRedisComesUnderLoadOrIsRefused(t *testing.T) {
 	s.must("up", "-d")
 	st := s.awaitHealthy()
 	names := map[string]string{"redis": servers.Redis, "valkey": servers.Valkey}
-	s.writtenBy(names[first])
+	s.awaitServers(names[first])
 
 	l := startLoad(t, st.Entry, 50)
 	with(second)
 	s.must("apply", "--yes")
-	s.writtenBy(names[second])
+	s.awaitServers(names[second])
 	for _, n := range s.awaitHealthy().Nodes {
 		was, _ := st.Node(n.Name)
 		if redis := n.Kind == plan.Redis || n.Kind == plan.Sentinel; (n.PID != was.PID) != redis {
@@ -68,19 +68,19 @@ func TestAnotherServerOfRedisComesUnderLoadOrIsRefused(t *testing.T) {
 	}
 	before := s.status()
 	with(first)
-	says(t, s.fails(1, "apply", "--yes"), "cannot read the data of", "redis.server")
+	requireWords(t, s.fails(1, "apply", "--yes"), "cannot read the data of", "redis.server")
 	for _, n := range s.status().Nodes {
 		if was, _ := before.Node(n.Name); n.PID != was.PID {
 			t.Errorf("%s was disturbed by a change that was refused", n.Name)
 		}
 	}
 	o := l.finish(t)
-	o.nothingFailed(t)
-	o.enough(t, 100)
+	o.requireNothingFailed(t)
+	o.requireTraffic(t, 100)
 
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	s.must("down")
-	says(t, s.fails(1, "up", "-d"), "cannot read the data of", "nothing is changed")
+	requireWords(t, s.fails(1, "up", "-d"), "cannot read the data of", "nothing is changed")
 	with(second)
 	s.must("up", "-d")
 	s.awaitHealthy()
@@ -109,15 +109,15 @@ func TestTheServersAreNamedWithTheirVersions(t *testing.T) {
 	if got := s.node("redis-1").Server; got != want.String() {
 		t.Errorf("redis-1 runs %q, want %v", got, want)
 	}
-	says(t, s.must("status"), "servers "+servers.HAProxy+" ", want.String())
-	says(t, s.must("plan"), "The servers on this machine", want.String())
+	requireWords(t, s.must("status"), "servers "+servers.HAProxy+" ", want.String())
+	requireWords(t, s.must("plan"), "The servers on this machine", want.String())
 	missing := "valkey"
 	if !there {
 		missing = "redis"
 	}
 	if len(is) == 1 {
 		s.write("name: " + s.name + "\n" + text + "redis: {server: " + missing + "}\n")
-		says(t, s.fails(1, "apply", "--yes"), missing+"-server is missing", "redis.server: "+missing, "apt-get install "+missing+"-server")
+		requireWords(t, s.fails(1, "apply", "--yes"), missing+"-server is missing", "redis.server: "+missing, "apt-get install "+missing+"-server")
 	}
 }
 
@@ -126,7 +126,7 @@ func TestVectorSetsTakeAServerThatHasThem(t *testing.T) {
 	s := newInstance(t, minimal(t)+"apps: {web: {kv: {allow: [\"@vectors\"]}}}\n")
 	is := installed(t)
 	if server, there := is["redis"]; !there || !server.HasVectors() {
-		says(t, s.fails(1, "up", "-d"), "vector sets (@vectors)", "Redis 8.0 or newer")
+		requireWords(t, s.fails(1, "up", "-d"), "vector sets (@vectors)", "Redis 8.0 or newer")
 		return
 	}
 	s.must("up", "-d")

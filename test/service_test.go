@@ -200,15 +200,15 @@ func TestSystemdKeepsTheStackUp(t *testing.T) {
 	if st := s.status(); st.Supervisor != 0 {
 		t.Errorf("a supervisor is there: %d", st.Supervisor)
 	}
-	says(t, s.fails(1, "service", "remove", "--user"), "no service", unit)
+	requireWords(t, s.fails(1, "service", "remove", "--user"), "no service", unit)
 }
 
 func TestAServiceThatCannotBe(t *testing.T) {
 	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.env = []string{"SUDO_USER="}
-	says(t, s.fails(2, "service", "install", "--user", "--run-as", "daemon"), "--run-as", "--system")
-	says(t, s.fails(2, "service", "install", "--system", "--run-as", "nobody-of-that-name"), "no user", "useradd")
+	requireWords(t, s.fails(2, "service", "install", "--user", "--run-as", "daemon"), "--run-as", "--system")
+	requireWords(t, s.fails(2, "service", "install", "--system", "--run-as", "nobody-of-that-name"), "no user", "useradd")
 	if out := s.must("service", "install", "--system", "--run-as", "daemon", "--dry-run"); !strings.Contains(out, "\nUser=daemon\n") || !strings.Contains(out, "--file "+s.file) {
 		t.Errorf("the unit: %s", out)
 	}

@@ -64,8 +64,8 @@ func (s *instance) startOnTerminal(args ...string) *onTerminal {
 	return c
 }
 
-// shows returns what it has written so far.
-func (c *onTerminal) shows() string {
+// output returns what it has written so far.
+func (c *onTerminal) output() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.said.String()
@@ -76,5 +76,5 @@ func (c *onTerminal) end(t *testing.T) (string, int) {
 	t.Helper()
 	_ = c.Wait() // the exit code is returned
 	c.all.Wait()
-	return c.shows(), c.ProcessState.ExitCode()
+	return c.output(), c.ProcessState.ExitCode()
 }

@@ -94,8 +94,8 @@ func (s *secureStack) transport(two bool) *http.Transport {
 	return t
 }
 
-// shows returns the certificate that the entry presents for a name; empty: for an address.
-func (s *secureStack) shows(name string) (*x509.Certificate, error) {
+// certificateFor returns the certificate that the entry presents for a name; empty: for an address.
+func (s *secureStack) certificateFor(name string) (*x509.Certificate, error) {
 	conn, err := tls.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.entry)), &tls.Config{ServerName: name, InsecureSkipVerify: true})
 	if err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func (s *secureStack) awaitShown(name string, want certificate.Pair) {
 	s.t.Helper()
 	in := 0
 	for begun := time.Now(); in < 20; {
-		got, err := s.shows(name)
+		got, err := s.certificateFor(name)
 		if err == nil && got.Equal(want.Leaf) {
 			in++
 			continue
@@ -195,13 +195,13 @@ func TestTheEntrySpeaksHTTPS(t *testing.T) {
 	})
 	t.Run("names", func(t *testing.T) {
 		for name, want := range map[string]certificate.Pair{"www.example.com": www, "shop.example.com": shop, "a.shop.example.com": shop, "other.example": www, "": www} {
-			if got, err := s.shows(name); err != nil || !got.Equal(want.Leaf) {
+			if got, err := s.certificateFor(name); err != nil || !got.Equal(want.Leaf) {
 				t.Errorf("for %q: %v, %v", name, got, err)
 			}
 		}
 	})
 	t.Run("redirect", s.redirects)
-	t.Run("headers", s.tellsTheProgram)
+	t.Run("headers", s.tellsProgramAboutHTTPS)
 	t.Run("a body of unknown length by HTTP/2", func(t *testing.T) {
 		r, w := io.Pipe()
 		go func() { fmt.Fprint(w, `["SET","piped","1"]`); w.Close() }()
@@ -262,9 +262,9 @@ func (s *secureStack) redirects(t *testing.T) {
 	}
 }
 
-// tellsTheProgram checks that a program learns that its client came by HTTPS, whatever the client
-// claims.
-func (s *secureStack) tellsTheProgram(t *testing.T) {
+// tellsProgramAboutHTTPS checks that a program learns that its client came by HTTPS, whatever the
+// client claims.
+func (s *secureStack) tellsProgramAboutHTTPS(t *testing.T) {
 	for _, two := range []bool{true, false} {
 		req, err := http.NewRequest("GET", "https://www.example.com/headers", nil)
 		if err != nil {
@@ -448,7 +448,7 @@ func TestASelfSignedEntryInABrowser(t *testing.T) {
 	}
 	for line := range strings.Lines(said) { // its advice works
 		if line = strings.TrimSpace(line); strings.HasPrefix(line, "curl ") {
-			if out, code := s.pasted(line); code != 0 || !strings.Contains(out, "imooc.com") {
+			if out, code := s.runInShell(line); code != 0 || !strings.Contains(out, "imooc.com") {
 				t.Errorf("%s: exit %d, %s", line, code, out)
 			}
 		}

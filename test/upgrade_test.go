@@ -79,7 +79,7 @@ func TestANewVersionOfHoldfastTakesOver(t *testing.T) {
 			t.Errorf("%s has the pid %d, and had %d", was.Name, is.PID, was.PID)
 		}
 	}
-	says(t, s.must("upgrade", "--help"), "take over")
+	requireWords(t, s.must("upgrade", "--help"), "take over")
 
 	// It looks after the nodes that it has adopted, and reaps them.
 	sentinel := s.node("sentinel-1").PID
@@ -102,10 +102,10 @@ func TestANewVersionOfHoldfastTakesOver(t *testing.T) {
 		}
 		return true
 	})
-	says(t, s.must("status"), "redis-1", "runs another version", "apply")
+	requireWords(t, s.must("status"), "redis-1", "runs another version", "apply")
 	before = s.status()
 	master := s.master()
-	says(t, s.must("apply", "--plan"), "the file of its program was replaced")
+	requireWords(t, s.must("apply", "--plan"), "the file of its program was replaced")
 	s.must("apply", "--yes")
 	after = s.awaitHealthy()
 	for _, was := range before.Nodes {
@@ -118,6 +118,6 @@ func TestANewVersionOfHoldfastTakesOver(t *testing.T) {
 		t.Errorf("the master %s was started anew and has not handed over", master)
 	}
 	o := l.finish(t)
-	o.nothingFailed(t)
-	o.enough(t, 500)
+	o.requireNothingFailed(t)
+	o.requireTraffic(t, 500)
 }

@@ -43,7 +43,7 @@ type tap struct {
 }
 
 // newTap listens at the bridge between the hosts.
-func newTap(t *testing.T, one *cableHost) *tap {
+func newTap(t *testing.T, one *netnsHost) *tap {
 	t.Helper()
 	tap := &tap{words: map[string]string{}, heard: map[string]bool{}}
 	bridge := filepath.Join("/run/netns", strings.TrimSuffix(one.netns, "1")+"0")
@@ -118,7 +118,7 @@ func (c *tap) hears(what string) bool {
 }
 
 // ask requests a path from the entry at a host, from that host.
-func (h *cableHost) ask(path string) error {
+func (h *netnsHost) ask(path string) error {
 	client := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
@@ -152,8 +152,8 @@ const (
 )
 
 // startWire starts a stack on three hosts, with a tap between them.
-func startWire(t *testing.T, network string) (map[string]*cableHost, *tap) {
-	hosts := cableHosts(t)
+func startWire(t *testing.T, network string) (map[string]*netnsHost, *tap) {
+	hosts := newNetnsHosts(t)
 	one, two, three := hosts["one"], hosts["two"], hosts["three"]
 	tap := newTap(t, one)
 	file := fmt.Sprintf("name: shop\nentry: {listen: \"0.0.0.0:8080\", auth: none}\n%shosts:\n  one: {address: %s}\n  two: {address: %s}\n  three: {address: %s, only: [sentinel]}\nredis: {replicas: 3}\n",
@@ -164,7 +164,7 @@ func startWire(t *testing.T, network string) (map[string]*cableHost, *tap) {
 	one.must("up", "-d")
 	two.must("join", one.token("two"), "-d")
 	three.must("join", one.token("three"), "-d")
-	one.ready()
+	one.awaitReady()
 	tap.listenFor(t, one.state, map[string]string{"the value": wireValue, "the token": wireToken})
 	return hosts, tap
 }
@@ -179,7 +179,7 @@ func TestATrustedNetworkIsInPlain(t *testing.T) {
 		}
 		return tap.hears("the value") && tap.hears("the token")
 	})
-	pid := pids(one.ready())["redis-1"]
+	pid := pids(one.awaitReady())["redis-1"]
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -199,9 +199,9 @@ func TestATrustedNetworkIsInPlain(t *testing.T) {
 	}
 	tap.forget()
 	one.must("up", "-d")
-	says(t, hosts["two"].must("up", "-d"), "network: encrypted", "was up with trusted", "host three is up")
+	requireWords(t, hosts["two"].must("up", "-d"), "network: encrypted", "was up with trusted", "host three is up")
 	hosts["three"].must("up", "-d")
-	one.ready()
+	one.awaitReady()
 	one.eventually("the value is there still", func() bool { return one.ask("/get/k") == nil })
 	one.showsItsCertificate()
 	if tap.hears("the value") || tap.hears("the token") || tap.hears("the password Web") || tap.hears("the password Replication") {
@@ -214,7 +214,7 @@ func TestNothingBetweenHostsIsInPlain(t *testing.T) {
 	t.Parallel()
 	hosts, tap := startWire(t, "")
 	one := hosts["one"]
-	for _, h := range []*cableHost{one, hosts["two"]} {
+	for _, h := range []*netnsHost{one, hosts["two"]} {
 		h.eventually("every balancer reaches every node", func() bool {
 			st, ok := h.status()
 			for _, n := range st.Nodes {
@@ -237,7 +237,7 @@ func TestNothingBetweenHostsIsInPlain(t *testing.T) {
 		}
 	})
 	for _, h := range hosts {
-		says(t, h.must("host", "renew"), "The certificate of host "+h.name+" is new")
+		requireWords(t, h.must("host", "renew"), "The certificate of host "+h.name+" is new")
 	}
 	for _, h := range hosts {
 		h.showsItsCertificate()
@@ -250,7 +250,7 @@ func TestNothingBetweenHostsIsInPlain(t *testing.T) {
 
 	// A failover happens.
 	var master supervise.NodeStatus
-	for _, n := range one.ready().Nodes {
+	for _, n := range one.awaitReady().Nodes {
 		if n.Role == "master" {
 			master = n
 		}
@@ -282,7 +282,7 @@ func TestNothingBetweenHostsIsInPlain(t *testing.T) {
 }
 
 // leadsToRedis reports whether the balancers of a host lead its programs to the Redis master.
-func (h *cableHost) leadsToRedis() bool {
+func (h *netnsHost) leadsToRedis() bool {
 	h.t.Helper()
 	text, err := os.ReadFile(filepath.Join(h.state, "stack.json"))
 	if err != nil {
@@ -312,7 +312,7 @@ func (h *cableHost) leadsToRedis() bool {
 
 // showsItsCertificate waits until the redis nodes, Sentinels and balancers of a host use the
 // certificate that the host has now.
-func (h *cableHost) showsItsCertificate() {
+func (h *netnsHost) showsItsCertificate() {
 	h.t.Helper()
 	text, err := os.ReadFile(filepath.Join(h.state, plan.CertificateFile))
 	if err != nil {

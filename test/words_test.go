@@ -30,8 +30,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
 `
 
-// pasted runs a command line from a message in a shell, as if it were pasted there.
-func (s *instance) pasted(line string) (said string, code int) {
+// runInShell runs a command line from a message in a shell, as if it were pasted there.
+func (s *instance) runInShell(line string) (said string, code int) {
 	s.t.Helper()
 	cmd := exec.Command("sh", "-c", line)
 	cmd.Dir = s.dir
@@ -71,7 +71,7 @@ routes:
 	const typed = "'my bin/holdfast'"
 	here := " -f 'my stack.yaml' --state 'my state'"
 
-	said, code := s.pasted(typed + " up -d" + here)
+	said, code := s.runInShell(typed + " up -d" + here)
 	if code != 0 {
 		t.Fatalf("up -d: exit %d\n%s", code, said)
 	}
@@ -82,18 +82,18 @@ routes:
 		t.Fatalf("it suggests %q\n%s", lines, said)
 	}
 	for i, want := range []string{"OK. We have set imooc", "imooc.com", s.name + ": ready"} {
-		if said, code := s.pasted(lines[i]); code != 0 || !strings.Contains(said, want) {
+		if said, code := s.runInShell(lines[i]); code != 0 || !strings.Contains(said, want) {
 			t.Errorf("pasted %s: exit %d\n%s", lines[i], code, said)
 		}
 	}
 
-	s.pasted(typed + " pause web-2" + here)
-	said, code = s.pasted(typed + " start web-2" + here)
+	s.runInShell(typed + " pause web-2" + here)
+	said, code = s.runInShell(typed + " start web-2" + here)
 	hint := regexp.MustCompile(`"('my bin/holdfast' resume [^"]*)"`).FindStringSubmatch(said)
 	if code == 0 || hint == nil {
 		t.Fatalf("start of a paused node: exit %d\n%s", code, said)
 	}
-	if said, code := s.pasted(hint[1]); code != 0 {
+	if said, code := s.runInShell(hint[1]); code != 0 {
 		t.Errorf("pasted %s: exit %d\n%s", hint[1], code, said)
 	}
 
@@ -103,7 +103,7 @@ routes:
 	}
 	resp.Body.Close()
 	s.await("the evil answer in status", 20*time.Second, func() bool {
-		said, _ = s.pasted(typed + " status" + here)
+		said, _ = s.runInShell(typed + " status" + here)
 		return strings.Contains(said, `redis-8  master  up`)
 	})
 	if strings.ContainsAny(said, "\x1b\r") || strings.Contains(said, "\nredis-9") || strings.Contains(said, "\nredis-8") {

@@ -20,33 +20,33 @@ import (
 // These are negative controls: what is broken on purpose has to be found. A checker that has never
 // failed proves nothing.
 
-// async is a stack that acknowledges writes that no replica has.
-const async = `
+// asyncStack is a stack that acknowledges writes that no replica has.
+const asyncStack = `
 apps:
   web:
     kv: {writes: async}
 `
 
-// tries is how many drills may be needed to find what is broken. It does harm when an operation
+// maxDrills is how many drills may be needed to find what is broken. It does harm when an operation
 // falls into a certain moment, which not every drill hits.
-const tries = 4
+const maxDrills = 4
 
-// convicts repeats a drill until it finds an anomaly of one of these kinds.
-func (s *instance) convicts(start func() *drilling, what ...string) {
+// detectsAnomaly repeats a drill until it finds an anomaly of one of these kinds.
+func (s *instance) detectsAnomaly(start func() *runningDrill, what ...string) {
 	s.t.Helper()
 	for n := 1; ; n++ {
 		d := start()
-		var v judged
+		var v drillResult
 		code := d.wait()
 		// The fault may already harm the first requests, which find out whether a drill is
 		// possible.
 		if early := "as if nothing had been written"; code != 2 || !strings.Contains(d.log(), early) {
 			v, code = d.verdict()
 		}
-		if v.Result == "broken" && code == 1 && v.has(what...) {
+		if v.Result == "broken" && code == 1 && v.hasAnomaly(what...) {
 			return
 		}
-		if n == tries {
+		if n == maxDrills {
 			s.t.Fatalf("none of %d drills finds a %v; the last verdict is %q (exit %d): %v %+v", n, what, v.Result, code, v.Why, v.Anomalies)
 		}
 		if s.status().Supervisor != 0 { // otherwise it is a stack of the drill's own
@@ -57,22 +57,22 @@ func (s *instance) convicts(start func() *drilling, what ...string) {
 
 func TestWritesThatNoReplicaHasAreMissed(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t)+async)
+	s := newInstance(t, minimal(t)+asyncStack)
 	s.must("up", "-d")
 	s.awaitHealthy()
-	s.convicts(func() *drilling { return s.drill("kill-stalled-master") }, "lost write")
-	s.clean()
+	s.detectsAnomaly(func() *runningDrill { return s.drill("kill-stalled-master") }, "lost write")
+	s.requireNothingLeft()
 }
 
 // A forced failover of a healthy master is not a switchover: until the old master learns that it
 // was replaced, it takes writes, which are lost (redis#6062, #13118).
 func TestAPlainSentinelFailoverLosesWrites(t *testing.T) {
-	s := newInstance(t, minimal(t)+async)
+	s := newInstance(t, minimal(t)+asyncStack)
 	s.must("up", "-d")
 	s.awaitHealthy()
-	s.convicts(func() *drilling {
+	s.detectsAnomaly(func() *runningDrill {
 		d := s.drill("pause-sentinel", "--rate", "1000", "--clients", "60")
-		d.phase("pausing sentinel")
+		d.awaitPhase("pausing sentinel")
 		s.plainFailover()
 		return d
 	}, "lost write", "stale read", "not linearizable", "wrong counter", "wrong set")
@@ -95,13 +95,13 @@ func TestAPlainSentinelFailoverLosesNothingThatIsInSync(t *testing.T) {
 	s.must("up", "-d")
 	s.awaitHealthy()
 	d := s.drill("pause-sentinel", "--rate", "1000", "--clients", "60")
-	d.phase("pausing sentinel")
+	d.awaitPhase("pausing sentinel")
 	s.plainFailover()
 	v, _ := d.verdict()
 	if len(v.Anomalies) > 0 {
 		t.Errorf("anomalies: %+v", v.Anomalies)
 	}
-	if v.Result != "inconclusive" || !v.notes("became master") {
+	if v.Result != "inconclusive" || !v.hasNotice("became master") {
 		t.Errorf("the verdict is %s, notices %+v", v.Result, v.Notices)
 	}
 }
@@ -113,10 +113,10 @@ func TestAMasterThatIsWipedAndRevivedIsConvicted(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
-	s.convicts(func() *drilling {
+	s.detectsAnomaly(func() *runningDrill {
 		expect(t, s.status().Entry+"/set?key=marker&value=1", 200, "OK. We have set marker to be 1")
 		d := s.drill("pause-sentinel")
-		d.phase("pausing sentinel")
+		d.awaitPhase("pausing sentinel")
 		s.wipeMaster("marker")
 		return d
 	}, "lost write")
@@ -218,7 +218,7 @@ func TestBrokenProgramsAreConvicted(t *testing.T) {
 			if out, err := build.CombinedOutput(); err != nil {
 				t.Fatalf("build the broken program: %v\n%s", err, out)
 			}
-			s.convicts(func() *drilling {
+			s.detectsAnomaly(func() *runningDrill {
 				cmd := s.command("drill", "--json", "--own", m.Fault)
 				cmd.Path = program
 				return s.startDrill(cmd)
