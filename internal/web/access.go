@@ -18,7 +18,7 @@ import (
 )
 
 // errToken is the error of a request without a good token, in the words that Upstash documents.
-var errToken = &failure{fasthttp.StatusUnauthorized, "WRONGPASS invalid or missing auth token"}
+var errToken = newError(fasthttp.StatusUnauthorized, "WRONGPASS invalid or missing auth token")
 
 // authorize returns the rights of a request's token. They are nil when no tokens are configured and
 // everybody may do everything. The token is in the Authorization header, else in the parameter
@@ -376,26 +376,32 @@ func (a *access) notAllowed(name, why string) error {
 // noCommand returns the error of a token without the right to a command. It, noKey and noChannel
 // have Redis' own words for a user without the right, except that they speak of a token.
 func noCommand(name string) error {
-	return &failure{fasthttp.StatusForbidden, fmt.Sprintf("NOPERM this token has no permissions to run the '%s' command", shown(name))}
+	return newError(fasthttp.StatusForbidden, fmt.Sprintf("NOPERM this token has no permissions to run the '%s' command", shown(name)))
 }
 
 var (
-	noScript     = &failure{fasthttp.StatusForbidden, "NOPERM this token has no permissions to run scripts or functions: they could use commands that its list of commands takes away"}
-	noScriptUser = &failure{fasthttp.StatusForbidden, "NOPERM this token has no permissions to run scripts or functions: there is no Redis user with its rights for them (`holdfast web --script-users`)"}
+	noScript     = newError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to run scripts or functions: they could use commands that its list of commands takes away")
+	noScriptUser = newError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to run scripts or functions: there is no Redis user with its rights for them (`holdfast web --script-users`)")
 
-	noKey     = &failure{fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the keys used as arguments"}
-	noChannel = &failure{fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the channels used as arguments"}
+	noKey     = newError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the keys used as arguments")
+	noChannel = newError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the channels used as arguments")
 )
 
-// shown returns a command's name for an error message; a client may have sent anything.
-func shown(name string) string {
-	if len(name) > 40 {
-		name = name[:40]
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
+// bodySender is sender for a request of which only the header has come. Without tokens, all clients
+// that come without a balancer count as one.
+func (s *Server) bodySender(h *fasthttp.RequestHeader) string {
+	if s.cfg.Tokens != nil {
+		_, query, _ := bytes.Cut(h.RequestURI(), []byte{'?'})
+		who, err := s.who(h.Peek("Authorization"), query)
+		if err != nil {
+			return "" // the request will be refused
 		}
-		return r
-	}, name)
+		return who.Name
+	}
+	address, _ := s.senders.told(h.Peek(sourceHeader))
+	return address
 }
+
+// userToken is the key of the name of a request's token among the request's user values, for the
+// log and for traces.
+const userToken = "holdfast-token"

@@ -9,10 +9,6 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// userToken is the key of the name of a request's token among the request's user values, for the
-// log and for traces.
-const userToken = "holdfast-token"
-
 // logAccess logs a fraction of the requests. It leaves out path, query and header, because keys,
 // values and tokens are in there.
 func (s *Server) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class string) {

@@ -182,7 +182,7 @@ func (a *arguments) pipeline(body []byte, most int) error {
 	}
 	for a.decoder.PeekKind() != ']' {
 		if len(a.args) == most {
-			return &failure{413, fmt.Sprintf("ERR there are too many commands in the body; at most %d are possible", most)}
+			return newError(413, fmt.Sprintf("ERR there are too many commands in the body; at most %d are possible", most))
 		}
 		if err := a.open(errNotCommands); err != nil {
 			return err
@@ -304,5 +304,17 @@ func surrogate(body []byte, at int64) string {
 	return ""
 }
 
-// bytesOf returns the bytes of a string, which must not be changed.
-func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+// parameter adds a parameter of the query as an argument. It returns its length, or -1 when it is
+// not there.
+func (a *arguments) parameter(query []byte, name string) (length int, err error) {
+	raw, ok, err := rawParameter(query, name)
+	if !ok || err != nil {
+		return -1, err
+	}
+	begin := len(a.bytes)
+	if a.bytes, err = appendUnescaped(a.bytes, raw, true); err != nil {
+		return -1, err
+	}
+	a.endArgument()
+	return len(a.bytes) - begin, nil
+}

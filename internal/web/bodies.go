@@ -11,6 +11,7 @@ import (
 // whole of a body when its header announces it, though its client may never send it.
 type bodies struct {
 	shares *shares // of bytes
+	most   int     // bytes of one body
 
 	mu     sync.Mutex
 	claims map[*fasthttp.RequestHeader]claim // by request
@@ -31,14 +32,22 @@ const (
 	claimTime = time.Minute
 )
 
+// newBodies returns the room for large bodies of at most so many bytes each.
+func newBodies(most int) *bodies {
+	return &bodies{shares: newShares(max(allBodies, 4*most), 0, 3), most: most, claims: map[*fasthttp.RequestHeader]claim{}}
+}
+
+// inUse returns how many bytes are taken.
+func (b *bodies) inUse() int { return b.shares.inUse() }
+
 // claimed returns how many bytes a request's body counts for; 0 for a body that is not large, or
 // that is refused anyway.
-func (s *Server) claimed(h *fasthttp.RequestHeader) int {
+func (b *bodies) claimed(h *fasthttp.RequestHeader) int {
 	n := h.ContentLength()
 	if n == -1 { // chunks, whose sum is not known
-		n = s.cfg.MaxBody
+		n = b.most
 	}
-	if n <= largeBody || n > s.cfg.MaxBody {
+	if n <= largeBody || n > b.most {
 		return 0
 	}
 	return n

@@ -74,31 +74,3 @@ func isHeaderList(list []byte) bool {
 		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-_, ", c))
 	})
 }
-
-// secure sets the headers that keep a browser from doing anything with a response except showing
-// it. A value has the Content-Type that its writer gave it, and must not become a page of this
-// origin. Other clients are spared these bytes, unless the response is of a type that a browser
-// would run.
-func secure(ctx *fasthttp.RequestCtx) {
-	if !bytes.HasPrefix(ctx.Request.Header.UserAgent(), []byte("Mozilla/")) && inert(ctx.Response.Header.ContentType()) {
-		return
-	}
-	h := &ctx.Response.Header
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer") // the URL may have a token in it
-	if len(h.Peek(fasthttp.HeaderAccessControlAllowOrigin)) == 0 {
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	}
-}
-
-// inert reports whether a browser runs nothing in content of that type. With nosniff, the type is
-// what counts.
-func inert(contentType []byte) bool {
-	kind, _, _ := bytes.Cut(contentType, []byte(";"))
-	switch string(kind) {
-	case "", "application/json", "text/plain", "application/octet-stream", "text/event-stream":
-		return true
-	}
-	return false
-}

@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -33,25 +32,6 @@ func (s *Server) commandInPath(ctx *fasthttp.RequestCtx, a *arguments) error {
 	}
 	return err
 }
-
-// commandInPath is Server.commandInPath for a simple request. It fails where Redis would have to be
-// asked about the command.
-func (s *quick) commandInPath(a *arguments, q *simple) error {
-	words, err := a.inPath(q.path, q.query, q.body)
-	if err != nil || q.method == methodGet || len(q.body) > 0 {
-		return err
-	}
-	cmd := a.commands()[0]
-	spec := s.store.Known(cmd)
-	if spec == nil {
-		return errUnknown
-	}
-	a.addEmpty(spec, cmd, words)
-	return nil
-}
-
-// errUnknown leaves a request to the HTTP server.
-var errUnknown = errors.New("the command is not known yet")
 
 // bodySent reports whether a request has a body, even an empty one.
 func bodySent(h *fasthttp.RequestHeader) bool {

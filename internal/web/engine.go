@@ -25,7 +25,7 @@ type engine struct {
 	responder responder // nil: the HTTP server serves everything
 	limit     int       // connections at once
 	table     *connTable
-	turned    turned
+	turned    *turned
 
 	gate   gate
 	handed *handed
@@ -52,9 +52,9 @@ type engine struct {
 // it, the next such client is cut off.
 const maxUnread = 64 << 20
 
-func newEngine(http *fasthttp.Server, r responder, limit int) *engine {
-	e := &engine{http: http, responder: r, limit: roomFor(limit), handed: newHanded(), began: time.Now()}
-	e.table = newConnTable(&e.turned)
+func newEngine(http *fasthttp.Server, r responder, limit int, t *turned) *engine {
+	e := &engine{http: http, responder: r, limit: roomFor(limit), turned: t, handed: newHanded(), began: time.Now()}
+	e.table = newConnTable(t)
 	e.life, e.end = context.WithCancel(context.Background())
 	return e
 }

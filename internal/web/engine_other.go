@@ -13,10 +13,9 @@ import (
 // engine decides where a connection is served. On these systems there is no event loop: the HTTP
 // server serves everything.
 type engine struct {
-	http   *fasthttp.Server
-	gate   gate
-	table  *connTable // nil: no connection is closed to make room
-	turned turned
+	http  *fasthttp.Server
+	gate  gate
+	table *connTable // nil: no connection is closed to make room
 }
 
 // flight is a request under way on an event loop. There are none here.
@@ -27,7 +26,9 @@ type flight struct {
 
 func (*flight) peer() string { return "" }
 
-func newEngine(http *fasthttp.Server, _ responder, _ int) *engine { return &engine{http: http} }
+func newEngine(http *fasthttp.Server, _ responder, _ int, _ *turned) *engine {
+	return &engine{http: http}
+}
 
 func (e *engine) connections() int { return int(e.http.GetOpenConnectionsCount()) }
 

@@ -18,7 +18,10 @@ type failure struct {
 
 func (f *failure) Error() string { return f.text }
 
-func badRequest(text string) error { return &failure{fasthttp.StatusBadRequest, text} }
+// newError returns the error of a request that this node refuses with that status.
+func newError(status int, text string) error { return &failure{status, text} }
+
+func badRequest(text string) error { return newError(fasthttp.StatusBadRequest, text) }
 
 // retryAfter is the Retry-After of a 503 and a 429, in seconds.
 const retryAfter = 1

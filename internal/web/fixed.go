@@ -32,7 +32,7 @@ func (x Fixed) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		ctx.SetContentType(textPlain)
 		ctx.SetBody(x.Value(ctx.URI().QueryString()))
-	}), fixed{newHead(fields), x.Value}, 16384)
+	}), fixed{newHead(fields), x.Value}, 16384, new(turned))
 	served := make(chan error, 1)
 	go func() { served <- e.serve(ln) }()
 	select {
@@ -61,7 +61,7 @@ func (x fixed) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	}
 	value := x.value(q.query)
 	out = x.head.append(out, f.memory.now, textPlain, len(value))
-	if from, _ := q.wishes.from(redis.ReadMaster); from == redis.ReadCached {
+	if from, _ := readFrom(&q.wishes, redis.ReadMaster); from == redis.ReadCached {
 		out = append(out, cachedLine...)
 	}
 	return append(append(out, "\r\n"...), value...), answered

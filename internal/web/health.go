@@ -18,7 +18,7 @@ func (s *Server) health(ctx *fasthttp.RequestCtx, question string) (class string
 		answer(ctx, fasthttp.StatusNotFound, "There is nothing here; there are /healthz/live, /healthz/ready and /healthz/master.")
 	} else if question == "master" && !s.answersTo(ctx.Request.Header.Host()) {
 		failJSON(ctx, s.otherHost())
-	} else if allow(ctx, getHead) {
+	} else if allow(ctx, getHead...) {
 		s.respond(ctx) // a stack's file may name any of them in health.path
 		handler(ctx)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,34 +32,24 @@ func (s *Server) keyspace(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	case isKey:
 		err = s.key(ctx, who, rest)
 	case string(path) == "/v1/keys":
-		if err = only(ctx, "GET", "HEAD"); err == nil {
+		if err = requireMethod(ctx, resourceMethods, getHead...); err == nil {
 			err = s.keys(ctx, who)
 		}
 	case string(path) == "/v1/openapi.json":
-		if err = only(ctx, "GET", "HEAD"); err == nil {
+		if err = requireMethod(ctx, resourceMethods, getHead...); err == nil {
 			describe(ctx)
 		}
 	default:
-		err = &failure{fasthttp.StatusNotFound, "There is nothing here; /v1/openapi.json says what there is."}
+		err = newError(fasthttp.StatusNotFound, "There is nothing here; /v1/openapi.json says what there is.")
 	}
 	if err != nil {
 		failJSON(ctx, err)
 	}
 }
 
-// only returns the error of a request whose method is not among methods, else nil.
-func only(ctx *fasthttp.RequestCtx, methods ...string) error {
-	if slices.Contains(methods, string(ctx.Method())) {
-		return nil
-	}
-	all := strings.Join(methods, ", ")
-	ctx.Response.Header.Set("Allow", all)
-	return &failure{fasthttp.StatusMethodNotAllowed, "The method is not allowed here; allowed are " + all + "."}
-}
-
 // key serves the requests for one key. name is the rest of the path as it came.
 func (s *Server) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte) error {
-	if err := only(ctx, "GET", "HEAD", "PUT", "DELETE"); err != nil {
+	if err := requireMethod(ctx, resourceMethods, "GET", "HEAD", "PUT", "DELETE"); err != nil {
 		return err
 	}
 	key, err := s.keyName(name)
@@ -91,7 +80,7 @@ func (s *Server) keyName(escaped []byte) (string, error) {
 	case key == "":
 		return "", badRequest("The key is empty; the path is /v1/keys/{key}.")
 	case len(key) > s.cfg.MaxKey:
-		return "", s.keyTooLong()
+		return "", keyTooLong(s.cfg.MaxKey)
 	case strings.HasPrefix(key, reservedKeys):
 		return "", badRequest(fmt.Sprintf("Keys that start with %q are Holdfast's own.", reservedKeys))
 	}
@@ -119,8 +108,8 @@ func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 		return err
 	}
 	r.IdempotencyKey = "" // a read may be repeated without one
-	r.Client = s.reader(ctx, who)
-	now, err := s.read(s.within(ctx), r, key)
+	r.Client = s.senders.reader(ctx, who)
+	now, err := s.read(within(ctx), r, key)
 	if err != nil {
 		return err
 	}
@@ -149,7 +138,7 @@ func (s *Server) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given condit
 		return nil
 	}
 	if r := now.request; r != nil && r.Held() > 0 {
-		s.answerLong(ctx, r, now.contentType, &longBody{results: []redis.Result{{Reply: now.reply}}, raw: true})
+		answerLong(ctx, r, now.contentType, &longBody{results: []redis.Result{{Reply: now.reply}}, raw: true})
 		return nil
 	}
 	ctx.SetContentType(now.contentType)
@@ -157,7 +146,7 @@ func (s *Server) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given condit
 	return nil
 }
 
-var errCondition = &failure{fasthttp.StatusPreconditionFailed, "The key is not as If-Match or If-None-Match asks; nothing was done."}
+var errCondition = newError(fasthttp.StatusPreconditionFailed, "The key is not as If-Match or If-None-Match asks; nothing was done.")
 
 // putKey stores the body.
 func (s *Server) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
@@ -209,7 +198,7 @@ func (s *Server) write(ctx *fasthttp.RequestCtx, who *token.Rights, script *redi
 	if err := s.trust(ctx, who, r); err != nil {
 		return 0, err
 	}
-	if err := s.store.Do(s.within(ctx), r); err != nil {
+	if err := s.store.Do(within(ctx), r); err != nil {
 		return 0, err
 	}
 	s.tell(ctx, r)
@@ -235,7 +224,7 @@ func (s *Server) write(ctx *fasthttp.RequestCtx, who *token.Rights, script *redi
 func readType(ctx *fasthttp.RequestCtx) (string, error) {
 	h := &ctx.Request.Header
 	if e := h.ContentEncoding(); len(e) > 0 && string(e) != "identity" {
-		return "", &failure{fasthttp.StatusUnsupportedMediaType, "A Content-Encoding is not kept; send the value as it is to be read."}
+		return "", newError(fasthttp.StatusUnsupportedMediaType, "A Content-Encoding is not kept; send the value as it is to be read.")
 	}
 	if len(h.Peek("Content-Range")) > 0 { // RFC 9110, section 14.5
 		return "", badRequest("A value is stored as a whole; Content-Range means nothing here.")

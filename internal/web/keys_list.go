@@ -73,7 +73,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 		return err
 	}
 
-	r := &redis.Request{Sender: s.sender(ctx, who), Client: s.reader(ctx, who)}
+	r := &redis.Request{Sender: s.senders.of(ctx, who), Client: s.senders.reader(ctx, who)}
 	if err := s.trust(ctx, who, r); err != nil {
 		return err
 	}
@@ -94,20 +94,10 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 			return err
 		}
 		before, behind, _ := strings.Cut(string(text), "[]")
-		s.answerLong(ctx, r, applicationJSON, &longBody{texts: p.Keys, before: before + "[", behind: "]" + behind + "\n"})
+		answerLong(ctx, r, applicationJSON, &longBody{texts: p.Keys, before: before + "[", behind: "]" + behind + "\n"})
 		return nil
 	}
 	return answerJSON(ctx, p)
-}
-
-func answerJSON(ctx *fasthttp.RequestCtx, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	ctx.SetContentType(applicationJSON)
-	ctx.SetBody(append(body, '\n'))
-	return nil
 }
 
 // list gathers one page, with keys as encode writes them.
@@ -161,7 +151,7 @@ type scan struct {
 	limit   int
 }
 
-var errCursorGone = &failure{fasthttp.StatusGone, "The cursor is of a Redis server that is no longer the master; begin again without it."}
+var errCursorGone = newError(fasthttp.StatusGone, "The cursor is of a Redis server that is no longer the master; begin again without it.")
 
 // step asks Redis for the next keys.
 func (s *Server) step(r *redis.Request, at *scan, count int) (keys []string, next string, err error) {

@@ -97,10 +97,10 @@ func (r *keyState) missing() error {
 	return errOtherType(r.holds)
 }
 
-var errNoKey = &failure{fasthttp.StatusNotFound, "There is no such key."}
+var errNoKey = newError(fasthttp.StatusNotFound, "There is no such key.")
 
 func errOtherType(holds string) error {
-	return &failure{fasthttp.StatusConflict, fmt.Sprintf("The key holds a %s, which is no string of bytes; use Redis' own commands for it.", holds)}
+	return newError(fasthttp.StatusConflict, fmt.Sprintf("The key holds a %s, which is no string of bytes; use Redis' own commands for it.", holds))
 }
 
 // sum returns the SHA-1 of a value, in hex.

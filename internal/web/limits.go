@@ -16,7 +16,6 @@ import (
 // the value's limit there.
 const (
 	maxHeader = 128 << 10 // bytes of request line and header fields together
-	maxIdem   = 255       // characters of an idempotency key
 )
 
 // Time limits of a connection. idleTimeout is longer than HAProxy keeps an idle connection to a
@@ -36,8 +35,8 @@ func (s *Server) headerReceived(h *fasthttp.RequestHeader) (c fasthttp.RequestCo
 	if n := h.ContentLength(); n > slowest {
 		c.ReadTimeout = readTimeout + time.Duration(n)*time.Second/slowest
 	}
-	if n := s.claimed(h); n > 0 && !s.bodies.take(h, s.bodySender(h), n, max(readTimeout, c.ReadTimeout)) {
-		s.engine.turned.bodies.Add(1)
+	if n := s.bodies.claimed(h); n > 0 && !s.bodies.take(h, s.bodySender(h), n, max(readTimeout, c.ReadTimeout)) {
+		s.turned.bodies.Add(1)
 		c.MaxRequestBodySize = 1 // smaller than the body, so that malformed is called
 	}
 	return c
@@ -48,14 +47,14 @@ func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
 	if ctx.Request.Header.ContentLength() <= s.cfg.MaxBody {
 		return fasthttp.StatusContinue
 	}
-	s.mark(ctx)
+	mark(ctx, s.node)
 	failJSON(ctx, s.bodyTooLarge())
 	linger(ctx)
 	return fasthttp.StatusRequestEntityTooLarge
 }
 
 func (s *Server) bodyTooLarge() error {
-	return &failure{fasthttp.StatusRequestEntityTooLarge, fmt.Sprintf("ERR the body is too large; at most %d bytes are possible", s.cfg.MaxBody)}
+	return newError(fasthttp.StatusRequestEntityTooLarge, fmt.Sprintf("ERR the body is too large; at most %d bytes are possible", s.cfg.MaxBody))
 }
 
 // proper rejects requests that the HTTP server accepts although two parsers could read them in two
@@ -69,7 +68,7 @@ func proper(ctx *fasthttp.RequestCtx) error {
 			return badRequest("ERR the request has no Host")
 		}
 	case string(version) != "HTTP/1.0":
-		return &failure{fasthttp.StatusHTTPVersionNotSupported, "ERR HTTP/1.1 and HTTP/1.0 are possible"}
+		return newError(fasthttp.StatusHTTPVersionNotSupported, "ERR HTTP/1.1 and HTTP/1.0 are possible")
 	}
 
 	raw := h.RawHeaders()
@@ -104,32 +103,22 @@ func proper(ctx *fasthttp.RequestCtx) error {
 	return nil
 }
 
-// field reports whether the header has a field of that name, which is in lower case.
-func field(raw []byte, name string) bool {
-	for line := range bytes.Lines(raw) {
-		if len(line) > len(name) && line[len(name)] == ':' && string(bytes.ToLower(line[:len(name)])) == name {
-			return true
-		}
-	}
-	return false
-}
-
 // malformed answers a request that could not be read. Its connection closes.
 func (s *Server) malformed(ctx *fasthttp.RequestCtx, err error) {
-	s.mark(ctx)
+	mark(ctx, s.node)
 	room := s.bodies.release(&ctx.Request.Header) // the header is known by its address; its content may be gone
 	var small *fasthttp.ErrSmallBuffer
 	var network net.Error
 	switch {
 	case errors.As(err, &small):
-		err = &failure{fasthttp.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("ERR the request line and header are too large; at most %d bytes are possible, key and value escaped", maxHeader)}
+		err = newError(fasthttp.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("ERR the request line and header are too large; at most %d bytes are possible, key and value escaped", maxHeader))
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		err = s.bodyTooLarge()
 		if !room {
-			err = &failure{fasthttp.StatusServiceUnavailable, "ERR too many large bodies are on their way; this request was not executed"}
+			err = newError(fasthttp.StatusServiceUnavailable, "ERR too many large bodies are on their way; this request was not executed")
 		}
 	case errors.As(err, &network) && network.Timeout():
-		err = &failure{fasthttp.StatusRequestTimeout, "ERR the request took too long to arrive"}
+		err = newError(fasthttp.StatusRequestTimeout, "ERR the request took too long to arrive")
 	default:
 		err = badRequest("ERR the request is not valid HTTP")
 	}
@@ -188,10 +177,13 @@ func between(c net.Conn, state fasthttp.ConnState) {
 	}
 }
 
-// linger has the request's connection wait, when it is closed, until its client has closed, too.
+// Linger has the connection wait, when it is closed, until its client has closed, too.
+func (c *conn) Linger() { c.lingers.Store(true) }
+
+// linger has the request's connection linger.
 func linger(ctx *fasthttp.RequestCtx) {
 	if c, ok := ctx.Conn().(*conn); ok {
-		c.lingers.Store(true)
+		c.Linger()
 	}
 }
 

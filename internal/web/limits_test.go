@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/valyala/fasthttp"
+
 	"holdfast/internal/redis/redistest"
 )
 
@@ -270,9 +272,10 @@ func TestBodiesThatNeverComeTakeBoundedMemory(t *testing.T) {
 	client, _ := single(t)
 	base, server, _ := serveWith(t, Config{SourceSecret: "secret"}, client)
 	addr := strings.TrimPrefix(base, "http://")
-	server.bodies.shares.mu.Lock()
-	server.bodies.shares.limit = 40 << 20
-	server.bodies.shares.mu.Unlock()
+	others := allBodies - 40<<20
+	if !server.bodies.take(new(fasthttp.RequestHeader), "another", others, time.Hour) {
+		t.Fatal("another client's bodies have no room")
+	}
 	var half []net.Conn
 	for range 5 {
 		conn, err := net.Dial("tcp", addr)
@@ -283,7 +286,7 @@ func TestBodiesThatNeverComeTakeBoundedMemory(t *testing.T) {
 		_, _ = io.WriteString(conn, "POST /set/k HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\nxxxx")
 		half = append(half, conn)
 	}
-	taken := server.bodies.shares.inUse
+	taken := func() int { return server.bodies.inUse() - others }
 	redistest.Eventually(t, 5*time.Second, "three have room", func() bool { return taken() == 30_000_000 })
 	large := strings.Repeat("x", 8<<20)
 	status, header, body := call(t, "POST", "http://"+addr+"/set/k", large)

@@ -49,9 +49,16 @@ type longBody struct {
 	request redis.Request
 }
 
+// clientConn is a connection to a client, as opposed to the one that the HTTP server's library puts
+// into a request whose response is written into memory: that one has no deadlines.
+type clientConn interface {
+	net.Conn
+	Linger()
+}
+
 // answerLong sends a long response. The results of r move to the body, which releases them.
-func (s *Server) answerLong(ctx *fasthttp.RequestCtx, r *redis.Request, kind string, body *longBody) {
-	if c, ok := ctx.Conn().(*conn); ok { // else the response is written into memory
+func answerLong(ctx *fasthttp.RequestCtx, r *redis.Request, kind string, body *longBody) {
+	if c, ok := ctx.Conn().(clientConn); ok {
 		body.conn = c
 	}
 	body.request = *r
@@ -59,41 +66,6 @@ func (s *Server) answerLong(ctx *fasthttp.RequestCtx, r *redis.Request, kind str
 	ctx.SetContentType(kind)
 	body.size = body.length()
 	ctx.SetBodyStream(body, body.size)
-}
-
-// finishTo implements responder.
-func (s *quick) finishTo(f *flight, conn net.Conn) error {
-	r := &f.request
-	if f.err != nil || r.Results[0].Err != nil || f.route == sourceSet || r.Results[0].Reply.Type() == redis.Null {
-		out := s.finish(f, nil)
-		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		_, err := conn.Write(out)
-		return err
-	}
-
-	defer s.over(f)
-	body, kind := &longBody{results: r.Results, form: f.form}, applicationJSON
-	class := stringClass
-	switch {
-	case f.route == sourceGet:
-		body.raw = true
-		kind = typeOf(bytesOf(r.Results[0].Reply.Text()))
-	case f.form.resp2:
-		kind = octetStream
-	}
-	if f.route == byCommand {
-		class = s.metrics.class(r.Commands[0][0])
-	}
-
-	length := body.length()
-	now := f.memory.now
-	s.metrics.observe(class, f.method, okStatus, now.Sub(f.began), 1)
-	patient(conn, length)
-	if _, err := conn.Write(s.begin(f, nil, now, kind, length)); err != nil {
-		return err
-	}
-	_, err := body.WriteTo(conn)
-	return err
 }
 
 // Close implements io.Closer: the server has written the body, or never will.

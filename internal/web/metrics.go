@@ -87,9 +87,9 @@ func newMetrics(s *Server) *metrics {
 		gauge("holdfast_ready", "1 when the node would tell a balancer that it is ready.", func() float64 {
 			return truth(!s.draining.Load() && able(s.store.Status()))
 		}),
-		gauge("holdfast_streams", "Places that streams and long polls take, of kv.limits.streams.", func() float64 { return float64(s.lasting.inUse()) }),
-		turnedAway("connection", &s.engine.turned.connections), turnedAway("waiting", &s.engine.turned.waiting),
-		turnedAway("stream", &s.engine.turned.streams), turnedAway("body", &s.engine.turned.bodies),
+		gauge("holdfast_streams", "Places that streams and long polls take, of kv.limits.streams.", func() float64 { return float64(s.places.inUse()) }),
+		turnedAway("connection", &s.turned.connections), turnedAway("waiting", &s.turned.waiting),
+		turnedAway("stream", &s.turned.streams), turnedAway("body", &s.turned.bodies),
 		newStatusCollector(s),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

@@ -38,7 +38,7 @@ func (s *Server) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns
 		return
 	}
 
-	p, err := s.takePlace(ctx, who, len(command)-1)
+	p, err := s.places.take(ctx, who, len(command)-1)
 	if err != nil {
 		failJSON(ctx, err)
 		return
@@ -71,7 +71,7 @@ func (s *Server) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		failJSON(ctx, err)
 		return
 	}
-	p, err := s.takeMonitor(ctx, who)
+	p, err := s.places.takeMonitor(ctx, who)
 	if err != nil {
 		failJSON(ctx, err)
 		return

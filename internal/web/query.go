@@ -17,21 +17,6 @@ func parameter(query []byte, name string) ([]byte, bool, error) {
 	return value, err == nil, err
 }
 
-// parameter adds a parameter of the query as an argument. It returns its length, or -1 when it is
-// not there.
-func (a *arguments) parameter(query []byte, name string) (length int, err error) {
-	raw, ok, err := rawParameter(query, name)
-	if !ok || err != nil {
-		return -1, err
-	}
-	begin := len(a.bytes)
-	if a.bytes, err = appendUnescaped(a.bytes, raw, true); err != nil {
-		return -1, err
-	}
-	a.endArgument()
-	return len(a.bytes) - begin, nil
-}
-
 // rawParameter is parameter without unescaping the value.
 func rawParameter(query []byte, name string) ([]byte, bool, error) {
 	var buffer [32]byte

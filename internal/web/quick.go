@@ -243,7 +243,7 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 // remembered answers a GET from the cache, where everybody may do everything: there, anybody may
 // have what somebody has read before, so nothing else has to be checked.
 func (s *quick) remembered(f *flight, q *simple, out []byte) ([]byte, bool) {
-	if from, _ := q.wishes.from(s.cfg.Read); s.cfg.Tokens != nil || from != redis.ReadCached || !q.wishes.noOther() {
+	if from, _ := readFrom(&q.wishes, s.cfg.Read); s.cfg.Tokens != nil || from != redis.ReadCached || !isPlainRead(&q.wishes) {
 		return out, false
 	}
 
@@ -355,11 +355,11 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	}
 	if route == byCommand {
 		r.WantToken = true // on every answer
-		if f.form, err = q.wishes.form(); err != nil {
+		if f.form, err = responseForm(&q.wishes); err != nil {
 			return nil
 		}
 	}
-	if spec.ReadOnly && q.wishes.balanced() {
+	if spec.ReadOnly && balancerHeadersValid(&q.wishes) {
 		q.wishes.attempts, q.wishes.received = 0, nil
 	}
 	if s.heed(who, &q.wishes, r) != nil {
@@ -370,7 +370,7 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 		r.Sender, r.Client = who.Name, who.Name
 		return spec
 	}
-	address, told := s.told(q.source) // as reader and redisSender do
+	address, told := s.senders.told(q.source) // as reader and redisSender do
 	r.Client = address
 	if !spec.BriefFor(r.Commands[0]) {
 		if !told {
@@ -449,7 +449,7 @@ func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
 	}
 	ctx := m.ctx
 	ctx.Response.Reset()
-	s.mark(ctx)
+	mark(ctx, s.node)
 
 	r, err := &f.request, f.err
 	if err == nil {
@@ -543,3 +543,57 @@ func (s *quick) begin(f *flight, out []byte, now time.Time, kind string, length 
 	}
 	return append(out, "\r\n"...)
 }
+
+// finishTo implements responder.
+func (s *quick) finishTo(f *flight, conn net.Conn) error {
+	r := &f.request
+	if f.err != nil || r.Results[0].Err != nil || f.route == sourceSet || r.Results[0].Reply.Type() == redis.Null {
+		out := s.finish(f, nil)
+		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		_, err := conn.Write(out)
+		return err
+	}
+
+	defer s.over(f)
+	body, kind := &longBody{results: r.Results, form: f.form}, applicationJSON
+	class := stringClass
+	switch {
+	case f.route == sourceGet:
+		body.raw = true
+		kind = typeOf(bytesOf(r.Results[0].Reply.Text()))
+	case f.form.resp2:
+		kind = octetStream
+	}
+	if f.route == byCommand {
+		class = s.metrics.class(r.Commands[0][0])
+	}
+
+	length := body.length()
+	now := f.memory.now
+	s.metrics.observe(class, f.method, okStatus, now.Sub(f.began), 1)
+	patient(conn, length)
+	if _, err := conn.Write(s.begin(f, nil, now, kind, length)); err != nil {
+		return err
+	}
+	_, err := body.WriteTo(conn)
+	return err
+}
+
+// commandInPath is Server.commandInPath for a simple request. It fails where Redis would have to be
+// asked about the command.
+func (s *quick) commandInPath(a *arguments, q *simple) error {
+	words, err := a.inPath(q.path, q.query, q.body)
+	if err != nil || q.method == methodGet || len(q.body) > 0 {
+		return err
+	}
+	cmd := a.commands()[0]
+	spec := s.store.Known(cmd)
+	if spec == nil {
+		return errUnknown
+	}
+	a.addEmpty(spec, cmd, words)
+	return nil
+}
+
+// errUnknown leaves a request to the HTTP server.
+var errUnknown = errors.New("the command is not known yet")

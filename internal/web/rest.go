@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/valyala/fasthttp"
@@ -11,40 +10,6 @@ import (
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
-
-// The request's headers for the form of its response.
-const (
-	encodingHeader = "Upstash-Encoding"
-	formatHeader   = "Upstash-Response-Format"
-)
-
-// form is the form of a response.
-type form struct {
-	base64 bool // every string of the response
-	resp2  bool // as Redis itself sends it, instead of JSON
-}
-
-// form returns the form of the response that the headers ask for.
-func (w *wishes) form() (f form, err error) {
-	switch string(w.encoding) {
-	case "":
-	case "base64":
-		f.base64 = true
-	default:
-		return f, badRequest("ERR " + encodingHeader + " can only be base64")
-	}
-	switch string(w.format) {
-	case "", "json":
-	case "resp2":
-		f.resp2 = true
-	default:
-		return f, badRequest("ERR " + formatHeader + " has to be json or resp2")
-	}
-	if f.base64 && f.resp2 {
-		return f, badRequest("ERR " + encodingHeader + " is not possible together with " + formatHeader + ": resp2")
-	}
-	return f, nil
-}
 
 // requests keeps requests to be used again, because their results are large.
 var requests = sync.Pool{New: func() any { return &redis.Request{} }}
@@ -83,7 +48,7 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody boo
 	defer releaseRequest(r)
 	r.Commands = a.commands()
 	a.wishes.find(&ctx.Request.Header)
-	f, err := a.wishes.form()
+	f, err := responseForm(&a.wishes)
 	if err == nil {
 		err = s.do(ctx, who, &a.wishes, r)
 	}
@@ -101,7 +66,7 @@ func (s *Server) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Request, f for
 		if f.resp2 {
 			kind = octetStream
 		}
-		s.answerLong(ctx, r, kind, &longBody{results: r.Results, form: f})
+		answerLong(ctx, r, kind, &longBody{results: r.Results, form: f})
 	case f.resp2:
 		if err != nil {
 			status, _ := outcome(err)
@@ -175,7 +140,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 		return
 	}
 	a.wishes.find(&ctx.Request.Header)
-	f, err := a.wishes.form()
+	f, err := responseForm(&a.wishes)
 	if err != nil {
 		failJSON(ctx, err)
 		return
@@ -203,8 +168,8 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 			return
 		}
 		r.Sender = s.redisSender(ctx, who, r)
-		r.Client = s.reader(ctx, who)
-		if err := s.store.Do(s.within(ctx), r); err != nil {
+		r.Client = s.senders.reader(ctx, who)
+		if err := s.store.Do(within(ctx), r); err != nil {
 			failJSON(ctx, err)
 			return
 		}
@@ -220,7 +185,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 		if f.resp2 && !atomic {
 			kind = octetStream
 		}
-		s.answerLong(ctx, r, kind, &longBody{results: results, form: form{base64: f.base64, resp2: f.resp2 && !atomic}, list: kind == applicationJSON})
+		answerLong(ctx, r, kind, &longBody{results: results, form: form{base64: f.base64, resp2: f.resp2 && !atomic}, list: kind == applicationJSON})
 		return
 	}
 
@@ -273,7 +238,7 @@ func merge(refusals []error, results []redis.Result) []redis.Result {
 // discarded returns the error of a transaction one of whose commands is refused.
 func discarded(err error) error {
 	status, text := outcome(err)
-	return &failure{status, "EXECABORT Transaction discarded because of: " + text}
+	return newError(status, "EXECABORT Transaction discarded because of: "+text)
 }
 
 // do carries out a request of one command: it checks the rights, applies the headers, and sets
@@ -286,8 +251,8 @@ func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *r
 		return err
 	}
 	r.Sender = s.redisSender(ctx, who, r)
-	r.Client = s.reader(ctx, who)
-	if err := s.store.Do(s.within(ctx), r); err != nil {
+	r.Client = s.senders.reader(ctx, who)
+	if err := s.store.Do(within(ctx), r); err != nil {
 		return err
 	}
 	s.tell(ctx, r)
@@ -318,13 +283,21 @@ func (s *Server) checkKeys(cmd redis.Command) error {
 	keys, _ := spec.Keys(cmd)
 	for _, key := range keys {
 		if len(key) > s.cfg.MaxKey {
-			return s.keyTooLong()
+			return keyTooLong(s.cfg.MaxKey)
 		}
 	}
 	return nil
 }
 
-// keyTooLong returns the error of a key beyond Config.MaxKey.
-func (s *Server) keyTooLong() error {
-	return &failure{fasthttp.StatusRequestEntityTooLarge, fmt.Sprintf("The key is too long; at most %d bytes are possible.", s.cfg.MaxKey)}
+// redisSender returns sender for redis.Request.Sender. Without tokens it returns nothing for a
+// single command that is brief, since nothing looks at it then. Several brief commands may together
+// not be brief.
+func (s *Server) redisSender(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) string {
+	if who == nil && !r.Atomic && len(r.Commands) == 1 {
+		spec, err := s.store.Spec(ctx, r.Commands[0])
+		if err == nil && spec != nil && spec.BriefFor(r.Commands[0]) {
+			return ""
+		}
+	}
+	return s.senders.of(ctx, who)
 }

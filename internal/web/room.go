@@ -84,11 +84,6 @@ func choose(all []waiting, count int) []waiting {
 	return chosen[:min(count, len(chosen))]
 }
 
-// turned counts what a node turned away because there was too much of it.
-type turned struct {
-	connections, waiting, streams, bodies atomic.Uint64
-}
-
 // connTable has the connections of the HTTP server, from before they are given to it until they are
 // closed, because some may have to be closed to make room.
 type connTable struct {

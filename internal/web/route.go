@@ -2,8 +2,6 @@ package web
 
 import (
 	"bytes"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -14,7 +12,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
 	does(ctx.Conn(), serves)
 	s.begin(ctx)
-	s.mark(ctx)
+	mark(ctx, s.node)
 	class := "invalid"
 	if err := proper(ctx); err != nil {
 		failJSON(ctx, err)
@@ -25,7 +23,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if s.draining.Load() { // the HTTP server may not know it yet, or no longer
 		ctx.SetConnectionClose()
 	}
-	if s.claimed(&ctx.Request.Header) > 0 {
+	if s.bodies.claimed(&ctx.Request.Header) > 0 {
 		s.bodies.release(&ctx.Request.Header)
 	}
 	s.observe(ctx, began, class)
@@ -75,7 +73,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 			failJSON(ctx, badRequest("ERR there is no command; it goes into the path, as /set/KEY/VALUE or /get/KEY, or as a JSON array into the body of POST /"))
 			return "none"
 		}
-		if !allow(ctx, postPut) {
+		if !allow(ctx, postPut...) {
 			return "none"
 		}
 		return s.execute(ctx, who, true)
@@ -93,12 +91,12 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		if more {
 			return nothing(ctx)
 		}
-		if allow(ctx, postPut) {
+		if allow(ctx, postPut...) {
 			s.pipeline(ctx, who, string(name) == "multi-exec")
 		}
 		return string(name)
 	case "subscribe", "psubscribe":
-		if allow(ctx, getPost) {
+		if allow(ctx, getPost...) {
 			s.subscribe(ctx, who, string(name) == "psubscribe")
 		}
 		return string(name)
@@ -106,7 +104,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		if more {
 			return nothing(ctx)
 		}
-		if allow(ctx, getPost) {
+		if allow(ctx, getPost...) {
 			s.monitor(ctx, who)
 		}
 		return "monitor"
@@ -115,7 +113,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		return "keys"
 	}
 
-	if !allow(ctx, anyMethod) {
+	if !allow(ctx, anyMethod...) {
 		return "none"
 	}
 	return s.execute(ctx, who, false)
@@ -123,57 +121,6 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 
 // nothing sends a 404.
 func nothing(ctx *fasthttp.RequestCtx) (class string) {
-	failJSON(ctx, &failure{fasthttp.StatusNotFound, "ERR there is nothing here"})
+	failJSON(ctx, newError(fasthttp.StatusNotFound, "ERR there is nothing here"))
 	return "none"
-}
-
-// The methods of the routes. HEAD is GET without the body.
-var (
-	getHead   = []string{"GET", "HEAD"}
-	getPost   = []string{"GET", "POST"}
-	postPut   = []string{"POST", "PUT"}
-	anyMethod = []string{"GET", "HEAD", "POST", "PUT"}
-)
-
-// allow reports whether the method is one of methods. If not, it sends the error.
-func allow(ctx *fasthttp.RequestCtx, methods []string) bool {
-	err := allowed(ctx, methods)
-	if err != nil {
-		failJSON(ctx, err)
-	}
-	return err == nil
-}
-
-// allowed returns the error of a method that is not one of methods, else nil.
-func allowed(ctx *fasthttp.RequestCtx, methods []string) error {
-	if slices.Contains(methods, string(ctx.Method())) {
-		return nil
-	}
-	all := strings.Join(methods, ", ")
-	ctx.Response.Header.Set("Allow", all)
-	return &failure{fasthttp.StatusMethodNotAllowed, "ERR the method is not allowed here; allowed are " + all}
-}
-
-// marks are header fields of every response. Values are the clients' own bytes: no browser may take
-// them for anything but what the Content-Type says.
-var marks = [][2][]byte{
-	{[]byte("X-Content-Type-Options"), []byte("nosniff")},
-	{[]byte("Cache-Control"), []byte("no-store")},
-	{[]byte("Content-Security-Policy"), []byte("default-src 'none'; frame-ancestors 'none'")},
-}
-
-var (
-	nodeHeader     = []byte("Holdfast-Node")
-	tokenHeaderKey = []byte(tokenHeader)
-)
-
-// mark sets the header fields of every response.
-func (s *Server) mark(ctx *fasthttp.RequestCtx) {
-	h := &ctx.Response.Header
-	for _, m := range marks {
-		h.SetCanonical(m[0], m[1])
-	}
-	if len(s.node) > 0 {
-		h.SetCanonical(nodeHeader, s.node)
-	}
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
 
@@ -18,9 +17,17 @@ import (
 // secret, or none, the header comes from the client itself and counts for nothing.
 const sourceHeader = "Holdfast-Source"
 
-// sender returns whose share of the node a request takes: the name of its token, or without tokens
-// the address of its client.
-func (s *Server) sender(ctx *fasthttp.RequestCtx, who *token.Rights) string {
+// senders tells whose share of the node a request takes.
+type senders struct {
+	secret    string // begins sourceHeader; empty: that header is not believed
+	addresses texts  // clients' addresses, as balancers send them
+}
+
+func newSenders(secret string) *senders { return &senders{secret: secret} }
+
+// of returns whose share of the node a request takes: the name of its token, or without tokens the
+// address of its client.
+func (s *senders) of(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	if who != nil {
 		return who.Name
 	}
@@ -31,37 +38,9 @@ func (s *Server) sender(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	return s.addresses.text(appendSource(buffer[:0], ctx.RemoteAddr()))
 }
 
-// redisSender returns sender for redis.Request.Sender. Without tokens it returns nothing for a
-// single command that is brief, since nothing looks at it then. Several brief commands may together
-// not be brief.
-func (s *Server) redisSender(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) string {
-	if who == nil && !r.Atomic && len(r.Commands) == 1 {
-		spec, err := s.store.Spec(ctx, r.Commands[0])
-		if err == nil && spec != nil && spec.BriefFor(r.Commands[0]) {
-			return ""
-		}
-	}
-	return s.sender(ctx, who)
-}
-
-// bodySender is sender for a request of which only the header has come. Without tokens, all clients
-// that come without a balancer count as one.
-func (s *Server) bodySender(h *fasthttp.RequestHeader) string {
-	if s.cfg.Tokens != nil {
-		_, query, _ := bytes.Cut(h.RequestURI(), []byte{'?'})
-		who, err := s.who(h.Peek("Authorization"), query)
-		if err != nil {
-			return "" // the request will be refused
-		}
-		return who.Name
-	}
-	address, _ := s.told(h.Peek(sourceHeader))
-	return address
-}
-
-// reader returns whose room for long answers a request takes. It is like sender, except that it is
+// reader returns whose room for long answers a request takes. It is like of, except that it is
 // empty for clients of whom nothing is known: they do not count as one client.
-func (s *Server) reader(ctx *fasthttp.RequestCtx, who *token.Rights) string {
+func (s *senders) reader(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	if who != nil {
 		return who.Name
 	}
@@ -71,12 +50,12 @@ func (s *Server) reader(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 
 // told returns the client's address as a balancer sent it in sourceHeader. It reports false where
 // no balancer did.
-func (s *Server) told(header []byte) (string, bool) {
-	if s.cfg.SourceSecret == "" {
+func (s *senders) told(header []byte) (string, bool) {
+	if s.secret == "" {
 		return "", false
 	}
 	secret, address, ok := bytes.Cut(header, []byte{'/'})
-	if !ok || subtle.ConstantTimeCompare(secret, []byte(s.cfg.SourceSecret)) != 1 {
+	if !ok || subtle.ConstantTimeCompare(secret, []byte(s.secret)) != 1 {
 		return "", false
 	}
 	return s.addresses.text(address), true

@@ -111,13 +111,12 @@ type Server struct {
 	draining atomic.Bool
 	answers  atomic.Uint64 // numbers the answers that carry a sync token
 	node     []byte        // Config.Node
-	bodies   bodies
-	// lasting has the places of streams and long polls, monitors those of /monitor, which are
-	// counted by themselves.
-	lasting, monitors *shares
-	addresses         texts                  // clients' addresses, as balancers send them
-	unsent            atomic.Int64           // bytes that wait to be sent on all streams
-	host              atomic.Pointer[string] // one of Config.Hosts, the first that was asked for: see answersTo
+	turned   *turned
+	senders  *senders
+	places   *places
+	bodies   *bodies
+	unsent   atomic.Int64           // bytes that wait to be sent on all streams
+	host     atomic.Pointer[string] // one of Config.Hosts, the first that was asked for: see answersTo
 	// streams is the context of all event streams and long polls; endStreams ends them.
 	streams    context.Context
 	endStreams context.CancelFunc
@@ -154,9 +153,8 @@ func New(cfg Config, store Store) *Server {
 	}
 
 	s := &Server{cfg: cfg, store: store, node: []byte(cfg.Node), access: newAccess(cfg), heartbeat: heartbeat}
-	s.lasting = newShares(cfg.Streams, cfg.StreamsPerClient, 1)
-	s.monitors = newShares(maxMonitors, 0, 1)
-	s.bodies = bodies{shares: newShares(max(allBodies, 4*cfg.MaxBody), 0, 3), claims: map[*fasthttp.RequestHeader]claim{}}
+	s.turned, s.senders, s.bodies = new(turned), newSenders(cfg.SourceSecret), newBodies(cfg.MaxBody)
+	s.places = newPlaces(cfg.Streams, cfg.StreamsPerClient, s.senders, s.turned)
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.hub = newHub(store.Changes, cfg.Logger)
 
@@ -164,7 +162,7 @@ func New(cfg Config, store Store) *Server {
 	s.http.ErrorHandler, s.http.HeaderReceived, s.http.ExpectHandler = s.malformed, s.headerReceived, s.expect
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
 
-	s.engine = newEngine(s.http, newQuick(s), cfg.Connections)
+	s.engine = newEngine(s.http, newQuick(s), cfg.Connections, s.turned)
 	s.metrics = newMetrics(s)
 	return s
 }

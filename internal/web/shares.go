@@ -1,6 +1,9 @@
 package web
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // shares divides a number of places among senders so that some stay free for others, whatever one
 // of them does. A sender may have at most as many places as are free at that moment, times a factor
@@ -55,4 +58,9 @@ func (s *shares) inUse() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.taken
+}
+
+// turned counts what a node turned away because there was too much of it.
+type turned struct {
+	connections, waiting, streams, bodies atomic.Uint64
 }

@@ -246,3 +246,13 @@ func clean(b []byte, least byte) int {
 	}
 	return i
 }
+
+// field reports whether the header has a field of that name, which is in lower case.
+func field(raw []byte, name string) bool {
+	for line := range bytes.Lines(raw) {
+		if len(line) > len(name) && line[len(name)] == ':' && string(bytes.ToLower(line[:len(name)])) == name {
+			return true
+		}
+	}
+	return false
+}

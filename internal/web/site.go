@@ -22,10 +22,10 @@ import (
 // A program sends none of the last three.
 
 // errCrossSite refuses another site's page.
-var errCrossSite = &failure{fasthttp.StatusForbidden, "NOPERM requests from other sites' pages are not allowed; --cors (kv.cors in the stack file) names the origins that may"}
+var errCrossSite = newError(fasthttp.StatusForbidden, "NOPERM requests from other sites' pages are not allowed; --cors (kv.cors in the stack file) names the origins that may")
 
 // errUnsaidSite refuses a browser that does not say whose page asks.
-var errUnsaidSite = &failure{fasthttp.StatusForbidden, "NOPERM over plain http a browser does not say which site's page sends this, so it may only read here (/get, /v1/keys). To write, use a program or https, or ask for tokens"}
+var errUnsaidSite = newError(fasthttp.StatusForbidden, "NOPERM over plain http a browser does not say which site's page sends this, so it may only read here (/get, /v1/keys). To write, use a program or https, or ask for tokens")
 
 // otherHost returns the error of a request for a host that is not a name of the node.
 func (s *Server) otherHost() error {
@@ -33,7 +33,7 @@ func (s *Server) otherHost() error {
 	if s.cfg.InStack {
 		where = "entry.hosts in the stack file"
 	}
-	return &failure{fasthttp.StatusMisdirectedRequest, "NOPERM the Host of the request is no name of this service; " + where + " adds names"}
+	return newError(fasthttp.StatusMisdirectedRequest, "NOPERM the Host of the request is no name of this service; "+where+" adds names")
 }
 
 // answersTo reports whether a host is a name of the node.

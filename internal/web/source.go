@@ -1,8 +1,6 @@
 package web
 
 import (
-	"unicode/utf8"
-
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
@@ -12,7 +10,7 @@ import (
 // set serves the tutorial's route /set?key=K&value=V, and get, below, its /get?key=K, both in the
 // tutorial's plain text (docs/web.md, "Routes"). HEAD is not allowed here, since it must not write.
 func (s *Server) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
-	if err := allowed(ctx, getPost); err != nil {
+	if err := requireMethod(ctx, commandMethods, getPost...); err != nil {
 		fail(ctx, err)
 		return
 	}
@@ -36,7 +34,7 @@ func (s *Server) sourceSet(a *arguments, query []byte) error {
 		return badRequest("OOps, the key or value is NULL")
 	}
 	if key > s.cfg.MaxKey {
-		return s.keyTooLong()
+		return keyTooLong(s.cfg.MaxKey)
 	}
 	a.endCommand()
 	return nil
@@ -54,12 +52,12 @@ func (s *Server) answerSet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	body := make([]byte, 0, len(setWords)+len(key)+len(setBetween)+len(value))
 	body = append(append(body, setWords...), key...)
 	body = append(append(body, setBetween...), value...)
-	s.bytes(ctx, body)
+	sendBytes(ctx, body)
 }
 
 // get sends a value in the bytes in which it was stored: /get?key=K.
 func (s *Server) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
-	if err := allowed(ctx, getHead); err != nil {
+	if err := requireMethod(ctx, commandMethods, getHead...); err != nil {
 		fail(ctx, err)
 		return
 	}
@@ -77,7 +75,7 @@ func (s *Server) sourceGet(a *arguments, query []byte) error {
 	case key <= 0:
 		return badRequest("OOps, the key is null")
 	case key > s.cfg.MaxKey:
-		return s.keyTooLong()
+		return keyTooLong(s.cfg.MaxKey)
 	}
 	a.endCommand()
 	return nil
@@ -93,10 +91,10 @@ func (s *Server) answerGet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	}
 	body := bytesOf(r.Results[0].Reply.Text())
 	if r.Held() > 0 {
-		s.answerLong(ctx, r, typeOf(body), &longBody{results: r.Results, raw: true})
+		answerLong(ctx, r, typeOf(body), &longBody{results: r.Results, raw: true})
 		return
 	}
-	s.bytes(ctx, body)
+	sendBytes(ctx, body)
 }
 
 // sourceDo carries out a command of the tutorial's routes. read reads it from the query, and then
@@ -115,18 +113,4 @@ func (s *Server) sourceDo(ctx *fasthttp.RequestCtx, who *token.Rights, read func
 	}
 	then(ctx, r)
 	return nil
-}
-
-// bytes sends a client's own bytes.
-func (s *Server) bytes(ctx *fasthttp.RequestCtx, body []byte) {
-	ctx.SetContentType(typeOf(body))
-	ctx.SetBody(body)
-}
-
-// typeOf returns the Content-Type for a client's own bytes.
-func typeOf(body []byte) string {
-	if utf8.Valid(body) {
-		return textPlain
-	}
-	return octetStream
 }

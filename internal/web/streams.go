@@ -2,7 +2,6 @@ package web
 
 import (
 	"fmt"
-	"sync/atomic"
 
 	"github.com/valyala/fasthttp"
 
@@ -26,26 +25,43 @@ type place struct {
 
 func (p place) leave() { p.of.leave(p.sender, p.n) }
 
-// takePlace takes the places of a stream or long poll that listens to so many names. The error is a
-// 429.
-func (s *Server) takePlace(ctx *fasthttp.RequestCtx, who *token.Rights, names int) (place, error) {
-	return s.placeOf(ctx, who, s.lasting, 1+max(0, names-1)/namesPerPlace, "streams and long polls", &s.engine.turned.streams)
+// places are those of streams and long polls.
+type places struct {
+	// lasting has the places of streams and long polls, monitors those of /monitor, which are
+	// counted by themselves.
+	lasting, monitors *shares
+	senders           *senders
+	turned            *turned
+}
+
+// newPlaces returns so many places, of which each sender may have so many; 0: at most as many as are
+// free.
+func newPlaces(limit, each int, of *senders, t *turned) *places {
+	return &places{lasting: newShares(limit, each, 1), monitors: newShares(maxMonitors, 0, 1), senders: of, turned: t}
+}
+
+// take takes the places of a stream or long poll that listens to so many names. The error is a 429.
+func (p *places) take(ctx *fasthttp.RequestCtx, who *token.Rights, names int) (place, error) {
+	return p.from(p.lasting, ctx, who, 1+max(0, names-1)/namesPerPlace, "streams and long polls")
 }
 
 // takeMonitor takes a place for a stream of /monitor.
-func (s *Server) takeMonitor(ctx *fasthttp.RequestCtx, who *token.Rights) (place, error) {
-	return s.placeOf(ctx, who, s.monitors, 1, "streams of all commands", &s.engine.turned.streams)
+func (p *places) takeMonitor(ctx *fasthttp.RequestCtx, who *token.Rights) (place, error) {
+	return p.from(p.monitors, ctx, who, 1, "streams of all commands")
 }
 
-func (s *Server) placeOf(ctx *fasthttp.RequestCtx, who *token.Rights, of *shares, n int, what string, turned *atomic.Uint64) (place, error) {
-	p := place{of: of, sender: s.sender(ctx, who), n: n}
-	if of.take(p.sender, n) {
-		return p, nil
+// inUse returns how many places streams and long polls take.
+func (p *places) inUse() int { return p.lasting.inUse() }
+
+func (p *places) from(of *shares, ctx *fasthttp.RequestCtx, who *token.Rights, n int, what string) (place, error) {
+	mine := place{of: of, sender: p.senders.of(ctx, who), n: n}
+	if of.take(mine.sender, n) {
+		return mine, nil
 	}
-	turned.Add(1)
+	p.turned.streams.Add(1)
 	whose := "this client address"
 	if who != nil {
 		whose = "this token"
 	}
-	return place{}, &failure{fasthttp.StatusTooManyRequests, fmt.Sprintf("ERR too many %s of %s are open at this node; close some, or try again in a moment", what, whose)}
+	return place{}, newError(fasthttp.StatusTooManyRequests, fmt.Sprintf("ERR too many %s of %s are open at this node; close some, or try again in a moment", what, whose))
 }

@@ -21,9 +21,6 @@ import (
 	"holdfast/internal/redis"
 )
 
-// userSpan is the key of a request's span among its user values.
-const userSpan = "holdfast-span"
-
 // flushTime is how long sending the last spans may take at the end.
 const flushTime = 2 * time.Second
 
@@ -105,25 +102,9 @@ func (t *tracing) begin(ctx *fasthttp.RequestCtx) {
 	ctx.SetUserValue(userSpan, within)
 }
 
-// within returns the context of what is done for a request. It never ends, because a request under
-// way is finished.
-func (s *Server) within(ctx *fasthttp.RequestCtx) context.Context {
-	if s.tracing != nil {
-		return s.tracing.of(ctx)
-	}
-	return context.Background()
-}
-
-func (t *tracing) of(ctx *fasthttp.RequestCtx) context.Context {
-	if within, ok := ctx.UserValue(userSpan).(context.Context); ok {
-		return within
-	}
-	return context.Background()
-}
-
 // id returns a request's trace id, in hex; empty when the trace is not recorded.
 func (t *tracing) id(ctx *fasthttp.RequestCtx) string {
-	if span := trace.SpanContextFromContext(t.of(ctx)); span.IsSampled() {
+	if span := trace.SpanContextFromContext(within(ctx)); span.IsSampled() {
 		return span.TraceID().String()
 	}
 	return ""
@@ -131,7 +112,7 @@ func (t *tracing) id(ctx *fasthttp.RequestCtx) string {
 
 // end ends a request's span.
 func (t *tracing) end(ctx *fasthttp.RequestCtx, class string) {
-	span := trace.SpanFromContext(t.of(ctx))
+	span := trace.SpanFromContext(within(ctx))
 	if !span.IsRecording() {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -40,63 +41,25 @@ const (
 	attemptHeader     = "Holdfast-Attempt"
 )
 
+// The request's headers for the form of its response.
+const (
+	encodingHeader = "Upstash-Encoding"
+	formatHeader   = "Upstash-Response-Format"
+)
+
+// maxIdem bounds the characters of an idempotency key.
+const maxIdem = 255
+
 // answerMark separates the two parts of a sync token: a point in the order of writes, which is what
 // counts, and the number of the response. Clients expect a token that they have not had yet, also
 // where nothing was written.
 const answerMark = '~'
 
-// wishes are the request's headers for how it is to be carried out and answered. They are valid as
-// long as the request is.
-type wishes struct {
-	read, maxLag, write, token, received []byte
-	once, attempt                        []byte
-	onces, attempts                      int // how often once and attempt are given
-	encoding, format                     []byte
-}
+var tokenHeaderKey = []byte(tokenHeader)
 
-// find reads all of them in one pass over the header. Each look-up by name would be a pass of its
-// own.
-func (w *wishes) find(h *fasthttp.RequestHeader) {
-	*w = wishes{}
-	for name, value := range h.All() {
-		switch name[0] {
-		case 'H', 'I', 'U': // the first letters of all of them
-			w.set(fieldOf(name), value)
-		}
-	}
-}
-
-// set stores a field, if it is one of these.
-func (w *wishes) set(field fields, value []byte) {
-	switch field {
-	case readField:
-		w.read = value
-	case maxLagField:
-		w.maxLag = value
-	case writeField:
-		w.write = value
-	case receivedField:
-		w.received = value
-	case attemptField:
-		w.attempt = value
-		w.attempts++
-	case onceField:
-		w.once = value
-		w.onces++
-	case tokenField:
-		if w.token = value; value == nil { // present, though empty
-			w.token = []byte{}
-		}
-	case encodingField:
-		w.encoding = value
-	case formatField:
-		w.format = value
-	}
-}
-
-// from returns where a request wants to read from. It reports false for a value that is not a
+// readFrom returns where a request wants to read from. It reports false for a value that is not a
 // place.
-func (w *wishes) from(byDefault redis.ReadFrom) (redis.ReadFrom, bool) {
+func readFrom(w *wishes, byDefault redis.ReadFrom) (redis.ReadFrom, bool) {
 	switch string(w.read) {
 	case "":
 		return byDefault, true
@@ -110,14 +73,14 @@ func (w *wishes) from(byDefault redis.ReadFrom) (redis.ReadFrom, bool) {
 	return 0, false
 }
 
-// noOther reports whether a read asks for nothing except where to read from.
-func (w *wishes) noOther() bool {
-	return len(w.maxLag)+len(w.write)+len(w.encoding)+len(w.format) == 0 && w.token == nil && w.onces == 0 && w.balanced()
+// isPlainRead reports whether a read asks for nothing except where to read from.
+func isPlainRead(w *wishes) bool {
+	return len(w.maxLag)+len(w.write)+len(w.encoding)+len(w.format) == 0 && w.token == nil && w.onces == 0 && balancerHeadersValid(w)
 }
 
-// balanced reports whether the balancers' headers are well-formed or absent. For a read they have
+// balancerHeadersValid reports whether the balancers' headers are well-formed or absent. For a read they have
 // no meaning then.
-func (w *wishes) balanced() bool {
+func balancerHeadersValid(w *wishes) bool {
 	for _, c := range w.received {
 		if c < '0' || c > '9' {
 			return false
@@ -126,21 +89,24 @@ func (w *wishes) balanced() bool {
 	return len(w.received) < len("9223372036854775807") && (w.attempts == 0 || goodOnceKey(w.attempt, w.attempts))
 }
 
+// optionsPool keeps the memory of options.
+var optionsPool = sync.Pool{New: func() any { return new(wishes) }}
+
 // trust sets how a request is carried out, from its headers or else from the configuration. The
 // request has its commands or script already. trust refuses a write that came too late.
 func (s *Server) trust(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) error {
-	a := acquireArguments()
-	defer releaseArguments(a)
-	a.wishes.find(&ctx.Request.Header)
+	w := optionsPool.Get().(*wishes)
+	defer func() { *w = wishes{}; optionsPool.Put(w) }() // they are the request's memory
+	w.find(&ctx.Request.Header)
 	r.WantToken = true
-	return s.heed(who, &a.wishes, r)
+	return s.heed(who, w, r)
 }
 
 // heed is trust for headers that were read already. An Idempotency-Key belongs to its token's name:
 // a new token of the same name (rotation) goes on with it, and a token of another name does not.
 func (s *Server) heed(who *token.Rights, w *wishes, r *redis.Request) (err error) {
 	ok := false
-	if r.Read, ok = w.from(s.cfg.Read); !ok {
+	if r.Read, ok = readFrom(w, s.cfg.Read); !ok {
 		return badRequest(readHeader + " is master, replica or cached.")
 	}
 	r.Async = s.cfg.Async
@@ -254,4 +220,38 @@ func (s *Server) checkAge(received []byte, r *redis.Request) error {
 	return nil
 }
 
-var errTooLate = &failure{fasthttp.StatusGatewayTimeout, "The outcome is unknown: the write came to this node too late to be tried again, and an earlier try may have happened."}
+var errTooLate = newError(fasthttp.StatusGatewayTimeout, "The outcome is unknown: the write came to this node too late to be tried again, and an earlier try may have happened.")
+
+// responseForm returns the form of the response that the headers ask for.
+func responseForm(w *wishes) (f form, err error) {
+	switch string(w.encoding) {
+	case "":
+	case "base64":
+		f.base64 = true
+	default:
+		return f, badRequest("ERR " + encodingHeader + " can only be base64")
+	}
+	switch string(w.format) {
+	case "", "json":
+	case "resp2":
+		f.resp2 = true
+	default:
+		return f, badRequest("ERR " + formatHeader + " has to be json or resp2")
+	}
+	if f.base64 && f.resp2 {
+		return f, badRequest("ERR " + encodingHeader + " is not possible together with " + formatHeader + ": resp2")
+	}
+	return f, nil
+}
+
+// userSpan is the key of a request's span among its user values.
+const userSpan = "holdfast-span"
+
+// within returns the context of what is done for a request: that of its span, when it has one. It
+// never ends, because a request under way is finished.
+func within(ctx *fasthttp.RequestCtx) context.Context {
+	if within, ok := ctx.UserValue(userSpan).(context.Context); ok {
+		return within
+	}
+	return context.Background()
+}

@@ -43,7 +43,7 @@ func newHub(changes func(context.Context, func(redis.Change)) error, logger *slo
 	}
 }
 
-var errEnding = &failure{fasthttp.StatusServiceUnavailable, "The node is about to end; ask again, and another one answers."}
+var errEnding = newError(fasthttp.StatusServiceUnavailable, "The node is about to end; ask again, and another one answers.")
 
 // wait refuses further watchers, and waits until nothing of the hub runs.
 func (h *hub) wait() {

@@ -35,7 +35,7 @@ func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 		return badRequest("The time to wait is 30s, 1500ms or a number of seconds such as 30.")
 	}
 
-	p, err := s.takePlace(ctx, who, 1)
+	p, err := s.places.take(ctx, who, 1)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 		return errBinaryKey
 	}
 
-	p, err := s.takePlace(ctx, who, 1)
+	p, err := s.places.take(ctx, who, 1)
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ var errBinaryKey = badRequest("The key is not UTF-8, which JSON cannot say; ask 
 // watchPrefix streams the changes of keys with a prefix. The event reset means that any of them may
 // have changed. It comes first, so a client that lists the keys after it misses nothing.
 func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix string, encode func(string) (string, bool)) error {
-	mine, err := s.takePlace(ctx, who, 1)
+	mine, err := s.places.take(ctx, who, 1)
 	if err != nil {
 		return err
 	}
