@@ -13,6 +13,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/commands"
+	"holdfast/internal/hostname"
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
@@ -23,28 +24,28 @@ var errToken = newError(fasthttp.StatusUnauthorized, "WRONGPASS invalid or missi
 // authorize returns the rights of a request's token. They are nil when no tokens are configured and
 // everybody may do everything. The token is in the Authorization header, else in the parameter
 // _token.
-func (s *Server) authorize(ctx *fasthttp.RequestCtx) (*token.Rights, error) {
-	if s.cfg.Tokens == nil {
+func (a *authorizer) authorize(ctx *fasthttp.RequestCtx) (*token.Rights, error) {
+	if a.cfg.Tokens == nil {
 		return nil, nil
 	}
-	who, err := s.who(ctx.Request.Header.Peek("Authorization"), ctx.URI().QueryString())
+	who, err := a.who(ctx.Request.Header.Peek("Authorization"), ctx.URI().QueryString())
 	if err != nil {
-		s.metrics.tokensRefused.Inc()
+		a.cfg.Refused()
 		ctx.Response.Header.Set("WWW-Authenticate", `Bearer realm="holdfast"`)
 		return nil, err
 	}
-	if s.cfg.AccessLog > 0 || s.tracing != nil {
+	if a.cfg.KeepName {
 		ctx.SetUserValue(userToken, who.Name)
 	}
 	return who, nil
 }
 
 // who is authorize for an Authorization header and a query.
-func (s *Server) who(authorization, query []byte) (*token.Rights, error) {
-	if s.cfg.Tokens == nil {
+func (a *authorizer) who(authorization, query []byte) (*token.Rights, error) {
+	if a.cfg.Tokens == nil {
 		return nil, nil
 	}
-	if who := s.cfg.Tokens.Find(presented(authorization, query)); who != nil {
+	if who := a.cfg.Tokens.Find(presented(authorization, query)); who != nil {
 		return who, nil
 	}
 	return nil, errToken
@@ -70,18 +71,41 @@ func presented(given, query []byte) []byte {
 	return given
 }
 
-// access decides which commands a token may run, and remembers what it decided.
-type access struct {
-	allow   []string // Config.Allow in lower case
-	inStack bool     // see Config
-	scripts commands.Scripts
-	// writers: the scripts of those who may write run as a Redis user of their own. readers: so do
-	// the scripts of those who may only read. sure: those who may write may run scripts without
-	// such a user.
-	writers, readers, sure bool
+// authConfig says who may do what. The fields are explained at Config, except for the last three.
+type authConfig struct {
+	Allow                      []string
+	InStack                    bool
+	Scripts                    commands.Scripts
+	ScriptUser, ReadScriptUser bool
+	ScriptsAnyway              bool
+	Tokens                     *token.Set
+	CORS                       []string
+	Hosts                      *hostname.Set
+
+	// KeepName: the name of a request's token is kept among its user values, under userToken.
+	KeepName bool
+	// Learned is called with each command that is decided about for the first time, and Refused for
+	// each request without a good token. Many requests call them at once.
+	Learned func(*redis.Spec)
+	Refused func()
+}
+
+// specs tells what Redis says about a command: see Store.
+type specs interface {
+	Spec(ctx context.Context, cmd redis.Command) (*redis.Spec, error)
+}
+
+// authorizer decides who may do what, and remembers what it decided about commands. Many requests
+// use it at once.
+type authorizer struct {
+	cfg     authConfig
+	specs   specs
+	senders *senders
+	allow   []string // authConfig.Allow in lower case
 	// known has the verdicts on each token's commands; under nil those without tokens. The maps of
 	// verdicts are replaced, never changed.
 	known map[*token.Rights]*atomic.Pointer[verdicts]
+	host  atomic.Pointer[string] // one of authConfig.Hosts, the first that was asked for: see answersTo
 }
 
 type verdicts map[*redis.Spec]verdict
@@ -101,12 +125,8 @@ type verdict struct {
 	particular bool
 }
 
-func newAccess(cfg Config) access {
-	a := access{
-		inStack: cfg.InStack, scripts: cfg.Scripts,
-		writers: cfg.ScriptUser, readers: cfg.ReadScriptUser, sure: cfg.ScriptsAnyway,
-		known: map[*token.Rights]*atomic.Pointer[verdicts]{},
-	}
+func newAuthorizer(cfg authConfig, of specs, from *senders) *authorizer {
+	a := &authorizer{cfg: cfg, specs: of, senders: from, known: map[*token.Rights]*atomic.Pointer[verdicts]{}}
 	for _, name := range cfg.Allow {
 		a.allow = append(a.allow, strings.ToLower(name))
 	}
@@ -123,9 +143,9 @@ func newAccess(cfg Config) access {
 
 // permit returns nil when each of the commands is allowed. Its error is a *failure, or an
 // *redis.Error when Redis could not be asked what a command is.
-func (s *Server) permit(ctx context.Context, who *token.Rights, cmds []redis.Command) error {
+func (a *authorizer) permit(ctx context.Context, who *token.Rights, cmds []redis.Command) error {
 	for _, cmd := range cmds {
-		if err := s.permitOne(ctx, who, cmd); err != nil {
+		if err := a.permitOne(ctx, who, cmd); err != nil {
 			return err
 		}
 	}
@@ -133,11 +153,11 @@ func (s *Server) permit(ctx context.Context, who *token.Rights, cmds []redis.Com
 }
 
 // permitOne is permit for one command.
-func (s *Server) permitOne(ctx context.Context, who *token.Rights, cmd redis.Command) error {
+func (a *authorizer) permitOne(ctx context.Context, who *token.Rights, cmd redis.Command) error {
 	if len(cmd) == 0 {
 		return badRequest("ERR empty command")
 	}
-	spec, err := s.store.Spec(ctx, cmd)
+	spec, err := a.specs.Spec(ctx, cmd)
 	if err != nil {
 		return err
 	}
@@ -149,7 +169,7 @@ func (s *Server) permitOne(ctx context.Context, who *token.Rights, cmd redis.Com
 		}
 		return nil
 	}
-	v := s.verdict(who, spec)
+	v := a.verdict(who, spec)
 	switch {
 	case v.err != nil:
 		return v.err
@@ -164,17 +184,17 @@ func (s *Server) permitOne(ctx context.Context, who *token.Rights, cmd redis.Com
 }
 
 // verdict returns what was decided about a command before, or decides it now.
-func (s *Server) verdict(who *token.Rights, spec *redis.Spec) verdict {
-	known := s.access.known[who]
+func (a *authorizer) verdict(who *token.Rights, spec *redis.Spec) verdict {
+	known := a.known[who]
 	if known == nil { // the rights are not those of a configured token
-		return s.access.judge(who, spec)
+		return a.judge(who, spec)
 	}
 	old := known.Load()
 	if v, ok := (*old)[spec]; ok {
 		return v
 	}
-	v := s.access.judge(who, spec)
-	s.metrics.learn(spec)
+	v := a.judge(who, spec)
+	a.cfg.Learned(spec)
 	fresh := verdicts{}
 	if len(*old) < maxVerdicts {
 		maps.Copy(fresh, *old)
@@ -195,17 +215,17 @@ var instead = map[string]string{
 }
 
 // judge decides what holds for a command whatever its arguments are.
-func (a *access) judge(who *token.Rights, spec *redis.Spec) verdict {
+func (a *authorizer) judge(who *token.Rights, spec *redis.Spec) verdict {
 	name, dangerous := spec.Name, spec.Dangerous || spec.Admin
 	rule, why := commands.Judge(commands.Command{
 		Name: name, Container: spec.Container(), Dangerous: dangerous, Blocking: spec.Blocking, Stateful: spec.Stateful,
-	}, a.inStack)
+	}, a.cfg.InStack)
 	asks := rule == commands.Asks && !token.Names(a.allow, name, spec.Categories)
 	switch {
 	case rule == commands.Never:
 		return verdict{err: refused(name, why+instead[name])}
-	case commands.RefusedScript(a.scripts, name) != "":
-		return verdict{err: refused(name, commands.RefusedScript(a.scripts, name)+a.scriptsHint())}
+	case commands.RefusedScript(a.cfg.Scripts, name) != "":
+		return verdict{err: refused(name, commands.RefusedScript(a.cfg.Scripts, name)+a.scriptsHint())}
 	case asks && (dangerous || !spec.Blocking):
 		return verdict{err: a.notAllowed(name, why)}
 	case !who.Command(name, readable(spec), spec.Categories):
@@ -226,21 +246,21 @@ func (a *access) judge(who *token.Rights, spec *redis.Spec) verdict {
 // does, so Redis keeps it to what the token may do, by the rights of the Redis user that runs it.
 // There is one such user for tokens that may write and one for tokens that may only read. A token
 // that may do less than these users, such as one without GET, cannot have scripts.
-func (a *access) mayScript(who *token.Rights) error {
+func (a *authorizer) mayScript(who *token.Rights) error {
 	switch {
 	case who == nil:
 		return nil
 	case !who.AllBut(func(name string) bool { return commands.InNoScript(name, a.allow) }):
 		return noScript
-	case who.ReadOnly && a.readers, !who.ReadOnly && (a.writers || a.sure):
+	case who.ReadOnly && a.cfg.ReadScriptUser, !who.ReadOnly && (a.cfg.ScriptUser || a.cfg.ScriptsAnyway):
 		return nil
 	}
 	return noScriptUser
 }
 
 // scriptsHint returns how scripts are allowed.
-func (a *access) scriptsHint() string {
-	if a.inStack {
+func (a *authorizer) scriptsHint() string {
+	if a.cfg.InStack {
 		return " (`kv.scripts` in the stack file)"
 	}
 	return " (`holdfast web --scripts`)"
@@ -281,7 +301,7 @@ func limit(who *token.Rights, spec *redis.Spec, cmd redis.Command) error {
 		return nil
 	case "sort", "sort_ro":
 		// BY and GET read keys whose names come from the data, and Redis does not say which
-		// argument is STORE's.
+		// argument is STORE'a.
 		for _, word := range cmd[min(2, len(cmd)):] {
 			if slices.ContainsFunc([]string{"by", "get", "store"}, func(option string) bool { return strings.EqualFold(word, option) }) {
 				return noKey
@@ -327,12 +347,12 @@ func scansWithin(who *token.Rights, cmd redis.Command) bool {
 
 // permitStream returns nil when a stream is allowed: SUBSCRIBE CHANNEL..., PSUBSCRIBE PATTERN... or
 // MONITOR, none of which permit allows.
-func (s *Server) permitStream(who *token.Rights, cmd redis.Command) error {
+func (a *authorizer) permitStream(who *token.Rights, cmd redis.Command) error {
 	name := strings.ToLower(cmd[0])
 	if name == "monitor" {
-		if s.access.inStack && !slices.Contains(s.access.allow, name) {
+		if a.cfg.InStack && !slices.Contains(a.allow, name) {
 			_, why := commands.Named(name, false)
-			return s.access.notAllowed(name, why)
+			return a.notAllowed(name, why)
 		}
 		// MONITOR shows every key and value, so the token has to have the right to all of them.
 		if who != nil && (who.ReadOnly || who.Limited()) || !who.Command(name, true, []string{"admin", "slow", "dangerous"}) {
@@ -361,9 +381,9 @@ func refused(name, why string) error {
 }
 
 // notAllowed returns the error of a command that has to be allowed by name.
-func (a *access) notAllowed(name, why string) error {
+func (a *authorizer) notAllowed(name, why string) error {
 	hint := fmt.Sprintf("`holdfast web --allow '%s'`", name)
-	if a.inStack {
+	if a.cfg.InStack {
 		written := name
 		if strings.Contains(name, "|") {
 			written = strconv.Quote(name)
@@ -389,16 +409,16 @@ var (
 
 // bodySender is sender for a request of which only the header has come. Without tokens, all clients
 // that come without a balancer count as one.
-func (s *Server) bodySender(h *fasthttp.RequestHeader) string {
-	if s.cfg.Tokens != nil {
+func (a *authorizer) bodySender(h *fasthttp.RequestHeader) string {
+	if a.cfg.Tokens != nil {
 		_, query, _ := bytes.Cut(h.RequestURI(), []byte{'?'})
-		who, err := s.who(h.Peek("Authorization"), query)
+		who, err := a.who(h.Peek("Authorization"), query)
 		if err != nil {
 			return "" // the request will be refused
 		}
 		return who.Name
 	}
-	address, _ := s.senders.told(h.Peek(sourceHeader))
+	address, _ := a.senders.told(h.Peek(sourceHeader))
 	return address
 }
 

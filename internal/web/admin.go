@@ -85,7 +85,7 @@ func (s *Server) ServeAdmin(ctx context.Context, ln net.Listener) error {
 		}
 		fmt.Fprintln(w, "ready") // an error means that the client is gone
 	})
-	admin := &http.Server{Handler: s.guard(mux), ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: readTimeout}
+	admin := &http.Server{Handler: s.auth.guard(mux), ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: readTimeout}
 	served := make(chan error, 1)
 	go func() { served <- admin.Serve(netutil.LimitListener(ln, maxAdmins)) }()
 	select {

@@ -24,14 +24,14 @@ const (
 //
 // A star may allow every origin, because no response depends on cookies: a page has the token, or
 // it has not.
-func (s *Server) cors(ctx *fasthttp.RequestCtx) (done bool) {
-	if len(s.cfg.CORS) == 0 {
-		return s.stranger(ctx, false)
+func (a *authorizer) cors(ctx *fasthttp.RequestCtx) (done bool) {
+	if len(a.cfg.CORS) == 0 {
+		return a.stranger(ctx, false)
 	}
 	req, h := &ctx.Request.Header, &ctx.Response.Header
 	origin := req.Peek(fasthttp.HeaderOrigin)
-	all := slices.Contains(s.cfg.CORS, "*")
-	allowed := len(origin) > 0 && (all || slices.Contains(s.cfg.CORS, string(origin)))
+	all := slices.Contains(a.cfg.CORS, "*")
+	allowed := len(origin) > 0 && (all || slices.Contains(a.cfg.CORS, string(origin)))
 	if !all {
 		h.Add(fasthttp.HeaderVary, fasthttp.HeaderOrigin) // also when there was no Origin
 	}
@@ -44,15 +44,15 @@ func (s *Server) cors(ctx *fasthttp.RequestCtx) (done bool) {
 		h.Set(fasthttp.HeaderAccessControlExposeHeaders, corsExposed)
 	}
 	if ctx.IsOptions() && len(req.Peek(fasthttp.HeaderAccessControlRequestMethod)) > 0 {
-		s.preflight(ctx, allowed)
+		a.preflight(ctx, allowed)
 		return true
 	}
-	return s.stranger(ctx, allowed)
+	return a.stranger(ctx, allowed)
 }
 
 // preflight answers a browser that asks what a page may send. Without the headers set here, the
 // browser sends nothing.
-func (s *Server) preflight(ctx *fasthttp.RequestCtx, allowed bool) {
+func (a *authorizer) preflight(ctx *fasthttp.RequestCtx, allowed bool) {
 	ctx.SetStatusCode(fasthttp.StatusNoContent)
 	if !allowed {
 		return

@@ -3,6 +3,7 @@ package web
 import (
 	"bufio"
 	"context"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -27,6 +28,34 @@ const (
 	allFeeds = 128 << 20
 )
 
+// publisher is where events come from: see Store.
+type publisher interface {
+	Subscribe(ctx context.Context, patterns bool, names []string, hear func(redis.Message)) error
+	Monitor(ctx context.Context, hear func(line string)) error
+}
+
+// streams are all streams of server-sent events of a node. Many requests use them at once.
+type streams struct {
+	store     publisher
+	auth      *authorizer
+	places    *places
+	logger    *slog.Logger
+	heartbeat time.Duration
+	unsent    atomic.Int64 // bytes that wait to be sent on all streams
+	// life is the context of all streams and long polls; end ends them.
+	life context.Context
+	end  context.CancelFunc
+}
+
+func newStreams(store publisher, auth *authorizer, of *places, logger *slog.Logger) *streams {
+	s := &streams{store: store, auth: auth, places: of, logger: logger, heartbeat: heartbeat}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
+}
+
+// done is closed when streams and long polls are to end.
+func (s *streams) done() <-chan struct{} { return s.life.Done() }
+
 // feed has the events that wait to be sent to one client as server-sent events (WHATWG HTML,
 // section 9.2). Any goroutine may add events, which never blocks.
 type feed struct {
@@ -38,7 +67,7 @@ type feed struct {
 	cancel context.CancelFunc
 	ended  chan error
 
-	unsent *atomic.Int64 // Server.unsent: bytes that wait on all streams together
+	unsent *atomic.Int64 // streams.unsent: bytes that wait on all streams together
 
 	mu      sync.Mutex
 	waiting []byte
@@ -115,16 +144,16 @@ func appendField(dst []byte, name, text string) []byte {
 	}
 }
 
-// stream answers a request with server-sent events until the client goes, the node drains, or
+// serve answers a request with server-sent events until the client goes, the node drains, or
 // produce returns. produce runs on a goroutine of its own and adds events to the feed until its
 // context ends. The stream gives its place p back at its end.
-func (s *Server) stream(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) {
+func (s *streams) serve(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) {
 	s.startFeed(ctx, p, produce).sendTo(ctx, s.heartbeat)
 }
 
-// streamWhenHeard is stream for producers whose first event is that Redis has confirmed the
+// serveWhenHeard is serve for producers whose first event is that Redis has confirmed the
 // subscription. The response waits for that event, and is an error when Redis refuses.
-func (s *Server) streamWhenHeard(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) {
+func (s *streams) serveWhenHeard(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) {
 	f := s.startFeed(ctx, p, produce)
 	select {
 	case <-f.wake:
@@ -143,14 +172,14 @@ func (s *Server) streamWhenHeard(ctx *fasthttp.RequestCtx, p place, produce func
 }
 
 // startFeed starts to produce events.
-func (s *Server) startFeed(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) *feed {
+func (s *streams) startFeed(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) *feed {
 	f := &feed{conn: ctx.Conn(), unsent: &s.unsent, wake: make(chan struct{}, 1), ended: make(chan error, 1)}
-	f.live, f.cancel = context.WithCancel(s.streams)
+	f.live, f.cancel = context.WithCancel(s.life)
 	go func() {
 		defer p.leave()
 		err := produce(f.live, f)
 		if err != nil && f.live.Err() == nil {
-			s.cfg.Logger.Warn("a stream of events ended", "error", err)
+			s.logger.Warn("a stream of events ended", "error", err)
 		}
 		f.cancel()
 		f.ended <- err

@@ -16,8 +16,8 @@ func (s *Server) health(ctx *fasthttp.RequestCtx, question string) (class string
 	handler := map[string]func(*fasthttp.RequestCtx){"live": s.live, "ready": s.ready, "master": s.master}[question]
 	if handler == nil {
 		answer(ctx, fasthttp.StatusNotFound, "There is nothing here; there are /healthz/live, /healthz/ready and /healthz/master.")
-	} else if question == "master" && !s.answersTo(ctx.Request.Header.Host()) {
-		failJSON(ctx, s.otherHost())
+	} else if question == "master" && !s.auth.answersTo(ctx.Request.Header.Host()) {
+		failJSON(ctx, s.auth.otherHost())
 	} else if allow(ctx, getHead...) {
 		s.respond(ctx) // a stack's file may name any of them in health.path
 		handler(ctx)

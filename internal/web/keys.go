@@ -89,7 +89,7 @@ func (s *Server) keyName(escaped []byte) (string, error) {
 
 // getKey serves GET and HEAD of a key, and the two ways to watch it.
 func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
-	if err := s.permit(ctx, who, []redis.Command{{"GET", key}}); err != nil {
+	if err := s.auth.permit(ctx, who, []redis.Command{{"GET", key}}); err != nil {
 		return err
 	}
 	query := ctx.URI().QueryString()
@@ -103,8 +103,8 @@ func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 	} else if ok {
 		return s.waitForKey(ctx, who, key, given, string(text))
 	}
-	r := &redis.Request{Commands: []redis.Command{{"GET", key}}} // a read, which is what trust has to know
-	if err := s.trust(ctx, who, r); err != nil {
+	r := &redis.Request{Commands: []redis.Command{{"GET", key}}} // a read, which is what applyHeaders has to know
+	if err := s.rules.applyHeaders(ctx, who, r); err != nil {
 		return err
 	}
 	r.IdempotencyKey = "" // a read may be repeated without one
@@ -114,7 +114,7 @@ func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 		return err
 	}
 	defer now.release()
-	s.tell(ctx, r)
+	s.rules.setResultHeaders(ctx, r)
 	return s.answerKey(ctx, &now, given)
 }
 
@@ -158,7 +158,7 @@ func (s *Server) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 	if err != nil {
 		return err
 	}
-	if err := s.permit(ctx, who, []redis.Command{{"SET", key, ""}}); err != nil {
+	if err := s.auth.permit(ctx, who, []redis.Command{{"SET", key, ""}}); err != nil {
 		return err
 	}
 	value := string(ctx.PostBody())
@@ -181,7 +181,7 @@ func (s *Server) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 
 // deleteKey deletes a key.
 func (s *Server) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
-	if err := s.permit(ctx, who, []redis.Command{{"DEL", key}}); err != nil {
+	if err := s.auth.permit(ctx, who, []redis.Command{{"DEL", key}}); err != nil {
 		return err
 	}
 	status, err := s.write(ctx, who, deleteKey, key, []string{given.match.argument(), given.noneMatch.argument()})
@@ -195,13 +195,13 @@ func (s *Server) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key stri
 // write runs a script that writes, and returns the status that the script returns.
 func (s *Server) write(ctx *fasthttp.RequestCtx, who *token.Rights, script *redis.Script, key string, args []string) (int, error) {
 	r := &redis.Request{Script: script, Keys: []string{key, typeKey(key)}, Args: args}
-	if err := s.trust(ctx, who, r); err != nil {
+	if err := s.rules.applyHeaders(ctx, who, r); err != nil {
 		return 0, err
 	}
 	if err := s.store.Do(within(ctx), r); err != nil {
 		return 0, err
 	}
-	s.tell(ctx, r)
+	s.rules.setResultHeaders(ctx, r)
 	if err := r.Results[0].Err; err != nil {
 		return 0, err
 	}

@@ -54,7 +54,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	}
 	// A token that may scan for this pattern may see every key with the prefix.
 	pattern := escapePattern(prefix) + "*"
-	if err := s.permit(ctx, who, []redis.Command{{"SCAN", "0", "MATCH", pattern}}); err != nil {
+	if err := s.auth.permit(ctx, who, []redis.Command{{"SCAN", "0", "MATCH", pattern}}); err != nil {
 		return err
 	}
 
@@ -74,7 +74,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	}
 
 	r := &redis.Request{Sender: s.senders.of(ctx, who), Client: s.senders.reader(ctx, who)}
-	if err := s.trust(ctx, who, r); err != nil {
+	if err := s.rules.applyHeaders(ctx, who, r); err != nil {
 		return err
 	}
 	r.IdempotencyKey = ""     // a read may be repeated without one
@@ -85,7 +85,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	if err != nil {
 		return err
 	}
-	s.tell(ctx, r)
+	s.rules.setResultHeaders(ctx, r)
 	if r.Held() > 0 {
 		rest := p
 		rest.Keys = []string{}

@@ -35,7 +35,7 @@ func (s *Server) headerReceived(h *fasthttp.RequestHeader) (c fasthttp.RequestCo
 	if n := h.ContentLength(); n > slowest {
 		c.ReadTimeout = readTimeout + time.Duration(n)*time.Second/slowest
 	}
-	if n := s.bodies.claimed(h); n > 0 && !s.bodies.take(h, s.bodySender(h), n, max(readTimeout, c.ReadTimeout)) {
+	if n := s.bodies.claimed(h); n > 0 && !s.bodies.take(h, s.auth.bodySender(h), n, max(readTimeout, c.ReadTimeout)) {
 		s.turned.bodies.Add(1)
 		c.MaxRequestBodySize = 1 // smaller than the body, so that malformed is called
 	}

@@ -13,7 +13,7 @@ import (
 
 // subscribe streams the messages to channels, or to those that patterns match: /subscribe/CHANNEL.
 // Several are separated by commas or slashes.
-func (s *Server) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns bool) {
+func (s *streams) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns bool) {
 	command := redis.Command{"SUBSCRIBE"}
 	if patterns {
 		command[0] = "PSUBSCRIBE"
@@ -33,7 +33,7 @@ func (s *Server) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns
 		return
 	}
 
-	if err := s.permitStream(who, command); err != nil {
+	if err := s.auth.permitStream(who, command); err != nil {
 		failJSON(ctx, err)
 		return
 	}
@@ -44,7 +44,7 @@ func (s *Server) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns
 		return
 	}
 
-	s.streamWhenHeard(ctx, p, func(ctx context.Context, f *feed) error {
+	s.serveWhenHeard(ctx, p, func(ctx context.Context, f *feed) error {
 		return s.store.Subscribe(ctx, patterns, command[1:], func(m redis.Message) { f.event("", "", line(m)) })
 	})
 }
@@ -66,8 +66,8 @@ func line(m redis.Message) string {
 }
 
 // monitor streams every command that the master carries out.
-func (s *Server) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
-	if err := s.permitStream(who, redis.Command{"MONITOR"}); err != nil {
+func (s *streams) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
+	if err := s.auth.permitStream(who, redis.Command{"MONITOR"}); err != nil {
 		failJSON(ctx, err)
 		return
 	}
@@ -76,7 +76,7 @@ func (s *Server) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		failJSON(ctx, err)
 		return
 	}
-	s.streamWhenHeard(ctx, p, func(ctx context.Context, f *feed) error {
+	s.serveWhenHeard(ctx, p, func(ctx context.Context, f *feed) error {
 		return s.store.Monitor(ctx, func(line string) {
 			if line == "OK" {
 				line = `"OK"`

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"strconv"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -175,7 +174,7 @@ func (s *Server) fields() [][2][]byte {
 // wants implements responder.
 func (s *quick) wants(q *simple) bool {
 	_, ok := s.routeOf(q)
-	return ok && s.answersTo(q.host)
+	return ok && s.auth.answersTo(q.host)
 }
 
 // routeOf is Server.route for simple requests. It reports false when the request is not a command.
@@ -211,7 +210,7 @@ func (s *quick) routeOf(q *simple) (route, bool) {
 
 // respond implements responder.
 func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
-	if !s.answersTo(q.host) {
+	if !s.auth.answersTo(q.host) {
 		return out, declined
 	}
 	if out, ok := s.remembered(f, q, out); ok {
@@ -322,7 +321,7 @@ func (s *quick) express(ctx context.Context) (*redis.Express, net.Conn, error) {
 // prepare makes the redis.Request of a request, and returns what Redis says about its command. It
 // returns nil when anything about the request is not plainly good.
 func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
-	who, err := s.who(q.authorization, q.query)
+	who, err := s.auth.who(q.authorization, q.query)
 	if err != nil {
 		return nil
 	}
@@ -362,7 +361,7 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	if spec.ReadOnly && balancerHeadersValid(&q.wishes) {
 		q.wishes.attempts, q.wishes.received = 0, nil
 	}
-	if s.heed(who, &q.wishes, r) != nil {
+	if s.rules.apply(who, &q.wishes, r) != nil {
 		return nil
 	}
 
@@ -453,7 +452,7 @@ func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
 
 	r, err := &f.request, f.err
 	if err == nil {
-		s.tell(ctx, r)
+		s.rules.setResultHeaders(ctx, r)
 		err = r.Results[0].Err
 	}
 	switch {
@@ -528,9 +527,7 @@ func (s *quick) begin(f *flight, out []byte, now time.Time, kind string, length 
 	r := &f.request
 	out = s.head.append(out, now, kind, length)
 	if r.Token != "" {
-		out = append(append(append(out, tokenHeader+": "...), r.Token...), answerMark)
-		out = strconv.AppendUint(out, s.answers.Add(1), 36)
-		out = append(out, "\r\n"...)
+		out = append(s.rules.appendToken(append(out, tokenHeader+": "...), r.Token), "\r\n"...)
 	}
 	switch r.From {
 	case redis.ReadCached:

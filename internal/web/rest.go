@@ -163,7 +163,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 		r.Commands, refusals = s.permitted(who, all)
 	}
 	if len(r.Commands) > 0 {
-		if err := s.heed(who, &a.wishes, r); err != nil {
+		if err := s.rules.apply(who, &a.wishes, r); err != nil {
 			failJSON(ctx, err)
 			return
 		}
@@ -173,7 +173,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 			failJSON(ctx, err)
 			return
 		}
-		s.tell(ctx, r)
+		s.rules.setResultHeaders(ctx, r)
 	}
 
 	results := r.Results
@@ -247,7 +247,7 @@ func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *r
 	if err := s.check(who, r.Commands); err != nil {
 		return err
 	}
-	if err := s.heed(who, w, r); err != nil {
+	if err := s.rules.apply(who, w, r); err != nil {
 		return err
 	}
 	r.Sender = s.redisSender(ctx, who, r)
@@ -255,7 +255,7 @@ func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *r
 	if err := s.store.Do(within(ctx), r); err != nil {
 		return err
 	}
-	s.tell(ctx, r)
+	s.rules.setResultHeaders(ctx, r)
 	return r.Results[0].Err
 }
 
@@ -271,7 +271,7 @@ func (s *Server) check(who *token.Rights, cmds []redis.Command) error {
 			}
 		}
 	}
-	return s.permit(context.Background(), who, cmds)
+	return s.auth.permit(context.Background(), who, cmds)
 }
 
 // checkKeys returns nil when none of a command's keys is too long.

@@ -54,11 +54,11 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	if isAdminPath(path) { // these are served by another listener; here they are no commands either
 		return nothing(ctx)
 	}
-	if s.cors(ctx) {
+	if s.auth.cors(ctx) {
 		return "cors"
 	}
 
-	who, err := s.authorize(ctx)
+	who, err := s.auth.authorize(ctx)
 	if err != nil {
 		failJSON(ctx, err)
 		return "unauthorized"
@@ -97,7 +97,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		return string(name)
 	case "subscribe", "psubscribe":
 		if allow(ctx, getPost...) {
-			s.subscribe(ctx, who, string(name) == "psubscribe")
+			s.streams.subscribe(ctx, who, string(name) == "psubscribe")
 		}
 		return string(name)
 	case "monitor":
@@ -105,7 +105,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 			return nothing(ctx)
 		}
 		if allow(ctx, getPost...) {
-			s.monitor(ctx, who)
+			s.streams.monitor(ctx, who)
 		}
 		return "monitor"
 	case "v1":

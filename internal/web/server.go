@@ -103,25 +103,20 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	store    Store
-	access   access
+	auth     *authorizer
 	metrics  *metrics
 	tracing  *tracing // nil: off
 	http     *fasthttp.Server
 	engine   *engine
 	draining atomic.Bool
-	answers  atomic.Uint64 // numbers the answers that carry a sync token
-	node     []byte        // Config.Node
+	rules    *rules
+	node     []byte // Config.Node
 	turned   *turned
 	senders  *senders
 	places   *places
 	bodies   *bodies
-	unsent   atomic.Int64           // bytes that wait to be sent on all streams
-	host     atomic.Pointer[string] // one of Config.Hosts, the first that was asked for: see answersTo
-	// streams is the context of all event streams and long polls; endStreams ends them.
-	streams    context.Context
-	endStreams context.CancelFunc
-	heartbeat  time.Duration
-	hub        *hub // tells those who watch keys
+	streams  *streams
+	hub      *hub // tells those who watch keys
 }
 
 // New returns a server. It starts nothing.
@@ -152,10 +147,19 @@ func New(cfg Config, store Store) *Server {
 		cfg.AccessLog = 0
 	}
 
-	s := &Server{cfg: cfg, store: store, node: []byte(cfg.Node), access: newAccess(cfg), heartbeat: heartbeat}
+	s := &Server{cfg: cfg, store: store, node: []byte(cfg.Node)}
 	s.turned, s.senders, s.bodies = new(turned), newSenders(cfg.SourceSecret), newBodies(cfg.MaxBody)
+	s.auth = newAuthorizer(authConfig{
+		Allow: cfg.Allow, InStack: cfg.InStack, Scripts: cfg.Scripts,
+		ScriptUser: cfg.ScriptUser, ReadScriptUser: cfg.ReadScriptUser, ScriptsAnyway: cfg.ScriptsAnyway,
+		Tokens: cfg.Tokens, CORS: cfg.CORS, Hosts: cfg.Hosts,
+		KeepName: cfg.AccessLog > 0 || cfg.Trace != "",
+		Learned:  func(spec *redis.Spec) { s.metrics.learn(spec) },
+		Refused:  func() { s.metrics.tokensRefused.Inc() },
+	}, store, s.senders)
+	s.rules = newRules(cfg.Read, cfg.Async, store)
 	s.places = newPlaces(cfg.Streams, cfg.StreamsPerClient, s.senders, s.turned)
-	s.streams, s.endStreams = context.WithCancel(context.Background())
+	s.streams = newStreams(store, s.auth, s.places, cfg.Logger)
 	s.hub = newHub(store.Changes, cfg.Logger)
 
 	s.http = bare(s.handle)
@@ -218,7 +222,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	}
 
 	s.draining.Store(true)
-	s.endStreams()
+	s.streams.end()
 	defer s.hub.wait()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()

@@ -28,43 +28,43 @@ var errCrossSite = newError(fasthttp.StatusForbidden, "NOPERM requests from othe
 var errUnsaidSite = newError(fasthttp.StatusForbidden, "NOPERM over plain http a browser does not say which site's page sends this, so it may only read here (/get, /v1/keys). To write, use a program or https, or ask for tokens")
 
 // otherHost returns the error of a request for a host that is not a name of the node.
-func (s *Server) otherHost() error {
+func (a *authorizer) otherHost() error {
 	where := "--hosts (or HOLDFAST_HOSTS)"
-	if s.cfg.InStack {
+	if a.cfg.InStack {
 		where = "entry.hosts in the stack file"
 	}
 	return newError(fasthttp.StatusMisdirectedRequest, "NOPERM the Host of the request is no name of this service; "+where+" adds names")
 }
 
 // answersTo reports whether a host is a name of the node.
-func (s *Server) answersTo(host []byte) bool {
-	if s.cfg.Hosts == nil || s.cfg.Tokens != nil {
+func (a *authorizer) answersTo(host []byte) bool {
+	if a.cfg.Hosts == nil || a.cfg.Tokens != nil {
 		return true
 	}
-	last := s.host.Load()
+	last := a.host.Load()
 	if last != nil && *last == string(host) {
 		return true
 	}
-	if !s.cfg.Hosts.Has(host) {
+	if !a.cfg.Hosts.Has(host) {
 		return false
 	}
 	if last == nil && len(host) < 300 {
 		name := string(host)
-		s.host.Store(&name)
+		a.host.Store(&name)
 	}
 	return true
 }
 
 // stranger refuses a request that another site's page may have sent, unless its origin is allowed
 // or tokens are asked for. It reports whether it refused.
-func (s *Server) stranger(ctx *fasthttp.RequestCtx, allowed bool) bool {
-	if s.cfg.Tokens != nil {
+func (a *authorizer) stranger(ctx *fasthttp.RequestCtx, allowed bool) bool {
+	if a.cfg.Tokens != nil {
 		return false
 	}
 	h := &ctx.Request.Header
 	var err error
-	if !s.answersTo(h.Host()) {
-		err = s.otherHost()
+	if !a.answersTo(h.Host()) {
+		err = a.otherHost()
 	} else if !allowed && !ctx.IsOptions() { // OPTIONS has no effect anywhere
 		err = foreign(h.Peek, reads(ctx))
 	}
@@ -137,7 +137,7 @@ func sameOrigin(url, host []byte) bool {
 
 // guard is stranger for the admin's routes: a page of another site may neither read them nor have
 // the node make a profile. A browser that does not say whose page asks may read what costs nothing.
-func (s *Server) guard(h http.Handler) http.Handler {
+func (a *authorizer) guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		field := func(name string) []byte {
 			if name == "Host" {
@@ -146,8 +146,8 @@ func (s *Server) guard(h http.Handler) http.Handler {
 			return []byte(r.Header.Get(name))
 		}
 		var err error
-		if !s.cfg.Hosts.Has([]byte(r.Host)) {
-			err = s.otherHost()
+		if !a.cfg.Hosts.Has([]byte(r.Host)) {
+			err = a.otherHost()
 		} else {
 			err = foreign(field, !strings.HasPrefix(r.URL.Path, "/debug/"))
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -81,8 +82,8 @@ func isPlainRead(w *wishes) bool {
 // balancerHeadersValid reports whether the balancers' headers are well-formed or absent. For a read they have
 // no meaning then.
 func balancerHeadersValid(w *wishes) bool {
-	for _, c := range w.received {
-		if c < '0' || c > '9' {
+	for _, digit := range w.received {
+		if digit < '0' || digit > '9' {
 			return false
 		}
 	}
@@ -92,24 +93,38 @@ func balancerHeadersValid(w *wishes) bool {
 // optionsPool keeps the memory of options.
 var optionsPool = sync.Pool{New: func() any { return new(wishes) }}
 
-// trust sets how a request is carried out, from its headers or else from the configuration. The
-// request has its commands or script already. trust refuses a write that came too late.
-func (s *Server) trust(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) error {
+// rules say how consistent the response to a request is, and tell what it became. Many requests use
+// them at once.
+type rules struct {
+	// read and async apply to a request that does not ask for anything else.
+	read      redis.ReadFrom
+	async     bool
+	specs     specs
+	responses atomic.Uint64 // numbers the responses that carry a sync token
+}
+
+func newRules(read redis.ReadFrom, async bool, of specs) *rules {
+	return &rules{read: read, async: async, specs: of}
+}
+
+// applyHeaders sets how a request is carried out, from its headers or else from the configuration.
+// The request has its commands or script already. applyHeaders refuses a write that came too late.
+func (c *rules) applyHeaders(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) error {
 	w := optionsPool.Get().(*wishes)
 	defer func() { *w = wishes{}; optionsPool.Put(w) }() // they are the request's memory
 	w.find(&ctx.Request.Header)
 	r.WantToken = true
-	return s.heed(who, w, r)
+	return c.apply(who, w, r)
 }
 
-// heed is trust for headers that were read already. An Idempotency-Key belongs to its token's name:
+// apply is applyHeaders for headers that were read already. An Idempotency-Key belongs to its token's name:
 // a new token of the same name (rotation) goes on with it, and a token of another name does not.
-func (s *Server) heed(who *token.Rights, w *wishes, r *redis.Request) (err error) {
+func (c *rules) apply(who *token.Rights, w *wishes, r *redis.Request) (err error) {
 	ok := false
-	if r.Read, ok = readFrom(w, s.cfg.Read); !ok {
+	if r.Read, ok = readFrom(w, c.read); !ok {
 		return badRequest(readHeader + " is master, replica or cached.")
 	}
-	r.Async = s.cfg.Async
+	r.Async = c.async
 	if len(w.maxLag) > 0 {
 		if r.MaxLag, err = time.ParseDuration(string(w.maxLag)); err != nil || r.MaxLag <= 0 {
 			return badRequest(maxLagHeader + " is a time longer than 0, such as 500ms or 2s.")
@@ -137,17 +152,16 @@ func (s *Server) heed(who *token.Rights, w *wishes, r *redis.Request) (err error
 		point, _, _ := bytes.Cut(w.token, []byte{answerMark})
 		r.After, r.WantToken = string(point), true
 	}
-	return s.checkAge(w.received, r)
+	return c.checkAge(w.received, r)
 }
 
-// tell sets the response's headers for which node was read, how old the data may be, and the sync
+// setResultHeaders sets the response's headers for which node was read, how old the data may be, and the sync
 // token.
-func (s *Server) tell(ctx *fasthttp.RequestCtx, r *redis.Request) {
+func (c *rules) setResultHeaders(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	h := &ctx.Response.Header
 	if r.Token != "" {
 		var buffer [64]byte
-		token := append(append(buffer[:0], r.Token...), answerMark)
-		h.SetCanonical(tokenHeaderKey, strconv.AppendUint(token, s.answers.Add(1), 36))
+		h.SetCanonical(tokenHeaderKey, c.appendToken(buffer[:0], r.Token))
 	}
 	switch r.From {
 	case redis.ReadReplica:
@@ -155,6 +169,12 @@ func (s *Server) tell(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	case redis.ReadCached:
 		h.Set(readHeader, "cached")
 	}
+}
+
+// appendToken appends the sync token of a response that the point in the order of writes belongs to.
+func (c *rules) appendToken(dst []byte, point string) []byte {
+	dst = append(append(dst, point...), answerMark)
+	return strconv.AppendUint(dst, c.responses.Add(1), 36)
 }
 
 // readFromReplica returns the value of readHeader for a response from a replica.
@@ -194,7 +214,7 @@ func onceKey(header string, key []byte, times int) (string, error) {
 }
 
 // checkAge refuses a write that a balancer got too long ago.
-func (s *Server) checkAge(received []byte, r *redis.Request) error {
+func (c *rules) checkAge(received []byte, r *redis.Request) error {
 	if len(received) == 0 {
 		return nil
 	}
@@ -209,7 +229,7 @@ func (s *Server) checkAge(received []byte, r *redis.Request) error {
 		return errTooLate
 	}
 	for _, cmd := range r.Commands {
-		spec, err := s.store.Spec(context.Background(), cmd)
+		spec, err := c.specs.Spec(context.Background(), cmd)
 		if err != nil {
 			return err
 		}

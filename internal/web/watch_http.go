@@ -64,7 +64,7 @@ func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 		case <-w.wake:
 			continue
 		case <-timer.C:
-		case <-s.streams.Done():
+		case <-s.streams.done():
 		}
 		return s.answerKept(ctx, key, &now, given)
 	}
@@ -144,9 +144,9 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 		return err
 	}
 
-	s.stream(ctx, p, func(ctx context.Context, f *feed) error {
+	s.streams.serve(ctx, p, func(ctx context.Context, f *feed) error {
 		defer w.leave()
-		if err := f.change(now.event(name)); err != nil {
+		if err := sendState(f, name, &now); err != nil {
 			return err
 		}
 		var again <-chan time.Time
@@ -167,7 +167,7 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 				continue
 			}
 			now = next
-			if err := f.change(now.event(name)); err != nil {
+			if err := sendState(f, name, &now); err != nil {
 				return err
 			}
 		}
@@ -191,7 +191,7 @@ func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix
 		return err
 	}
 
-	s.stream(ctx, mine, func(ctx context.Context, f *feed) error {
+	s.streams.serve(ctx, mine, func(ctx context.Context, f *feed) error {
 		defer p.leave()
 		var again <-chan time.Time
 		var todo []string
@@ -223,7 +223,7 @@ func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix
 					again = time.After(retryRead)
 					break
 				}
-				if err := f.change(now.event(text)); err != nil {
+				if err := sendState(f, text, &now); err != nil {
 					return err
 				}
 			}
@@ -232,8 +232,9 @@ func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix
 	return nil
 }
 
-// change adds an event about a key.
-func (f *feed) change(name string, data change) error {
+// sendState adds the event for what a key holds to a feed.
+func sendState(f *feed, key string, now *keyState) error {
+	name, data := now.event(key)
 	text, err := json.Marshal(data)
 	if err != nil {
 		return err
