@@ -11,8 +11,8 @@ import (
 
 // logAccess logs a fraction of the requests. It leaves out path, query and header, because keys,
 // values and tokens are in there.
-func (s *Server) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class string) {
-	if s.cfg.AccessLog < 1 && rand.Float64() >= s.cfg.AccessLog {
+func (o *observer) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class string) {
+	if o.fraction < 1 && rand.Float64() >= o.fraction {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 10)
@@ -31,12 +31,12 @@ func (s *Server) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class s
 	if name, ok := ctx.UserValue(userToken).(string); ok {
 		attrs = append(attrs, slog.String("token", name))
 	}
-	if s.tracing != nil {
-		if id := s.tracing.id(ctx); id != "" {
+	if o.tracing != nil {
+		if id := o.tracing.id(ctx); id != "" {
 			attrs = append(attrs, slog.String("trace", id))
 		}
 	}
-	s.cfg.Access.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+	o.log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
 }
 
 // forwardedFor returns the last 100 bytes of X-Forwarded-For. Each proxy adds the address that it

@@ -72,20 +72,20 @@ func sameMachine(r *http.Request) bool {
 	return err == nil && host == client
 }
 
-// ServeAdmin serves those who run the node, until the context ends: /metrics for Prometheus,
+// serveAdmin serves those who run the node, until the context ends: /metrics for Prometheus,
 // /debug/pprof/ for Go's profiles, and /healthz. Clients are not to reach the listener.
-func (s *Server) ServeAdmin(ctx context.Context, ln net.Listener) error {
+func serveAdmin(ctx context.Context, ln net.Listener, m *metrics, h *health) error {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{Registry: s.metrics.registry}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry}))
 	mux.Handle("GET /debug/pprof/", profiles())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if s.draining.Load() || !able(s.store.Status()) {
+		if !h.able() {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready") // an error means that the client is gone
 	})
-	admin := &http.Server{Handler: s.auth.guard(mux), ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: readTimeout}
+	admin := &http.Server{Handler: h.auth.guard(mux), ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: readTimeout}
 	served := make(chan error, 1)
 	go func() { served <- admin.Serve(netutil.LimitListener(ln, maxAdmins)) }()
 	select {

@@ -40,6 +40,15 @@ func mark(ctx *fasthttp.RequestCtx, node []byte) {
 	}
 }
 
+// commonHeaders returns what mark sets.
+func commonHeaders(node []byte) [][2][]byte {
+	all := append([][2][]byte(nil), marks...)
+	if len(node) > 0 {
+		all = append(all, [2][]byte{nodeHeader, node})
+	}
+	return all
+}
+
 // secure sets the headers that keep a browser from doing anything with a response except showing
 // it. A value has the Content-Type that its writer gave it, and must not become a page of this
 // origin. Other clients are spared these bytes, unless the response is of a type that a browser

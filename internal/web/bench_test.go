@@ -118,7 +118,7 @@ func BenchmarkRemembered(b *testing.B) {
 	for _, x := range []struct {
 		name string
 		responder
-	}{{"quick", server.engine.responder}, {"fixed", fixed{newHead(server.fields()), func([]byte) []byte { return value }}}} {
+	}{{"quick", server.engine.responder}, {"fixed", fixed{newHead(commonHeaders(server.node)), func([]byte) []byte { return value }}}} {
 		b.Run(x.name, func(b *testing.B) {
 			f := &flight{}
 			f.memory = &memory{now: time.Now(), turn: time.Now()}

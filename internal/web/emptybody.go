@@ -15,7 +15,7 @@ import (
 // no such argument. So an empty body is an argument only where the command in the path lacks one.
 
 // commandInPath reads a command from the path, the query and the body.
-func (s *Server) commandInPath(ctx *fasthttp.RequestCtx, a *arguments) error {
+func (h *commandHandler) commandInPath(ctx *fasthttp.RequestCtx, a *arguments) error {
 	takesBody := ctx.IsPost() || ctx.IsPut()
 	var body []byte
 	if takesBody {
@@ -26,7 +26,7 @@ func (s *Server) commandInPath(ctx *fasthttp.RequestCtx, a *arguments) error {
 		return err
 	}
 	cmd := a.commands()[0]
-	spec, err := s.store.Spec(context.Background(), cmd)
+	spec, err := h.store.Spec(context.Background(), cmd)
 	if err == nil {
 		a.addEmpty(spec, cmd, words)
 	}

@@ -20,7 +20,7 @@ func TestACeilingAnswersWhatANodeDoes(t *testing.T) {
 	node, _ := listen(t, server)
 
 	fixed := Fixed{Value: func([]byte) []byte { return []byte("value") }}
-	for _, f := range server.fields() {
+	for _, f := range commonHeaders(server.node) {
 		fixed.Fields = append(fixed.Fields, [2]string{string(f[0]), string(f[1])})
 	}
 	ceiling, _ := listenWith(t, fixed.Serve)

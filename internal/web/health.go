@@ -7,34 +7,54 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
 
-// health answers the three questions about a node: is the process there, can it serve, is there a
+// reachGrace is how long a node stays ready that reaches neither a Redis node nor a Sentinel. A
+// failover is shorter than this and leaves most of them reachable. So a node that reaches none of
+// them for this long is cut off itself, and its peers are not.
+const reachGrace = 3 * time.Second
+
+// health tells how a node is.
+type health struct {
+	status   func() redis.Status // of the store; it asks nobody
+	draining func() bool         // the node is about to end
+	secret   string              // Config.SourceSecret
+	auth     *authorizer
+}
+
+// able reports whether the node would tell a balancer that it is ready: see ready.
+func (h *health) able() bool {
+	st := h.status()
+	return !h.draining() && st.Found && time.Since(st.Heard) <= reachGrace
+}
+
+// serve answers the three questions about a node: is the process there, can it serve, is there a
 // master.
-func (s *Server) health(ctx *fasthttp.RequestCtx, question string) (class string) {
-	handler := map[string]func(*fasthttp.RequestCtx){"live": s.live, "ready": s.ready, "master": s.master}[question]
+func (h *health) serve(ctx *fasthttp.RequestCtx, question string) (class string) {
+	handler := map[string]func(*fasthttp.RequestCtx){"live": h.live, "ready": h.ready, "master": h.master}[question]
 	if handler == nil {
 		answer(ctx, fasthttp.StatusNotFound, "There is nothing here; there are /healthz/live, /healthz/ready and /healthz/master.")
-	} else if question == "master" && !s.auth.answersTo(ctx.Request.Header.Host()) {
-		failJSON(ctx, s.auth.otherHost())
+	} else if question == "master" && !h.auth.answersTo(ctx.Request.Header.Host()) {
+		failJSON(ctx, h.auth.otherHost())
 	} else if allow(ctx, getHead...) {
-		s.respond(ctx) // a stack's file may name any of them in health.path
+		h.respond(ctx) // a stack's file may name any of them in health.path
 		handler(ctx)
 	}
 	return "healthz"
 }
 
 // live: the process is there.
-func (s *Server) live(ctx *fasthttp.RequestCtx) { answer(ctx, fasthttp.StatusOK, "live") }
+func (h *health) live(ctx *fasthttp.RequestCtx) { answer(ctx, fasthttp.StatusOK, "live") }
 
 // ready: the node can serve. The loss of the master does not make it unready, since every node has
 // to wait for the failover alike. It becomes unready when this node alone is cut off, or is about
 // to end.
-func (s *Server) ready(ctx *fasthttp.RequestCtx) {
-	st := s.store.Status()
+func (h *health) ready(ctx *fasthttp.RequestCtx) {
+	st := h.status()
 	switch {
-	case s.draining.Load():
+	case h.draining():
 		answer(ctx, fasthttp.StatusServiceUnavailable, "not ready: the node is about to end")
 	case !st.Found:
 		answer(ctx, fasthttp.StatusServiceUnavailable, "not ready: no Redis master was found yet: "+st.Why)
@@ -51,18 +71,18 @@ const maxChallenge = 64
 // respond proves to a balancer's health check that this is a node of its stack. A request that came
 // through a balancer has sourceHeader and is a client's: it gets no response to a challenge, so
 // nobody learns one through the entry.
-func (s *Server) respond(ctx *fasthttp.RequestCtx) {
+func (h *health) respond(ctx *fasthttp.RequestCtx) {
 	challenge := ctx.Request.Header.Peek(token.ChallengeHeader)
 	through := len(ctx.Request.Header.Peek(sourceHeader)) > 0
-	if s.cfg.SourceSecret == "" || len(challenge) == 0 || len(challenge) > maxChallenge || through {
+	if h.secret == "" || len(challenge) == 0 || len(challenge) > maxChallenge || through {
 		return
 	}
-	ctx.Response.Header.Set(token.ResponseHeader, token.Response(s.cfg.SourceSecret, string(challenge)))
+	ctx.Response.Header.Set(token.ResponseHeader, token.Response(h.secret, string(challenge)))
 }
 
 // master tells what the node depends on. 200: there is a master now.
-func (s *Server) master(ctx *fasthttp.RequestCtx) {
-	st := s.store.Status()
+func (h *health) master(ctx *fasthttp.RequestCtx) {
+	st := h.status()
 	body, err := json.Marshal(st)
 	if err != nil {
 		fail(ctx, err)

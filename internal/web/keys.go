@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math"
 	"strconv"
@@ -24,20 +25,41 @@ const maxTTL = 100 * 365 * 24 * time.Hour
 // maxType bounds the bytes of a Content-Type.
 const maxType = 255
 
-// keyspace serves everything below /v1/.
-func (s *Server) keyspace(ctx *fasthttp.RequestCtx, who *token.Rights) {
+// keyStore carries out commands and tells of changes: see Store.
+type keyStore interface {
+	Do(ctx context.Context, r *redis.Request) error
+	Changes(ctx context.Context, hear func(redis.Change)) error
+}
+
+// keyspace serves keys as resources, their list, and those who watch them. Many requests use it at
+// once.
+type keyspace struct {
+	store   keyStore
+	auth    *authorizer
+	rules   *rules
+	senders *senders
+	places  *places
+	streams *streams
+	maxKey  int // bytes of a key
+	hub     *hub
+	// describe sends the description of all routes.
+	describe func(ctx *fasthttp.RequestCtx)
+}
+
+// serve serves everything below /v1/.
+func (k *keyspace) serve(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	path := ctx.URI().PathOriginal()
 	var err error
 	switch rest, isKey := bytes.CutPrefix(path, []byte("/v1/keys/")); {
 	case isKey:
-		err = s.key(ctx, who, rest)
+		err = k.key(ctx, who, rest)
 	case string(path) == "/v1/keys":
 		if err = requireMethod(ctx, resourceMethods, getHead...); err == nil {
-			err = s.keys(ctx, who)
+			err = k.keys(ctx, who)
 		}
 	case string(path) == "/v1/openapi.json":
 		if err = requireMethod(ctx, resourceMethods, getHead...); err == nil {
-			describe(ctx)
+			k.describe(ctx)
 		}
 	default:
 		err = newError(fasthttp.StatusNotFound, "There is nothing here; /v1/openapi.json says what there is.")
@@ -48,11 +70,11 @@ func (s *Server) keyspace(ctx *fasthttp.RequestCtx, who *token.Rights) {
 }
 
 // key serves the requests for one key. name is the rest of the path as it came.
-func (s *Server) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte) error {
+func (k *keyspace) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte) error {
 	if err := requireMethod(ctx, resourceMethods, "GET", "HEAD", "PUT", "DELETE"); err != nil {
 		return err
 	}
-	key, err := s.keyName(name)
+	key, err := k.keyName(name)
 	if err != nil {
 		return err
 	}
@@ -62,15 +84,15 @@ func (s *Server) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte) e
 	}
 	switch string(ctx.Method()) {
 	case "PUT":
-		return s.putKey(ctx, who, key, given)
+		return k.putKey(ctx, who, key, given)
 	case "DELETE":
-		return s.deleteKey(ctx, who, key, given)
+		return k.deleteKey(ctx, who, key, given)
 	}
-	return s.getKey(ctx, who, key, given)
+	return k.getKey(ctx, who, key, given)
 }
 
 // keyName unescapes a key. Slashes belong to it, and a plus sign stays one.
-func (s *Server) keyName(escaped []byte) (string, error) {
+func (k *keyspace) keyName(escaped []byte) (string, error) {
 	raw, err := appendUnescaped(nil, escaped, false)
 	if err != nil {
 		return "", err
@@ -79,8 +101,8 @@ func (s *Server) keyName(escaped []byte) (string, error) {
 	switch {
 	case key == "":
 		return "", badRequest("The key is empty; the path is /v1/keys/{key}.")
-	case len(key) > s.cfg.MaxKey:
-		return "", keyTooLong(s.cfg.MaxKey)
+	case len(key) > k.maxKey:
+		return "", keyTooLong(k.maxKey)
 	case strings.HasPrefix(key, reservedKeys):
 		return "", badRequest(fmt.Sprintf("Keys that start with %q are Holdfast's own.", reservedKeys))
 	}
@@ -88,38 +110,38 @@ func (s *Server) keyName(escaped []byte) (string, error) {
 }
 
 // getKey serves GET and HEAD of a key, and the two ways to watch it.
-func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
-	if err := s.auth.permit(ctx, who, []redis.Command{{"GET", key}}); err != nil {
+func (k *keyspace) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
+	if err := k.auth.permit(ctx, who, []redis.Command{{"GET", key}}); err != nil {
 		return err
 	}
 	query := ctx.URI().QueryString()
 	if _, ok, err := parameter(query, "watch"); err != nil {
 		return err
 	} else if ok {
-		return s.watchKey(ctx, who, key)
+		return k.watchKey(ctx, who, key)
 	}
 	if text, ok, err := parameter(query, "wait"); err != nil {
 		return err
 	} else if ok {
-		return s.waitForKey(ctx, who, key, given, string(text))
+		return k.waitForKey(ctx, who, key, given, string(text))
 	}
 	r := &redis.Request{Commands: []redis.Command{{"GET", key}}} // a read, which is what applyHeaders has to know
-	if err := s.rules.applyHeaders(ctx, who, r); err != nil {
+	if err := k.rules.applyHeaders(ctx, who, r); err != nil {
 		return err
 	}
 	r.IdempotencyKey = "" // a read may be repeated without one
-	r.Client = s.senders.reader(ctx, who)
-	now, err := s.read(within(ctx), r, key)
+	r.Client = k.senders.reader(ctx, who)
+	now, err := k.read(within(ctx), r, key)
 	if err != nil {
 		return err
 	}
 	defer now.release()
-	s.rules.setResultHeaders(ctx, r)
-	return s.answerKey(ctx, &now, given)
+	k.rules.setResultHeaders(ctx, r)
+	return k.answerKey(ctx, &now, given)
 }
 
 // answerKey sends a key as it was read.
-func (s *Server) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given conditions) error {
+func (k *keyspace) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given conditions) error {
 	if err := now.missing(); err != nil {
 		return err
 	}
@@ -149,7 +171,7 @@ func (s *Server) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given condit
 var errCondition = newError(fasthttp.StatusPreconditionFailed, "The key is not as If-Match or If-None-Match asks; nothing was done.")
 
 // putKey stores the body.
-func (s *Server) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
+func (k *keyspace) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
 	contentType, err := readType(ctx)
 	if err != nil {
 		return err
@@ -158,7 +180,7 @@ func (s *Server) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 	if err != nil {
 		return err
 	}
-	if err := s.auth.permit(ctx, who, []redis.Command{{"SET", key, ""}}); err != nil {
+	if err := k.auth.permit(ctx, who, []redis.Command{{"SET", key, ""}}); err != nil {
 		return err
 	}
 	value := string(ctx.PostBody())
@@ -170,7 +192,7 @@ func (s *Server) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 	if ttl > 0 {
 		args[5] = strconv.FormatInt(ttl.Milliseconds(), 10)
 	}
-	status, err := s.write(ctx, who, putKey, key, args)
+	status, err := k.write(ctx, who, putKey, key, args)
 	if err != nil {
 		return err
 	}
@@ -180,11 +202,11 @@ func (s *Server) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 }
 
 // deleteKey deletes a key.
-func (s *Server) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
-	if err := s.auth.permit(ctx, who, []redis.Command{{"DEL", key}}); err != nil {
+func (k *keyspace) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
+	if err := k.auth.permit(ctx, who, []redis.Command{{"DEL", key}}); err != nil {
 		return err
 	}
-	status, err := s.write(ctx, who, deleteKey, key, []string{given.match.argument(), given.noneMatch.argument()})
+	status, err := k.write(ctx, who, deleteKey, key, []string{given.match.argument(), given.noneMatch.argument()})
 	if err != nil {
 		return err
 	}
@@ -193,15 +215,15 @@ func (s *Server) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key stri
 }
 
 // write runs a script that writes, and returns the status that the script returns.
-func (s *Server) write(ctx *fasthttp.RequestCtx, who *token.Rights, script *redis.Script, key string, args []string) (int, error) {
+func (k *keyspace) write(ctx *fasthttp.RequestCtx, who *token.Rights, script *redis.Script, key string, args []string) (int, error) {
 	r := &redis.Request{Script: script, Keys: []string{key, typeKey(key)}, Args: args}
-	if err := s.rules.applyHeaders(ctx, who, r); err != nil {
+	if err := k.rules.applyHeaders(ctx, who, r); err != nil {
 		return 0, err
 	}
-	if err := s.store.Do(within(ctx), r); err != nil {
+	if err := k.store.Do(within(ctx), r); err != nil {
 		return 0, err
 	}
-	s.rules.setResultHeaders(ctx, r)
+	k.rules.setResultHeaders(ctx, r)
 	if err := r.Results[0].Err; err != nil {
 		return 0, err
 	}

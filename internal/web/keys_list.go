@@ -37,15 +37,15 @@ type page struct {
 }
 
 // keys lists keys, or watches a prefix.
-func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
+func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	query := ctx.URI().QueryString()
 	raw, _, err := parameter(query, "prefix")
 	if err != nil {
 		return err
 	}
 	prefix := string(raw)
-	if len(prefix) > s.cfg.MaxKey {
-		return badRequest(fmt.Sprintf("The prefix is longer than a key may be, %d bytes.", s.cfg.MaxKey))
+	if len(prefix) > k.maxKey {
+		return badRequest(fmt.Sprintf("The prefix is longer than a key may be, %d bytes.", k.maxKey))
 	}
 
 	encode, err := keyEncoding(query)
@@ -54,14 +54,14 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	}
 	// A token that may scan for this pattern may see every key with the prefix.
 	pattern := escapePattern(prefix) + "*"
-	if err := s.auth.permit(ctx, who, []redis.Command{{"SCAN", "0", "MATCH", pattern}}); err != nil {
+	if err := k.auth.permit(ctx, who, []redis.Command{{"SCAN", "0", "MATCH", pattern}}); err != nil {
 		return err
 	}
 
 	if _, ok, err := parameter(query, "watch"); err != nil {
 		return err
 	} else if ok {
-		return s.watchPrefix(ctx, who, prefix, encode)
+		return k.watchPrefix(ctx, who, prefix, encode)
 	}
 
 	limit, err := readLimit(query)
@@ -73,19 +73,19 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 		return err
 	}
 
-	r := &redis.Request{Sender: s.senders.of(ctx, who), Client: s.senders.reader(ctx, who)}
-	if err := s.rules.applyHeaders(ctx, who, r); err != nil {
+	r := &redis.Request{Sender: k.senders.of(ctx, who), Client: k.senders.reader(ctx, who)}
+	if err := k.rules.applyHeaders(ctx, who, r); err != nil {
 		return err
 	}
 	r.IdempotencyKey = ""     // a read may be repeated without one
 	r.Read = redis.ReadMaster // see scan
 	defer r.Release()
 
-	p, err := s.list(r, scan{cursor: cursor, pattern: pattern, limit: limit}, encode)
+	p, err := k.list(r, scan{cursor: cursor, pattern: pattern, limit: limit}, encode)
 	if err != nil {
 		return err
 	}
-	s.rules.setResultHeaders(ctx, r)
+	k.rules.setResultHeaders(ctx, r)
 	if r.Held() > 0 {
 		rest := p
 		rest.Keys = []string{}
@@ -101,21 +101,21 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 }
 
 // list gathers one page, with keys as encode writes them.
-func (s *Server) list(r *redis.Request, at scan, encode func(string) (string, bool)) (page, error) {
+func (k *keyspace) list(r *redis.Request, at scan, encode func(string) (string, bool)) (page, error) {
 	p := page{Keys: []string{}}
 	seen := map[string]bool{} // SCAN may name a key twice
 	bytes := 0
 	until := time.Now().Add(scanTime)
 
 	for step := at.limit; ; step = min(2*step, scanStep) {
-		found, next, err := s.step(r, &at, step)
+		found, next, err := k.step(r, &at, step)
 		if err != nil {
 			return p, err
 		}
 		if missing := at.limit - len(p.Keys); len(found) > missing && step > missing {
 			// These are too many for this page. Ask for the same place again in a smaller step:
 			// then only keys that share one slot of Redis' table come together.
-			if found, next, err = s.step(r, &at, missing); err != nil {
+			if found, next, err = k.step(r, &at, missing); err != nil {
 				return p, err
 			}
 		}
@@ -154,14 +154,14 @@ type scan struct {
 var errCursorGone = newError(fasthttp.StatusGone, "The cursor is of a Redis server that is no longer the master; begin again without it.")
 
 // step asks Redis for the next keys.
-func (s *Server) step(r *redis.Request, at *scan, count int) (keys []string, next string, err error) {
+func (k *keyspace) step(r *redis.Request, at *scan, count int) (keys []string, next string, err error) {
 	r.Commands = []redis.Command{{"SCAN", at.cursor, "MATCH", at.pattern, "COUNT", strconv.Itoa(count)}}
-	if err := s.store.Do(context.Background(), r); err != nil {
+	if err := k.store.Do(context.Background(), r); err != nil {
 		return nil, "", err
 	}
 	switch err := r.Results[0].Err; {
 	case redis.KindOf(err) == redis.TooLong && count > 1: // the keys are long
-		return s.step(r, at, max(1, count/10))
+		return k.step(r, at, max(1, count/10))
 	case errors.Is(err, redis.ErrCursorGone):
 		return nil, "", errCursorGone
 	case err != nil:

@@ -152,9 +152,9 @@ func newKeyState(holds, value, ttl, kept redis.Reply) keyState {
 
 // read reads a key by a request that has its other fields already. The caller has to release the
 // state.
-func (s *Server) read(within context.Context, r *redis.Request, key string) (keyState, error) {
+func (k *keyspace) read(within context.Context, r *redis.Request, key string) (keyState, error) {
 	r.Commands, r.Script, r.Keys, r.Args = nil, readKey, []string{key, typeKey(key)}, []string{strconv.Itoa(shortState)}
-	if err := s.carryOut(within, r); err != nil {
+	if err := k.carryOut(within, r); err != nil {
 		return keyState{}, err
 	}
 	var state keyState
@@ -162,7 +162,7 @@ func (s *Server) read(within context.Context, r *redis.Request, key string) (key
 	case 1:
 		state = newKeyState(reply.At(0), redis.Reply{}, redis.Reply{}, redis.Reply{})
 	case 2:
-		return s.readLong(within, r, key)
+		return k.readLong(within, r, key)
 	default:
 		state = newKeyState(reply.At(0), reply.At(1), reply.At(2), reply.At(3))
 	}
@@ -171,10 +171,10 @@ func (s *Server) read(within context.Context, r *redis.Request, key string) (key
 }
 
 // readLong is read for a value that has just been found to be long.
-func (s *Server) readLong(within context.Context, r *redis.Request, key string) (keyState, error) {
+func (k *keyspace) readLong(within context.Context, r *redis.Request, key string) (keyState, error) {
 	r.Commands, r.Script, r.Keys, r.Args = []redis.Command{{"TYPE", key}, {"GET", key}, {"PTTL", key}, {"GET", typeKey(key)}}, nil, nil, nil
 	r.Atomic, r.Own, r.Long = true, true, true
-	err := s.carryOut(within, r)
+	err := k.carryOut(within, r)
 	r.Commands, r.Atomic, r.Own, r.Long = nil, false, false, false
 	if err != nil {
 		return keyState{}, err
@@ -187,8 +187,8 @@ func (s *Server) readLong(within context.Context, r *redis.Request, key string) 
 
 // carryOut carries out a request all of whose commands have to succeed. When one fails, the request
 // is released. A WRONGTYPE counts as success: holds says it.
-func (s *Server) carryOut(within context.Context, r *redis.Request) error {
-	if err := s.store.Do(within, r); err != nil {
+func (k *keyspace) carryOut(within context.Context, r *redis.Request) error {
+	if err := k.store.Do(within, r); err != nil {
 		return err
 	}
 	for i := range r.Results {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
 )
@@ -59,8 +58,17 @@ type tally struct {
 	nanos    atomic.Int64                           // of all requests together
 }
 
-// newMetrics returns the metrics of a server.
-func newMetrics(s *Server) *metrics {
+// sources is what metrics read of a node when they are asked for.
+type sources struct {
+	Connections func() int
+	Ready       func() bool
+	Streams     func() int // places that streams and long polls take
+	Turned      *turned
+	Status      func() redis.Status
+}
+
+// newMetrics returns the metrics of a node.
+func newMetrics(of sources) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	named := map[string]int{"set": stringClass, "get": stringClass, "psubscribe": classNumber("subscribe")}
 	for i, class := range classes {
@@ -83,14 +91,14 @@ func newMetrics(s *Server) *metrics {
 	m.registry.MustRegister(
 		newTallyCollector(m), m.tokensRefused,
 		gauge("holdfast_http_requests_in_flight", "Requests that are being answered.", func() float64 { return float64(m.inFlight.Load()) }),
-		gauge("holdfast_http_connections", "Open connections of clients.", func() float64 { return float64(s.engine.connections()) }),
+		gauge("holdfast_http_connections", "Open connections of clients.", func() float64 { return float64(of.Connections()) }),
 		gauge("holdfast_ready", "1 when the node would tell a balancer that it is ready.", func() float64 {
-			return truth(!s.draining.Load() && able(s.store.Status()))
+			return truth(of.Ready())
 		}),
-		gauge("holdfast_streams", "Places that streams and long polls take, of kv.limits.streams.", func() float64 { return float64(s.places.inUse()) }),
-		turnedAway("connection", &s.turned.connections), turnedAway("waiting", &s.turned.waiting),
-		turnedAway("stream", &s.turned.streams), turnedAway("body", &s.turned.bodies),
-		newStatusCollector(s),
+		gauge("holdfast_streams", "Places that streams and long polls take, of kv.limits.streams.", func() float64 { return float64(of.Streams()) }),
+		turnedAway("connection", &of.Turned.connections), turnedAway("waiting", &of.Turned.waiting),
+		turnedAway("stream", &of.Turned.streams), turnedAway("body", &of.Turned.bodies),
+		newStatusCollector(of.Status),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -105,9 +113,6 @@ func turnedAway(what string, n *atomic.Uint64) prometheus.Collector {
 		ConstLabels: prometheus.Labels{"what": what},
 	}, func() float64 { return float64(n.Load()) })
 }
-
-// able reports whether a node can serve, as far as Redis goes: see ready.
-func able(st redis.Status) bool { return st.Found && time.Since(st.Heard) <= reachGrace }
 
 func truth(b bool) float64 {
 	if b {
@@ -201,30 +206,6 @@ func statusNumber(code int) int {
 	return 0
 }
 
-// begin is called for every request before anything is done about it.
-func (s *Server) begin(ctx *fasthttp.RequestCtx) {
-	s.metrics.inFlight.Add(1)
-	if s.tracing != nil {
-		s.tracing.begin(ctx)
-	}
-}
-
-// observe is called for every request when it has been answered, and for an event stream when it
-// begins. class is what was asked for: a command's name, or a route such as "pipeline" or "keys".
-func (s *Server) observe(ctx *fasthttp.RequestCtx, began time.Time, class string) {
-	secure(ctx)
-	took := time.Since(began)
-	number := s.metrics.class(class)
-	s.metrics.observe(number, methodNumber(ctx.Method()), statusNumber(ctx.Response.StatusCode()), took, 1)
-	if s.cfg.AccessLog > 0 {
-		s.logAccess(ctx, took, classes[number])
-	}
-	if s.tracing != nil {
-		s.tracing.end(ctx, classes[number])
-	}
-	s.metrics.inFlight.Add(-1)
-}
-
 // tallyCollector collects what was counted.
 type tallyCollector struct {
 	m                 *metrics
@@ -282,17 +263,17 @@ func histogram(d *prometheus.Desc, bounds []float64, counts []uint64, sum float6
 
 // statusCollector collects what the store knows about Redis at that moment.
 type statusCollector struct {
-	s                                            *Server
+	status                                       func() redis.Status
 	info, known, replicas, inSync, held, silence *prometheus.Desc
 	unknown, batches                             *prometheus.Desc
 }
 
-func newStatusCollector(s *Server) *statusCollector {
+func newStatusCollector(status func() redis.Status) *statusCollector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &statusCollector{
-		s:        s,
+		status:   status,
 		info:     desc("holdfast_redis_master_info", "1 for the address of the Redis master that this node uses; none while there is no master.", "address"),
 		known:    desc("holdfast_redis_master_known", "1 while this node knows a Redis master."),
 		replicas: desc("holdfast_redis_replicas", "Replicas that are online at the master."),
@@ -313,7 +294,7 @@ func (c *statusCollector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
-	st := c.s.store.Status()
+	st := c.status()
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}

@@ -11,6 +11,21 @@ import (
 	"holdfast/internal/token"
 )
 
+// commandStore carries out commands: see Store.
+type commandStore interface {
+	Do(ctx context.Context, r *redis.Request) error
+	Spec(ctx context.Context, cmd redis.Command) (*redis.Spec, error)
+}
+
+// commandHandler serves commands, pipelines and transactions. Many requests use it at once.
+type commandHandler struct {
+	store               commandStore
+	auth                *authorizer
+	rules               *rules
+	senders             *senders
+	maxKey, maxCommands int // bytes of a key, and commands of one request
+}
+
 // requests keeps requests to be used again, because their results are large.
 var requests = sync.Pool{New: func() any { return &redis.Request{} }}
 
@@ -30,14 +45,14 @@ func releaseRequest(r *redis.Request) {
 
 // execute serves one command. With inBody the command is in the body. Otherwise it is in the path;
 // a body is then an argument behind those of the path and before those of the query.
-func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody bool) (class string) {
+func (h *commandHandler) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody bool) (class string) {
 	a := acquireArguments()
 	defer releaseArguments(a)
 	var err error
 	if inBody {
 		err = a.command(ctx.Request.Body())
 	} else {
-		err = s.commandInPath(ctx, a)
+		err = h.commandInPath(ctx, a)
 	}
 	if err != nil {
 		failJSON(ctx, err)
@@ -50,14 +65,14 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody boo
 	a.wishes.find(&ctx.Request.Header)
 	f, err := responseForm(&a.wishes)
 	if err == nil {
-		err = s.do(ctx, who, &a.wishes, r)
+		err = h.do(ctx, who, &a.wishes, r)
 	}
-	s.answerCommand(ctx, r, f, err)
+	h.answerCommand(ctx, r, f, err)
 	return r.Commands[0][0]
 }
 
 // answerCommand sends a command's result, or the error that kept it from being carried out.
-func (s *Server) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Request, f form, err error) {
+func (h *commandHandler) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Request, f form, err error) {
 	switch {
 	case err != nil && !(f.resp2 && redis.KindOf(err) == redis.Refused):
 		failJSON(ctx, err)
@@ -132,10 +147,10 @@ func (a *arguments) inPath(path, query, body []byte) (words int, err error) {
 
 // pipeline serves several commands in order. Each has its own result or error; atomic: they are one
 // transaction, of which all or none are carried out.
-func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bool) {
+func (h *commandHandler) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bool) {
 	a := acquireArguments()
 	defer releaseArguments(a)
-	if err := a.pipeline(ctx.Request.Body(), s.cfg.MaxPipeline); err != nil {
+	if err := a.pipeline(ctx.Request.Body(), h.maxCommands); err != nil {
 		failJSON(ctx, err)
 		return
 	}
@@ -155,25 +170,25 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 	// A refused command fails by itself, because the others of a pipeline often have other callers:
 	// clients put together what is sent at the same time.
 	var refusals []error
-	if err := s.check(who, r.Commands); err != nil {
+	if err := h.check(who, r.Commands); err != nil {
 		if atomic {
 			failJSON(ctx, discarded(err))
 			return
 		}
-		r.Commands, refusals = s.permitted(who, all)
+		r.Commands, refusals = h.permitted(who, all)
 	}
 	if len(r.Commands) > 0 {
-		if err := s.rules.apply(who, &a.wishes, r); err != nil {
+		if err := h.rules.apply(who, &a.wishes, r); err != nil {
 			failJSON(ctx, err)
 			return
 		}
-		r.Sender = s.redisSender(ctx, who, r)
-		r.Client = s.senders.reader(ctx, who)
-		if err := s.store.Do(within(ctx), r); err != nil {
+		r.Sender = h.redisSender(ctx, who, r)
+		r.Client = h.senders.reader(ctx, who)
+		if err := h.store.Do(within(ctx), r); err != nil {
 			failJSON(ctx, err)
 			return
 		}
-		s.rules.setResultHeaders(ctx, r)
+		h.rules.setResultHeaders(ctx, r)
 	}
 
 	results := r.Results
@@ -211,10 +226,10 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 
 // permitted returns those of the commands that are allowed, and the errors of the others, each at
 // its command's place.
-func (s *Server) permitted(who *token.Rights, all []redis.Command) (allowed []redis.Command, refusals []error) {
+func (h *commandHandler) permitted(who *token.Rights, all []redis.Command) (allowed []redis.Command, refusals []error) {
 	refusals = make([]error, len(all))
 	for i := range all {
-		if refusals[i] = s.check(who, all[i:i+1]); refusals[i] == nil {
+		if refusals[i] = h.check(who, all[i:i+1]); refusals[i] == nil {
 			allowed = append(allowed, all[i])
 		}
 	}
@@ -243,47 +258,47 @@ func discarded(err error) error {
 
 // do carries out a request of one command: it checks the rights, applies the headers, and sets
 // those of the response. Its error is also that of the command.
-func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *redis.Request) error {
-	if err := s.check(who, r.Commands); err != nil {
+func (h *commandHandler) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *redis.Request) error {
+	if err := h.check(who, r.Commands); err != nil {
 		return err
 	}
-	if err := s.rules.apply(who, w, r); err != nil {
+	if err := h.rules.apply(who, w, r); err != nil {
 		return err
 	}
-	r.Sender = s.redisSender(ctx, who, r)
-	r.Client = s.senders.reader(ctx, who)
-	if err := s.store.Do(within(ctx), r); err != nil {
+	r.Sender = h.redisSender(ctx, who, r)
+	r.Client = h.senders.reader(ctx, who)
+	if err := h.store.Do(within(ctx), r); err != nil {
 		return err
 	}
-	s.rules.setResultHeaders(ctx, r)
+	h.rules.setResultHeaders(ctx, r)
 	return r.Results[0].Err
 }
 
 // check returns nil when the commands are allowed and none of their keys is too long.
-func (s *Server) check(who *token.Rights, cmds []redis.Command) error {
+func (h *commandHandler) check(who *token.Rights, cmds []redis.Command) error {
 	for _, cmd := range cmds {
 		for _, arg := range cmd[1:] {
-			if len(arg) > s.cfg.MaxKey {
-				if err := s.checkKeys(cmd); err != nil {
+			if len(arg) > h.maxKey {
+				if err := h.checkKeys(cmd); err != nil {
 					return err
 				}
 				break
 			}
 		}
 	}
-	return s.auth.permit(context.Background(), who, cmds)
+	return h.auth.permit(context.Background(), who, cmds)
 }
 
 // checkKeys returns nil when none of a command's keys is too long.
-func (s *Server) checkKeys(cmd redis.Command) error {
-	spec, err := s.store.Spec(context.Background(), cmd)
+func (h *commandHandler) checkKeys(cmd redis.Command) error {
+	spec, err := h.store.Spec(context.Background(), cmd)
 	if err != nil || spec == nil {
 		return err
 	}
 	keys, _ := spec.Keys(cmd)
 	for _, key := range keys {
-		if len(key) > s.cfg.MaxKey {
-			return keyTooLong(s.cfg.MaxKey)
+		if len(key) > h.maxKey {
+			return keyTooLong(h.maxKey)
 		}
 	}
 	return nil
@@ -292,12 +307,12 @@ func (s *Server) checkKeys(cmd redis.Command) error {
 // redisSender returns sender for redis.Request.Sender. Without tokens it returns nothing for a
 // single command that is brief, since nothing looks at it then. Several brief commands may together
 // not be brief.
-func (s *Server) redisSender(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) string {
+func (h *commandHandler) redisSender(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) string {
 	if who == nil && !r.Atomic && len(r.Commands) == 1 {
-		spec, err := s.store.Spec(ctx, r.Commands[0])
+		spec, err := h.store.Spec(ctx, r.Commands[0])
 		if err == nil && spec != nil && spec.BriefFor(r.Commands[0]) {
 			return ""
 		}
 	}
-	return s.senders.of(ctx, who)
+	return h.senders.of(ctx, who)
 }

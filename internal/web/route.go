@@ -11,7 +11,7 @@ import (
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
 	does(ctx.Conn(), serves)
-	s.begin(ctx)
+	s.observer.begin(ctx)
 	mark(ctx, s.node)
 	class := "invalid"
 	if err := proper(ctx); err != nil {
@@ -26,7 +26,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if s.bodies.claimed(&ctx.Request.Header) > 0 {
 		s.bodies.release(&ctx.Request.Header)
 	}
-	s.observe(ctx, began, class)
+	s.observer.end(ctx, began, class)
 }
 
 // route calls the handler of a request, and returns its class (see observe).
@@ -49,7 +49,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	}
 
 	if string(name) == "healthz" {
-		return s.health(ctx, string(rest))
+		return s.health.serve(ctx, string(rest))
 	}
 	if isAdminPath(path) { // these are served by another listener; here they are no commands either
 		return nothing(ctx)
@@ -76,15 +76,15 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		if !allow(ctx, postPut...) {
 			return "none"
 		}
-		return s.execute(ctx, who, true)
+		return s.commands.execute(ctx, who, true)
 	case "set":
 		if string(path) == "/set" && len(ctx.Request.Body()) == 0 {
-			s.set(ctx, who)
+			s.commands.set(ctx, who)
 			return "set"
 		}
 	case "get":
 		if string(path) == "/get" && len(ctx.Request.Body()) == 0 {
-			s.get(ctx, who)
+			s.commands.get(ctx, who)
 			return "get"
 		}
 	case "pipeline", "multi-exec":
@@ -92,7 +92,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 			return nothing(ctx)
 		}
 		if allow(ctx, postPut...) {
-			s.pipeline(ctx, who, string(name) == "multi-exec")
+			s.commands.pipeline(ctx, who, string(name) == "multi-exec")
 		}
 		return string(name)
 	case "subscribe", "psubscribe":
@@ -109,14 +109,14 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		}
 		return "monitor"
 	case "v1":
-		s.keyspace(ctx, who)
+		s.keys.serve(ctx, who)
 		return "keys"
 	}
 
 	if !allow(ctx, anyMethod...) {
 		return "none"
 	}
-	return s.execute(ctx, who, false)
+	return s.commands.execute(ctx, who, false)
 }
 
 // nothing sends a 404.

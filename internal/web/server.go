@@ -18,11 +18,6 @@ import (
 	"holdfast/internal/token"
 )
 
-// reachGrace is how long a node stays ready that reaches neither a Redis node nor a Sentinel. A
-// failover is shorter than this and leaves most of them reachable. So a node that reaches none of
-// them for this long is cut off itself, and its peers are not.
-const reachGrace = 3 * time.Second
-
 const (
 	textPlain       = "text/plain; charset=utf-8"
 	applicationJSON = "application/json"
@@ -105,7 +100,10 @@ type Server struct {
 	store    Store
 	auth     *authorizer
 	metrics  *metrics
-	tracing  *tracing // nil: off
+	observer *observer
+	health   *health
+	commands *commandHandler
+	keys     *keyspace
 	http     *fasthttp.Server
 	engine   *engine
 	draining atomic.Bool
@@ -116,7 +114,6 @@ type Server struct {
 	places   *places
 	bodies   *bodies
 	streams  *streams
-	hub      *hub // tells those who watch keys
 }
 
 // New returns a server. It starts nothing.
@@ -160,15 +157,43 @@ func New(cfg Config, store Store) *Server {
 	s.rules = newRules(cfg.Read, cfg.Async, store)
 	s.places = newPlaces(cfg.Streams, cfg.StreamsPerClient, s.senders, s.turned)
 	s.streams = newStreams(store, s.auth, s.places, cfg.Logger)
-	s.hub = newHub(store.Changes, cfg.Logger)
+	s.health = &health{status: store.Status, draining: s.draining.Load, secret: cfg.SourceSecret, auth: s.auth}
+
+	var traces *tracing
+	var done tracedStore = store
+	if cfg.Trace != "" {
+		traces = &tracing{base: cfg.Trace, node: cfg.Node, settings: cfg.TraceSettings, logger: cfg.Logger}
+		done = traced{store, traces}
+	}
+	s.commands = &commandHandler{store: done, auth: s.auth, rules: s.rules, senders: s.senders, maxKey: cfg.MaxKey, maxCommands: cfg.MaxPipeline}
+	s.keys = &keyspace{
+		store: done, auth: s.auth, rules: s.rules, senders: s.senders, places: s.places, streams: s.streams, maxKey: cfg.MaxKey,
+		hub: newHub(done.Changes, cfg.Logger), describe: describe,
+	}
 
 	s.http = bare(s.handle)
 	s.http.ErrorHandler, s.http.HeaderReceived, s.http.ExpectHandler = s.malformed, s.headerReceived, s.expect
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
 
-	s.engine = newEngine(s.http, newQuick(s), cfg.Connections, s.turned)
-	s.metrics = newMetrics(s)
+	s.metrics = newMetrics(sources{
+		Connections: func() int { return s.engine.connections() }, Ready: s.health.able, Streams: s.places.inUse, Turned: s.turned, Status: store.Status,
+	})
+	s.engine = newEngine(s.http, s.newQuick(), cfg.Connections, s.turned)
+	s.observer = &observer{metrics: s.metrics, fraction: cfg.AccessLog, log: cfg.Access, tracing: traces}
 	return s
+}
+
+// newQuick returns nil where the HTTP server has to serve even simple requests. Log lines and spans
+// need what only the HTTP server keeps of a request, and only it answers other origins.
+func (s *Server) newQuick() responder {
+	store, ok := s.store.(starter)
+	if !ok || s.cfg.AccessLog > 0 || s.cfg.Trace != "" || len(s.cfg.CORS) > 0 {
+		return nil
+	}
+	return &quick{
+		store: store, commands: s.commands, auth: s.auth, rules: s.rules, senders: s.senders, metrics: s.metrics,
+		head: newHead(commonHeaders(s.node)), node: s.node, shared: s.cfg.Tokens == nil,
+	}
 }
 
 // bare returns a web node's HTTP server, with its limits and time-outs, around a handler. Its
@@ -203,11 +228,13 @@ func (discard) Printf(string, ...any) {}
 // requests under way finish, within Config.Drain. Only then does Serve return, so that the caller
 // may end the store after it. Its error is nil when all requests finished.
 func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
-	flush, err := s.startTracing(ctx)
-	if err != nil {
-		return err
+	if t := s.observer.tracing; t != nil {
+		flush, err := t.start(ctx)
+		if err != nil {
+			return err
+		}
+		defer flush()
 	}
-	defer flush()
 
 	served := make(chan error, len(lns))
 	for _, ln := range lns {
@@ -223,10 +250,10 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 
 	s.draining.Store(true)
 	s.streams.end()
-	defer s.hub.wait()
+	defer s.keys.hub.wait()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
-	err = s.engine.shutdown(limit)
+	err := s.engine.shutdown(limit)
 	for range running {
 		<-served
 	}
@@ -241,4 +268,10 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 		return fmt.Errorf("stop serving: %w", err)
 	}
 	return nil
+}
+
+// ServeAdmin serves those who run the node, until the context ends: /metrics for Prometheus,
+// /debug/pprof/ for Go's profiles, and /healthz. Clients are not to reach the listener.
+func (s *Server) ServeAdmin(ctx context.Context, ln net.Listener) error {
+	return serveAdmin(ctx, ln, s.metrics, s.health)
 }

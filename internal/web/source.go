@@ -9,18 +9,18 @@ import (
 
 // set serves the tutorial's route /set?key=K&value=V, and get, below, its /get?key=K, both in the
 // tutorial's plain text (docs/web.md, "Routes"). HEAD is not allowed here, since it must not write.
-func (s *Server) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
+func (h *commandHandler) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	if err := requireMethod(ctx, commandMethods, getPost...); err != nil {
 		fail(ctx, err)
 		return
 	}
-	if err := s.sourceDo(ctx, who, s.sourceSet, s.answerSet); err != nil {
+	if err := h.sourceDo(ctx, who, h.sourceSet, h.answerSet); err != nil {
 		fail(ctx, err)
 	}
 }
 
 // sourceSet reads the command SET from a query.
-func (s *Server) sourceSet(a *arguments, query []byte) error {
+func (h *commandHandler) sourceSet(a *arguments, query []byte) error {
 	a.add(setName)
 	key, err := a.parameter(query, "key")
 	if err != nil {
@@ -33,8 +33,8 @@ func (s *Server) sourceSet(a *arguments, query []byte) error {
 	if key <= 0 || value < 0 { // an empty value is a value, an empty key is not a key
 		return badRequest("OOps, the key or value is NULL")
 	}
-	if key > s.cfg.MaxKey {
-		return keyTooLong(s.cfg.MaxKey)
+	if key > h.maxKey {
+		return keyTooLong(h.maxKey)
 	}
 	a.endCommand()
 	return nil
@@ -47,7 +47,7 @@ const (
 )
 
 // answerSet sends what was set.
-func (s *Server) answerSet(ctx *fasthttp.RequestCtx, r *redis.Request) {
+func (h *commandHandler) answerSet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	key, value := r.Commands[0][1], r.Commands[0][2]
 	body := make([]byte, 0, len(setWords)+len(key)+len(setBetween)+len(value))
 	body = append(append(body, setWords...), key...)
@@ -56,26 +56,26 @@ func (s *Server) answerSet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 }
 
 // get sends a value in the bytes in which it was stored: /get?key=K.
-func (s *Server) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
+func (h *commandHandler) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	if err := requireMethod(ctx, commandMethods, getHead...); err != nil {
 		fail(ctx, err)
 		return
 	}
-	if err := s.sourceDo(ctx, who, s.sourceGet, s.answerGet); err != nil {
+	if err := h.sourceDo(ctx, who, h.sourceGet, h.answerGet); err != nil {
 		fail(ctx, err)
 	}
 }
 
 // sourceGet reads the command GET from a query.
-func (s *Server) sourceGet(a *arguments, query []byte) error {
+func (h *commandHandler) sourceGet(a *arguments, query []byte) error {
 	a.add(getName)
 	switch key, err := a.parameter(query, "key"); {
 	case err != nil:
 		return err
 	case key <= 0:
 		return badRequest("OOps, the key is null")
-	case key > s.cfg.MaxKey:
-		return keyTooLong(s.cfg.MaxKey)
+	case key > h.maxKey:
+		return keyTooLong(h.maxKey)
 	}
 	a.endCommand()
 	return nil
@@ -84,7 +84,7 @@ func (s *Server) sourceGet(a *arguments, query []byte) error {
 var setName, getName = []byte("SET"), []byte("GET")
 
 // answerGet sends the value, or a 404 when there is none.
-func (s *Server) answerGet(ctx *fasthttp.RequestCtx, r *redis.Request) {
+func (h *commandHandler) answerGet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	if r.Results[0].Reply.Type() == redis.Null {
 		answer(ctx, fasthttp.StatusNotFound, "There is no such key.")
 		return
@@ -99,7 +99,7 @@ func (s *Server) answerGet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 
 // sourceDo carries out a command of the tutorial's routes. read reads it from the query, and then
 // sends the response.
-func (s *Server) sourceDo(ctx *fasthttp.RequestCtx, who *token.Rights, read func(*arguments, []byte) error, then func(*fasthttp.RequestCtx, *redis.Request)) error {
+func (h *commandHandler) sourceDo(ctx *fasthttp.RequestCtx, who *token.Rights, read func(*arguments, []byte) error, then func(*fasthttp.RequestCtx, *redis.Request)) error {
 	a, r := acquireArguments(), acquireRequest()
 	defer releaseArguments(a)
 	defer releaseRequest(r)
@@ -108,7 +108,7 @@ func (s *Server) sourceDo(ctx *fasthttp.RequestCtx, who *token.Rights, read func
 	}
 	r.Commands = a.commands()
 	a.wishes.find(&ctx.Request.Header)
-	if err := s.do(ctx, who, &a.wishes, r); err != nil {
+	if err := h.do(ctx, who, &a.wishes, r); err != nil {
 		return err
 	}
 	then(ctx, r)

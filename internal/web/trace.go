@@ -28,41 +28,42 @@ const flushTime = 2 * time.Second
 // OpenTelemetry's names (semantic conventions, HTTP and database). They hold no key, value, path or
 // token.
 type tracing struct {
-	provider *sdktrace.TracerProvider
-	tracer   trace.Tracer
+	base     string // Config.Trace
+	node     string
+	settings otlp.Settings
+	logger   *slog.Logger
 	parent   propagation.TraceContext
+
+	// start sets them, before the first request.
+	tracer trace.Tracer
 }
 
-// startTracing begins to send spans to Config.Trace, if that is given. end sends the last ones.
-func (s *Server) startTracing(ctx context.Context) (end func(), err error) {
-	if s.cfg.Trace == "" {
-		return func() {}, nil
-	}
-	endpoint, err := url.JoinPath(s.cfg.Trace, "v1/traces")
+// start begins to send spans. end sends the last ones.
+func (t *tracing) start(ctx context.Context) (end func(), err error) {
+	endpoint, err := url.JoinPath(t.base, "v1/traces")
 	if err != nil {
 		return nil, fmt.Errorf("the endpoint for traces: %w", err)
 	}
 
-	out := otlp.New(endpoint, s.cfg.TraceSettings)
+	out := otlp.New(endpoint, t.settings)
 	if err := out.Start(ctx); err != nil {
-		return nil, fmt.Errorf("send traces to %s: %w", s.cfg.Trace, err)
+		return nil, fmt.Errorf("send traces to %s: %w", t.base, err)
 	}
 	// The library reads from OTEL_TRACES_SAMPLER which requests are traced.
 	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(&exporter{SpanExporter: out, log: s.cfg.Logger}),
+		sdktrace.WithBatcher(&exporter{SpanExporter: out, log: t.logger}),
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", "holdfast-web"),
-			attribute.String("service.instance.id", s.cfg.Node),
+			attribute.String("service.instance.id", t.node),
 		)),
 	)
 
-	s.tracing = &tracing{provider: provider, tracer: provider.Tracer("holdfast/web")}
-	s.store = traced{s.store, s.tracing.tracer}
+	t.tracer = provider.Tracer("holdfast/web")
 	return func() {
 		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
 		defer cancel()
 		if err := provider.Shutdown(limit); err != nil {
-			s.cfg.Logger.Warn("the last traces were not sent", "error", err)
+			t.logger.Warn("the last traces were not sent", "error", err)
 		}
 	}, nil
 }
@@ -133,16 +134,23 @@ func (t *tracing) end(ctx *fasthttp.RequestCtx, class string) {
 	span.End()
 }
 
-// traced is a Store that makes a span of each request.
+// tracedStore is what is traced: see Store.
+type tracedStore interface {
+	Do(ctx context.Context, r *redis.Request) error
+	Spec(ctx context.Context, cmd redis.Command) (*redis.Spec, error)
+	Changes(ctx context.Context, hear func(redis.Change)) error
+}
+
+// traced is a store that makes a span of each request.
 type traced struct {
-	Store
-	tracer trace.Tracer
+	tracedStore
+	tracing *tracing
 }
 
 // Do carries a request out, in a span of its own.
 func (t traced) Do(ctx context.Context, r *redis.Request) error {
 	if !trace.SpanFromContext(ctx).IsRecording() {
-		return t.Store.Do(ctx, r)
+		return t.tracedStore.Do(ctx, r)
 	}
 	operation, size := "script", 1
 	if r.Script == nil && len(r.Commands) > 0 && len(r.Commands[0]) > 0 {
@@ -154,9 +162,9 @@ func (t traced) Do(ctx context.Context, r *redis.Request) error {
 	case size > 1:
 		operation = "PIPELINE"
 	}
-	ctx, span := t.tracer.Start(ctx, operation, trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := t.tracing.tracer.Start(ctx, operation, trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()
-	err := t.Store.Do(ctx, r)
+	err := t.tracedStore.Do(ctx, r)
 	span.SetAttributes(
 		attribute.String("db.system.name", "redis"),
 		attribute.String("db.operation.name", operation),

@@ -20,8 +20,8 @@ const maxWait = 50 * time.Second
 const retryRead = 500 * time.Millisecond
 
 // readMaster reads a key for watchers. The state may be kept: a long value is left out of it.
-func (s *Server) readMaster(key string) (keyState, error) {
-	now, err := s.read(context.Background(), &redis.Request{Read: redis.ReadMaster}, key)
+func (k *keyspace) readMaster(key string) (keyState, error) {
+	now, err := k.read(context.Background(), &redis.Request{Read: redis.ReadMaster}, key)
 	now.keep()
 	return now, err
 }
@@ -29,18 +29,18 @@ func (s *Server) readMaster(key string) (keyState, error) {
 // waitForKey sends a key as soon as it differs from what the client has: one of the tags of
 // If-None-Match, or, without that header, no key at all. When the time is over or the node is about
 // to end, it answers like a GET that does not wait.
-func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions, text string) error {
+func (k *keyspace) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions, text string) error {
 	limit, ok := span(text)
 	if !ok || limit < 0 {
 		return badRequest("The time to wait is 30s, 1500ms or a number of seconds such as 30.")
 	}
 
-	p, err := s.places.take(ctx, who, 1)
+	p, err := k.places.take(ctx, who, 1)
 	if err != nil {
 		return err
 	}
 	defer p.leave()
-	w, err := s.hub.watch(key)
+	w, err := k.hub.watch(key)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 	timer := time.NewTimer(min(limit, maxWait))
 	defer timer.Stop()
 	for {
-		now, err := w.now(s.readMaster)
+		now, err := w.now(k.readMaster)
 		if err != nil {
 			return err
 		}
@@ -58,30 +58,30 @@ func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 			same = given.noneMatch.among(&now)
 		}
 		if !same {
-			return s.answerKept(ctx, key, &now, given)
+			return k.answerKept(ctx, key, &now, given)
 		}
 		select {
 		case <-w.wake:
 			continue
 		case <-timer.C:
-		case <-s.streams.done():
+		case <-k.streams.done():
 		}
-		return s.answerKept(ctx, key, &now, given)
+		return k.answerKept(ctx, key, &now, given)
 	}
 }
 
 // answerKept sends a key that was read for all who watch it. It reads the key again where the value
 // was left out.
-func (s *Server) answerKept(ctx *fasthttp.RequestCtx, key string, now *keyState, given conditions) error {
+func (k *keyspace) answerKept(ctx *fasthttp.RequestCtx, key string, now *keyState, given conditions) error {
 	if now.found() && len(now.value) < now.size {
-		fresh, err := s.read(context.Background(), &redis.Request{Read: redis.ReadMaster}, key)
+		fresh, err := k.read(context.Background(), &redis.Request{Read: redis.ReadMaster}, key)
 		if err != nil {
 			return err
 		}
 		defer fresh.release()
 		now = &fresh
 	}
-	return s.answerKey(ctx, now, given)
+	return k.answerKey(ctx, now, given)
 }
 
 // change is the data of the events put and delete.
@@ -114,7 +114,7 @@ func (r *keyState) event(key string) (name string, data change) {
 
 // watchKey streams what a key holds: first what it holds now, then each change of its entity tag.
 // Of changes in quick succession only the last one is sent.
-func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string) error {
+func (k *keyspace) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string) error {
 	encode, err := keyEncoding(ctx.URI().QueryString())
 	if err != nil {
 		return err
@@ -124,17 +124,17 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 		return errBinaryKey
 	}
 
-	p, err := s.places.take(ctx, who, 1)
+	p, err := k.places.take(ctx, who, 1)
 	if err != nil {
 		return err
 	}
-	w, err := s.hub.watch(key)
+	w, err := k.hub.watch(key)
 	if err != nil {
 		p.leave()
 		return err
 	}
 
-	now, err := w.now(s.readMaster)
+	now, err := w.now(k.readMaster)
 	if err == nil && !now.found() && now.holds != "none" {
 		err = errOtherType(now.holds)
 	}
@@ -144,7 +144,7 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 		return err
 	}
 
-	s.streams.serve(ctx, p, func(ctx context.Context, f *feed) error {
+	k.streams.serve(ctx, p, func(ctx context.Context, f *feed) error {
 		defer w.leave()
 		if err := sendState(f, name, &now); err != nil {
 			return err
@@ -158,7 +158,7 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 				return nil
 			}
 			again = nil
-			next, err := w.now(s.readMaster)
+			next, err := w.now(k.readMaster)
 			if err != nil { // there has been no master for long; what the key holds is sent later
 				again = time.After(retryRead)
 				continue
@@ -179,19 +179,19 @@ var errBinaryKey = badRequest("The key is not UTF-8, which JSON cannot say; ask 
 
 // watchPrefix streams the changes of keys with a prefix. The event reset means that any of them may
 // have changed. It comes first, so a client that lists the keys after it misses nothing.
-func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix string, encode func(string) (string, bool)) error {
-	mine, err := s.places.take(ctx, who, 1)
+func (k *keyspace) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix string, encode func(string) (string, bool)) error {
+	mine, err := k.places.take(ctx, who, 1)
 	if err != nil {
 		return err
 	}
 
-	p, err := s.hub.watchPrefix(prefix)
+	p, err := k.hub.watchPrefix(prefix)
 	if err != nil {
 		mine.leave()
 		return err
 	}
 
-	s.streams.serve(ctx, mine, func(ctx context.Context, f *feed) error {
+	k.streams.serve(ctx, mine, func(ctx context.Context, f *feed) error {
 		defer p.leave()
 		var again <-chan time.Time
 		var todo []string
@@ -218,7 +218,7 @@ func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix
 				if !ok {
 					continue
 				}
-				now, err := s.readMaster(todo[0])
+				now, err := k.readMaster(todo[0])
 				if err != nil {
 					again = time.After(retryRead)
 					break

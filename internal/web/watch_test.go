@@ -300,9 +300,9 @@ func TestWatchersAreNoReasonToStay(t *testing.T) {
 	answered := make(chan keysAnswer, 1)
 	go func() { answered <- c.do("GET", "/v1/keys/a?wait=30s", "", "If-None-Match", tag) }()
 	redistest.Eventually(t, 5*time.Second, "the long poll waits", func() bool {
-		server.hub.mu.Lock()
-		defer server.hub.mu.Unlock()
-		return len(server.hub.topics["a"].watchers) == 2
+		server.keys.hub.mu.Lock()
+		defer server.keys.hub.mu.Unlock()
+		return len(server.keys.hub.topics["a"].watchers) == 2
 	})
 	began := time.Now()
 	if err := stop(); err != nil {

@@ -1,0 +1,124 @@
+package web
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+)
+
+// responder answers simple requests on a loop. Its methods do not block, except for finishTo and
+// express, which goroutines of their own call.
+type responder interface {
+	// wants reports whether the responder answers a request of this kind.
+	wants(q *simple) bool
+	// respond begins to answer a request. Either the response is appended to out at once, or it is
+	// made later, when the flight has landed. Or the request is declined, and nothing was done.
+	respond(f *flight, q *simple, out []byte) ([]byte, progress)
+	// long reports whether the response of a flight that has landed is so long that the loop should
+	// not wait while it is made.
+	long(f *flight) bool
+	// finish appends the response of a flight that has landed.
+	finish(f *flight, out []byte) []byte
+	// finishTo writes the response of a flight that has landed to conn, in pieces where it is long.
+	finishTo(f *flight, conn net.Conn) error
+	// express makes a connection for a loop's lane: see redis.Client. The error is
+	// errors.ErrUnsupported where there will never be one.
+	express(ctx context.Context) (*redis.Express, net.Conn, error)
+	// answered counts requests that were answered at once from the cache: each within took, some
+	// microseconds, since the loop was told of them.
+	answered(requests int, took time.Duration)
+	// again asks for a flight's command in the usual way, not by the lane. It reports whether the
+	// flight has landed already.
+	again(f *flight) bool
+}
+
+// progress is how far a request on a loop got.
+type progress int
+
+// The values of progress.
+const (
+	declined progress = iota // it is left to the HTTP server
+	answered                 // the response is made
+	landed                   // the outcome is there, but its response is long: see long
+	pending                  // the flight will land
+)
+
+// journey is what a responder keeps of a request under way.
+type journey struct {
+	request redis.Request
+	// lent holds the command while borrowed is true. Its memory may be reused as soon as the
+	// response is written, because the lane, unlike Client.Start, keeps no reference to the
+	// command.
+	lent     lent
+	borrowed bool
+	began    time.Time
+	method   int
+	route    route
+	form     form
+	err      error
+	memory   *memory     // the loop's, or the flight's own where the response is made aside
+	started  func(error) // takes the outcome and lands the flight; made once
+	// board puts the request on the loop's lane, or reports false; made once.
+	board func(*redis.Spec) bool
+	// phase decides who has the response written: the goroutine that started the flight, if the
+	// outcome was there before that goroutine was done, else the goroutine that brings the outcome.
+	phase atomic.Int32
+}
+
+// memory is scratch space that the requests of a loop use one after the other, each only while the
+// loop works on it.
+type memory struct {
+	arguments arguments
+	body      []byte
+	// turn is when the loop last began to work on events, and now when it last read the clock
+	// since.
+	turn, now time.Time
+	hits      int // requests answered from the cache since that reading
+	// ctx and writer render responses with the server's own functions; made once.
+	ctx    *fasthttp.RequestCtx
+	writer *bufio.Writer
+}
+
+// keepOut is how large the buffers for responses may stay, in bytes.
+const keepOut = 256 << 10
+
+// The values of journey.phase.
+const (
+	starting int32 = iota // the flight is being started
+	early                 // its outcome came before it had been started
+	under                 // it has been started, and its outcome is still to come
+)
+
+// landedEarly reports whether the outcome is there already. It is called once, when the flight has
+// been started.
+func (j *journey) landedEarly() bool { return !j.phase.CompareAndSwap(starting, under) }
+
+// lands stores the outcome. It reports whether the flight had been started: if so, the caller lands
+// it.
+func (j *journey) lands(err error) bool {
+	j.err = err
+	return !j.phase.CompareAndSwap(starting, early)
+}
+
+// route is the form in which a command came to a loop, which decides the form of its response.
+type route int
+
+const (
+	byCommand route = iota // in the path or the body
+	sourceGet              // /get?key=K
+	sourceSet              // /set?key=K&value=V
+)
+
+// tidy empties the arguments, and frees them if they grew large.
+func (m *memory) tidy() {
+	if m.arguments.large() {
+		m.arguments = arguments{}
+	}
+	m.arguments.reset()
+}
