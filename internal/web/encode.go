@@ -75,6 +75,7 @@ func appendBase64(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
+// Eight bytes are looked at in one word: ones has 1 in each of its bytes, highs the highest bit.
 const (
 	ones  = 0x0101010101010101
 	highs = 0x8080808080808080

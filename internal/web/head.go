@@ -6,6 +6,13 @@ import (
 	"time"
 )
 
+// The types of content that most responses have.
+const (
+	textPlain       = "text/plain; charset=utf-8"
+	applicationJSON = "application/json"
+	octetStream     = "application/octet-stream"
+)
+
 // httpDate is the layout of a time in HTTP (RFC 9110, section 5.6.7).
 const httpDate = "Mon, 02 Jan 2006 15:04:05 GMT"
 

@@ -2,7 +2,6 @@ package web
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"io"
 	"math/rand/v2"
@@ -12,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"holdfast/internal/redis"
@@ -22,6 +20,7 @@ import (
 // A long response has the same bytes as a short one would have, and as many as its header
 // announces, wherever its pieces begin.
 func TestALongAnswerIsWrittenAsAShortOne(t *testing.T) {
+	const pieceSize = 32 << 10 // about the package's
 	r := rand.New(rand.NewPCG(1, 2))
 	parts := []string{"a", "plain text of some length", "\"", "\\", "\n", "\x00", "\x7f", "ü", "€", "😀", "\xff", "\xe2\x82", "\xf0\x9f\x98", " "}
 	texts := []string{"", "OK", strings.Repeat("x", pieceSize), strings.Repeat("€", pieceSize), strings.Repeat("\x00", pieceSize+1)}
@@ -83,42 +82,6 @@ func differ(a, b []byte) int {
 		}
 	}
 	return min(len(a), len(b))
-}
-
-// While a long response is made, other goroutines run after each piece of it, or nearly each, even
-// with a single thread.
-func TestALongAnswerGivesWayToOthers(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	const many = 100
-	text := strings.Repeat("\x00", many*pieceSize)
-	for name, work := range map[string]func(){
-		"its length": func() { stringLength(text, false) },
-		"writing it": func() {
-			p := &pieces{w: io.Discard}
-			p.string(text, false)
-		},
-	} {
-		var turns atomic.Int64
-		ctx, stop := context.WithCancel(t.Context())
-		var other sync.WaitGroup
-		other.Go(func() {
-			for ctx.Err() == nil {
-				turns.Add(1)
-				runtime.Gosched()
-			}
-		})
-		for turns.Load() == 0 {
-			runtime.Gosched()
-		}
-		before := turns.Load()
-		work()
-		after := turns.Load()
-		stop()
-		other.Wait()
-		if after-before < many/2 {
-			t.Errorf("%s: another goroutine had %d turns meanwhile, and %d pieces were made", name, after-before, many)
-		}
-	}
 }
 
 // Long responses come whole in every form, too long ones are refused in every form, and what the

@@ -180,8 +180,8 @@ func TestTheDescriptionHasEveryRoute(t *testing.T) {
 		}
 	}
 	literals("route.go", "route", "/")
-	literals("health.go", "health", "/healthz/")
-	literals("keys.go", "keyspace", "/")
+	literals("health.go", "serve", "/healthz/")
+	literals("keys.go", "serve", "/")
 	for _, route := range routes {
 		described := slices.ContainsFunc(slices.Collect(maps.Keys(doc.Paths)), func(path string) bool {
 			return path == route || route != "/" && strings.HasPrefix(path, route+"/")

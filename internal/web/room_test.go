@@ -188,9 +188,9 @@ func TestStreamsGiveTheirPlacesBack(t *testing.T) {
 	if status, _, body := call(t, "GET", "http://"+addr+"/v1/keys/none?wait=1ms", ""); status != 404 {
 		t.Errorf("%d %s", status, body)
 	}
-	many := openStream(t, addr, "/subscribe/"+strings.TrimSuffix(strings.Repeat("c,", 2*namesPerPlace+1), ","))
+	many := openStream(t, addr, "/subscribe/"+strings.TrimSuffix(strings.Repeat("c,", 17), ","))
 	if n := server.places.inUse(); n != 3 {
-		t.Errorf("a stream of %d channels takes %d places", 2*namesPerPlace+1, n)
+		t.Errorf("a stream of %d channels takes %d places", 17, n)
 	}
 	many.close()
 	master.Do("LPUSH", "list", "x")

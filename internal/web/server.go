@@ -18,12 +18,6 @@ import (
 	"holdfast/internal/token"
 )
 
-const (
-	textPlain       = "text/plain; charset=utf-8"
-	applicationJSON = "application/json"
-	octetStream     = "application/octet-stream"
-)
-
 // Store is the way to the data. Many requests call its methods at once. The methods bound their own
 // time, and a request under way is finished even when the server ends. Errors carry a redis.Kind.
 type Store interface {
@@ -195,33 +189,6 @@ func (s *Server) newQuick() responder {
 		head: newHead(commonHeaders(s.node)), node: s.node, shared: s.cfg.Tokens == nil,
 	}
 }
-
-// bare returns a web node's HTTP server, with its limits and time-outs, around a handler. Its
-// connections have to be made by newConn.
-func bare(handler fasthttp.RequestHandler) *fasthttp.Server {
-	return &fasthttp.Server{
-		Handler:               handler,
-		NoDefaultServerHeader: true,
-		NoDefaultContentType:  true,
-		Concurrency:           16384,
-		ReadBufferSize:        maxHeader,
-		ReduceMemoryUsage:     true, // otherwise every idle connection keeps a buffer of maxHeader
-		ReadTimeout:           readTimeout,
-		WriteTimeout:          writeTimeout,
-		IdleTimeout:           idleTimeout,
-		CloseOnShutdown:       true,
-		SecureErrorLogMessage: true,
-		ConnState:             between,
-		Logger:                discard{},
-
-		DisablePreParseMultipartForm: true,
-	}
-}
-
-// discard drops what fasthttp logs about clients' mistakes: the clients are told.
-type discard struct{}
-
-func (discard) Printf(string, ...any) {}
 
 // Serve serves the listeners until the context ends. The end has this order: readiness goes first,
 // so that balancers send nothing more; event streams end; the listeners and idle connections close;

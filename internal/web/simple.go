@@ -230,7 +230,11 @@ func plainHost(host []byte) bool {
 // clean returns how many bytes at the beginning of b are printable ASCII or a blank, and not below
 // least. It looks at eight bytes at a time, and then for the first that may not be.
 func clean(b []byte, least byte) int {
-	const del = 0x7f
+	const (
+		del   = 0x7f
+		ones  = 0x0101010101010101 // 1 in each byte of a word
+		highs = 0x8080808080808080 // the highest bit of each
+	)
 	i := 0
 	for ; i+8 <= len(b); i += 8 {
 		w := binary.LittleEndian.Uint64(b[i:])
