@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X holdfast/internal/cli.version=$(VERSION) -X holdfast/interna
 # their callers' code make the program 5 % larger, compressed. What serves requests, and what
 # checks a drill's answers, is left to the compiler. Of the standard library it is what no request
 # needs. The last pattern that matches counts.
-HOT     := attack commands history hostname load metrics quote redis/... socket static token web
+HOT     := attack commands history hostname load metrics quote redis/... socket static token web/...
 COLD    := holdfast/internal/... filippo.io/... github.com/goccy/... github.com/hashicorp/... github.com/minio/... \
            github.com/spf13/... github.com/coreos/... github.com/rs/... github.com/tinylib/... go.etcd.io/... \
            go.opentelemetry.io/otel/exporters/... go.opentelemetry.io/proto/... go.yaml.in/... golang.org/x/net/... \

@@ -52,9 +52,21 @@ var layers = []string{
 	"plan",      // stack → files and processes. Pure
 	"stack",     // the declared stack. Pure
 	"haproxy",   // client of HAProxy's runtime socket
-	"web",       // the web node
-	"static",    // the file server
-	"token",     // who may do what. Pure
+
+	"web",             // the web node
+	"web/keyspace",    // keys as resources, and who watches them
+	"web/command",     // commands, pipelines and transactions
+	"web/observe",     // metrics, access log, traces, health
+	"web/sse",         // streams of server-sent events
+	"web/auth",        // who may do what
+	"web/consistency", // what a request's options mean
+	"web/fair",        // what one client may take
+	"web/urlquery",    // parameters and escapes of URLs
+	"web/response",    // how results and errors are written
+	"web/httpfast",    // plain HTTP/1.1 as bytes
+
+	"static", // the file server
+	"token",  // who may do what. Pure
 
 	"redis",           // discovery, connections, durable writes
 	"redis/pubsub",    // what the master pushes

@@ -16,10 +16,13 @@ import (
 	"holdfast/internal/hostname"
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/fair"
+	"holdfast/internal/web/response"
+	"holdfast/internal/web/urlquery"
 )
 
 // errToken is the error of a request without a good token, in the words that Upstash documents.
-var errToken = newError(fasthttp.StatusUnauthorized, "WRONGPASS invalid or missing auth token")
+var errToken = response.NewError(fasthttp.StatusUnauthorized, "WRONGPASS invalid or missing auth token")
 
 // authorize returns the rights of a request's token. They are nil when no tokens are configured and
 // everybody may do everything. The token is in the Authorization header, else in the parameter
@@ -64,7 +67,7 @@ func presented(given, query []byte) []byte {
 	if !bytes.Contains(query, []byte("_token")) {
 		return nil
 	}
-	given, _, err := parameter(query, "_token")
+	given, _, err := urlquery.Parameter(query, "_token")
 	if err != nil {
 		return nil
 	}
@@ -100,7 +103,7 @@ type specs interface {
 type authorizer struct {
 	cfg     authConfig
 	specs   specs
-	senders *senders
+	senders *fair.Senders
 	allow   []string // authConfig.Allow in lower case
 	// known has the verdicts on each token's commands; under nil those without tokens. The maps of
 	// verdicts are replaced, never changed.
@@ -125,7 +128,7 @@ type verdict struct {
 	particular bool
 }
 
-func newAuthorizer(cfg authConfig, of specs, from *senders) *authorizer {
+func newAuthorizer(cfg authConfig, of specs, from *fair.Senders) *authorizer {
 	a := &authorizer{cfg: cfg, specs: of, senders: from, known: map[*token.Rights]*atomic.Pointer[verdicts]{}}
 	for _, name := range cfg.Allow {
 		a.allow = append(a.allow, strings.ToLower(name))
@@ -155,7 +158,7 @@ func (a *authorizer) permit(ctx context.Context, who *token.Rights, cmds []redis
 // permitOne is permit for one command.
 func (a *authorizer) permitOne(ctx context.Context, who *token.Rights, cmd redis.Command) error {
 	if len(cmd) == 0 {
-		return badRequest("ERR empty command")
+		return response.BadRequest("ERR empty command")
 	}
 	spec, err := a.specs.Spec(ctx, cmd)
 	if err != nil {
@@ -377,7 +380,7 @@ func (a *authorizer) permitStream(who *token.Rights, cmd redis.Command) error {
 
 // refused returns the error of a command that nobody may use.
 func refused(name, why string) error {
-	return badRequest(fmt.Sprintf("ERR '%s' is not allowed here: %s", shown(name), why))
+	return response.BadRequest(fmt.Sprintf("ERR '%s' is not allowed here: %s", response.ShownName(name), why))
 }
 
 // notAllowed returns the error of a command that has to be allowed by name.
@@ -396,15 +399,15 @@ func (a *authorizer) notAllowed(name, why string) error {
 // noCommand returns the error of a token without the right to a command. It, noKey and noChannel
 // have Redis' own words for a user without the right, except that they speak of a token.
 func noCommand(name string) error {
-	return newError(fasthttp.StatusForbidden, fmt.Sprintf("NOPERM this token has no permissions to run the '%s' command", shown(name)))
+	return response.NewError(fasthttp.StatusForbidden, fmt.Sprintf("NOPERM this token has no permissions to run the '%s' command", response.ShownName(name)))
 }
 
 var (
-	noScript     = newError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to run scripts or functions: they could use commands that its list of commands takes away")
-	noScriptUser = newError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to run scripts or functions: there is no Redis user with its rights for them (`holdfast web --script-users`)")
+	noScript     = response.NewError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to run scripts or functions: they could use commands that its list of commands takes away")
+	noScriptUser = response.NewError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to run scripts or functions: there is no Redis user with its rights for them (`holdfast web --script-users`)")
 
-	noKey     = newError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the keys used as arguments")
-	noChannel = newError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the channels used as arguments")
+	noKey     = response.NewError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the keys used as arguments")
+	noChannel = response.NewError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the channels used as arguments")
 )
 
 // bodySender is sender for a request of which only the header has come. Without tokens, all clients
@@ -418,7 +421,7 @@ func (a *authorizer) bodySender(h *fasthttp.RequestHeader) string {
 		}
 		return who.Name
 	}
-	address, _ := a.senders.told(h.Peek(sourceHeader))
+	address, _ := a.senders.FromBalancer(h.Peek(fair.SourceHeader))
 	return address
 }
 

@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/token"
+	"holdfast/internal/web/response"
 )
 
 // serveWith is serve with a configuration of the test's own.
@@ -223,7 +224,7 @@ func TestDangerousCommandsAreRefusedUnlessAllowed(t *testing.T) {
 				if err == nil {
 					continue
 				}
-				if status, text := outcome(err); status != 400 || !strings.HasPrefix(text, "ERR '"+name+"' is not allowed here") {
+				if status, text := response.Outcome(err); status != 400 || !strings.HasPrefix(text, "ERR '"+name+"' is not allowed here") {
 					t.Errorf("%s: %d %s", spelt, status, text)
 				}
 			}

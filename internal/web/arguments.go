@@ -15,6 +15,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/response"
+	"holdfast/internal/web/urlquery"
 )
 
 // arguments collects the arguments of commands as they are read from a request. The bytes of all of
@@ -28,9 +31,9 @@ type arguments struct {
 	body    bytes.Buffer
 	decoder *jsontext.Decoder
 
-	// wishes are here to keep them off the stack: an idle connection keeps the stack that a request
+	// options are here to keep them off the stack: an idle connection keeps the stack that a request
 	// needed.
-	wishes wishes
+	options httpfast.Options
 }
 
 // argumentsPool keeps the memory of answered requests, unless it grew large.
@@ -53,7 +56,7 @@ func (a *arguments) large() bool { return cap(a.bytes)+8*cap(a.ends) > keepArgum
 // reset empties it for another request.
 func (a *arguments) reset() {
 	a.bytes, a.ends, a.args = a.bytes[:0], a.ends[:0], a.args[:0]
-	a.source, a.body, a.wishes = nil, bytes.Buffer{}, wishes{} // the old ones are the request's memory
+	a.source, a.body, a.options = nil, bytes.Buffer{}, httpfast.Options{} // the old ones are the request's memory
 }
 
 func (a *arguments) endArgument() { a.ends = append(a.ends, len(a.bytes)) }
@@ -131,14 +134,14 @@ func (m *lent) kept() []redis.Command {
 
 // Errors of bodies that are JSON but not commands.
 var (
-	errNull         = badRequest("ERR null args are not supported")
-	errNested       = badRequest("ERR an argument is a string, a number or a boolean; write an array or an object as a string of JSON")
-	errNoCommand    = badRequest("ERR empty command: the first element of the array has to be a command's name")
-	errNotCommand   = badRequest(`ERR the body has to be a JSON array of a command and its arguments, such as ["SET","key","value"]`)
-	errNotCommands  = badRequest(`ERR the body has to be a JSON array of commands, each an array, such as [["SET","key","value"],["GET","key"]]`)
-	errNoCommands   = badRequest("ERR there is no command in the array")
-	errSeveral      = badRequest("ERR there are several commands in the body; send them to /pipeline or /multi-exec")
-	errBodyEncoding = badRequest("ERR the body is not valid UTF-8, as JSON has to be; send a binary value as the body of POST /set/KEY")
+	errNull         = response.BadRequest("ERR null args are not supported")
+	errNested       = response.BadRequest("ERR an argument is a string, a number or a boolean; write an array or an object as a string of JSON")
+	errNoCommand    = response.BadRequest("ERR empty command: the first element of the array has to be a command's name")
+	errNotCommand   = response.BadRequest(`ERR the body has to be a JSON array of a command and its arguments, such as ["SET","key","value"]`)
+	errNotCommands  = response.BadRequest(`ERR the body has to be a JSON array of commands, each an array, such as [["SET","key","value"],["GET","key"]]`)
+	errNoCommands   = response.BadRequest("ERR there is no command in the array")
+	errSeveral      = response.BadRequest("ERR there are several commands in the body; send them to /pipeline or /multi-exec")
+	errBodyEncoding = response.BadRequest("ERR the body is not valid UTF-8, as JSON has to be; send a binary value as the body of POST /set/KEY")
 )
 
 // begin begins to read a body.
@@ -182,7 +185,7 @@ func (a *arguments) pipeline(body []byte, most int) error {
 	}
 	for a.decoder.PeekKind() != ']' {
 		if len(a.args) == most {
-			return newError(413, fmt.Sprintf("ERR there are too many commands in the body; at most %d are possible", most))
+			return response.NewError(413, fmt.Sprintf("ERR there are too many commands in the body; at most %d are possible", most))
 		}
 		if err := a.open(errNotCommands); err != nil {
 			return err
@@ -267,7 +270,7 @@ func appendUnquoted(dst, value []byte) []byte {
 func (a *arguments) end() error {
 	if _, err := a.decoder.ReadToken(); err != io.EOF {
 		if err == nil {
-			return badRequest(fmt.Sprintf("ERR the body is not valid JSON: something follows the array, before byte %d", a.decoder.InputOffset()))
+			return response.BadRequest(fmt.Sprintf("ERR the body is not valid JSON: something follows the array, before byte %d", a.decoder.InputOffset()))
 		}
 		return a.syntaxError(err)
 	}
@@ -279,14 +282,14 @@ func (a *arguments) syntaxError(err error) error {
 	var s *jsontext.SyntacticError
 	switch {
 	case err == io.EOF:
-		return badRequest("ERR the body is empty; it has to be JSON")
+		return response.BadRequest("ERR the body is empty; it has to be JSON")
 	case errors.As(err, &s):
 		if half := surrogate(a.source, s.ByteOffset); half != "" {
-			return badRequest(fmt.Sprintf("ERR the body has half a surrogate pair, %s, at byte %d: it is no character; send a binary value as the body of POST /set/KEY", half, s.ByteOffset))
+			return response.BadRequest(fmt.Sprintf("ERR the body has half a surrogate pair, %s, at byte %d: it is no character; send a binary value as the body of POST /set/KEY", half, s.ByteOffset))
 		}
-		return badRequest(fmt.Sprintf("ERR the body is not valid JSON: %v at byte %d", s.Err, s.ByteOffset))
+		return response.BadRequest(fmt.Sprintf("ERR the body is not valid JSON: %v at byte %d", s.Err, s.ByteOffset))
 	}
-	return badRequest("ERR the body is not valid JSON: " + err.Error())
+	return response.BadRequest("ERR the body is not valid JSON: " + err.Error())
 }
 
 // surrogate returns the escape of a surrogate (\uD800 to \uDFFF) that stands at a place of a body,
@@ -307,12 +310,12 @@ func surrogate(body []byte, at int64) string {
 // parameter adds a parameter of the query as an argument. It returns its length, or -1 when it is
 // not there.
 func (a *arguments) parameter(query []byte, name string) (length int, err error) {
-	raw, ok, err := rawParameter(query, name)
+	raw, ok, err := urlquery.Raw(query, name)
 	if !ok || err != nil {
 		return -1, err
 	}
 	begin := len(a.bytes)
-	if a.bytes, err = appendUnescaped(a.bytes, raw, true); err != nil {
+	if a.bytes, err = urlquery.AppendUnescaped(a.bytes, raw, true); err != nil {
 		return -1, err
 	}
 	a.endArgument()

@@ -11,6 +11,8 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/response"
 )
 
 // replying is a Store whose replies are there already, so that only this package is measured.
@@ -118,17 +120,17 @@ func BenchmarkRemembered(b *testing.B) {
 	for _, x := range []struct {
 		name string
 		responder
-	}{{"quick", server.engine.responder}, {"fixed", fixed{newHead(commonHeaders(server.node)), func([]byte) []byte { return value }}}} {
+	}{{"quick", server.engine.responder}, {"fixed", fixed{httpfast.NewResponseHead(response.CommonHeaders(server.node)), func([]byte) []byte { return value }}}} {
 		b.Run(x.name, func(b *testing.B) {
 			f := &flight{}
 			f.memory = &memory{now: time.Now(), turn: time.Now()}
-			var q simple
+			var q httpfast.Request
 			var out []byte
 			i := 0
 			b.ReportAllocs()
 			for b.Loop() {
 				i++
-				if !q.parse(requests[i%1024]) {
+				if !q.Parse(requests[i%1024]) {
 					b.Fatal("not simple")
 				}
 				var p progress

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/web/httpfast"
 )
 
 // Time limits of a connection. idleTimeout is longer than HAProxy keeps an idle connection to a
@@ -26,10 +28,10 @@ func bare(handler fasthttp.RequestHandler) *fasthttp.Server {
 		NoDefaultServerHeader: true,
 		NoDefaultContentType:  true,
 		Concurrency:           16384,
-		ReadBufferSize:        maxHeader,
-		ReduceMemoryUsage:     true, // otherwise every idle connection keeps a buffer of maxHeader
-		ReadTimeout:           readTimeout,
-		WriteTimeout:          writeTimeout,
+		ReadBufferSize:        httpfast.MaxHeader,
+		ReduceMemoryUsage:     true, // otherwise every idle connection keeps a buffer of httpfast.MaxHeader
+		ReadTimeout:           httpfast.ReadTimeout,
+		WriteTimeout:          httpfast.WriteTimeout,
 		IdleTimeout:           idleTimeout,
 		CloseOnShutdown:       true,
 		SecureErrorLogMessage: true,

@@ -8,6 +8,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/httpfast"
 )
 
 // An empty body that was sent is an empty value: curl -T sends a file as it is, even an empty one.
@@ -36,7 +37,7 @@ func (h *commandHandler) commandInPath(ctx *fasthttp.RequestCtx, a *arguments) e
 // bodySent reports whether a request has a body, even an empty one.
 func bodySent(h *fasthttp.RequestHeader) bool {
 	raw := h.RawHeaders()
-	return field(raw, "content-length") || field(raw, "transfer-encoding")
+	return httpfast.HasField(raw, "content-length") || httpfast.HasField(raw, "transfer-encoding")
 }
 
 // addEmpty adds an empty argument behind the words of the path, if the command lacks one. spec is

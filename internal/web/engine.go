@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/web/fair"
+	"holdfast/internal/web/httpfast"
 )
 
 // engine decides where a connection is served: on an event loop while its requests are simple, and
@@ -25,7 +28,7 @@ type engine struct {
 	responder responder // nil: the HTTP server serves everything
 	limit     int       // connections at once
 	table     *connTable
-	turned    *turned
+	turned    *fair.TurnedAway
 
 	gate   gate
 	handed *handed
@@ -52,7 +55,7 @@ type engine struct {
 // it, the next such client is cut off.
 const maxUnread = 64 << 20
 
-func newEngine(http *fasthttp.Server, r responder, limit int, t *turned) *engine {
+func newEngine(http *fasthttp.Server, r responder, limit int, t *fair.TurnedAway) *engine {
 	e := &engine{http: http, responder: r, limit: roomFor(limit), turned: t, handed: newHanded(), began: time.Now()}
 	e.table = newConnTable(t)
 	e.life, e.end = context.WithCancel(context.Background())
@@ -156,7 +159,7 @@ func (e *engine) accept(conn net.Conn) {
 		e.makeRoom()
 	}
 	if e.connections() >= e.limit {
-		e.turned.connections.Add(1)
+		e.turned.Connections.Add(1)
 		e.work.Go(func() { reject(conn) })
 		return
 	}
@@ -208,7 +211,7 @@ func reject(conn net.Conn) {
 	const words = "The connection cannot be served because Server.Concurrency limit exceeded"
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = fmt.Fprintf(conn, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nDate: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s",
-		time.Now().UTC().Format(httpDate), len(words), words)
+		time.Now().UTC().Format(httpfast.DateLayout), len(words), words)
 	_ = conn.Close()
 }
 
@@ -228,8 +231,8 @@ func (e *engine) give(conn net.Conn) {
 
 // wants reports whether the bytes of a request are for a loop.
 func (e *engine) wants(b []byte) bool {
-	var q simple
-	return q.parse(b) && e.responder.wants(&q)
+	var q httpfast.Request
+	return q.Parse(b) && e.responder.wants(&q)
 }
 
 // claim counts a connection that is about to come back to a loop, so that shutdown waits for it:

@@ -13,12 +13,15 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/fair"
+	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/response"
 )
 
 // Limits of streams of server-sent events.
 const (
 	// heartbeat is how often a quiet stream shows that it lives. Balancers and proxies cut what is
-	// quiet for 30 s or a minute. It is also shorter than writeTimeout, which each write sets anew.
+	// quiet for 30 s or a minute. It is also shorter than httpfast.WriteTimeout, which each write sets anew.
 	heartbeat = 10 * time.Second
 	// feedLimit is how many bytes may wait for a client that reads slowly. A client that is further
 	// behind is dropped. It has then heard nothing wrong, and knows that it missed something.
@@ -38,7 +41,7 @@ type publisher interface {
 type streams struct {
 	store     publisher
 	auth      *authorizer
-	places    *places
+	places    *fair.Places
 	logger    *slog.Logger
 	heartbeat time.Duration
 	unsent    atomic.Int64 // bytes that wait to be sent on all streams
@@ -47,7 +50,7 @@ type streams struct {
 	end  context.CancelFunc
 }
 
-func newStreams(store publisher, auth *authorizer, of *places, logger *slog.Logger) *streams {
+func newStreams(store publisher, auth *authorizer, of *fair.Places, logger *slog.Logger) *streams {
 	s := &streams{store: store, auth: auth, places: of, logger: logger, heartbeat: heartbeat}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
@@ -147,13 +150,13 @@ func appendField(dst []byte, name, text string) []byte {
 // serve answers a request with server-sent events until the client goes, the node drains, or
 // produce returns. produce runs on a goroutine of its own and adds events to the feed until its
 // context ends. The stream gives its place p back at its end.
-func (s *streams) serve(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) {
+func (s *streams) serve(ctx *fasthttp.RequestCtx, p fair.Place, produce func(ctx context.Context, f *feed) error) {
 	s.startFeed(ctx, p, produce).sendTo(ctx, s.heartbeat)
 }
 
 // serveWhenHeard is serve for producers whose first event is that Redis has confirmed the
 // subscription. The response waits for that event, and is an error when Redis refuses.
-func (s *streams) serveWhenHeard(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) {
+func (s *streams) serveWhenHeard(ctx *fasthttp.RequestCtx, p fair.Place, produce func(ctx context.Context, f *feed) error) {
 	f := s.startFeed(ctx, p, produce)
 	select {
 	case <-f.wake:
@@ -164,7 +167,7 @@ func (s *streams) serveWhenHeard(ctx *fasthttp.RequestCtx, p place, produce func
 			err = &redis.Error{Kind: redis.NotExecuted, Cause: err}
 		}
 		if len(f.wake) == 0 {
-			failJSON(ctx, err)
+			response.SendError(ctx, err)
 			return
 		}
 	}
@@ -172,11 +175,11 @@ func (s *streams) serveWhenHeard(ctx *fasthttp.RequestCtx, p place, produce func
 }
 
 // startFeed starts to produce events.
-func (s *streams) startFeed(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) *feed {
+func (s *streams) startFeed(ctx *fasthttp.RequestCtx, p fair.Place, produce func(ctx context.Context, f *feed) error) *feed {
 	f := &feed{conn: ctx.Conn(), unsent: &s.unsent, wake: make(chan struct{}, 1), ended: make(chan error, 1)}
 	f.live, f.cancel = context.WithCancel(s.life)
 	go func() {
-		defer p.leave()
+		defer p.Leave()
 		err := produce(f.live, f)
 		if err != nil && f.live.Err() == nil {
 			s.logger.Warn("a stream of events ended", "error", err)
@@ -231,7 +234,7 @@ func (f *feed) send(ctx context.Context, w *bufio.Writer, every time.Duration) {
 			last = all
 			continue
 		}
-		_ = f.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		_ = f.conn.SetWriteDeadline(time.Now().Add(httpfast.WriteTimeout))
 		if _, err := w.Write(all); err != nil {
 			return
 		}

@@ -9,6 +9,8 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/fair"
+	"holdfast/internal/web/httpfast"
 )
 
 // Fixed is a web node's server that makes its responses without a store: the ceiling to which a
@@ -30,9 +32,9 @@ func (x Fixed) Serve(ctx context.Context, ln net.Listener) error {
 		for _, f := range x.Fields {
 			ctx.Response.Header.Set(f[0], f[1])
 		}
-		ctx.SetContentType(textPlain)
+		ctx.SetContentType(httpfast.TextPlain)
 		ctx.SetBody(x.Value(ctx.URI().QueryString()))
-	}), fixed{newHead(fields), x.Value}, 16384, new(turned))
+	}), fixed{httpfast.NewResponseHead(fields), x.Value}, 16384, new(fair.TurnedAway))
 	served := make(chan error, 1)
 	go func() { served <- e.serve(ln) }()
 	select {
@@ -49,19 +51,19 @@ func (x Fixed) Serve(ctx context.Context, ln net.Listener) error {
 
 // fixed is the responder of Fixed.
 type fixed struct {
-	head  *head
+	head  *httpfast.ResponseHead
 	value func(query []byte) []byte
 }
 
-func (x fixed) wants(q *simple) bool { return q.method == methodGet }
+func (x fixed) wants(q *httpfast.Request) bool { return q.Method == httpfast.MethodGet }
 
-func (x fixed) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
-	if q.method != methodGet {
+func (x fixed) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, progress) {
+	if q.Method != httpfast.MethodGet {
 		return out, declined
 	}
-	value := x.value(q.query)
-	out = x.head.append(out, f.memory.now, textPlain, len(value))
-	if from, _ := readFrom(&q.wishes, redis.ReadMaster); from == redis.ReadCached {
+	value := x.value(q.Query)
+	out = x.head.Append(out, f.memory.now, httpfast.TextPlain, len(value))
+	if from, _ := readFrom(&q.Options, redis.ReadMaster); from == redis.ReadCached {
 		out = append(out, cachedLine...)
 	}
 	return append(append(out, "\r\n"...), value...), answered

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/web/response"
 )
 
 // The server that a benchmark compares a node with has to send the same bytes.
@@ -20,7 +21,7 @@ func TestACeilingAnswersWhatANodeDoes(t *testing.T) {
 	node, _ := listen(t, server)
 
 	fixed := Fixed{Value: func([]byte) []byte { return []byte("value") }}
-	for _, f := range commonHeaders(server.node) {
+	for _, f := range response.CommonHeaders(server.node) {
 		fixed.Fields = append(fixed.Fields, [2]string{string(f[0]), string(f[1])})
 	}
 	ceiling, _ := listenWith(t, fixed.Serve)

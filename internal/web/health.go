@@ -9,6 +9,8 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/fair"
+	"holdfast/internal/web/response"
 )
 
 // reachGrace is how long a node stays ready that reaches neither a Redis node nor a Sentinel. A
@@ -35,10 +37,10 @@ func (h *health) able() bool {
 func (h *health) serve(ctx *fasthttp.RequestCtx, question string) (class string) {
 	handler := map[string]func(*fasthttp.RequestCtx){"live": h.live, "ready": h.ready, "master": h.master}[question]
 	if handler == nil {
-		answer(ctx, fasthttp.StatusNotFound, "There is nothing here; there are /healthz/live, /healthz/ready and /healthz/master.")
+		response.SendText(ctx, fasthttp.StatusNotFound, "There is nothing here; there are /healthz/live, /healthz/ready and /healthz/master.")
 	} else if question == "master" && !h.auth.answersTo(ctx.Request.Header.Host()) {
-		failJSON(ctx, h.auth.otherHost())
-	} else if allow(ctx, getHead...) {
+		response.SendError(ctx, h.auth.otherHost())
+	} else if response.AllowMethods(ctx, response.GetHead...) {
 		h.respond(ctx) // a stack's file may name any of them in health.path
 		handler(ctx)
 	}
@@ -46,7 +48,7 @@ func (h *health) serve(ctx *fasthttp.RequestCtx, question string) (class string)
 }
 
 // live: the process is there.
-func (h *health) live(ctx *fasthttp.RequestCtx) { answer(ctx, fasthttp.StatusOK, "live") }
+func (h *health) live(ctx *fasthttp.RequestCtx) { response.SendText(ctx, fasthttp.StatusOK, "live") }
 
 // ready: the node can serve. The loss of the master does not make it unready, since every node has
 // to wait for the failover alike. It becomes unready when this node alone is cut off, or is about
@@ -55,13 +57,13 @@ func (h *health) ready(ctx *fasthttp.RequestCtx) {
 	st := h.status()
 	switch {
 	case h.draining():
-		answer(ctx, fasthttp.StatusServiceUnavailable, "not ready: the node is about to end")
+		response.SendText(ctx, fasthttp.StatusServiceUnavailable, "not ready: the node is about to end")
 	case !st.Found:
-		answer(ctx, fasthttp.StatusServiceUnavailable, "not ready: no Redis master was found yet: "+st.Why)
+		response.SendText(ctx, fasthttp.StatusServiceUnavailable, "not ready: no Redis master was found yet: "+st.Why)
 	case time.Since(st.Heard) > reachGrace:
-		answer(ctx, fasthttp.StatusServiceUnavailable, fmt.Sprintf("not ready: neither a Redis node nor a Sentinel has answered for %v", time.Since(st.Heard).Round(time.Second)))
+		response.SendText(ctx, fasthttp.StatusServiceUnavailable, fmt.Sprintf("not ready: neither a Redis node nor a Sentinel has answered for %v", time.Since(st.Heard).Round(time.Second)))
 	default:
-		answer(ctx, fasthttp.StatusOK, "ready")
+		response.SendText(ctx, fasthttp.StatusOK, "ready")
 	}
 }
 
@@ -69,11 +71,11 @@ func (h *health) ready(ctx *fasthttp.RequestCtx) {
 const maxChallenge = 64
 
 // respond proves to a balancer's health check that this is a node of its stack. A request that came
-// through a balancer has sourceHeader and is a client's: it gets no response to a challenge, so
+// through a balancer has fair.SourceHeader and is a client's: it gets no response to a challenge, so
 // nobody learns one through the entry.
 func (h *health) respond(ctx *fasthttp.RequestCtx) {
 	challenge := ctx.Request.Header.Peek(token.ChallengeHeader)
-	through := len(ctx.Request.Header.Peek(sourceHeader)) > 0
+	through := len(ctx.Request.Header.Peek(fair.SourceHeader)) > 0
 	if h.secret == "" || len(challenge) == 0 || len(challenge) > maxChallenge || through {
 		return
 	}
@@ -85,7 +87,7 @@ func (h *health) master(ctx *fasthttp.RequestCtx) {
 	st := h.status()
 	body, err := json.Marshal(st)
 	if err != nil {
-		fail(ctx, err)
+		response.SendTextError(ctx, err)
 		return
 	}
 	if st.Master == "" {

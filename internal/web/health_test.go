@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/fair"
 )
 
 func TestANodeShowsABalancersCheckOfWhichStackItIs(t *testing.T) {
@@ -24,7 +25,7 @@ func TestANodeShowsABalancersCheckOfWhichStackItIs(t *testing.T) {
 		{"a check", ours, []string{token.ChallengeHeader, challenge}, want},
 		{"another one", ours, []string{token.ChallengeHeader, "x"}, token.Response("secret", "x")},
 		{"a check without a challenge", ours, nil, ""},
-		{"a client's request, by a balancer", ours, []string{token.ChallengeHeader, challenge, sourceHeader, "secret/10.0.0.1"}, ""},
+		{"a client's request, by a balancer", ours, []string{token.ChallengeHeader, challenge, fair.SourceHeader, "secret/10.0.0.1"}, ""},
 		{"one that is too long", ours, []string{token.ChallengeHeader, strings.Repeat("x", maxChallenge+1)}, ""},
 		{"a node of no stack", alone, []string{token.ChallengeHeader, challenge}, ""},
 	} {

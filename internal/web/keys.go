@@ -13,6 +13,9 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/fair"
+	"holdfast/internal/web/response"
+	"holdfast/internal/web/urlquery"
 )
 
 // ttlHeader has a key's time to live, in a PUT and in the response to a GET.
@@ -37,8 +40,8 @@ type keyspace struct {
 	store   keyStore
 	auth    *authorizer
 	rules   *rules
-	senders *senders
-	places  *places
+	senders *fair.Senders
+	places  *fair.Places
 	streams *streams
 	maxKey  int // bytes of a key
 	hub     *hub
@@ -54,24 +57,24 @@ func (k *keyspace) serve(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	case isKey:
 		err = k.key(ctx, who, rest)
 	case string(path) == "/v1/keys":
-		if err = requireMethod(ctx, resourceMethods, getHead...); err == nil {
+		if err = response.RequireMethod(ctx, response.ResourceMethods, response.GetHead...); err == nil {
 			err = k.keys(ctx, who)
 		}
 	case string(path) == "/v1/openapi.json":
-		if err = requireMethod(ctx, resourceMethods, getHead...); err == nil {
+		if err = response.RequireMethod(ctx, response.ResourceMethods, response.GetHead...); err == nil {
 			k.describe(ctx)
 		}
 	default:
-		err = newError(fasthttp.StatusNotFound, "There is nothing here; /v1/openapi.json says what there is.")
+		err = response.NewError(fasthttp.StatusNotFound, "There is nothing here; /v1/openapi.json says what there is.")
 	}
 	if err != nil {
-		failJSON(ctx, err)
+		response.SendError(ctx, err)
 	}
 }
 
 // key serves the requests for one key. name is the rest of the path as it came.
 func (k *keyspace) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte) error {
-	if err := requireMethod(ctx, resourceMethods, "GET", "HEAD", "PUT", "DELETE"); err != nil {
+	if err := response.RequireMethod(ctx, response.ResourceMethods, "GET", "HEAD", "PUT", "DELETE"); err != nil {
 		return err
 	}
 	key, err := k.keyName(name)
@@ -93,18 +96,18 @@ func (k *keyspace) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte)
 
 // keyName unescapes a key. Slashes belong to it, and a plus sign stays one.
 func (k *keyspace) keyName(escaped []byte) (string, error) {
-	raw, err := appendUnescaped(nil, escaped, false)
+	raw, err := urlquery.AppendUnescaped(nil, escaped, false)
 	if err != nil {
 		return "", err
 	}
 	key := string(raw)
 	switch {
 	case key == "":
-		return "", badRequest("The key is empty; the path is /v1/keys/{key}.")
+		return "", response.BadRequest("The key is empty; the path is /v1/keys/{key}.")
 	case len(key) > k.maxKey:
-		return "", keyTooLong(k.maxKey)
+		return "", response.KeyTooLong(k.maxKey)
 	case strings.HasPrefix(key, reservedKeys):
-		return "", badRequest(fmt.Sprintf("Keys that start with %q are Holdfast's own.", reservedKeys))
+		return "", response.BadRequest(fmt.Sprintf("Keys that start with %q are Holdfast's own.", reservedKeys))
 	}
 	return key, nil
 }
@@ -115,12 +118,12 @@ func (k *keyspace) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 		return err
 	}
 	query := ctx.URI().QueryString()
-	if _, ok, err := parameter(query, "watch"); err != nil {
+	if _, ok, err := urlquery.Parameter(query, "watch"); err != nil {
 		return err
 	} else if ok {
 		return k.watchKey(ctx, who, key)
 	}
-	if text, ok, err := parameter(query, "wait"); err != nil {
+	if text, ok, err := urlquery.Parameter(query, "wait"); err != nil {
 		return err
 	} else if ok {
 		return k.waitForKey(ctx, who, key, given, string(text))
@@ -130,7 +133,7 @@ func (k *keyspace) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 		return err
 	}
 	r.IdempotencyKey = "" // a read may be repeated without one
-	r.Client = k.senders.reader(ctx, who)
+	r.Client = k.senders.Reader(ctx, who)
 	now, err := k.read(within(ctx), r, key)
 	if err != nil {
 		return err
@@ -160,7 +163,7 @@ func (k *keyspace) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given cond
 		return nil
 	}
 	if r := now.request; r != nil && r.Held() > 0 {
-		answerLong(ctx, r, now.contentType, &longBody{results: []redis.Result{{Reply: now.reply}}, raw: true})
+		response.SendLong(ctx, r, now.contentType, &response.LongBody{Results: []redis.Result{{Reply: now.reply}}, Raw: true})
 		return nil
 	}
 	ctx.SetContentType(now.contentType)
@@ -168,7 +171,7 @@ func (k *keyspace) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given cond
 	return nil
 }
 
-var errCondition = newError(fasthttp.StatusPreconditionFailed, "The key is not as If-Match or If-None-Match asks; nothing was done.")
+var errCondition = response.NewError(fasthttp.StatusPreconditionFailed, "The key is not as If-Match or If-None-Match asks; nothing was done.")
 
 // putKey stores the body.
 func (k *keyspace) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
@@ -246,20 +249,20 @@ func (k *keyspace) write(ctx *fasthttp.RequestCtx, who *token.Rights, script *re
 func readType(ctx *fasthttp.RequestCtx) (string, error) {
 	h := &ctx.Request.Header
 	if e := h.ContentEncoding(); len(e) > 0 && string(e) != "identity" {
-		return "", newError(fasthttp.StatusUnsupportedMediaType, "A Content-Encoding is not kept; send the value as it is to be read.")
+		return "", response.NewError(fasthttp.StatusUnsupportedMediaType, "A Content-Encoding is not kept; send the value as it is to be read.")
 	}
 	if len(h.Peek("Content-Range")) > 0 { // RFC 9110, section 14.5
-		return "", badRequest("A value is stored as a whole; Content-Range means nothing here.")
+		return "", response.BadRequest("A value is stored as a whole; Content-Range means nothing here.")
 	}
 	t := string(h.ContentType())
 	if t == "" {
 		return defaultType, nil
 	}
 	if len(t) > maxType {
-		return "", badRequest(fmt.Sprintf("The Content-Type is too long; at most %d bytes are possible.", maxType))
+		return "", response.BadRequest(fmt.Sprintf("The Content-Type is too long; at most %d bytes are possible.", maxType))
 	}
 	if !goodType(t) {
-		return "", badRequest("The Content-Type has other than printable ASCII characters.")
+		return "", response.BadRequest("The Content-Type has other than printable ASCII characters.")
 	}
 	return t, nil
 }
@@ -273,12 +276,12 @@ func goodType(t string) bool {
 func readTTL(ctx *fasthttp.RequestCtx) (time.Duration, error) {
 	text := ctx.Request.Header.Peek(ttlHeader)
 	asked := text != nil
-	query, inQuery, err := parameter(ctx.URI().QueryString(), "ttl")
+	query, inQuery, err := urlquery.Parameter(ctx.URI().QueryString(), "ttl")
 	switch {
 	case err != nil:
 		return 0, err
 	case asked && inQuery:
-		return 0, badRequest("The time to live is given twice, in " + ttlHeader + " and in the query.")
+		return 0, response.BadRequest("The time to live is given twice, in " + ttlHeader + " and in the query.")
 	case inQuery:
 		text, asked = query, true
 	}
@@ -287,7 +290,7 @@ func readTTL(ctx *fasthttp.RequestCtx) (time.Duration, error) {
 	}
 	d, ok := span(string(text))
 	if !ok || d < time.Millisecond || d > maxTTL {
-		return 0, badRequest("A time to live is 30s, 1500ms, 2h or a number of seconds such as 60; from 1 ms to 100 years.")
+		return 0, response.BadRequest("A time to live is 30s, 1500ms, 2h or a number of seconds such as 60; from 1 ms to 100 years.")
 	}
 	return d, nil
 }

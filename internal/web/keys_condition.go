@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/web/response"
 )
 
 // conditions are a request's preconditions (RFC 9110, section 13.1).
@@ -33,7 +35,7 @@ func readConditions(ctx *fasthttp.RequestCtx) (c conditions, err error) {
 // strong one.
 func readTags(name string, lines [][]byte, weak bool) (tags, error) {
 	t := tags{given: len(lines) > 0}
-	bad := badRequest(name + ` is * or a list of entity tags in double quotes, such as "33a64df5", "0b8a".`)
+	bad := response.BadRequest(name + ` is * or a list of entity tags in double quotes, such as "33a64df5", "0b8a".`)
 	some := false
 	for _, line := range lines {
 		rest := strings.Trim(string(line), " \t")

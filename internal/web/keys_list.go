@@ -15,6 +15,9 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/response"
+	"holdfast/internal/web/urlquery"
 )
 
 // Bounds of one page of keys. Without them, a single request for a prefix that hardly any key has
@@ -39,13 +42,13 @@ type page struct {
 // keys lists keys, or watches a prefix.
 func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	query := ctx.URI().QueryString()
-	raw, _, err := parameter(query, "prefix")
+	raw, _, err := urlquery.Parameter(query, "prefix")
 	if err != nil {
 		return err
 	}
 	prefix := string(raw)
 	if len(prefix) > k.maxKey {
-		return badRequest(fmt.Sprintf("The prefix is longer than a key may be, %d bytes.", k.maxKey))
+		return response.BadRequest(fmt.Sprintf("The prefix is longer than a key may be, %d bytes.", k.maxKey))
 	}
 
 	encode, err := keyEncoding(query)
@@ -58,7 +61,7 @@ func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 		return err
 	}
 
-	if _, ok, err := parameter(query, "watch"); err != nil {
+	if _, ok, err := urlquery.Parameter(query, "watch"); err != nil {
 		return err
 	} else if ok {
 		return k.watchPrefix(ctx, who, prefix, encode)
@@ -73,7 +76,7 @@ func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 		return err
 	}
 
-	r := &redis.Request{Sender: k.senders.of(ctx, who), Client: k.senders.reader(ctx, who)}
+	r := &redis.Request{Sender: k.senders.Sender(ctx, who), Client: k.senders.Reader(ctx, who)}
 	if err := k.rules.applyHeaders(ctx, who, r); err != nil {
 		return err
 	}
@@ -94,10 +97,10 @@ func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 			return err
 		}
 		before, behind, _ := strings.Cut(string(text), "[]")
-		answerLong(ctx, r, applicationJSON, &longBody{texts: p.Keys, before: before + "[", behind: "]" + behind + "\n"})
+		response.SendLong(ctx, r, httpfast.JSON, &response.LongBody{Texts: p.Keys, Before: before + "[", Behind: "]" + behind + "\n"})
 		return nil
 	}
-	return answerJSON(ctx, p)
+	return response.SendJSON(ctx, p)
 }
 
 // list gathers one page, with keys as encode writes them.
@@ -151,7 +154,7 @@ type scan struct {
 	limit   int
 }
 
-var errCursorGone = newError(fasthttp.StatusGone, "The cursor is of a Redis server that is no longer the master; begin again without it.")
+var errCursorGone = response.NewError(fasthttp.StatusGone, "The cursor is of a Redis server that is no longer the master; begin again without it.")
 
 // step asks Redis for the next keys.
 func (k *keyspace) step(r *redis.Request, at *scan, count int) (keys []string, next string, err error) {
@@ -176,13 +179,13 @@ func (k *keyspace) step(r *redis.Request, at *scan, count int) (keys []string, n
 }
 
 func readLimit(query []byte) (int, error) {
-	text, ok, err := parameter(query, "limit")
+	text, ok, err := urlquery.Parameter(query, "limit")
 	if err != nil || !ok {
 		return defaultLimit, err
 	}
 	n, err := strconv.Atoi(string(text))
 	if err != nil || n < 1 || n > maxLimit {
-		return 0, badRequest(fmt.Sprintf("The limit is a number from 1 to %d.", maxLimit))
+		return 0, response.BadRequest(fmt.Sprintf("The limit is a number from 1 to %d.", maxLimit))
 	}
 	return n, nil
 }
@@ -192,11 +195,11 @@ const cursorPrefix = "scan."
 
 // readCursor returns SCAN's cursor from that of the page before, or 0.
 func readCursor(query []byte) (string, error) {
-	text, ok, err := parameter(query, "cursor")
+	text, ok, err := urlquery.Parameter(query, "cursor")
 	if err != nil || !ok || len(text) == 0 {
 		return "0", err
 	}
-	bad := badRequest("The cursor is none; take it from the answer before, as it stands.")
+	bad := response.BadRequest("The cursor is none; take it from the answer before, as it stands.")
 	raw, err := base64.RawURLEncoding.DecodeString(string(text))
 	if err != nil {
 		return "", bad
@@ -214,7 +217,7 @@ func readCursor(query []byte) (string, error) {
 // keyEncoding returns how keys are written in JSON, which has only Unicode: as they are, or in
 // base64. The function that it returns reports false for a key that it cannot write.
 func keyEncoding(query []byte) (func(string) (string, bool), error) {
-	text, ok, err := parameter(query, "encoding")
+	text, ok, err := urlquery.Parameter(query, "encoding")
 	switch {
 	case err != nil:
 		return nil, err
@@ -223,7 +226,7 @@ func keyEncoding(query []byte) (func(string) (string, bool), error) {
 	case string(text) == "base64":
 		return func(key string) (string, bool) { return base64.StdEncoding.EncodeToString([]byte(key)), true }, nil
 	}
-	return nil, badRequest("The encoding of the keys is utf-8 or base64.")
+	return nil, response.BadRequest("The encoding of the keys is utf-8 or base64.")
 }
 
 // escapePattern returns a pattern (Redis manual, KEYS) that matches only the text.

@@ -11,6 +11,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/response"
 )
 
 // A key as a resource is a plain Redis string, which any Redis client reads and writes. HTTP also
@@ -97,10 +98,10 @@ func (r *keyState) missing() error {
 	return errOtherType(r.holds)
 }
 
-var errNoKey = newError(fasthttp.StatusNotFound, "There is no such key.")
+var errNoKey = response.NewError(fasthttp.StatusNotFound, "There is no such key.")
 
 func errOtherType(holds string) error {
-	return newError(fasthttp.StatusConflict, fmt.Sprintf("The key holds a %s, which is no string of bytes; use Redis' own commands for it.", holds))
+	return response.NewError(fasthttp.StatusConflict, fmt.Sprintf("The key holds a %s, which is no string of bytes; use Redis' own commands for it.", holds))
 }
 
 // sum returns the SHA-1 of a value, in hex.

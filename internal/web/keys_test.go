@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/web/httpfast"
 )
 
 // keysClient asks a node for keys.
@@ -64,7 +65,7 @@ func (c keysClient) must(status int, method, path, body string, header ...string
 	}
 	if status >= 400 && method != "HEAD" {
 		var e struct{ Error string }
-		if err := json.Unmarshal([]byte(a.body), &e); err != nil || e.Error == "" || a.header.Get("Content-Type") != applicationJSON {
+		if err := json.Unmarshal([]byte(a.body), &e); err != nil || e.Error == "" || a.header.Get("Content-Type") != httpfast.JSON {
 			c.t.Errorf("%s %s: the error is %q, %s", method, path, a.body, a.header.Get("Content-Type"))
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/web/httpfast"
 )
 
 // onFoot is a client that counts the requests that do not go by a lane.
@@ -293,8 +294,8 @@ type clocked struct {
 	early atomic.Int64
 }
 
-func (c *clocked) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
-	sent, err := strconv.ParseInt(strings.TrimPrefix(string(q.query), "key="), 10, 64)
+func (c *clocked) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, progress) {
+	sent, err := strconv.ParseInt(strings.TrimPrefix(string(q.Query), "key="), 10, 64)
 	if err == nil && f.memory.now.UnixNano() < sent {
 		c.early.Add(1)
 	}

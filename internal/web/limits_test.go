@@ -16,6 +16,8 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/web/fair"
+	"holdfast/internal/web/httpfast"
 )
 
 // send sends bytes as they are, and half: then closes the sending half. It returns what comes back
@@ -83,9 +85,9 @@ func TestMalformedRequestsHarmNobody(t *testing.T) {
 		{"TLS", "\x16\x03\x01\x00\x05hello", 400},
 		{"Redis' own protocol", "*1\r\n$4\r\nPING\r\n", 400},
 		{"zeros", strings.Repeat("\x00", 100), 400},
-		{"a long line", strings.Repeat("A", 2*maxHeader), 431},
-		{"a long path", "GET /get/" + strings.Repeat("a", maxHeader) + " HTTP/1.1\r\n" + host + "\r\n", 431},
-		{"a long header", get("X: " + strings.Repeat("a", maxHeader) + "\r\n"), 431},
+		{"a long line", strings.Repeat("A", 2*httpfast.MaxHeader), 431},
+		{"a long path", "GET /get/" + strings.Repeat("a", httpfast.MaxHeader) + " HTTP/1.1\r\n" + host + "\r\n", 431},
+		{"a long header", get("X: " + strings.Repeat("a", httpfast.MaxHeader) + "\r\n"), 431},
 		{"many headers", get(strings.Repeat("X-Header: value\r\n", 10000)), 431},
 
 		// Escapes.
@@ -273,7 +275,7 @@ func TestBodiesThatNeverComeTakeBoundedMemory(t *testing.T) {
 	base, server, _ := serveWith(t, Config{SourceSecret: "secret"}, client)
 	addr := strings.TrimPrefix(base, "http://")
 	const others = 128<<20 - 40<<20 // of all the room that there is for large bodies
-	if !server.bodies.take(new(fasthttp.RequestHeader), "another", others, time.Hour) {
+	if !server.bodies.Take(new(fasthttp.RequestHeader), "another", others, time.Hour) {
 		t.Fatal("another client's bodies have no room")
 	}
 	var half []net.Conn
@@ -286,7 +288,7 @@ func TestBodiesThatNeverComeTakeBoundedMemory(t *testing.T) {
 		_, _ = io.WriteString(conn, "POST /set/k HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\nxxxx")
 		half = append(half, conn)
 	}
-	taken := func() int { return server.bodies.inUse() - others }
+	taken := func() int { return server.bodies.InUse() - others }
 	redistest.Eventually(t, 5*time.Second, "three have room", func() bool { return taken() == 30_000_000 })
 	large := strings.Repeat("x", 8<<20)
 	status, header, body := call(t, "POST", "http://"+addr+"/set/k", large)
@@ -296,7 +298,7 @@ func TestBodiesThatNeverComeTakeBoundedMemory(t *testing.T) {
 	// Some room is left for others. A client that claims a source without the secret is not another
 	// one.
 	for source, want := range map[string]int{"secret/10.0.0.1": 200, "other/10.0.0.1": 503, "10.0.0.1": 503} {
-		if status, _, body := call(t, "POST", "http://"+addr+"/set/k", large, sourceHeader, source); status != want {
+		if status, _, body := call(t, "POST", "http://"+addr+"/set/k", large, fair.SourceHeader, source); status != want {
 			t.Errorf("a large body from %s: %d %s, want %d", source, status, body, want)
 		}
 	}
@@ -417,7 +419,7 @@ func TestAStreamBeginsWhenRedisListens(t *testing.T) {
 		"http://" + addr + "/monitor": "NOPERM", allowed + "/monitor": "NOPERM",
 		inStack + "/monitor": "ERR 'monitor' is not allowed here: it is dangerous to the data or to the server (`kv.allow: [monitor]` in the stack file allows it)",
 	} {
-		if status, header, body := call(t, "GET", url, ""); status != 400 || !strings.Contains(body, want) || header.Get("Content-Type") != applicationJSON {
+		if status, header, body := call(t, "GET", url, ""); status != 400 || !strings.Contains(body, want) || header.Get("Content-Type") != httpfast.JSON {
 			t.Errorf("%s: %d %s, want 400 and %s", url, status, body, want)
 		}
 	}

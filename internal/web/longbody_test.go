@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/web/response"
 )
 
 // A long response has the same bytes as a short one would have, and as many as its header
@@ -40,10 +41,10 @@ func TestALongAnswerIsWrittenAsAShortOne(t *testing.T) {
 			t.Fatal(err)
 		}
 		all := got.Results
-		for _, f := range []form{{}, {base64: true}, {resp2: true}} {
+		for _, f := range []response.Form{{}, {Base64: true}, {RESP2: true}} {
 			for _, results := range [][]redis.Result{all[:1], all[1:2], all[2:3], all[3:], all} {
 				var want []byte
-				many := len(results) > 1 && !f.resp2
+				many := len(results) > 1 && !f.RESP2
 				if many {
 					want = append(want, '[')
 				}
@@ -51,23 +52,23 @@ func TestALongAnswerIsWrittenAsAShortOne(t *testing.T) {
 					if i > 0 && many {
 						want = append(want, ',')
 					}
-					if f.resp2 {
-						want = appendRESP(want, &results[i])
+					if f.RESP2 {
+						want = response.AppendRESP(want, &results[i])
 					} else {
-						want = appendResult(want, &results[i], f.base64)
+						want = response.AppendResult(want, &results[i], f.Base64)
 					}
 				}
 				if many {
 					want = append(want, ']')
 				}
-				body := &longBody{results: results, form: f, list: many}
+				body := &response.LongBody{Results: results, Form: f, List: many}
 				var got bytes.Buffer
 				n, err := body.WriteTo(&got)
 				if err != nil || int(n) != got.Len() || !bytes.Equal(got.Bytes(), want) {
 					t.Fatalf("text %d, %+v: %d bytes (%v) differ from %d, the first of them at %d", i, f, got.Len(), err, len(want), differ(got.Bytes(), want))
 				}
-				if body.length() != len(want) {
-					t.Fatalf("text %d, %+v: %d bytes are announced, and %d come", i, f, body.length(), len(want))
+				if body.Length() != len(want) {
+					t.Fatalf("text %d, %+v: %d bytes are announced, and %d come", i, f, body.Length(), len(want))
 				}
 			}
 		}

@@ -16,6 +16,8 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/socket"
+	"holdfast/internal/web/fair"
+	"holdfast/internal/web/httpfast"
 )
 
 // loop is an event loop: it serves simple requests on many connections. It reads from those that
@@ -38,7 +40,7 @@ type loop struct {
 	in       []byte    // what was read last
 	out      []byte    // what is written next
 	memory   memory
-	request  simple
+	request  httpfast.Request
 	lane     *lane
 
 	// landed holds the flights whose outcome is there. landing wakes answer, which writes them.
@@ -329,7 +331,7 @@ func (l *loop) serve(c *quickConn) {
 // false when the connection is no longer this loop's.
 func (l *loop) dispatch(c *quickConn, b []byte) bool {
 	c.fresh = false
-	if l.request.parse(b) {
+	if l.request.Parse(b) {
 		f := l.acquire(c)
 		f.closing = l.draining
 		out, progress := l.engine.responder.respond(f, &l.request, l.out[:0])
@@ -446,7 +448,7 @@ func (l *loop) sweep(now int64) {
 		case c.fresh && l.draining:
 			limit = l.first
 		case c.fresh:
-			limit = int64(readTimeout / time.Second)
+			limit = int64(httpfast.ReadTimeout / time.Second)
 		}
 		return now-c.since > limit
 	}
@@ -502,9 +504,9 @@ func sourceOf(fd int) string {
 	}
 	switch peer := peer.(type) {
 	case *unix.SockaddrInet4:
-		return source(&net.TCPAddr{IP: peer.Addr[:]})
+		return fair.Source(&net.TCPAddr{IP: peer.Addr[:]})
 	case *unix.SockaddrInet6:
-		return source(&net.TCPAddr{IP: peer.Addr[:]})
+		return fair.Source(&net.TCPAddr{IP: peer.Addr[:]})
 	}
 	return ""
 }

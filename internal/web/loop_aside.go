@@ -6,6 +6,8 @@ import (
 	"net"
 	"slices"
 	"time"
+
+	"holdfast/internal/web/httpfast"
 )
 
 // finishAside has a goroutine make and write the response of a flight that has landed, with memory
@@ -30,7 +32,7 @@ func (l *loop) writeAside(c *quickConn, out []byte) {
 	rest := slices.Clone(out)
 	l.engine.aside(c, func(conn net.Conn) error {
 		defer l.engine.unread.Add(-n)
-		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		_ = conn.SetWriteDeadline(time.Now().Add(httpfast.WriteTimeout))
 		_, err := conn.Write(rest)
 		return err
 	})

@@ -48,7 +48,7 @@ func quickly(t testing.TB, raw string) (again func() []byte) {
 		l.lock()
 		defer l.unlock()
 		f := l.acquire(nowhere)
-		if !l.request.parse(bytes) {
+		if !l.request.Parse(bytes) {
 			t.Fatalf("%q is not simple", raw)
 		}
 		out, p := l.engine.responder.respond(f, &l.request, l.out[:0])
@@ -86,7 +86,7 @@ func TestTheHotPathTakesNoMoreThanItMust(t *testing.T) {
 // boarding puts a request into a lane's batch.
 func boarding(t testing.TB, l *loop, raw []byte) *flight {
 	f := l.acquire(nowhere)
-	if !l.request.parse(raw) {
+	if !l.request.Parse(raw) {
 		t.Fatalf("%q is not simple", raw)
 	}
 	board := f.board

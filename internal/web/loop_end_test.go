@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/web/httpfast"
 )
 
 func TestWhatIsUnderWayOnALoopFinishesAtTheEnd(t *testing.T) {
@@ -169,7 +170,7 @@ func TestIdleConnectionsOfALoopEnd(t *testing.T) {
 			l.sweep(server.engine.now() + int64(later/time.Second))
 		}
 	}
-	sweep(readTimeout + 2*time.Second)
+	sweep(httpfast.ReadTimeout + 2*time.Second)
 	if _, err := silent.r.ReadByte(); err != io.EOF {
 		t.Errorf("who sent nothing: %v, want the end", err)
 	}

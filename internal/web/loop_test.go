@@ -19,6 +19,7 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/httpfast"
 )
 
 // watched is a responder that counts what it answers.
@@ -27,7 +28,7 @@ type watched struct {
 	taken atomic.Int64
 }
 
-func (w *watched) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
+func (w *watched) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, progress) {
 	out, p := w.responder.respond(f, q, out)
 	if p != declined {
 		w.taken.Add(1)

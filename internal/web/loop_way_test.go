@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/web/httpfast"
 )
 
 // How a connection moves between a loop and the HTTP server.
@@ -27,7 +29,7 @@ func TestNothingInsideAHeaderIsARequest(t *testing.T) {
 		c.ask(t, "GET /v1/keys/k HTTP/1.1\r\n"+plainHead+"\r\n")
 	}
 	outer := "GET /v1/keys/k HTTP/1.1\r\n" + plainHead + "X-Long: "
-	outer += strings.Repeat("x", maxHeader-1-len(outer)-2) + "\r\n"
+	outer += strings.Repeat("x", httpfast.MaxHeader-1-len(outer)-2) + "\r\n"
 	if _, err := io.WriteString(c, outer); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/fair"
 )
 
 // classes are what requests are counted by: the kind of data that a command works on (Redis' ACL
@@ -63,7 +64,7 @@ type sources struct {
 	Connections func() int
 	Ready       func() bool
 	Streams     func() int // places that streams and long polls take
-	Turned      *turned
+	Turned      *fair.TurnedAway
 	Status      func() redis.Status
 }
 
@@ -96,8 +97,8 @@ func newMetrics(of sources) *metrics {
 			return truth(of.Ready())
 		}),
 		gauge("holdfast_streams", "Places that streams and long polls take, of kv.limits.streams.", func() float64 { return float64(of.Streams()) }),
-		turnedAway("connection", &of.Turned.connections), turnedAway("waiting", &of.Turned.waiting),
-		turnedAway("stream", &of.Turned.streams), turnedAway("body", &of.Turned.bodies),
+		turnedAway("connection", &of.Turned.Connections), turnedAway("waiting", &of.Turned.Waiting),
+		turnedAway("stream", &of.Turned.Streams), turnedAway("body", &of.Turned.Bodies),
 		newStatusCollector(of.Status),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/web/response"
 )
 
 // observer counts, logs and traces requests. Many requests use it at once.
@@ -26,7 +28,7 @@ func (o *observer) begin(ctx *fasthttp.RequestCtx) {
 // end is called for every request when it has been answered, and for an event stream when it begins.
 // class is what was asked for: a command's name, or a route such as "pipeline" or "keys".
 func (o *observer) end(ctx *fasthttp.RequestCtx, began time.Time, class string) {
-	secure(ctx)
+	response.SetBrowserHeaders(ctx)
 	took := time.Since(began)
 	number := o.metrics.class(class)
 	o.metrics.observe(number, methodNumber(ctx.Method()), statusNumber(ctx.Response.StatusCode()), took, 1)

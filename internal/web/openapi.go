@@ -4,6 +4,8 @@ import (
 	_ "embed"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/web/httpfast"
 )
 
 // description describes, in OpenAPI 3.1, what the node serves.
@@ -13,6 +15,6 @@ var description []byte
 
 // describe sends the description.
 func describe(ctx *fasthttp.RequestCtx) {
-	ctx.SetContentType(applicationJSON)
+	ctx.SetContentType(httpfast.JSON)
 	ctx.SetBody(description)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/httpfast"
 )
 
 // openAPI is the part of the description that the tests read.
@@ -337,7 +338,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		if _, any := r.Content["*/*"]; !ok && !any {
 			t.Errorf("%s %s, %d: the type %s is not described", method, url, status, contentType)
 		}
-		if content != nil && contentType == applicationJSON {
+		if content != nil && contentType == httpfast.JSON {
 			s, err := schemas.Compile(at + "/content/application~1json/schema")
 			if err != nil {
 				t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/response"
+	"holdfast/internal/web/urlquery"
 )
 
 // subscribe streams the messages to channels, or to those that patterns match: /subscribe/CHANNEL.
@@ -21,26 +23,26 @@ func (s *streams) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, pattern
 
 	_, rest, _ := bytes.Cut(ctx.URI().PathOriginal()[1:], []byte("/"))
 	for segment := range bytes.FieldsFuncSeq(rest, func(r rune) bool { return r == '/' || r == ',' }) {
-		name, err := appendUnescaped(nil, segment, false)
+		name, err := urlquery.AppendUnescaped(nil, segment, false)
 		if err != nil {
-			failJSON(ctx, err)
+			response.SendError(ctx, err)
 			return
 		}
 		command = append(command, string(name))
 	}
 	if len(command) == 1 {
-		failJSON(ctx, badRequest("ERR there is no channel in the path; it goes like /subscribe/CHANNEL or /psubscribe/PATTERN"))
+		response.SendError(ctx, response.BadRequest("ERR there is no channel in the path; it goes like /subscribe/CHANNEL or /psubscribe/PATTERN"))
 		return
 	}
 
 	if err := s.auth.permitStream(who, command); err != nil {
-		failJSON(ctx, err)
+		response.SendError(ctx, err)
 		return
 	}
 
-	p, err := s.places.take(ctx, who, len(command)-1)
+	p, err := s.places.Take(ctx, who, len(command)-1)
 	if err != nil {
-		failJSON(ctx, err)
+		response.SendError(ctx, err)
 		return
 	}
 
@@ -68,12 +70,12 @@ func line(m redis.Message) string {
 // monitor streams every command that the master carries out.
 func (s *streams) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	if err := s.auth.permitStream(who, redis.Command{"MONITOR"}); err != nil {
-		failJSON(ctx, err)
+		response.SendError(ctx, err)
 		return
 	}
-	p, err := s.places.takeMonitor(ctx, who)
+	p, err := s.places.TakeMonitor(ctx, who)
 	if err != nil {
-		failJSON(ctx, err)
+		response.SendError(ctx, err)
 		return
 	}
 	s.serveWhenHeard(ctx, p, func(ctx context.Context, f *feed) error {

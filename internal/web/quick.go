@@ -12,6 +12,9 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/fair"
+	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/response"
 )
 
 // starter is a Store for callers that do not block: see redis.Client.
@@ -39,27 +42,27 @@ type quick struct {
 	commands *commandHandler
 	auth     *authorizer
 	rules    *rules
-	senders  *senders
+	senders  *fair.Senders
 	metrics  *metrics
-	head     *head
+	head     *httpfast.ResponseHead
 	node     []byte // the node's name
 	// shared: everybody may have what somebody has read before, since no tokens are asked for.
 	shared bool
 }
 
 // wants implements responder.
-func (s *quick) wants(q *simple) bool {
+func (s *quick) wants(q *httpfast.Request) bool {
 	_, ok := s.routeOf(q)
-	return ok && s.auth.answersTo(q.host)
+	return ok && s.auth.answersTo(q.Host)
 }
 
 // routeOf is Server.route for simple requests. It reports false when the request is not a command.
 // The names that are no commands have to be the same in both.
-func (s *quick) routeOf(q *simple) (route, bool) {
-	first, _, _ := bytes.Cut(q.path[1:], []byte("/"))
+func (s *quick) routeOf(q *httpfast.Request) (route, bool) {
+	first, _, _ := bytes.Cut(q.Path[1:], []byte("/"))
 	var lower [len("psubscribe")]byte
 	if len(first) > len(lower) {
-		return byCommand, !isAdminPath(q.path)
+		return byCommand, !isAdminPath(q.Path)
 	}
 	for i, c := range first {
 		if 'A' <= c && c <= 'Z' {
@@ -69,24 +72,24 @@ func (s *quick) routeOf(q *simple) (route, bool) {
 	}
 	switch string(lower[:len(first)]) {
 	case "":
-		return byCommand, len(q.path) == 1 && q.method != methodGet
+		return byCommand, len(q.Path) == 1 && q.Method != httpfast.MethodGet
 	case "set":
-		if string(q.path) == "/set" && len(q.body) == 0 {
-			return sourceSet, q.method != methodPut
+		if string(q.Path) == "/set" && len(q.Body) == 0 {
+			return sourceSet, q.Method != httpfast.MethodPut
 		}
 	case "get":
-		if string(q.path) == "/get" && len(q.body) == 0 {
-			return sourceGet, q.method == methodGet
+		if string(q.Path) == "/get" && len(q.Body) == 0 {
+			return sourceGet, q.Method == httpfast.MethodGet
 		}
 	case "healthz", "pipeline", "multi-exec", "subscribe", "psubscribe", "monitor", "v1":
 		return 0, false
 	}
-	return byCommand, !isAdminPath(q.path)
+	return byCommand, !isAdminPath(q.Path)
 }
 
 // respond implements responder.
-func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
-	if !s.auth.answersTo(q.host) {
+func (s *quick) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, progress) {
+	if !s.auth.answersTo(q.Host) {
 		return out, declined
 	}
 	if out, ok := s.remembered(f, q, out); ok {
@@ -100,10 +103,10 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	spec := s.prepare(f, q, route)
 	if spec == nil {
 		*r = redis.Request{Results: r.Results[:0]}
-		f.form = form{}
+		f.form = response.Form{}
 		return out, declined
 	}
-	f.began, f.method, f.route = f.memory.now, q.method, route
+	f.began, f.method, f.route = f.memory.now, q.Method, route
 	s.metrics.inFlight.Add(1)
 	if f.board(spec) || !s.again(f) {
 		return out, pending
@@ -117,8 +120,8 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 
 // remembered answers a GET from the cache, where everybody may do everything: there, anybody may
 // have what somebody has read before, so nothing else has to be checked.
-func (s *quick) remembered(f *flight, q *simple, out []byte) ([]byte, bool) {
-	if from, _ := readFrom(&q.wishes, s.rules.read); !s.shared || from != redis.ReadCached || !isPlainRead(&q.wishes) {
+func (s *quick) remembered(f *flight, q *httpfast.Request, out []byte) ([]byte, bool) {
+	if from, _ := readFrom(&q.Options, s.rules.read); !s.shared || from != redis.ReadCached || !isPlainRead(&q.Options) {
 		return out, false
 	}
 
@@ -135,14 +138,14 @@ func (s *quick) remembered(f *flight, q *simple, out []byte) ([]byte, bool) {
 	}
 	f.request.From = redis.ReadCached // for begin
 	if route == sourceGet {
-		kind := textPlain
+		kind := httpfast.TextPlain
 		if !readable {
-			kind = octetStream
+			kind = httpfast.OctetStream
 		}
 		out = append(s.begin(f, out, now, kind, len(text)), text...)
 	} else {
 		body := append(f.memory.body[:0], `{"result":`...)
-		out = s.inBody(f, out, now, applicationJSON, append(appendString(body, text), '}'))
+		out = s.inBody(f, out, now, httpfast.JSON, append(response.AppendString(body, text), '}'))
 	}
 	f.request.From = redis.ReadMaster
 	f.memory.hits++
@@ -151,22 +154,22 @@ func (s *quick) remembered(f *flight, q *simple, out []byte) ([]byte, bool) {
 
 // answered implements responder.
 func (s *quick) answered(hits int, took time.Duration) {
-	s.metrics.observe(stringClass, methodGet, okStatus, took, uint64(hits))
+	s.metrics.observe(stringClass, httpfast.MethodGet, okStatus, took, uint64(hits))
 }
 
 // plainGet returns the key of a request for /get?key=K or /get/K whose key is not escaped, and nil
 // for any other request.
-func plainGet(q *simple) (key []byte, r route) {
-	rest, ok := bytes.CutPrefix(q.path, []byte("/get"))
+func plainGet(q *httpfast.Request) (key []byte, r route) {
+	rest, ok := bytes.CutPrefix(q.Path, []byte("/get"))
 	switch {
-	case !ok || q.method != methodGet:
+	case !ok || q.Method != httpfast.MethodGet:
 		return nil, 0
 	case len(rest) == 0:
-		if key, ok = bytes.CutPrefix(q.query, []byte("key=")); !ok {
+		if key, ok = bytes.CutPrefix(q.Query, []byte("key=")); !ok {
 			return nil, 0
 		}
 		r = sourceGet
-	case rest[0] == '/' && len(q.query) == 0:
+	case rest[0] == '/' && len(q.Query) == 0:
 		key, r = rest[1:], byCommand
 	}
 	for _, c := range key {
@@ -196,8 +199,8 @@ func (s *quick) express(ctx context.Context) (*redis.Express, net.Conn, error) {
 
 // prepare makes the redis.Request of a request, and returns what Redis says about its command. It
 // returns nil when anything about the request is not plainly good.
-func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
-	who, err := s.auth.who(q.authorization, q.query)
+func (s *quick) prepare(f *flight, q *httpfast.Request, route route) *redis.Spec {
+	who, err := s.auth.who(q.Authorization, q.Query)
 	if err != nil {
 		return nil
 	}
@@ -206,11 +209,11 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	defer f.memory.tidy()
 	switch {
 	case route == sourceGet:
-		err = s.commands.sourceGet(a, q.query)
+		err = s.commands.sourceGet(a, q.Query)
 	case route == sourceSet:
-		err = s.commands.sourceSet(a, q.query)
-	case len(q.path) == 1:
-		err = a.command(q.body)
+		err = s.commands.sourceSet(a, q.Query)
+	case len(q.Path) == 1:
+		err = a.command(q.Body)
 	default:
 		err = s.commandInPath(a, q)
 	}
@@ -230,14 +233,14 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	}
 	if route == byCommand {
 		r.WantToken = true // on every answer
-		if f.form, err = responseForm(&q.wishes); err != nil {
+		if f.form, err = responseForm(&q.Options); err != nil {
 			return nil
 		}
 	}
-	if spec.ReadOnly && balancerHeadersValid(&q.wishes) {
-		q.wishes.attempts, q.wishes.received = 0, nil
+	if spec.ReadOnly && balancerHeadersValid(&q.Options) {
+		q.Options.Attempts, q.Options.Received = 0, nil
 	}
-	if s.rules.apply(who, &q.wishes, r) != nil {
+	if s.rules.apply(who, &q.Options, r) != nil {
 		return nil
 	}
 
@@ -245,7 +248,7 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 		r.Sender, r.Client = who.Name, who.Name
 		return spec
 	}
-	address, told := s.senders.told(q.source) // as reader and redisSender do
+	address, told := s.senders.FromBalancer(q.Source) // as reader and redisSender do
 	r.Client = address
 	if !spec.BriefFor(r.Commands[0]) {
 		if !told {
@@ -311,7 +314,7 @@ func (s *quick) over(f *flight) {
 	}
 	clear(results[:cap(results)]) // replies are large
 	*r = redis.Request{Results: results[:0]}
-	f.err, f.form = nil, form{}
+	f.err, f.form = nil, response.Form{}
 	f.phase.Store(starting)
 }
 
@@ -324,7 +327,7 @@ func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
 	}
 	ctx := m.ctx
 	ctx.Response.Reset()
-	mark(ctx, s.node)
+	response.SetCommonHeaders(ctx, s.node)
 
 	r, err := &f.request, f.err
 	if err == nil {
@@ -335,13 +338,13 @@ func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
 	case f.route == byCommand:
 		s.commands.answerCommand(ctx, r, f.form, err)
 	case err != nil:
-		fail(ctx, err)
+		response.SendTextError(ctx, err)
 	case f.route == sourceGet:
 		s.commands.answerGet(ctx, r)
 	default:
 		s.commands.answerSet(ctx, r)
 	}
-	secure(ctx)
+	response.SetBrowserHeaders(ctx)
 	if f.closing {
 		ctx.SetConnectionClose()
 	}
@@ -360,28 +363,28 @@ func (s *quick) swiftly(f *flight, out []byte, now time.Time) []byte {
 	switch {
 	case f.route == sourceGet:
 		text := r.Results[0].Reply.Text()
-		out = s.begin(f, out, now, typeOf(bytesOf(text)), len(text))
+		out = s.begin(f, out, now, response.TypeOf(response.BytesOf(text)), len(text))
 		return append(out, text...)
 	case f.route == sourceSet:
 		key, value := r.Commands[0][1], r.Commands[0][2]
-		kind := textPlain
+		kind := httpfast.TextPlain
 		if !utf8.ValidString(key) || !utf8.ValidString(value) {
-			kind = octetStream
+			kind = httpfast.OctetStream
 		}
 		out = s.begin(f, out, now, kind, len(setWords)+len(key)+len(setBetween)+len(value))
 		out = append(append(out, setWords...), key...)
 		return append(append(out, setBetween...), value...)
 	}
-	kind := applicationJSON
-	if f.form.resp2 {
-		kind = octetStream
+	kind := httpfast.JSON
+	if f.form.RESP2 {
+		kind = httpfast.OctetStream
 	}
 	result := &r.Results[0]
 	body := f.memory.body[:0]
-	if f.form.resp2 {
-		body = appendRESP(body, result)
+	if f.form.RESP2 {
+		body = response.AppendRESP(body, result)
 	} else {
-		body = appendResult(body, result, f.form.base64)
+		body = response.AppendResult(body, result, f.form.Base64)
 	}
 	return s.inBody(f, out, now, kind, body)
 }
@@ -401,7 +404,7 @@ const cachedLine = readHeader + ": cached\r\n"
 // begin appends the header of a response with status 200.
 func (s *quick) begin(f *flight, out []byte, now time.Time, kind string, length int) []byte {
 	r := &f.request
-	out = s.head.append(out, now, kind, length)
+	out = s.head.Append(out, now, kind, length)
 	if r.Token != "" {
 		out = append(s.rules.appendToken(append(out, tokenHeader+": "...), r.Token), "\r\n"...)
 	}
@@ -422,29 +425,29 @@ func (s *quick) finishTo(f *flight, conn net.Conn) error {
 	r := &f.request
 	if f.err != nil || r.Results[0].Err != nil || f.route == sourceSet || r.Results[0].Reply.Type() == redis.Null {
 		out := s.finish(f, nil)
-		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		_ = conn.SetWriteDeadline(time.Now().Add(httpfast.WriteTimeout))
 		_, err := conn.Write(out)
 		return err
 	}
 
 	defer s.over(f)
-	body, kind := &longBody{results: r.Results, form: f.form}, applicationJSON
+	body, kind := &response.LongBody{Results: r.Results, Form: f.form}, httpfast.JSON
 	class := stringClass
 	switch {
 	case f.route == sourceGet:
-		body.raw = true
-		kind = typeOf(bytesOf(r.Results[0].Reply.Text()))
-	case f.form.resp2:
-		kind = octetStream
+		body.Raw = true
+		kind = response.TypeOf(response.BytesOf(r.Results[0].Reply.Text()))
+	case f.form.RESP2:
+		kind = httpfast.OctetStream
 	}
 	if f.route == byCommand {
 		class = s.metrics.class(r.Commands[0][0])
 	}
 
-	length := body.length()
+	length := body.Length()
 	now := f.memory.now
 	s.metrics.observe(class, f.method, okStatus, now.Sub(f.began), 1)
-	patient(conn, length)
+	response.SetDeadline(conn, length)
 	if _, err := conn.Write(s.begin(f, nil, now, kind, length)); err != nil {
 		return err
 	}
@@ -454,9 +457,9 @@ func (s *quick) finishTo(f *flight, conn net.Conn) error {
 
 // commandInPath is Server.commandInPath for a simple request. It fails where Redis would have to be
 // asked about the command.
-func (s *quick) commandInPath(a *arguments, q *simple) error {
-	words, err := a.inPath(q.path, q.query, q.body)
-	if err != nil || q.method == methodGet || len(q.body) > 0 {
+func (s *quick) commandInPath(a *arguments, q *httpfast.Request) error {
+	words, err := a.inPath(q.Path, q.Query, q.Body)
+	if err != nil || q.Method == httpfast.MethodGet || len(q.Body) > 0 {
 		return err
 	}
 	cmd := a.commands()[0]

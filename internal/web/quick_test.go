@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/token"
+	"holdfast/internal/web/httpfast"
 )
 
 // shelf is a Store that counts what a loop finds in the cache.
@@ -142,7 +143,7 @@ func TestALatencyIsInTheFirstBucketThatIsNoSmaller(t *testing.T) {
 	client, _ := single(t)
 	m := New(Config{}, client).metrics
 	for _, took := range []time.Duration{100 * time.Microsecond, 100*time.Microsecond + 1, 5 * time.Second, time.Hour} {
-		m.observe(stringClass, methodGet, okStatus, took, 2)
+		m.observe(stringClass, httpfast.MethodGet, okStatus, took, 2)
 	}
 	h := metered(t, m)["holdfast_http_request_seconds string"]
 	if b := h.below; b[.0001] != 2 || b[.00025] != 4 || b[2.5] != 4 || b[5] != 6 || b[10] != 6 || h.count != 8 || int(h.value) != 2*3605 {

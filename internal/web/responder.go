@@ -10,16 +10,18 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/response"
 )
 
 // responder answers simple requests on a loop. Its methods do not block, except for finishTo and
 // express, which goroutines of their own call.
 type responder interface {
 	// wants reports whether the responder answers a request of this kind.
-	wants(q *simple) bool
+	wants(q *httpfast.Request) bool
 	// respond begins to answer a request. Either the response is appended to out at once, or it is
 	// made later, when the flight has landed. Or the request is declined, and nothing was done.
-	respond(f *flight, q *simple, out []byte) ([]byte, progress)
+	respond(f *flight, q *httpfast.Request, out []byte) ([]byte, progress)
 	// long reports whether the response of a flight that has landed is so long that the loop should
 	// not wait while it is made.
 	long(f *flight) bool
@@ -60,7 +62,7 @@ type journey struct {
 	began    time.Time
 	method   int
 	route    route
-	form     form
+	form     response.Form
 	err      error
 	memory   *memory     // the loop's, or the flight's own where the response is made aside
 	started  func(error) // takes the outcome and lands the flight; made once

@@ -9,6 +9,10 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/fair"
+	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/response"
+	"holdfast/internal/web/urlquery"
 )
 
 // commandStore carries out commands: see Store.
@@ -22,7 +26,7 @@ type commandHandler struct {
 	store               commandStore
 	auth                *authorizer
 	rules               *rules
-	senders             *senders
+	senders             *fair.Senders
 	maxKey, maxCommands int // bytes of a key, and commands of one request
 }
 
@@ -55,44 +59,44 @@ func (h *commandHandler) execute(ctx *fasthttp.RequestCtx, who *token.Rights, in
 		err = h.commandInPath(ctx, a)
 	}
 	if err != nil {
-		failJSON(ctx, err)
+		response.SendError(ctx, err)
 		return "invalid"
 	}
 	r := acquireRequest()
 	r.WantToken = true // on every answer
 	defer releaseRequest(r)
 	r.Commands = a.commands()
-	a.wishes.find(&ctx.Request.Header)
-	f, err := responseForm(&a.wishes)
+	a.options.ReadHeader(&ctx.Request.Header)
+	f, err := responseForm(&a.options)
 	if err == nil {
-		err = h.do(ctx, who, &a.wishes, r)
+		err = h.do(ctx, who, &a.options, r)
 	}
 	h.answerCommand(ctx, r, f, err)
 	return r.Commands[0][0]
 }
 
 // answerCommand sends a command's result, or the error that kept it from being carried out.
-func (h *commandHandler) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Request, f form, err error) {
+func (h *commandHandler) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Request, f response.Form, err error) {
 	switch {
-	case err != nil && !(f.resp2 && redis.KindOf(err) == redis.Refused):
-		failJSON(ctx, err)
+	case err != nil && !(f.RESP2 && redis.KindOf(err) == redis.Refused):
+		response.SendError(ctx, err)
 	case err == nil && r.Held() > 0:
-		kind := applicationJSON
-		if f.resp2 {
-			kind = octetStream
+		kind := httpfast.JSON
+		if f.RESP2 {
+			kind = httpfast.OctetStream
 		}
-		answerLong(ctx, r, kind, &longBody{results: r.Results, form: f})
-	case f.resp2:
+		response.SendLong(ctx, r, kind, &response.LongBody{Results: r.Results, Form: f})
+	case f.RESP2:
 		if err != nil {
-			status, _ := outcome(err)
+			status, _ := response.Outcome(err)
 			ctx.SetStatusCode(status)
 			r.Results = append(r.Results[:0], redis.Result{Err: err})
 		}
-		ctx.SetContentType(octetStream)
-		ctx.Response.SwapBody(appendRESP(ctx.Response.SwapBody(nil)[:0], &r.Results[0]))
+		ctx.SetContentType(httpfast.OctetStream)
+		ctx.Response.SwapBody(response.AppendRESP(ctx.Response.SwapBody(nil)[:0], &r.Results[0]))
 	default:
-		ctx.SetContentType(applicationJSON)
-		ctx.Response.SwapBody(appendResult(ctx.Response.SwapBody(nil)[:0], &r.Results[0], f.base64))
+		ctx.SetContentType(httpfast.JSON)
+		ctx.Response.SwapBody(response.AppendResult(ctx.Response.SwapBody(nil)[:0], &r.Results[0], f.Base64))
 	}
 }
 
@@ -103,14 +107,14 @@ func (a *arguments) inPath(path, query, body []byte) (words int, err error) {
 	for rest, more := path[1:], true; more; {
 		var segment []byte
 		segment, rest, more = bytes.Cut(rest, []byte("/"))
-		if a.bytes, err = appendUnescaped(a.bytes, segment, false); err != nil {
+		if a.bytes, err = urlquery.AppendUnescaped(a.bytes, segment, false); err != nil {
 			return 0, err
 		}
 		a.endArgument()
 	}
 
 	if a.ends[0] == 0 {
-		return 0, badRequest("ERR there is no command in the path; it goes like /set/KEY/VALUE or /get/KEY")
+		return 0, response.BadRequest("ERR there is no command in the path; it goes like /set/KEY/VALUE or /get/KEY")
 	}
 
 	words = len(a.ends)
@@ -126,7 +130,7 @@ func (a *arguments) inPath(path, query, body []byte) (words int, err error) {
 		}
 		name, value, both := bytes.Cut(pair, []byte("="))
 		begin := len(a.bytes)
-		if a.bytes, err = appendUnescaped(a.bytes, name, true); err != nil {
+		if a.bytes, err = urlquery.AppendUnescaped(a.bytes, name, true); err != nil {
 			return 0, err
 		}
 		if string(a.bytes[begin:]) == "_token" {
@@ -135,7 +139,7 @@ func (a *arguments) inPath(path, query, body []byte) (words int, err error) {
 		}
 		a.endArgument()
 		if both {
-			if a.bytes, err = appendUnescaped(a.bytes, value, true); err != nil {
+			if a.bytes, err = urlquery.AppendUnescaped(a.bytes, value, true); err != nil {
 				return 0, err
 			}
 			a.endArgument()
@@ -151,13 +155,13 @@ func (h *commandHandler) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, a
 	a := acquireArguments()
 	defer releaseArguments(a)
 	if err := a.pipeline(ctx.Request.Body(), h.maxCommands); err != nil {
-		failJSON(ctx, err)
+		response.SendError(ctx, err)
 		return
 	}
-	a.wishes.find(&ctx.Request.Header)
-	f, err := responseForm(&a.wishes)
+	a.options.ReadHeader(&ctx.Request.Header)
+	f, err := responseForm(&a.options)
 	if err != nil {
-		failJSON(ctx, err)
+		response.SendError(ctx, err)
 		return
 	}
 
@@ -172,20 +176,20 @@ func (h *commandHandler) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, a
 	var refusals []error
 	if err := h.check(who, r.Commands); err != nil {
 		if atomic {
-			failJSON(ctx, discarded(err))
+			response.SendError(ctx, discarded(err))
 			return
 		}
 		r.Commands, refusals = h.permitted(who, all)
 	}
 	if len(r.Commands) > 0 {
-		if err := h.rules.apply(who, &a.wishes, r); err != nil {
-			failJSON(ctx, err)
+		if err := h.rules.apply(who, &a.options, r); err != nil {
+			response.SendError(ctx, err)
 			return
 		}
 		r.Sender = h.redisSender(ctx, who, r)
-		r.Client = h.senders.reader(ctx, who)
+		r.Client = h.senders.Reader(ctx, who)
 		if err := h.store.Do(within(ctx), r); err != nil {
-			failJSON(ctx, err)
+			response.SendError(ctx, err)
 			return
 		}
 		h.rules.setResultHeaders(ctx, r)
@@ -196,28 +200,28 @@ func (h *commandHandler) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, a
 		results = merge(refusals, r.Results)
 	}
 	if r.Held() > 0 {
-		kind := applicationJSON
-		if f.resp2 && !atomic {
-			kind = octetStream
+		kind := httpfast.JSON
+		if f.RESP2 && !atomic {
+			kind = httpfast.OctetStream
 		}
-		answerLong(ctx, r, kind, &longBody{results: results, form: form{base64: f.base64, resp2: f.resp2 && !atomic}, list: kind == applicationJSON})
+		response.SendLong(ctx, r, kind, &response.LongBody{Results: results, Form: response.Form{Base64: f.Base64, RESP2: f.RESP2 && !atomic}, List: kind == httpfast.JSON})
 		return
 	}
 
 	body := ctx.Response.SwapBody(nil)[:0]
-	if f.resp2 && !atomic { // a transaction's answer is always JSON
-		ctx.SetContentType(octetStream)
+	if f.RESP2 && !atomic { // a transaction's answer is always JSON
+		ctx.SetContentType(httpfast.OctetStream)
 		for i := range results {
-			body = appendRESP(body, &results[i])
+			body = response.AppendRESP(body, &results[i])
 		}
 	} else {
-		ctx.SetContentType(applicationJSON)
+		ctx.SetContentType(httpfast.JSON)
 		body = append(body, '[')
 		for i := range results {
 			if i > 0 {
 				body = append(body, ',')
 			}
-			body = appendResult(body, &results[i], f.base64)
+			body = response.AppendResult(body, &results[i], f.Base64)
 		}
 		body = append(body, ']')
 	}
@@ -252,13 +256,13 @@ func merge(refusals []error, results []redis.Result) []redis.Result {
 
 // discarded returns the error of a transaction one of whose commands is refused.
 func discarded(err error) error {
-	status, text := outcome(err)
-	return newError(status, "EXECABORT Transaction discarded because of: "+text)
+	status, text := response.Outcome(err)
+	return response.NewError(status, "EXECABORT Transaction discarded because of: "+text)
 }
 
 // do carries out a request of one command: it checks the rights, applies the headers, and sets
 // those of the response. Its error is also that of the command.
-func (h *commandHandler) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *redis.Request) error {
+func (h *commandHandler) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *httpfast.Options, r *redis.Request) error {
 	if err := h.check(who, r.Commands); err != nil {
 		return err
 	}
@@ -266,7 +270,7 @@ func (h *commandHandler) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wish
 		return err
 	}
 	r.Sender = h.redisSender(ctx, who, r)
-	r.Client = h.senders.reader(ctx, who)
+	r.Client = h.senders.Reader(ctx, who)
 	if err := h.store.Do(within(ctx), r); err != nil {
 		return err
 	}
@@ -298,7 +302,7 @@ func (h *commandHandler) checkKeys(cmd redis.Command) error {
 	keys, _ := spec.Keys(cmd)
 	for _, key := range keys {
 		if len(key) > h.maxKey {
-			return keyTooLong(h.maxKey)
+			return response.KeyTooLong(h.maxKey)
 		}
 	}
 	return nil
@@ -314,5 +318,5 @@ func (h *commandHandler) redisSender(ctx *fasthttp.RequestCtx, who *token.Rights
 			return ""
 		}
 	}
-	return h.senders.of(ctx, who)
+	return h.senders.Sender(ctx, who)
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"holdfast/internal/web/fair"
 )
 
 // A node has room for a number of connections. When nearly all of it is taken, connections that
@@ -20,7 +22,7 @@ const (
 	// When less than 1/scarcePart of the connections is free, as many are closed.
 	scarcePart = 16
 	// maxParts is how many connections may have a part of a request. The HTTP server has a buffer
-	// of maxHeader for each of them: 256 MB together.
+	// of httpfast.MaxHeader for each of them: 256 MB together.
 	maxParts = 2048
 	// roomPeriod is the least time between two times that connections are closed for room, because
 	// looking for them takes some milliseconds.
@@ -94,10 +96,10 @@ type connTable struct {
 	open     atomic.Int64 // the number of conns
 	parts    atomic.Int64 // those with a part of a request
 	maxParts int
-	turned   *turned
+	turned   *fair.TurnedAway
 }
 
-func newConnTable(t *turned) *connTable {
+func newConnTable(t *fair.TurnedAway) *connTable {
 	return &connTable{began: time.Now(), conns: map[*conn]struct{}{}, maxParts: maxParts, turned: t}
 }
 
@@ -125,7 +127,7 @@ func (r *connTable) waiting(those ...doing) []waiting {
 	var all []waiting
 	for c := range r.conns {
 		if what := doing(c.doing.Load()); slices.Contains(those, what) {
-			all = append(all, waiting{source(c.RemoteAddr()), what != awaits, time.Duration(c.since.Load()), c.yield})
+			all = append(all, waiting{fair.Source(c.RemoteAddr()), what != awaits, time.Duration(c.since.Load()), c.yield})
 		}
 	}
 	return all
@@ -163,7 +165,7 @@ func (c *conn) is(what doing) {
 func (r *connTable) yield(chosen []waiting) {
 	for _, w := range chosen {
 		w.close()
-		r.turned.waiting.Add(1)
+		r.turned.Waiting.Add(1)
 	}
 }
 

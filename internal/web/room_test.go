@@ -54,7 +54,7 @@ func TestConnectionsThatWaitMakeRoom(t *testing.T) {
 			})
 			// A connection that moves is counted twice for a moment.
 			redistest.Eventually(t, 5*time.Second, "no more than the limit are open", func() bool { return server.engine.connections() <= limit })
-			if server.turned.waiting.Load() == 0 {
+			if server.turned.Waiting.Load() == 0 {
 				t.Error("none was closed for room")
 			}
 		})
@@ -161,7 +161,7 @@ func TestStreamsAreSharedAmongSenders(t *testing.T) {
 			if r := ask(addr, "/healthz/live"); r.StatusCode != 200 {
 				t.Errorf("health: %s", r.Status)
 			}
-			if got := server.turned.streams.Load(); got < 5 {
+			if got := server.turned.Streams.Load(); got < 5 {
 				t.Errorf("%d streams are counted as turned away", got)
 			}
 		})
@@ -175,21 +175,21 @@ func TestStreamsGiveTheirPlacesBack(t *testing.T) {
 	addr, _ := listen(t, server)
 	for _, path := range []string{"/subscribe/c", "/v1/keys/k?watch", "/v1/keys?watch&prefix=k"} {
 		s := openStream(t, addr, path)
-		if n := server.places.inUse(); n != 1 {
+		if n := server.places.InUse(); n != 1 {
 			t.Errorf("%s takes %d places", path, n)
 		}
 		s.close()
 		redistest.Eventually(t, 25*time.Second, "its place is free", func() bool {
 			master.Do("PUBLISH", "c", "x") // the node notices that a client has gone when it sends something
 			master.Do("INCR", "k")
-			return server.places.inUse() == 0
+			return server.places.InUse() == 0
 		})
 	}
 	if status, _, body := call(t, "GET", "http://"+addr+"/v1/keys/none?wait=1ms", ""); status != 404 {
 		t.Errorf("%d %s", status, body)
 	}
 	many := openStream(t, addr, "/subscribe/"+strings.TrimSuffix(strings.Repeat("c,", 17), ","))
-	if n := server.places.inUse(); n != 3 {
+	if n := server.places.InUse(); n != 3 {
 		t.Errorf("a stream of %d channels takes %d places", 17, n)
 	}
 	many.close()
@@ -199,6 +199,6 @@ func TestStreamsGiveTheirPlacesBack(t *testing.T) {
 	}
 	redistest.Eventually(t, 25*time.Second, "all places are free", func() bool {
 		master.Do("PUBLISH", "c", "x")
-		return server.places.inUse() == 0
+		return server.places.InUse() == 0
 	})
 }

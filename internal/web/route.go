@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/web/response"
 )
 
 // handle serves one request of the HTTP server.
@@ -12,10 +14,10 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
 	does(ctx.Conn(), serves)
 	s.observer.begin(ctx)
-	mark(ctx, s.node)
+	response.SetCommonHeaders(ctx, s.node)
 	class := "invalid"
 	if err := proper(ctx); err != nil {
-		failJSON(ctx, err)
+		response.SendError(ctx, err)
 		ctx.SetConnectionClose()
 	} else {
 		class = s.route(ctx)
@@ -23,8 +25,8 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if s.draining.Load() { // the HTTP server may not know it yet, or no longer
 		ctx.SetConnectionClose()
 	}
-	if s.bodies.claimed(&ctx.Request.Header) > 0 {
-		s.bodies.release(&ctx.Request.Header)
+	if s.bodies.Claimed(&ctx.Request.Header) > 0 {
+		s.bodies.Release(&ctx.Request.Header)
 	}
 	s.observer.end(ctx, began, class)
 }
@@ -60,7 +62,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 
 	who, err := s.auth.authorize(ctx)
 	if err != nil {
-		failJSON(ctx, err)
+		response.SendError(ctx, err)
 		return "unauthorized"
 	}
 
@@ -70,10 +72,10 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 			break // a name that is longer than all of these
 		}
 		if more || ctx.IsGet() || ctx.IsHead() {
-			failJSON(ctx, badRequest("ERR there is no command; it goes into the path, as /set/KEY/VALUE or /get/KEY, or as a JSON array into the body of POST /"))
+			response.SendError(ctx, response.BadRequest("ERR there is no command; it goes into the path, as /set/KEY/VALUE or /get/KEY, or as a JSON array into the body of POST /"))
 			return "none"
 		}
-		if !allow(ctx, postPut...) {
+		if !response.AllowMethods(ctx, response.PostPut...) {
 			return "none"
 		}
 		return s.commands.execute(ctx, who, true)
@@ -91,12 +93,12 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		if more {
 			return nothing(ctx)
 		}
-		if allow(ctx, postPut...) {
+		if response.AllowMethods(ctx, response.PostPut...) {
 			s.commands.pipeline(ctx, who, string(name) == "multi-exec")
 		}
 		return string(name)
 	case "subscribe", "psubscribe":
-		if allow(ctx, getPost...) {
+		if response.AllowMethods(ctx, response.GetPost...) {
 			s.streams.subscribe(ctx, who, string(name) == "psubscribe")
 		}
 		return string(name)
@@ -104,7 +106,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		if more {
 			return nothing(ctx)
 		}
-		if allow(ctx, getPost...) {
+		if response.AllowMethods(ctx, response.GetPost...) {
 			s.streams.monitor(ctx, who)
 		}
 		return "monitor"
@@ -113,7 +115,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		return "keys"
 	}
 
-	if !allow(ctx, anyMethod...) {
+	if !response.AllowMethods(ctx, response.AnyMethod...) {
 		return "none"
 	}
 	return s.commands.execute(ctx, who, false)
@@ -121,6 +123,6 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 
 // nothing sends a 404.
 func nothing(ctx *fasthttp.RequestCtx) (class string) {
-	failJSON(ctx, newError(fasthttp.StatusNotFound, "ERR there is nothing here"))
+	response.SendError(ctx, response.NewError(fasthttp.StatusNotFound, "ERR there is nothing here"))
 	return "none"
 }

@@ -140,7 +140,7 @@ func TestTellingSendersApartCostsNothing(t *testing.T) {
 	for header, want := range map[string]bool{"secret/10.1.2.3": true, "secret/2001:db8:1:2::": true, "secret/": true, "other/10.1.2.3": false, "": false} {
 		line := []byte(header)
 		if n := testing.AllocsPerRun(100, func() {
-			if address, ok := s.senders.told(line); ok != want || ok && address != header[len("secret/"):] {
+			if address, ok := s.senders.FromBalancer(line); ok != want || ok && address != header[len("secret/"):] {
 				t.Errorf("%q tells %q, %v", header, address, ok)
 			}
 		}); n > 0 {
@@ -151,7 +151,7 @@ func TestTellingSendersApartCostsNothing(t *testing.T) {
 		var ctx fasthttp.RequestCtx
 		ctx.Init(&fasthttp.Request{}, &net.TCPAddr{IP: net.ParseIP(ip), Port: 1}, discard{})
 		if n := testing.AllocsPerRun(100, func() {
-			if got := s.senders.of(&ctx, nil); !strings.HasPrefix(ip, strings.TrimSuffix(got, ":")) {
+			if got := s.senders.Sender(&ctx, nil); !strings.HasPrefix(ip, strings.TrimSuffix(got, ":")) {
 				t.Errorf("%s counts as %s", ip, got)
 			}
 		}); n > 0 {
@@ -160,7 +160,7 @@ func TestTellingSendersApartCostsNothing(t *testing.T) {
 	}
 	for i := range 2000 { // more than are kept
 		want := fmt.Sprintf("10.0.%d.%d", i/256, i%256)
-		if got, ok := s.senders.told([]byte("secret/" + want)); !ok || got != want {
+		if got, ok := s.senders.FromBalancer([]byte("secret/" + want)); !ok || got != want {
 			t.Fatalf("%q, %v, want %q", got, ok, want)
 		}
 	}

@@ -16,6 +16,9 @@ import (
 	"holdfast/internal/otlp"
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/fair"
+	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/response"
 )
 
 // Store is the way to the data. Many requests call its methods at once. The methods bound their own
@@ -103,10 +106,10 @@ type Server struct {
 	draining atomic.Bool
 	rules    *rules
 	node     []byte // Config.Node
-	turned   *turned
-	senders  *senders
-	places   *places
-	bodies   *bodies
+	turned   *fair.TurnedAway
+	senders  *fair.Senders
+	places   *fair.Places
+	bodies   *fair.Bodies
 	streams  *streams
 }
 
@@ -139,7 +142,7 @@ func New(cfg Config, store Store) *Server {
 	}
 
 	s := &Server{cfg: cfg, store: store, node: []byte(cfg.Node)}
-	s.turned, s.senders, s.bodies = new(turned), newSenders(cfg.SourceSecret), newBodies(cfg.MaxBody)
+	s.turned, s.senders, s.bodies = new(fair.TurnedAway), fair.NewSenders(cfg.SourceSecret), fair.NewBodies(cfg.MaxBody)
 	s.auth = newAuthorizer(authConfig{
 		Allow: cfg.Allow, InStack: cfg.InStack, Scripts: cfg.Scripts,
 		ScriptUser: cfg.ScriptUser, ReadScriptUser: cfg.ReadScriptUser, ScriptsAnyway: cfg.ScriptsAnyway,
@@ -149,7 +152,7 @@ func New(cfg Config, store Store) *Server {
 		Refused:  func() { s.metrics.tokensRefused.Inc() },
 	}, store, s.senders)
 	s.rules = newRules(cfg.Read, cfg.Async, store)
-	s.places = newPlaces(cfg.Streams, cfg.StreamsPerClient, s.senders, s.turned)
+	s.places = fair.NewPlaces(cfg.Streams, cfg.StreamsPerClient, s.senders, s.turned)
 	s.streams = newStreams(store, s.auth, s.places, cfg.Logger)
 	s.health = &health{status: store.Status, draining: s.draining.Load, secret: cfg.SourceSecret, auth: s.auth}
 
@@ -170,7 +173,7 @@ func New(cfg Config, store Store) *Server {
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
 
 	s.metrics = newMetrics(sources{
-		Connections: func() int { return s.engine.connections() }, Ready: s.health.able, Streams: s.places.inUse, Turned: s.turned, Status: store.Status,
+		Connections: func() int { return s.engine.connections() }, Ready: s.health.able, Streams: s.places.InUse, Turned: s.turned, Status: store.Status,
 	})
 	s.engine = newEngine(s.http, s.newQuick(), cfg.Connections, s.turned)
 	s.observer = &observer{metrics: s.metrics, fraction: cfg.AccessLog, log: cfg.Access, tracing: traces}
@@ -186,7 +189,7 @@ func (s *Server) newQuick() responder {
 	}
 	return &quick{
 		store: store, commands: s.commands, auth: s.auth, rules: s.rules, senders: s.senders, metrics: s.metrics,
-		head: newHead(commonHeaders(s.node)), node: s.node, shared: s.cfg.Tokens == nil,
+		head: httpfast.NewResponseHead(response.CommonHeaders(s.node)), node: s.node, shared: s.cfg.Tokens == nil,
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/web/httpfast"
 )
 
 // scripted is a Store whose failures and status a test sets. What a test does
@@ -187,7 +188,7 @@ func TestRequests(t *testing.T) {
 		{"GET", "/get?key=%zz", 400, "~escape that is none", text},
 		{"GET", "/get?key=50%", 400, "~incomplete escape", text},
 		{"GET", "/get?key=" + strings.Repeat("k", 64<<10+1), 413, "~too long", text},
-		{"GET", "/get?key=" + strings.Repeat("k", maxHeader), 431, "~too large", "application/json"},
+		{"GET", "/get?key=" + strings.Repeat("k", httpfast.MaxHeader), 431, "~too large", "application/json"},
 		{"PUT", "/set?key=k&value=v", 405, "~GET, POST", text},
 		{"HEAD", "/set?key=k&value=v", 405, "", text},
 		{"DELETE", "/get?key=k", 405, "~GET, HEAD", text},

@@ -10,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/web/fair"
+	"holdfast/internal/web/httpfast"
 )
 
 const plainHead = "Host: x\r\nUser-Agent: t\r\n"
@@ -36,16 +39,16 @@ func TestOnlyWhatIsPlainIsSimple(t *testing.T) {
 		get + plainHead + usual + "\r\n",
 		"GET /set?key=a%20b&value=" + strings.Repeat("x", 10000) + " HTTP/1.1\r\n" + plainHead + "\r\n",
 	} {
-		var q simple
-		if !q.parse([]byte(raw)) {
+		var q httpfast.Request
+		if !q.Parse([]byte(raw)) {
 			t.Errorf("%.80q is not simple", raw)
 		}
 		for i := range len(raw) - 1 {
-			if q.parse([]byte(raw[:i])) {
+			if q.Parse([]byte(raw[:i])) {
 				t.Errorf("%.80q is simple without its end, %d bytes", raw, len(raw)-i)
 			}
 		}
-		if q.parse([]byte(raw+"\r")) || q.parse([]byte(raw+raw)) {
+		if q.Parse([]byte(raw+"\r")) || q.Parse([]byte(raw+raw)) {
 			t.Errorf("%.80q is simple with something behind it", raw)
 		}
 	}
@@ -111,8 +114,8 @@ func TestOnlyWhatIsPlainIsSimple(t *testing.T) {
 		post + "Content-Length : 1\r\n\r\nv",
 		post + "Content_Length: 1\r\n\r\nv",
 	} {
-		var q simple
-		if q.parse([]byte(raw)) {
+		var q httpfast.Request
+		if q.Parse([]byte(raw)) {
 			t.Errorf("%q is taken for simple", raw)
 		}
 	}
@@ -120,7 +123,7 @@ func TestOnlyWhatIsPlainIsSimple(t *testing.T) {
 
 // sameAs returns how the HTTP server reads a request differently; empty when it reads the same, up
 // to the last byte.
-func sameAs(q *simple, raw []byte) string {
+func sameAs(q *httpfast.Request, raw []byte) string {
 	var ctx fasthttp.RequestCtx
 	ctx.Init(&fasthttp.Request{}, nil, discard{})
 	r := bufio.NewReader(bytes.NewReader(raw))
@@ -145,17 +148,17 @@ func sameAs(q *simple, raw []byte) string {
 	if foreign(ctx.Request.Header.Peek, reads(&ctx)) != nil || bytes.HasPrefix(ctx.Request.Header.UserAgent(), []byte("Mozilla/")) {
 		return "a browser sent it"
 	}
-	var w wishes
-	w.find(&ctx.Request.Header)
+	var w httpfast.Options
+	w.ReadHeader(&ctx.Request.Header)
 	for _, pair := range [][3]any{
-		{"method", methods[q.method], string(ctx.Method())},
-		{"path", string(q.path), string(ctx.URI().PathOriginal())},
-		{"query", string(q.query), string(ctx.URI().QueryString())},
-		{"body", string(q.body), string(ctx.Request.Body())},
-		{"authorization", string(q.authorization), string(ctx.Request.Header.Peek("Authorization"))},
-		{"source", string(q.source), string(ctx.Request.Header.Peek(sourceHeader))},
-		{"wishes", fmt.Sprintf("%v", q.wishes), fmt.Sprintf("%v", w)},
-		{"token", q.wishes.token == nil, w.token == nil},
+		{"method", methods[q.Method], string(ctx.Method())},
+		{"path", string(q.Path), string(ctx.URI().PathOriginal())},
+		{"query", string(q.Query), string(ctx.URI().QueryString())},
+		{"body", string(q.Body), string(ctx.Request.Body())},
+		{"authorization", string(q.Authorization), string(ctx.Request.Header.Peek("Authorization"))},
+		{"source", string(q.Source), string(ctx.Request.Header.Peek(fair.SourceHeader))},
+		{"wishes", fmt.Sprintf("%v", q.Options), fmt.Sprintf("%v", w)},
+		{"token", q.Options.SyncToken == nil, w.SyncToken == nil},
 	} {
 		if pair[1] != pair[2] {
 			return fmt.Sprintf("%s is %q here and %q there", pair[0], pair[1], pair[2])
@@ -180,8 +183,8 @@ func FuzzSimple(f *testing.F) {
 		f.Add([]byte("GET " + target + " HTTP/1.1\r\n" + plainHead + "\r\n"))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		var q simple
-		if !q.parse(slices.Clip(raw)) {
+		var q httpfast.Request
+		if !q.Parse(slices.Clip(raw)) {
 			return
 		}
 		if wrong := sameAs(&q, raw); wrong != "" {
@@ -192,8 +195,8 @@ func FuzzSimple(f *testing.F) {
 
 func TestReadingASimpleRequestCostsNothing(t *testing.T) {
 	raw := []byte("GET /get?key=k HTTP/1.1\r\n" + plainHead + "holdfast-attempt: 0123456789\r\nx-forwarded-for: 127.0.0.1\r\nHoldfast-Source: secret/127.0.0.1\r\n\r\n")
-	var q simple
-	if n := testing.AllocsPerRun(100, func() { q.parse(raw) }); n != 0 {
+	var q httpfast.Request
+	if n := testing.AllocsPerRun(100, func() { q.Parse(raw) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/web/response"
 )
 
 // Where no tokens are asked for, anybody who can send a request can write. A page of another site
@@ -22,10 +24,10 @@ import (
 // A program sends none of the last three.
 
 // errCrossSite refuses another site's page.
-var errCrossSite = newError(fasthttp.StatusForbidden, "NOPERM requests from other sites' pages are not allowed; --cors (kv.cors in the stack file) names the origins that may")
+var errCrossSite = response.NewError(fasthttp.StatusForbidden, "NOPERM requests from other sites' pages are not allowed; --cors (kv.cors in the stack file) names the origins that may")
 
 // errUnsaidSite refuses a browser that does not say whose page asks.
-var errUnsaidSite = newError(fasthttp.StatusForbidden, "NOPERM over plain http a browser does not say which site's page sends this, so it may only read here (/get, /v1/keys). To write, use a program or https, or ask for tokens")
+var errUnsaidSite = response.NewError(fasthttp.StatusForbidden, "NOPERM over plain http a browser does not say which site's page sends this, so it may only read here (/get, /v1/keys). To write, use a program or https, or ask for tokens")
 
 // otherHost returns the error of a request for a host that is not a name of the node.
 func (a *authorizer) otherHost() error {
@@ -33,7 +35,7 @@ func (a *authorizer) otherHost() error {
 	if a.cfg.InStack {
 		where = "entry.hosts in the stack file"
 	}
-	return newError(fasthttp.StatusMisdirectedRequest, "NOPERM the Host of the request is no name of this service; "+where+" adds names")
+	return response.NewError(fasthttp.StatusMisdirectedRequest, "NOPERM the Host of the request is no name of this service; "+where+" adds names")
 }
 
 // answersTo reports whether a host is a name of the node.
@@ -71,7 +73,7 @@ func (a *authorizer) stranger(ctx *fasthttp.RequestCtx, allowed bool) bool {
 	if err == nil {
 		return false
 	}
-	failJSON(ctx, err)
+	response.SendError(ctx, err)
 	return true
 }
 
@@ -152,7 +154,7 @@ func (a *authorizer) guard(h http.Handler) http.Handler {
 			err = foreign(field, !strings.HasPrefix(r.URL.Path, "/debug/"))
 		}
 		if err != nil {
-			status, words := outcome(err)
+			status, words := response.Outcome(err)
 			http.Error(w, words, status)
 			return
 		}

@@ -5,17 +5,18 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/response"
 )
 
 // set serves the tutorial's route /set?key=K&value=V, and get, below, its /get?key=K, both in the
 // tutorial's plain text (docs/web.md, "Routes"). HEAD is not allowed here, since it must not write.
 func (h *commandHandler) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
-	if err := requireMethod(ctx, commandMethods, getPost...); err != nil {
-		fail(ctx, err)
+	if err := response.RequireMethod(ctx, response.CommandMethods, response.GetPost...); err != nil {
+		response.SendTextError(ctx, err)
 		return
 	}
 	if err := h.sourceDo(ctx, who, h.sourceSet, h.answerSet); err != nil {
-		fail(ctx, err)
+		response.SendTextError(ctx, err)
 	}
 }
 
@@ -31,10 +32,10 @@ func (h *commandHandler) sourceSet(a *arguments, query []byte) error {
 		return err
 	}
 	if key <= 0 || value < 0 { // an empty value is a value, an empty key is not a key
-		return badRequest("OOps, the key or value is NULL")
+		return response.BadRequest("OOps, the key or value is NULL")
 	}
 	if key > h.maxKey {
-		return keyTooLong(h.maxKey)
+		return response.KeyTooLong(h.maxKey)
 	}
 	a.endCommand()
 	return nil
@@ -52,17 +53,17 @@ func (h *commandHandler) answerSet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	body := make([]byte, 0, len(setWords)+len(key)+len(setBetween)+len(value))
 	body = append(append(body, setWords...), key...)
 	body = append(append(body, setBetween...), value...)
-	sendBytes(ctx, body)
+	response.SendBytes(ctx, body)
 }
 
 // get sends a value in the bytes in which it was stored: /get?key=K.
 func (h *commandHandler) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
-	if err := requireMethod(ctx, commandMethods, getHead...); err != nil {
-		fail(ctx, err)
+	if err := response.RequireMethod(ctx, response.CommandMethods, response.GetHead...); err != nil {
+		response.SendTextError(ctx, err)
 		return
 	}
 	if err := h.sourceDo(ctx, who, h.sourceGet, h.answerGet); err != nil {
-		fail(ctx, err)
+		response.SendTextError(ctx, err)
 	}
 }
 
@@ -73,9 +74,9 @@ func (h *commandHandler) sourceGet(a *arguments, query []byte) error {
 	case err != nil:
 		return err
 	case key <= 0:
-		return badRequest("OOps, the key is null")
+		return response.BadRequest("OOps, the key is null")
 	case key > h.maxKey:
-		return keyTooLong(h.maxKey)
+		return response.KeyTooLong(h.maxKey)
 	}
 	a.endCommand()
 	return nil
@@ -86,15 +87,15 @@ var setName, getName = []byte("SET"), []byte("GET")
 // answerGet sends the value, or a 404 when there is none.
 func (h *commandHandler) answerGet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	if r.Results[0].Reply.Type() == redis.Null {
-		answer(ctx, fasthttp.StatusNotFound, "There is no such key.")
+		response.SendText(ctx, fasthttp.StatusNotFound, "There is no such key.")
 		return
 	}
-	body := bytesOf(r.Results[0].Reply.Text())
+	body := response.BytesOf(r.Results[0].Reply.Text())
 	if r.Held() > 0 {
-		answerLong(ctx, r, typeOf(body), &longBody{results: r.Results, raw: true})
+		response.SendLong(ctx, r, response.TypeOf(body), &response.LongBody{Results: r.Results, Raw: true})
 		return
 	}
-	sendBytes(ctx, body)
+	response.SendBytes(ctx, body)
 }
 
 // sourceDo carries out a command of the tutorial's routes. read reads it from the query, and then
@@ -107,8 +108,8 @@ func (h *commandHandler) sourceDo(ctx *fasthttp.RequestCtx, who *token.Rights, r
 		return err
 	}
 	r.Commands = a.commands()
-	a.wishes.find(&ctx.Request.Header)
-	if err := h.do(ctx, who, &a.wishes, r); err != nil {
+	a.options.ReadHeader(&ctx.Request.Header)
+	if err := h.do(ctx, who, &a.options, r); err != nil {
 		return err
 	}
 	then(ctx, r)

@@ -19,6 +19,7 @@ import (
 
 	"holdfast/internal/otlp"
 	"holdfast/internal/redis"
+	"holdfast/internal/web/response"
 )
 
 // flushTime is how long sending the last spans may take at the end.
@@ -154,7 +155,7 @@ func (t traced) Do(ctx context.Context, r *redis.Request) error {
 	}
 	operation, size := "script", 1
 	if r.Script == nil && len(r.Commands) > 0 && len(r.Commands[0]) > 0 {
-		operation, size = strings.ToUpper(shown(r.Commands[0][0])), len(r.Commands)
+		operation, size = strings.ToUpper(response.ShownName(r.Commands[0][0])), len(r.Commands)
 	}
 	switch {
 	case r.Atomic:
@@ -172,7 +173,7 @@ func (t traced) Do(ctx context.Context, r *redis.Request) error {
 		attribute.String("server.address", r.Node),
 	)
 	if err != nil {
-		status, _ := outcome(err)
+		status, _ := response.Outcome(err)
 		span.SetStatus(codes.Error, fmt.Sprintf("answered with %d", status)) // the error's words may have a key in them
 	}
 	return err

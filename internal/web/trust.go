@@ -13,6 +13,8 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/response"
 )
 
 // receivedHeader is when a balancer got a write, in seconds since 1970. maxAge is how old a write
@@ -60,8 +62,8 @@ var tokenHeaderKey = []byte(tokenHeader)
 
 // readFrom returns where a request wants to read from. It reports false for a value that is not a
 // place.
-func readFrom(w *wishes, byDefault redis.ReadFrom) (redis.ReadFrom, bool) {
-	switch string(w.read) {
+func readFrom(w *httpfast.Options, byDefault redis.ReadFrom) (redis.ReadFrom, bool) {
+	switch string(w.Read) {
 	case "":
 		return byDefault, true
 	case "master":
@@ -75,23 +77,23 @@ func readFrom(w *wishes, byDefault redis.ReadFrom) (redis.ReadFrom, bool) {
 }
 
 // isPlainRead reports whether a read asks for nothing except where to read from.
-func isPlainRead(w *wishes) bool {
-	return len(w.maxLag)+len(w.write)+len(w.encoding)+len(w.format) == 0 && w.token == nil && w.onces == 0 && balancerHeadersValid(w)
+func isPlainRead(w *httpfast.Options) bool {
+	return len(w.MaxLag)+len(w.Write)+len(w.Encoding)+len(w.Format) == 0 && w.SyncToken == nil && w.IdempotencyKeys == 0 && balancerHeadersValid(w)
 }
 
 // balancerHeadersValid reports whether the balancers' headers are well-formed or absent. For a read they have
 // no meaning then.
-func balancerHeadersValid(w *wishes) bool {
-	for _, digit := range w.received {
+func balancerHeadersValid(w *httpfast.Options) bool {
+	for _, digit := range w.Received {
 		if digit < '0' || digit > '9' {
 			return false
 		}
 	}
-	return len(w.received) < len("9223372036854775807") && (w.attempts == 0 || goodOnceKey(w.attempt, w.attempts))
+	return len(w.Received) < len("9223372036854775807") && (w.Attempts == 0 || goodOnceKey(w.Attempt, w.Attempts))
 }
 
 // optionsPool keeps the memory of options.
-var optionsPool = sync.Pool{New: func() any { return new(wishes) }}
+var optionsPool = sync.Pool{New: func() any { return new(httpfast.Options) }}
 
 // rules say how consistent the response to a request is, and tell what it became. Many requests use
 // them at once.
@@ -110,37 +112,37 @@ func newRules(read redis.ReadFrom, async bool, of specs) *rules {
 // applyHeaders sets how a request is carried out, from its headers or else from the configuration.
 // The request has its commands or script already. applyHeaders refuses a write that came too late.
 func (c *rules) applyHeaders(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) error {
-	w := optionsPool.Get().(*wishes)
-	defer func() { *w = wishes{}; optionsPool.Put(w) }() // they are the request's memory
-	w.find(&ctx.Request.Header)
+	w := optionsPool.Get().(*httpfast.Options)
+	defer func() { *w = httpfast.Options{}; optionsPool.Put(w) }() // they are the request's memory
+	w.ReadHeader(&ctx.Request.Header)
 	r.WantToken = true
 	return c.apply(who, w, r)
 }
 
 // apply is applyHeaders for headers that were read already. An Idempotency-Key belongs to its token's name:
 // a new token of the same name (rotation) goes on with it, and a token of another name does not.
-func (c *rules) apply(who *token.Rights, w *wishes, r *redis.Request) (err error) {
+func (c *rules) apply(who *token.Rights, w *httpfast.Options, r *redis.Request) (err error) {
 	ok := false
 	if r.Read, ok = readFrom(w, c.read); !ok {
-		return badRequest(readHeader + " is master, replica or cached.")
+		return response.BadRequest(readHeader + " is master, replica or cached.")
 	}
 	r.Async = c.async
-	if len(w.maxLag) > 0 {
-		if r.MaxLag, err = time.ParseDuration(string(w.maxLag)); err != nil || r.MaxLag <= 0 {
-			return badRequest(maxLagHeader + " is a time longer than 0, such as 500ms or 2s.")
+	if len(w.MaxLag) > 0 {
+		if r.MaxLag, err = time.ParseDuration(string(w.MaxLag)); err != nil || r.MaxLag <= 0 {
+			return response.BadRequest(maxLagHeader + " is a time longer than 0, such as 500ms or 2s.")
 		}
 	}
-	switch string(w.write) {
+	switch string(w.Write) {
 	case "":
 	case "in-sync":
 		r.Async = false
 	case "async":
 		r.Async = true
 	default:
-		return badRequest(writeHeader + " is in-sync or async.")
+		return response.BadRequest(writeHeader + " is in-sync or async.")
 	}
 
-	r.Attempt = w.onces == 0 && w.attempts > 0
+	r.Attempt = w.IdempotencyKeys == 0 && w.Attempts > 0
 	if r.IdempotencyKey, err = idempotencyKey(w); err != nil {
 		return err
 	}
@@ -148,11 +150,11 @@ func (c *rules) apply(who *token.Rights, w *wishes, r *redis.Request) (err error
 		r.Owner, r.ReadScripts = who.Name, who.ReadOnly
 	}
 	// Even an empty token means that the client keeps tokens.
-	if w.token != nil {
-		point, _, _ := bytes.Cut(w.token, []byte{answerMark})
+	if w.SyncToken != nil {
+		point, _, _ := bytes.Cut(w.SyncToken, []byte{answerMark})
 		r.After, r.WantToken = string(point), true
 	}
-	return c.checkAge(w.received, r)
+	return c.checkAge(w.Received, r)
 }
 
 // setResultHeaders sets the response's headers for which node was read, how old the data may be, and the sync
@@ -184,12 +186,12 @@ func readFromReplica(r *redis.Request) string {
 
 // idempotencyKey returns the key that makes repeating the request safe; empty when there is none.
 // It is the client's, else the balancer's, which never equals a client's.
-func idempotencyKey(w *wishes) (string, error) {
+func idempotencyKey(w *httpfast.Options) (string, error) {
 	switch {
-	case w.onces > 0:
-		return onceKey(idempotencyHeader, w.once, w.onces)
-	case w.attempts > 0:
-		key, err := onceKey(attemptHeader, w.attempt, w.attempts)
+	case w.IdempotencyKeys > 0:
+		return onceKey(idempotencyHeader, w.IdempotencyKey, w.IdempotencyKeys)
+	case w.Attempts > 0:
+		key, err := onceKey(attemptHeader, w.Attempt, w.Attempts)
 		return "\n" + key, err
 	}
 	return "", nil
@@ -208,7 +210,7 @@ func goodOnceKey(key []byte, times int) bool {
 // onceKey returns the key that a header has, or the error of one that is not valid.
 func onceKey(header string, key []byte, times int) (string, error) {
 	if !goodOnceKey(key, times) {
-		return "", badRequest(fmt.Sprintf("The %s has to be given once, and be 1 to %d printable ASCII characters.", header, maxIdem))
+		return "", response.BadRequest(fmt.Sprintf("The %s has to be given once, and be 1 to %d printable ASCII characters.", header, maxIdem))
 	}
 	return string(key), nil
 }
@@ -220,7 +222,7 @@ func (c *rules) checkAge(received []byte, r *redis.Request) error {
 	}
 	seconds, err := strconv.ParseInt(string(received), 10, 64)
 	if err != nil {
-		return badRequest(receivedHeader + " is for balancers: the time in seconds since 1970.")
+		return response.BadRequest(receivedHeader + " is for balancers: the time in seconds since 1970.")
 	}
 	if time.Since(time.Unix(seconds, 0)) <= maxAge {
 		return nil
@@ -240,26 +242,26 @@ func (c *rules) checkAge(received []byte, r *redis.Request) error {
 	return nil
 }
 
-var errTooLate = newError(fasthttp.StatusGatewayTimeout, "The outcome is unknown: the write came to this node too late to be tried again, and an earlier try may have happened.")
+var errTooLate = response.NewError(fasthttp.StatusGatewayTimeout, "The outcome is unknown: the write came to this node too late to be tried again, and an earlier try may have happened.")
 
 // responseForm returns the form of the response that the headers ask for.
-func responseForm(w *wishes) (f form, err error) {
-	switch string(w.encoding) {
+func responseForm(w *httpfast.Options) (f response.Form, err error) {
+	switch string(w.Encoding) {
 	case "":
 	case "base64":
-		f.base64 = true
+		f.Base64 = true
 	default:
-		return f, badRequest("ERR " + encodingHeader + " can only be base64")
+		return f, response.BadRequest("ERR " + encodingHeader + " can only be base64")
 	}
-	switch string(w.format) {
+	switch string(w.Format) {
 	case "", "json":
 	case "resp2":
-		f.resp2 = true
+		f.RESP2 = true
 	default:
-		return f, badRequest("ERR " + formatHeader + " has to be json or resp2")
+		return f, response.BadRequest("ERR " + formatHeader + " has to be json or resp2")
 	}
-	if f.base64 && f.resp2 {
-		return f, badRequest("ERR " + encodingHeader + " is not possible together with " + formatHeader + ": resp2")
+	if f.Base64 && f.RESP2 {
+		return f, response.BadRequest("ERR " + encodingHeader + " is not possible together with " + formatHeader + ": resp2")
 	}
 	return f, nil
 }

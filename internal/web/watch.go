@@ -10,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/response"
 )
 
 // maxPending bounds the changed keys that wait for one watcher of a prefix. Beyond it, the watcher
@@ -43,7 +44,7 @@ func newHub(changes func(context.Context, func(redis.Change)) error, logger *slo
 	}
 }
 
-var errEnding = newError(fasthttp.StatusServiceUnavailable, "The node is about to end; ask again, and another one answers.")
+var errEnding = response.NewError(fasthttp.StatusServiceUnavailable, "The node is about to end; ask again, and another one answers.")
 
 // wait refuses further watchers, and waits until nothing of the hub runs.
 func (h *hub) wait() {

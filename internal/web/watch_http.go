@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/response"
 )
 
 // maxWait bounds how long a long poll is held. HAProxy waits longer for a response (timeout server,
@@ -32,14 +33,14 @@ func (k *keyspace) readMaster(key string) (keyState, error) {
 func (k *keyspace) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions, text string) error {
 	limit, ok := span(text)
 	if !ok || limit < 0 {
-		return badRequest("The time to wait is 30s, 1500ms or a number of seconds such as 30.")
+		return response.BadRequest("The time to wait is 30s, 1500ms or a number of seconds such as 30.")
 	}
 
-	p, err := k.places.take(ctx, who, 1)
+	p, err := k.places.Take(ctx, who, 1)
 	if err != nil {
 		return err
 	}
-	defer p.leave()
+	defer p.Leave()
 	w, err := k.hub.watch(key)
 	if err != nil {
 		return err
@@ -124,13 +125,13 @@ func (k *keyspace) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 		return errBinaryKey
 	}
 
-	p, err := k.places.take(ctx, who, 1)
+	p, err := k.places.Take(ctx, who, 1)
 	if err != nil {
 		return err
 	}
 	w, err := k.hub.watch(key)
 	if err != nil {
-		p.leave()
+		p.Leave()
 		return err
 	}
 
@@ -140,7 +141,7 @@ func (k *keyspace) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 	}
 	if err != nil {
 		w.leave()
-		p.leave()
+		p.Leave()
 		return err
 	}
 
@@ -175,19 +176,19 @@ func (k *keyspace) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 	return nil
 }
 
-var errBinaryKey = badRequest("The key is not UTF-8, which JSON cannot say; ask with encoding=base64.")
+var errBinaryKey = response.BadRequest("The key is not UTF-8, which JSON cannot say; ask with encoding=base64.")
 
 // watchPrefix streams the changes of keys with a prefix. The event reset means that any of them may
 // have changed. It comes first, so a client that lists the keys after it misses nothing.
 func (k *keyspace) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix string, encode func(string) (string, bool)) error {
-	mine, err := k.places.take(ctx, who, 1)
+	mine, err := k.places.Take(ctx, who, 1)
 	if err != nil {
 		return err
 	}
 
 	p, err := k.hub.watchPrefix(prefix)
 	if err != nil {
-		mine.leave()
+		mine.Leave()
 		return err
 	}
 

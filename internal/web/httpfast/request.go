@@ -1,59 +1,59 @@
-package web
+package httpfast
 
 import (
 	"bytes"
 	"encoding/binary"
 )
 
-// simple is a request that an event loop may serve: complete, alone in what was read, short, and of
+// Request is a request that an event loop may serve: complete, alone in what was read, short, and of
 // a form that no two parsers read differently. Its slices are parts of the bytes that were read,
 // and valid until the next read.
-type simple struct {
-	method        int // index in methods: GET, POST or PUT
-	path, query   []byte
-	host          []byte
-	body          []byte
-	authorization []byte
-	source        []byte // sourceHeader
-	wishes        wishes
+type Request struct {
+	Method        int // index in methods: GET, POST or PUT
+	Path, Query   []byte
+	Host          []byte
+	Body          []byte
+	Authorization []byte
+	Source        []byte // fair.SourceHeader
+	Options       Options
 }
 
 // Indexes in methods.
 const (
-	methodGet  = 1
+	MethodGet  = 1
 	methodPost = 3
-	methodPut  = 4
+	MethodPut  = 4
 )
 
-// parse reads the bytes of a request. It reports false for everything that is not simple: what is
+// Parse reads the bytes of a request. It reports false for everything that is not simple: what is
 // unusual, wrong, incomplete, or followed by more. Such bytes are for the HTTP server, which has
 // the answers to them. So parse refuses nothing, and what it accepts has to mean the same to the
 // HTTP server; FuzzSimple compares the two.
-func (q *simple) parse(b []byte) bool {
-	*q = simple{}
+func (q *Request) Parse(b []byte) bool {
+	*q = Request{}
 	switch {
 	case bytes.HasPrefix(b, []byte("GET /")):
-		q.method, b = methodGet, b[len("GET "):]
+		q.Method, b = MethodGet, b[len("GET "):]
 	case bytes.HasPrefix(b, []byte("POST /")):
-		q.method, b = methodPost, b[len("POST "):]
+		q.Method, b = methodPost, b[len("POST "):]
 	case bytes.HasPrefix(b, []byte("PUT /")):
-		q.method, b = methodPut, b[len("PUT "):]
+		q.Method, b = MethodPut, b[len("PUT "):]
 	default:
 		return false
 	}
 
-	end := clean(b, '!')
+	end := countPlain(b, '!')
 	target := b[:end]
 	if b = b[end:]; !bytes.HasPrefix(b, []byte(" HTTP/1.1\r\n")) || bytes.IndexByte(target, '#') >= 0 {
 		return false
 	}
-	q.path, q.query, _ = bytes.Cut(target, []byte("?"))
-	if bytes.Contains(q.path, []byte("//")) {
+	q.Path, q.Query, _ = bytes.Cut(target, []byte("?"))
+	if bytes.Contains(q.Path, []byte("//")) {
 		return false // the HTTP server could take it for an authority
 	}
 
 	b = b[len(" HTTP/1.1\r\n"):]
-	var seen fields
+	var seen fieldSet
 	length := -1
 	for {
 		if len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
@@ -66,32 +66,32 @@ func (q *simple) parse(b []byte) bool {
 		}
 		name := b[:colon]
 		b = b[colon+1:]
-		end := clean(b, ' ')
+		end := countPlain(b, ' ')
 		if len(b) < end+2 || b[end] != '\r' || b[end+1] != '\n' {
 			return false
 		}
 		value := bytes.Trim(b[:end], " ")
 		b = b[end+2:]
 		field := fieldOf(name)
-		if field == strangeField || field != harmlessField && seen&field != 0 || !q.take(field, value, &length) {
+		if field == strangeField || field != harmlessField && seen&field != 0 || !q.takeField(field, value, &length) {
 			return false
 		}
 		seen |= field
 	}
 
-	if seen&hostField == 0 || (q.method == methodGet) != (length < 0) || len(b) != max(length, 0) {
+	if seen&hostField == 0 || (q.Method == MethodGet) != (length < 0) || len(b) != max(length, 0) {
 		return false
 	}
-	q.body = b
+	q.Body = b
 	return true
 }
 
-// fields is a set of header fields, each a bit.
-type fields uint32
+// fieldSet is a set of header fields, each a bit.
+type fieldSet uint32
 
 // The fields that are understood. Except for harmless ones, each may come once.
 const (
-	harmlessField fields = 1 << iota // changes nothing about the response
+	harmlessField fieldSet = 1 << iota // changes nothing about the response
 	hostField
 	agentField
 	connectionField
@@ -109,11 +109,11 @@ const (
 	sourceField
 
 	// strangeField is a field that only the HTTP server understands, or no valid field.
-	strangeField fields = 0
+	strangeField fieldSet = 0
 )
 
 // fieldOf returns the field of a name, in whatever case the name comes.
-func fieldOf(name []byte) fields {
+func fieldOf(name []byte) fieldSet {
 	var lower [32]byte // as long as the longest name that is understood
 	for i, c := range name {
 		if c = inNames[c]; c == 0 {
@@ -177,11 +177,11 @@ var inNames = func() (t [256]byte) {
 	return t
 }()
 
-// take stores a field. It reports false when its value is not simple.
-func (q *simple) take(field fields, value []byte, length *int) bool {
+// takeField stores a field. It reports false when its value is not simple.
+func (q *Request) takeField(field fieldSet, value []byte, length *int) bool {
 	switch field {
 	case hostField:
-		q.host = value
+		q.Host = value
 		return plainHost(value)
 	case agentField: // browsers get more header fields: see secure
 		return !bytes.HasPrefix(value, []byte("Mozilla/"))
@@ -199,11 +199,11 @@ func (q *simple) take(field fields, value []byte, length *int) bool {
 			*length = *length*10 + int(c-'0')
 		}
 	case authorizationField:
-		q.authorization = value
+		q.Authorization = value
 	case sourceField:
-		q.source = value
+		q.Source = value
 	default:
-		q.wishes.set(field, value)
+		q.Options.Set(field, value)
 	}
 	return true
 }
@@ -227,9 +227,9 @@ func plainHost(host []byte) bool {
 	return true
 }
 
-// clean returns how many bytes at the beginning of b are printable ASCII or a blank, and not below
+// countPlain returns how many bytes at the beginning of b are printable ASCII or a blank, and not below
 // least. It looks at eight bytes at a time, and then for the first that may not be.
-func clean(b []byte, least byte) int {
+func countPlain(b []byte, least byte) int {
 	const (
 		del   = 0x7f
 		ones  = 0x0101010101010101 // 1 in each byte of a word
@@ -251,8 +251,8 @@ func clean(b []byte, least byte) int {
 	return i
 }
 
-// field reports whether the header has a field of that name, which is in lower case.
-func field(raw []byte, name string) bool {
+// HasField reports whether the header has a field of that name, which is in lower case.
+func HasField(raw []byte, name string) bool {
 	for line := range bytes.Lines(raw) {
 		if len(line) > len(name) && line[len(name)] == ':' && string(bytes.ToLower(line[:len(name)])) == name {
 			return true

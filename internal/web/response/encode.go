@@ -1,4 +1,4 @@
-package web
+package response
 
 import (
 	"encoding/base64"
@@ -12,10 +12,10 @@ import (
 // The encoders append to a buffer and look at each byte once: encoding is most of the work that
 // this process itself does for a response.
 
-// appendResult appends a command's result as {"result":…} or {"error":"…"}.
-func appendResult(dst []byte, r *redis.Result, inBase64 bool) []byte {
+// AppendResult appends a command's result as {"result":…} or {"error":"…"}.
+func AppendResult(dst []byte, r *redis.Result, inBase64 bool) []byte {
 	if r.Err != nil {
-		_, words := outcome(r.Err)
+		_, words := Outcome(r.Err)
 		return appendError(dst, words)
 	}
 	dst = append(dst, `{"result":`...)
@@ -23,7 +23,7 @@ func appendResult(dst []byte, r *redis.Result, inBase64 bool) []byte {
 		if text := r.Reply.Text(); !inBase64 || text == "OK" {
 			// OK stays as it is: it is not base64 of anything (RFC 4648 pads it to OK==), so it
 			// cannot be mistaken.
-			dst = appendString(dst, text)
+			dst = AppendString(dst, text)
 		} else {
 			dst = appendBase64(dst, text)
 		}
@@ -36,7 +36,7 @@ func appendResult(dst []byte, r *redis.Result, inBase64 bool) []byte {
 // appendError appends {"error":"words"}.
 func appendError(dst []byte, words string) []byte {
 	dst = append(dst, `{"error":`...)
-	dst = appendString(dst, words)
+	dst = AppendString(dst, words)
 	return append(dst, '}')
 }
 
@@ -47,7 +47,7 @@ func appendReply(dst []byte, r *redis.Reply, inBase64 bool) []byte {
 		if inBase64 {
 			return appendBase64(dst, r.Text())
 		}
-		return appendString(dst, r.Text())
+		return AppendString(dst, r.Text())
 	case redis.Integer:
 		return strconv.AppendInt(dst, r.Int(), 10)
 	case redis.Array:
@@ -71,7 +71,7 @@ func appendReply(dst []byte, r *redis.Reply, inBase64 bool) []byte {
 func appendBase64(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	// The bytes of s are only read.
-	dst = base64.StdEncoding.AppendEncode(dst, bytesOf(s))
+	dst = base64.StdEncoding.AppendEncode(dst, BytesOf(s))
 	return append(dst, '"')
 }
 
@@ -91,7 +91,7 @@ func plainWord(w uint64) bool {
 // plain returns how many bytes at the beginning of s stand for themselves in a JSON string. It
 // looks at eight at a time.
 func plain(s string) int {
-	b := bytesOf(s)
+	b := BytesOf(s)
 	i := 0
 	for ; i+8 <= len(b); i += 8 {
 		if !plainWord(binary.LittleEndian.Uint64(b[i:])) {
@@ -106,12 +106,12 @@ func plain(s string) int {
 	return i
 }
 
-// appendString appends s as a JSON string. A byte that is not UTF-8 becomes U+FFFD.
-func appendString(dst []byte, s string) []byte {
+// AppendString appends s as a JSON string. A byte that is not UTF-8 becomes U+FFFD.
+func AppendString(dst []byte, s string) []byte {
 	return append(appendEscaped(append(dst, '"'), s), '"')
 }
 
-// appendEscaped is appendString without the quotation marks.
+// appendEscaped is AppendString without the quotation marks.
 func appendEscaped(dst []byte, s string) []byte {
 	const hexDigits = "0123456789abcdef"
 	for {
@@ -148,10 +148,10 @@ func appendEscaped(dst []byte, s string) []byte {
 	}
 }
 
-// appendRESP appends a command's result as Redis itself would send it (RESP2).
-func appendRESP(dst []byte, r *redis.Result) []byte {
+// AppendRESP appends a command's result as Redis itself would send it (RESP2).
+func AppendRESP(dst []byte, r *redis.Result) []byte {
 	if r.Err != nil {
-		_, words := outcome(r.Err)
+		_, words := Outcome(r.Err)
 		return appendFailure(dst, words)
 	}
 	return appendRESPReply(dst, &r.Reply)

@@ -1,4 +1,4 @@
-package web
+package fair
 
 import (
 	"bytes"
@@ -13,44 +13,44 @@ import (
 	"holdfast/internal/token"
 )
 
-// sourceHeader is how a balancer names the client of a request, as SECRET/ADDRESS. With another
+// SourceHeader is how a balancer names the client of a request, as SECRET/ADDRESS. With another
 // secret, or none, the header comes from the client itself and counts for nothing.
-const sourceHeader = "Holdfast-Source"
+const SourceHeader = "Holdfast-Source"
 
-// senders tells whose share of the node a request takes.
-type senders struct {
-	secret    string // begins sourceHeader; empty: that header is not believed
-	addresses texts  // clients' addresses, as balancers send them
+// Senders tells whose share of the node a request takes.
+type Senders struct {
+	secret    string    // begins SourceHeader; empty: that header is not believed
+	addresses textCache // clients' addresses, as balancers send them
 }
 
-func newSenders(secret string) *senders { return &senders{secret: secret} }
+func NewSenders(secret string) *Senders { return &Senders{secret: secret} }
 
-// of returns whose share of the node a request takes: the name of its token, or without tokens the
+// Sender returns whose share of the node a request takes: the name of its token, or without tokens the
 // address of its client.
-func (s *senders) of(ctx *fasthttp.RequestCtx, who *token.Rights) string {
+func (s *Senders) Sender(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	if who != nil {
 		return who.Name
 	}
-	if address, ok := s.told(ctx.Request.Header.Peek(sourceHeader)); ok {
+	if address, ok := s.FromBalancer(ctx.Request.Header.Peek(SourceHeader)); ok {
 		return address
 	}
 	var buffer [32]byte
 	return s.addresses.text(appendSource(buffer[:0], ctx.RemoteAddr()))
 }
 
-// reader returns whose room for long answers a request takes. It is like of, except that it is
+// Reader returns whose room for long answers a request takes. It is like of, except that it is
 // empty for clients of whom nothing is known: they do not count as one client.
-func (s *senders) reader(ctx *fasthttp.RequestCtx, who *token.Rights) string {
+func (s *Senders) Reader(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	if who != nil {
 		return who.Name
 	}
-	address, _ := s.told(ctx.Request.Header.Peek(sourceHeader))
+	address, _ := s.FromBalancer(ctx.Request.Header.Peek(SourceHeader))
 	return address
 }
 
-// told returns the client's address as a balancer sent it in sourceHeader. It reports false where
+// FromBalancer returns the client's address as a balancer sent it in SourceHeader. It reports false where
 // no balancer did.
-func (s *senders) told(header []byte) (string, bool) {
+func (s *Senders) FromBalancer(header []byte) (string, bool) {
 	if s.secret == "" {
 		return "", false
 	}
@@ -61,15 +61,15 @@ func (s *senders) told(header []byte) (string, bool) {
 	return s.addresses.text(address), true
 }
 
-// texts keeps short texts that come again and again, so that not every request allocates its own.
+// textCache keeps short texts that come again and again, so that not every request allocates its own.
 // Texts that hash to one place replace each other. The zero value is ready for use, also by several
 // goroutines.
-type texts [256]atomic.Pointer[string]
+type textCache [256]atomic.Pointer[string]
 
 var textSeed = maphash.MakeSeed()
 
 // text returns the bytes as a string that stays valid.
-func (t *texts) text(b []byte) string {
+func (t *textCache) text(b []byte) string {
 	if len(b) > len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255") {
 		return string(b)
 	}
@@ -82,9 +82,9 @@ func (t *texts) text(b []byte) string {
 	return text
 }
 
-// source returns the address that the connections of one client have in common. For IPv6 these are
+// Source returns the address that the connections of one client have in common. For IPv6 these are
 // the first 64 bits, since one client has the rest. It is empty for a unix socket.
-func source(addr net.Addr) string { return string(appendSource(nil, addr)) }
+func Source(addr net.Addr) string { return string(appendSource(nil, addr)) }
 
 // appendSource appends what source returns.
 func appendSource(dst []byte, addr net.Addr) []byte {

@@ -1,30 +1,32 @@
-package web
+package urlquery
 
 import (
 	"bytes"
 	"fmt"
+
+	"holdfast/internal/web/response"
 )
 
-// parameter returns a parameter of a raw query string (application/x-www-form-urlencoded: pairs
+// Parameter returns a parameter of a raw query string (application/x-www-form-urlencoded: pairs
 // separated by &, + is a blank, %XX is a byte), and reports whether it is there. The first of
 // several counts. A bad escape is an error: the bytes that the client meant cannot be known.
-func parameter(query []byte, name string) ([]byte, bool, error) {
-	raw, ok, err := rawParameter(query, name)
+func Parameter(query []byte, name string) ([]byte, bool, error) {
+	raw, ok, err := Raw(query, name)
 	if !ok || err != nil {
 		return nil, false, err
 	}
-	value, err := appendUnescaped(make([]byte, 0, len(raw)), raw, true)
+	value, err := AppendUnescaped(make([]byte, 0, len(raw)), raw, true)
 	return value, err == nil, err
 }
 
-// rawParameter is parameter without unescaping the value.
-func rawParameter(query []byte, name string) ([]byte, bool, error) {
+// Raw is parameter without unescaping the value.
+func Raw(query []byte, name string) ([]byte, bool, error) {
 	var buffer [32]byte
 	for len(query) > 0 {
 		var pair []byte
 		pair, query, _ = bytes.Cut(query, []byte("&"))
 		rawKey, rawValue, _ := bytes.Cut(pair, []byte("="))
-		key, err := appendUnescaped(buffer[:0], rawKey, true)
+		key, err := AppendUnescaped(buffer[:0], rawKey, true)
 		if err != nil {
 			return nil, false, err
 		}
@@ -35,9 +37,9 @@ func rawParameter(query []byte, name string) ([]byte, bool, error) {
 	return nil, false, nil
 }
 
-// appendUnescaped appends s with each %XX decoded. plus: + is a blank, which it is in a query and
+// AppendUnescaped appends s with each %XX decoded. plus: + is a blank, which it is in a query and
 // nowhere else.
-func appendUnescaped(dst, s []byte, plus bool) ([]byte, error) {
+func AppendUnescaped(dst, s []byte, plus bool) ([]byte, error) {
 	for {
 		i := bytes.IndexByte(s, '%')
 		part := s
@@ -61,12 +63,12 @@ func appendUnescaped(dst, s []byte, plus bool) ([]byte, error) {
 		}
 		s = s[i:]
 		if len(s) < 3 {
-			return nil, badRequest(fmt.Sprintf("ERR the URL has an incomplete escape, %q; a percent sign itself is %%25", s))
+			return nil, response.BadRequest(fmt.Sprintf("ERR the URL has an incomplete escape, %q; a percent sign itself is %%25", s))
 		}
 		high, ok1 := hex(s[1])
 		low, ok2 := hex(s[2])
 		if !ok1 || !ok2 {
-			return nil, badRequest(fmt.Sprintf("ERR the URL has an escape that is none, %q; a percent sign itself is %%25", s[:3]))
+			return nil, response.BadRequest(fmt.Sprintf("ERR the URL has an escape that is none, %q; a percent sign itself is %%25", s[:3]))
 		}
 		dst = append(dst, high<<4|low)
 		s = s[3:]

@@ -1,4 +1,4 @@
-package web
+package urlquery
 
 import (
 	"net/url"
@@ -13,7 +13,7 @@ func FuzzQuery(f *testing.F) {
 		f.Add(query)
 	}
 	f.Fuzz(func(t *testing.T, query string) {
-		got, there, err := parameter([]byte(query), "key")
+		got, there, err := Parameter([]byte(query), "key")
 		want, wrong := url.ParseQuery(query)
 		if err != nil || wrong != nil || strings.Contains(query, ";") {
 			return

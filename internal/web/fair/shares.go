@@ -1,4 +1,4 @@
-package web
+package fair
 
 import (
 	"sync"
@@ -53,14 +53,14 @@ func (s *shares) leave(sender string, n int) {
 	}
 }
 
-// inUse returns how many places are taken.
+// InUse returns how many places are taken.
 func (s *shares) inUse() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.taken
 }
 
-// turned counts what a node turned away because there was too much of it.
-type turned struct {
-	connections, waiting, streams, bodies atomic.Uint64
+// TurnedAway counts what a node turned away because there was too much of it.
+type TurnedAway struct {
+	Connections, Waiting, Streams, Bodies atomic.Uint64
 }

@@ -1,4 +1,4 @@
-package web
+package fair
 
 import (
 	"fmt"
@@ -45,11 +45,11 @@ func TestTheSourceOfAConnection(t *testing.T) {
 		"127.0.0.1": "127.0.0.1", "::ffff:10.0.0.1": "10.0.0.1",
 		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "::1": "::",
 	} {
-		if got := source(&net.TCPAddr{IP: net.ParseIP(address), Port: 1}); got != want {
+		if got := Source(&net.TCPAddr{IP: net.ParseIP(address), Port: 1}); got != want {
 			t.Errorf("%s: %s, want %s", address, got, want)
 		}
 	}
-	if got := source(&net.UnixAddr{Name: "x"}); got != "" {
+	if got := Source(&net.UnixAddr{Name: "x"}); got != "" {
 		t.Errorf("a unix socket: %s", got)
 	}
 }

@@ -1,4 +1,4 @@
-package web
+package fair
 
 import (
 	"sync"
@@ -7,9 +7,9 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// bodies bounds the memory for large bodies that are still arriving. The HTTP server allocates the
+// Bodies bounds the memory for large bodies that are still arriving. The HTTP server allocates the
 // whole of a body when its header announces it, though its client may never send it.
-type bodies struct {
+type Bodies struct {
 	shares *shares // of bytes
 	most   int     // bytes of one body
 
@@ -32,17 +32,17 @@ const (
 	claimTime = time.Minute
 )
 
-// newBodies returns the room for large bodies of at most so many bytes each.
-func newBodies(most int) *bodies {
-	return &bodies{shares: newShares(max(allBodies, 4*most), 0, 3), most: most, claims: map[*fasthttp.RequestHeader]claim{}}
+// NewBodies returns the room for large bodies of at most so many bytes each.
+func NewBodies(most int) *Bodies {
+	return &Bodies{shares: newShares(max(allBodies, 4*most), 0, 3), most: most, claims: map[*fasthttp.RequestHeader]claim{}}
 }
 
-// inUse returns how many bytes are taken.
-func (b *bodies) inUse() int { return b.shares.inUse() }
+// InUse returns how many bytes are taken.
+func (b *Bodies) InUse() int { return b.shares.inUse() }
 
-// claimed returns how many bytes a request's body counts for; 0 for a body that is not large, or
+// Claimed returns how many bytes a request's body counts for; 0 for a body that is not large, or
 // that is refused anyway.
-func (b *bodies) claimed(h *fasthttp.RequestHeader) int {
+func (b *Bodies) Claimed(h *fasthttp.RequestHeader) int {
 	n := h.ContentLength()
 	if n == -1 { // chunks, whose sum is not known
 		n = b.most
@@ -53,9 +53,9 @@ func (b *bodies) claimed(h *fasthttp.RequestHeader) int {
 	return n
 }
 
-// take makes room for a body of a sender, which comes within that time. It reports false when there
+// Take makes room for a body of a sender, which comes within that time. It reports false when there
 // is no room.
-func (b *bodies) take(h *fasthttp.RequestHeader, sender string, n int, within time.Duration) bool {
+func (b *Bodies) Take(h *fasthttp.RequestHeader, sender string, n int, within time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.drop(h) // of an earlier request in the same memory
@@ -76,15 +76,15 @@ func (b *bodies) take(h *fasthttp.RequestHeader, sender string, n int, within ti
 }
 
 // drop ends a claim. The caller holds b.mu.
-func (b *bodies) drop(h *fasthttp.RequestHeader) {
+func (b *Bodies) drop(h *fasthttp.RequestHeader) {
 	if c := b.claims[h]; c.bytes > 0 {
 		b.shares.leave(c.sender, c.bytes)
 	}
 	delete(b.claims, h)
 }
 
-// release gives a request's room back. It reports false when the request had got none.
-func (b *bodies) release(h *fasthttp.RequestHeader) (had bool) {
+// Release gives a request's room back. It reports false when the request had got none.
+func (b *Bodies) Release(h *fasthttp.RequestHeader) (had bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c, known := b.claims[h]

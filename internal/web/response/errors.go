@@ -1,4 +1,4 @@
-package web
+package response
 
 import (
 	"errors"
@@ -8,28 +8,29 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/httpfast"
 )
 
-// failure is the error of a request that this package itself refuses.
-type failure struct {
+// Error is the error of a request that this package itself refuses.
+type Error struct {
 	status int
 	text   string
 }
 
-func (f *failure) Error() string { return f.text }
+func (f *Error) Error() string { return f.text }
 
-// newError returns the error of a request that this node refuses with that status.
-func newError(status int, text string) error { return &failure{status, text} }
+// NewError returns the error of a request that this node refuses with that status.
+func NewError(status int, text string) error { return &Error{status, text} }
 
-func badRequest(text string) error { return newError(fasthttp.StatusBadRequest, text) }
+func BadRequest(text string) error { return NewError(fasthttp.StatusBadRequest, text) }
 
 // retryAfter is the Retry-After of a 503 and a 429, in seconds.
 const retryAfter = 1
 
-// outcome returns the status and the text for the error of a request. It is the one place where
+// Outcome returns the status and the text for the error of a request. It is the one place where
 // errors become statuses.
-func outcome(err error) (status int, text string) {
-	var f *failure
+func Outcome(err error) (status int, text string) {
+	var f *Error
 	if errors.As(err, &f) {
 		return f.status, f.text
 	}
@@ -62,22 +63,22 @@ func outcome(err error) (status int, text string) {
 	return fasthttp.StatusInternalServerError, "the request failed: " + err.Error()
 }
 
-// fail sends an error in plain text, as the tutorial's routes do.
-func fail(ctx *fasthttp.RequestCtx, err error) {
-	status, text := outcome(err)
+// SendTextError sends an error in plain text, as the tutorial's routes do.
+func SendTextError(ctx *fasthttp.RequestCtx, err error) {
+	status, text := Outcome(err)
 	if redis.KindOf(err) == redis.Refused { // Redis' words say little to somebody who does not see Redis
 		status, text = fasthttp.StatusConflict, err.Error()
 	}
 	retryLater(ctx, status)
-	answer(ctx, status, text)
+	SendText(ctx, status, text)
 }
 
-// failJSON sends an error as {"error":"words"}.
-func failJSON(ctx *fasthttp.RequestCtx, err error) {
-	status, text := outcome(err)
+// SendError sends an error as {"error":"words"}.
+func SendError(ctx *fasthttp.RequestCtx, err error) {
+	status, text := Outcome(err)
 	retryLater(ctx, status)
 	ctx.SetStatusCode(status)
-	ctx.SetContentType(applicationJSON)
+	ctx.SetContentType(httpfast.JSON)
 	ctx.SetBody(appendError(nil, text))
 }
 
@@ -88,9 +89,9 @@ func retryLater(ctx *fasthttp.RequestCtx, status int) {
 	}
 }
 
-// answer sends a text of this node.
-func answer(ctx *fasthttp.RequestCtx, status int, text string) {
+// SendText sends a text of this node.
+func SendText(ctx *fasthttp.RequestCtx, status int, text string) {
 	ctx.SetStatusCode(status)
-	ctx.SetContentType(textPlain)
+	ctx.SetContentType(httpfast.TextPlain)
 	ctx.SetBodyString(text)
 }

@@ -1,4 +1,4 @@
-package web
+package response
 
 import (
 	"encoding/base64"
@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/httpfast"
 )
 
 // A long response is made in pieces while it is written. Escaped for JSON it may be six times as
@@ -23,27 +24,27 @@ import (
 const pieceSize = 32 << 10
 
 // leastRate is how fast a client has to read a long response, in bytes a second, beyond
-// writeTimeout: while it reads, others may find no room for their long responses.
+// httpfast.WriteTimeout: while it reads, others may find no room for their long responses.
 const leastRate = 1 << 20
 
-// patient sets the time that a client has to read a response of that length.
-func patient(conn net.Conn, length int) {
-	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout + time.Duration(length)*time.Second/leastRate))
+// SetDeadline sets the time that a client has to read a response of that length.
+func SetDeadline(conn net.Conn, length int) {
+	_ = conn.SetWriteDeadline(time.Now().Add(httpfast.WriteTimeout + time.Duration(length)*time.Second/leastRate))
 }
 
-// longBody is the body of a long response: results of commands, or other text.
-type longBody struct {
-	results []redis.Result
-	form    form
-	list    bool // results stand in a JSON array
-	raw     bool // the text of the only result, as it is
-	// texts, when it is not nil, is the body instead: keys as a JSON array, between before and
+// LongBody is the body of a long response: results of commands, or other text.
+type LongBody struct {
+	Results []redis.Result
+	Form    Form
+	List    bool // results stand in a JSON array
+	Raw     bool // the text of the only result, as it is
+	// Texts, when it is not nil, is the body instead: keys as a JSON array, between before and
 	// behind.
-	texts          []string
-	before, behind string
+	Texts          []string
+	Before, Behind string
 
 	conn net.Conn
-	// size is the body's length in bytes, set by answerLong.
+	// size is the body's length in bytes, set by SendLong.
 	size int
 	// request is the one that the results belong to; Close releases it.
 	request redis.Request
@@ -56,48 +57,48 @@ type clientConn interface {
 	Linger()
 }
 
-// answerLong sends a long response. The results of r move to the body, which releases them.
-func answerLong(ctx *fasthttp.RequestCtx, r *redis.Request, kind string, body *longBody) {
+// SendLong sends a long response. The results of r move to the body, which releases them.
+func SendLong(ctx *fasthttp.RequestCtx, r *redis.Request, kind string, body *LongBody) {
 	if c, ok := ctx.Conn().(clientConn); ok {
 		body.conn = c
 	}
 	body.request = *r
 	*r = redis.Request{Commands: r.Commands}
 	ctx.SetContentType(kind)
-	body.size = body.length()
+	body.size = body.Length()
 	ctx.SetBodyStream(body, body.size)
 }
 
 // Close implements io.Closer: the server has written the body, or never will.
-func (b *longBody) Close() error {
+func (b *LongBody) Close() error {
 	b.request.Release()
-	b.results, b.texts = nil, nil
+	b.Results, b.Texts = nil, nil
 	return nil
 }
 
 var errOnlyWritten = errors.New("a long answer is only written")
 
 // Read implements io.Reader. The server never calls it, because it prefers WriteTo.
-func (b *longBody) Read([]byte) (int, error) { return 0, errOnlyWritten }
+func (b *LongBody) Read([]byte) (int, error) { return 0, errOnlyWritten }
 
 // WriteTo implements io.WriterTo.
-func (b *longBody) WriteTo(w io.Writer) (int64, error) {
+func (b *LongBody) WriteTo(w io.Writer) (int64, error) {
 	if b.conn != nil {
-		patient(b.conn, b.size)
+		SetDeadline(b.conn, b.size)
 	}
 	p := pieces{w: w, out: make([]byte, 0, 2*pieceSize)}
 	switch {
-	case b.raw:
-		p.text(b.results[0].Reply.Text())
-	case b.texts != nil:
-		p.text(b.before)
-		for i, text := range b.texts {
+	case b.Raw:
+		p.text(b.Results[0].Reply.Text())
+	case b.Texts != nil:
+		p.text(b.Before)
+		for i, text := range b.Texts {
 			if i > 0 {
 				p.out = append(p.out, ',')
 			}
 			p.string(text, false)
 		}
-		p.text(b.behind)
+		p.text(b.Behind)
 	default:
 		b.writeResults(&p)
 	}
@@ -105,39 +106,39 @@ func (b *longBody) WriteTo(w io.Writer) (int64, error) {
 	return p.n, p.err
 }
 
-func (b *longBody) writeResults(p *pieces) {
-	if b.list {
+func (b *LongBody) writeResults(p *pieces) {
+	if b.List {
 		p.out = append(p.out, '[')
 	}
-	for i := range b.results {
-		if i > 0 && b.list {
+	for i := range b.Results {
+		if i > 0 && b.List {
 			p.out = append(p.out, ',')
 		}
-		p.result(&b.results[i], b.form)
+		p.result(&b.Results[i], b.Form)
 	}
-	if b.list {
+	if b.List {
 		p.out = append(p.out, ']')
 	}
 }
 
-// length returns how long the body is, in bytes.
-func (b *longBody) length() int {
-	if b.raw {
-		return len(b.results[0].Reply.Text())
+// Length returns how long the body is, in bytes.
+func (b *LongBody) Length() int {
+	if b.Raw {
+		return len(b.Results[0].Reply.Text())
 	}
 	n := 0
-	if b.texts != nil {
-		n = len(b.before) + len(b.behind) + max(0, len(b.texts)-1)
-		for _, text := range b.texts {
+	if b.Texts != nil {
+		n = len(b.Before) + len(b.Behind) + max(0, len(b.Texts)-1)
+		for _, text := range b.Texts {
 			n += stringLength(text, false)
 		}
 		return n
 	}
-	if b.list {
-		n = 2 + max(0, len(b.results)-1)
+	if b.List {
+		n = 2 + max(0, len(b.Results)-1)
 	}
-	for i := range b.results {
-		n += resultLength(&b.results[i], b.form)
+	for i := range b.Results {
+		n += resultLength(&b.Results[i], b.Form)
 	}
 	return n
 }
@@ -177,7 +178,7 @@ func (p *pieces) text(s string) {
 		return
 	}
 	p.flush(0)
-	p.write(bytesOf(s)) // it is only read
+	p.write(BytesOf(s)) // it is only read
 }
 
 // string writes a string of JSON.
@@ -189,7 +190,7 @@ func (p *pieces) string(s string, inBase64 bool) {
 			part = part[:wholeRunes(part)]
 		}
 		if s = s[len(part):]; inBase64 {
-			p.out = base64.StdEncoding.AppendEncode(p.out, bytesOf(part))
+			p.out = base64.StdEncoding.AppendEncode(p.out, BytesOf(part))
 		} else {
 			p.out = appendEscaped(p.out, part)
 		}
@@ -211,20 +212,20 @@ func wholeRunes(s string) int {
 	return len(s)
 }
 
-// result writes a command's result, in the bytes of appendResult and appendRESP.
-func (p *pieces) result(r *redis.Result, f form) {
+// result writes a command's result, in the bytes of AppendResult and AppendRESP.
+func (p *pieces) result(r *redis.Result, f Form) {
 	switch {
-	case r.Err != nil && f.resp2:
-		p.out = appendRESP(p.out, r)
+	case r.Err != nil && f.RESP2:
+		p.out = AppendRESP(p.out, r)
 	case r.Err != nil:
-		p.out = appendResult(p.out, r, f.base64)
-	case f.resp2:
+		p.out = AppendResult(p.out, r, f.Base64)
+	case f.RESP2:
 		p.resp(&r.Reply)
 	case r.Reply.Type() == redis.Text && len(r.Reply.Text()) < pieceSize:
-		p.out = appendResult(p.out, r, f.base64)
+		p.out = AppendResult(p.out, r, f.Base64)
 	default:
 		p.out = append(p.out, `{"result":`...)
-		p.reply(&r.Reply, f.base64)
+		p.reply(&r.Reply, f.Base64)
 		p.out = append(p.out, '}')
 	}
 	p.flush(pieceSize)
@@ -274,19 +275,19 @@ func (p *pieces) resp(r *redis.Reply) {
 }
 
 // resultLength returns how many bytes pieces.result writes.
-func resultLength(r *redis.Result, f form) int {
+func resultLength(r *redis.Result, f Form) int {
 	var small [256]byte
 	switch {
-	case r.Err != nil && f.resp2:
-		return len(appendRESP(small[:0], r))
+	case r.Err != nil && f.RESP2:
+		return len(AppendRESP(small[:0], r))
 	case r.Err != nil:
-		return len(appendResult(small[:0], r, f.base64))
-	case f.resp2:
+		return len(AppendResult(small[:0], r, f.Base64))
+	case f.RESP2:
 		return respLength(&r.Reply)
-	case r.Reply.Type() == redis.Text && len(r.Reply.Text()) < pieceSize && f.base64 && r.Reply.Text() == "OK":
+	case r.Reply.Type() == redis.Text && len(r.Reply.Text()) < pieceSize && f.Base64 && r.Reply.Text() == "OK":
 		return len(`{"result":"OK"}`)
 	}
-	return len(`{"result":}`) + replyLength(&r.Reply, f.base64)
+	return len(`{"result":}`) + replyLength(&r.Reply, f.Base64)
 }
 
 func replyLength(r *redis.Reply, inBase64 bool) int {
@@ -350,7 +351,7 @@ func stringLength(s string, inBase64 bool) int {
 
 // escapedLength returns how many bytes appendEscaped appends.
 func escapedLength(s string) (n int) {
-	b := bytesOf(s)
+	b := BytesOf(s)
 	for i := 0; i < len(b); {
 		if i+8 <= len(b) && plainWord(binary.LittleEndian.Uint64(b[i:])) {
 			n += 8

@@ -1,4 +1,4 @@
-package web
+package response
 
 import (
 	"errors"
@@ -17,7 +17,7 @@ func TestAReadThatIsGivenUpIsNotToldAsAWriteOfUnknownOutcome(t *testing.T) {
 		redis.GivenUp:     {504, "nothing was changed"},
 		redis.Unknown:     {504, "outcome is unknown"},
 	} {
-		status, text := outcome(&redis.Error{Kind: kind, Cause: errors.New("silence")})
+		status, text := Outcome(&redis.Error{Kind: kind, Cause: errors.New("silence")})
 		if status != want.status || !strings.Contains(text, want.text) {
 			t.Errorf("%v: %d %s", kind, status, text)
 		}
