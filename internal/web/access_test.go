@@ -197,7 +197,7 @@ func TestStreamsAskForRightsToo(t *testing.T) {
 		if c.who != "" {
 			who = set.Find([]byte("token of " + c.who))
 		}
-		if err := s.auth.permitStream(who, strings.Fields(c.command)); (err == nil) != c.ok {
+		if err := s.auth.PermitStream(who, strings.Fields(c.command)); (err == nil) != c.ok {
 			t.Errorf("%s: %s: %v", c.who, c.command, err)
 		}
 	}
@@ -217,7 +217,7 @@ func TestDangerousCommandsAreRefusedUnlessAllowed(t *testing.T) {
 		for _, spelt := range []string{name, strings.ToUpper(name), strings.ToUpper(name[:1]) + name[1:]} {
 			cmd := redis.Command(strings.Split(spelt, "|"))
 			for range 2 { // the second time from what is remembered
-				err := s.auth.permit(t.Context(), nil, []redis.Command{{"PING"}, append(cmd, "a", "b")})
+				err := s.auth.Permit(t.Context(), nil, []redis.Command{{"PING"}, append(cmd, "a", "b")})
 				if (err != nil) != want {
 					t.Errorf("%s: %v", spelt, err)
 				}
@@ -231,15 +231,15 @@ func TestDangerousCommandsAreRefusedUnlessAllowed(t *testing.T) {
 		}
 	}
 	for _, words := range []string{"PING", "ECHO a", "TIME", "INFO", "XREAD STREAMS s 0", "XREADGROUP GROUP g c STREAMS s >", "SORT l", "COMMAND", "EVAL x 0", "CONFIG", "CONFIG NOSUCH"} {
-		if err := s.auth.permit(t.Context(), nil, []redis.Command{strings.Fields(words)}); err != nil {
+		if err := s.auth.Permit(t.Context(), nil, []redis.Command{strings.Fields(words)}); err != nil {
 			t.Errorf("%s: %v", words, err)
 		}
 	}
-	if err := s.auth.permit(t.Context(), nil, []redis.Command{strings.Fields("CONFIG SET maxmemory 1")}); err == nil {
+	if err := s.auth.Permit(t.Context(), nil, []redis.Command{strings.Fields("CONFIG SET maxmemory 1")}); err == nil {
 		t.Error("CONFIG SET is allowed once CONFIG alone was seen")
 	}
 	for _, words := range []string{"XREAD BLOCK 0 STREAMS s 0", "xreadgroup GROUP g c block 0 STREAMS s >"} {
-		if err := s.auth.permit(t.Context(), nil, []redis.Command{strings.Fields(words)}); err == nil {
+		if err := s.auth.Permit(t.Context(), nil, []redis.Command{strings.Fields(words)}); err == nil {
 			t.Errorf("%s is allowed", words)
 		}
 	}
@@ -247,13 +247,13 @@ func TestDangerousCommandsAreRefusedUnlessAllowed(t *testing.T) {
 	for words, want := range map[string]bool{
 		"KEYS *": true, "CONFIG GET port": true, "CONFIG SET port 1": false, "BLPOP l 0": true, "XREAD BLOCK 0 STREAMS s 0": true, "FLUSHALL": false, "SELECT 1": false,
 	} {
-		if err := s.auth.permit(t.Context(), nil, []redis.Command{strings.Fields(words)}); (err == nil) != want {
+		if err := s.auth.Permit(t.Context(), nil, []redis.Command{strings.Fields(words)}); (err == nil) != want {
 			t.Errorf("with --allow: %s: %v", words, err)
 		}
 	}
 	s = New(Config{Allow: []string{"@all"}}, client)
 	for words, want := range map[string]bool{"FLUSHALL": true, "DEBUG SLEEP 0": true, "SELECT 1": false, "CLIENT KILL x": false, "REPLICAOF NO ONE": false, "FAILOVER": false, "MULTI": false} {
-		if err := s.auth.permit(t.Context(), nil, []redis.Command{strings.Fields(words)}); (err == nil) != want {
+		if err := s.auth.Permit(t.Context(), nil, []redis.Command{strings.Fields(words)}); (err == nil) != want {
 			t.Errorf("with --allow @all: %s: %v", words, err)
 		}
 	}
@@ -266,7 +266,7 @@ func TestPermittingACommonCommandCostsNothing(t *testing.T) {
 	cmds := []redis.Command{{"GET", "a"}}
 	for _, who := range []*token.Rights{nil, set.All()[0]} {
 		allocated := testing.AllocsPerRun(100, func() {
-			if err := s.auth.permit(context.Background(), who, cmds); err != nil {
+			if err := s.auth.Permit(context.Background(), who, cmds); err != nil {
 				t.Error(err)
 			}
 		})

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/web/auth"
 )
 
 // logAccess logs a fraction of the requests. It leaves out path, query and header, because keys,
@@ -28,7 +30,7 @@ func (o *observer) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class
 	if from := forwardedFor(ctx); from != "" {
 		attrs = append(attrs, slog.String("forwarded", from))
 	}
-	if name, ok := ctx.UserValue(userToken).(string); ok {
+	if name, ok := ctx.UserValue(auth.TokenName).(string); ok {
 		attrs = append(attrs, slog.String("token", name))
 	}
 	if o.tracing != nil {

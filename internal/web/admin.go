@@ -87,7 +87,7 @@ func serveAdmin(ctx context.Context, ln net.Listener, m *metrics, h *health) err
 		}
 		fmt.Fprintln(w, "ready") // an error means that the client is gone
 	})
-	admin := &http.Server{Handler: h.auth.guard(mux), ReadHeaderTimeout: httpfast.ReadTimeout, ReadTimeout: httpfast.ReadTimeout, IdleTimeout: httpfast.ReadTimeout}
+	admin := &http.Server{Handler: h.auth.Guard(mux), ReadHeaderTimeout: httpfast.ReadTimeout, ReadTimeout: httpfast.ReadTimeout, IdleTimeout: httpfast.ReadTimeout}
 	served := make(chan error, 1)
 	go func() { served <- admin.Serve(netutil.LimitListener(ln, maxAdmins)) }()
 	select {

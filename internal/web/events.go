@@ -13,6 +13,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/auth"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/response"
@@ -40,7 +41,7 @@ type publisher interface {
 // streams are all streams of server-sent events of a node. Many requests use them at once.
 type streams struct {
 	store     publisher
-	auth      *authorizer
+	auth      *auth.Authorizer
 	places    *fair.Places
 	logger    *slog.Logger
 	heartbeat time.Duration
@@ -50,7 +51,7 @@ type streams struct {
 	end  context.CancelFunc
 }
 
-func newStreams(store publisher, auth *authorizer, of *fair.Places, logger *slog.Logger) *streams {
+func newStreams(store publisher, auth *auth.Authorizer, of *fair.Places, logger *slog.Logger) *streams {
 	s := &streams{store: store, auth: auth, places: of, logger: logger, heartbeat: heartbeat}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s

@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/httpfast"
 )
@@ -63,7 +64,7 @@ func (x fixed) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, prog
 	}
 	value := x.value(q.Query)
 	out = x.head.Append(out, f.memory.now, httpfast.TextPlain, len(value))
-	if from, _ := readFrom(&q.Options, redis.ReadMaster); from == redis.ReadCached {
+	if from, _ := consistency.ReadFrom(&q.Options, redis.ReadMaster); from == redis.ReadCached {
 		out = append(out, cachedLine...)
 	}
 	return append(append(out, "\r\n"...), value...), answered

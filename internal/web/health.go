@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/auth"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/response"
 )
@@ -23,7 +24,7 @@ type health struct {
 	status   func() redis.Status // of the store; it asks nobody
 	draining func() bool         // the node is about to end
 	secret   string              // Config.SourceSecret
-	auth     *authorizer
+	auth     *auth.Authorizer
 }
 
 // able reports whether the node would tell a balancer that it is ready: see ready.
@@ -38,8 +39,8 @@ func (h *health) serve(ctx *fasthttp.RequestCtx, question string) (class string)
 	handler := map[string]func(*fasthttp.RequestCtx){"live": h.live, "ready": h.ready, "master": h.master}[question]
 	if handler == nil {
 		response.SendText(ctx, fasthttp.StatusNotFound, "There is nothing here; there are /healthz/live, /healthz/ready and /healthz/master.")
-	} else if question == "master" && !h.auth.answersTo(ctx.Request.Header.Host()) {
-		response.SendError(ctx, h.auth.otherHost())
+	} else if question == "master" && !h.auth.AnswersTo(ctx.Request.Header.Host()) {
+		response.SendError(ctx, h.auth.WrongHost())
 	} else if response.AllowMethods(ctx, response.GetHead...) {
 		h.respond(ctx) // a stack's file may name any of them in health.path
 		handler(ctx)

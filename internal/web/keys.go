@@ -13,6 +13,8 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/auth"
+	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/response"
 	"holdfast/internal/web/urlquery"
@@ -38,8 +40,8 @@ type keyStore interface {
 // once.
 type keyspace struct {
 	store   keyStore
-	auth    *authorizer
-	rules   *rules
+	auth    *auth.Authorizer
+	rules   *consistency.Rules
 	senders *fair.Senders
 	places  *fair.Places
 	streams *streams
@@ -114,7 +116,7 @@ func (k *keyspace) keyName(escaped []byte) (string, error) {
 
 // getKey serves GET and HEAD of a key, and the two ways to watch it.
 func (k *keyspace) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
-	if err := k.auth.permit(ctx, who, []redis.Command{{"GET", key}}); err != nil {
+	if err := k.auth.Permit(ctx, who, []redis.Command{{"GET", key}}); err != nil {
 		return err
 	}
 	query := ctx.URI().QueryString()
@@ -128,18 +130,18 @@ func (k *keyspace) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 	} else if ok {
 		return k.waitForKey(ctx, who, key, given, string(text))
 	}
-	r := &redis.Request{Commands: []redis.Command{{"GET", key}}} // a read, which is what applyHeaders has to know
-	if err := k.rules.applyHeaders(ctx, who, r); err != nil {
+	r := &redis.Request{Commands: []redis.Command{{"GET", key}}} // a read, which is what ApplyHeaders has to know
+	if err := k.rules.ApplyHeaders(ctx, who, r); err != nil {
 		return err
 	}
 	r.IdempotencyKey = "" // a read may be repeated without one
 	r.Client = k.senders.Reader(ctx, who)
-	now, err := k.read(within(ctx), r, key)
+	now, err := k.read(consistency.Within(ctx), r, key)
 	if err != nil {
 		return err
 	}
 	defer now.release()
-	k.rules.setResultHeaders(ctx, r)
+	k.rules.SetResultHeaders(ctx, r)
 	return k.answerKey(ctx, &now, given)
 }
 
@@ -183,7 +185,7 @@ func (k *keyspace) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 	if err != nil {
 		return err
 	}
-	if err := k.auth.permit(ctx, who, []redis.Command{{"SET", key, ""}}); err != nil {
+	if err := k.auth.Permit(ctx, who, []redis.Command{{"SET", key, ""}}); err != nil {
 		return err
 	}
 	value := string(ctx.PostBody())
@@ -206,7 +208,7 @@ func (k *keyspace) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 
 // deleteKey deletes a key.
 func (k *keyspace) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
-	if err := k.auth.permit(ctx, who, []redis.Command{{"DEL", key}}); err != nil {
+	if err := k.auth.Permit(ctx, who, []redis.Command{{"DEL", key}}); err != nil {
 		return err
 	}
 	status, err := k.write(ctx, who, deleteKey, key, []string{given.match.argument(), given.noneMatch.argument()})
@@ -220,13 +222,13 @@ func (k *keyspace) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key st
 // write runs a script that writes, and returns the status that the script returns.
 func (k *keyspace) write(ctx *fasthttp.RequestCtx, who *token.Rights, script *redis.Script, key string, args []string) (int, error) {
 	r := &redis.Request{Script: script, Keys: []string{key, typeKey(key)}, Args: args}
-	if err := k.rules.applyHeaders(ctx, who, r); err != nil {
+	if err := k.rules.ApplyHeaders(ctx, who, r); err != nil {
 		return 0, err
 	}
-	if err := k.store.Do(within(ctx), r); err != nil {
+	if err := k.store.Do(consistency.Within(ctx), r); err != nil {
 		return 0, err
 	}
-	k.rules.setResultHeaders(ctx, r)
+	k.rules.SetResultHeaders(ctx, r)
 	if err := r.Results[0].Err; err != nil {
 		return 0, err
 	}

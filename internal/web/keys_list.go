@@ -57,7 +57,7 @@ func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	}
 	// A token that may scan for this pattern may see every key with the prefix.
 	pattern := escapePattern(prefix) + "*"
-	if err := k.auth.permit(ctx, who, []redis.Command{{"SCAN", "0", "MATCH", pattern}}); err != nil {
+	if err := k.auth.Permit(ctx, who, []redis.Command{{"SCAN", "0", "MATCH", pattern}}); err != nil {
 		return err
 	}
 
@@ -77,7 +77,7 @@ func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	}
 
 	r := &redis.Request{Sender: k.senders.Sender(ctx, who), Client: k.senders.Reader(ctx, who)}
-	if err := k.rules.applyHeaders(ctx, who, r); err != nil {
+	if err := k.rules.ApplyHeaders(ctx, who, r); err != nil {
 		return err
 	}
 	r.IdempotencyKey = ""     // a read may be repeated without one
@@ -88,7 +88,7 @@ func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	if err != nil {
 		return err
 	}
-	k.rules.setResultHeaders(ctx, r)
+	k.rules.SetResultHeaders(ctx, r)
 	if r.Held() > 0 {
 		rest := p
 		rest.Keys = []string{}

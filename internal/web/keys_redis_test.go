@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/token"
+	"holdfast/internal/web/consistency"
 )
 
 // Watchers on the real Redis see a change whichever client makes it, through whichever node.
@@ -97,7 +98,7 @@ func TestAWatcherOutlivesAFailover(t *testing.T) {
 	s.next("put")
 	cluster.Nodes[0].Kill()
 	// With the idempotency key the write may be repeated, should the master have died with it.
-	after := c.must(204, "PUT", "/v1/keys/a", "after", "Content-Type", "text/html", "If-Match", tag, idempotencyHeader, "once")
+	after := c.must(204, "PUT", "/v1/keys/a", "after", "Content-Type", "text/html", "If-Match", tag, consistency.IdempotencyHeader, "once")
 	if e := s.next("put"); e.ETag != after.header.Get("ETag") || e.Type != "text/html" {
 		t.Errorf("after the failover: %+v", e)
 	}
@@ -106,28 +107,28 @@ func TestAWatcherOutlivesAFailover(t *testing.T) {
 func TestAWriteWithAnIdempotencyKeyIsAnsweredTwiceAlike(t *testing.T) {
 	c, master := keysNode(t)
 	for _, repeated := range []bool{false, true} {
-		c.must(201, "PUT", "/v1/keys/a", "one", "If-None-Match", "*", idempotencyHeader, "first")
+		c.must(201, "PUT", "/v1/keys/a", "one", "If-None-Match", "*", consistency.IdempotencyHeader, "first")
 		if repeated && master.Do("GET", "a") != "two" {
 			t.Error("the repetition wrote again")
 		}
 		master.Do("SET", "a", "two")
 	}
-	c.must(204, "DELETE", "/v1/keys/a", "", idempotencyHeader, "second")
-	c.must(204, "DELETE", "/v1/keys/a", "", idempotencyHeader, "second")
-	c.must(404, "DELETE", "/v1/keys/a", "", idempotencyHeader, "third")
+	c.must(204, "DELETE", "/v1/keys/a", "", consistency.IdempotencyHeader, "second")
+	c.must(204, "DELETE", "/v1/keys/a", "", consistency.IdempotencyHeader, "second")
+	c.must(404, "DELETE", "/v1/keys/a", "", consistency.IdempotencyHeader, "third")
 }
 
 func TestAReplicaAnswersWhoAsksForIt(t *testing.T) {
 	cluster := redistest.Start(t, 1, 0)
 	addr, _, _ := serve(t, connect(t, cluster.Nodes[0]))
 	c := keysClient{t, addr}
-	made := c.must(201, "PUT", "/v1/keys/a", "one", "Content-Type", "text/plain", tokenHeader, "")
+	made := c.must(201, "PUT", "/v1/keys/a", "one", "Content-Type", "text/plain", consistency.TokenHeader, "")
 	redistest.Eventually(t, 10*time.Second, "a replica answers", func() bool {
-		a := c.must(200, "GET", "/v1/keys/a", "", readHeader, "replica", maxLagHeader, "10s", tokenHeader, made.header.Get(tokenHeader))
+		a := c.must(200, "GET", "/v1/keys/a", "", consistency.ReadHeader, "replica", consistency.MaxLagHeader, "10s", consistency.TokenHeader, made.header.Get(consistency.TokenHeader))
 		if a.body != "one" || a.header.Get("Content-Type") != "text/plain" || a.header.Get("ETag") != made.header.Get("ETag") {
 			t.Fatalf("it reads %v", a)
 		}
-		return strings.HasPrefix(a.header.Get(readHeader), "replica; node="+cluster.Nodes[1].Addr)
+		return strings.HasPrefix(a.header.Get(consistency.ReadHeader), "replica; node="+cluster.Nodes[1].Addr)
 	})
 }
 

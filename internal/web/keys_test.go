@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/httpfast"
 )
 
@@ -487,7 +488,7 @@ func TestTheCursorOfACommandIsGoodAtEveryNodeButNotForAnotherRedis(t *testing.T)
 			t.Errorf("%s: %s", path, got)
 		}
 	}
-	if got := (keysClient{t, three}).do("GET", "/sscan/s/"+cursor, "", formatHeader, "resp2"); got.status != 410 || !strings.HasPrefix(got.body, "-ERR invalid cursor: ") {
+	if got := (keysClient{t, three}).do("GET", "/sscan/s/"+cursor, "", consistency.FormatHeader, "resp2"); got.status != 410 || !strings.HasPrefix(got.body, "-ERR invalid cursor: ") {
 		t.Errorf("as Redis sends it: %v", got)
 	}
 	keysClient{t, three}.must(400, "GET", "/sscan/s/x", "")

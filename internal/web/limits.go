@@ -9,6 +9,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"holdfast/internal/web/auth"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/response"
 )
@@ -21,7 +22,7 @@ func (s *Server) headerReceived(h *fasthttp.RequestHeader) (c fasthttp.RequestCo
 	if n := h.ContentLength(); n > slowest {
 		c.ReadTimeout = httpfast.ReadTimeout + time.Duration(n)*time.Second/slowest
 	}
-	if n := s.bodies.Claimed(h); n > 0 && !s.bodies.Take(h, s.auth.bodySender(h), n, max(httpfast.ReadTimeout, c.ReadTimeout)) {
+	if n := s.bodies.Claimed(h); n > 0 && !s.bodies.Take(h, s.auth.BodySender(h), n, max(httpfast.ReadTimeout, c.ReadTimeout)) {
 		s.turned.Bodies.Add(1)
 		c.MaxRequestBodySize = 1 // smaller than the body, so that malformed is called
 	}
@@ -83,7 +84,7 @@ func proper(ctx *fasthttp.RequestCtx) error {
 	}
 	// A request to a proxy has a host in its URL, too. A guard in front that looked at one of the
 	// two would not see the other (RFC 9112, section 3.2.2).
-	if uri := h.RequestURI(); len(uri) > 0 && uri[0] != '/' && bytes.Contains(uri, []byte("://")) && !sameOrigin(uri, h.Host()) {
+	if uri := h.RequestURI(); len(uri) > 0 && uri[0] != '/' && bytes.Contains(uri, []byte("://")) && !auth.SameOrigin(uri, h.Host()) {
 		return response.BadRequest("ERR the URL names another host than the Host header")
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/httpfast"
 )
 
@@ -354,15 +355,15 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		return a
 	}
 	const key, keys = "/v1/keys/{key}", "/v1/keys"
-	made := check("PUT", key, "/v1/keys/a", 201, "one", ttlHeader, "100", "Content-Type", "text/plain", tokenHeader, "")
+	made := check("PUT", key, "/v1/keys/a", 201, "one", ttlHeader, "100", "Content-Type", "text/plain", consistency.TokenHeader, "")
 	tag := made.header.Get("ETag")
 	check("PUT", key, "/v1/keys/a", 204, "one", ttlHeader, "100", "Content-Type", "text/plain")
-	check("PUT", key, "/v1/keys/a", 412, "one", "If-None-Match", "*", tokenHeader, "")
+	check("PUT", key, "/v1/keys/a", 412, "one", "If-None-Match", "*", consistency.TokenHeader, "")
 	check("PUT", key, "/v1/keys/a", 400, "one", ttlHeader, "x")
 	check("PUT", key, "/v1/keys/a", 415, "one", "Content-Encoding", "gzip")
 	check("PUT", key, "/v1/keys/list", 409, "one")
 	check("PUT", key, "/v1/keys/"+strings.Repeat("k", 64<<10+1), 413, "one")
-	check("GET", key, "/v1/keys/a", 200, "", tokenHeader, "")
+	check("GET", key, "/v1/keys/a", 200, "", consistency.TokenHeader, "")
 	check("GET", key, "/v1/keys/a", 304, "", "If-None-Match", tag)
 	check("GET", key, "/v1/keys/a", 412, "", "If-Match", `"x"`)
 	check("GET", key, "/v1/keys/none", 404, "")
@@ -379,7 +380,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	check("GET", keys, "/v1/keys?limit=x", 400, "")
 	check("GET", keys, "/v1/keys?cursor=YS4w", 410, "")
 	check("GET", "/{command}/{arguments}", "/scan/17", 410, "")
-	check("GET", "/{command}/{arguments}", "/scan/18", 410, "", tokenHeader, "")
+	check("GET", "/{command}/{arguments}", "/scan/18", 410, "", consistency.TokenHeader, "")
 	check("PUT", "/", "/", 410, `["SCAN",17]`)
 	check("GET", "/v1/openapi.json", "/v1/openapi.json", 200, "")
 	check("HEAD", "/v1/openapi.json", "/v1/openapi.json", 200, "")
@@ -391,7 +392,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	check("GET", "/get", "/get?key=none", 404, "")
 	check("GET", "/get", "/get?key=list", 409, "")
 	check("HEAD", "/get", "/get?key=k", 200, "")
-	check("PUT", "/", "/", 200, `["SET","k","v"]`, tokenHeader, "")
+	check("PUT", "/", "/", 200, `["SET","k","v"]`, consistency.TokenHeader, "")
 	check("PUT", "/", "/", 200, `["LRANGE","list","0","-1"]`)
 	check("PUT", "/", "/", 400, `["LLEN","k"]`)
 	check("PUT", "/", "/", 400, `nonsense`)

@@ -35,7 +35,7 @@ func (s *streams) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, pattern
 		return
 	}
 
-	if err := s.auth.permitStream(who, command); err != nil {
+	if err := s.auth.PermitStream(who, command); err != nil {
 		response.SendError(ctx, err)
 		return
 	}
@@ -69,7 +69,7 @@ func line(m redis.Message) string {
 
 // monitor streams every command that the master carries out.
 func (s *streams) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
-	if err := s.auth.permitStream(who, redis.Command{"MONITOR"}); err != nil {
+	if err := s.auth.PermitStream(who, redis.Command{"MONITOR"}); err != nil {
 		response.SendError(ctx, err)
 		return
 	}

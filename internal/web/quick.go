@@ -12,6 +12,8 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/auth"
+	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/response"
@@ -40,8 +42,8 @@ type expresser interface {
 type quick struct {
 	store    starter
 	commands *commandHandler
-	auth     *authorizer
-	rules    *rules
+	auth     *auth.Authorizer
+	rules    *consistency.Rules
 	senders  *fair.Senders
 	metrics  *metrics
 	head     *httpfast.ResponseHead
@@ -53,7 +55,7 @@ type quick struct {
 // wants implements responder.
 func (s *quick) wants(q *httpfast.Request) bool {
 	_, ok := s.routeOf(q)
-	return ok && s.auth.answersTo(q.Host)
+	return ok && s.auth.AnswersTo(q.Host)
 }
 
 // routeOf is Server.route for simple requests. It reports false when the request is not a command.
@@ -89,7 +91,7 @@ func (s *quick) routeOf(q *httpfast.Request) (route, bool) {
 
 // respond implements responder.
 func (s *quick) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, progress) {
-	if !s.auth.answersTo(q.Host) {
+	if !s.auth.AnswersTo(q.Host) {
 		return out, declined
 	}
 	if out, ok := s.remembered(f, q, out); ok {
@@ -121,7 +123,7 @@ func (s *quick) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, pro
 // remembered answers a GET from the cache, where everybody may do everything: there, anybody may
 // have what somebody has read before, so nothing else has to be checked.
 func (s *quick) remembered(f *flight, q *httpfast.Request, out []byte) ([]byte, bool) {
-	if from, _ := readFrom(&q.Options, s.rules.read); !s.shared || from != redis.ReadCached || !isPlainRead(&q.Options) {
+	if from, _ := consistency.ReadFrom(&q.Options, s.rules.Read); !s.shared || from != redis.ReadCached || !consistency.IsPlainRead(&q.Options) {
 		return out, false
 	}
 
@@ -200,7 +202,7 @@ func (s *quick) express(ctx context.Context) (*redis.Express, net.Conn, error) {
 // prepare makes the redis.Request of a request, and returns what Redis says about its command. It
 // returns nil when anything about the request is not plainly good.
 func (s *quick) prepare(f *flight, q *httpfast.Request, route route) *redis.Spec {
-	who, err := s.auth.who(q.Authorization, q.Query)
+	who, err := s.auth.Rights(q.Authorization, q.Query)
 	if err != nil {
 		return nil
 	}
@@ -233,14 +235,14 @@ func (s *quick) prepare(f *flight, q *httpfast.Request, route route) *redis.Spec
 	}
 	if route == byCommand {
 		r.WantToken = true // on every answer
-		if f.form, err = responseForm(&q.Options); err != nil {
+		if f.form, err = consistency.ResponseForm(&q.Options); err != nil {
 			return nil
 		}
 	}
-	if spec.ReadOnly && balancerHeadersValid(&q.Options) {
+	if spec.ReadOnly && consistency.BalancerHeadersValid(&q.Options) {
 		q.Options.Attempts, q.Options.Received = 0, nil
 	}
-	if s.rules.apply(who, &q.Options, r) != nil {
+	if s.rules.Apply(who, &q.Options, r) != nil {
 		return nil
 	}
 
@@ -331,7 +333,7 @@ func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
 
 	r, err := &f.request, f.err
 	if err == nil {
-		s.rules.setResultHeaders(ctx, r)
+		s.rules.SetResultHeaders(ctx, r)
 		err = r.Results[0].Err
 	}
 	switch {
@@ -399,20 +401,20 @@ func (s *quick) inBody(f *flight, out []byte, now time.Time, kind string, body [
 }
 
 // cachedLine is in the header of a response from the cache.
-const cachedLine = readHeader + ": cached\r\n"
+const cachedLine = consistency.ReadHeader + ": cached\r\n"
 
 // begin appends the header of a response with status 200.
 func (s *quick) begin(f *flight, out []byte, now time.Time, kind string, length int) []byte {
 	r := &f.request
 	out = s.head.Append(out, now, kind, length)
 	if r.Token != "" {
-		out = append(s.rules.appendToken(append(out, tokenHeader+": "...), r.Token), "\r\n"...)
+		out = append(s.rules.AppendToken(append(out, consistency.TokenHeader+": "...), r.Token), "\r\n"...)
 	}
 	switch r.From {
 	case redis.ReadCached:
 		out = append(out, cachedLine...)
 	case redis.ReadReplica:
-		out = append(append(append(out, readHeader+": "...), readFromReplica(r)...), "\r\n"...)
+		out = append(append(append(out, consistency.ReadHeader+": "...), consistency.ReplicaRead(r)...), "\r\n"...)
 	}
 	if f.closing {
 		out = append(out, "Connection: close\r\n"...)

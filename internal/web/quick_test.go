@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/token"
+	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/httpfast"
 )
 
@@ -83,7 +84,7 @@ func TestALoopLooksIntoTheCacheForWhatIsPlainlyWanted(t *testing.T) {
 			t.Errorf("%s %q: looked up: %v, want %v; %q", test.target, test.header, found, test.found, got)
 		}
 	}
-	for _, bad := range []string{"Holdfast-Attempt: \r\n", "Holdfast-Attempt: " + strings.Repeat("a", maxIdem+1) + "\r\n", "Holdfast-Received: x\r\n", "Holdfast-Received: " + strings.Repeat("9", 19) + "\r\n"} {
+	for _, bad := range []string{"Holdfast-Attempt: \r\n", "Holdfast-Attempt: " + strings.Repeat("a", consistency.MaxIdempotencyKey+1) + "\r\n", "Holdfast-Received: x\r\n", "Holdfast-Received: " + strings.Repeat("9", 19) + "\r\n"} {
 		if got := dial(t, addr).ask(t, "GET /get/k HTTP/1.1\r\n"+plainHead+cached+bad+"\r\n"); !strings.Contains(got, " 400 ") {
 			t.Errorf("%.40q: %q", bad, got)
 		}

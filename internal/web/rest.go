@@ -9,6 +9,8 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/auth"
+	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/response"
@@ -24,8 +26,8 @@ type commandStore interface {
 // commandHandler serves commands, pipelines and transactions. Many requests use it at once.
 type commandHandler struct {
 	store               commandStore
-	auth                *authorizer
-	rules               *rules
+	auth                *auth.Authorizer
+	rules               *consistency.Rules
 	senders             *fair.Senders
 	maxKey, maxCommands int // bytes of a key, and commands of one request
 }
@@ -67,7 +69,7 @@ func (h *commandHandler) execute(ctx *fasthttp.RequestCtx, who *token.Rights, in
 	defer releaseRequest(r)
 	r.Commands = a.commands()
 	a.options.ReadHeader(&ctx.Request.Header)
-	f, err := responseForm(&a.options)
+	f, err := consistency.ResponseForm(&a.options)
 	if err == nil {
 		err = h.do(ctx, who, &a.options, r)
 	}
@@ -159,7 +161,7 @@ func (h *commandHandler) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, a
 		return
 	}
 	a.options.ReadHeader(&ctx.Request.Header)
-	f, err := responseForm(&a.options)
+	f, err := consistency.ResponseForm(&a.options)
 	if err != nil {
 		response.SendError(ctx, err)
 		return
@@ -182,17 +184,17 @@ func (h *commandHandler) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, a
 		r.Commands, refusals = h.permitted(who, all)
 	}
 	if len(r.Commands) > 0 {
-		if err := h.rules.apply(who, &a.options, r); err != nil {
+		if err := h.rules.Apply(who, &a.options, r); err != nil {
 			response.SendError(ctx, err)
 			return
 		}
 		r.Sender = h.redisSender(ctx, who, r)
 		r.Client = h.senders.Reader(ctx, who)
-		if err := h.store.Do(within(ctx), r); err != nil {
+		if err := h.store.Do(consistency.Within(ctx), r); err != nil {
 			response.SendError(ctx, err)
 			return
 		}
-		h.rules.setResultHeaders(ctx, r)
+		h.rules.SetResultHeaders(ctx, r)
 	}
 
 	results := r.Results
@@ -266,15 +268,15 @@ func (h *commandHandler) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *http
 	if err := h.check(who, r.Commands); err != nil {
 		return err
 	}
-	if err := h.rules.apply(who, w, r); err != nil {
+	if err := h.rules.Apply(who, w, r); err != nil {
 		return err
 	}
 	r.Sender = h.redisSender(ctx, who, r)
 	r.Client = h.senders.Reader(ctx, who)
-	if err := h.store.Do(within(ctx), r); err != nil {
+	if err := h.store.Do(consistency.Within(ctx), r); err != nil {
 		return err
 	}
-	h.rules.setResultHeaders(ctx, r)
+	h.rules.SetResultHeaders(ctx, r)
 	return r.Results[0].Err
 }
 
@@ -290,7 +292,7 @@ func (h *commandHandler) check(who *token.Rights, cmds []redis.Command) error {
 			}
 		}
 	}
-	return h.auth.permit(context.Background(), who, cmds)
+	return h.auth.Permit(context.Background(), who, cmds)
 }
 
 // checkKeys returns nil when none of a command's keys is too long.

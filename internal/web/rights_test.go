@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/commands"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/token"
+	"holdfast/internal/web/consistency"
 )
 
 // routesOf returns the ways to send a command; of each the method, the path and the body.
@@ -177,7 +178,7 @@ func TestAnIdempotencyKeyIsItsTokensOwn(t *testing.T) {
 	base, _, _ := serveWith(t, Config{Tokens: before}, client)
 	free, _, _ := serveWith(t, Config{}, client)
 	bearer := func(name string) []string { return []string{"Authorization", "Bearer token of " + name} }
-	for _, header := range []string{idempotencyHeader, attemptHeader} {
+	for _, header := range []string{consistency.IdempotencyHeader, consistency.AttemptHeader} {
 		for i, route := range append(routesOf("INCR", "n"), [3]string{"PUT", "/v1/keys/k", "v"}) {
 			once := []string{header, fmt.Sprintf("key-%d", i), "If-None-Match", "*"}
 			said := map[string]string{}
@@ -207,8 +208,8 @@ func TestAnIdempotencyKeyIsItsTokensOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	rotated, _, _ := serveWith(t, Config{Tokens: after}, client)
-	_, _, first := call(t, "POST", base+"/incr/r", "", append(bearer("a"), idempotencyHeader, "r")...)
-	_, _, again := call(t, "POST", rotated+"/incr/r", "", "Authorization", "Bearer a rotated token", idempotencyHeader, "r")
+	_, _, first := call(t, "POST", base+"/incr/r", "", append(bearer("a"), consistency.IdempotencyHeader, "r")...)
+	_, _, again := call(t, "POST", rotated+"/incr/r", "", "Authorization", "Bearer a rotated token", consistency.IdempotencyHeader, "r")
 	if first != again {
 		t.Errorf("before the rotation %s, after it %s", first, again)
 	}

@@ -56,11 +56,11 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	if isAdminPath(path) { // these are served by another listener; here they are no commands either
 		return nothing(ctx)
 	}
-	if s.auth.cors(ctx) {
+	if s.auth.AnswersOrigin(ctx) {
 		return "cors"
 	}
 
-	who, err := s.auth.authorize(ctx)
+	who, err := s.auth.Authorize(ctx)
 	if err != nil {
 		response.SendError(ctx, err)
 		return "unauthorized"

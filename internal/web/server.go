@@ -16,6 +16,8 @@ import (
 	"holdfast/internal/otlp"
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/auth"
+	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/response"
@@ -95,7 +97,7 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	store    Store
-	auth     *authorizer
+	auth     *auth.Authorizer
 	metrics  *metrics
 	observer *observer
 	health   *health
@@ -104,7 +106,7 @@ type Server struct {
 	http     *fasthttp.Server
 	engine   *engine
 	draining atomic.Bool
-	rules    *rules
+	rules    *consistency.Rules
 	node     []byte // Config.Node
 	turned   *fair.TurnedAway
 	senders  *fair.Senders
@@ -143,7 +145,7 @@ func New(cfg Config, store Store) *Server {
 
 	s := &Server{cfg: cfg, store: store, node: []byte(cfg.Node)}
 	s.turned, s.senders, s.bodies = new(fair.TurnedAway), fair.NewSenders(cfg.SourceSecret), fair.NewBodies(cfg.MaxBody)
-	s.auth = newAuthorizer(authConfig{
+	s.auth = auth.New(auth.Config{
 		Allow: cfg.Allow, InStack: cfg.InStack, Scripts: cfg.Scripts,
 		ScriptUser: cfg.ScriptUser, ReadScriptUser: cfg.ReadScriptUser, ScriptsAnyway: cfg.ScriptsAnyway,
 		Tokens: cfg.Tokens, CORS: cfg.CORS, Hosts: cfg.Hosts,
@@ -151,7 +153,7 @@ func New(cfg Config, store Store) *Server {
 		Learned:  func(spec *redis.Spec) { s.metrics.learn(spec) },
 		Refused:  func() { s.metrics.tokensRefused.Inc() },
 	}, store, s.senders)
-	s.rules = newRules(cfg.Read, cfg.Async, store)
+	s.rules = consistency.New(cfg.Read, cfg.Async, store)
 	s.places = fair.NewPlaces(cfg.Streams, cfg.StreamsPerClient, s.senders, s.turned)
 	s.streams = newStreams(store, s.auth, s.places, cfg.Logger)
 	s.health = &health{status: store.Status, draining: s.draining.Load, secret: cfg.SourceSecret, auth: s.auth}

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/httpfast"
 )
 
@@ -258,12 +259,12 @@ func TestAWriteThatWaitedForAHungNodeIsNotExecuted(t *testing.T) {
 		{"yesterday", 400},
 	} {
 		master.Do("FLUSHALL")
-		status, _, body := request(t, "GET", "http://"+addr+"/set?key=k&value=v", http.Header{receivedHeader: {test.received}})
+		status, _, body := request(t, "GET", "http://"+addr+"/set?key=k&value=v", http.Header{consistency.ReceivedHeader: {test.received}})
 		if status != test.want || (master.Do("EXISTS", "k") == "1") != (status == 200) {
 			t.Errorf("received %s: %d %q, stored %q; want %d", test.received, status, body, master.Do("GET", "k"), test.want)
 		}
 	}
-	if status, _, body := request(t, "GET", "http://"+addr+"/get?key=k", http.Header{receivedHeader: {"0"}}); status != 404 {
+	if status, _, body := request(t, "GET", "http://"+addr+"/get?key=k", http.Header{consistency.ReceivedHeader: {"0"}}); status != 404 {
 		t.Errorf("a read that came late: %d %q", status, body)
 	}
 }

@@ -149,7 +149,7 @@ func TestLookingForOtherSitesPagesCostsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := testing.AllocsPerRun(100, func() {
-			if s.auth.stranger(&ctx, false) {
+			if s.auth.AnswersOrigin(&ctx) {
 				t.Errorf("%v is turned down", c)
 			}
 		}); n > 0 {

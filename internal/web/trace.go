@@ -19,6 +19,8 @@ import (
 
 	"holdfast/internal/otlp"
 	"holdfast/internal/redis"
+	"holdfast/internal/web/auth"
+	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/response"
 )
 
@@ -101,12 +103,12 @@ func (h header) Keys() []string        { return nil }
 func (t *tracing) begin(ctx *fasthttp.RequestCtx) {
 	above := t.parent.Extract(context.Background(), header{&ctx.Request.Header})
 	within, _ := t.tracer.Start(above, methods[methodNumber(ctx.Method())], trace.WithSpanKind(trace.SpanKindServer))
-	ctx.SetUserValue(userSpan, within)
+	ctx.SetUserValue(consistency.SpanContext, within)
 }
 
 // id returns a request's trace id, in hex; empty when the trace is not recorded.
 func (t *tracing) id(ctx *fasthttp.RequestCtx) string {
-	if span := trace.SpanContextFromContext(within(ctx)); span.IsSampled() {
+	if span := trace.SpanContextFromContext(consistency.Within(ctx)); span.IsSampled() {
 		return span.TraceID().String()
 	}
 	return ""
@@ -114,7 +116,7 @@ func (t *tracing) id(ctx *fasthttp.RequestCtx) string {
 
 // end ends a request's span.
 func (t *tracing) end(ctx *fasthttp.RequestCtx, class string) {
-	span := trace.SpanFromContext(within(ctx))
+	span := trace.SpanFromContext(consistency.Within(ctx))
 	if !span.IsRecording() {
 		return
 	}
@@ -126,7 +128,7 @@ func (t *tracing) end(ctx *fasthttp.RequestCtx, class string) {
 		attribute.Int("http.response.status_code", status),
 		attribute.String("network.peer.address", ctx.RemoteAddr().String()),
 	)
-	if name, ok := ctx.UserValue(userToken).(string); ok {
+	if name, ok := ctx.UserValue(auth.TokenName).(string); ok {
 		span.SetAttributes(attribute.String("user.name", name))
 	}
 	if status >= 500 {

@@ -79,17 +79,17 @@ var repeating = []Mutant{{
 }, {
 	Name:    "no-time-of-arrival",
 	Rule:    "a request that waited for more than 20 s in a node that hung is not carried out",
-	Changes: []Change{at("web/trust.go", "maxAge         = 20 * time.Second", "maxAge         = time.Hour")},
+	Changes: []Change{at("web/consistency/consistency.go", "maxAge         = 20 * time.Second", "maxAge         = time.Hour")},
 	Tests:   tests("web", "TestAWriteThatWaitedForAHungNodeIsNotExecuted"),
 }, {
 	Name:    "unknown-is-503",
 	Rule:    "a client is told 504 of what may have happened, and 503 of what certainly did not",
-	Changes: []Change{at("web/errors.go", "case redis.Unknown:\n\t\treturn fasthttp.StatusGatewayTimeout", "case redis.Unknown:\n\t\treturn fasthttp.StatusServiceUnavailable")},
+	Changes: []Change{at("web/response/errors.go", "case redis.Unknown:\n\t\treturn fasthttp.StatusGatewayTimeout", "case redis.Unknown:\n\t\treturn fasthttp.StatusServiceUnavailable")},
 	Tests:   tests("web", "TestErrorsOfTheStoreBecomeStatuses"),
 }, {
 	Name:    "balancers-key-ignored",
 	Rule:    "the balancers' key makes a write happen once",
-	Changes: []Change{at("web/trust.go", "case w.attempts > 0:", "case w.attempts > 1000:")},
+	Changes: []Change{at("web/consistency/consistency.go", "case w.Attempts > 0:", "case w.Attempts > 1000:")},
 	Tests:   tests("web", "TestTheIdempotencyKeyReachesTheStore"),
 }}
 

@@ -1,4 +1,4 @@
-package web
+package auth
 
 import (
 	"bytes"
@@ -24,27 +24,27 @@ import (
 // errToken is the error of a request without a good token, in the words that Upstash documents.
 var errToken = response.NewError(fasthttp.StatusUnauthorized, "WRONGPASS invalid or missing auth token")
 
-// authorize returns the rights of a request's token. They are nil when no tokens are configured and
+// Authorize returns the rights of a request's token. They are nil when no tokens are configured and
 // everybody may do everything. The token is in the Authorization header, else in the parameter
 // _token.
-func (a *authorizer) authorize(ctx *fasthttp.RequestCtx) (*token.Rights, error) {
+func (a *Authorizer) Authorize(ctx *fasthttp.RequestCtx) (*token.Rights, error) {
 	if a.cfg.Tokens == nil {
 		return nil, nil
 	}
-	who, err := a.who(ctx.Request.Header.Peek("Authorization"), ctx.URI().QueryString())
+	who, err := a.Rights(ctx.Request.Header.Peek("Authorization"), ctx.URI().QueryString())
 	if err != nil {
 		a.cfg.Refused()
 		ctx.Response.Header.Set("WWW-Authenticate", `Bearer realm="holdfast"`)
 		return nil, err
 	}
 	if a.cfg.KeepName {
-		ctx.SetUserValue(userToken, who.Name)
+		ctx.SetUserValue(TokenName, who.Name)
 	}
 	return who, nil
 }
 
-// who is authorize for an Authorization header and a query.
-func (a *authorizer) who(authorization, query []byte) (*token.Rights, error) {
+// Rights is authorize for an Authorization header and a query.
+func (a *Authorizer) Rights(authorization, query []byte) (*token.Rights, error) {
 	if a.cfg.Tokens == nil {
 		return nil, nil
 	}
@@ -74,8 +74,8 @@ func presented(given, query []byte) []byte {
 	return given
 }
 
-// authConfig says who may do what. The fields are explained at Config, except for the last three.
-type authConfig struct {
+// Config says who may do what. The fields are explained at Config, except for the last three.
+type Config struct {
 	Allow                      []string
 	InStack                    bool
 	Scripts                    commands.Scripts
@@ -85,7 +85,7 @@ type authConfig struct {
 	CORS                       []string
 	Hosts                      *hostname.Set
 
-	// KeepName: the name of a request's token is kept among its user values, under userToken.
+	// KeepName: the name of a request's token is kept among its user values, under TokenName.
 	KeepName bool
 	// Learned is called with each command that is decided about for the first time, and Refused for
 	// each request without a good token. Many requests call them at once.
@@ -93,22 +93,22 @@ type authConfig struct {
 	Refused func()
 }
 
-// specs tells what Redis says about a command: see Store.
+// specs tells what Redis says about a command.
 type specs interface {
 	Spec(ctx context.Context, cmd redis.Command) (*redis.Spec, error)
 }
 
-// authorizer decides who may do what, and remembers what it decided about commands. Many requests
+// Authorizer decides who may do what, and remembers what it decided about commands. Many requests
 // use it at once.
-type authorizer struct {
-	cfg     authConfig
+type Authorizer struct {
+	cfg     Config
 	specs   specs
 	senders *fair.Senders
-	allow   []string // authConfig.Allow in lower case
+	allow   []string // Config.Allow in lower case
 	// known has the verdicts on each token's commands; under nil those without tokens. The maps of
 	// verdicts are replaced, never changed.
 	known map[*token.Rights]*atomic.Pointer[verdicts]
-	host  atomic.Pointer[string] // one of authConfig.Hosts, the first that was asked for: see answersTo
+	host  atomic.Pointer[string] // one of Config.Hosts, the first that was asked for: see AnswersTo
 }
 
 type verdicts map[*redis.Spec]verdict
@@ -128,8 +128,8 @@ type verdict struct {
 	particular bool
 }
 
-func newAuthorizer(cfg authConfig, of specs, from *fair.Senders) *authorizer {
-	a := &authorizer{cfg: cfg, specs: of, senders: from, known: map[*token.Rights]*atomic.Pointer[verdicts]{}}
+func New(cfg Config, of specs, from *fair.Senders) *Authorizer {
+	a := &Authorizer{cfg: cfg, specs: of, senders: from, known: map[*token.Rights]*atomic.Pointer[verdicts]{}}
 	for _, name := range cfg.Allow {
 		a.allow = append(a.allow, strings.ToLower(name))
 	}
@@ -144,9 +144,9 @@ func newAuthorizer(cfg authConfig, of specs, from *fair.Senders) *authorizer {
 	return a
 }
 
-// permit returns nil when each of the commands is allowed. Its error is a *failure, or an
+// Permit returns nil when each of the commands is allowed. Its error is a *failure, or an
 // *redis.Error when Redis could not be asked what a command is.
-func (a *authorizer) permit(ctx context.Context, who *token.Rights, cmds []redis.Command) error {
+func (a *Authorizer) Permit(ctx context.Context, who *token.Rights, cmds []redis.Command) error {
 	for _, cmd := range cmds {
 		if err := a.permitOne(ctx, who, cmd); err != nil {
 			return err
@@ -156,7 +156,7 @@ func (a *authorizer) permit(ctx context.Context, who *token.Rights, cmds []redis
 }
 
 // permitOne is permit for one command.
-func (a *authorizer) permitOne(ctx context.Context, who *token.Rights, cmd redis.Command) error {
+func (a *Authorizer) permitOne(ctx context.Context, who *token.Rights, cmd redis.Command) error {
 	if len(cmd) == 0 {
 		return response.BadRequest("ERR empty command")
 	}
@@ -187,7 +187,7 @@ func (a *authorizer) permitOne(ctx context.Context, who *token.Rights, cmd redis
 }
 
 // verdict returns what was decided about a command before, or decides it now.
-func (a *authorizer) verdict(who *token.Rights, spec *redis.Spec) verdict {
+func (a *Authorizer) verdict(who *token.Rights, spec *redis.Spec) verdict {
 	known := a.known[who]
 	if known == nil { // the rights are not those of a configured token
 		return a.judge(who, spec)
@@ -218,7 +218,7 @@ var instead = map[string]string{
 }
 
 // judge decides what holds for a command whatever its arguments are.
-func (a *authorizer) judge(who *token.Rights, spec *redis.Spec) verdict {
+func (a *Authorizer) judge(who *token.Rights, spec *redis.Spec) verdict {
 	name, dangerous := spec.Name, spec.Dangerous || spec.Admin
 	rule, why := commands.Judge(commands.Command{
 		Name: name, Container: spec.Container(), Dangerous: dangerous, Blocking: spec.Blocking, Stateful: spec.Stateful,
@@ -249,7 +249,7 @@ func (a *authorizer) judge(who *token.Rights, spec *redis.Spec) verdict {
 // does, so Redis keeps it to what the token may do, by the rights of the Redis user that runs it.
 // There is one such user for tokens that may write and one for tokens that may only read. A token
 // that may do less than these users, such as one without GET, cannot have scripts.
-func (a *authorizer) mayScript(who *token.Rights) error {
+func (a *Authorizer) mayScript(who *token.Rights) error {
 	switch {
 	case who == nil:
 		return nil
@@ -262,7 +262,7 @@ func (a *authorizer) mayScript(who *token.Rights) error {
 }
 
 // scriptsHint returns how scripts are allowed.
-func (a *authorizer) scriptsHint() string {
+func (a *Authorizer) scriptsHint() string {
 	if a.cfg.InStack {
 		return " (`kv.scripts` in the stack file)"
 	}
@@ -348,9 +348,9 @@ func scansWithin(who *token.Rights, cmd redis.Command) bool {
 	return within
 }
 
-// permitStream returns nil when a stream is allowed: SUBSCRIBE CHANNEL..., PSUBSCRIBE PATTERN... or
+// PermitStream returns nil when a stream is allowed: SUBSCRIBE CHANNEL..., PSUBSCRIBE PATTERN... or
 // MONITOR, none of which permit allows.
-func (a *authorizer) permitStream(who *token.Rights, cmd redis.Command) error {
+func (a *Authorizer) PermitStream(who *token.Rights, cmd redis.Command) error {
 	name := strings.ToLower(cmd[0])
 	if name == "monitor" {
 		if a.cfg.InStack && !slices.Contains(a.allow, name) {
@@ -384,7 +384,7 @@ func refused(name, why string) error {
 }
 
 // notAllowed returns the error of a command that has to be allowed by name.
-func (a *authorizer) notAllowed(name, why string) error {
+func (a *Authorizer) notAllowed(name, why string) error {
 	hint := fmt.Sprintf("`holdfast web --allow '%s'`", name)
 	if a.cfg.InStack {
 		written := name
@@ -410,12 +410,12 @@ var (
 	noChannel = response.NewError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the channels used as arguments")
 )
 
-// bodySender is sender for a request of which only the header has come. Without tokens, all clients
+// BodySender is sender for a request of which only the header has come. Without tokens, all clients
 // that come without a balancer count as one.
-func (a *authorizer) bodySender(h *fasthttp.RequestHeader) string {
+func (a *Authorizer) BodySender(h *fasthttp.RequestHeader) string {
 	if a.cfg.Tokens != nil {
 		_, query, _ := bytes.Cut(h.RequestURI(), []byte{'?'})
-		who, err := a.who(h.Peek("Authorization"), query)
+		who, err := a.Rights(h.Peek("Authorization"), query)
 		if err != nil {
 			return "" // the request will be refused
 		}
@@ -425,6 +425,6 @@ func (a *authorizer) bodySender(h *fasthttp.RequestHeader) string {
 	return address
 }
 
-// userToken is the key of the name of a request's token among the request's user values, for the
+// TokenName is the key of the name of a request's token among the request's user values, for the
 // log and for traces.
-const userToken = "holdfast-token"
+const TokenName = "holdfast-token"

@@ -1,4 +1,4 @@
-package web
+package auth
 
 import (
 	"bytes"
@@ -29,8 +29,8 @@ var errCrossSite = response.NewError(fasthttp.StatusForbidden, "NOPERM requests 
 // errUnsaidSite refuses a browser that does not say whose page asks.
 var errUnsaidSite = response.NewError(fasthttp.StatusForbidden, "NOPERM over plain http a browser does not say which site's page sends this, so it may only read here (/get, /v1/keys). To write, use a program or https, or ask for tokens")
 
-// otherHost returns the error of a request for a host that is not a name of the node.
-func (a *authorizer) otherHost() error {
+// WrongHost returns the error of a request for a host that is not a name of the node.
+func (a *Authorizer) WrongHost() error {
 	where := "--hosts (or HOLDFAST_HOSTS)"
 	if a.cfg.InStack {
 		where = "entry.hosts in the stack file"
@@ -38,8 +38,8 @@ func (a *authorizer) otherHost() error {
 	return response.NewError(fasthttp.StatusMisdirectedRequest, "NOPERM the Host of the request is no name of this service; "+where+" adds names")
 }
 
-// answersTo reports whether a host is a name of the node.
-func (a *authorizer) answersTo(host []byte) bool {
+// AnswersTo reports whether a host is a name of the node.
+func (a *Authorizer) AnswersTo(host []byte) bool {
 	if a.cfg.Hosts == nil || a.cfg.Tokens != nil {
 		return true
 	}
@@ -57,16 +57,16 @@ func (a *authorizer) answersTo(host []byte) bool {
 	return true
 }
 
-// stranger refuses a request that another site's page may have sent, unless its origin is allowed
+// refusesSite refuses a request that another site's page may have sent, unless its origin is allowed
 // or tokens are asked for. It reports whether it refused.
-func (a *authorizer) stranger(ctx *fasthttp.RequestCtx, allowed bool) bool {
+func (a *Authorizer) refusesSite(ctx *fasthttp.RequestCtx, allowed bool) bool {
 	if a.cfg.Tokens != nil {
 		return false
 	}
 	h := &ctx.Request.Header
 	var err error
-	if !a.answersTo(h.Host()) {
-		err = a.otherHost()
+	if !a.AnswersTo(h.Host()) {
+		err = a.WrongHost()
 	} else if !allowed && !ctx.IsOptions() { // OPTIONS has no effect anywhere
 		err = foreign(h.Peek, reads(ctx))
 	}
@@ -105,7 +105,7 @@ func foreign(field func(name string) []byte, reads bool) error {
 	case len(origin) == 0:
 	case string(origin) == "null" && string(site) == "same-origin": // a form of a page that hides its address
 		return nil
-	case !sameOrigin(origin, field("Host")):
+	case !SameOrigin(origin, field("Host")):
 		return errCrossSite
 	default:
 		return nil
@@ -116,15 +116,15 @@ func foreign(field func(name string) []byte, reads bool) error {
 	switch referer := field("Referer"); {
 	case len(referer) == 0:
 		return errUnsaidSite
-	case !sameOrigin(referer, field("Host")):
+	case !SameOrigin(referer, field("Host")):
 		return errCrossSite
 	}
 	return nil
 }
 
-// sameOrigin reports whether a URL is of a host, in the form of the Host header. A proxy in front
+// SameOrigin reports whether a URL is of a host, in the form of the Host header. A proxy in front
 // may have ended https, so the scheme counts only for the port where none is given.
-func sameOrigin(url, host []byte) bool {
+func SameOrigin(url, host []byte) bool {
 	scheme, rest, ok := bytes.Cut(url, []byte("://"))
 	if !ok || len(host) == 0 {
 		return false
@@ -137,9 +137,9 @@ func sameOrigin(url, host []byte) bool {
 	return bytes.EqualFold(bytes.TrimSuffix(rest, port), bytes.TrimSuffix(host, port))
 }
 
-// guard is stranger for the admin's routes: a page of another site may neither read them nor have
+// Guard is stranger for the admin's routes: a page of another site may neither read them nor have
 // the node make a profile. A browser that does not say whose page asks may read what costs nothing.
-func (a *authorizer) guard(h http.Handler) http.Handler {
+func (a *Authorizer) Guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		field := func(name string) []byte {
 			if name == "Host" {
@@ -149,7 +149,7 @@ func (a *authorizer) guard(h http.Handler) http.Handler {
 		}
 		var err error
 		if !a.cfg.Hosts.Has([]byte(r.Host)) {
-			err = a.otherHost()
+			err = a.WrongHost()
 		} else {
 			err = foreign(field, !strings.HasPrefix(r.URL.Path, "/debug/"))
 		}

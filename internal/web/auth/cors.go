@@ -1,4 +1,4 @@
-package web
+package auth
 
 import (
 	"bytes"
@@ -19,14 +19,14 @@ const (
 	corsAge = "600"
 )
 
-// cors sets the headers that let pages of other origins read the response. It reports whether the
+// AnswersOrigin sets the headers that let pages of other origins read the response. It reports whether the
 // request is answered by that: it was a preflight, or it was refused.
 //
 // A star may allow every origin, because no response depends on cookies: a page has the token, or
 // it has not.
-func (a *authorizer) cors(ctx *fasthttp.RequestCtx) (done bool) {
+func (a *Authorizer) AnswersOrigin(ctx *fasthttp.RequestCtx) (done bool) {
 	if len(a.cfg.CORS) == 0 {
-		return a.stranger(ctx, false)
+		return a.refusesSite(ctx, false)
 	}
 	req, h := &ctx.Request.Header, &ctx.Response.Header
 	origin := req.Peek(fasthttp.HeaderOrigin)
@@ -47,12 +47,12 @@ func (a *authorizer) cors(ctx *fasthttp.RequestCtx) (done bool) {
 		a.preflight(ctx, allowed)
 		return true
 	}
-	return a.stranger(ctx, allowed)
+	return a.refusesSite(ctx, allowed)
 }
 
 // preflight answers a browser that asks what a page may send. Without the headers set here, the
 // browser sends nothing.
-func (a *authorizer) preflight(ctx *fasthttp.RequestCtx, allowed bool) {
+func (a *Authorizer) preflight(ctx *fasthttp.RequestCtx, allowed bool) {
 	ctx.SetStatusCode(fasthttp.StatusNoContent)
 	if !allowed {
 		return
