@@ -204,7 +204,7 @@ func TestStreamsAskForRightsToo(t *testing.T) {
 }
 
 // Every command that this Redis calls dangerous is refused, whatever its spelling, except for those
-// that access.go explains to be harmless.
+// that package commands lets clients have (Granted).
 func TestDangerousCommandsAreRefusedUnlessAllowed(t *testing.T) {
 	client, master := single(t)
 	s := New(Config{}, client)

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/response"
+	"holdfast/internal/web/sse"
 	"holdfast/internal/web/urlquery"
 )
 
@@ -44,7 +45,7 @@ type keyspace struct {
 	rules   *consistency.Rules
 	senders *fair.Senders
 	places  *fair.Places
-	streams *streams
+	streams *sse.Streams
 	maxKey  int // bytes of a key
 	hub     *hub
 	// describe sends the description of all routes.

@@ -366,7 +366,7 @@ func events(t *testing.T, url string) (next func() string, stop func()) {
 func TestSubscribersHearMessages(t *testing.T) {
 	client, master := single(t)
 	addr, server, stop := serve(t, client)
-	server.streams.heartbeat = 50 * time.Millisecond
+	server.streams.Heartbeat = 50 * time.Millisecond
 	expect := func(next func() string, want ...string) {
 		t.Helper()
 		for _, w := range want {

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/web/auth"
+	"holdfast/internal/web/command"
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/httpfast"
@@ -41,7 +42,7 @@ type expresser interface {
 // value.
 type quick struct {
 	store    starter
-	commands *commandHandler
+	commands *command.Handler
 	auth     *auth.Authorizer
 	rules    *consistency.Rules
 	senders  *fair.Senders
@@ -185,7 +186,7 @@ func plainGet(q *httpfast.Request) (key []byte, r route) {
 // again implements responder.
 func (s *quick) again(f *flight) bool {
 	if f.borrowed { // the store may keep it for longer than the flight
-		f.request.Commands, f.borrowed = f.lent.kept(), false
+		f.request.Commands, f.borrowed = f.lent.Kept(), false
 	}
 	s.store.Start(&f.request, f.started)
 	return f.landedEarly()
@@ -211,11 +212,11 @@ func (s *quick) prepare(f *flight, q *httpfast.Request, route route) *redis.Spec
 	defer f.memory.tidy()
 	switch {
 	case route == sourceGet:
-		err = s.commands.sourceGet(a, q.Query)
+		err = s.commands.ReadTutorialGet(a, q.Query)
 	case route == sourceSet:
-		err = s.commands.sourceSet(a, q.Query)
+		err = s.commands.ReadTutorialSet(a, q.Query)
 	case len(q.Path) == 1:
-		err = a.command(q.Body)
+		err = a.ReadBody(q.Body)
 	default:
 		err = s.commandInPath(a, q)
 	}
@@ -224,13 +225,13 @@ func (s *quick) prepare(f *flight, q *httpfast.Request, route route) *redis.Spec
 	}
 
 	r := &f.request
-	r.Commands = a.lend(&f.lent)
+	r.Commands = a.Borrow(&f.lent)
 	if f.borrowed = r.Commands != nil; !f.borrowed {
-		r.Commands = a.commands()
+		r.Commands = a.Commands()
 	}
 
 	spec := s.store.Known(r.Commands[0])
-	if spec == nil || s.commands.check(who, r.Commands) != nil {
+	if spec == nil || s.commands.Check(who, r.Commands) != nil {
 		return nil
 	}
 	if route == byCommand {
@@ -338,13 +339,13 @@ func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
 	}
 	switch {
 	case f.route == byCommand:
-		s.commands.answerCommand(ctx, r, f.form, err)
+		s.commands.SendResult(ctx, r, f.form, err)
 	case err != nil:
 		response.SendTextError(ctx, err)
 	case f.route == sourceGet:
-		s.commands.answerGet(ctx, r)
+		s.commands.SendTutorialGet(ctx, r)
 	default:
-		s.commands.answerSet(ctx, r)
+		s.commands.SendTutorialSet(ctx, r)
 	}
 	response.SetBrowserHeaders(ctx)
 	if f.closing {
@@ -373,9 +374,9 @@ func (s *quick) swiftly(f *flight, out []byte, now time.Time) []byte {
 		if !utf8.ValidString(key) || !utf8.ValidString(value) {
 			kind = httpfast.OctetStream
 		}
-		out = s.begin(f, out, now, kind, len(setWords)+len(key)+len(setBetween)+len(value))
-		out = append(append(out, setWords...), key...)
-		return append(append(out, setBetween...), value...)
+		out = s.begin(f, out, now, kind, len(command.TutorialSetBefore)+len(key)+len(command.TutorialSetBetween)+len(value))
+		out = append(append(out, command.TutorialSetBefore...), key...)
+		return append(append(out, command.TutorialSetBetween...), value...)
 	}
 	kind := httpfast.JSON
 	if f.form.RESP2 {
@@ -459,17 +460,17 @@ func (s *quick) finishTo(f *flight, conn net.Conn) error {
 
 // commandInPath is Server.commandInPath for a simple request. It fails where Redis would have to be
 // asked about the command.
-func (s *quick) commandInPath(a *arguments, q *httpfast.Request) error {
-	words, err := a.inPath(q.Path, q.Query, q.Body)
+func (s *quick) commandInPath(a *command.Arguments, q *httpfast.Request) error {
+	words, err := a.ReadPath(q.Path, q.Query, q.Body)
 	if err != nil || q.Method == httpfast.MethodGet || len(q.Body) > 0 {
 		return err
 	}
-	cmd := a.commands()[0]
+	cmd := a.Commands()[0]
 	spec := s.store.Known(cmd)
 	if spec == nil {
 		return errUnknown
 	}
-	a.addEmpty(spec, cmd, words)
+	a.AddEmptyBody(spec, cmd, words)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/command"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/response"
 )
@@ -57,7 +58,7 @@ type journey struct {
 	// lent holds the command while borrowed is true. Its memory may be reused as soon as the
 	// response is written, because the lane, unlike Client.Start, keeps no reference to the
 	// command.
-	lent     lent
+	lent     command.BorrowedCommand
 	borrowed bool
 	began    time.Time
 	method   int
@@ -76,7 +77,7 @@ type journey struct {
 // memory is scratch space that the requests of a loop use one after the other, each only while the
 // loop works on it.
 type memory struct {
-	arguments arguments
+	arguments command.Arguments
 	body      []byte
 	// turn is when the loop last began to work on events, and now when it last read the clock
 	// since.
@@ -119,8 +120,8 @@ const (
 
 // tidy empties the arguments, and frees them if they grew large.
 func (m *memory) tidy() {
-	if m.arguments.large() {
-		m.arguments = arguments{}
+	if m.arguments.Large() {
+		m.arguments = command.Arguments{}
 	}
-	m.arguments.reset()
+	m.arguments.Reset()
 }

@@ -78,15 +78,15 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		if !response.AllowMethods(ctx, response.PostPut...) {
 			return "none"
 		}
-		return s.commands.execute(ctx, who, true)
+		return s.commands.Execute(ctx, who, true)
 	case "set":
 		if string(path) == "/set" && len(ctx.Request.Body()) == 0 {
-			s.commands.set(ctx, who)
+			s.commands.TutorialSet(ctx, who)
 			return "set"
 		}
 	case "get":
 		if string(path) == "/get" && len(ctx.Request.Body()) == 0 {
-			s.commands.get(ctx, who)
+			s.commands.TutorialGet(ctx, who)
 			return "get"
 		}
 	case "pipeline", "multi-exec":
@@ -94,12 +94,12 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 			return nothing(ctx)
 		}
 		if response.AllowMethods(ctx, response.PostPut...) {
-			s.commands.pipeline(ctx, who, string(name) == "multi-exec")
+			s.commands.Pipeline(ctx, who, string(name) == "multi-exec")
 		}
 		return string(name)
 	case "subscribe", "psubscribe":
 		if response.AllowMethods(ctx, response.GetPost...) {
-			s.streams.subscribe(ctx, who, string(name) == "psubscribe")
+			s.streams.Subscribe(ctx, who, string(name) == "psubscribe")
 		}
 		return string(name)
 	case "monitor":
@@ -107,7 +107,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 			return nothing(ctx)
 		}
 		if response.AllowMethods(ctx, response.GetPost...) {
-			s.streams.monitor(ctx, who)
+			s.streams.Monitor(ctx, who)
 		}
 		return "monitor"
 	case "v1":
@@ -118,7 +118,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	if !response.AllowMethods(ctx, response.AnyMethod...) {
 		return "none"
 	}
-	return s.commands.execute(ctx, who, false)
+	return s.commands.Execute(ctx, who, false)
 }
 
 // nothing sends a 404.

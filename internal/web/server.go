@@ -17,10 +17,12 @@ import (
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
 	"holdfast/internal/web/auth"
+	"holdfast/internal/web/command"
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/response"
+	"holdfast/internal/web/sse"
 )
 
 // Store is the way to the data. Many requests call its methods at once. The methods bound their own
@@ -101,7 +103,7 @@ type Server struct {
 	metrics  *metrics
 	observer *observer
 	health   *health
-	commands *commandHandler
+	commands *command.Handler
 	keys     *keyspace
 	http     *fasthttp.Server
 	engine   *engine
@@ -112,7 +114,7 @@ type Server struct {
 	senders  *fair.Senders
 	places   *fair.Places
 	bodies   *fair.Bodies
-	streams  *streams
+	streams  *sse.Streams
 }
 
 // New returns a server. It starts nothing.
@@ -155,7 +157,7 @@ func New(cfg Config, store Store) *Server {
 	}, store, s.senders)
 	s.rules = consistency.New(cfg.Read, cfg.Async, store)
 	s.places = fair.NewPlaces(cfg.Streams, cfg.StreamsPerClient, s.senders, s.turned)
-	s.streams = newStreams(store, s.auth, s.places, cfg.Logger)
+	s.streams = sse.New(store, s.auth, s.places, cfg.Logger)
 	s.health = &health{status: store.Status, draining: s.draining.Load, secret: cfg.SourceSecret, auth: s.auth}
 
 	var traces *tracing
@@ -164,7 +166,7 @@ func New(cfg Config, store Store) *Server {
 		traces = &tracing{base: cfg.Trace, node: cfg.Node, settings: cfg.TraceSettings, logger: cfg.Logger}
 		done = traced{store, traces}
 	}
-	s.commands = &commandHandler{store: done, auth: s.auth, rules: s.rules, senders: s.senders, maxKey: cfg.MaxKey, maxCommands: cfg.MaxPipeline}
+	s.commands = &command.Handler{Store: done, Auth: s.auth, Rules: s.rules, Senders: s.senders, MaxKey: cfg.MaxKey, MaxCommands: cfg.MaxPipeline}
 	s.keys = &keyspace{
 		store: done, auth: s.auth, rules: s.rules, senders: s.senders, places: s.places, streams: s.streams, maxKey: cfg.MaxKey,
 		hub: newHub(done.Changes, cfg.Logger), describe: describe,
@@ -221,7 +223,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	}
 
 	s.draining.Store(true)
-	s.streams.end()
+	s.streams.End()
 	defer s.keys.hub.wait()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()

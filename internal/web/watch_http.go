@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
 	"holdfast/internal/web/response"
+	"holdfast/internal/web/sse"
 )
 
 // maxWait bounds how long a long poll is held. HAProxy waits longer for a response (timeout server,
@@ -65,7 +66,7 @@ func (k *keyspace) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key s
 		case <-w.wake:
 			continue
 		case <-timer.C:
-		case <-k.streams.done():
+		case <-k.streams.Done():
 		}
 		return k.answerKept(ctx, key, &now, given)
 	}
@@ -145,7 +146,7 @@ func (k *keyspace) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 		return err
 	}
 
-	k.streams.serve(ctx, p, func(ctx context.Context, f *feed) error {
+	k.streams.Serve(ctx, p, func(ctx context.Context, f *sse.Feed) error {
 		defer w.leave()
 		if err := sendState(f, name, &now); err != nil {
 			return err
@@ -192,7 +193,7 @@ func (k *keyspace) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, pref
 		return err
 	}
 
-	k.streams.serve(ctx, mine, func(ctx context.Context, f *feed) error {
+	k.streams.Serve(ctx, mine, func(ctx context.Context, f *sse.Feed) error {
 		defer p.leave()
 		var again <-chan time.Time
 		var todo []string
@@ -207,7 +208,7 @@ func (k *keyspace) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, pref
 			reset, keys := p.take()
 			if reset {
 				todo = nil
-				f.event("", "reset", "{}")
+				f.Event("", "reset", "{}")
 			}
 			if todo = append(todo, keys...); len(todo) > 2*maxPending { // there has been no master for long
 				todo = nil
@@ -234,12 +235,12 @@ func (k *keyspace) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, pref
 }
 
 // sendState adds the event for what a key holds to a feed.
-func sendState(f *feed, key string, now *keyState) error {
+func sendState(f *sse.Feed, key string, now *keyState) error {
 	name, data := now.event(key)
 	text, err := json.Marshal(data)
 	if err != nil {
 		return err
 	}
-	f.event("", name, string(text))
+	f.Event("", name, string(text))
 	return nil
 }

@@ -1,4 +1,4 @@
-package web
+package command
 
 import (
 	"context"
@@ -16,20 +16,20 @@ import (
 // no such argument. So an empty body is an argument only where the command in the path lacks one.
 
 // commandInPath reads a command from the path, the query and the body.
-func (h *commandHandler) commandInPath(ctx *fasthttp.RequestCtx, a *arguments) error {
+func (h *Handler) commandInPath(ctx *fasthttp.RequestCtx, a *Arguments) error {
 	takesBody := ctx.IsPost() || ctx.IsPut()
 	var body []byte
 	if takesBody {
 		body = ctx.Request.Body()
 	}
-	words, err := a.inPath(ctx.URI().PathOriginal(), ctx.URI().QueryString(), body)
+	words, err := a.ReadPath(ctx.URI().PathOriginal(), ctx.URI().QueryString(), body)
 	if err != nil || !takesBody || len(body) > 0 || !bodySent(&ctx.Request.Header) {
 		return err
 	}
-	cmd := a.commands()[0]
-	spec, err := h.store.Spec(context.Background(), cmd)
+	cmd := a.Commands()[0]
+	spec, err := h.Store.Spec(context.Background(), cmd)
 	if err == nil {
-		a.addEmpty(spec, cmd, words)
+		a.AddEmptyBody(spec, cmd, words)
 	}
 	return err
 }
@@ -40,9 +40,9 @@ func bodySent(h *fasthttp.RequestHeader) bool {
 	return httpfast.HasField(raw, "content-length") || httpfast.HasField(raw, "transfer-encoding")
 }
 
-// addEmpty adds an empty argument behind the words of the path, if the command lacks one. spec is
+// AddEmptyBody adds an empty argument behind the words of the path, if the command lacks one. spec is
 // what Redis says about the command, or nil when Redis has no such command.
-func (a *arguments) addEmpty(spec *redis.Spec, cmd redis.Command, inPath int) {
+func (a *Arguments) AddEmptyBody(spec *redis.Spec, cmd redis.Command, inPath int) {
 	if spec == nil || !lacksValue(spec, cmd, inPath) {
 		return
 	}
@@ -54,7 +54,7 @@ func (a *arguments) addEmpty(spec *redis.Spec, cmd redis.Command, inPath int) {
 	}
 }
 
-// lacksValue reports whether a command lacks an argument. inPath is how many of its words are in
+// lacksValue reports whether a command lacks an argument. ReadPath is how many of its words are in
 // the path; the others are in the query.
 func lacksValue(spec *redis.Spec, cmd redis.Command, inPath int) bool {
 	if least := max(spec.Arity, -spec.Arity); len(cmd) < least {

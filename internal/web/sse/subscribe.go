@@ -1,4 +1,4 @@
-package web
+package sse
 
 import (
 	"bytes"
@@ -13,9 +13,9 @@ import (
 	"holdfast/internal/web/urlquery"
 )
 
-// subscribe streams the messages to channels, or to those that patterns match: /subscribe/CHANNEL.
+// Subscribe streams the messages to channels, or to those that patterns match: /subscribe/CHANNEL.
 // Several are separated by commas or slashes.
-func (s *streams) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns bool) {
+func (s *Streams) Subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns bool) {
 	command := redis.Command{"SUBSCRIBE"}
 	if patterns {
 		command[0] = "PSUBSCRIBE"
@@ -46,14 +46,14 @@ func (s *streams) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, pattern
 		return
 	}
 
-	s.serveWhenHeard(ctx, p, func(ctx context.Context, f *feed) error {
-		return s.store.Subscribe(ctx, patterns, command[1:], func(m redis.Message) { f.event("", "", line(m)) })
+	s.serveWhenHeard(ctx, p, func(ctx context.Context, f *Feed) error {
+		return s.store.Subscribe(ctx, patterns, command[1:], func(m redis.Message) { f.Event("", "", messageText(m)) })
 	})
 }
 
-// line returns a message as its subscribers get it: its kind, the pattern, the channel, and the
+// messageText returns a message as its subscribers get it: its kind, the pattern, the channel, and the
 // message or the number of subscriptions, separated by commas.
-func line(m redis.Message) string {
+func messageText(m redis.Message) string {
 	switch m.Kind {
 	case "message":
 		return m.Kind + "," + m.Channel + "," + m.Payload
@@ -67,8 +67,8 @@ func line(m redis.Message) string {
 	return m.Kind + "," + name + "," + strconv.FormatInt(m.Count, 10)
 }
 
-// monitor streams every command that the master carries out.
-func (s *streams) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
+// Monitor streams every command that the master carries out.
+func (s *Streams) Monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	if err := s.auth.PermitStream(who, redis.Command{"MONITOR"}); err != nil {
 		response.SendError(ctx, err)
 		return
@@ -78,12 +78,12 @@ func (s *streams) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		response.SendError(ctx, err)
 		return
 	}
-	s.serveWhenHeard(ctx, p, func(ctx context.Context, f *feed) error {
+	s.serveWhenHeard(ctx, p, func(ctx context.Context, f *Feed) error {
 		return s.store.Monitor(ctx, func(line string) {
 			if line == "OK" {
 				line = `"OK"`
 			}
-			f.event("", "", line)
+			f.Event("", "", line)
 		})
 	})
 }

@@ -1,4 +1,4 @@
-package web
+package command
 
 import (
 	"bytes"
@@ -17,19 +17,19 @@ import (
 	"holdfast/internal/web/urlquery"
 )
 
-// commandStore carries out commands: see Store.
-type commandStore interface {
+// Store carries out commands: see Store.
+type Store interface {
 	Do(ctx context.Context, r *redis.Request) error
 	Spec(ctx context.Context, cmd redis.Command) (*redis.Spec, error)
 }
 
-// commandHandler serves commands, pipelines and transactions. Many requests use it at once.
-type commandHandler struct {
-	store               commandStore
-	auth                *auth.Authorizer
-	rules               *consistency.Rules
-	senders             *fair.Senders
-	maxKey, maxCommands int // bytes of a key, and commands of one request
+// Handler serves commands, pipelines and transactions. Many requests use it at once.
+type Handler struct {
+	Store               Store
+	Auth                *auth.Authorizer
+	Rules               *consistency.Rules
+	Senders             *fair.Senders
+	MaxKey, MaxCommands int // bytes of a key, and commands of one request
 }
 
 // requests keeps requests to be used again, because their results are large.
@@ -49,14 +49,14 @@ func releaseRequest(r *redis.Request) {
 	requests.Put(r)
 }
 
-// execute serves one command. With inBody the command is in the body. Otherwise it is in the path;
+// Execute serves one command. With inBody the command is in the body. Otherwise it is in the path;
 // a body is then an argument behind those of the path and before those of the query.
-func (h *commandHandler) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody bool) (class string) {
+func (h *Handler) Execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody bool) (class string) {
 	a := acquireArguments()
 	defer releaseArguments(a)
 	var err error
 	if inBody {
-		err = a.command(ctx.Request.Body())
+		err = a.ReadBody(ctx.Request.Body())
 	} else {
 		err = h.commandInPath(ctx, a)
 	}
@@ -67,18 +67,18 @@ func (h *commandHandler) execute(ctx *fasthttp.RequestCtx, who *token.Rights, in
 	r := acquireRequest()
 	r.WantToken = true // on every answer
 	defer releaseRequest(r)
-	r.Commands = a.commands()
+	r.Commands = a.Commands()
 	a.options.ReadHeader(&ctx.Request.Header)
 	f, err := consistency.ResponseForm(&a.options)
 	if err == nil {
 		err = h.do(ctx, who, &a.options, r)
 	}
-	h.answerCommand(ctx, r, f, err)
+	h.SendResult(ctx, r, f, err)
 	return r.Commands[0][0]
 }
 
-// answerCommand sends a command's result, or the error that kept it from being carried out.
-func (h *commandHandler) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Request, f response.Form, err error) {
+// SendResult sends a command's result, or the error that kept it from being carried out.
+func (h *Handler) SendResult(ctx *fasthttp.RequestCtx, r *redis.Request, f response.Form, err error) {
 	switch {
 	case err != nil && !(f.RESP2 && redis.KindOf(err) == redis.Refused):
 		response.SendError(ctx, err)
@@ -102,10 +102,10 @@ func (h *commandHandler) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Reques
 	}
 }
 
-// inPath reads a command from the path, which it splits before it unescapes: an escaped slash is
+// ReadPath reads a command from the path, which it splits before it unescapes: an escaped slash is
 // part of an argument. Behind it come the body, if there is one, and the query, as in
 // /set/KEY?EX=60 with the value as the body. It returns how many words are in the path.
-func (a *arguments) inPath(path, query, body []byte) (words int, err error) {
+func (a *Arguments) ReadPath(path, query, body []byte) (words int, err error) {
 	for rest, more := path[1:], true; more; {
 		var segment []byte
 		segment, rest, more = bytes.Cut(rest, []byte("/"))
@@ -151,12 +151,12 @@ func (a *arguments) inPath(path, query, body []byte) (words int, err error) {
 	return words, nil
 }
 
-// pipeline serves several commands in order. Each has its own result or error; atomic: they are one
+// Pipeline serves several commands in order. Each has its own result or error; atomic: they are one
 // transaction, of which all or none are carried out.
-func (h *commandHandler) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bool) {
+func (h *Handler) Pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bool) {
 	a := acquireArguments()
 	defer releaseArguments(a)
-	if err := a.pipeline(ctx.Request.Body(), h.maxCommands); err != nil {
+	if err := a.readPipeline(ctx.Request.Body(), h.MaxCommands); err != nil {
 		response.SendError(ctx, err)
 		return
 	}
@@ -171,12 +171,12 @@ func (h *commandHandler) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, a
 	r.WantToken = true // on every answer
 	defer releaseRequest(r)
 
-	all := a.commands()
+	all := a.Commands()
 	r.Commands, r.Atomic = all, atomic
 	// A refused command fails by itself, because the others of a pipeline often have other callers:
 	// clients put together what is sent at the same time.
 	var refusals []error
-	if err := h.check(who, r.Commands); err != nil {
+	if err := h.Check(who, r.Commands); err != nil {
 		if atomic {
 			response.SendError(ctx, discarded(err))
 			return
@@ -184,17 +184,17 @@ func (h *commandHandler) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, a
 		r.Commands, refusals = h.permitted(who, all)
 	}
 	if len(r.Commands) > 0 {
-		if err := h.rules.Apply(who, &a.options, r); err != nil {
+		if err := h.Rules.Apply(who, &a.options, r); err != nil {
 			response.SendError(ctx, err)
 			return
 		}
 		r.Sender = h.redisSender(ctx, who, r)
-		r.Client = h.senders.Reader(ctx, who)
-		if err := h.store.Do(consistency.Within(ctx), r); err != nil {
+		r.Client = h.Senders.Reader(ctx, who)
+		if err := h.Store.Do(consistency.Within(ctx), r); err != nil {
 			response.SendError(ctx, err)
 			return
 		}
-		h.rules.SetResultHeaders(ctx, r)
+		h.Rules.SetResultHeaders(ctx, r)
 	}
 
 	results := r.Results
@@ -232,10 +232,10 @@ func (h *commandHandler) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, a
 
 // permitted returns those of the commands that are allowed, and the errors of the others, each at
 // its command's place.
-func (h *commandHandler) permitted(who *token.Rights, all []redis.Command) (allowed []redis.Command, refusals []error) {
+func (h *Handler) permitted(who *token.Rights, all []redis.Command) (allowed []redis.Command, refusals []error) {
 	refusals = make([]error, len(all))
 	for i := range all {
-		if refusals[i] = h.check(who, all[i:i+1]); refusals[i] == nil {
+		if refusals[i] = h.Check(who, all[i:i+1]); refusals[i] == nil {
 			allowed = append(allowed, all[i])
 		}
 	}
@@ -264,27 +264,27 @@ func discarded(err error) error {
 
 // do carries out a request of one command: it checks the rights, applies the headers, and sets
 // those of the response. Its error is also that of the command.
-func (h *commandHandler) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *httpfast.Options, r *redis.Request) error {
-	if err := h.check(who, r.Commands); err != nil {
+func (h *Handler) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *httpfast.Options, r *redis.Request) error {
+	if err := h.Check(who, r.Commands); err != nil {
 		return err
 	}
-	if err := h.rules.Apply(who, w, r); err != nil {
+	if err := h.Rules.Apply(who, w, r); err != nil {
 		return err
 	}
 	r.Sender = h.redisSender(ctx, who, r)
-	r.Client = h.senders.Reader(ctx, who)
-	if err := h.store.Do(consistency.Within(ctx), r); err != nil {
+	r.Client = h.Senders.Reader(ctx, who)
+	if err := h.Store.Do(consistency.Within(ctx), r); err != nil {
 		return err
 	}
-	h.rules.SetResultHeaders(ctx, r)
+	h.Rules.SetResultHeaders(ctx, r)
 	return r.Results[0].Err
 }
 
-// check returns nil when the commands are allowed and none of their keys is too long.
-func (h *commandHandler) check(who *token.Rights, cmds []redis.Command) error {
+// Check returns nil when the commands are allowed and none of their keys is too long.
+func (h *Handler) Check(who *token.Rights, cmds []redis.Command) error {
 	for _, cmd := range cmds {
 		for _, arg := range cmd[1:] {
-			if len(arg) > h.maxKey {
+			if len(arg) > h.MaxKey {
 				if err := h.checkKeys(cmd); err != nil {
 					return err
 				}
@@ -292,19 +292,19 @@ func (h *commandHandler) check(who *token.Rights, cmds []redis.Command) error {
 			}
 		}
 	}
-	return h.auth.Permit(context.Background(), who, cmds)
+	return h.Auth.Permit(context.Background(), who, cmds)
 }
 
 // checkKeys returns nil when none of a command's keys is too long.
-func (h *commandHandler) checkKeys(cmd redis.Command) error {
-	spec, err := h.store.Spec(context.Background(), cmd)
+func (h *Handler) checkKeys(cmd redis.Command) error {
+	spec, err := h.Store.Spec(context.Background(), cmd)
 	if err != nil || spec == nil {
 		return err
 	}
 	keys, _ := spec.Keys(cmd)
 	for _, key := range keys {
-		if len(key) > h.maxKey {
-			return response.KeyTooLong(h.maxKey)
+		if len(key) > h.MaxKey {
+			return response.KeyTooLong(h.MaxKey)
 		}
 	}
 	return nil
@@ -313,12 +313,12 @@ func (h *commandHandler) checkKeys(cmd redis.Command) error {
 // redisSender returns sender for redis.Request.Sender. Without tokens it returns nothing for a
 // single command that is brief, since nothing looks at it then. Several brief commands may together
 // not be brief.
-func (h *commandHandler) redisSender(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) string {
+func (h *Handler) redisSender(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) string {
 	if who == nil && !r.Atomic && len(r.Commands) == 1 {
-		spec, err := h.store.Spec(ctx, r.Commands[0])
+		spec, err := h.Store.Spec(ctx, r.Commands[0])
 		if err == nil && spec != nil && spec.BriefFor(r.Commands[0]) {
 			return ""
 		}
 	}
-	return h.senders.Sender(ctx, who)
+	return h.Senders.Sender(ctx, who)
 }

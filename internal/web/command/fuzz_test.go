@@ -1,4 +1,4 @@
-package web
+package command
 
 import (
 	"encoding/json"
@@ -19,11 +19,11 @@ func FuzzPath(f *testing.F) {
 		}
 		a := acquireArguments()
 		defer releaseArguments(a)
-		words, err := a.inPath([]byte(path), []byte(query), []byte(body))
+		words, err := a.ReadPath([]byte(path), []byte(query), []byte(body))
 		if err != nil {
 			return
 		}
-		cmd := a.commands()[0]
+		cmd := a.Commands()[0]
 		for i, segment := range strings.Split(path[1:], "/") {
 			if want, err := url.PathUnescape(segment); err != nil || cmd[i] != want || words <= i {
 				t.Errorf("%q: word %d of %q is %q, want %q, %v", path, i, cmd, cmd[i], want, err)
@@ -44,12 +44,12 @@ func FuzzBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		a := acquireArguments()
 		defer releaseArguments(a)
-		if a.command(slices.Clone(body)) == nil {
+		if a.ReadBody(slices.Clone(body)) == nil {
 			var want []any
 			if err := json.Unmarshal(body, &want); err != nil {
 				t.Fatalf("%q is taken, and is no JSON: %v", body, err)
 			}
-			got := a.commands()[0]
+			got := a.Commands()[0]
 			if len(got) != len(want) {
 				t.Fatalf("%q: %q, want %v", body, got, want)
 			}
@@ -61,10 +61,10 @@ func FuzzBody(f *testing.F) {
 		}
 		b := acquireArguments()
 		defer releaseArguments(b)
-		if b.pipeline(slices.Clone(body), 10) == nil {
+		if b.readPipeline(slices.Clone(body), 10) == nil {
 			var want [][]any
-			if err := json.Unmarshal(body, &want); err != nil || len(want) != len(b.commands()) || len(want) > 10 {
-				t.Errorf("%q is taken for %q: %v", body, b.commands(), err)
+			if err := json.Unmarshal(body, &want); err != nil || len(want) != len(b.Commands()) || len(want) > 10 {
+				t.Errorf("%q is taken for %q: %v", body, b.Commands(), err)
 			}
 		}
 	})

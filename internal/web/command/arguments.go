@@ -1,4 +1,4 @@
-package web
+package command
 
 import (
 	"bytes"
@@ -20,15 +20,15 @@ import (
 	"holdfast/internal/web/urlquery"
 )
 
-// arguments collects the arguments of commands as they are read from a request. The bytes of all of
+// Arguments collects the arguments of commands as they are read from a request. The bytes of all of
 // them stand one after the other, so that one copy makes strings of them.
-type arguments struct {
+type Arguments struct {
 	bytes []byte
 	ends  []int // where each argument ends in bytes
 	args  []int // for each command: the number of arguments up to its end
 
 	source  []byte // the body that is being read
-	body    bytes.Buffer
+	buffer  bytes.Buffer
 	decoder *jsontext.Decoder
 
 	// options are here to keep them off the stack: an idle connection keeps the stack that a request
@@ -37,59 +37,59 @@ type arguments struct {
 }
 
 // argumentsPool keeps the memory of answered requests, unless it grew large.
-var argumentsPool = sync.Pool{New: func() any { return &arguments{} }}
+var argumentsPool = sync.Pool{New: func() any { return &Arguments{} }}
 
 const keepArguments = 64 << 10 // bytes
 
-func acquireArguments() *arguments { return argumentsPool.Get().(*arguments) }
+func acquireArguments() *Arguments { return argumentsPool.Get().(*Arguments) }
 
-func releaseArguments(a *arguments) {
-	if a.large() {
+func releaseArguments(a *Arguments) {
+	if a.Large() {
 		return
 	}
-	a.reset()
+	a.Reset()
 	argumentsPool.Put(a)
 }
 
-func (a *arguments) large() bool { return cap(a.bytes)+8*cap(a.ends) > keepArguments }
+func (a *Arguments) Large() bool { return cap(a.bytes)+8*cap(a.ends) > keepArguments }
 
-// reset empties it for another request.
-func (a *arguments) reset() {
+// Reset empties it for another request.
+func (a *Arguments) Reset() {
 	a.bytes, a.ends, a.args = a.bytes[:0], a.ends[:0], a.args[:0]
-	a.source, a.body, a.options = nil, bytes.Buffer{}, httpfast.Options{} // the old ones are the request's memory
+	a.source, a.buffer, a.options = nil, bytes.Buffer{}, httpfast.Options{} // the old ones are the request's memory
 }
 
-func (a *arguments) endArgument() { a.ends = append(a.ends, len(a.bytes)) }
-func (a *arguments) endCommand()  { a.args = append(a.args, len(a.ends)) }
+func (a *Arguments) endArgument() { a.ends = append(a.ends, len(a.bytes)) }
+func (a *Arguments) endCommand()  { a.args = append(a.args, len(a.ends)) }
 
 // add adds an argument as it is.
-func (a *arguments) add(arg []byte) {
+func (a *Arguments) add(arg []byte) {
 	a.bytes = append(a.bytes, arg...)
 	a.endArgument()
 }
 
-// short is one command with few arguments, in one piece of memory.
-type short struct {
+// shortCommand is one command with few arguments, in one piece of memory.
+type shortCommand struct {
 	commands [1]redis.Command
 	args     [4]string
 }
 
-// commands returns all commands, in memory of their own.
-func (a *arguments) commands() []redis.Command {
+// Commands returns all commands, in memory of their own.
+func (a *Arguments) Commands() []redis.Command {
 	text := string(a.bytes)
 	if a.few() {
-		s := new(short)
+		s := new(shortCommand)
 		return a.parts(text, s.commands[:0], s.args[:0])
 	}
 	return a.parts(text, make([]redis.Command, 0, len(a.args)), make([]string, 0, len(a.ends)))
 }
 
 // few reports whether there is one command with few arguments.
-func (a *arguments) few() bool { return len(a.args) == 1 && len(a.ends) <= len(short{}.args) }
+func (a *Arguments) few() bool { return len(a.args) == 1 && len(a.ends) <= len(shortCommand{}.args) }
 
 // parts appends the arguments, whose bytes are text, to args, and the commands that they form to
 // commands, which it returns.
-func (a *arguments) parts(text string, commands []redis.Command, args []string) []redis.Command {
+func (a *Arguments) parts(text string, commands []redis.Command, args []string) []redis.Command {
 	begin := 0
 	for _, end := range a.ends {
 		args = append(args, text[begin:end])
@@ -103,17 +103,17 @@ func (a *arguments) parts(text string, commands []redis.Command, args []string) 
 	return commands
 }
 
-// lent is memory of a flight for a short command. The flight's next request uses it again.
-type lent struct {
+// BorrowedCommand is memory of a flight for a short command. The flight's next request uses it again.
+type BorrowedCommand struct {
 	text []byte
-	short
+	shortCommand
 }
 
 // maxLent bounds the bytes of a command in lent.
 const maxLent = 1 << 10
 
-// lend returns the commands in m, valid until m is used again. It returns nil when m has no room.
-func (a *arguments) lend(m *lent) []redis.Command {
+// Borrow returns the commands in m, valid until m is used again. It returns nil when m has no room.
+func (a *Arguments) Borrow(m *BorrowedCommand) []redis.Command {
 	if !a.few() || len(a.bytes) > maxLent {
 		return nil
 	}
@@ -121,9 +121,9 @@ func (a *arguments) lend(m *lent) []redis.Command {
 	return a.parts(unsafe.String(unsafe.SliceData(m.text), len(m.text)), m.commands[:0], m.args[:0])
 }
 
-// kept returns the command in memory of its own.
-func (m *lent) kept() []redis.Command {
-	s := new(short)
+// Kept returns the command in memory of its own.
+func (m *BorrowedCommand) Kept() []redis.Command {
+	s := new(shortCommand)
 	text, args := string(m.text), s.args[:0]
 	for _, arg := range m.commands[0] {
 		args = append(args, text[:len(arg)])
@@ -145,21 +145,21 @@ var (
 )
 
 // begin begins to read a body.
-func (a *arguments) begin(body []byte) error {
+func (a *Arguments) begin(body []byte) error {
 	if !utf8.Valid(body) {
 		return errBodyEncoding
 	}
-	a.source, a.body = body, *bytes.NewBuffer(body)
+	a.source, a.buffer = body, *bytes.NewBuffer(body)
 	if a.decoder == nil {
-		a.decoder = jsontext.NewDecoder(&a.body)
+		a.decoder = jsontext.NewDecoder(&a.buffer)
 	} else {
-		a.decoder.Reset(&a.body)
+		a.decoder.Reset(&a.buffer)
 	}
 	return nil
 }
 
-// command reads a body that is one command.
-func (a *arguments) command(body []byte) error {
+// ReadBody reads a body that is one command.
+func (a *Arguments) ReadBody(body []byte) error {
 	if err := a.begin(body); err != nil {
 		return err
 	}
@@ -175,8 +175,8 @@ func (a *arguments) command(body []byte) error {
 	return a.end()
 }
 
-// pipeline reads a body that is an array of at most most commands.
-func (a *arguments) pipeline(body []byte, most int) error {
+// readPipeline reads a body that is an array of at most most commands.
+func (a *Arguments) readPipeline(body []byte, most int) error {
 	if err := a.begin(body); err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (a *arguments) pipeline(body []byte, most int) error {
 }
 
 // open reads the beginning of an array. Its error is other when something else stands there.
-func (a *arguments) open(other error) error {
+func (a *Arguments) open(other error) error {
 	token, err := a.decoder.ReadToken()
 	if err != nil {
 		return a.syntaxError(err)
@@ -216,7 +216,7 @@ func (a *arguments) open(other error) error {
 }
 
 // rest reads the arguments up to the end of their array.
-func (a *arguments) rest() error {
+func (a *Arguments) rest() error {
 	first := len(a.ends)
 	for {
 		switch a.decoder.PeekKind() {
@@ -250,7 +250,7 @@ func (a *arguments) rest() error {
 	}
 }
 
-func (a *arguments) startOf(argument int) int {
+func (a *Arguments) startOf(argument int) int {
 	if argument == 0 {
 		return 0
 	}
@@ -267,7 +267,7 @@ func appendUnquoted(dst, value []byte) []byte {
 }
 
 // end fails when anything follows.
-func (a *arguments) end() error {
+func (a *Arguments) end() error {
 	if _, err := a.decoder.ReadToken(); err != io.EOF {
 		if err == nil {
 			return response.BadRequest(fmt.Sprintf("ERR the body is not valid JSON: something follows the array, before byte %d", a.decoder.InputOffset()))
@@ -278,7 +278,7 @@ func (a *arguments) end() error {
 }
 
 // syntaxError says what is wrong with a body, and where.
-func (a *arguments) syntaxError(err error) error {
+func (a *Arguments) syntaxError(err error) error {
 	var s *jsontext.SyntacticError
 	switch {
 	case err == io.EOF:
@@ -307,9 +307,9 @@ func surrogate(body []byte, at int64) string {
 	return ""
 }
 
-// parameter adds a parameter of the query as an argument. It returns its length, or -1 when it is
+// queryParameter adds a parameter of the query as an argument. It returns its length, or -1 when it is
 // not there.
-func (a *arguments) parameter(query []byte, name string) (length int, err error) {
+func (a *Arguments) queryParameter(query []byte, name string) (length int, err error) {
 	raw, ok, err := urlquery.Raw(query, name)
 	if !ok || err != nil {
 		return -1, err

@@ -1,4 +1,4 @@
-package web
+package sse
 
 import (
 	"bufio"
@@ -38,31 +38,31 @@ type publisher interface {
 	Monitor(ctx context.Context, hear func(line string)) error
 }
 
-// streams are all streams of server-sent events of a node. Many requests use them at once.
-type streams struct {
+// Streams are all streams of server-sent events of a node. Many requests use them at once.
+type Streams struct {
 	store     publisher
 	auth      *auth.Authorizer
 	places    *fair.Places
 	logger    *slog.Logger
-	heartbeat time.Duration
+	Heartbeat time.Duration
 	unsent    atomic.Int64 // bytes that wait to be sent on all streams
 	// life is the context of all streams and long polls; end ends them.
 	life context.Context
-	end  context.CancelFunc
+	End  context.CancelFunc
 }
 
-func newStreams(store publisher, auth *auth.Authorizer, of *fair.Places, logger *slog.Logger) *streams {
-	s := &streams{store: store, auth: auth, places: of, logger: logger, heartbeat: heartbeat}
-	s.life, s.end = context.WithCancel(context.Background())
+func New(store publisher, auth *auth.Authorizer, of *fair.Places, logger *slog.Logger) *Streams {
+	s := &Streams{store: store, auth: auth, places: of, logger: logger, Heartbeat: heartbeat}
+	s.life, s.End = context.WithCancel(context.Background())
 	return s
 }
 
-// done is closed when streams and long polls are to end.
-func (s *streams) done() <-chan struct{} { return s.life.Done() }
+// Done is closed when streams and long polls are to end.
+func (s *Streams) Done() <-chan struct{} { return s.life.Done() }
 
-// feed has the events that wait to be sent to one client as server-sent events (WHATWG HTML,
+// Feed has the events that wait to be sent to one client as server-sent events (WHATWG HTML,
 // section 9.2). Any goroutine may add events, which never blocks.
-type feed struct {
+type Feed struct {
 	conn net.Conn
 	wake chan struct{} // of size 1: there is something to send, or the client was dropped
 
@@ -78,8 +78,8 @@ type feed struct {
 	dropped bool
 }
 
-// event adds an event. id and name may be empty: then it has none.
-func (f *feed) event(id, name, data string) {
+// Event adds an event. id and name may be empty: then it has none.
+func (f *Feed) Event(id, name, data string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.dropped {
@@ -108,7 +108,7 @@ func (f *feed) event(id, name, data string) {
 }
 
 // nudge wakes the sender.
-func (f *feed) nudge() {
+func (f *Feed) nudge() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
@@ -117,7 +117,7 @@ func (f *feed) nudge() {
 
 // take returns all that waits, and reports false when the client was dropped. last is what the
 // previous take returned; its memory is used again.
-func (f *feed) take(last []byte) (all []byte, ok bool) {
+func (f *Feed) take(last []byte) (all []byte, ok bool) {
 	if cap(last) > feedLimit/16 {
 		last = nil // the memory of a rare large message is not kept
 	}
@@ -148,16 +148,16 @@ func appendField(dst []byte, name, text string) []byte {
 	}
 }
 
-// serve answers a request with server-sent events until the client goes, the node drains, or
+// Serve answers a request with server-sent events until the client goes, the node drains, or
 // produce returns. produce runs on a goroutine of its own and adds events to the feed until its
 // context ends. The stream gives its place p back at its end.
-func (s *streams) serve(ctx *fasthttp.RequestCtx, p fair.Place, produce func(ctx context.Context, f *feed) error) {
-	s.startFeed(ctx, p, produce).sendTo(ctx, s.heartbeat)
+func (s *Streams) Serve(ctx *fasthttp.RequestCtx, p fair.Place, produce func(ctx context.Context, f *Feed) error) {
+	s.startFeed(ctx, p, produce).sendTo(ctx, s.Heartbeat)
 }
 
 // serveWhenHeard is serve for producers whose first event is that Redis has confirmed the
 // subscription. The response waits for that event, and is an error when Redis refuses.
-func (s *streams) serveWhenHeard(ctx *fasthttp.RequestCtx, p fair.Place, produce func(ctx context.Context, f *feed) error) {
+func (s *Streams) serveWhenHeard(ctx *fasthttp.RequestCtx, p fair.Place, produce func(ctx context.Context, f *Feed) error) {
 	f := s.startFeed(ctx, p, produce)
 	select {
 	case <-f.wake:
@@ -172,12 +172,12 @@ func (s *streams) serveWhenHeard(ctx *fasthttp.RequestCtx, p fair.Place, produce
 			return
 		}
 	}
-	f.sendTo(ctx, s.heartbeat)
+	f.sendTo(ctx, s.Heartbeat)
 }
 
 // startFeed starts to produce events.
-func (s *streams) startFeed(ctx *fasthttp.RequestCtx, p fair.Place, produce func(ctx context.Context, f *feed) error) *feed {
-	f := &feed{conn: ctx.Conn(), unsent: &s.unsent, wake: make(chan struct{}, 1), ended: make(chan error, 1)}
+func (s *Streams) startFeed(ctx *fasthttp.RequestCtx, p fair.Place, produce func(ctx context.Context, f *Feed) error) *Feed {
+	f := &Feed{conn: ctx.Conn(), unsent: &s.unsent, wake: make(chan struct{}, 1), ended: make(chan error, 1)}
 	f.live, f.cancel = context.WithCancel(s.life)
 	go func() {
 		defer p.Leave()
@@ -192,7 +192,7 @@ func (s *streams) startFeed(ctx *fasthttp.RequestCtx, p fair.Place, produce func
 }
 
 // sendTo sends the events of the feed as the response to a request.
-func (f *feed) sendTo(ctx *fasthttp.RequestCtx, every time.Duration) {
+func (f *Feed) sendTo(ctx *fasthttp.RequestCtx, every time.Duration) {
 	ctx.SetContentType("text/event-stream")
 	ctx.Response.Header.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	ctx.Response.ImmediateHeaderFlush = true
@@ -206,7 +206,7 @@ func (f *feed) sendTo(ctx *fasthttp.RequestCtx, every time.Duration) {
 }
 
 // send writes what comes until the context ends or the client is gone.
-func (f *feed) send(ctx context.Context, w *bufio.Writer, every time.Duration) {
+func (f *Feed) send(ctx context.Context, w *bufio.Writer, every time.Duration) {
 	beat := time.NewTicker(every)
 	defer beat.Stop()
 	var last []byte
