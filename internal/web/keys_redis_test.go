@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/token"
 	"holdfast/internal/web/consistency"
+	"holdfast/internal/web/keyspace"
 )
 
 // Watchers on the real Redis see a change whichever client makes it, through whichever node.
@@ -32,7 +33,7 @@ func TestChangesOnRedisReachWatchersOfAnyNode(t *testing.T) {
 	}
 	master.Do("SET", "a:1", "two")
 	for _, s := range []*stream{key, prefix} {
-		if e := s.next("put"); e.Type != defaultType || e.ETag == tag {
+		if e := s.next("put"); e.Type != keyspace.DefaultType || e.ETag == tag {
 			t.Errorf("by another client: %+v", e)
 		}
 	}
@@ -61,6 +62,7 @@ func TestALongValueIsReadAsAShortOne(t *testing.T) {
 	client, master := single(t)
 	addr, _, _ := serve(t, client)
 	c := keysClient{t, addr}
+	const shortState = 64 << 10 // bytes up to which a script reads a value
 	for i, value := range []string{"short", strings.Repeat("l", shortState), strings.Repeat("long", shortState), strings.Repeat("l", shortState+1)} {
 		tag := c.must([]int{201, 204, 204, 204}[i], "PUT", "/v1/keys/k", value, "Content-Type", "text/plain").header.Get("ETag")
 		got := c.must(200, "GET", "/v1/keys/k", "")

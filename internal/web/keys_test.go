@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/sha1"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/keyspace"
 )
 
 // keysClient asks a node for keys.
@@ -96,8 +98,8 @@ func TestAKeyIsAResource(t *testing.T) {
 	if !strings.Contains(got.header.Get("Content-Security-Policy"), "sandbox") || got.header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("a browser may run what a client stored: %v", got.header)
 	}
-	if got.header.Get(ttlHeader) != "" {
-		t.Errorf("a time to live without one: %s", got.header.Get(ttlHeader))
+	if got.header.Get(keyspace.TTLHeader) != "" {
+		t.Errorf("a time to live without one: %s", got.header.Get(keyspace.TTLHeader))
 	}
 	if plain := master.Do("GET", "a"); plain != "<p>hello" {
 		t.Errorf("for Redis the value is %q", plain)
@@ -127,17 +129,17 @@ func TestTheTypeOfAValueIsNeverThatOfAnother(t *testing.T) {
 	c.must(201, "PUT", "/v1/keys/a", "{}", "Content-Type", "application/json")
 	master.Do("SET", "a", "another client's")
 	got := c.must(200, "GET", "/v1/keys/a", "")
-	if got.header.Get("Content-Type") != defaultType {
+	if got.header.Get("Content-Type") != keyspace.DefaultType {
 		t.Errorf("another client's value is called %s", got.header.Get("Content-Type"))
 	}
 	// The preconditions have to see the type that GET sees.
 	c.must(204, "PUT", "/v1/keys/a", "mine", "If-Match", got.header.Get("ETag"))
 
 	// A client's script can write anything into the key with the type.
-	for _, strange := range []string{"text/html\r\nSet-Cookie: a=b", "text/\x00", "", strings.Repeat("x", maxType+1)} {
-		master.Do("SET", typeKey("a"), sum("mine")+" "+strange)
+	for _, strange := range []string{"text/html\r\nSet-Cookie: a=b", "text/\x00", "", strings.Repeat("x", 256)} {
+		master.Do("SET", keyspace.TypeKey("a"), fmt.Sprintf("%x", sha1.Sum([]byte("mine")))+" "+strange)
 		got := c.must(200, "GET", "/v1/keys/a", "")
-		if kind := got.header.Get("Content-Type"); kind != defaultType || got.header.Get("Set-Cookie") != "" {
+		if kind := got.header.Get("Content-Type"); kind != keyspace.DefaultType || got.header.Get("Set-Cookie") != "" {
 			t.Errorf("a value of the type %.40q is sent as %.40q", strange, kind)
 		}
 		c.must(204, "PUT", "/v1/keys/a", "mine", "If-Match", got.header.Get("ETag"))
@@ -214,14 +216,14 @@ func TestWhatIsNoKeyOrValueIsSaidSo(t *testing.T) {
 		{400, "PUT", "/v1/keys/a", []string{"If-None-Match", `"open`}},
 		{400, "PUT", "/v1/keys/a", []string{"If-None-Match", `"a" "b"`}},
 		{400, "PUT", "/v1/keys/a", []string{"If-None-Match", ``}},
-		{400, "PUT", "/v1/keys/a", []string{ttlHeader, "soon"}},
-		{400, "PUT", "/v1/keys/a", []string{ttlHeader, "0"}},
-		{400, "PUT", "/v1/keys/a", []string{ttlHeader, "-1s"}},
-		{400, "PUT", "/v1/keys/a", []string{ttlHeader, "1us"}},
-		{400, "PUT", "/v1/keys/a", []string{ttlHeader, "NaN"}},
-		{400, "PUT", "/v1/keys/a", []string{ttlHeader, "1e30"}},
+		{400, "PUT", "/v1/keys/a", []string{keyspace.TTLHeader, "soon"}},
+		{400, "PUT", "/v1/keys/a", []string{keyspace.TTLHeader, "0"}},
+		{400, "PUT", "/v1/keys/a", []string{keyspace.TTLHeader, "-1s"}},
+		{400, "PUT", "/v1/keys/a", []string{keyspace.TTLHeader, "1us"}},
+		{400, "PUT", "/v1/keys/a", []string{keyspace.TTLHeader, "NaN"}},
+		{400, "PUT", "/v1/keys/a", []string{keyspace.TTLHeader, "1e30"}},
 		{400, "PUT", "/v1/keys/a?ttl=", nil},
-		{400, "PUT", "/v1/keys/a?ttl=5", []string{ttlHeader, "5"}},
+		{400, "PUT", "/v1/keys/a?ttl=5", []string{keyspace.TTLHeader, "5"}},
 		{400, "PUT", "/v1/keys/a", []string{"Content-Range", "bytes 0-1/2"}},
 		{415, "PUT", "/v1/keys/a", []string{"Content-Encoding", "gzip"}},
 		{400, "PUT", "/v1/keys/a", []string{"Content-Type", strings.Repeat("t", 256)}},
@@ -257,15 +259,15 @@ func TestATimeToLive(t *testing.T) {
 			if query {
 				c.do("PUT", "/v1/keys/k?ttl="+test.given, "v", "Content-Type", "text/plain")
 			} else {
-				c.do("PUT", "/v1/keys/k", "v", "Content-Type", "text/plain", ttlHeader, test.given)
+				c.do("PUT", "/v1/keys/k", "v", "Content-Type", "text/plain", keyspace.TTLHeader, test.given)
 			}
 			if got := time.Duration(ttl("k")) * time.Millisecond; got > test.want || got < test.want-time.Second {
 				t.Errorf("%s became %v", test.given, got)
 			}
-			if a, b := ttl("k"), ttl(typeKey("k")); b > a+100 || a-b > 100 {
+			if a, b := ttl("k"), ttl(keyspace.TypeKey("k")); b > a+100 || a-b > 100 {
 				t.Errorf("the key lives %d ms, its type %d ms", a, b)
 			}
-			header := c.must(200, "GET", "/v1/keys/k", "").header.Get(ttlHeader)
+			header := c.must(200, "GET", "/v1/keys/k", "").header.Get(keyspace.TTLHeader)
 			if s, err := strconv.ParseFloat(header, 64); err != nil || s > test.want.Seconds() || s < test.want.Seconds()-1 {
 				t.Errorf("%s is answered as %s", test.given, header)
 			}
@@ -275,9 +277,9 @@ func TestATimeToLive(t *testing.T) {
 	if ttl("k") != -1 {
 		t.Error("a PUT without a time to live left the old one")
 	}
-	c.must(204, "PUT", "/v1/keys/k", "v", ttlHeader, "20ms", "Content-Type", "text/plain")
+	c.must(204, "PUT", "/v1/keys/k", "v", keyspace.TTLHeader, "20ms", "Content-Type", "text/plain")
 	redistest.Eventually(t, 5*time.Second, "the key is gone", func() bool { return c.do("GET", "/v1/keys/k", "").status == 404 })
-	redistest.Eventually(t, 5*time.Second, "its type is gone", func() bool { return master.Do("EXISTS", typeKey("k")) == "0" })
+	redistest.Eventually(t, 5*time.Second, "its type is gone", func() bool { return master.Do("EXISTS", keyspace.TypeKey("k")) == "0" })
 }
 
 func TestPreconditions(t *testing.T) {
@@ -382,7 +384,7 @@ func (c keysClient) list(query string) (keys []string, binary int, pages int) {
 	c.t.Helper()
 	cursor := ""
 	for {
-		var p page
+		var p listedKeys
 		if err := json.Unmarshal([]byte(c.must(200, "GET", "/v1/keys?"+query+"&cursor="+cursor, "").body), &p); err != nil {
 			c.t.Fatal(err)
 		}
@@ -442,7 +444,7 @@ func TestACursorIsGoodAtEveryNodeButNotForAnotherRedis(t *testing.T) {
 	for i := range 100 {
 		server.Do("SET", strconv.Itoa(i), "x")
 	}
-	var p, q page
+	var p, q listedKeys
 	if err := json.Unmarshal([]byte(keysClient{t, one}.must(200, "GET", "/v1/keys?limit=10", "").body), &p); err != nil || p.Cursor == "" {
 		t.Fatal(p, err)
 	}
@@ -492,4 +494,11 @@ func TestTheCursorOfACommandIsGoodAtEveryNodeButNotForAnotherRedis(t *testing.T)
 		t.Errorf("as Redis sends it: %v", got)
 	}
 	keysClient{t, three}.must(400, "GET", "/sscan/s/x", "")
+}
+
+// listedKeys is the response to GET /v1/keys.
+type listedKeys struct {
+	Keys   []string
+	Cursor string
+	Binary int
 }

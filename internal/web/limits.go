@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/web/auth"
 	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/observe"
 	"holdfast/internal/web/response"
 )
 
@@ -111,6 +112,6 @@ func (s *Server) malformed(ctx *fasthttp.RequestCtx, err error) {
 	}
 	response.SendError(ctx, err)
 	ctx.SetConnectionClose()
-	s.metrics.count(classNumber("none"), 0, statusNumber(ctx.Response.StatusCode()))
+	s.metrics.Count(observe.ClassNumber("none"), 0, observe.StatusNumber(ctx.Response.StatusCode()))
 	linger(ctx)
 }

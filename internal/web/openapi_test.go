@@ -19,6 +19,7 @@ import (
 	"holdfast/internal/redis"
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/keyspace"
 )
 
 // openAPI is the part of the description that the tests read.
@@ -182,8 +183,8 @@ func TestTheDescriptionHasEveryRoute(t *testing.T) {
 		}
 	}
 	literals("route.go", "route", "/")
-	literals("health.go", "serve", "/healthz/")
-	literals("keys.go", "serve", "/")
+	literals("observe/health.go", "Serve", "/healthz/")
+	literals("keyspace/keys.go", "Serve", "/")
 	for _, route := range routes {
 		described := slices.ContainsFunc(slices.Collect(maps.Keys(doc.Paths)), func(path string) bool {
 			return path == route || route != "/" && strings.HasPrefix(path, route+"/")
@@ -355,11 +356,11 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		return a
 	}
 	const key, keys = "/v1/keys/{key}", "/v1/keys"
-	made := check("PUT", key, "/v1/keys/a", 201, "one", ttlHeader, "100", "Content-Type", "text/plain", consistency.TokenHeader, "")
+	made := check("PUT", key, "/v1/keys/a", 201, "one", keyspace.TTLHeader, "100", "Content-Type", "text/plain", consistency.TokenHeader, "")
 	tag := made.header.Get("ETag")
-	check("PUT", key, "/v1/keys/a", 204, "one", ttlHeader, "100", "Content-Type", "text/plain")
+	check("PUT", key, "/v1/keys/a", 204, "one", keyspace.TTLHeader, "100", "Content-Type", "text/plain")
 	check("PUT", key, "/v1/keys/a", 412, "one", "If-None-Match", "*", consistency.TokenHeader, "")
-	check("PUT", key, "/v1/keys/a", 400, "one", ttlHeader, "x")
+	check("PUT", key, "/v1/keys/a", 400, "one", keyspace.TTLHeader, "x")
 	check("PUT", key, "/v1/keys/a", 415, "one", "Content-Encoding", "gzip")
 	check("PUT", key, "/v1/keys/list", 409, "one")
 	check("PUT", key, "/v1/keys/"+strings.Repeat("k", 64<<10+1), 413, "one")

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/observe"
 	"holdfast/internal/web/response"
 )
 
@@ -46,7 +47,7 @@ type quick struct {
 	auth     *auth.Authorizer
 	rules    *consistency.Rules
 	senders  *fair.Senders
-	metrics  *metrics
+	metrics  *observe.Metrics
 	head     *httpfast.ResponseHead
 	node     []byte // the node's name
 	// shared: everybody may have what somebody has read before, since no tokens are asked for.
@@ -65,7 +66,7 @@ func (s *quick) routeOf(q *httpfast.Request) (route, bool) {
 	first, _, _ := bytes.Cut(q.Path[1:], []byte("/"))
 	var lower [len("psubscribe")]byte
 	if len(first) > len(lower) {
-		return byCommand, !isAdminPath(q.Path)
+		return byCommand, !observe.IsAdminPath(q.Path)
 	}
 	for i, c := range first {
 		if 'A' <= c && c <= 'Z' {
@@ -87,7 +88,7 @@ func (s *quick) routeOf(q *httpfast.Request) (route, bool) {
 	case "healthz", "pipeline", "multi-exec", "subscribe", "psubscribe", "monitor", "v1":
 		return 0, false
 	}
-	return byCommand, !isAdminPath(q.Path)
+	return byCommand, !observe.IsAdminPath(q.Path)
 }
 
 // respond implements responder.
@@ -110,7 +111,7 @@ func (s *quick) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, pro
 		return out, declined
 	}
 	f.began, f.method, f.route = f.memory.now, q.Method, route
-	s.metrics.inFlight.Add(1)
+	s.metrics.InFlight.Add(1)
 	if f.board(spec) || !s.again(f) {
 		return out, pending
 	}
@@ -157,7 +158,7 @@ func (s *quick) remembered(f *flight, q *httpfast.Request, out []byte) ([]byte, 
 
 // answered implements responder.
 func (s *quick) answered(hits int, took time.Duration) {
-	s.metrics.observe(stringClass, httpfast.MethodGet, okStatus, took, uint64(hits))
+	s.metrics.Observe(observe.StringClass, httpfast.MethodGet, observe.StatusOK, took, uint64(hits))
 }
 
 // plainGet returns the key of a request for /get?key=K or /get/K whose key is not escaped, and nil
@@ -297,11 +298,11 @@ func (s *quick) finish(f *flight, out []byte) []byte {
 	} else {
 		out = s.swiftly(f, out, now)
 	}
-	class := stringClass
+	class := observe.StringClass
 	if f.route == byCommand {
-		class = s.metrics.class(r.Commands[0][0])
+		class = s.metrics.Class(r.Commands[0][0])
 	}
-	s.metrics.observe(class, f.method, statusNumber(status), now.Sub(f.began), 1)
+	s.metrics.Observe(class, f.method, observe.StatusNumber(status), now.Sub(f.began), 1)
 	s.over(f)
 	return out
 }
@@ -309,7 +310,7 @@ func (s *quick) finish(f *flight, out []byte) []byte {
 // over makes a flight ready for its next request.
 func (s *quick) over(f *flight) {
 	r := &f.request
-	s.metrics.inFlight.Add(-1)
+	s.metrics.InFlight.Add(-1)
 	r.Release()
 	results := r.Results
 	if cap(results) > 64 {
@@ -435,7 +436,7 @@ func (s *quick) finishTo(f *flight, conn net.Conn) error {
 
 	defer s.over(f)
 	body, kind := &response.LongBody{Results: r.Results, Form: f.form}, httpfast.JSON
-	class := stringClass
+	class := observe.StringClass
 	switch {
 	case f.route == sourceGet:
 		body.Raw = true
@@ -444,12 +445,12 @@ func (s *quick) finishTo(f *flight, conn net.Conn) error {
 		kind = httpfast.OctetStream
 	}
 	if f.route == byCommand {
-		class = s.metrics.class(r.Commands[0][0])
+		class = s.metrics.Class(r.Commands[0][0])
 	}
 
 	length := body.Length()
 	now := f.memory.now
-	s.metrics.observe(class, f.method, okStatus, now.Sub(f.began), 1)
+	s.metrics.Observe(class, f.method, observe.StatusOK, now.Sub(f.began), 1)
 	response.SetDeadline(conn, length)
 	if _, err := conn.Write(s.begin(f, nil, now, kind, length)); err != nil {
 		return err

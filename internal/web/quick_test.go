@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/token"
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/observe"
 )
 
 // shelf is a Store that counts what a loop finds in the cache.
@@ -144,7 +145,7 @@ func TestALatencyIsInTheFirstBucketThatIsNoSmaller(t *testing.T) {
 	client, _ := single(t)
 	m := New(Config{}, client).metrics
 	for _, took := range []time.Duration{100 * time.Microsecond, 100*time.Microsecond + 1, 5 * time.Second, time.Hour} {
-		m.observe(stringClass, httpfast.MethodGet, okStatus, took, 2)
+		m.Observe(observe.StringClass, httpfast.MethodGet, observe.StatusOK, took, 2)
 	}
 	h := metered(t, m)["holdfast_http_request_seconds string"]
 	if b := h.below; b[.0001] != 2 || b[.00025] != 4 || b[2.5] != 4 || b[5] != 6 || b[10] != 6 || h.count != 8 || int(h.value) != 2*3605 {
@@ -160,9 +161,9 @@ type metric struct {
 }
 
 // metered returns the metrics by their names and the values of their labels.
-func metered(t *testing.T, m *metrics) map[string]metric {
+func metered(t *testing.T, m *observe.Metrics) map[string]metric {
 	t.Helper()
-	families, err := m.registry.Gather()
+	families, err := m.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/token"
 	"holdfast/internal/web/consistency"
+	"holdfast/internal/web/keyspace"
 )
 
 // routesOf returns the ways to send a command; of each the method, the path and the body.
@@ -76,14 +77,14 @@ func foreignRecords(master *redistest.Server) string {
 		for _, key in ipairs(redis.call('KEYS', '*')) do
 			if string.sub(key, 1, #ARGV[1]) ~= ARGV[1] then n = n + 1 end
 		end
-		return n`, "0", reservedKeys)
+		return n`, "0", keyspace.ReservedKeys)
 }
 
 func TestKeysOfHoldfastsOwnAreNobodysAndValuesAreAnybodys(t *testing.T) {
 	client, master := single(t)
 	master.Do("ACL", "SETUSER", redistest.Username, "+keys", "+restore")
 	base, _, _ := serveWith(t, Config{Allow: []string{"keys", "restore", "wait"}}, client)
-	const own = reservedKeys + "x"
+	const own = keyspace.ReservedKeys + "x"
 	for _, c := range []struct {
 		words  []string
 		answer string // part of the response; empty: it is refused
@@ -118,7 +119,7 @@ func TestKeysOfHoldfastsOwnAreNobodysAndValuesAreAnybodys(t *testing.T) {
 		t.Fatalf("%s keys", n)
 	}
 	for _, words := range [][]string{
-		{"KEYS", "*"}, {"KEYS", "\x00*"}, {"KEYS", reservedKeys + "*"}, {"SCAN", "0", "COUNT", "100"}, {"SCAN", "0", "MATCH", "?holdfast*", "COUNT", "100"},
+		{"KEYS", "*"}, {"KEYS", "\x00*"}, {"KEYS", keyspace.ReservedKeys + "*"}, {"SCAN", "0", "COUNT", "100"}, {"SCAN", "0", "MATCH", "?holdfast*", "COUNT", "100"},
 		{"SCAN", "0", "TYPE", "string", "COUNT", "1000"},
 	} {
 		for _, header := range [][]string{nil, {"Holdfast-Read", "replica"}, {"Idempotency-Key", "k"}} {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"holdfast/internal/web/observe"
 	"holdfast/internal/web/response"
 )
 
@@ -13,7 +14,7 @@ import (
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
 	does(ctx.Conn(), serves)
-	s.observer.begin(ctx)
+	s.observer.Begin(ctx)
 	response.SetCommonHeaders(ctx, s.node)
 	class := "invalid"
 	if err := proper(ctx); err != nil {
@@ -28,7 +29,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if s.bodies.Claimed(&ctx.Request.Header) > 0 {
 		s.bodies.Release(&ctx.Request.Header)
 	}
-	s.observer.end(ctx, began, class)
+	s.observer.End(ctx, began, class)
 }
 
 // route calls the handler of a request, and returns its class (see observe).
@@ -51,9 +52,9 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	}
 
 	if string(name) == "healthz" {
-		return s.health.serve(ctx, string(rest))
+		return s.health.Serve(ctx, string(rest))
 	}
-	if isAdminPath(path) { // these are served by another listener; here they are no commands either
+	if observe.IsAdminPath(path) { // these are served by another listener; here they are no commands either
 		return nothing(ctx)
 	}
 	if s.auth.AnswersOrigin(ctx) {
@@ -111,7 +112,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		}
 		return "monitor"
 	case "v1":
-		s.keys.serve(ctx, who)
+		s.keys.Serve(ctx, who)
 		return "keys"
 	}
 

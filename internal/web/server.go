@@ -21,6 +21,8 @@ import (
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/keyspace"
+	"holdfast/internal/web/observe"
 	"holdfast/internal/web/response"
 	"holdfast/internal/web/sse"
 )
@@ -100,11 +102,11 @@ type Server struct {
 	cfg      Config
 	store    Store
 	auth     *auth.Authorizer
-	metrics  *metrics
-	observer *observer
-	health   *health
+	metrics  *observe.Metrics
+	observer *observe.Observer
+	health   *observe.Health
 	commands *command.Handler
-	keys     *keyspace
+	keys     *keyspace.Handler
 	http     *fasthttp.Server
 	engine   *engine
 	draining atomic.Bool
@@ -152,35 +154,35 @@ func New(cfg Config, store Store) *Server {
 		ScriptUser: cfg.ScriptUser, ReadScriptUser: cfg.ReadScriptUser, ScriptsAnyway: cfg.ScriptsAnyway,
 		Tokens: cfg.Tokens, CORS: cfg.CORS, Hosts: cfg.Hosts,
 		KeepName: cfg.AccessLog > 0 || cfg.Trace != "",
-		Learned:  func(spec *redis.Spec) { s.metrics.learn(spec) },
-		Refused:  func() { s.metrics.tokensRefused.Inc() },
+		Learned:  func(spec *redis.Spec) { s.metrics.Learn(spec) },
+		Refused:  func() { s.metrics.TokensRefused.Inc() },
 	}, store, s.senders)
 	s.rules = consistency.New(cfg.Read, cfg.Async, store)
 	s.places = fair.NewPlaces(cfg.Streams, cfg.StreamsPerClient, s.senders, s.turned)
 	s.streams = sse.New(store, s.auth, s.places, cfg.Logger)
-	s.health = &health{status: store.Status, draining: s.draining.Load, secret: cfg.SourceSecret, auth: s.auth}
+	s.health = &observe.Health{Status: store.Status, Draining: s.draining.Load, Secret: cfg.SourceSecret, Auth: s.auth}
 
-	var traces *tracing
-	var done tracedStore = store
+	var traces *observe.Tracing
+	var done observe.Store = store
 	if cfg.Trace != "" {
-		traces = &tracing{base: cfg.Trace, node: cfg.Node, settings: cfg.TraceSettings, logger: cfg.Logger}
-		done = traced{store, traces}
+		traces = &observe.Tracing{Base: cfg.Trace, Node: cfg.Node, Settings: cfg.TraceSettings, Logger: cfg.Logger}
+		done = observe.Traced{Store: store, Tracing: traces}
 	}
 	s.commands = &command.Handler{Store: done, Auth: s.auth, Rules: s.rules, Senders: s.senders, MaxKey: cfg.MaxKey, MaxCommands: cfg.MaxPipeline}
-	s.keys = &keyspace{
-		store: done, auth: s.auth, rules: s.rules, senders: s.senders, places: s.places, streams: s.streams, maxKey: cfg.MaxKey,
-		hub: newHub(done.Changes, cfg.Logger), describe: describe,
-	}
+	s.keys = keyspace.New(keyspace.Config{
+		Store: done, Auth: s.auth, Rules: s.rules, Senders: s.senders, Places: s.places, Streams: s.streams,
+		Logger: cfg.Logger, MaxKey: cfg.MaxKey, Describe: describe,
+	})
 
 	s.http = bare(s.handle)
 	s.http.ErrorHandler, s.http.HeaderReceived, s.http.ExpectHandler = s.malformed, s.headerReceived, s.expect
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
 
-	s.metrics = newMetrics(sources{
-		Connections: func() int { return s.engine.connections() }, Ready: s.health.able, Streams: s.places.InUse, Turned: s.turned, Status: store.Status,
+	s.metrics = observe.NewMetrics(observe.Sources{
+		Connections: func() int { return s.engine.connections() }, Ready: s.health.Ready, Streams: s.places.InUse, Turned: s.turned, Status: store.Status,
 	})
 	s.engine = newEngine(s.http, s.newQuick(), cfg.Connections, s.turned)
-	s.observer = &observer{metrics: s.metrics, fraction: cfg.AccessLog, log: cfg.Access, tracing: traces}
+	s.observer = &observe.Observer{Metrics: s.metrics, Fraction: cfg.AccessLog, Log: cfg.Access, Tracing: traces}
 	return s
 }
 
@@ -202,8 +204,8 @@ func (s *Server) newQuick() responder {
 // requests under way finish, within Config.Drain. Only then does Serve return, so that the caller
 // may end the store after it. Its error is nil when all requests finished.
 func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
-	if t := s.observer.tracing; t != nil {
-		flush, err := t.start(ctx)
+	if t := s.observer.Tracing; t != nil {
+		flush, err := t.Start(ctx)
 		if err != nil {
 			return err
 		}
@@ -224,7 +226,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 
 	s.draining.Store(true)
 	s.streams.End()
-	defer s.keys.hub.wait()
+	defer s.keys.Wait()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
 	err := s.engine.shutdown(limit)
@@ -247,5 +249,5 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 // ServeAdmin serves those who run the node, until the context ends: /metrics for Prometheus,
 // /debug/pprof/ for Go's profiles, and /healthz. Clients are not to reach the listener.
 func (s *Server) ServeAdmin(ctx context.Context, ln net.Listener) error {
-	return serveAdmin(ctx, ln, s.metrics, s.health)
+	return observe.ServeAdmin(ctx, ln, s.metrics, s.health)
 }

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/observe"
 )
 
 // scripted is a Store whose failures and status a test sets. What a test does
@@ -317,7 +318,7 @@ func TestReadiness(t *testing.T) {
 		{"at first", redis.Status{Why: "nobody was asked yet"}, 503, 503},
 		{"serving", redis.Status{Found: true, Master: "m", Heard: time.Now()}, 200, 200},
 		{"a failover", redis.Status{Found: true, Heard: time.Now()}, 200, 503},
-		{"cut off", redis.Status{Found: true, Heard: time.Now().Add(-2 * reachGrace)}, 503, 503},
+		{"cut off", redis.Status{Found: true, Heard: time.Now().Add(-2 * observe.ReachGrace)}, 503, 503},
 	} {
 		store.setStatus(&test.status)
 		if status, _, body := request(t, "GET", "http://"+addr+"/healthz/ready", nil); status != test.ready {

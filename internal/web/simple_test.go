@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/web/auth"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/observe"
 )
 
 const plainHead = "Host: x\r\nUser-Agent: t\r\n"
@@ -155,7 +156,7 @@ func sameAs(q *httpfast.Request, raw []byte) string {
 	var w httpfast.Options
 	w.ReadHeader(&ctx.Request.Header)
 	for _, pair := range [][3]any{
-		{"method", methods[q.Method], string(ctx.Method())},
+		{"method", observe.Methods[q.Method], string(ctx.Method())},
 		{"path", string(q.Path), string(ctx.URI().PathOriginal())},
 		{"query", string(q.Query), string(ctx.URI().QueryString())},
 		{"body", string(q.Body), string(ctx.Request.Body())},

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/web/keyspace"
 )
 
 // listened is a Store whose changes come from the test.
@@ -91,11 +92,11 @@ func openStream(t testing.TB, addr, path string) *stream {
 }
 
 // next waits for the next event.
-func (s *stream) next(name string) change {
+func (s *stream) next(name string) keyspace.ChangeEvent {
 	s.t.Helper()
 	select {
 	case e, ok := <-s.events:
-		var c change
+		var c keyspace.ChangeEvent
 		if !ok || e[0] != name || json.Unmarshal([]byte(e[1]), &c) != nil {
 			s.t.Fatalf("the event %q %s (open: %v), want %s", e[0], e[1], ok, name)
 		}
@@ -103,7 +104,7 @@ func (s *stream) next(name string) change {
 	case <-time.After(10 * time.Second):
 		s.t.Fatalf("no event; want %s", name)
 	}
-	return change{}
+	return keyspace.ChangeEvent{}
 }
 
 func watchedNode(t *testing.T) (keysClient, *listened, *redistest.Server) {
@@ -119,7 +120,7 @@ func TestAWatcherOfAKeySeesItsPresentStateAndEachChange(t *testing.T) {
 	if e := s.next("delete"); e.Key != "a/b" {
 		t.Errorf("the present state: %+v", e)
 	}
-	tag := c.must(201, "PUT", "/v1/keys/a/b", "one", "Content-Type", "text/plain", ttlHeader, "100").header.Get("ETag")
+	tag := c.must(201, "PUT", "/v1/keys/a/b", "one", "Content-Type", "text/plain", keyspace.TTLHeader, "100").header.Get("ETag")
 	store.tell(redis.Change{Key: "a/b"})
 	if e := s.next("put"); e.ETag != tag || e.Type != "text/plain" || e.Size == nil || *e.Size != 3 || e.TTL > 100 || e.TTL < 99 {
 		t.Errorf("a change: %+v, ETag %s", e, tag)
@@ -177,7 +178,7 @@ func TestAWatcherOfAPrefixSeesItsKeysAlone(t *testing.T) {
 	s := openStream(t, c.addr, "/v1/keys?prefix=a:&watch")
 	s.next("reset")
 	c.must(201, "PUT", "/v1/keys/a:1", "x")
-	for _, key := range []string{"b:1", "a", typeKey("a:1"), "a:\xff", "a:1", "a:none"} {
+	for _, key := range []string{"b:1", "a", keyspace.TypeKey("a:1"), "a:\xff", "a:1", "a:none"} {
 		store.tell(redis.Change{Key: key})
 	}
 	if e := s.next("put"); e.Key != "a:1" || e.ETag == "" {
@@ -193,26 +194,6 @@ func TestAWatcherOfAPrefixSeesItsKeysAlone(t *testing.T) {
 	store.tell(redis.Change{Key: "\xff"})
 	if e := all.next("delete"); e.Key != "/w==" {
 		t.Errorf("in base64: %+v", e)
-	}
-}
-
-func TestAWatcherWithTooMuchBeforeItStartsAgain(t *testing.T) {
-	h := newHub(nil, nil)
-	p := &prefixWatch{h: h, wake: make(chan struct{}, 1), waiting: map[string]bool{}}
-	h.prefixes[p] = struct{}{}
-	for range 2 {
-		for i := range maxPending {
-			h.hear(t.Context(), redis.Change{Key: string(rune('a' + i))})
-		}
-	}
-	if reset, keys := p.take(); reset || len(keys) != maxPending {
-		t.Errorf("%d keys, reset %v: one that changes twice waits once", len(keys), reset)
-	}
-	for i := range maxPending + 1 {
-		h.hear(t.Context(), redis.Change{Key: string(rune('a' + i))})
-	}
-	if reset, keys := p.take(); !reset || len(keys) != 0 {
-		t.Errorf("%d keys, reset %v", len(keys), reset)
 	}
 }
 
@@ -300,9 +281,7 @@ func TestWatchersAreNoReasonToStay(t *testing.T) {
 	answered := make(chan keysAnswer, 1)
 	go func() { answered <- c.do("GET", "/v1/keys/a?wait=30s", "", "If-None-Match", tag) }()
 	redistest.Eventually(t, 5*time.Second, "the long poll waits", func() bool {
-		server.keys.hub.mu.Lock()
-		defer server.keys.hub.mu.Unlock()
-		return len(server.keys.hub.topics["a"].watchers) == 2
+		return server.keys.Watchers("a") == 2
 	})
 	began := time.Now()
 	if err := stop(); err != nil {

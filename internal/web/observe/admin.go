@@ -1,4 +1,4 @@
-package web
+package observe
 
 import (
 	"context"
@@ -74,20 +74,20 @@ func sameMachine(r *http.Request) bool {
 	return err == nil && host == client
 }
 
-// serveAdmin serves those who run the node, until the context ends: /metrics for Prometheus,
+// ServeAdmin serves those who run the node, until the context ends: /metrics for Prometheus,
 // /debug/pprof/ for Go's profiles, and /healthz. Clients are not to reach the listener.
-func serveAdmin(ctx context.Context, ln net.Listener, m *metrics, h *health) error {
+func ServeAdmin(ctx context.Context, ln net.Listener, m *Metrics, h *Health) error {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{Registry: m.Registry}))
 	mux.Handle("GET /debug/pprof/", profiles())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if !h.able() {
+		if !h.Ready() {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready") // an error means that the client is gone
 	})
-	admin := &http.Server{Handler: h.auth.Guard(mux), ReadHeaderTimeout: httpfast.ReadTimeout, ReadTimeout: httpfast.ReadTimeout, IdleTimeout: httpfast.ReadTimeout}
+	admin := &http.Server{Handler: h.Auth.Guard(mux), ReadHeaderTimeout: httpfast.ReadTimeout, ReadTimeout: httpfast.ReadTimeout, IdleTimeout: httpfast.ReadTimeout}
 	served := make(chan error, 1)
 	go func() { served <- admin.Serve(netutil.LimitListener(ln, maxAdmins)) }()
 	select {

@@ -1,4 +1,4 @@
-package web
+package observe
 
 import (
 	"bytes"
@@ -26,12 +26,12 @@ var classes = [...]string{
 	"healthz", "cors", "unauthorized", "invalid", "none",
 }
 
-// stringClass is the class of GET and SET.
-var stringClass = classNumber("string")
+// StringClass is the class of GET and SET.
+var StringClass = ClassNumber("string")
 
 // methods and statuses are those that are counted separately; the first one takes all others.
 var (
-	methods  = [...]string{"other", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"}
+	Methods  = [...]string{"other", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"}
 	statuses = [...]int{0, 200, 201, 204, 206, 304, 400, 401, 403, 404, 405, 406, 408, 409, 412, 413, 415, 428, 429, 431, 500, 503, 504}
 )
 
@@ -39,28 +39,28 @@ var (
 // that waits for a failover to end takes some seconds.
 var latencyBuckets = [...]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, .5, 1, 2.5, 5, 10}
 
-// metrics are a node's numbers. Every request is counted, on whatever core. The counters are
+// Metrics are a node's numbers. Every request is counted, on whatever core. The counters are
 // arrays, because a look-up by label would cost more than everything else that a loop does for a
 // cached value.
-type metrics struct {
-	registry *prometheus.Registry
+type Metrics struct {
+	Registry *prometheus.Registry // everything that Prometheus is given
 	tallies  [len(classes)]tally
-	inFlight atomic.Int64
+	InFlight atomic.Int64
 	// classOf has the class of every command that came so far, and of the routes. The map is
 	// replaced, never changed.
 	classOf       atomic.Pointer[map[string]int]
-	tokensRefused prometheus.Counter
+	TokensRefused prometheus.Counter
 }
 
 // tally counts the requests of one class.
 type tally struct {
-	answered [len(methods)][len(statuses)]atomic.Uint64
+	answered [len(Methods)][len(statuses)]atomic.Uint64
 	took     [len(latencyBuckets) + 1]atomic.Uint64 // by the first bucket that fits
 	nanos    atomic.Int64                           // of all requests together
 }
 
-// sources is what metrics read of a node when they are asked for.
-type sources struct {
+// Sources is what metrics read of a node when they are asked for.
+type Sources struct {
 	Connections func() int
 	Ready       func() bool
 	Streams     func() int // places that streams and long polls take
@@ -68,10 +68,10 @@ type sources struct {
 	Status      func() redis.Status
 }
 
-// newMetrics returns the metrics of a node.
-func newMetrics(of sources) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
-	named := map[string]int{"set": stringClass, "get": stringClass, "psubscribe": classNumber("subscribe")}
+// NewMetrics returns the metrics of a node.
+func NewMetrics(of Sources) *Metrics {
+	m := &Metrics{Registry: prometheus.NewRegistry()}
+	named := map[string]int{"set": StringClass, "get": StringClass, "psubscribe": ClassNumber("subscribe")}
 	for i, class := range classes {
 		if i > 0 {
 			if _, taken := named[class]; !taken {
@@ -81,7 +81,7 @@ func newMetrics(of sources) *metrics {
 	}
 	m.classOf.Store(&named)
 
-	m.tokensRefused = prometheus.NewCounter(prometheus.CounterOpts{
+	m.TokensRefused = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "holdfast_tokens_refused_total",
 		Help: "Requests that came without a good token.",
 	})
@@ -89,9 +89,9 @@ func newMetrics(of sources) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 
-	m.registry.MustRegister(
-		newTallyCollector(m), m.tokensRefused,
-		gauge("holdfast_http_requests_in_flight", "Requests that are being answered.", func() float64 { return float64(m.inFlight.Load()) }),
+	m.Registry.MustRegister(
+		newTallyCollector(m), m.TokensRefused,
+		gauge("holdfast_http_requests_in_flight", "Requests that are being answered.", func() float64 { return float64(m.InFlight.Load()) }),
 		gauge("holdfast_http_connections", "Open connections of clients.", func() float64 { return float64(of.Connections()) }),
 		gauge("holdfast_ready", "1 when the node would tell a balancer that it is ready.", func() float64 {
 			return truth(of.Ready())
@@ -122,12 +122,12 @@ func truth(b bool) float64 {
 	return 0
 }
 
-func classNumber(name string) int { return max(0, slices.Index(classes[:], name)) }
+func ClassNumber(name string) int { return max(0, slices.Index(classes[:], name)) }
 
-// learn stores a command's class.
-func (m *metrics) learn(spec *redis.Spec) {
+// Learn stores a command's class.
+func (m *Metrics) Learn(spec *redis.Spec) {
 	class := 0
-	for i, name := range classes[:classNumber("pipeline")] {
+	for i, name := range classes[:ClassNumber("pipeline")] {
 		if i > 0 && slices.Contains(spec.Categories, name) {
 			class = i
 			break
@@ -150,9 +150,9 @@ func (m *metrics) learn(spec *redis.Spec) {
 	}
 }
 
-// class returns the index of a command's or route's class; 0 for a command that is not known.
+// Class returns the index of a command's or route's class; 0 for a command that is not known.
 // Commands come as their clients spell them.
-func (m *metrics) class(name string) int {
+func (m *Metrics) Class(name string) int {
 	known := *m.classOf.Load()
 	if class, ok := known[name]; ok {
 		return class
@@ -171,11 +171,11 @@ func (m *metrics) class(name string) int {
 	return known[string(lower[:len(name)])]
 }
 
-// count counts a request whose duration is not known.
-func (m *metrics) count(class, method, status int) { m.tallies[class].answered[method][status].Add(1) }
+// Count counts a request whose duration is not known.
+func (m *Metrics) Count(class, method, status int) { m.tallies[class].answered[method][status].Add(1) }
 
-// observe counts requests that were answered after took each.
-func (m *metrics) observe(class, method, status int, took time.Duration, requests uint64) {
+// Observe counts requests that were answered after took each.
+func (m *Metrics) Observe(class, method, status int, took time.Duration, requests uint64) {
 	bucket := 0
 	for seconds := took.Seconds(); bucket < len(latencyBuckets) && seconds > latencyBuckets[bucket]; {
 		bucket++
@@ -186,19 +186,19 @@ func (m *metrics) observe(class, method, status int, took time.Duration, request
 	t.nanos.Add(int64(requests) * int64(took))
 }
 
-// okStatus is the index of 200 in statuses.
-var okStatus = statusNumber(200)
+// StatusOK is the index of 200 in statuses.
+var StatusOK = StatusNumber(200)
 
 func methodNumber(method []byte) int {
-	for i := 1; i < len(methods); i++ {
-		if string(method) == methods[i] {
+	for i := 1; i < len(Methods); i++ {
+		if string(method) == Methods[i] {
 			return i
 		}
 	}
 	return 0
 }
 
-func statusNumber(code int) int {
+func StatusNumber(code int) int {
 	for i := 1; i < len(statuses); i++ {
 		if code == statuses[i] {
 			return i
@@ -209,11 +209,11 @@ func statusNumber(code int) int {
 
 // tallyCollector collects what was counted.
 type tallyCollector struct {
-	m                 *metrics
+	m                 *Metrics
 	requests, latency *prometheus.Desc
 }
 
-func newTallyCollector(m *metrics) *tallyCollector {
+func newTallyCollector(m *Metrics) *tallyCollector {
 	return &tallyCollector{
 		m: m,
 		requests: prometheus.NewDesc("holdfast_http_requests_total",
@@ -239,7 +239,7 @@ func (c *tallyCollector) Collect(out chan<- prometheus.Metric) {
 					if status > 0 {
 						label = strconv.Itoa(statuses[status])
 					}
-					out <- prometheus.MustNewConstMetric(c.requests, prometheus.CounterValue, float64(n), classes[class], methods[method], label)
+					out <- prometheus.MustNewConstMetric(c.requests, prometheus.CounterValue, float64(n), classes[class], Methods[method], label)
 				}
 			}
 		}
@@ -318,7 +318,7 @@ func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// isAdminPath reports whether a path belongs to the admin listener alone.
-func isAdminPath(path []byte) bool {
+// IsAdminPath reports whether a path belongs to the admin listener alone.
+func IsAdminPath(path []byte) bool {
 	return string(path) == "/metrics" || bytes.HasPrefix(path, []byte("/debug/"))
 }

@@ -1,4 +1,4 @@
-package web
+package keyspace
 
 import (
 	"context"
@@ -22,7 +22,7 @@ const maxWait = 50 * time.Second
 const retryRead = 500 * time.Millisecond
 
 // readMaster reads a key for watchers. The state may be kept: a long value is left out of it.
-func (k *keyspace) readMaster(key string) (keyState, error) {
+func (k *Handler) readMaster(key string) (keyState, error) {
 	now, err := k.read(context.Background(), &redis.Request{Read: redis.ReadMaster}, key)
 	now.keep()
 	return now, err
@@ -31,13 +31,13 @@ func (k *keyspace) readMaster(key string) (keyState, error) {
 // waitForKey sends a key as soon as it differs from what the client has: one of the tags of
 // If-None-Match, or, without that header, no key at all. When the time is over or the node is about
 // to end, it answers like a GET that does not wait.
-func (k *keyspace) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions, text string) error {
-	limit, ok := span(text)
+func (k *Handler) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions, text string) error {
+	limit, ok := parseDuration(text)
 	if !ok || limit < 0 {
 		return response.BadRequest("The time to wait is 30s, 1500ms or a number of seconds such as 30.")
 	}
 
-	p, err := k.places.Take(ctx, who, 1)
+	p, err := k.Places.Take(ctx, who, 1)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (k *keyspace) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key s
 		case <-w.wake:
 			continue
 		case <-timer.C:
-		case <-k.streams.Done():
+		case <-k.Streams.Done():
 		}
 		return k.answerKept(ctx, key, &now, given)
 	}
@@ -74,7 +74,7 @@ func (k *keyspace) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key s
 
 // answerKept sends a key that was read for all who watch it. It reads the key again where the value
 // was left out.
-func (k *keyspace) answerKept(ctx *fasthttp.RequestCtx, key string, now *keyState, given conditions) error {
+func (k *Handler) answerKept(ctx *fasthttp.RequestCtx, key string, now *keyState, given conditions) error {
 	if now.found() && len(now.value) < now.size {
 		fresh, err := k.read(context.Background(), &redis.Request{Read: redis.ReadMaster}, key)
 		if err != nil {
@@ -86,8 +86,8 @@ func (k *keyspace) answerKept(ctx *fasthttp.RequestCtx, key string, now *keyStat
 	return k.answerKey(ctx, now, given)
 }
 
-// change is the data of the events put and delete.
-type change struct {
+// ChangeEvent is the data of the events put and delete.
+type ChangeEvent struct {
 	Key  string  `json:"key"`
 	ETag string  `json:"etag,omitempty"`
 	Type string  `json:"type,omitempty"`
@@ -98,8 +98,8 @@ type change struct {
 }
 
 // event returns the event for what a key holds.
-func (r *keyState) event(key string) (name string, data change) {
-	data = change{Key: key}
+func (r *keyState) event(key string) (name string, data ChangeEvent) {
+	data = ChangeEvent{Key: key}
 	if !r.found() {
 		if r.holds != "none" {
 			data.Holds = r.holds
@@ -116,7 +116,7 @@ func (r *keyState) event(key string) (name string, data change) {
 
 // watchKey streams what a key holds: first what it holds now, then each change of its entity tag.
 // Of changes in quick succession only the last one is sent.
-func (k *keyspace) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string) error {
+func (k *Handler) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string) error {
 	encode, err := keyEncoding(ctx.URI().QueryString())
 	if err != nil {
 		return err
@@ -126,7 +126,7 @@ func (k *keyspace) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 		return errBinaryKey
 	}
 
-	p, err := k.places.Take(ctx, who, 1)
+	p, err := k.Places.Take(ctx, who, 1)
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (k *keyspace) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 		return err
 	}
 
-	k.streams.Serve(ctx, p, func(ctx context.Context, f *sse.Feed) error {
+	k.Streams.Serve(ctx, p, func(ctx context.Context, f *sse.Feed) error {
 		defer w.leave()
 		if err := sendState(f, name, &now); err != nil {
 			return err
@@ -181,8 +181,8 @@ var errBinaryKey = response.BadRequest("The key is not UTF-8, which JSON cannot 
 
 // watchPrefix streams the changes of keys with a prefix. The event reset means that any of them may
 // have changed. It comes first, so a client that lists the keys after it misses nothing.
-func (k *keyspace) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix string, encode func(string) (string, bool)) error {
-	mine, err := k.places.Take(ctx, who, 1)
+func (k *Handler) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix string, encode func(string) (string, bool)) error {
+	mine, err := k.Places.Take(ctx, who, 1)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (k *keyspace) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, pref
 		return err
 	}
 
-	k.streams.Serve(ctx, mine, func(ctx context.Context, f *sse.Feed) error {
+	k.Streams.Serve(ctx, mine, func(ctx context.Context, f *sse.Feed) error {
 		defer p.leave()
 		var again <-chan time.Time
 		var todo []string

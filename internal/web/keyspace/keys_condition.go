@@ -1,4 +1,4 @@
-package web
+package keyspace
 
 import (
 	"strings"
@@ -10,11 +10,11 @@ import (
 
 // conditions are a request's preconditions (RFC 9110, section 13.1).
 type conditions struct {
-	match, noneMatch tags
+	match, noneMatch entityTags
 }
 
-// tags are the entity tags of an If-Match or If-None-Match.
-type tags struct {
+// entityTags are the entity tags of an If-Match or If-None-Match.
+type entityTags struct {
 	given bool
 	any   bool     // the tag is *
 	list  []string // without quotes; only those that may be ours
@@ -33,8 +33,8 @@ func readConditions(ctx *fasthttp.RequestCtx) (c conditions, err error) {
 
 // readTags reads a list of entity tags (section 8.8.3): "a", W/"b". weak: a weak tag counts like a
 // strong one.
-func readTags(name string, lines [][]byte, weak bool) (tags, error) {
-	t := tags{given: len(lines) > 0}
+func readTags(name string, lines [][]byte, weak bool) (entityTags, error) {
+	t := entityTags{given: len(lines) > 0}
 	bad := response.BadRequest(name + ` is * or a list of entity tags in double quotes, such as "33a64df5", "0b8a".`)
 	some := false
 	for _, line := range lines {
@@ -88,7 +88,7 @@ func mayBeOurs(tag string) bool {
 }
 
 // argument returns the tags in the form that the scripts take: see checkKey.
-func (t tags) argument() string {
+func (t entityTags) argument() string {
 	switch {
 	case !t.given:
 		return ""
@@ -99,7 +99,7 @@ func (t tags) argument() string {
 }
 
 // among reports whether the tags match a key.
-func (t tags) among(r *keyState) bool {
+func (t entityTags) among(r *keyState) bool {
 	if !r.found() {
 		return false
 	}

@@ -1,4 +1,4 @@
-package web
+package observe
 
 import (
 	"context"
@@ -27,37 +27,37 @@ import (
 // flushTime is how long sending the last spans may take at the end.
 const flushTime = 2 * time.Second
 
-// tracing makes a span of each request and of each call to the store. Its attributes have
+// Tracing makes a span of each request and of each call to the store. Its attributes have
 // OpenTelemetry's names (semantic conventions, HTTP and database). They hold no key, value, path or
 // token.
-type tracing struct {
-	base     string // Config.Trace
-	node     string
-	settings otlp.Settings
-	logger   *slog.Logger
+type Tracing struct {
+	Base     string // Config.Trace
+	Node     string
+	Settings otlp.Settings
+	Logger   *slog.Logger
 	parent   propagation.TraceContext
 
 	// start sets them, before the first request.
 	tracer trace.Tracer
 }
 
-// start begins to send spans. end sends the last ones.
-func (t *tracing) start(ctx context.Context) (end func(), err error) {
-	endpoint, err := url.JoinPath(t.base, "v1/traces")
+// Start begins to send spans. end sends the last ones.
+func (t *Tracing) Start(ctx context.Context) (end func(), err error) {
+	endpoint, err := url.JoinPath(t.Base, "v1/traces")
 	if err != nil {
 		return nil, fmt.Errorf("the endpoint for traces: %w", err)
 	}
 
-	out := otlp.New(endpoint, t.settings)
+	out := otlp.New(endpoint, t.Settings)
 	if err := out.Start(ctx); err != nil {
-		return nil, fmt.Errorf("send traces to %s: %w", t.base, err)
+		return nil, fmt.Errorf("send traces to %s: %w", t.Base, err)
 	}
 	// The library reads from OTEL_TRACES_SAMPLER which requests are traced.
 	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(&exporter{SpanExporter: out, log: t.logger}),
+		sdktrace.WithBatcher(&exporter{SpanExporter: out, log: t.Logger}),
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", "holdfast-web"),
-			attribute.String("service.instance.id", t.node),
+			attribute.String("service.instance.id", t.Node),
 		)),
 	)
 
@@ -66,7 +66,7 @@ func (t *tracing) start(ctx context.Context) (end func(), err error) {
 		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
 		defer cancel()
 		if err := provider.Shutdown(limit); err != nil {
-			t.logger.Warn("the last traces were not sent", "error", err)
+			t.Logger.Warn("the last traces were not sent", "error", err)
 		}
 	}, nil
 }
@@ -100,14 +100,14 @@ func (h header) Set(string, string)    {}
 func (h header) Keys() []string        { return nil }
 
 // begin starts a request's span.
-func (t *tracing) begin(ctx *fasthttp.RequestCtx) {
+func (t *Tracing) begin(ctx *fasthttp.RequestCtx) {
 	above := t.parent.Extract(context.Background(), header{&ctx.Request.Header})
-	within, _ := t.tracer.Start(above, methods[methodNumber(ctx.Method())], trace.WithSpanKind(trace.SpanKindServer))
+	within, _ := t.tracer.Start(above, Methods[methodNumber(ctx.Method())], trace.WithSpanKind(trace.SpanKindServer))
 	ctx.SetUserValue(consistency.SpanContext, within)
 }
 
 // id returns a request's trace id, in hex; empty when the trace is not recorded.
-func (t *tracing) id(ctx *fasthttp.RequestCtx) string {
+func (t *Tracing) id(ctx *fasthttp.RequestCtx) string {
 	if span := trace.SpanContextFromContext(consistency.Within(ctx)); span.IsSampled() {
 		return span.TraceID().String()
 	}
@@ -115,12 +115,12 @@ func (t *tracing) id(ctx *fasthttp.RequestCtx) string {
 }
 
 // end ends a request's span.
-func (t *tracing) end(ctx *fasthttp.RequestCtx, class string) {
+func (t *Tracing) end(ctx *fasthttp.RequestCtx, class string) {
 	span := trace.SpanFromContext(consistency.Within(ctx))
 	if !span.IsRecording() {
 		return
 	}
-	method, status := methods[methodNumber(ctx.Method())], ctx.Response.StatusCode()
+	method, status := Methods[methodNumber(ctx.Method())], ctx.Response.StatusCode()
 	span.SetName(method + " " + class)
 	span.SetAttributes(
 		attribute.String("http.request.method", method),
@@ -137,23 +137,23 @@ func (t *tracing) end(ctx *fasthttp.RequestCtx, class string) {
 	span.End()
 }
 
-// tracedStore is what is traced: see Store.
-type tracedStore interface {
+// Store is what is traced: see Store.
+type Store interface {
 	Do(ctx context.Context, r *redis.Request) error
 	Spec(ctx context.Context, cmd redis.Command) (*redis.Spec, error)
 	Changes(ctx context.Context, hear func(redis.Change)) error
 }
 
-// traced is a store that makes a span of each request.
-type traced struct {
-	tracedStore
-	tracing *tracing
+// Traced is a store that makes a span of each request.
+type Traced struct {
+	Store
+	Tracing *Tracing
 }
 
 // Do carries a request out, in a span of its own.
-func (t traced) Do(ctx context.Context, r *redis.Request) error {
+func (t Traced) Do(ctx context.Context, r *redis.Request) error {
 	if !trace.SpanFromContext(ctx).IsRecording() {
-		return t.tracedStore.Do(ctx, r)
+		return t.Store.Do(ctx, r)
 	}
 	operation, size := "script", 1
 	if r.Script == nil && len(r.Commands) > 0 && len(r.Commands[0]) > 0 {
@@ -165,9 +165,9 @@ func (t traced) Do(ctx context.Context, r *redis.Request) error {
 	case size > 1:
 		operation = "PIPELINE"
 	}
-	ctx, span := t.tracing.tracer.Start(ctx, operation, trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := t.Tracing.tracer.Start(ctx, operation, trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()
-	err := t.tracedStore.Do(ctx, r)
+	err := t.Store.Do(ctx, r)
 	span.SetAttributes(
 		attribute.String("db.system.name", "redis"),
 		attribute.String("db.operation.name", operation),

@@ -1,4 +1,4 @@
-package web
+package keyspace
 
 import (
 	"context"
@@ -30,8 +30,8 @@ const (
 	pageBytes    = 256 << 10              // of keys, after which a page ends
 )
 
-// page is the response to GET /v1/keys.
-type page struct {
+// keyPage is the response to GET /v1/keys.
+type keyPage struct {
 	Keys []string `json:"keys"`
 	// Cursor continues the list; empty at its end.
 	Cursor string `json:"cursor,omitempty"`
@@ -40,15 +40,15 @@ type page struct {
 }
 
 // keys lists keys, or watches a prefix.
-func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
+func (k *Handler) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	query := ctx.URI().QueryString()
 	raw, _, err := urlquery.Parameter(query, "prefix")
 	if err != nil {
 		return err
 	}
 	prefix := string(raw)
-	if len(prefix) > k.maxKey {
-		return response.BadRequest(fmt.Sprintf("The prefix is longer than a key may be, %d bytes.", k.maxKey))
+	if len(prefix) > k.MaxKey {
+		return response.BadRequest(fmt.Sprintf("The prefix is longer than a key may be, %d bytes.", k.MaxKey))
 	}
 
 	encode, err := keyEncoding(query)
@@ -57,7 +57,7 @@ func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	}
 	// A token that may scan for this pattern may see every key with the prefix.
 	pattern := escapePattern(prefix) + "*"
-	if err := k.auth.Permit(ctx, who, []redis.Command{{"SCAN", "0", "MATCH", pattern}}); err != nil {
+	if err := k.Auth.Permit(ctx, who, []redis.Command{{"SCAN", "0", "MATCH", pattern}}); err != nil {
 		return err
 	}
 
@@ -76,8 +76,8 @@ func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 		return err
 	}
 
-	r := &redis.Request{Sender: k.senders.Sender(ctx, who), Client: k.senders.Reader(ctx, who)}
-	if err := k.rules.ApplyHeaders(ctx, who, r); err != nil {
+	r := &redis.Request{Sender: k.Senders.Sender(ctx, who), Client: k.Senders.Reader(ctx, who)}
+	if err := k.Rules.ApplyHeaders(ctx, who, r); err != nil {
 		return err
 	}
 	r.IdempotencyKey = ""     // a read may be repeated without one
@@ -88,7 +88,7 @@ func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	if err != nil {
 		return err
 	}
-	k.rules.SetResultHeaders(ctx, r)
+	k.Rules.SetResultHeaders(ctx, r)
 	if r.Held() > 0 {
 		rest := p
 		rest.Keys = []string{}
@@ -104,8 +104,8 @@ func (k *keyspace) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 }
 
 // list gathers one page, with keys as encode writes them.
-func (k *keyspace) list(r *redis.Request, at scan, encode func(string) (string, bool)) (page, error) {
-	p := page{Keys: []string{}}
+func (k *Handler) list(r *redis.Request, at scan, encode func(string) (string, bool)) (keyPage, error) {
+	p := keyPage{Keys: []string{}}
 	seen := map[string]bool{} // SCAN may name a key twice
 	bytes := 0
 	until := time.Now().Add(scanTime)
@@ -123,7 +123,7 @@ func (k *keyspace) list(r *redis.Request, at scan, encode func(string) (string, 
 			}
 		}
 		for _, key := range found {
-			if seen[key] || strings.HasPrefix(key, reservedKeys) {
+			if seen[key] || strings.HasPrefix(key, ReservedKeys) {
 				continue
 			}
 			seen[key] = true
@@ -157,9 +157,9 @@ type scan struct {
 var errCursorGone = response.NewError(fasthttp.StatusGone, "The cursor is of a Redis server that is no longer the master; begin again without it.")
 
 // step asks Redis for the next keys.
-func (k *keyspace) step(r *redis.Request, at *scan, count int) (keys []string, next string, err error) {
+func (k *Handler) step(r *redis.Request, at *scan, count int) (keys []string, next string, err error) {
 	r.Commands = []redis.Command{{"SCAN", at.cursor, "MATCH", at.pattern, "COUNT", strconv.Itoa(count)}}
-	if err := k.store.Do(context.Background(), r); err != nil {
+	if err := k.Store.Do(context.Background(), r); err != nil {
 		return nil, "", err
 	}
 	switch err := r.Results[0].Err; {

@@ -1,9 +1,10 @@
-package web
+package keyspace
 
 import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"strconv"
 	"strings"
@@ -21,8 +22,8 @@ import (
 	"holdfast/internal/web/urlquery"
 )
 
-// ttlHeader has a key's time to live, in a PUT and in the response to a GET.
-const ttlHeader = "Holdfast-TTL"
+// TTLHeader has a key's time to live, in a PUT and in the response to a GET.
+const TTLHeader = "Holdfast-TTL"
 
 // maxTTL bounds a time to live. Redis counts milliseconds from 1970 in 64 bits, and a time this
 // long is a mistake.
@@ -31,29 +32,45 @@ const maxTTL = 100 * 365 * 24 * time.Hour
 // maxType bounds the bytes of a Content-Type.
 const maxType = 255
 
-// keyStore carries out commands and tells of changes: see Store.
-type keyStore interface {
+// Store carries out commands and tells of changes: see Store.
+type Store interface {
 	Do(ctx context.Context, r *redis.Request) error
 	Changes(ctx context.Context, hear func(redis.Change)) error
 }
 
-// keyspace serves keys as resources, their list, and those who watch them. Many requests use it at
-// once.
-type keyspace struct {
-	store   keyStore
-	auth    *auth.Authorizer
-	rules   *consistency.Rules
-	senders *fair.Senders
-	places  *fair.Places
-	streams *sse.Streams
-	maxKey  int // bytes of a key
-	hub     *hub
-	// describe sends the description of all routes.
-	describe func(ctx *fasthttp.RequestCtx)
+// Config is what a keyspace needs of the node. All of it has to be set.
+type Config struct {
+	Store   Store
+	Auth    *auth.Authorizer
+	Rules   *consistency.Rules
+	Senders *fair.Senders
+	Places  *fair.Places
+	Streams *sse.Streams
+	Logger  *slog.Logger
+	MaxKey  int // bytes of a key
+	// Describe sends the description of all routes.
+	Describe func(ctx *fasthttp.RequestCtx)
 }
 
-// serve serves everything below /v1/.
-func (k *keyspace) serve(ctx *fasthttp.RequestCtx, who *token.Rights) {
+// Handler serves keys as resources, their list, and those who watch them. Many requests use it at
+// once.
+type Handler struct {
+	Config
+	hub *watchHub // tells those who watch keys
+}
+
+func New(cfg Config) *Handler {
+	return &Handler{Config: cfg, hub: newHub(cfg.Store.Changes, cfg.Logger)}
+}
+
+// Wait refuses further watchers, and waits until nothing of the others runs.
+func (k *Handler) Wait() { k.hub.wait() }
+
+// Watchers returns how many requests watch a key.
+func (k *Handler) Watchers(key string) int { return k.hub.watchers(key) }
+
+// Serve serves everything below /v1/.
+func (k *Handler) Serve(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	path := ctx.URI().PathOriginal()
 	var err error
 	switch rest, isKey := bytes.CutPrefix(path, []byte("/v1/keys/")); {
@@ -65,7 +82,7 @@ func (k *keyspace) serve(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		}
 	case string(path) == "/v1/openapi.json":
 		if err = response.RequireMethod(ctx, response.ResourceMethods, response.GetHead...); err == nil {
-			k.describe(ctx)
+			k.Describe(ctx)
 		}
 	default:
 		err = response.NewError(fasthttp.StatusNotFound, "There is nothing here; /v1/openapi.json says what there is.")
@@ -76,7 +93,7 @@ func (k *keyspace) serve(ctx *fasthttp.RequestCtx, who *token.Rights) {
 }
 
 // key serves the requests for one key. name is the rest of the path as it came.
-func (k *keyspace) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte) error {
+func (k *Handler) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte) error {
 	if err := response.RequireMethod(ctx, response.ResourceMethods, "GET", "HEAD", "PUT", "DELETE"); err != nil {
 		return err
 	}
@@ -98,7 +115,7 @@ func (k *keyspace) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte)
 }
 
 // keyName unescapes a key. Slashes belong to it, and a plus sign stays one.
-func (k *keyspace) keyName(escaped []byte) (string, error) {
+func (k *Handler) keyName(escaped []byte) (string, error) {
 	raw, err := urlquery.AppendUnescaped(nil, escaped, false)
 	if err != nil {
 		return "", err
@@ -107,17 +124,17 @@ func (k *keyspace) keyName(escaped []byte) (string, error) {
 	switch {
 	case key == "":
 		return "", response.BadRequest("The key is empty; the path is /v1/keys/{key}.")
-	case len(key) > k.maxKey:
-		return "", response.KeyTooLong(k.maxKey)
-	case strings.HasPrefix(key, reservedKeys):
-		return "", response.BadRequest(fmt.Sprintf("Keys that start with %q are Holdfast's own.", reservedKeys))
+	case len(key) > k.MaxKey:
+		return "", response.KeyTooLong(k.MaxKey)
+	case strings.HasPrefix(key, ReservedKeys):
+		return "", response.BadRequest(fmt.Sprintf("Keys that start with %q are Holdfast's own.", ReservedKeys))
 	}
 	return key, nil
 }
 
 // getKey serves GET and HEAD of a key, and the two ways to watch it.
-func (k *keyspace) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
-	if err := k.auth.Permit(ctx, who, []redis.Command{{"GET", key}}); err != nil {
+func (k *Handler) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
+	if err := k.Auth.Permit(ctx, who, []redis.Command{{"GET", key}}); err != nil {
 		return err
 	}
 	query := ctx.URI().QueryString()
@@ -132,22 +149,22 @@ func (k *keyspace) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 		return k.waitForKey(ctx, who, key, given, string(text))
 	}
 	r := &redis.Request{Commands: []redis.Command{{"GET", key}}} // a read, which is what ApplyHeaders has to know
-	if err := k.rules.ApplyHeaders(ctx, who, r); err != nil {
+	if err := k.Rules.ApplyHeaders(ctx, who, r); err != nil {
 		return err
 	}
 	r.IdempotencyKey = "" // a read may be repeated without one
-	r.Client = k.senders.Reader(ctx, who)
+	r.Client = k.Senders.Reader(ctx, who)
 	now, err := k.read(consistency.Within(ctx), r, key)
 	if err != nil {
 		return err
 	}
 	defer now.release()
-	k.rules.SetResultHeaders(ctx, r)
+	k.Rules.SetResultHeaders(ctx, r)
 	return k.answerKey(ctx, &now, given)
 }
 
 // answerKey sends a key as it was read.
-func (k *keyspace) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given conditions) error {
+func (k *Handler) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given conditions) error {
 	if err := now.missing(); err != nil {
 		return err
 	}
@@ -156,7 +173,7 @@ func (k *keyspace) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given cond
 	// A browser may keep it, but has to ask whether it has changed.
 	h.Set("Cache-Control", "private, no-cache")
 	if now.ttl >= 0 {
-		h.Set(ttlHeader, seconds(now.ttl))
+		h.Set(TTLHeader, formatSeconds(now.ttl))
 	}
 	switch status := given.read(now); status {
 	case fasthttp.StatusPreconditionFailed:
@@ -177,7 +194,7 @@ func (k *keyspace) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given cond
 var errCondition = response.NewError(fasthttp.StatusPreconditionFailed, "The key is not as If-Match or If-None-Match asks; nothing was done.")
 
 // putKey stores the body.
-func (k *keyspace) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
+func (k *Handler) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
 	contentType, err := readType(ctx)
 	if err != nil {
 		return err
@@ -186,13 +203,13 @@ func (k *keyspace) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 	if err != nil {
 		return err
 	}
-	if err := k.auth.Permit(ctx, who, []redis.Command{{"SET", key, ""}}); err != nil {
+	if err := k.Auth.Permit(ctx, who, []redis.Command{{"SET", key, ""}}); err != nil {
 		return err
 	}
 	value := string(ctx.PostBody())
-	digest := sum(value)
+	digest := sha1Hex(value)
 	args := []string{given.match.argument(), given.noneMatch.argument(), value, digest, contentType, ""}
-	if contentType == defaultType {
+	if contentType == DefaultType {
 		args[4] = ""
 	}
 	if ttl > 0 {
@@ -208,8 +225,8 @@ func (k *keyspace) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 }
 
 // deleteKey deletes a key.
-func (k *keyspace) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
-	if err := k.auth.Permit(ctx, who, []redis.Command{{"DEL", key}}); err != nil {
+func (k *Handler) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
+	if err := k.Auth.Permit(ctx, who, []redis.Command{{"DEL", key}}); err != nil {
 		return err
 	}
 	status, err := k.write(ctx, who, deleteKey, key, []string{given.match.argument(), given.noneMatch.argument()})
@@ -221,15 +238,15 @@ func (k *keyspace) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key st
 }
 
 // write runs a script that writes, and returns the status that the script returns.
-func (k *keyspace) write(ctx *fasthttp.RequestCtx, who *token.Rights, script *redis.Script, key string, args []string) (int, error) {
-	r := &redis.Request{Script: script, Keys: []string{key, typeKey(key)}, Args: args}
-	if err := k.rules.ApplyHeaders(ctx, who, r); err != nil {
+func (k *Handler) write(ctx *fasthttp.RequestCtx, who *token.Rights, script *redis.Script, key string, args []string) (int, error) {
+	r := &redis.Request{Script: script, Keys: []string{key, TypeKey(key)}, Args: args}
+	if err := k.Rules.ApplyHeaders(ctx, who, r); err != nil {
 		return 0, err
 	}
-	if err := k.store.Do(consistency.Within(ctx), r); err != nil {
+	if err := k.Store.Do(consistency.Within(ctx), r); err != nil {
 		return 0, err
 	}
-	k.rules.SetResultHeaders(ctx, r)
+	k.Rules.SetResultHeaders(ctx, r)
 	if err := r.Results[0].Err; err != nil {
 		return 0, err
 	}
@@ -259,7 +276,7 @@ func readType(ctx *fasthttp.RequestCtx) (string, error) {
 	}
 	t := string(h.ContentType())
 	if t == "" {
-		return defaultType, nil
+		return DefaultType, nil
 	}
 	if len(t) > maxType {
 		return "", response.BadRequest(fmt.Sprintf("The Content-Type is too long; at most %d bytes are possible.", maxType))
@@ -277,29 +294,29 @@ func goodType(t string) bool {
 
 // readTTL returns the time to live that a PUT asks for; 0 when it asks for none.
 func readTTL(ctx *fasthttp.RequestCtx) (time.Duration, error) {
-	text := ctx.Request.Header.Peek(ttlHeader)
+	text := ctx.Request.Header.Peek(TTLHeader)
 	asked := text != nil
 	query, inQuery, err := urlquery.Parameter(ctx.URI().QueryString(), "ttl")
 	switch {
 	case err != nil:
 		return 0, err
 	case asked && inQuery:
-		return 0, response.BadRequest("The time to live is given twice, in " + ttlHeader + " and in the query.")
+		return 0, response.BadRequest("The time to live is given twice, in " + TTLHeader + " and in the query.")
 	case inQuery:
 		text, asked = query, true
 	}
 	if !asked {
 		return 0, nil
 	}
-	d, ok := span(string(text))
+	d, ok := parseDuration(string(text))
 	if !ok || d < time.Millisecond || d > maxTTL {
 		return 0, response.BadRequest("A time to live is 30s, 1500ms, 2h or a number of seconds such as 60; from 1 ms to 100 years.")
 	}
 	return d, nil
 }
 
-// span reads a duration: in Go's form (1h30m, 1500ms), or in seconds.
-func span(text string) (time.Duration, bool) {
+// parseDuration reads a duration: in Go's form (1h30m, 1500ms), or in seconds.
+func parseDuration(text string) (time.Duration, bool) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return d, true
 	}
@@ -310,7 +327,7 @@ func span(text string) (time.Duration, bool) {
 	return time.Duration(math.Round(n*1000)) * time.Millisecond, true
 }
 
-// seconds returns a duration in seconds, with milliseconds.
-func seconds(d time.Duration) string {
+// formatSeconds returns a duration in seconds, with milliseconds.
+func formatSeconds(d time.Duration) string {
 	return strconv.FormatFloat(d.Seconds(), 'f', 3, 64)
 }

@@ -1,4 +1,4 @@
-package web
+package observe
 
 import (
 	"encoding/json"
@@ -14,33 +14,33 @@ import (
 	"holdfast/internal/web/response"
 )
 
-// reachGrace is how long a node stays ready that reaches neither a Redis node nor a Sentinel. A
+// ReachGrace is how long a node stays ready that reaches neither a Redis node nor a Sentinel. A
 // failover is shorter than this and leaves most of them reachable. So a node that reaches none of
 // them for this long is cut off itself, and its peers are not.
-const reachGrace = 3 * time.Second
+const ReachGrace = 3 * time.Second
 
-// health tells how a node is.
-type health struct {
-	status   func() redis.Status // of the store; it asks nobody
-	draining func() bool         // the node is about to end
-	secret   string              // Config.SourceSecret
-	auth     *auth.Authorizer
+// Health tells how a node is.
+type Health struct {
+	Status   func() redis.Status // of the store; it asks nobody
+	Draining func() bool         // the node is about to end
+	Secret   string              // Config.SourceSecret
+	Auth     *auth.Authorizer
 }
 
-// able reports whether the node would tell a balancer that it is ready: see ready.
-func (h *health) able() bool {
-	st := h.status()
-	return !h.draining() && st.Found && time.Since(st.Heard) <= reachGrace
+// Ready reports whether the node would tell a balancer that it is ready: see ready.
+func (h *Health) Ready() bool {
+	st := h.Status()
+	return !h.Draining() && st.Found && time.Since(st.Heard) <= ReachGrace
 }
 
-// serve answers the three questions about a node: is the process there, can it serve, is there a
+// Serve answers the three questions about a node: is the process there, can it serve, is there a
 // master.
-func (h *health) serve(ctx *fasthttp.RequestCtx, question string) (class string) {
+func (h *Health) Serve(ctx *fasthttp.RequestCtx, question string) (class string) {
 	handler := map[string]func(*fasthttp.RequestCtx){"live": h.live, "ready": h.ready, "master": h.master}[question]
 	if handler == nil {
 		response.SendText(ctx, fasthttp.StatusNotFound, "There is nothing here; there are /healthz/live, /healthz/ready and /healthz/master.")
-	} else if question == "master" && !h.auth.AnswersTo(ctx.Request.Header.Host()) {
-		response.SendError(ctx, h.auth.WrongHost())
+	} else if question == "master" && !h.Auth.AnswersTo(ctx.Request.Header.Host()) {
+		response.SendError(ctx, h.Auth.WrongHost())
 	} else if response.AllowMethods(ctx, response.GetHead...) {
 		h.respond(ctx) // a stack's file may name any of them in health.path
 		handler(ctx)
@@ -49,19 +49,19 @@ func (h *health) serve(ctx *fasthttp.RequestCtx, question string) (class string)
 }
 
 // live: the process is there.
-func (h *health) live(ctx *fasthttp.RequestCtx) { response.SendText(ctx, fasthttp.StatusOK, "live") }
+func (h *Health) live(ctx *fasthttp.RequestCtx) { response.SendText(ctx, fasthttp.StatusOK, "live") }
 
 // ready: the node can serve. The loss of the master does not make it unready, since every node has
 // to wait for the failover alike. It becomes unready when this node alone is cut off, or is about
 // to end.
-func (h *health) ready(ctx *fasthttp.RequestCtx) {
-	st := h.status()
+func (h *Health) ready(ctx *fasthttp.RequestCtx) {
+	st := h.Status()
 	switch {
-	case h.draining():
+	case h.Draining():
 		response.SendText(ctx, fasthttp.StatusServiceUnavailable, "not ready: the node is about to end")
 	case !st.Found:
 		response.SendText(ctx, fasthttp.StatusServiceUnavailable, "not ready: no Redis master was found yet: "+st.Why)
-	case time.Since(st.Heard) > reachGrace:
+	case time.Since(st.Heard) > ReachGrace:
 		response.SendText(ctx, fasthttp.StatusServiceUnavailable, fmt.Sprintf("not ready: neither a Redis node nor a Sentinel has answered for %v", time.Since(st.Heard).Round(time.Second)))
 	default:
 		response.SendText(ctx, fasthttp.StatusOK, "ready")
@@ -74,18 +74,18 @@ const maxChallenge = 64
 // respond proves to a balancer's health check that this is a node of its stack. A request that came
 // through a balancer has fair.SourceHeader and is a client's: it gets no response to a challenge, so
 // nobody learns one through the entry.
-func (h *health) respond(ctx *fasthttp.RequestCtx) {
+func (h *Health) respond(ctx *fasthttp.RequestCtx) {
 	challenge := ctx.Request.Header.Peek(token.ChallengeHeader)
 	through := len(ctx.Request.Header.Peek(fair.SourceHeader)) > 0
-	if h.secret == "" || len(challenge) == 0 || len(challenge) > maxChallenge || through {
+	if h.Secret == "" || len(challenge) == 0 || len(challenge) > maxChallenge || through {
 		return
 	}
-	ctx.Response.Header.Set(token.ResponseHeader, token.Response(h.secret, string(challenge)))
+	ctx.Response.Header.Set(token.ResponseHeader, token.Response(h.Secret, string(challenge)))
 }
 
 // master tells what the node depends on. 200: there is a master now.
-func (h *health) master(ctx *fasthttp.RequestCtx) {
-	st := h.status()
+func (h *Health) master(ctx *fasthttp.RequestCtx) {
+	st := h.Status()
 	body, err := json.Marshal(st)
 	if err != nil {
 		response.SendTextError(ctx, err)

@@ -1,4 +1,4 @@
-package web
+package keyspace
 
 import (
 	"context"
@@ -20,15 +20,15 @@ const maxPending = 4096
 // relisten is the time between two attempts to listen for changes.
 const relisten = time.Second
 
-// hub tells watchers of changes. All watchers share one listener, which runs while there is any. A
+// watchHub tells watchers of changes. All watchers share one listener, which runs while there is any. A
 // change only marks the keys that it is about, and watchers then read the present value. So nothing
 // piles up behind a slow watcher, and no watcher sees an older value after a newer one.
-type hub struct {
+type watchHub struct {
 	changes func(context.Context, func(redis.Change)) error
 	logger  *slog.Logger
 
 	mu       sync.Mutex
-	topics   map[string]*topic
+	topics   map[string]*watchedKey
 	prefixes map[*prefixWatch]struct{}
 	stop     context.CancelFunc // ends the listener; nil: there is none
 	hearing  bool               // the listener has confirmed that it listens
@@ -37,17 +37,17 @@ type hub struct {
 	listeners sync.WaitGroup
 }
 
-func newHub(changes func(context.Context, func(redis.Change)) error, logger *slog.Logger) *hub {
-	return &hub{
+func newHub(changes func(context.Context, func(redis.Change)) error, logger *slog.Logger) *watchHub {
+	return &watchHub{
 		changes: changes, logger: logger,
-		topics: map[string]*topic{}, prefixes: map[*prefixWatch]struct{}{},
+		topics: map[string]*watchedKey{}, prefixes: map[*prefixWatch]struct{}{},
 	}
 }
 
 var errEnding = response.NewError(fasthttp.StatusServiceUnavailable, "The node is about to end; ask again, and another one answers.")
 
 // wait refuses further watchers, and waits until nothing of the hub runs.
-func (h *hub) wait() {
+func (h *watchHub) wait() {
 	h.mu.Lock()
 	h.ended = true
 	if h.stop != nil {
@@ -59,7 +59,7 @@ func (h *hub) wait() {
 
 // joined starts the listener with the first watcher, and left stops it with the last one. The
 // caller holds h.mu.
-func (h *hub) joined() {
+func (h *watchHub) joined() {
 	if h.stop != nil {
 		return
 	}
@@ -68,14 +68,14 @@ func (h *hub) joined() {
 	h.listeners.Go(func() { h.listen(ctx) })
 }
 
-func (h *hub) left() {
+func (h *watchHub) left() {
 	if h.stop != nil && len(h.topics) == 0 && len(h.prefixes) == 0 {
 		h.stop()
 		h.stop = nil
 	}
 }
 
-func (h *hub) listen(ctx context.Context) {
+func (h *watchHub) listen(ctx context.Context) {
 	for {
 		err := h.changes(ctx, func(c redis.Change) { h.hear(ctx, c) })
 		if ctx.Err() != nil {
@@ -91,8 +91,8 @@ func (h *hub) listen(ctx context.Context) {
 }
 
 // hear takes one change from the listener that runs as long as the context.
-func (h *hub) hear(ctx context.Context, c redis.Change) {
-	if strings.HasPrefix(c.Key, reservedKeys) {
+func (h *watchHub) hear(ctx context.Context, c redis.Change) {
+	if strings.HasPrefix(c.Key, ReservedKeys) {
 		return // its second key, with the type, is written together with it
 	}
 	h.mu.Lock()
@@ -120,8 +120,8 @@ func (h *hub) hear(ctx context.Context, c redis.Change) {
 	}
 }
 
-// topic is a key that is being watched.
-type topic struct {
+// watchedKey is a key that is being watched.
+type watchedKey struct {
 	// Guarded by the hub's mu:
 	changes  uint64 // how often the key may have changed
 	watchers map[*keyWatch]struct{}
@@ -134,7 +134,7 @@ type topic struct {
 	at      uint64
 }
 
-func (t *topic) changed() {
+func (t *watchedKey) changed() {
 	t.changes++
 	for w := range t.watchers {
 		poke(w.wake)
@@ -151,14 +151,14 @@ func poke(wake chan struct{}) {
 
 // keyWatch is one watcher of a key.
 type keyWatch struct {
-	h    *hub
+	h    *watchHub
 	key  string
-	t    *topic
+	t    *watchedKey
 	wake chan struct{} // the key may have changed
 }
 
 // watch returns a watcher of a key, which has to leave.
-func (h *hub) watch(key string) (*keyWatch, error) {
+func (h *watchHub) watch(key string) (*keyWatch, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
@@ -166,7 +166,7 @@ func (h *hub) watch(key string) (*keyWatch, error) {
 	}
 	t := h.topics[key]
 	if t == nil {
-		t = &topic{watchers: map[*keyWatch]struct{}{}}
+		t = &watchedKey{watchers: map[*keyWatch]struct{}{}}
 		h.topics[key] = t
 	}
 	// What was read for the others may be older than a change that the new watcher knows of and
@@ -176,6 +176,16 @@ func (h *hub) watch(key string) (*keyWatch, error) {
 	t.watchers[w] = struct{}{}
 	h.joined()
 	return w, nil
+}
+
+// watchers returns how many watch a key.
+func (h *watchHub) watchers(key string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.topics[key]; t != nil {
+		return len(t.watchers)
+	}
+	return 0
 }
 
 func (w *keyWatch) leave() {
@@ -208,7 +218,7 @@ func (w *keyWatch) now(read func(key string) (keyState, error)) (keyState, error
 
 // prefixWatch is one watcher of the keys with a prefix.
 type prefixWatch struct {
-	h      *hub
+	h      *watchHub
 	prefix string
 	wake   chan struct{}
 
@@ -220,7 +230,7 @@ type prefixWatch struct {
 
 // watchPrefix returns a watcher of a prefix, which has to leave. As soon as changes are heard of,
 // the watcher is first told that it may have missed some.
-func (h *hub) watchPrefix(prefix string) (*prefixWatch, error) {
+func (h *watchHub) watchPrefix(prefix string) (*prefixWatch, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {

@@ -1,4 +1,4 @@
-package web
+package observe
 
 import (
 	"bytes"
@@ -13,13 +13,13 @@ import (
 
 // logAccess logs a fraction of the requests. It leaves out path, query and header, because keys,
 // values and tokens are in there.
-func (o *observer) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class string) {
-	if o.fraction < 1 && rand.Float64() >= o.fraction {
+func (o *Observer) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class string) {
+	if o.Fraction < 1 && rand.Float64() >= o.Fraction {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs,
-		slog.String("method", methods[methodNumber(ctx.Method())]),
+		slog.String("method", Methods[methodNumber(ctx.Method())]),
 		slog.String("class", class),
 		slog.Int("status", ctx.Response.StatusCode()),
 		slog.Int64("micros", took.Microseconds()),
@@ -33,12 +33,12 @@ func (o *observer) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class
 	if name, ok := ctx.UserValue(auth.TokenName).(string); ok {
 		attrs = append(attrs, slog.String("token", name))
 	}
-	if o.tracing != nil {
-		if id := o.tracing.id(ctx); id != "" {
+	if o.Tracing != nil {
+		if id := o.Tracing.id(ctx); id != "" {
 			attrs = append(attrs, slog.String("trace", id))
 		}
 	}
-	o.log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+	o.Log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
 }
 
 // forwardedFor returns the last 100 bytes of X-Forwarded-For. Each proxy adds the address that it

@@ -1,4 +1,4 @@
-package web
+package keyspace
 
 import (
 	"context"
@@ -20,24 +20,24 @@ import (
 // type of an older one. It has the same time to live. A value of the default type has no second
 // key.
 
-// defaultType is the type of content that has no other one (RFC 9110, section 8.3).
-const defaultType = "application/octet-stream"
+// DefaultType is the type of content that has no other one (RFC 9110, section 8.3).
+const DefaultType = "application/octet-stream"
 
-// reservedKeys starts the keys that are Holdfast's own, and typeKeys those with
+// ReservedKeys starts the keys that are Holdfast's own, and typeKeys those with
 // the types; package redis lets no client at them.
 const (
-	// reservedKeys starts Holdfast's own keys, and typeKeys those with the types. Package redis
+	// ReservedKeys starts Holdfast's own keys, and typeKeys those with the types. Package redis
 	// keeps clients from them.
-	reservedKeys = "\x00holdfast\x00"
-	typeKeys     = reservedKeys + "type\x00"
+	ReservedKeys = "\x00holdfast\x00"
+	typeKeys     = ReservedKeys + "type\x00"
 )
 
-// typeKey returns the name of the key that has another key's type. Redis Cluster has to keep both
+// TypeKey returns the name of the key that has another key's type. Redis Cluster has to keep both
 // in one slot, so they share what it hashes (Redis Cluster specification, "Hash tags"): the text
 // between the first { and the next }, if there is any, else the whole key. A key with a } but
 // without a hash tag cannot be wrapped like that; Redis Cluster refuses it, and a single Redis does
 // not mind.
-func typeKey(key string) string {
+func TypeKey(key string) string {
 	if _, rest, ok := strings.Cut(key, "{"); ok {
 		if end := strings.IndexByte(rest, '}'); end > 0 {
 			return typeKeys + key
@@ -104,8 +104,8 @@ func errOtherType(holds string) error {
 	return response.NewError(fasthttp.StatusConflict, fmt.Sprintf("The key holds a %s, which is no string of bytes; use Redis' own commands for it.", holds))
 }
 
-// sum returns the SHA-1 of a value, in hex.
-func sum(value string) string {
+// sha1Hex returns the SHA-1 of a value, in hex.
+func sha1Hex(value string) string {
 	return fmt.Sprintf("%x", sha1.Sum([]byte(value)))
 }
 
@@ -135,13 +135,13 @@ func newKeyState(holds, value, ttl, kept redis.Reply) keyState {
 	if !r.found() {
 		return r
 	}
-	r.value, r.reply, r.contentType, r.ttl = value.Text(), value, defaultType, -1
+	r.value, r.reply, r.contentType, r.ttl = value.Text(), value, DefaultType, -1
 	r.size = len(r.value)
 	if ttl.Int() >= 0 {
 		r.ttl = time.Duration(ttl.Int()) * time.Millisecond
 	}
-	s := sum(r.value)
-	r.tag = tagOf(defaultType, s)
+	s := sha1Hex(r.value)
+	r.tag = tagOf(DefaultType, s)
 	if of, contentType, _ := strings.Cut(kept.Text(), " "); of == s {
 		r.tag = tagOf(contentType, s)
 		if goodType(contentType) { // a script may have written anything there
@@ -153,8 +153,8 @@ func newKeyState(holds, value, ttl, kept redis.Reply) keyState {
 
 // read reads a key by a request that has its other fields already. The caller has to release the
 // state.
-func (k *keyspace) read(within context.Context, r *redis.Request, key string) (keyState, error) {
-	r.Commands, r.Script, r.Keys, r.Args = nil, readKey, []string{key, typeKey(key)}, []string{strconv.Itoa(shortState)}
+func (k *Handler) read(within context.Context, r *redis.Request, key string) (keyState, error) {
+	r.Commands, r.Script, r.Keys, r.Args = nil, readKey, []string{key, TypeKey(key)}, []string{strconv.Itoa(shortState)}
 	if err := k.carryOut(within, r); err != nil {
 		return keyState{}, err
 	}
@@ -172,8 +172,8 @@ func (k *keyspace) read(within context.Context, r *redis.Request, key string) (k
 }
 
 // readLong is read for a value that has just been found to be long.
-func (k *keyspace) readLong(within context.Context, r *redis.Request, key string) (keyState, error) {
-	r.Commands, r.Script, r.Keys, r.Args = []redis.Command{{"TYPE", key}, {"GET", key}, {"PTTL", key}, {"GET", typeKey(key)}}, nil, nil, nil
+func (k *Handler) readLong(within context.Context, r *redis.Request, key string) (keyState, error) {
+	r.Commands, r.Script, r.Keys, r.Args = []redis.Command{{"TYPE", key}, {"GET", key}, {"PTTL", key}, {"GET", TypeKey(key)}}, nil, nil, nil
 	r.Atomic, r.Own, r.Long = true, true, true
 	err := k.carryOut(within, r)
 	r.Commands, r.Atomic, r.Own, r.Long = nil, false, false, false
@@ -188,8 +188,8 @@ func (k *keyspace) readLong(within context.Context, r *redis.Request, key string
 
 // carryOut carries out a request all of whose commands have to succeed. When one fails, the request
 // is released. A WRONGTYPE counts as success: holds says it.
-func (k *keyspace) carryOut(within context.Context, r *redis.Request) error {
-	if err := k.store.Do(within, r); err != nil {
+func (k *Handler) carryOut(within context.Context, r *redis.Request) error {
+	if err := k.Store.Do(within, r); err != nil {
 		return err
 	}
 	for i := range r.Results {
@@ -215,7 +215,7 @@ if ARGV[1] ~= '' or ARGV[2] ~= '' then
   if holds == 'string' then
     local sum = redis.sha1hex(redis.call('GET', KEYS[1]))
     local kept = redis.call('GET', KEYS[2])
-    local contentType = '` + defaultType + `'
+    local contentType = '` + DefaultType + `'
     if kept and string.sub(kept, 1, 40) == sum then contentType = string.sub(kept, 42) end
     tag = redis.sha1hex(contentType .. '\n' .. sum)
   end
