@@ -19,8 +19,8 @@ const (
 	corsAge = "600"
 )
 
-// AnswersOrigin sets the headers that let pages of other origins read the response. It reports whether the
-// request is answered by that: it was a preflight, or it was refused.
+// AnswersOrigin sets the headers that let pages of other origins read the response. It reports
+// whether the request is answered by that: it was a preflight, or it was refused.
 //
 // A star may allow every origin, because no response depends on cookies: a page has the token, or
 // it has not.

@@ -8,8 +8,9 @@ import (
 	"holdfast/internal/web/response"
 )
 
-// TutorialSet serves the tutorial's route /set?key=K&value=V, and get, below, its /get?key=K, both in the
-// tutorial's plain text (docs/web.md, "Routes"). HEAD is not allowed here, since it must not write.
+// TutorialSet serves the tutorial's route /set?key=K&value=V, and get, below, its /get?key=K, both
+// in the tutorial's plain text (docs/web.md, "Routes"). HEAD is not allowed here, since it must not
+// write.
 func (h *Handler) TutorialSet(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	if err := response.RequireMethod(ctx, response.CommandMethods, response.GetPost...); err != nil {
 		response.SendTextError(ctx, err)

@@ -81,8 +81,8 @@ func IsPlainRead(w *httpfast.Options) bool {
 	return len(w.MaxLag)+len(w.Write)+len(w.Encoding)+len(w.Format) == 0 && w.SyncToken == nil && w.IdempotencyKeys == 0 && BalancerHeadersValid(w)
 }
 
-// BalancerHeadersValid reports whether the balancers' headers are well-formed or absent. For a read they have
-// no meaning then.
+// BalancerHeadersValid reports whether the balancers' headers are well-formed or absent. For a read
+// they have no meaning then.
 func BalancerHeadersValid(w *httpfast.Options) bool {
 	for _, digit := range w.Received {
 		if digit < '0' || digit > '9' {
@@ -124,8 +124,9 @@ func (c *Rules) ApplyHeaders(ctx *fasthttp.RequestCtx, who *token.Rights, r *red
 	return c.Apply(who, w, r)
 }
 
-// Apply is ApplyHeaders for headers that were read already. An Idempotency-Key belongs to its token's name:
-// a new token of the same name (rotation) goes on with it, and a token of another name does not.
+// Apply is ApplyHeaders for headers that were read already. An Idempotency-Key belongs to its
+// token's name: a new token of the same name (rotation) goes on with it, and a token of another
+// name does not.
 func (c *Rules) Apply(who *token.Rights, w *httpfast.Options, r *redis.Request) (err error) {
 	ok := false
 	if r.Read, ok = ReadFrom(w, c.Read); !ok {
@@ -162,8 +163,8 @@ func (c *Rules) Apply(who *token.Rights, w *httpfast.Options, r *redis.Request) 
 	return c.checkAge(w.Received, r)
 }
 
-// SetResultHeaders sets the response's headers for which node was read, how old the data may be, and the sync
-// token.
+// SetResultHeaders sets the response's headers for which node was read, how old the data may be,
+// and the sync token.
 func (c *Rules) SetResultHeaders(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	h := &ctx.Response.Header
 	if r.Token != "" {

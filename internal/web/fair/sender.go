@@ -48,8 +48,8 @@ func (s *Senders) Reader(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	return address
 }
 
-// FromBalancer returns the client's address as a balancer sent it in SourceHeader. It reports false where
-// no balancer did.
+// FromBalancer returns the client's address as a balancer sent it in SourceHeader. It reports false
+// where no balancer did.
 func (s *Senders) FromBalancer(header []byte) (string, bool) {
 	if s.secret == "" {
 		return "", false

@@ -20,8 +20,8 @@ type Form struct {
 	RESP2  bool // as Redis itself sends it, instead of JSON
 }
 
-// CommonHeaders are header fields of every response. Values are the clients' own bytes: no browser may take
-// them for anything but what the Content-Type says.
+// CommonHeaders are header fields of every response. Values are the clients' own bytes: no browser
+// may take them for anything but what the Content-Type says.
 var commonHeaders = [][2][]byte{
 	{[]byte("X-Content-Type-Options"), []byte("nosniff")},
 	{[]byte("Cache-Control"), []byte("no-store")},
@@ -31,7 +31,8 @@ var commonHeaders = [][2][]byte{
 // nodeHeader has the node's name.
 var nodeHeader = []byte("Holdfast-Node")
 
-// SetCommonHeaders sets the header fields of every response. node is the node's name; empty: it is not sent.
+// SetCommonHeaders sets the header fields of every response. node is the node's name; empty: it is
+// not sent.
 func SetCommonHeaders(ctx *fasthttp.RequestCtx, node []byte) {
 	h := &ctx.Response.Header
 	for _, m := range commonHeaders {
@@ -51,10 +52,10 @@ func CommonHeaders(node []byte) [][2][]byte {
 	return all
 }
 
-// SetBrowserHeaders sets the headers that keep a browser from doing anything with a response except showing
-// it. A value has the Content-Type that its writer gave it, and must not become a page of this
-// origin. Other clients are spared these bytes, unless the response is of a type that a browser
-// would run.
+// SetBrowserHeaders sets the headers that keep a browser from doing anything with a response except
+// showing it. A value has the Content-Type that its writer gave it, and must not become a page of
+// this origin. Other clients are spared these bytes, unless the response is of a type that a
+// browser would run.
 func SetBrowserHeaders(ctx *fasthttp.RequestCtx) {
 	if !bytes.HasPrefix(ctx.Request.Header.UserAgent(), []byte("Mozilla/")) && runsNothing(ctx.Response.Header.ContentType()) {
 		return

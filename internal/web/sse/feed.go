@@ -22,7 +22,8 @@ import (
 // Limits of streams of server-sent events.
 const (
 	// heartbeat is how often a quiet stream shows that it lives. Balancers and proxies cut what is
-	// quiet for 30 s or a minute. It is also shorter than httpfast.WriteTimeout, which each write sets anew.
+	// quiet for 30 s or a minute. It is also shorter than httpfast.WriteTimeout, which each write
+	// sets anew.
 	heartbeat = 10 * time.Second
 	// feedLimit is how many bytes may wait for a client that reads slowly. A client that is further
 	// behind is dropped. It has then heard nothing wrong, and knows that it missed something.
