@@ -22,7 +22,7 @@ func (s *Supervisor) wrongClocks(ctx context.Context, names []string) map[string
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	ahead := make([]time.Duration, len(names))
-	told := make([]bool, len(names))
+	answered := make([]bool, len(names))
 	var all sync.WaitGroup
 	for i, name := range names {
 		if s.admin(name) == nil {
@@ -31,14 +31,14 @@ func (s *Supervisor) wrongClocks(ctx context.Context, names []string) map[string
 		all.Go(func() {
 			asked := time.Now()
 			there, err := s.admin(name).Clock(ctx)
-			ahead[i], told[i] = there.Sub(asked), err == nil
+			ahead[i], answered[i] = there.Sub(asked), err == nil
 		})
 	}
 	all.Wait()
 
 	of := map[string]time.Duration{}
 	for i, name := range names {
-		if told[i] {
+		if answered[i] {
 			of[name] = ahead[i]
 		}
 	}

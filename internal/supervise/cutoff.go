@@ -59,8 +59,8 @@ type Contact interface {
 // WatchCut tells this host's keepalived when it must not have the virtual address, until ctx
 // ends. It runs on every host, whichever host leads.
 func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logger) {
-	accept(ctx, state) // an earlier process may have ended while its balancers refused connections
-	tellCut(state, false, log)
+	acceptConnections(ctx, state) // an earlier process may have ended while its balancers refused connections
+	writeCutFiles(state, false, log)
 	look := cutLook{
 		holds:   func() bool { return holdsVirtual(state) },
 		alone:   func() bool { return contact.Alone(ctx) },
@@ -83,12 +83,12 @@ func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logg
 		case ctx.Err() != nil: // the questions were cut short, and their results mean nothing
 			return
 		case w.mustEndClients(was, look.holds):
-			endClients(ctx, state, func() { tellCut(state, true, log) })
+			endClients(ctx, state, func() { writeCutFiles(state, true, log) })
 		case w.unfit:
-			tellCut(state, true, log)
+			writeCutFiles(state, true, log)
 		case was:
-			accept(ctx, state)
-			tellCut(state, false, log)
+			acceptConnections(ctx, state)
+			writeCutFiles(state, false, log)
 		}
 	}
 }
@@ -158,8 +158,8 @@ func holdsVirtual(state string) bool {
 	})
 }
 
-// tellCut writes the host's cut files, except those that already have the right content.
-func tellCut(state string, cut bool, log *slog.Logger) {
+// writeCutFiles writes the host's cut files, except those that already have the right content.
+func writeCutFiles(state string, cut bool, log *slog.Logger) {
 	text := []byte(plan.Well)
 	if cut {
 		text = []byte(plan.Unwell)
@@ -199,11 +199,11 @@ func endClients(ctx context.Context, state string, leave func()) {
 	cancel()
 	leave()
 	time.Sleep(cutLeaving)
-	accept(ctx, state)
+	acceptConnections(ctx, state)
 }
 
-// accept has the balancers of a host with a virtual address take connections again.
-func accept(ctx context.Context, state string) {
+// acceptConnections has the balancers of a host with a virtual address take connections again.
+func acceptConnections(ctx context.Context, state string) {
 	if len(cutFiles(state)) == 0 {
 		return
 	}

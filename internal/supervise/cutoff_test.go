@@ -74,14 +74,14 @@ func TestKeepalivedIsToldOfACut(t *testing.T) {
 	}
 	path := filepath.Join(dir, plan.CutFile)
 	log := slog.New(slog.DiscardHandler)
-	if tellCut(state, true, log); exists(path) {
+	if writeCutFiles(state, true, log); exists(path) {
 		t.Error("a file is made where keepalived has none")
 	}
 	if err := os.WriteFile(path, []byte(plan.Well), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, cut := range []bool{true, true, false} {
-		tellCut(state, cut, log)
+		writeCutFiles(state, cut, log)
 		text, err := os.ReadFile(path)
 		if want := map[bool]string{true: plan.Unwell, false: plan.Well}[cut]; err != nil || string(text) != want {
 			t.Errorf("cut off: %v, and the file says %q (%v)", cut, text, err)

@@ -62,10 +62,10 @@ func (f redisFacts) failing() bool {
 	return slices.ContainsFunc(f.Views, func(v redis.View) bool { return v.Failing })
 }
 
-// nobodyBut reports whether it is certain that no other redis node runs. A node that has a
+// noOtherRuns reports whether it is certain that no other redis node runs. A node that has a
 // process and does not reply counts as running: it may be starved, and hold writes that the dead
 // master's file does not.
-func (f redisFacts) nobodyBut(node string) bool {
+func (f redisFacts) noOtherRuns(node string) bool {
 	if f.Apart {
 		return false // a node that does not reply may run, or be cut off from here alone
 	}
@@ -87,8 +87,8 @@ func (f redisFacts) otherMaster(node string) string {
 	return ""
 }
 
-// named reports whether a majority of the Sentinels names this address master.
-func (f redisFacts) named(address string) bool {
+// majorityNames reports whether a majority of the Sentinels names this address master.
+func (f redisFacts) majorityNames(address string) bool {
 	n := 0
 	for _, v := range f.Views {
 		if v.Address == address {
@@ -174,7 +174,7 @@ func decide(c candidate, f redisFacts) startDecision {
 	case f.otherMaster(c.Name) != "":
 		// The Sentinel that led that node's promotion may be the one that is away.
 		return startDecision{Wait: f.otherMaster(c.Name) + " calls itself master, and the Sentinels that answer do not know yet"}
-	case f.nobodyBut(c.Name):
+	case f.noOtherRuns(c.Name):
 		// A cold start: no other node runs that could be promoted.
 		return startDecision{Master: true}
 	case f.failing():

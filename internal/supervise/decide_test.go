@@ -300,7 +300,7 @@ func TestAMajorityNamesTheMaster(t *testing.T) {
 		true:  threeNodes(view(r2, 5), view(r2, 5), view(r1, 4)),
 		false: threeNodes(view(r2, 5), view(r1, 4)),
 	} {
-		if got := f.named(r2); got != want {
+		if got := f.majorityNames(r2); got != want {
 			t.Errorf("%+v: %t", f.Views, got)
 		}
 	}

@@ -53,7 +53,7 @@ func (s *Supervisor) drain(ctx context.Context, node string) {
 	}
 	for _, b := range balancers {
 		left := int64(0)
-		if !poll(ctx, func() bool { left = inHand(ctx, b, node); return left == 0 }) {
+		if !poll(ctx, func() bool { left = openRequests(ctx, b, node); return left == 0 }) {
 			s.log.Warn("still had requests in hand when it was stopped", "node", node, "requests", left)
 			return
 		}
@@ -96,9 +96,9 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 	waiting.Wait()
 }
 
-// inHand returns how many requests of a balancer a node has in hand; 0 if the balancer does not
-// reply.
-func inHand(ctx context.Context, b *haproxy.Client, node string) (n int64) {
+// openRequests returns how many requests of a balancer a node has in hand; 0 if the balancer does
+// not reply.
+func openRequests(ctx context.Context, b *haproxy.Client, node string) (n int64) {
 	stats, _ := b.Stat(ctx)
 	for _, st := range stats {
 		if st.Server == node {
@@ -125,9 +125,9 @@ func pollEvery(ctx context.Context, every time.Duration, holds func() bool) bool
 	return true
 }
 
-// enlist puts a node that is up back into service at every balancer, unless an operator has
+// putIntoService puts a node that is up back into service at every balancer, unless an operator has
 // drained it.
-func (s *Supervisor) enlist(ctx context.Context, node string) {
+func (s *Supervisor) putIntoService(ctx context.Context, node string) {
 	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
 	if s.drained(node) { // by an operator

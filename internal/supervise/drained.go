@@ -112,7 +112,7 @@ func (s *Supervisor) finishDrains(ctx context.Context, before, now map[string]bo
 		if st, there := s.statusBoard.snapshot().Node(name); now[name] || !there || st.State != Up {
 			continue
 		}
-		s.enlist(ctx, name)
+		s.putIntoService(ctx, name)
 		if err := s.awaitServed(ctx, name); err != nil {
 			return err
 		}

@@ -22,9 +22,9 @@ import (
 
 // Time limits of a failover.
 const (
-	// lastWords is how long the replicas may take to read what the dead master sent them, and
+	// lastDataLimit is how long the replicas may take to read what the dead master sent them, and
 	// then to see the end of the connection.
-	lastWords = 200 * time.Millisecond
+	lastDataLimit = 200 * time.Millisecond
 	// lookLimit is how long the nodes and Sentinels may take to reply.
 	lookLimit = 150 * time.Millisecond
 	// leadLimit is how long a Sentinel may take until its replica is the master, before it is
@@ -142,8 +142,8 @@ func (w *failover) look(ctx context.Context) error {
 	if len(w.inStep) == 0 {
 		return errors.New("no replica answers")
 	}
-	if !within(ctx, lastWords, switchPoll, w.sawTheEnd) {
-		return fmt.Errorf("not every replica has seen its end within %v", lastWords)
+	if !within(ctx, lastDataLimit, switchPoll, w.sawTheEnd) {
+		return fmt.Errorf("not every replica has seen its end within %v", lastDataLimit)
 	}
 	return w.compareHistories(ctx)
 }

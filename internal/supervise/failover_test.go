@@ -200,7 +200,7 @@ func TestAFailoverOutlivesTheSentinelThatLeadsIt(t *testing.T) {
 			}
 			redistest.Eventually(t, soon, "the others name it", func() bool {
 				f := s.gather(t.Context(), time.Second)
-				return f.named(f.Nodes[w.to]) && f.Standings[w.to].Master && f.otherMaster(w.to) == ""
+				return f.majorityNames(f.Nodes[w.to]) && f.Standings[w.to].Master && f.otherMaster(w.to) == ""
 			})
 		})
 	}

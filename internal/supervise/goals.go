@@ -2,9 +2,40 @@ package supervise
 
 import (
 	"errors"
+	"fmt"
 )
 
-// Commands to a node are answered when their goal is reached, or cannot be reached any more.
+// Commands to a node are refused at once, or answered when their goal is reached or cannot be
+// reached any more.
+
+// refuse returns why an action cannot begin; nil: it can.
+func (n *node) refuse(a Action) error {
+	switch a {
+	case ActStop, ActKill, actCut, actTake:
+	case actReload, ActStart, ActRestart, ActPause, ActResume:
+		// A request that was made before the stop of the stack, or at the same time, comes too
+		// late: the node would be up after the stack is down.
+		if n.sup.stopping.Load() {
+			return errStopping
+		}
+	default:
+		return fmt.Errorf("unknown action %q", a)
+	}
+	switch a {
+	case ActStart:
+		if n.want == wantPaused {
+			return fmt.Errorf("%s is paused; 'holdfast resume %s' lets it go on", n.spec().Node, n.spec().Node)
+		}
+	case ActKill, ActPause, ActResume:
+		if n.proc == nil {
+			return fmt.Errorf("%s is %s: there is no process to %s", n.spec().Node, n.state, a)
+		}
+		if a != ActKill && !n.killAt.IsZero() {
+			return fmt.Errorf("%s is being stopped: it is too late to %s it", n.spec().Node, a)
+		}
+	}
+	return nil
+}
 
 // settle answers the waiting commands whose goal is reached or out of reach.
 func (n *node) settle() {
@@ -33,7 +64,7 @@ func (n *node) reached(w waiter) (bool, error) {
 		if n.state == Failed {
 			return false, &FailedError{Node: n.spec().Node, Detail: n.detail, Log: n.processLog.ofLastStart(n.tail)}
 		}
-		return n.state == Up && !n.enlisting && (w.action == ActStart || n.proc != w.old), n.overruled(n.want == wantDown)
+		return n.state == Up && !n.enteringService && (w.action == ActStart || n.proc != w.old), n.overruled(n.want == wantDown)
 	case ActKill:
 		return n.proc != w.old, nil
 	}

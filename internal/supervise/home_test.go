@@ -180,7 +180,7 @@ func TestAHostThatDoesNotAnswerIsNotTakenForAnEmptyOne(t *testing.T) {
 	for what, ask := range map[string]func() error{
 		"what runs is looked for":     func() error { _, err := s.hosts.anyAlive(t.Context(), everyNode); return err },
 		"orphans are looked for":      func() error { return s.findOrphans() },
-		"the master is looked for":    func() error { return s.remember() },
+		"the master is looked for":    func() error { return s.findLastMaster() },
 		"starts are looked for":       func() error { return s.hosts.here.recordLaunched(t.Context(), s.log) },
 		"older data is looked for":    func() error { return s.beginCold() },
 		"addresses are looked for":    func() error { _, err := s.hosts.recordedAddresses(t.Context()); return err },

@@ -225,7 +225,7 @@ func (n *node) findProcess(ctx context.Context) (bool, error) {
 	}
 
 	n.notFoundYet = false
-	n.restarts, n.crashes, n.made = r.Restarts, r.Crashes, r.Plan
+	n.restarts, n.crashes, n.settingsDigest = r.Restarts, r.Crashes, r.Plan
 	if r.Want == wantDown {
 		n.want, n.state, n.detail = wantDown, Down, ""
 		n.keepDown.Store(true)

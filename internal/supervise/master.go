@@ -101,8 +101,8 @@ func redisAddresses(processes []plan.Process) map[string]string {
 	return addresses
 }
 
-// change is how a plan differs from the Sentinels' files.
-type change struct {
+// addressChange is how a plan differs from the Sentinels' files.
+type addressChange struct {
 	// Moved is a sentence about what would move, such as a node to another address; empty: nothing
 	// would.
 	Moved string
@@ -111,8 +111,8 @@ type change struct {
 }
 
 // moves compares what the Sentinels know with what the plan wants.
-func moves(m redisMemory, watch string, wanted map[string]string) change {
-	c := change{Any: m.Rewriting || m.Watch != watch || !maps.Equal(m.Addresses, wanted)}
+func moves(m redisMemory, watch string, wanted map[string]string) addressChange {
+	c := addressChange{Any: m.Rewriting || m.Watch != watch || !maps.Equal(m.Addresses, wanted)}
 	for _, node := range slices.Sorted(maps.Keys(wanted)) {
 		if was := m.Addresses[node]; was != "" && was != wanted[node] {
 			c.Moved = fmt.Sprintf("%s would move from %s to %s", node, was, wanted[node])
@@ -162,10 +162,10 @@ func (h hosts) recordedAddresses(ctx context.Context) (map[string]string, error)
 	return addresses, nil
 }
 
-// remember finds out which node was the master before this supervisor. It is called before the
-// plan is made, because the plan names the master to new Sentinels. If that cannot be known,
+// findLastMaster finds out which node was the master before this supervisor. It is called before
+// the plan is made, because the plan names the master to new Sentinels. If that cannot be known,
 // Prepare returns an error, but the stack can still be taken down.
-func (s *Supervisor) remember() (err error) {
+func (s *Supervisor) findLastMaster() (err error) {
 	m := &s.persisted.Redis
 	if s.cfg.Pod {
 		return nil // PreparePod has written what the pods agreed on: see Remember

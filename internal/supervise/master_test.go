@@ -184,7 +184,7 @@ func TestWithoutAnyMemoryOnlyANodeThatAloneHasDataIsTheMaster(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := s.remember(); err != nil {
+		if err := s.findLastMaster(); err != nil {
 			t.Fatal(err)
 		}
 		return s

@@ -63,37 +63,37 @@ const (
 // node looks after one process of the stack. Its fields are owned by the goroutine of run,
 // except for the channels and atomic values; other goroutines send commands.
 type node struct {
-	now      atomic.Pointer[plan.Process] // see spec
-	sup      *Supervisor
-	log      *slog.Logger
-	commands chan command
-	drained  chan machine.Process // processes that have left service and may be stopped
-	enlisted chan machine.Process // processes that the balancers know to be up
+	now       atomic.Pointer[plan.Process] // see spec
+	sup       *Supervisor
+	log       *slog.Logger
+	commands  chan command
+	drained   chan machine.Process // processes that have left service and may be stopped
+	inService chan machine.Process // processes that the balancers know to be up
 
 	gone chan struct{} // closed by removal from the stack (dropNode)
 
-	next       *plan.Process // settings for the next process; nil: unchanged
-	proc       machine.Process
-	processLog processLog
-	noted      machine.Process // the process whose server was last asked for (noteWriter)
-	made       string          // digest of the settings that proc was started with
-	listens    string          // the address that the last process was started with
-	want       want
-	brief      bool // the node is stopped only for a moment: see command.brief
-	state      State
-	detail     string
-	restarts   int
-	crashes    int         // ends that nobody asked for, since the node got its settings
-	died       int         // deaths since it was last calm
-	began      time.Time   // when this process was started; zero: it was adopted
-	upSince    time.Time   // since when this process has been up; zero: not yet
-	deadAt     time.Time   // when the redis node was first seen dead
-	startAt    time.Time   // the earliest next start; zero: now
-	killAt     time.Time   // when a stopping process is killed; zero: it is not stopping
-	startFacts *redisFacts // the facts that the first decision is made on
-	waiting    []waiter
-	probing    bool
-	hungFrom   time.Time // since when the liveness probe has failed
+	next           *plan.Process // settings for the next process; nil: unchanged
+	proc           machine.Process
+	processLog     processLog
+	notedProc      machine.Process // the process whose server was last asked for (noteWriter)
+	settingsDigest string          // digest of the settings that proc was started with
+	listenAddress  string          // the address that the last process was started with
+	want           want
+	brief          bool // the node is stopped only for a moment: see command.brief
+	state          State
+	detail         string
+	restarts       int
+	crashes        int         // ends that nobody asked for, since the node got its settings
+	died           int         // deaths since it was last calm
+	began          time.Time   // when this process was started; zero: it was adopted
+	upSince        time.Time   // since when this process has been up; zero: not yet
+	deadAt         time.Time   // when the redis node was first seen dead
+	startAt        time.Time   // the earliest next start; zero: now
+	killAt         time.Time   // when a stopping process is killed; zero: it is not stopping
+	startFacts     *redisFacts // the facts that the first decision is made on
+	waiting        []waiter
+	probing        bool
+	hungFrom       time.Time // since when the liveness probe has failed
 	// unable is true while a node cannot run on its host.
 	unable bool
 	// cut is true if a stopping balancer was told to cut the open connections.
@@ -105,9 +105,9 @@ type node struct {
 	signalPause  time.Duration
 	// reloadAgain is true if a balancer was told to reload before it was up.
 	reloadAgain bool
-	// enlisting is true from the moment that an application's node is up until the balancers know
-	// it. Until then they send it no requests.
-	enlisting bool
+	// enteringService is true from the moment that an application's node is up until the balancers
+	// know it. Until then they send it no requests.
+	enteringService bool
 	// connected is true if this process, a replica, was told to connect to its master.
 	connected bool
 
@@ -153,7 +153,7 @@ func newNode(sup *Supervisor, spec plan.Process) *node {
 		sup: sup, state: Down, want: wantDown,
 		log:      sup.log.With("node", spec.Node),
 		commands: make(chan command, 16), drained: make(chan machine.Process),
-		enlisted: make(chan machine.Process), gone: make(chan struct{}),
+		inService: make(chan machine.Process), gone: make(chan struct{}),
 	}
 	n.now.Store(&spec)
 	return n
@@ -189,9 +189,9 @@ func (n *node) run(ctx context.Context) {
 			if p == n.proc && !n.killAt.IsZero() {
 				n.signalStop()
 			}
-		case p := <-n.enlisted:
+		case p := <-n.inService:
 			if p == n.proc {
-				n.enlisting = false
+				n.enteringService = false
 				n.settle()
 			}
 		case r := <-probes:
@@ -286,7 +286,7 @@ func (n *node) command(c command) {
 		c.answer <- n.take(c.action)
 		return
 	case ActStart:
-		n.revive()
+		n.wantUpAgain()
 		n.detail = ""
 		if n.proc == nil { // the facts are only for a start that happens now
 			n.startFacts = c.startFacts
@@ -299,7 +299,7 @@ func (n *node) command(c command) {
 		}
 	case ActRestart:
 		n.terminate()
-		n.revive()
+		n.wantUpAgain()
 		if n.proc == nil {
 			n.takeNext()
 		}
@@ -337,37 +337,8 @@ func (n *node) command(c command) {
 	n.settle()
 }
 
-// refuse returns why an action cannot begin; nil: it can.
-func (n *node) refuse(a Action) error {
-	switch a {
-	case ActStop, ActKill, actCut, actTake:
-	case actReload, ActStart, ActRestart, ActPause, ActResume:
-		// A request that was made before the stop of the stack, or at the same time, comes too late:
-		// the node would be up after the stack is down.
-		if n.sup.stopping.Load() {
-			return errStopping
-		}
-	default:
-		return fmt.Errorf("unknown action %q", a)
-	}
-	switch a {
-	case ActStart:
-		if n.want == wantPaused {
-			return fmt.Errorf("%s is paused; 'holdfast resume %s' lets it go on", n.spec().Node, n.spec().Node)
-		}
-	case ActKill, ActPause, ActResume:
-		if n.proc == nil {
-			return fmt.Errorf("%s is %s: there is no process to %s", n.spec().Node, n.state, a)
-		}
-		if a != ActKill && !n.killAt.IsZero() {
-			return fmt.Errorf("%s is being stopped: it is too late to %s it", n.spec().Node, a)
-		}
-	}
-	return nil
-}
-
-// revive wants the node up, and forgets its earlier deaths.
-func (n *node) revive() {
+// wantUpAgain wants the node up, and forgets its earlier deaths.
+func (n *node) wantUpAgain() {
 	n.want, n.brief, n.startAt, n.died = wantUp, false, time.Time{}, 0
 	if n.state == Failed {
 		n.state = Starting
@@ -466,23 +437,23 @@ func (n *node) start(ctx context.Context) {
 	if err != nil {
 		n.detail = err.Error()
 		n.log.Error("cannot start", "error", err)
-		n.buried()
+		n.scheduleRestart()
 		return
 	}
 	n.log.Info("started", "pid", proc.ID().PID, "args", args)
 	made := n.sup.digest(*n.spec())
-	if made != n.made { // crashes of other settings do not count
+	if made != n.settingsDigest { // crashes of other settings do not count
 		n.crashes = 0
 	}
-	n.proc, n.made, n.began, n.upSince, n.hungFrom = proc, made, time.Now(), time.Time{}, time.Time{}
-	n.listens = n.spec().Address
+	n.proc, n.settingsDigest, n.began, n.upSince, n.hungFrom = proc, made, time.Now(), time.Time{}, time.Time{}
+	n.listenAddress = n.spec().Address
 	n.record()
 }
 
 // adopt takes over a process that is already running.
 func (n *node) adopt(proc machine.Process, r record) {
-	n.proc, n.made, n.want, n.state = proc, r.Plan, r.Want, Starting
-	n.listens = r.Address // not the plan's, if the stack file has changed
+	n.proc, n.settingsDigest, n.want, n.state = proc, r.Plan, r.Want, Starting
+	n.listenAddress = r.Address // not the plan's, if the stack file has changed
 	if r.Want == wantPaused {
 		n.state = Paused
 		n.keepDown.Store(true)
@@ -495,7 +466,7 @@ func (n *node) adopt(proc machine.Process, r record) {
 
 // ended handles the end of the process.
 func (n *node) ended() {
-	n.tellEnd()
+	n.tellKeepalivedEnded()
 	if n.spec().Kind.Traits().Rotates && n.killAt.IsZero() {
 		// This comes first, because every millisecond without it costs requests.
 		n.sup.tasks.Go(func() { n.sup.tellHealth(n.sup.ctx, *n.spec(), false) })
@@ -517,7 +488,7 @@ func (n *node) ended() {
 	}
 	n.detail = n.proc.Exit()
 	n.takeNext()
-	n.proc, n.startFacts, n.killAt, n.upSince, n.enlisting, n.cut, n.connected = nil, nil, time.Time{}, time.Time{}, false, false, false
+	n.proc, n.startFacts, n.killAt, n.upSince, n.enteringService, n.cut, n.connected = nil, nil, time.Time{}, time.Time{}, false, false, false
 	n.nextSignalAt, n.reloadAgain = time.Time{}, false
 	switch {
 	case n.want == wantDown:
@@ -529,13 +500,13 @@ func (n *node) ended() {
 		n.want = wantUp // also when it was killed while paused
 		n.restarts++
 		n.crashes++
-		n.buried()
+		n.scheduleRestart()
 	}
 	n.settle()
 }
 
-// buried plans the next start of a node that died or could not start.
-func (n *node) buried() {
+// scheduleRestart plans the next start of a node that died or could not start.
+func (n *node) scheduleRestart() {
 	n.died++
 	n.state = Starting
 	n.startAt = time.Now()

@@ -137,14 +137,14 @@ func (n *node) probeLimit() time.Duration {
 	return min(n.patience(), max(hang-time.Since(n.hungFrom), probeUp))
 }
 
-// enlist tells the balancers, in a goroutine of its own, that an application's node is up.
-func (n *node) enlist() {
-	n.enlisting = true
+// enterService tells the balancers, in a goroutine of its own, that an application's node is up.
+func (n *node) enterService() {
+	n.enteringService = true
 	proc := n.proc
 	n.sup.tasks.Go(func() {
-		n.sup.enlist(n.sup.ctx, n.spec().Node)
+		n.sup.putIntoService(n.sup.ctx, n.spec().Node)
 		select {
-		case n.enlisted <- proc:
+		case n.inService <- proc:
 			n.sup.showRotation(n.sup.ctx)
 		case <-n.gone:
 		case <-n.sup.ctx.Done():
@@ -190,7 +190,7 @@ func (n *node) probed(r probeResult) {
 			n.upSince = time.Now()
 			n.deadAt = time.Time{}
 			if n.spec().Kind.Traits().Rotates {
-				n.enlist()
+				n.enterService()
 			}
 		}
 		if n.died > 0 && time.Since(n.upSince) > calm {

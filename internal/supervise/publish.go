@@ -31,7 +31,7 @@ func (n *node) publish() {
 		switch {
 		case n.state != Up:
 			s.Excluded = ""
-		case n.enlisting:
+		case n.enteringService:
 			s.Excluded = "the balancers are told that it is up"
 		}
 		s.Began, s.Until = n.processLog.lastStart(), time.Time{}
@@ -42,13 +42,13 @@ func (n *node) publish() {
 			s.Since = n.inherited.Since
 		}
 	})
-	if n.state == Up && n.proc != nil && n.proc != n.noted && n.spec().Kind == plan.Redis {
-		n.noted = n.proc
+	if n.state == Up && n.proc != nil && n.proc != n.notedProc && n.spec().Kind == plan.Redis {
+		n.notedProc = n.proc
 		pid := n.proc.ID().PID
 		n.sup.tasks.Go(func() { n.sup.noteWriter(n.sup.ctx, n.spec().Node, pid) })
 	}
 	n.keepRecord()
-	n.tellKeeper()
+	n.tellKeepalived()
 }
 
 // keepRecord records the state in which the node has settled, unless the record already has it.
@@ -84,7 +84,7 @@ func (n *node) wanted() want {
 
 func (n *node) recordWant(wanted want) {
 	r := record{
-		Plan: n.made, Want: wanted, Address: cmp.Or(n.listens, n.spec().Address),
+		Plan: n.settingsDigest, Want: wanted, Address: cmp.Or(n.listenAddress, n.spec().Address),
 		State: n.published.State, Since: n.published.Since, Restarts: n.restarts, Crashes: n.crashes, Tokens: n.processLog.tokensRead(),
 	}
 	if n.proc != nil {

@@ -167,8 +167,8 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 	}
 }
 
-// across reports whether a node that is silent may only be cut off from this host.
-func (s *Supervisor) across(ctx context.Context, node string) bool {
+// mayBeCutOff reports whether a node that is silent may only be cut off from this host.
+func (s *Supervisor) mayBeCutOff(ctx context.Context, node string) bool {
 	facts, err := s.home(node).Facts(ctx)
 	return err != nil || facts.Across
 }
@@ -184,7 +184,7 @@ func (s *Supervisor) endWedged(ctx context.Context, nodes []string, silent map[s
 	nodes = slices.DeleteFunc(slices.Clone(nodes), func(name string) bool {
 		st, _ := s.statusBoard.snapshot().Node(name)
 		// On a host that a drill has cut off, its state cannot be known from here.
-		return st.State == Paused || st.State == Draining || s.across(ctx, name)
+		return st.State == Paused || st.State == Draining || s.mayBeCutOff(ctx, name)
 	})
 	name := overdue(nodes, silent)
 	if name == "" {

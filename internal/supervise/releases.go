@@ -105,7 +105,7 @@ func (s *Supervisor) prepareReleases() error {
 	for _, p := range s.processes() {
 		n := s.node(p.Node)
 		n.now.Store(&p)
-		n.outdated.Store(n.proc != nil && n.made != s.digest(p))
+		n.outdated.Store(n.proc != nil && n.settingsDigest != s.digest(p))
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func (n *node) take(how Action) error {
 		// HAProxy's master ignores signals while it starts, and may have read the former files.
 		n.reloadAgain = n.state == Starting
 	}
-	n.made, n.listens = n.sup.digest(*n.spec()), n.spec().Address
+	n.settingsDigest, n.listenAddress = n.sup.digest(*n.spec()), n.spec().Address
 	n.record()
 	return nil
 }

@@ -130,7 +130,7 @@ func (s *Supervisor) stopNode(t stopContexts, name string) error {
 	err := s.send(waiting, name, command{action: ActStop})
 	switch {
 	case errors.Is(context.Cause(waiting), errUnreached), errors.Is(err, errAway), err == nil && s.hosts.isAbsent(host.name):
-		s.leave(host)
+		s.markUnreached(host)
 		return nil // Stop returns it as an UnreachedError
 	case t.ctx.Err() == nil && t.patient.Err() != nil:
 		return s.killNode(t.ctx, name)

@@ -63,8 +63,8 @@ const hostPatience = 10 * time.Second
 // awaitHost waits for the host of the node, and returns an error if the host stays away. A
 // reload does not wait: the balancers of the host are reloaded when it is back.
 func (x *stepper) awaitHost(ctx context.Context) error {
-	host, lacks := cmp.Or(x.to.host, x.from.host), x.sup.hosts.isAbsent
-	back := func(context.Context) bool { return !lacks(host) }
+	host, absent := cmp.Or(x.to.host, x.from.host), x.sup.hosts.isAbsent
+	back := func(context.Context) bool { return !absent(host) }
 	if x.step.Action == plan.Reload || within(ctx, hostPatience, 100*time.Millisecond, back) {
 		return nil
 	}

@@ -93,7 +93,7 @@ func (w *succession) writeDown(ctx context.Context) {
 
 // named reports whether a majority of the Sentinels names the successor master.
 func (w *succession) named(ctx context.Context) bool {
-	return w.sup.gather(ctx, time.Second).named(w.address(w.to))
+	return w.sup.gather(ctx, time.Second).majorityNames(w.address(w.to))
 }
 
 // turn makes a node follow the new master.

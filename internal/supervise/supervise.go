@@ -284,7 +284,7 @@ func (s *Supervisor) makePlan() (err error) {
 	if len(s.cfg.Hosts) > 0 {
 		s.persisted.Hosts = s.cfg.Hosts
 	}
-	if err := s.remember(); err != nil {
+	if err := s.findLastMaster(); err != nil {
 		return err
 	}
 	s.booted.Store(s.persisted.Booted)
@@ -334,7 +334,7 @@ func (s *Supervisor) adoptAll() error {
 			return err
 		}
 		// A node that was stopped on its own stays down while others run.
-		n.restarts, n.crashes, n.made = r.Restarts, r.Crashes, r.Plan
+		n.restarts, n.crashes, n.settingsDigest = r.Restarts, r.Crashes, r.Plan
 		if n.keepDown.Store(r.Want == wantDown); n.keepDown.Load() {
 			n.inherited = r
 		}

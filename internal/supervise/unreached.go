@@ -105,8 +105,8 @@ func (s *Supervisor) awaitLost(ctx context.Context, host home) bool {
 	}
 }
 
-// leave marks a host as not reached.
-func (s *Supervisor) leave(host home) {
+// markUnreached marks a host as not reached.
+func (s *Supervisor) markUnreached(host home) {
 	if s.unreached.add(host.name) {
 		s.log.Warn("a host is lost, and what runs there is not stopped", "host", host.name)
 	}

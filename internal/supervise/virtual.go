@@ -127,8 +127,8 @@ func (n *node) serves() (yes, known bool) {
 	return false, !adopted || !n.upSince.IsZero() || !n.hungFrom.IsZero()
 }
 
-// tellKeeper tells the keepalived on a balancer's host whether the balancer serves.
-func (n *node) tellKeeper() {
+// tellKeepalived tells the keepalived on a balancer's host whether the balancer serves.
+func (n *node) tellKeepalived() {
 	if n.spec().Kind != plan.Balancer || !n.sup.stack().Entry.Virtual.Enabled() {
 		return
 	}
@@ -137,25 +137,26 @@ func (n *node) tellKeeper() {
 	} else {
 		n.sup.health.forget(n.spec().Node)
 	}
-	if keeper, balancers := n.sup.keeperOf(n.spec().Node); keeper != "" {
+	if keeper, balancers := n.sup.keepalivedOf(n.spec().Node); keeper != "" {
 		n.sup.tellHealthOf(keeper, balancers)
 	}
 }
 
-// tellEnd tells the keepalived on a balancer's host at once that the balancer has ended.
-func (n *node) tellEnd() {
+// tellKeepalivedEnded tells the keepalived on a balancer's host at once that the balancer has
+// ended.
+func (n *node) tellKeepalivedEnded() {
 	if n.spec().Kind != plan.Balancer || !n.sup.stack().Entry.Virtual.Enabled() {
 		return
 	}
 	n.sup.health.note(n.spec().Node, false)
-	if keeper, balancers := n.sup.keeperOf(n.spec().Node); keeper != "" {
+	if keeper, balancers := n.sup.keepalivedOf(n.spec().Node); keeper != "" {
 		n.sup.tellHealthOf(keeper, balancers)
 	}
 }
 
-// keeperOf returns the keepalived on the host of a node, and the balancers there; empty: there
+// keepalivedOf returns the keepalived on the host of a node, and the balancers there; empty: there
 // is none.
-func (s *Supervisor) keeperOf(node string) (keeper string, balancers []string) {
+func (s *Supervisor) keepalivedOf(node string) (keeper string, balancers []string) {
 	p := s.Plan()
 	host := hostOf(p, node)
 	for _, h := range p.Hosts {
@@ -227,7 +228,7 @@ func (s *Supervisor) putHealth(ctx context.Context, keeper string, healthy bool)
 // to another host, unless another balancer of the host serves. It waits for that, for at most
 // moveLimit.
 func (s *Supervisor) giveAddressAway(ctx context.Context, balancer string) {
-	keeper, balancers := s.keeperOf(balancer)
+	keeper, balancers := s.keepalivedOf(balancer)
 	if keeper == "" {
 		return
 	}
@@ -310,7 +311,7 @@ func (s *Supervisor) prepareKeepalived(ctx context.Context, p plan.Process) stri
 		}
 	}
 	// The content of the file is out of date.
-	_, balancers := s.keeperOf(p.Node)
+	_, balancers := s.keepalivedOf(p.Node)
 	_, err := s.writeHealth(ctx, p.Node, balancers)
 	if errors.Is(err, errUnknown) {
 		err = nil
