@@ -13,7 +13,7 @@ import (
 
 func TestTheStackIsChangedWhileAHostIsAway(t *testing.T) {
 	t.Parallel()
-	cfg, two := besideFaulty(t, `
+	cfg, two := besideFaultyMachine(t, `
 name: partly
 entry: {listen: "0.0.0.0:%s", auth: none}
 apps: {web: {command: [%q], nodes: 2, env: {%s: "1"}}}

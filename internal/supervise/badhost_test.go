@@ -12,7 +12,7 @@ import (
 // well. It looks after the nodes of the other hosts all the same.
 func TestAHostThatIsNotWellKeepsNoSupervisorFromTheOthers(t *testing.T) {
 	t.Parallel()
-	cfg, two := besideFaulty(t, `
+	cfg, two := besideFaultyMachine(t, `
 name: badly
 entry: {listen: "0.0.0.0:%s", auth: none}
 apps: {web: {command: [%q], nodes: 2, env: {%s: "1"}}}
@@ -102,7 +102,7 @@ redis: {enabled: false}
 // end it. And a host that hangs does not delay anything on the others.
 func TestANodeOfAHostThatIsAwayIsNotSaidToBeStopped(t *testing.T) {
 	t.Parallel()
-	cfg, two := besideFaulty(t, `
+	cfg, two := besideFaultyMachine(t, `
 name: away
 entry: {listen: "0.0.0.0:%s", auth: none}
 apps: {web: {command: [%q], nodes: 2, env: {%s: "1"}}}

@@ -34,7 +34,7 @@ func TestAMasterIsReplacedByAReplicaWhoseClockIsRight(t *testing.T) {
 	for _, wrong := range []int{1, 2} {
 		for _, by := range []time.Duration{time.Hour, -time.Hour} {
 			c := redistest.StartClocked(t, 2, 3)
-			s := ofWellCluster(t, c)
+			s := supervisorOfHealthyCluster(t, c)
 			c.Nodes[wrong].SetClock(t, by)
 			redistest.Eventually(t, soon, "the replica is back in step", func() bool { // its clock has just jumped
 				return strings.Contains(c.Nodes[0].Do("INFO", "replication"), "min_slaves_good_slaves:2")

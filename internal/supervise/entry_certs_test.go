@@ -21,8 +21,8 @@ func pairFor(t *testing.T, later int, names ...string) certificate.Pair {
 	return p
 }
 
-// showing returns a host with a good file, or with an error.
-func showing(pair certificate.Pair, wrong error) *hostCertificates {
+// hostShowing returns a host with a good file, or with an error.
+func hostShowing(pair certificate.Pair, wrong error) *hostCertificates {
 	on := newHostCertificates()
 	on.has = map[string]certificate.Pair{}
 	on.setSources([]certificateSource{{id: "a", file: "a.pem", pair: pair, wrong: wrong}})
@@ -41,16 +41,16 @@ func TestTheLatestCertificateOfAnyHostIsShown(t *testing.T) {
 		wrong     error
 		elsewhere bool
 	}{
-		"its own":                            {one: showing(old, nil), two: showing(old, nil), want: &old, elsewhere: true},
-		"a later one of another host":        {one: showing(old, nil), two: showing(later, nil), want: &later, elsewhere: true},
-		"its own, which is later":            {one: showing(later, nil), two: showing(old, nil), want: &later, elsewhere: true},
-		"its own, the later has other names": {one: showing(old, nil), two: showing(other, nil), want: &old, elsewhere: true},
-		"another's, its own is missing":      {one: showing(certificate.Pair{}, fs.ErrNotExist), two: showing(old, nil), want: &old, wrong: fs.ErrNotExist, elsewhere: true},
-		"another's, its own is broken":       {one: showing(certificate.Pair{}, broken), two: showing(old, nil), want: &old, wrong: broken, elsewhere: true},
-		"what it has, all are broken":        {one: showing(certificate.Pair{}, broken), two: showing(certificate.Pair{}, broken), has: &old, want: &old, wrong: broken},
-		"nothing":                            {one: showing(certificate.Pair{}, broken), two: showing(certificate.Pair{}, broken), wrong: broken},
-		"its own, which was put back":        {one: showing(old, nil), two: showing(old, nil), has: &later, want: &old, elsewhere: true},
-		"what came from a host that is away": {one: showing(old, nil), has: &later, away: true, want: &later},
+		"its own":                            {one: hostShowing(old, nil), two: hostShowing(old, nil), want: &old, elsewhere: true},
+		"a later one of another host":        {one: hostShowing(old, nil), two: hostShowing(later, nil), want: &later, elsewhere: true},
+		"its own, which is later":            {one: hostShowing(later, nil), two: hostShowing(old, nil), want: &later, elsewhere: true},
+		"its own, the later has other names": {one: hostShowing(old, nil), two: hostShowing(other, nil), want: &old, elsewhere: true},
+		"another's, its own is missing":      {one: hostShowing(certificate.Pair{}, fs.ErrNotExist), two: hostShowing(old, nil), want: &old, wrong: fs.ErrNotExist, elsewhere: true},
+		"another's, its own is broken":       {one: hostShowing(certificate.Pair{}, broken), two: hostShowing(old, nil), want: &old, wrong: broken, elsewhere: true},
+		"what it has, all are broken":        {one: hostShowing(certificate.Pair{}, broken), two: hostShowing(certificate.Pair{}, broken), has: &old, want: &old, wrong: broken},
+		"nothing":                            {one: hostShowing(certificate.Pair{}, broken), two: hostShowing(certificate.Pair{}, broken), wrong: broken},
+		"its own, which was put back":        {one: hostShowing(old, nil), two: hostShowing(old, nil), has: &later, want: &old, elsewhere: true},
+		"what came from a host that is away": {one: hostShowing(old, nil), has: &later, away: true, want: &later},
 	} {
 		all := map[string]*hostCertificates{"one": c.one}
 		if c.two != nil {
@@ -72,7 +72,7 @@ func TestWhatIsWrongWithACertificateIsSaidWhenItWasSeenTwice(t *testing.T) {
 	old := pairFor(t, 0, "www.example.com")
 	var log strings.Builder
 	s := &Supervisor{log: slog.New(slog.NewTextHandler(&log, nil))}
-	on := showing(certificate.Pair{}, errors.New("half written"))
+	on := hostShowing(certificate.Pair{}, errors.New("half written"))
 	on.has["a"] = old
 	decide := func() *certificate.Pair {
 		return s.decideCertificate(t.Context(), home{}, on, on.choose("a", map[string]*hostCertificates{"": on}, false), "a", nil)

@@ -15,11 +15,11 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// ofWellCluster returns a supervisor of a real cluster. Its Sentinels know every replica and
-// each other, and count no master as down for as long as a test takes.
-func ofWellCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
+// supervisorOfHealthyCluster returns a supervisor of a real cluster. Its Sentinels know every
+// replica and each other, and count no master as down for as long as a test takes.
+func supervisorOfHealthyCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
 	t.Helper()
-	s := ofCluster(t, c)
+	s := supervisorOfCluster(t, c)
 	for name, n := range s.nodes {
 		if n.spec().Kind == plan.Sentinel {
 			if err := s.setPeriods(t.Context(), name, infoPeriod); err != nil {
@@ -69,7 +69,7 @@ func awaitNamed(t *testing.T, s *Supervisor, node string, epoch int64) {
 func TestADeadMasterIsReplacedByTheReplicaThatHasEveryWrite(t *testing.T) {
 	t.Parallel()
 	c := redistest.Start(t, 2, 3)
-	s := ofWellCluster(t, c)
+	s := supervisorOfHealthyCluster(t, c)
 	c.Nodes[2].Signal(syscall.SIGSTOP)
 	c.Nodes[0].Do("CLIENT", "KILL", "TYPE", "replica")
 	redistest.Eventually(t, soon, "one replica is back, and the other one is not", func() bool {
@@ -116,7 +116,7 @@ func TestADeadMasterIsReplacedByTheReplicaThatHasEveryWrite(t *testing.T) {
 func TestNoFailoverBeginsWhereTheSentinelsKnowBetter(t *testing.T) {
 	t.Parallel()
 	c := redistest.Start(t, 2, 3)
-	s := ofWellCluster(t, c)
+	s := supervisorOfHealthyCluster(t, c)
 	before := votesOf(t, s, c.Nodes[0].Addr)
 	refuses := func(node, why string) {
 		t.Helper()
@@ -153,7 +153,7 @@ func TestAFailoverOutlivesTheSentinelThatLeadsIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := redistest.Start(t, 2, 3)
-			s := ofWellCluster(t, c)
+			s := supervisorOfHealthyCluster(t, c)
 			c.Nodes[0].Kill()
 			w := &failover{succession: succession{sup: s, from: "redis-1", log: s.log}}
 			if err := w.look(t.Context()); err != nil {

@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// keptOf writes the file that a guard reads about a cluster.
-func keptOf(t *testing.T, c *redistest.Cluster, s *Supervisor) {
+// stateOf writes the file that a guard reads about a cluster.
+func stateOf(t *testing.T, c *redistest.Cluster, s *Supervisor) {
 	t.Helper()
 	s.persisted.Secrets.Operator = "secret"
 	for _, server := range append(c.Nodes[:len(c.Nodes):len(c.Nodes)], c.Sentinels...) {
@@ -42,8 +42,8 @@ func keptOf(t *testing.T, c *redistest.Cluster, s *Supervisor) {
 func TestAFenceEndsWhenItsSupervisorHasDied(t *testing.T) {
 	t.Parallel()
 	c := redistest.Start(t, 1, 3)
-	s := ofWellCluster(t, c)
-	keptOf(t, c, s)
+	s := supervisorOfHealthyCluster(t, c)
+	stateOf(t, c, s)
 	w := s.newSwitchover(s.gather(t.Context(), time.Second), "redis-1", "redis-2")
 	if err := w.fence(t.Context()); err != nil {
 		t.Fatal(err)
@@ -87,8 +87,8 @@ func TestAFenceEndsWhenItsSupervisorHasDied(t *testing.T) {
 func TestAGuardWhoseSupervisorLivesDoesNothing(t *testing.T) {
 	t.Parallel()
 	c := redistest.Start(t, 1, 3)
-	s := ofWellCluster(t, c)
-	keptOf(t, c, s)
+	s := supervisorOfHealthyCluster(t, c)
+	stateOf(t, c, s)
 	w := s.newSwitchover(s.gather(t.Context(), time.Second), "redis-1", "redis-2")
 	if err := w.fence(t.Context()); err != nil {
 		t.Fatal(err)

@@ -19,8 +19,8 @@ import (
 	"holdfast/internal/plan"
 )
 
-// faulty is a machine with faults that a real one does not show on demand.
-type faulty struct {
+// faultyMachine is a machine with faults that a real one does not show on demand.
+type faultyMachine struct {
 	machine.Machine
 	full    atomic.Bool // no file can be written: the disk is full
 	lost    atomic.Bool // no process can be started
@@ -33,7 +33,7 @@ type faulty struct {
 	slow    atomic.Bool // listing files takes until the caller's context ends
 }
 
-func (m *faulty) Facts(ctx context.Context) (machine.Facts, error) {
+func (m *faultyMachine) Facts(ctx context.Context) (machine.Facts, error) {
 	facts, err := m.Machine.Facts(ctx)
 	if m.crowded.Load() {
 		facts.FreeDisk = 0
@@ -41,28 +41,28 @@ func (m *faulty) Facts(ctx context.Context) (machine.Facts, error) {
 	return facts, err
 }
 
-func (m *faulty) LookPath(ctx context.Context, name string) (string, error) {
+func (m *faultyMachine) LookPath(ctx context.Context, name string) (string, error) {
 	if m.bare.Load() {
 		return "", fmt.Errorf("look for %s: %w", name, exec.ErrNotFound)
 	}
 	return m.Machine.LookPath(ctx, name)
 }
 
-func (m *faulty) Free(ctx context.Context, address string) error {
+func (m *faultyMachine) Free(ctx context.Context, address string) error {
 	if m.held.Load() {
 		return machine.ErrTaken
 	}
 	return m.Machine.Free(ctx, address)
 }
 
-func (m *faulty) Write(ctx context.Context, f machine.File) error {
+func (m *faultyMachine) Write(ctx context.Context, f machine.File) error {
 	if m.full.Load() {
 		return fmt.Errorf("write %s: %w", f.Name, machine.ErrNoRoom)
 	}
 	return m.Machine.Write(ctx, f)
 }
 
-func (m *faulty) Start(ctx context.Context, spec machine.Spec) (machine.Process, error) {
+func (m *faultyMachine) Start(ctx context.Context, spec machine.Spec) (machine.Process, error) {
 	if m.lost.Load() {
 		return nil, errSilent
 	}
@@ -71,7 +71,7 @@ func (m *faulty) Start(ctx context.Context, spec machine.Spec) (machine.Process,
 
 var errSilent = errors.New("the host does not answer")
 
-func (m *faulty) Glob(ctx context.Context, pattern string) ([]string, error) {
+func (m *faultyMachine) Glob(ctx context.Context, pattern string) ([]string, error) {
 	for m.slow.Load() && ctx.Err() == nil {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -81,33 +81,33 @@ func (m *faulty) Glob(ctx context.Context, pattern string) ([]string, error) {
 	return m.Machine.Glob(ctx, pattern)
 }
 
-func (m *faulty) Stat(ctx context.Context, name string) (machine.Info, error) {
+func (m *faultyMachine) Stat(ctx context.Context, name string) (machine.Info, error) {
 	if m.silent.Load() {
 		return machine.Info{}, errSilent
 	}
 	return m.Machine.Stat(ctx, name)
 }
 
-func (m *faulty) Alive(ctx context.Context, id machine.ID) (bool, error) {
+func (m *faultyMachine) Alive(ctx context.Context, id machine.ID) (bool, error) {
 	if m.silent.Load() {
 		return false, errSilent
 	}
 	return m.Machine.Alive(ctx, id)
 }
 
-func (m *faulty) Present(context.Context) bool { return !m.away.Load() }
+func (m *faultyMachine) Present(context.Context) bool { return !m.away.Load() }
 
-func (m *faulty) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (m *faultyMachine) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if m.refuses.Load() {
 		return nil, machine.ErrRefused
 	}
 	return m.Machine.Dial(ctx, network, address)
 }
 
-// besideFaulty is onTwoHosts where the host two is a faulty machine.
-func besideFaulty(t *testing.T, text string) (Config, *faulty) {
+// besideFaultyMachine is onTwoHosts where the host two is a faulty machine.
+func besideFaultyMachine(t *testing.T, text string) (Config, *faultyMachine) {
 	t.Helper()
-	two := &faulty{}
+	two := &faultyMachine{}
 	cfg, _, _ := onTwoHosts(t, text, func(host, dir string) machine.Machine {
 		if host == "one" {
 			return machine.NewLocal(dir)
@@ -119,17 +119,17 @@ func besideFaulty(t *testing.T, text string) (Config, *faulty) {
 	return cfg, two
 }
 
-// onFaulty is oneNode on a faulty machine.
-func onFaulty(t *testing.T, script string) (*Supervisor, *faulty) {
+// onFaultyMachine is oneNode on a faulty machine.
+func onFaultyMachine(t *testing.T, script string) (*Supervisor, *faultyMachine) {
 	t.Helper()
 	s, _ := oneNode(t, script)
-	m := &faulty{Machine: s.hosts.here.Machine}
+	m := &faultyMachine{Machine: s.hosts.here.Machine}
 	s.hosts.here = home{Machine: m}
 	return s, m
 }
 
 func TestANodeWhoseHostHasAFullDiskComesUpAndIsWrittenDownLater(t *testing.T) {
-	s, m := onFaulty(t, "exec sleep 1000")
+	s, m := onFaultyMachine(t, "exec sleep 1000")
 	m.full.Store(true)
 	s.Watch()
 	must(t, s, ActStart)
@@ -145,7 +145,7 @@ func TestANodeWhoseHostHasAFullDiskComesUpAndIsWrittenDownLater(t *testing.T) {
 }
 
 func TestANodeWhoseHostDoesNotStartItIsTriedAgain(t *testing.T) {
-	s, m := onFaulty(t, "exec sleep 1000")
+	s, m := onFaultyMachine(t, "exec sleep 1000")
 	m.lost.Store(true)
 	s.Watch()
 	var failed *FailedError
@@ -157,7 +157,7 @@ func TestANodeWhoseHostDoesNotStartItIsTriedAgain(t *testing.T) {
 }
 
 func TestANodeWaitsForItsHost(t *testing.T) {
-	s, m := onFaulty(t, "exec sleep 1000")
+	s, m := onFaultyMachine(t, "exec sleep 1000")
 	m.away.Store(true)
 	s.Watch()
 	started := make(chan error, 1)
@@ -175,7 +175,7 @@ func TestANodeWaitsForItsHost(t *testing.T) {
 // If a host does not reply, it is not treated as empty. Otherwise nodes would be started a
 // second time, and a redis node would become the master on a guess.
 func TestAHostThatDoesNotAnswerIsNotTakenForAnEmptyOne(t *testing.T) {
-	s, m := onFaulty(t, "true")
+	s, m := onFaultyMachine(t, "true")
 	m.silent.Store(true)
 	for what, ask := range map[string]func() error{
 		"what runs is looked for":     func() error { _, err := s.hosts.anyAlive(t.Context(), everyNode); return err },
@@ -197,7 +197,7 @@ func TestAHostThatDoesNotAnswerIsNotTakenForAnEmptyOne(t *testing.T) {
 }
 
 func TestEveryQuestionToANodeGoesThroughItsHost(t *testing.T) {
-	s, m := onFaulty(t, "exec sleep 1000")
+	s, m := onFaultyMachine(t, "exec sleep 1000")
 	s.admins = nil
 	p := *s.node("web-1").spec()
 	admin := s.newAdmin("web-1", p.Address)

@@ -196,3 +196,55 @@ func (s *Supervisor) lastSeenMaster() (name string) {
 	}
 	return name
 }
+
+// planned returns the layout with a plan for the stack "of", and with the ports, secrets and
+// placement that the plan chose.
+func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
+	s.stateMu.Lock()
+	state := s.persisted
+	s.stateMu.Unlock()
+	state.Placement = merged(state.Placement, placementOf(s.Plan()))
+	if l.placement != nil {
+		state.Placement = l.placement
+	}
+	if l.balance {
+		balanced, err := plan.Balance(of, state.Placement)
+		if err != nil {
+			return layout{}, err
+		}
+		state.Placement, l.balance = balanced, false
+	}
+	state.stay = l.stay
+	// A change has layouts in between. A new node that stays gets its final port from the first
+	// of them on, and no other new node gets a port that a node is going to move to.
+	state.Ports = merged(state.Ports, nil)
+	for node, port := range l.ports {
+		if state.Ports[node] == 0 {
+			state.Ports[node] = port
+		} else {
+			state.Ports["later "+node] = port
+		}
+	}
+	facts, each, err := s.hosts.facts(s.ctx, of, l.baseDir, state)
+	if err != nil {
+		return layout{}, err
+	}
+	facts.Drained = l.overrides.Drained
+	l.plan, err = plan.Make(of, facts, each)
+	l.ports, l.secrets, l.placement = facts.Ports, facts.Secrets, facts.Placement
+	return l, err
+}
+
+// keepPorts writes down the ports and passwords of a layout before they are used.
+func (s *Supervisor) keepPorts(l layout) error {
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	was := s.persisted
+	s.persisted.Ports = merged(s.persisted.Ports, l.ports)
+	s.persisted.Secrets = l.secrets
+	if err := s.saveState(); err != nil {
+		s.persisted = was
+		return err
+	}
+	return nil
+}

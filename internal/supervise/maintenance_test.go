@@ -53,10 +53,10 @@ func TestWhatEndsWithoutAHost(t *testing.T) {
 	}
 }
 
-// onResting is onDeaf on host two, which can go down for maintenance.
-func onResting(t *testing.T, script string) (*Supervisor, *faulty) {
+// onHostInMaintenance is onLosableHost on host two, which can go down for maintenance.
+func onHostInMaintenance(t *testing.T, script string) (*Supervisor, *faultyMachine) {
 	t.Helper()
-	s, m := onDeaf(t, script)
+	s, m := onLosableHost(t, script)
 	s.hosts.named = map[string]home{"two": s.hosts.here}
 	s.host.Name = "two"
 	s.plan = plan.Plan{Hosts: []plan.Host{s.host}}
@@ -68,7 +68,7 @@ func onResting(t *testing.T, script string) (*Supervisor, *faulty) {
 }
 
 func TestAHostThatIsLostWhileItGoesDownHoldsNothingUp(t *testing.T) {
-	s, m := onResting(t, stubborn)
+	s, m := onHostInMaintenance(t, stubborn)
 	t.Cleanup(func() { m.away.Store(false) }) // otherwise nothing can end the node
 	s.Watch()
 	must(t, s, ActStart)
@@ -96,7 +96,7 @@ func TestAHostThatIsLostWhileItGoesDownHoldsNothingUp(t *testing.T) {
 
 func TestAHostThatGoesDownTwiceComesBackWithItsNodes(t *testing.T) {
 	for _, run := range []string{"first", "second"} {
-		s, _ := onResting(t, "exec sleep 1000")
+		s, _ := onHostInMaintenance(t, "exec sleep 1000")
 		s.Watch()
 		must(t, s, ActStart)
 		for range 2 {
@@ -117,7 +117,7 @@ func TestAHostThatGoesDownTwiceComesBackWithItsNodes(t *testing.T) {
 }
 
 func TestAHostThatCannotBeUsedDoesNotGoDown(t *testing.T) {
-	s, _ := onResting(t, "exec sleep 1000")
+	s, _ := onHostInMaintenance(t, "exec sleep 1000")
 	s.hosts.absent = &absence{hosts: map[string]bool{"two": true}}
 	err := s.Rest(t.Context(), "two", true)
 	if _, is := s.maintenance.of("two"); is || err == nil || !strings.Contains(err.Error(), "host two is away") {
@@ -127,7 +127,7 @@ func TestAHostThatCannotBeUsedDoesNotGoDown(t *testing.T) {
 
 // A second call ends nothing that still runs, so nothing stops working because of it.
 func TestAHostThatIsDownGoesDownWithoutAnyway(t *testing.T) {
-	s, _ := onResting(t, "exec sleep 1000")
+	s, _ := onHostInMaintenance(t, "exec sleep 1000")
 	s.Watch()
 	must(t, s, ActStart)
 	if err := s.Rest(t.Context(), "two", false); err == nil {
@@ -149,7 +149,7 @@ func TestAHostThatIsDownGoesDownWithoutAnyway(t *testing.T) {
 
 // A look at a host takes a while, in which the host may go down completely.
 func TestAHostThatHasJustGoneDownIsNotWoken(t *testing.T) {
-	s, _ := onResting(t, "exec sleep 1000")
+	s, _ := onHostInMaintenance(t, "exec sleep 1000")
 	s.Watch()
 	must(t, s, ActStart)
 	if err := s.Rest(t.Context(), "two", true); err != nil {

@@ -95,7 +95,7 @@ func TestTheAddressThatANodeLeavesIsWrittenDownUntilNoSentinelKnowsIt(t *testing
 	if left := note("redis-4", ""); len(left) != 2 {
 		t.Errorf("it goes: %v", left)
 	}
-	a := wellAcquainted()
+	a := healthySentinelsView()
 	k := a.Known["sentinel-2"]
 	k.Replicas[r2] = redis.KnownReplica{}
 	if err := s.noteForgotten(a); err != nil || len(s.departed()) != 1 || s.persisted.Redis.Departed[r2] == "" {

@@ -21,9 +21,9 @@ const ms = time.Millisecond
 // soon is how long a test waits for what takes some milliseconds, also on a busy machine.
 const soon = 20 * time.Second
 
-// ofSentinels returns a supervisor of only the Sentinels of a real cluster. It does not look
-// after them yet.
-func ofSentinels(t *testing.T, c *redistest.Cluster) *Supervisor {
+// supervisorOfSentinels returns a supervisor of only the Sentinels of a real cluster. It does not
+// look after them yet.
+func supervisorOfSentinels(t *testing.T, c *redistest.Cluster) *Supervisor {
 	t.Helper()
 	s, _ := oneNode(t, "true")
 	s.admins, s.sentinelPeriods = map[string]*redis.Admin{}, map[string]*sentinelPeriods{}
@@ -70,7 +70,7 @@ func TestAfterADeathTheSentinelsAskHalfASecondBeforeTheVerdict(t *testing.T) {
 
 func TestAfterADeathTheSentinelsAskAtOnceAndThenAsBefore(t *testing.T) {
 	cluster := redistest.Start(t, 1, 3)
-	s := ofSentinels(t, cluster)
+	s := supervisorOfSentinels(t, cluster)
 	asked := func() int {
 		_, rest, _ := strings.Cut(cluster.Nodes[1].Do("INFO", "commandstats"), "cmdstat_info:calls=")
 		n, _, _ := strings.Cut(rest, ",")
@@ -99,7 +99,7 @@ func TestAfterADeathTheSentinelsAskAtOnceAndThenAsBefore(t *testing.T) {
 
 func TestTheSentinelsHaveEachPeriodForItsTime(t *testing.T) {
 	cluster := redistest.Start(t, 1, 1)
-	s := ofSentinels(t, cluster)
+	s := supervisorOfSentinels(t, cluster)
 	for _, c := range []struct {
 		steps []periodStep
 		want  string
@@ -125,7 +125,7 @@ func TestTheSentinelsHaveEachPeriodForItsTime(t *testing.T) {
 func TestOneDeathDoesNotCutAnothersTimeShort(t *testing.T) {
 	cluster := redistest.Start(t, 1, 1)
 	sentinel := cluster.Sentinels[0]
-	s := ofSentinels(t, cluster)
+	s := supervisorOfSentinels(t, cluster)
 	s.applyPeriodSteps([]periodStep{{askPeriod, time.Hour}})
 	awaitPeriod(t, sentinel, "60")
 	for range 2 {
@@ -149,7 +149,7 @@ func TestOneDeathDoesNotCutAnothersTimeShort(t *testing.T) {
 // new.
 func TestASentinelThatHangsMeanwhileGetsItsPeriodLater(t *testing.T) {
 	cluster := redistest.Start(t, 1, 1)
-	s := ofSentinels(t, cluster)
+	s := supervisorOfSentinels(t, cluster)
 	p := s.sentinelPeriods["sentinel-1"]
 	p.setFor = 7
 	s.admins["sentinel-1"].View(t.Context(), "mymaster") // this connects

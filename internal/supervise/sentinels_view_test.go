@@ -7,9 +7,9 @@ import (
 	"holdfast/internal/redis"
 )
 
-// wellAcquainted returns three Sentinels and three redis nodes that all know each other; redis-1
-// is the master.
-func wellAcquainted() sentinelsView {
+// healthySentinelsView returns three Sentinels and three redis nodes that all know each other;
+// redis-1 is the master.
+func healthySentinelsView() sentinelsView {
 	a := sentinelsView{
 		redisFacts: redisFacts{
 			Sentinels: 3, Nodes: map[string]string{"redis-1": "h:1", "redis-2": "h:2", "redis-3": "h:3"},
@@ -77,7 +77,7 @@ func TestASentinelIsToldToForgetOnlyWhenAllIsWell(t *testing.T) {
 			change(a, "sentinel-2", func(k *sentinelKnowledge) { k.Replicas["h:3"] = redis.KnownReplica{} })
 		}, "sentinel-2 does not know redis-3"},
 	} {
-		a := wellAcquainted()
+		a := healthySentinelsView()
 		c.do(&a)
 		if got := a.whyNoReset("sentinel-1"); c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.what, got, c.want)
@@ -86,7 +86,7 @@ func TestASentinelIsToldToForgetOnlyWhenAllIsWell(t *testing.T) {
 }
 
 func TestASentinelLeavesOnlyAMajorityBehind(t *testing.T) {
-	a := wellAcquainted()
+	a := healthySentinelsView()
 	if why := a.whyNoFailover("sentinel-3"); why != "" {
 		t.Errorf("one of three: %s", why)
 	}
@@ -98,7 +98,7 @@ func TestASentinelLeavesOnlyAMajorityBehind(t *testing.T) {
 		t.Errorf("a second one: %s", why)
 	}
 	// The other two still count two Sentinels that have left the stack.
-	a = wellAcquainted()
+	a = healthySentinelsView()
 	for name, k := range a.Known {
 		k.Sentinels["h:14"], k.Sentinels["h:15"] = false, false
 		a.Known[name] = k
@@ -109,7 +109,7 @@ func TestASentinelLeavesOnlyAMajorityBehind(t *testing.T) {
 }
 
 func TestWhatASentinelKnowsIsHeldAgainstWhatThereIs(t *testing.T) {
-	a := wellAcquainted()
+	a := healthySentinelsView()
 	k := a.Known["sentinel-1"]
 	k.Replicas["h:4"], k.Sentinels["h:14"] = redis.KnownReplica{}, false
 	delete(k.Replicas, "h:3")
@@ -126,7 +126,7 @@ func TestWhatASentinelKnowsIsHeldAgainstWhatThereIs(t *testing.T) {
 }
 
 func TestTheNodesThatHaveAllDataAreThoseInStep(t *testing.T) {
-	a := wellAcquainted()
+	a := healthySentinelsView()
 	a.Standings["redis-1"] = redis.Standing{Master: true, Offset: 2 * mostBehind}
 	a.Standings["redis-2"] = redis.Standing{MasterAddress: "h:1", Linked: true, Offset: 2 * mostBehind}
 	names, why := a.inSync()

@@ -15,7 +15,7 @@ import (
 // know about the switchover, and have to find what it left.
 func TestWhatTheSupervisorOfAnotherPodLeftIsPutBack(t *testing.T) {
 	c := redistest.Start(t, 1, 3)
-	s := ofCluster(t, c)
+	s := supervisorOfCluster(t, c)
 	s.hosts.apart = true
 	ctx := t.Context()
 	priority := func() string {
@@ -55,7 +55,7 @@ func TestWhatTheSupervisorOfAnotherPodLeftIsPutBack(t *testing.T) {
 // Another pod's switchover relies on the periods that it gives all Sentinels for a short time.
 func TestASentinelIsNotToldItsPeriodsAmidAnotherPodsSwitchover(t *testing.T) {
 	c := redistest.Start(t, 1, 3)
-	s, other := ofCluster(t, c), ofCluster(t, c)
+	s, other := supervisorOfCluster(t, c), supervisorOfCluster(t, c)
 	s.hosts.apart, other.hosts.apart = true, true
 	sentinel := *s.node("sentinel-1").spec()
 	s.statusBoard.update("sentinel-1", func(st *NodeStatus) { st.PID = 7 }) // also known as a Sentinel that was given its periods
@@ -156,7 +156,7 @@ func TestAFailoverIsLeftToTheSentinelsWhereOthersLookAfterThem(t *testing.T) {
 
 func TestInPodsTheSentinelsAreHurriedWhereAMasterHasEnded(t *testing.T) {
 	c := redistest.Start(t, 1, 3)
-	s := ofCluster(t, c)
+	s := supervisorOfCluster(t, c)
 	s.hosts.apart = true
 	s.cfg.Stack.Redis.DownAfter = longDownAfter // the Sentinels have another period for more than two seconds
 	for role, want := range map[string]bool{"replica": false, "master": true, "": true} {

@@ -53,18 +53,18 @@ func TestAStopThatBeginsAfterItsLeadershipStopsNothing(t *testing.T) {
 	}
 }
 
-// deaf is a machine of a host that can be lost. While it is away, its processes receive no
-// signal.
-type deaf struct{ *faulty }
+// losableMachine is a machine of a host that can be lost. While it is away, its processes receive
+// no signal.
+type losableMachine struct{ *faultyMachine }
 
-func (m deaf) Start(ctx context.Context, spec machine.Spec) (machine.Process, error) {
-	p, err := m.faulty.Start(ctx, spec)
-	return deafProcess{p, m.faulty}, err
+func (m losableMachine) Start(ctx context.Context, spec machine.Spec) (machine.Process, error) {
+	p, err := m.faultyMachine.Start(ctx, spec)
+	return deafProcess{p, m.faultyMachine}, err
 }
 
 type deafProcess struct {
 	machine.Process
-	on *faulty
+	on *faultyMachine
 }
 
 func (p deafProcess) Signal(sig syscall.Signal) error {
@@ -81,18 +81,18 @@ func (p deafProcess) SignalGroup(sig syscall.Signal) error {
 	return p.Process.SignalGroup(sig)
 }
 
-// onDeaf is oneNode on a host of several that can be lost.
-func onDeaf(t *testing.T, script string) (*Supervisor, *faulty) {
+// onLosableHost is oneNode on a host of several that can be lost.
+func onLosableHost(t *testing.T, script string) (*Supervisor, *faultyMachine) {
 	t.Helper()
-	s, m := onFaulty(t, script)
-	s.hosts.here = home{Machine: deaf{m}, name: "two"}
+	s, m := onFaultyMachine(t, script)
+	s.hosts.here = home{Machine: losableMachine{m}, name: "two"}
 	s.hosts.several = true
 	return s, m
 }
 
 func TestAStopDoesNotWaitForAHostThatIsLost(t *testing.T) {
 	for _, when := range []string{"before", "meanwhile"} {
-		s, m := onDeaf(t, stubborn)
+		s, m := onLosableHost(t, stubborn)
 		s.Watch()
 		must(t, s, ActStart)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // otherwise it would wait forever
@@ -116,7 +116,7 @@ func TestAStopDoesNotWaitForAHostThatIsLost(t *testing.T) {
 // An orphan on a lost host delays neither the start of other nodes, nor a host that no longer
 // leads.
 func TestNobodyWaitsForAnOrphanOnAHostThatIsLost(t *testing.T) {
-	s, m := onDeaf(t, stubborn)
+	s, m := onLosableHost(t, stubborn)
 	proc, err := s.hosts.here.Start(t.Context(), machine.Spec{Node: "web-1", Program: "/bin/sh", Args: []string{"-c", "exec sleep 1000"}})
 	if err != nil {
 		t.Fatal(err)

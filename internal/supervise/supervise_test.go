@@ -92,7 +92,7 @@ func TestTwoStacksDoNotChooseTheSamePorts(t *testing.T) {
 	}
 }
 
-func testBoard(nodes ...NodeStatus) *statusBoard {
+func testStatusBoard(nodes ...NodeStatus) *statusBoard {
 	return &statusBoard{
 		status: Status{Nodes: nodes}, replicas: 2, watchers: map[chan NodeStatus]struct{}{},
 	}
@@ -124,7 +124,7 @@ func TestAStackIsReadyWhenAClientGetsItsAnswers(t *testing.T) {
 		{[]string{"balancer-1", "balancer-2"}, false},
 	}
 	for _, tt := range tests {
-		b := testBoard(whole()...)
+		b := testStatusBoard(whole()...)
 		for _, name := range tt.down {
 			b.update(name, func(n *NodeStatus) { n.State, n.Role = Starting, "" })
 		}
@@ -135,7 +135,7 @@ func TestAStackIsReadyWhenAClientGetsItsAnswers(t *testing.T) {
 }
 
 func TestASubscriberGetsTheStatusAndThenEveryChange(t *testing.T) {
-	b := testBoard(NodeStatus{Name: "web-1", State: Down})
+	b := testStatusBoard(NodeStatus{Name: "web-1", State: Down})
 	now, changes, cancel := b.subscribe()
 	defer cancel()
 	if now.Nodes[0].State != Down {
@@ -153,7 +153,7 @@ func TestASubscriberGetsTheStatusAndThenEveryChange(t *testing.T) {
 }
 
 func TestASlowSubscriberIsDropped(t *testing.T) {
-	b := testBoard(NodeStatus{Name: "web-1"})
+	b := testStatusBoard(NodeStatus{Name: "web-1"})
 	_, changes, cancel := b.subscribe()
 	defer cancel()
 	for i := range backlog + 1 {

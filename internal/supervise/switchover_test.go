@@ -13,10 +13,10 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// ofCluster returns a supervisor of a real cluster, all of whose nodes run.
-func ofCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
+// supervisorOfCluster returns a supervisor of a real cluster, all of whose nodes run.
+func supervisorOfCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
 	t.Helper()
-	s := ofSentinels(t, c)
+	s := supervisorOfSentinels(t, c)
 	s.cfg.Stack.Redis.Enabled, s.cfg.Stack.Redis.Replicas = true, len(c.Nodes)-1
 	for i, server := range c.Nodes {
 		name := "redis-" + string(rune('1'+i))
@@ -43,7 +43,7 @@ func ofCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
 // one cluster, and run in this order.
 func TestASwitchoverGoesOnBesideFaults(t *testing.T) {
 	c := redistest.Start(t, 2, 3)
-	s := ofCluster(t, c)
+	s := supervisorOfCluster(t, c)
 	ctx := t.Context()
 	var from, to, f = "", "", redisFacts{}
 	redistest.Eventually(t, soon, "a switchover can begin", func() (is bool) {

@@ -41,8 +41,8 @@ func TestAHealthFileIsWrittenWhenItSaysSomethingElse(t *testing.T) {
 	}
 }
 
-// withKeeper is oneNode with the node as a balancer, and with a keepalived beside it.
-func withKeeper(t *testing.T, script string, keeper plan.Process) (*Supervisor, *node) {
+// withKeepalived is oneNode with the node as a balancer, and with a keepalived beside it.
+func withKeepalived(t *testing.T, script string, keeper plan.Process) (*Supervisor, *node) {
 	t.Helper()
 	s, n := oneNode(t, script)
 	balancer := *n.spec()
@@ -69,7 +69,7 @@ func keepalived(link string) plan.Process {
 }
 
 func TestKeepalivedIsToldHowTheBalancerIs(t *testing.T) {
-	s, n := withKeeper(t, "sleep 1000", keepalived("lo"))
+	s, n := withKeepalived(t, "sleep 1000", keepalived("lo"))
 	says := func() string {
 		b, _ := os.ReadFile(s.dir.path("nodes", "keepalived-1", plan.HealthFile))
 		return string(b)
@@ -98,7 +98,7 @@ func TestKeepalivedIsToldHowTheBalancerIs(t *testing.T) {
 }
 
 func TestAKeepalivedThatCannotRunSaysSo(t *testing.T) {
-	s, _ := withKeeper(t, "sleep 1000", keepalived("nosuch0"))
+	s, _ := withKeepalived(t, "sleep 1000", keepalived("nosuch0"))
 	n := s.nodes["keepalived-1"]
 	s.tasks.Go(func() { n.run(s.ctx) })
 	err := s.Do(t.Context(), "keepalived-1", ActStart)
