@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// stateOf writes the file that a guard reads about a cluster.
-func stateOf(t *testing.T, c *redistest.Cluster, s *Supervisor) {
+// writeStateFor writes the file that a guard reads about a cluster.
+func writeStateFor(t *testing.T, c *redistest.Cluster, s *Supervisor) {
 	t.Helper()
 	s.persisted.Secrets.Operator = "secret"
 	for _, server := range append(c.Nodes[:len(c.Nodes):len(c.Nodes)], c.Sentinels...) {
@@ -43,7 +43,7 @@ func TestAFenceEndsWhenItsSupervisorHasDied(t *testing.T) {
 	t.Parallel()
 	c := redistest.Start(t, 1, 3)
 	s := supervisorOfHealthyCluster(t, c)
-	stateOf(t, c, s)
+	writeStateFor(t, c, s)
 	w := s.newSwitchover(s.gather(t.Context(), time.Second), "redis-1", "redis-2")
 	if err := w.fence(t.Context()); err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestAGuardWhoseSupervisorLivesDoesNothing(t *testing.T) {
 	t.Parallel()
 	c := redistest.Start(t, 1, 3)
 	s := supervisorOfHealthyCluster(t, c)
-	stateOf(t, c, s)
+	writeStateFor(t, c, s)
 	w := s.newSwitchover(s.gather(t.Context(), time.Second), "redis-1", "redis-2")
 	if err := w.fence(t.Context()); err != nil {
 		t.Fatal(err)
