@@ -110,8 +110,8 @@ func (o kubernetesExport) autoscaleRange() (a export.Autoscale, err error) {
 	if err == nil {
 		a.Max, err = strconv.Atoi(high)
 	}
-	if err != nil || a.Min < 1 || a.Max < a.Min || a.Max > plan.FoundPlaces {
-		return a, usagef("--autoscale %s: write the least and the most, such as 2-10; the balancers have room for %d", quote.Text(o.autoscale), plan.FoundPlaces)
+	if err != nil || a.Min < 1 || a.Max < a.Min || a.Max > plan.MaxDiscovered {
+		return a, usagef("--autoscale %s: write the least and the most, such as 2-10; the balancers have room for %d", quote.Text(o.autoscale), plan.MaxDiscovered)
 	}
 	return a, nil
 }

@@ -91,8 +91,8 @@ type podProcess struct {
 	// stack is the stack as this pod plans it, and placed is where its nodes are.
 	stack  stack.Stack
 	placed plan.Placement
-	// found is true once the balancer in this pod has had a server.
-	found atomic.Bool
+	// hadServer is true once the balancer in this pod has had a server.
+	hadServer atomic.Bool
 }
 
 func (o podOptions) run(g *globals, stdout io.Writer) error {

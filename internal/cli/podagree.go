@@ -19,11 +19,11 @@ import (
 // takeOver plans the pod's part for a node that outlived its supervisor. What the node runs on was
 // agreed before, so neither DNS nor the other pods are asked. known is false if that agreement is
 // not known.
-func (p *podProcess) takeOver(outlived bool) (found pod.Found, known bool, err error) {
+func (p *podProcess) takeOver(outlived bool) (found pod.DiscoveredServices, known bool, err error) {
 	if !outlived {
 		return found, false, nil
 	}
-	if found.Addresses, known = p.services.Before(); !known {
+	if found.Addresses, known = p.services.Cached(); !known {
 		return found, false, nil
 	}
 	p.log.Info("the node outlived its supervisor, and is taken over", "node", p.pod.Node)
@@ -63,7 +63,7 @@ func (p *podProcess) agree(ctx context.Context) (pod.Agreed, error) {
 
 // findServices finds the addresses of the redis nodes and Sentinels, and plans the pod's part.
 // Where it needs DNS it waits for that, until ctx ends.
-func (p *podProcess) findServices(ctx context.Context) (pod.Found, error) {
+func (p *podProcess) findServices(ctx context.Context) (pod.DiscoveredServices, error) {
 	for {
 		found, err := p.services.Find(ctx)
 		if err != nil {
@@ -84,7 +84,7 @@ func (p *podProcess) planPart(services map[string]string) error {
 	if !p.pod.HasData() {
 		p.addresses[p.pod.Node] = p.address
 	}
-	p.stack, p.placed = plan.InPod(p.file, p.pod, p.addresses, p.findBy)
+	p.stack, p.placed = plan.InPod(p.file, p.pod, p.addresses, p.discoveryName)
 	return p.identify()
 }
 

@@ -27,7 +27,7 @@ func (p *podProcess) servicesOf(nodes []string) *pod.Services {
 }
 
 // watchNames calls moved when a Service has another address than the one in found.
-func (p *podProcess) watchNames(ctx context.Context, found pod.Found, moved func(*pod.Moved)) {
+func (p *podProcess) watchNames(ctx context.Context, found pod.DiscoveredServices, moved func(*pod.Moved)) {
 	nodes := plan.DataNodes(p.file)
 	turn := 1 + slices.Index(nodes, p.pod.Node)
 	if !p.pod.HasData() {
@@ -38,9 +38,9 @@ func (p *podProcess) watchNames(ctx context.Context, found pod.Found, moved func
 	}
 }
 
-// findBy returns where the balancers find an application's pods. It is a full name, because HAProxy
+// discoveryName returns where the balancers find an application's pods. It is a full name, because HAProxy
 // does not add the search domains of the host.
-func (p *podProcess) findBy(app string) string {
+func (p *podProcess) discoveryName(app string) string {
 	return net.JoinHostPort(inNamespace(p.file.Name+"-"+app), strconv.Itoa(plan.PodWebPort))
 }
 

@@ -20,7 +20,7 @@ func (p *podProcess) ready(sup *supervise.Supervisor) error {
 		return fmt.Errorf("there is no %s", p.pod.Node)
 	case node.State != supervise.Up:
 		return fmt.Errorf("%s is %s: %s", node.Name, node.State, node.Detail)
-	case p.pod.Kind == plan.Balancer && !p.found.Load():
+	case p.pod.Kind == plan.Balancer && !p.hadServer.Load():
 		return p.awaitServers()
 	}
 	return nil
@@ -43,7 +43,7 @@ func (p *podProcess) awaitServers() error {
 	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Holdfast-Balancer") != "" {
 		return errors.New("the balancer has found no server yet")
 	}
-	p.found.Store(true)
+	p.hadServer.Store(true)
 	return nil
 }
 

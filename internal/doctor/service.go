@@ -276,7 +276,7 @@ func checkReleases(f *findings) {
 func checkCertificates(f *findings) {
 	for _, c := range f.Certificates {
 		if c.Entry {
-			checkShown(f, c)
+			checkCertificate(f, c)
 			continue
 		}
 		left := c.Ends.Sub(f.Now)
@@ -299,8 +299,8 @@ const (
 	shownEndsNow  = 2 * 24 * time.Hour
 )
 
-// checkShown judges a certificate that an entry presents.
-func checkShown(f *findings, c Certificate) {
+// checkCertificate judges a certificate that an entry presents.
+func checkCertificate(f *findings, c Certificate) {
 	const do = "have the files of the stack file (tls) renewed; the balancers take them up by themselves within seconds"
 	left, ends := c.Ends.Sub(f.Now), c.Ends.UTC().Format("2006-01-02 15:04")
 	level := Error

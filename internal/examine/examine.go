@@ -333,7 +333,7 @@ func (e *examination) ports() {
 	if balanced || len(e.seen.Plan.Hosts) != 1 {
 		return
 	}
-	others := e.Config.Stack.BesideEntry()
+	others := e.Config.Stack.OtherListenAddresses()
 	if port := e.seen.Ports[plan.PortRedisMaster]; port != 0 {
 		others[net.JoinHostPort("127.0.0.1", strconv.Itoa(port))] = "the balancers' way to the Redis master"
 	}

@@ -10,15 +10,15 @@ import (
 // ErrNoList is the error for a list of certificates that HAProxy does not know.
 var ErrNoList = errors.New("no such list of certificates is known")
 
-// Shown is a certificate that HAProxy presents to clients.
-type Shown struct {
+// ListedCertificate is a certificate that HAProxy presents to clients.
+type ListedCertificate struct {
 	Path  string
 	SHA1  string   // fingerprint
 	Chain []string // names of the certificates after it, each with its issuer's, as HAProxy writes them
 }
 
-// Shown returns the certificates that a list (crt-list) names, in its order.
-func (c *Client) Shown(ctx context.Context, list string) (all []Shown, err error) {
+// ListCertificates returns the certificates that a list (crt-list) names, in its order.
+func (c *Client) ListCertificates(ctx context.Context, list string) (all []ListedCertificate, err error) {
 	out, err := c.do(ctx, "show ssl crt-list "+word(list))
 	if err != nil {
 		return nil, err
@@ -33,8 +33,8 @@ func (c *Client) Shown(ctx context.Context, list string) (all []Shown, err error
 		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}
-		one := Shown{Path: line}
-		err := c.ofCertificate(ctx, line, func(name, value string) {
+		one := ListedCertificate{Path: line}
+		err := c.readCertificate(ctx, line, func(name, value string) {
 			switch name {
 			case "SHA1 FingerPrint":
 				one.SHA1 = value
@@ -62,7 +62,7 @@ func word(path string) string {
 // Certificate returns the serial number, in hexadecimal digits, of the certificate that HAProxy has
 // read from a file ("show ssl cert").
 func (c *Client) Certificate(ctx context.Context, path string) (serial string, err error) {
-	err = c.ofCertificate(ctx, path, func(name, value string) {
+	err = c.readCertificate(ctx, path, func(name, value string) {
 		if name == "Serial" {
 			serial = value
 		}
@@ -70,8 +70,8 @@ func (c *Client) Certificate(ctx context.Context, path string) (serial string, e
 	return serial, err
 }
 
-// ofCertificate calls tells with each line that HAProxy reports about a certificate.
-func (c *Client) ofCertificate(ctx context.Context, path string, tells func(name, value string)) error {
+// readCertificate calls tells with each line that HAProxy reports about a certificate.
+func (c *Client) readCertificate(ctx context.Context, path string, tells func(name, value string)) error {
 	out, err := c.do(ctx, "show ssl cert "+word(path))
 	if err != nil {
 		return err

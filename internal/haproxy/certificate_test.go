@@ -43,7 +43,7 @@ func TestAListOfCertificatesIsReadAndChanged(t *testing.T) {
 	c := startWith(t, fmt.Sprintf("global\n    crt-base '%s'\nfrontend secure\n    bind 'unix@%s' ssl crt-list '%s'\n    default_backend web\n", dir, filepath.Join(dir, "x"), list))
 	shown := func() (got, prints []string) {
 		t.Helper()
-		all, err := c.Shown(t.Context(), list)
+		all, err := c.ListCertificates(t.Context(), list)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,10 +66,10 @@ func TestAListOfCertificatesIsReadAndChanged(t *testing.T) {
 	if err := c.SetCertificate(t.Context(), paths[1], string(chained)); err != nil {
 		t.Fatal(err)
 	}
-	if all, err := c.Shown(t.Context(), list); err != nil || len(all[0].Chain) != 0 || len(all[1].Chain) != 1 || !strings.Contains(all[1].Chain[0], "O=Holdfast, self-signed by /O=Holdfast") {
+	if all, err := c.ListCertificates(t.Context(), list); err != nil || len(all[0].Chain) != 0 || len(all[1].Chain) != 1 || !strings.Contains(all[1].Chain[0], "O=Holdfast, self-signed by /O=Holdfast") {
 		t.Errorf("with a chain: %+v, %v", all, err)
 	}
-	if _, err := c.Shown(t.Context(), list+"2"); !errors.Is(err, ErrNoList) || !strings.Contains(err.Error(), "list2") {
+	if _, err := c.ListCertificates(t.Context(), list+"2"); !errors.Is(err, ErrNoList) || !strings.Contains(err.Error(), "list2") {
 		t.Errorf("of a list that is not there: %v", err)
 	}
 }

@@ -95,10 +95,10 @@ func filesOf(h Host, node string) map[string]string {
 
 func builderNode(name string) node { return node{name: name} }
 
-// Essence returns what a process is started with: a process with the same essence and the same
+// RestartKey returns what a process is started with: a process with the same essence and the same
 // files needs no restart. It leaves out what only the supervisor uses, and what may wait for the
 // next start.
-func (p Process) Essence() Process {
+func (p Process) RestartKey() Process {
 	p.Release = "" // Dir has the digest in it
 	if p.Kind == Balancer {
 		p.Address = "" // where it listens is in its configuration
@@ -106,15 +106,15 @@ func (p Process) Essence() Process {
 	p.Probe, p.Start, p.Stage, p.StopSignal, p.Grace = Probe{}, 0, 0, "", 0
 	p.Env = slices.DeleteFunc(slices.Clone(p.Env), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return slices.Contains(p.Soft, name)
+		return slices.Contains(p.RestartFreeEnv, name)
 	})
-	p.Soft = nil
+	p.RestartFreeEnv = nil
 	return p
 }
 
 // compare finds out what a node that both plans have needs.
 func (c *NodeChange) compare(old, now Process, oldFiles, newFiles map[string]string, differences []stack.Difference) {
-	parts := changedParts(old.Essence(), now.Essence())
+	parts := changedParts(old.RestartKey(), now.RestartKey())
 	if old.Address != now.Address {
 		c.From, c.To = old.Address, now.Address
 	}
@@ -147,7 +147,7 @@ func (c *NodeChange) compare(old, now Process, oldFiles, newFiles map[string]str
 // samePlan reports whether the part of a process that only the supervisor uses is the same, too.
 func samePlan(a, b Process) bool {
 	return a.Address == b.Address && a.Probe == b.Probe && a.Start == b.Start && a.Stage == b.Stage && a.StopSignal == b.StopSignal && a.Grace == b.Grace &&
-		slices.Equal(a.Env, b.Env) && slices.Equal(a.Soft, b.Soft)
+		slices.Equal(a.Env, b.Env) && slices.Equal(a.RestartFreeEnv, b.RestartFreeEnv)
 }
 
 // changedParts returns the parts of a process that differ: program, args, dir, address, admin, and
@@ -212,9 +212,9 @@ func onKey(p Process) string {
 	return cmp.Or(p.Kind.Traits().On, "apps."+p.App+".on")
 }
 
-// tellsAddresses reports whether a part of a process contains addresses of nodes, which follow from
+// hasAddresses reports whether a part of a process contains addresses of nodes, which follow from
 // the hosts.
-func tellsAddresses(part string) bool {
+func hasAddresses(part string) bool {
 	switch part {
 	case "address", "admin", "haproxy.cfg", "base.conf", keepalivedConf, "env.HOST", "env.HOLDFAST_LISTEN", "env.HOLDFAST_LISTEN_TLS", "env.HOLDFAST_ADMIN":
 		return true
@@ -238,7 +238,7 @@ func causes(p Process, parts []string, differences []stack.Difference) []string 
 	app := "apps." + p.App + "."
 	for _, part := range parts {
 		variable, isVariable := strings.CutPrefix(part, "env.")
-		if tellsAddresses(part) {
+		if hasAddresses(part) {
 			add("hosts")
 		}
 		switch {
@@ -247,7 +247,7 @@ func causes(p Process, parts []string, differences []stack.Difference) []string 
 			for _, d := range differences {
 				if rest, is := strings.CutPrefix(d.Key, "apps."); is {
 					_, below, _ := strings.Cut(rest, ".")
-					if begins(below, appForBalancers) {
+					if atOrBelow(below, appForBalancers) {
 						found = append(found, d.Key)
 					}
 				}
@@ -258,7 +258,7 @@ func causes(p Process, parts []string, differences []stack.Difference) []string 
 			add("redis.")
 			if part == "users.acl" || part == "base.conf" {
 				for _, d := range differences {
-					if strings.HasPrefix(d.Key, "apps.") && begins(afterApp(d.Key), []string{"kv.allow", "kv.scripts", "kv.limits.body", "kv.limits.answer", "command", "redis."}) {
+					if strings.HasPrefix(d.Key, "apps.") && atOrBelow(afterApp(d.Key), []string{"kv.allow", "kv.scripts", "kv.limits.body", "kv.limits.answer", "command", "redis."}) {
 						found = append(found, d.Key)
 					}
 				}
@@ -302,8 +302,8 @@ func afterApp(key string) string {
 	return parts[2]
 }
 
-// begins reports whether a key is one of these keys or stands below one of them.
-func begins(key string, keys []string) bool {
+// atOrBelow reports whether a key is one of these keys or stands below one of them.
+func atOrBelow(key string, keys []string) bool {
 	return slices.ContainsFunc(keys, func(k string) bool {
 		return key == strings.TrimSuffix(k, ".") || strings.HasPrefix(key, strings.TrimSuffix(k, ".")+".")
 	})
@@ -313,7 +313,7 @@ func begins(key string, keys []string) bool {
 func matching(differences []stack.Difference, keys ...string) []string {
 	var found []string
 	for _, d := range differences {
-		if begins(d.Key, keys) {
+		if atOrBelow(d.Key, keys) {
 			found = append(found, d.Key)
 		}
 	}

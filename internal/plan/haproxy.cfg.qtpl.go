@@ -1239,15 +1239,15 @@ func streamhaproxyServers(qw422016 *qt422016.Writer, b backendData) {
 		qw422016.N().S(`
 `)
 	}
-	if b.Found != "" {
+	if b.DiscoveryName != "" {
 		qw422016.N().S(`    # As many of these are servers as the name has addresses.
     server-template node- `)
 		qw422016.N().D(b.Places)
 		qw422016.N().S(` `)
-		qw422016.N().S(b.Found)
+		qw422016.N().S(b.DiscoveryName)
 		qw422016.N().S(` check resolvers host init-addr none tcp-ut `)
-		qw422016.N().S(haproxyDuration(b.FoundUnheard))
-		streamhaproxyTLS(qw422016, b.FoundTLS)
+		qw422016.N().S(haproxyDuration(b.DiscoveredUnheard))
+		streamhaproxyTLS(qw422016, b.DiscoveredTLS)
 		qw422016.N().S(`
 `)
 	}

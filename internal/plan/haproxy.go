@@ -111,12 +111,12 @@ type backendData struct {
 	// MaxQueued is how many requests may wait for all of the servers together; 0: any number.
 	MaxQueued int
 	Servers   []serverData
-	// Found is the DNS name under which the servers' addresses are found, and Places is for how
-	// many of them there is room. Where Found is empty, the servers are those in Servers.
-	Found        string
-	Places       int
-	FoundUnheard time.Duration // as Unheard in serverData
-	FoundTLS     *serverTLS    // as TLS in serverData
+	// DiscoveryName is the DNS name under which the servers' addresses are found, and Places is for how
+	// many of them there is room. Where DiscoveryName is empty, the servers are those in Servers.
+	DiscoveryName     string
+	Places            int
+	DiscoveredUnheard time.Duration // as Unheard in serverData
+	DiscoveredTLS     *serverTLS    // as TLS in serverData
 	// Challenge is the key (base64) by which a server proves that it belongs to the stack. It is
 	// empty where the server's certificate or its fixed address proves it.
 	Challenge string
@@ -215,7 +215,7 @@ func BalancerGrace(s stack.Stack) time.Duration {
 	longest := minHardStop
 	for _, app := range s.Apps {
 		longest = max(longest, app.Grace)
-		if app.Found != nil {
+		if app.Discovery != nil {
 			longest = max(longest, LongestRequest(s))
 		}
 	}
@@ -293,7 +293,7 @@ func (b builder) reloadStop() time.Duration {
 func (b builder) haproxy(n node) haproxyData {
 	s := b.stack
 	d := haproxyData{
-		Stack: s.Name, Node: n.shown(),
+		Stack: s.Name, Node: n.displayName(),
 		Maxconn: b.entryConnections(n), GlobalMaxconn: b.entryConnections(n),
 		Limits:     s.Entry.Limits,
 		PerAddress: s.Entry.Limits.PerAddress, CrowdShare: crowdShare, CloseShare: closeShare,
@@ -319,14 +319,14 @@ func (b builder) haproxy(n node) haproxyData {
 	}
 
 	d.Scheme, d.TLS = scheme(s.Entry), b.clientTLS(n, d)
-	if len(s.Showing()) > 0 {
+	if len(s.CertificateEntries()) > 0 {
 		d.Certificates = filepath.Join(b.host(n).StateDir, CertificatesDir)
 	}
 	if d.TLS != nil && d.TLS.Redirect != "" {
 		d.GlobalMaxconn += redirectConnections
 	}
 	if cores := b.host(n).Cores; cores > 0 {
-		balancers := len(of(b.beside(n), Balancer))
+		balancers := len(ofKind(b.sameHostNodes(n), Balancer))
 		d.Threads = (cores + balancers - 1) / balancers
 	}
 	b.routes(&d)
@@ -350,7 +350,7 @@ func (b builder) haproxy(n node) haproxyData {
 		backend := b.backend(n, name, httpEntry)
 		d.KV, d.Limited = d.KV || backend.KV, d.Limited || backend.Limited
 		d.Others = d.Others || !backend.KV
-		d.Resolves = d.Resolves || backend.Found != ""
+		d.Resolves = d.Resolves || backend.DiscoveryName != ""
 		d.Backends = append(d.Backends, backend)
 		if backend.KV {
 			d.Backends = append(d.Backends, backend.direct())
@@ -409,17 +409,17 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		d.ServerLimits += " init-addr libc,none"
 	}
 
-	if app.Found != nil {
-		d.Found, d.Places = app.Found.At, FoundPlaces
-		d.FoundUnheard, d.Connect = unheardWeb, min(b.stack.Timeouts.Connect, connectLimit)
+	if app.Discovery != nil {
+		d.DiscoveryName, d.Places = app.Discovery.At, MaxDiscovered
+		d.DiscoveredUnheard, d.Connect = unheardWeb, min(b.stack.Timeouts.Connect, connectLimit)
 		if b.encrypts() {
-			d.FoundTLS = &serverTLS{b.wire(balancer), podWebNode(name)}
+			d.DiscoveredTLS = &serverTLS{b.wire(balancer), podWebNode(name)}
 		} else {
 			d.Challenge = base64.StdEncoding.EncodeToString(token.ChallengeKey(b.facts.Secrets.Source))
 		}
 	}
 	for _, n := range b.nodes {
-		if n.kind == Web && n.app == name && app.Found == nil {
+		if n.kind == Web && n.app == name && app.Discovery == nil {
 			d.Servers = append(d.Servers, b.server(balancer, n))
 		}
 	}
@@ -428,13 +428,13 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		d.Connect = min(b.stack.Timeouts.Connect, connectLimit)
 	}
 	b.limit(&d, balancer, name, entry)
-	d.Errors = answersFor(balancer.shown(), app.Kind(), d.Limited, b.stack.Entry.Errors)
+	d.Errors = answersFor(balancer.displayName(), app.Kind(), d.Limited, b.stack.Entry.Errors)
 	return d
 }
 
 // direct returns the backend to the same servers for requests that do not wait for a place.
 func (d backendData) direct() backendData {
-	if d.Found == "" { // with DNS, each backend finds the servers in an order of its own
+	if d.DiscoveryName == "" { // with DNS, each backend finds the servers in an order of its own
 		d.Tracks = d.Name
 	}
 	d.Name += ".direct"
@@ -444,9 +444,9 @@ func (d backendData) direct() backendData {
 	return d
 }
 
-// FoundPlaces is for how many nodes of an application the balancers have room where DNS tells their
+// MaxDiscovered is for how many nodes of an application the balancers have room where DNS tells their
 // addresses. It is generous because an autoscaler adds nodes without a new configuration.
-const FoundPlaces = 50
+const MaxDiscovered = 50
 
 // fastInterval returns the time between two checks of a server that is down or in doubt. It is not
 // below 100 ms unless Interval is: more frequent checks would only be a burden.
@@ -487,7 +487,7 @@ func (b builder) redisMaster(n node) *redisMasterData {
 		d.Listen = net.JoinHostPort(loopback, port)
 	}
 	var servers []serverData
-	for _, r := range of(b.nodes, Redis) {
+	for _, r := range ofKind(b.nodes, Redis) {
 		servers = append(servers, serverData{Name: r.name, Address: b.address(r), TLS: b.tls(n, r)})
 	}
 

@@ -50,7 +50,7 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"OTEL_EXPORTER_OTLP_ENDPOINT": kv.Trace,
 	}
 
-	env["HOLDFAST_LISTEN"] = b.local(n)
+	env["HOLDFAST_LISTEN"] = b.localAddress(n)
 	for _, name := range []string{"HOLDFAST_LISTEN_TLS", "HOLDFAST_TLS_CERT", "HOLDFAST_TLS_KEY", "HOLDFAST_TLS_CLIENTS"} {
 		env[name] = ""
 	}
@@ -139,7 +139,7 @@ func (b builder) webThreads(n node) string {
 		return ""
 	}
 	nodes := 0
-	for _, other := range b.beside(n) {
+	for _, other := range b.sameHostNodes(n) {
 		if b.stack.Apps[other.app].Kind() == stack.KV {
 			nodes++
 		}

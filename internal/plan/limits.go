@@ -40,9 +40,9 @@ func (d haproxyData) clientLimits() []clientLimit {
 	return all
 }
 
-// spelled returns a regular expression of a query parameter's name as a web node reads it: each
+// spellingPattern returns a regular expression of a query parameter's name as a web node reads it: each
 // letter may be percent-encoded.
-func spelled(name string) string {
+func spellingPattern(name string) string {
 	var out strings.Builder
 	for i := range len(name) {
 		code := fmt.Sprintf("%02x", name[i])
@@ -56,14 +56,14 @@ func spelled(name string) string {
 
 // Regular expressions of a query that names a token, and of one that does so twice.
 var (
-	tokenName    = spelled("_token") + "(=|[&;]|$)"
+	tokenName    = spellingPattern("_token") + "(=|[&;]|$)"
 	tokenQuery   = "(^|[&;])" + tokenName
 	tokenQueries = tokenQuery + "(.*[&;])?" + tokenName
 )
 
 // lastingQuery matches a path with a query for a lasting request: a stream of changes, or a long
 // poll.
-var lastingQuery = "^/v1/[^?]*[?](.*&)?(" + spelled("watch") + "|" + spelled("wait") + ")(=|&|$)"
+var lastingQuery = "^/v1/[^?]*[?](.*&)?(" + spellingPattern("watch") + "|" + spellingPattern("wait") + ")(=|&|$)"
 
 // CountsAddresses and CountsTokens report whether requests are counted by client address, and by
 // token.

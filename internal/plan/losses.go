@@ -85,7 +85,7 @@ func (l *hostLoss) split(list []node) (here, left []node) {
 // sentinels: only a majority of all Sentinels can replace a master. Any redis node of the lost host
 // may have been the master.
 func (l *hostLoss) sentinels() {
-	here, left := l.split(of(l.all, Sentinel))
+	here, left := l.split(ofKind(l.all, Sentinel))
 	n := len(here) + len(left)
 	if len(here) == 0 || len(left) > n/2 {
 		return
@@ -100,7 +100,7 @@ func (l *hostLoss) sentinels() {
 		do = "name a third host in redis.sentinels-on"
 	}
 	ends, beside := EndsFailover, ""
-	if master, _ := l.split(of(l.all, Redis)); len(master) > 0 {
+	if master, _ := l.split(ofKind(l.all, Redis)); len(master) > 0 {
 		ends, beside = EndsWrites, ", and the master may be"
 	}
 	l.add(ends, "", do, "%s there%s", portion(len(here), n, "Sentinel"), beside)
@@ -108,28 +108,28 @@ func (l *hostLoss) sentinels() {
 
 // redis: a master takes writes only while it has a replica (MinReplicas).
 func (l *hostLoss) redis() {
-	here, left := l.split(of(l.all, Redis))
+	here, left := l.split(ofKind(l.all, Redis))
 	n := len(here) + len(left)
 	switch {
 	case len(here) == 0:
 	case n == 1:
 		l.add(EndsData, "", "set redis.replicas: 2", "the only redis node is there")
 	case len(left) == 0:
-		l.add(EndsData, "", l.elsewhere(Redis, "", "redis.on"), "all %d redis nodes are there", n)
+		l.add(EndsData, "", l.spreadAdvice(Redis, "", "redis.on"), "all %d redis nodes are there", n)
 	case l.stack.Redis.Sentinels == 0 && here[0].name == FirstMaster:
 		l.add(EndsWrites, "", "set redis.sentinels: 3", "%s is the master, and without Sentinels no other node takes its place", FirstMaster)
 	case len(left) <= MinReplicas:
 		do := "have some of them on other hosts"
-		if need := enough(l.stack); n < need {
+		if need := minRedisNodes(l.stack); n < need {
 			do = fmt.Sprintf("set redis.replicas: %d", need-1)
 		}
 		l.add(EndsWrites, "", do, "%s there, and a master without a replica takes no writes", portion(len(here), n, "redis node"))
 	}
 }
 
-// enough returns how many redis nodes a stack needs so that a master and a replica are left when
+// minRedisNodes returns how many redis nodes a stack needs so that a master and a replica are left when
 // any one host is lost: two on each of two hosts, or one on each of three.
-func enough(s stack.Stack) int {
+func minRedisNodes(s stack.Stack) int {
 	if hosts := len(s.HostsFor(stack.OfRedis, "")); hosts > 2 {
 		return 3
 	}
@@ -137,13 +137,13 @@ func enough(s stack.Stack) int {
 }
 
 func (l *hostLoss) entry() {
-	here, left := l.split(of(l.all, Balancer))
+	here, left := l.split(ofKind(l.all, Balancer))
 	switch {
 	case len(left) > 0 || len(here) == 0:
 	case len(here) == 1:
 		l.add(EndsEntry, "", "write balancers: 2", "the only balancer is there")
 	default:
-		l.add(EndsEntry, "", l.elsewhere(Balancer, "", "entry.on"), "all %d balancers are there", len(here))
+		l.add(EndsEntry, "", l.spreadAdvice(Balancer, "", "entry.on"), "all %d balancers are there", len(here))
 	}
 }
 
@@ -156,8 +156,8 @@ func (l *hostLoss) apps() {
 		case n == 1 && len(here) == 1:
 			l.add(EndsApp, name, "set "+key+".nodes: 2", "its only node is there")
 		case len(left) == 0:
-			l.add(EndsApp, name, l.elsewhere(Web, name, key+".on"), "all %d of its nodes are there", n)
-		case l.leads(name, left):
+			l.add(EndsApp, name, l.spreadAdvice(Web, name, key+".on"), "all %d of its nodes are there", n)
+		case l.reachRedisHere(name, left):
 			l.add(EndsApp, name, "have balancers where its nodes are", "its nodes elsewhere reach Redis (REDIS_URL) through the balancers there")
 		}
 	}
@@ -165,7 +165,7 @@ func (l *hostLoss) apps() {
 
 // ofApp returns the nodes of an application.
 func ofApp(list []node, name string) (all []node) {
-	for _, n := range of(list, Web) {
+	for _, n := range ofKind(list, Web) {
 		if n.app == name {
 			all = append(all, n)
 		}
@@ -173,9 +173,9 @@ func ofApp(list []node, name string) (all []node) {
 	return all
 }
 
-// leads reports whether all of these nodes of a program reach Redis through the balancers of the
+// reachRedisHere reports whether all of these nodes of a program reach Redis through the balancers of the
 // host. See redisEnv.
-func (l *hostLoss) leads(app string, list []node) bool {
+func (l *hostLoss) reachRedisHere(app string, list []node) bool {
 	s := l.stack
 	if s.Apps[app].Kind() != stack.Command || !s.Redis.Enabled || s.Redis.Sentinels == 0 {
 		return false
@@ -188,13 +188,13 @@ func (l *hostLoss) leads(app string, list []node) bool {
 	return true
 }
 
-// elsewhere returns the advice for nodes that are all on one host. key is the key of the stack file
+// spreadAdvice returns the advice for nodes that are all on one host. key is the key of the stack file
 // that names their hosts.
-func (l *hostLoss) elsewhere(kind Kind, app, key string) string {
+func (l *hostLoss) spreadAdvice(kind Kind, app, key string) string {
 	switch {
 	case len(l.stack.HostsFor(string(kind), app)) > 1:
 		return "have some of them on another host"
-	case len(l.stack.On(string(kind), app)) > 0:
+	case len(l.stack.HostNamesFor(string(kind), app)) > 0:
 		return "name another host in " + key
 	}
 	return "add a host that takes " + string(kind)

@@ -77,7 +77,7 @@ func (b builder) checkHost(name string) error {
 // check returns an error where the plan could not work with the facts.
 func (b builder) check() error {
 	for _, app := range b.stack.WithoutContainers() {
-		if b.stack.Apps[app].Found == nil {
+		if b.stack.Apps[app].Discovery == nil {
 			return fmt.Errorf("apps.%s.image: a container image runs in containers alone: 'holdfast export' makes them; here write a command, or servers, in its place", app)
 		}
 	}
@@ -86,7 +86,7 @@ func (b builder) check() error {
 			return err
 		}
 	}
-	for _, n := range of(b.nodes, Balancer) {
+	for _, n := range ofKind(b.nodes, Balancer) {
 		if path := b.path(n, BalancerSocket); len(path) > maxSocketPath {
 			return fmt.Errorf("the state directory %s is too long a path: HAProxy's socket in it would be %d bytes long, and %d is the most; choose a shorter one with --state",
 				b.host(n).StateDir, len(path), maxSocketPath)
@@ -110,23 +110,23 @@ func (b builder) check() error {
 // host returns the facts of a node's host.
 func (b builder) host(n node) HostFacts { return b.hosts[n.host.Name] }
 
-// beside returns the nodes on a node's host, including the node itself.
-func (b builder) beside(n node) []node {
-	return slices.DeleteFunc(slices.Clone(b.nodes), func(o node) bool { return !o.on(n.host) })
+// sameHostNodes returns the nodes on a node's host, including the node itself.
+func (b builder) sameHostNodes(n node) []node {
+	return slices.DeleteFunc(slices.Clone(b.nodes), func(o node) bool { return !o.runsOn(n.host) })
 }
 
 // render returns what one host has to have and to run.
 func (b builder) render(h Place) (Host, error) {
 	made := Host{Name: h.Name, Address: h.Address, Dirs: []string{"logs", "nodes"}}
 	for _, n := range b.nodes {
-		if !n.on(h) {
+		if !n.runsOn(h) {
 			continue
 		}
 		dirs, files, err := b.files(n)
 		if err != nil {
 			return Host{}, fmt.Errorf("%s: %w", n.name, err)
 		}
-		if n.kind == Balancer && len(b.stack.Showing()) > 0 && !slices.Contains(made.Dirs, CertificatesDir) {
+		if n.kind == Balancer && len(b.stack.CertificateEntries()) > 0 && !slices.Contains(made.Dirs, CertificatesDir) {
 			made.Dirs = append(made.Dirs, CertificatesDir)
 		}
 		made.Dirs = append(append(made.Dirs, nodePath(n)), dirs...)
@@ -238,7 +238,7 @@ func (b builder) app(n node, p *Process) {
 		p.Program = Self
 		p.Args = []string{"web"}
 		if b.servesTLS(n) {
-			p.Local = b.local(n)
+			p.Local = b.localAddress(n)
 		}
 		if p.Probe.Kind == ProbeHTTP {
 			p.Probe.Live = "/healthz/live"
@@ -248,9 +248,9 @@ func (b builder) app(n node, p *Process) {
 		if app.KV.Admin {
 			p.Admin = env["HOLDFAST_ADMIN"]
 		}
-		p.Soft = []string{"HOLDFAST_THREADS"}
+		p.RestartFreeEnv = []string{"HOLDFAST_THREADS"}
 		if b.stack.DerivedStreams(n.app) {
-			p.Soft = append(p.Soft, "HOLDFAST_STREAMS")
+			p.RestartFreeEnv = append(p.RestartFreeEnv, "HOLDFAST_STREAMS")
 		}
 		// The number of replicas that must have a write before it is acknowledged.
 		env["HOLDFAST_MIN_ACKS"] = strconv.Itoa(min(b.stack.Redis.Replicas, 1))
@@ -283,7 +283,7 @@ func (b builder) app(n node, p *Process) {
 		}
 	}
 
-	env["HOST"], env["PORT"], env["HOLDFAST_NODE"] = n.host.Address, port, n.shown()
+	env["HOST"], env["PORT"], env["HOLDFAST_NODE"] = n.host.Address, port, n.displayName()
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		p.Env = append(p.Env, k+"="+env[k])
 	}
@@ -326,8 +326,8 @@ func (b builder) listens(n node) string {
 // entry returns the address of the entry for clients: the virtual one, or else that of the first
 // balancer.
 func (b builder) entry() string {
-	balancers := of(b.nodes, Balancer)
-	if virtual := b.stack.Entry.Virtual.Bare(); len(virtual) > 0 && len(of(b.nodes, Keepalived)) > 0 {
+	balancers := ofKind(b.nodes, Balancer)
+	if virtual := b.stack.Entry.Virtual.Bare(); len(virtual) > 0 && len(ofKind(b.nodes, Keepalived)) > 0 {
 		_, port, _ := net.SplitHostPort(b.stack.Entry.Listen)
 		return net.JoinHostPort(virtual[0], port)
 	}

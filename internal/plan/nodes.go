@@ -42,11 +42,11 @@ func (p Place) loopback() bool {
 // listen returns the address at which the host's redis nodes and Sentinels listen.
 func (p Place) listen() string { return cmp.Or(p.Listen, p.Address) }
 
-// shown returns the name of the node that people and clients see.
-func (n node) shown() string { return cmp.Or(n.host.Shown, n.name) }
+// displayName returns the name of the node that people and clients see.
+func (n node) displayName() string { return cmp.Or(n.host.DisplayName, n.name) }
 
-// on reports whether a node is on a host.
-func (n node) on(h Place) bool { return n.host.same(h) }
+// runsOn reports whether a node is on a host.
+func (n node) runsOn(h Place) bool { return n.host.same(h) }
 
 // node is one process of the plan, and its host.
 type node struct {
@@ -69,10 +69,10 @@ func nodes(s stack.Stack, f Facts) []node {
 
 	if s.Redis.Enabled {
 		for i := range s.Redis.Sentinels {
-			add(Sentinel, "sentinel", "", i, at(s.Redis.SentinelPorts, i), 0)
+			add(Sentinel, "sentinel", "", i, portAt(s.Redis.SentinelPorts, i), 0)
 		}
 		for i := range s.Redis.Replicas + 1 {
-			add(Redis, "redis", "", i, at(s.Redis.Ports, i), 0)
+			add(Redis, "redis", "", i, portAt(s.Redis.Ports, i), 0)
 		}
 	}
 
@@ -93,7 +93,7 @@ func nodes(s stack.Stack, f Facts) []node {
 			if preferred != 0 {
 				p = preferred + i
 			}
-			add(Web, name, name, i, at(app.Ports, i), p)
+			add(Web, name, name, i, portAt(app.Ports, i), p)
 		}
 	}
 
@@ -104,19 +104,19 @@ func nodes(s stack.Stack, f Facts) []node {
 	if len(f.Hosts) == 0 { // on one machine, or before the hosts matter (see Needs)
 		return list
 	}
-	return append(list, keepers(s, f.Placement, of(list, Balancer))...)
+	return append(list, keepalivedNodes(s, f.Placement, ofKind(list, Balancer))...)
 }
 
-// at returns the i-th port, or 0 when the list leaves it open.
-func at(ports []int, i int) int {
+// portAt returns the i-th port, or 0 when the list leaves it open.
+func portAt(ports []int, i int) int {
 	if i < len(ports) {
 		return ports[i]
 	}
 	return 0
 }
 
-// of returns the nodes of one kind.
-func of(list []node, kind Kind) []node {
+// ofKind returns the nodes of one kind.
+func ofKind(list []node, kind Kind) []node {
 	return slices.DeleteFunc(slices.Clone(list), func(n node) bool { return n.kind != kind })
 }
 
@@ -132,7 +132,7 @@ func Needs(s stack.Stack) []PortNeed {
 	if s.Redis.Enabled {
 		needs = append(needs, PortNeed{Node: PortRedisMaster, Fixed: s.Redis.MasterPort})
 	}
-	for _, n := range of(list, Web) {
+	for _, n := range ofKind(list, Web) {
 		if kv := s.Apps[n.app].KV; kv != nil && kv.Admin {
 			needs = append(needs, PortNeed{Node: adminPort(n.name)})
 		}

@@ -136,7 +136,7 @@ func TestTheAnswersBeforeARouteIsKnownAreOfTheStacksKind(t *testing.T) {
 		want  string
 	}{"kv alone": {kv, "application/json"}, "kv and a program": {mixed, "text/html"}} {
 		b := builder{stack: c.stack, facts: Facts{Ports: map[string]int{}}, nodes: nodes(c.stack, Facts{})}
-		d := b.haproxy(of(b.nodes, Balancer)[0])
+		d := b.haproxy(ofKind(b.nodes, Balancer)[0])
 		if d.Errors.Type() != c.want {
 			t.Errorf("%s: %s, want %s", name, d.Errors.Type(), c.want)
 		}

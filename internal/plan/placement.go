@@ -14,7 +14,7 @@ type Placement map[string]string
 // HostsOf returns the hosts that a stack's file lists.
 func HostsOf(s stack.Stack) (hosts []Place) {
 	for _, h := range s.Hosts {
-		hosts = append(hosts, Place{Name: h.Name, Address: h.Address, Listen: h.Listen, Shown: h.Shown})
+		hosts = append(hosts, Place{Name: h.Name, Address: h.Address, Listen: h.Listen, DisplayName: h.DisplayName})
 	}
 	return hosts
 }
@@ -68,7 +68,7 @@ func Spread(s stack.Stack, kept Placement, away ...string) (Placement, error) {
 		})
 		put(n, best.Name)
 	}
-	return withKeepers(s, placed, kept), nil
+	return withKeepalived(s, placed, kept), nil
 }
 
 // Balance returns a placement in which nodes move from hosts with many of a kind (or application)
@@ -103,13 +103,13 @@ func Balance(s stack.Stack, kept Placement) (Placement, error) {
 			placed[n.name] = best.Name
 		}
 	}
-	return withKeepers(s, placed, kept), nil
+	return withKeepalived(s, placed, kept), nil
 }
 
-// withKeepers adds the keepalived nodes, which are where balancers are.
-func withKeepers(s stack.Stack, placed, kept Placement) Placement {
-	balancers := of(nodes(s, Facts{Hosts: HostsOf(s), Placement: placed}), Balancer)
-	for _, n := range keepers(s, kept, balancers) {
+// withKeepalived adds the keepalived nodes, which are where balancers are.
+func withKeepalived(s stack.Stack, placed, kept Placement) Placement {
+	balancers := ofKind(nodes(s, Facts{Hosts: HostsOf(s), Placement: placed}), Balancer)
+	for _, n := range keepalivedNodes(s, kept, balancers) {
 		placed[n.name] = n.host.Name
 	}
 	return placed

@@ -55,9 +55,9 @@ type Place struct {
 	// Listen is where its redis nodes and Sentinels listen if Address leads there without being the
 	// host's own, as the address of a Service does; empty: at Address.
 	Listen string `json:"listen,omitempty"`
-	// Shown is the name that people and clients see for its nodes. It is set for a pod, because
+	// DisplayName is the name that people and clients see for its nodes. It is set for a pod, because
 	// other pods have a node of the same name; empty: the node's name.
-	Shown string `json:"shown,omitempty"`
+	DisplayName string `json:"shown,omitempty"`
 }
 
 // File is one file to write before its node starts.
@@ -134,9 +134,9 @@ type Process struct {
 	Args    []string `json:"args"`
 	// Env is added to the supervisor's environment ("K=V").
 	Env []string `json:"env,omitempty"`
-	// Soft are the names of variables in Env that depend on how many nodes there are. A process
+	// RestartFreeEnv are the names of variables in Env that depend on how many nodes there are. A process
 	// need not restart when only their values change.
-	Soft []string `json:"soft,omitempty"`
+	RestartFreeEnv []string `json:"soft,omitempty"`
 	// Dir is the absolute path of the working directory; empty: the node's own, nodes/NODE in the
 	// state directory.
 	Dir string `json:"dir,omitempty"`
@@ -181,5 +181,5 @@ type Probe struct {
 	Socket string `json:"socket,omitempty"`
 }
 
-// Near returns where the process' own host reaches it without TLS.
-func (p Process) Near() string { return cmp.Or(p.Local, p.Address) }
+// LocalAddress returns where the process' own host reaches it without TLS.
+func (p Process) LocalAddress() string { return cmp.Or(p.Local, p.Address) }

@@ -176,7 +176,7 @@ func TestHAProxyAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {
 			m.Cores = min(m.Cores, runtime.NumCPU()) // HAProxy 3.0 warns of more threads than processors
 			p := mustMake(t, s, m)
 			write(t, dir, p)
-			if len(s.Showing()) > 0 {
+			if len(s.CertificateEntries()) > 0 {
 				writeCertificate(t, dir, s)
 			}
 			for _, process := range p.Hosts[0].Processes {
@@ -200,7 +200,7 @@ func writeCertificate(t *testing.T, dir string, s stack.Stack) {
 		t.Fatal(err)
 	}
 	files := map[string][]byte{CertificatesDir + "/one.pem": pair.PEM}
-	for _, entry := range s.Showing() {
+	for _, entry := range s.CertificateEntries() {
 		files[CertificateListOf(entry.Listen)] = []byte("one.pem\n")
 	}
 	for name, content := range files {

@@ -140,7 +140,7 @@ func InPod(s stack.Stack, pod Pod, addresses map[string]string, found func(app s
 		if pod.Kind == Balancer {
 			kind = stack.OfBalancers
 		}
-		s.Hosts = append(s.Hosts, stack.Host{Name: pod.Node, Shown: pod.Name, Address: addresses[pod.Node], Only: []string{kind}})
+		s.Hosts = append(s.Hosts, stack.Host{Name: pod.Node, DisplayName: pod.Name, Address: addresses[pod.Node], Only: []string{kind}})
 		placed[pod.Node] = pod.Node
 	}
 
@@ -155,9 +155,9 @@ func InPod(s stack.Stack, pod Pod, addresses map[string]string, found func(app s
 
 	s.Apps = maps.Clone(s.Apps)
 	for name, app := range s.Apps {
-		app.Found = nil
+		app.Discovery = nil
 		if balances && app.Kind() == stack.KV {
-			app.Found = &stack.Found{At: found(name), Nodes: app.Nodes, Balancers: balancers}
+			app.Discovery = &stack.Discovery{At: found(name), Nodes: app.Nodes, Balancers: balancers}
 		}
 		app.Nodes, app.Ports = 0, nil
 		if pod.App == name {

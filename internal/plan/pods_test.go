@@ -139,7 +139,7 @@ func TestABalancerInAPodWaitsForTheLongestRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		web := s.Apps["web"]
-		web.Found = &stack.Found{At: "web.test:5001", Nodes: 1, Balancers: 1}
+		web.Discovery = &stack.Discovery{At: "web.test:5001", Nodes: 1, Balancers: 1}
 		s.Apps["web"] = web
 		if got := BalancerGrace(s); got != c.want {
 			t.Errorf("%s: it waits %v, want %v", c.text, got, c.want)

@@ -95,8 +95,8 @@ func (b builder) socket(n node) string { return b.path(n, "redis.sock") }
 // ADDRESS=PATH,ADDRESS=PATH.
 func (b builder) sockets(h Place) string {
 	var all []string
-	for _, n := range of(b.nodes, Redis) {
-		if n.on(h) {
+	for _, n := range ofKind(b.nodes, Redis) {
+		if n.runsOn(h) {
 			all = append(all, b.address(n)+"="+b.socket(n))
 		}
 	}
@@ -144,7 +144,7 @@ type peer struct {
 // master returns the redis node that the stack knows as its master. If that node is no longer in
 // the stack, it returns the first one; package supervise refuses to start such a stack.
 func (b builder) master() node {
-	all := of(b.nodes, Redis)
+	all := ofKind(b.nodes, Redis)
 	for _, n := range all {
 		if n.name == b.facts.Replication.Master {
 			return n
@@ -172,7 +172,7 @@ func (b builder) sentinel(n node) sentinelData {
 	}
 
 	master := b.master()
-	for _, r := range of(b.nodes, Redis) {
+	for _, r := range ofKind(b.nodes, Redis) {
 		port := b.facts.Ports[r.name]
 		if r.name == master.name {
 			d.MasterHost, d.MasterPort = r.host.Address, port
@@ -181,7 +181,7 @@ func (b builder) sentinel(n node) sentinelData {
 		d.KnownReplicas = append(d.KnownReplicas, peer{Host: r.host.Address, Port: port})
 	}
 
-	for _, s := range of(b.nodes, Sentinel) {
+	for _, s := range ofKind(b.nodes, Sentinel) {
 		if s.name != n.name {
 			d.KnownSentinels = append(d.KnownSentinels, peer{
 				Host: s.host.Address, Port: b.facts.Ports[s.name], ID: b.facts.Secrets.SentinelIDs[s.name],

@@ -19,7 +19,7 @@ func (b builder) redisEnv(n node, as redisUser, own bool) map[string]string {
 	}
 	// Some variables are set to nothing, so that the supervisor's own values do not reach the node.
 	env := map[string]string{"REDIS_SENTINELS": "", "REDIS_MASTER_NAME": ""}
-	sentinels := of(b.nodes, Sentinel)
+	sentinels := ofKind(b.nodes, Sentinel)
 	at, encrypted := b.address(b.master()), b.encrypts()
 	if len(sentinels) > 0 {
 		at, encrypted = b.redisEntryFor(n)
@@ -58,7 +58,7 @@ func redisURL(scheme string, as redisUser, at string) string {
 func (b builder) redisEntryFor(n node) (address string, encrypted bool) {
 	port := strconv.Itoa(b.facts.Ports[PortRedisMaster])
 	host := nearest(n, b.nodes)
-	if b.encrypts() && n.on(host) {
+	if b.encrypts() && n.runsOn(host) {
 		return net.JoinHostPort(loopback, port), false
 	}
 	return net.JoinHostPort(host.Address, port), b.encrypts()
@@ -70,9 +70,9 @@ const loopback = "127.0.0.1"
 // nearest returns the host of the balancers through which a node's program reaches Redis: the
 // node's own host, unless it has no balancer.
 func nearest(n node, all []node) Place {
-	balancers := of(all, Balancer)
+	balancers := ofKind(all, Balancer)
 	for _, other := range balancers {
-		if other.on(n.host) {
+		if other.runsOn(n.host) {
 			return n.host
 		}
 	}
@@ -85,8 +85,8 @@ func nearest(n node, all []node) Place {
 // calledFromElsewhere reports whether programs on other hosts reach Redis through the balancers of
 // a host.
 func (b builder) calledFromElsewhere(h Place) bool {
-	for _, n := range of(b.nodes, Web) {
-		if app := b.stack.Apps[n.app]; app.KV == nil && len(app.Command) > 0 && !n.on(h) && h.same(nearest(n, b.nodes)) {
+	for _, n := range ofKind(b.nodes, Web) {
+		if app := b.stack.Apps[n.app]; app.KV == nil && len(app.Command) > 0 && !n.runsOn(h) && h.same(nearest(n, b.nodes)) {
 			return true
 		}
 	}

@@ -12,16 +12,16 @@ import (
 	"holdfast/internal/stack"
 )
 
-// newFound returns a balancer that finds the web nodes through the test's name server. The nodes do
+// newDiscovered returns a balancer that finds the web nodes through the test's name server. The nodes do
 // not use TLS.
-func newFound(t *testing.T, web *flaky) (*cluster, *dnstest.Server) {
+func newDiscovered(t *testing.T, web *flaky) (*cluster, *dnstest.Server) {
 	t.Helper()
 	dns := dnstest.Start(t)
 	dns.Set("", "127.0.0.1")
 	s := httpStack(t)
 	app := s.Apps["web"]
 	app.Nodes, app.Ports = 0, nil
-	app.Found = &stack.Found{At: "web.test:" + strconv.Itoa(web.serve(t)), Nodes: 1, Balancers: 1}
+	app.Discovery = &stack.Discovery{At: "web.test:" + strconv.Itoa(web.serve(t)), Nodes: 1, Balancers: 1}
 	s.Apps["web"] = app
 	other := &flaky{}
 	port := other.serve(t)
@@ -51,7 +51,7 @@ func TestServersThatWereFoundStayWhereDNSIsAway(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes more than 30 s")
 	}
-	c, dns := newFound(t, &flaky{})
+	c, dns := newDiscovered(t, &flaky{})
 
 	// Each fault in turn lasts longer than HAProxy would wait by itself.
 	dns.Be(dnstest.Silent)
@@ -70,7 +70,7 @@ func TestServersThatWereFoundStayWhereDNSIsAway(t *testing.T) {
 // healthy, but must not get requests.
 func TestAStrangerAtANodesAddressIsNoServer(t *testing.T) {
 	web := &flaky{}
-	c, dns := newFound(t, web)
+	c, dns := newDiscovered(t, web)
 	ours, theirs, none := c.secrets.Source, "another stack's", ""
 	dns.Be(dnstest.KnowsNothing)
 	for _, stranger := range []*string{&theirs, &none, nil} {

@@ -45,7 +45,7 @@ func (x Secrets) fill(s stack.Stack, get func(label string, size int) (string, e
 		}
 	}
 	var sentinels []string
-	for _, n := range of(nodes(s, Facts{}), Sentinel) {
+	for _, n := range ofKind(nodes(s, Facts{}), Sentinel) {
 		sentinels = append(sentinels, n.name)
 	}
 	var err error
@@ -95,7 +95,7 @@ func Placeholders(s stack.Stack) Secrets {
 		*password.value = placeholder + password.user + ">"
 	}
 	x.SentinelIDs = map[string]string{}
-	for _, n := range of(nodes(s, Facts{}), Sentinel) {
+	for _, n := range ofKind(nodes(s, Facts{}), Sentinel) {
 		x.SentinelIDs[n.name] = placeholder + "id of " + n.name + ">"
 	}
 	x.Programs = map[string]string{}

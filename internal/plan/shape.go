@@ -34,7 +34,7 @@ func Shape(s stack.Stack, placed Placement) (all []Advice) {
 		}
 	}
 
-	if most := max(enough(s), holders); redis.Enabled && holders > 1 && redis.Replicas+1 > most {
+	if most := max(minRedisNodes(s), holders); redis.Enabled && holders > 1 && redis.Replicas+1 > most {
 		add("redis.replicas", "%d redis nodes on %d hosts: %d replicas bear the loss of any host, too, with less memory", redis.Replicas+1, holders, most-1)
 	}
 

@@ -22,8 +22,8 @@ func (b builder) limit(d *backendData, balancer node, name string, entry int) {
 	}
 	d.Limited = true
 	count, mine, nodes := b.stack.Shares(name), b.counter(balancer, name, entry), len(d.Servers)
-	if app.Found != nil { // the number of this balancer among the others is unknown: each takes the larger share
-		count, mine, nodes = app.Found.Balancers, 0, app.Found.Nodes
+	if app.Discovery != nil { // the number of this balancer among the others is unknown: each takes the larger share
+		count, mine, nodes = app.Discovery.Balancers, 0, app.Discovery.Nodes
 	}
 	d.ServerLimits += fmt.Sprintf(" maxconn %d", share(app.Connections, count, mine))
 	if app.Queue > 0 {
@@ -52,7 +52,7 @@ const refusing = " observe layer4 error-limit 20 on-error mark-down"
 // counter returns the index of a counter among those of an application: first those of the
 // balancers for the HTTP entry, then those for each layer 4 entry.
 func (b builder) counter(balancer node, name string, entry int) int {
-	balancers := of(b.nodes, Balancer)
+	balancers := ofKind(b.nodes, Balancer)
 	mine := slices.Index(balancers, balancer)
 	if entry == httpEntry {
 		return mine

@@ -63,62 +63,62 @@ func Steps(changes []NodeChange, now stack.Stack, forced []string, master string
 
 	stays := func(c NodeChange) bool { _, there := now.Apps[c.App]; return there }
 
-	for _, c := range of(func(c NodeChange) bool { return c.Kind == Redis && c.Node == master && c.leaves() }) {
+	for _, c := range of(func(c NodeChange) bool { return c.Kind == Redis && c.Node == master && c.freesAddress() }) {
 		o.add(Step{Node: c.Node, Action: HandOver})
-		o.next()
+		o.nextGroup()
 	}
 
-	o.sets(of(is(Set, Sentinel)))
+	o.addSettings(of(is(Set, Sentinel)))
 	// The first replica comes before its master starts to need a replica for every write.
 	alone := len(of(func(c NodeChange) bool { return c.Kind == Redis && c.Action != Start })) == 1
 	if !alone {
-		o.sets(of(is(Set, Redis)))
+		o.addSettings(of(is(Set, Redis)))
 	}
 
-	o.each(of(is(Start, Redis)))
+	o.addEach(of(is(Start, Redis)))
 	if alone {
-		o.sets(of(is(Set, Redis)))
+		o.addSettings(of(is(Set, Redis)))
 	}
 
-	o.each(of(is(Start, Sentinel)))
-	o.starts(of(is(Start, Web)))
-	o.restarts(of(func(c NodeChange) bool { return is(Restart, Web)(c) && c.Moves() }))
-	o.each(of(func(c NodeChange) bool { return is(Stop, Web)(c) && stays(c) }))
-	o.each(of(is(Reload, Balancer)))
-	o.each(of(is(Start, Balancer)))
+	o.addEach(of(is(Start, Sentinel)))
+	o.addStarts(of(is(Start, Web)))
+	o.addRestarts(of(func(c NodeChange) bool { return is(Restart, Web)(c) && c.Moves() }))
+	o.addEach(of(func(c NodeChange) bool { return is(Stop, Web)(c) && stays(c) }))
+	o.addEach(of(is(Reload, Balancer)))
+	o.addEach(of(is(Start, Balancer)))
 	// A host that loses the address gives it away while the others still listen to it. Then the
 	// others learn which hosts to listen to, before the new hosts speak.
-	o.each(of(is(Stop, Keepalived)))
-	o.each(of(is(Restart, Keepalived)))
-	o.each(of(is(Start, Keepalived)))
-	o.restarts(of(func(c NodeChange) bool { return is(Restart, Web)(c) && !c.Moves() }))
-	o.each(of(is(Restart, Balancer)))
-	o.each(of(is(Stop, Balancer)))
-	o.each(of(func(c NodeChange) bool { return is(Stop, Web)(c) && !stays(c) }))
-	o.each(of(is(Restart, Sentinel)))
-	o.each(of(is(Restart, Redis)))
-	o.leave(changes, of(is(Stop, Redis)), of(is(Stop, Sentinel)))
+	o.addEach(of(is(Stop, Keepalived)))
+	o.addEach(of(is(Restart, Keepalived)))
+	o.addEach(of(is(Start, Keepalived)))
+	o.addRestarts(of(func(c NodeChange) bool { return is(Restart, Web)(c) && !c.Moves() }))
+	o.addEach(of(is(Restart, Balancer)))
+	o.addEach(of(is(Stop, Balancer)))
+	o.addEach(of(func(c NodeChange) bool { return is(Stop, Web)(c) && !stays(c) }))
+	o.addEach(of(is(Restart, Sentinel)))
+	o.addEach(of(is(Restart, Redis)))
+	o.addLeaving(changes, of(is(Stop, Redis)), of(is(Stop, Sentinel)))
 	for _, c := range of(is(Set, Sentinel, Redis)) {
 		if len(c.Settings.Gone) > 0 {
 			o.add(Step{Node: c.Node, Action: Set, Late: true})
 		}
-		o.next()
+		o.nextGroup()
 	}
 	return o.steps
 }
 
-// leaves reports whether the node's address is unused after the change.
-func (c NodeChange) leaves() bool { return c.Action == Stop || c.Moves() }
+// freesAddress reports whether the node's address is unused after the change.
+func (c NodeChange) freesAddress() bool { return c.Action == Stop || c.Moves() }
 
-// leave adds the redis nodes and Sentinels that go, the highest numbers first, and the steps in
+// addLeaving adds the redis nodes and Sentinels that go, the highest numbers first, and the steps in
 // which the remaining Sentinels forget them. Each Sentinel is forgotten before the next one goes,
 // because dead Sentinels still count for the majority that a failover needs. A Sentinel that moves
 // tells the others itself.
-func (o *order) leave(changes, redis, sentinels []NodeChange) {
+func (o *order) addLeaving(changes, redis, sentinels []NodeChange) {
 	var gone []string
 	for _, c := range slices.Backward(redis) {
 		o.add(Step{Node: c.Node, Action: c.Action})
-		o.next()
+		o.nextGroup()
 		gone = append(gone, c.Node)
 	}
 	for _, c := range changes {
@@ -127,19 +127,19 @@ func (o *order) leave(changes, redis, sentinels []NodeChange) {
 		}
 	}
 	slices.Sort(gone)
-	o.forget(changes, gone)
+	o.addForgets(changes, gone)
 	for _, c := range slices.Backward(sentinels) {
 		o.add(Step{Node: c.Node, Action: c.Action})
-		o.next()
-		o.forget(changes, []string{c.Node})
+		o.nextGroup()
+		o.addForgets(changes, []string{c.Node})
 	}
 }
 
-// forget adds the steps in which the remaining Sentinels forget nodes.
-func (o *order) forget(changes []NodeChange, gone []string) {
+// addForgets adds the steps in which the remaining Sentinels forget nodes.
+func (o *order) addForgets(changes []NodeChange, gone []string) {
 	for _, s := range Forgets(changes, gone) {
 		o.add(s)
-		o.next()
+		o.nextGroup()
 	}
 }
 
@@ -167,33 +167,33 @@ func (o *order) add(s Step) {
 	}
 }
 
-func (o *order) next() {
+func (o *order) nextGroup() {
 	if o.used {
 		o.group++
 		o.used = false
 	}
 }
 
-// sets adds the settings that nodes take while they run, one node after the other.
-func (o *order) sets(changes []NodeChange) {
+// addSettings adds the settings that nodes take while they run, one node after the other.
+func (o *order) addSettings(changes []NodeChange) {
 	for _, c := range changes {
 		if len(c.Settings.Config)+len(c.Settings.Users) > 0 {
 			o.add(Step{Node: c.Node, Action: Set})
 		}
-		o.next()
+		o.nextGroup()
 	}
 }
 
-// each adds steps that follow one another.
-func (o *order) each(changes []NodeChange) {
+// addEach adds steps that follow one another.
+func (o *order) addEach(changes []NodeChange) {
 	for _, c := range changes {
 		o.add(Step{Node: c.Node, Action: c.Action})
-		o.next()
+		o.nextGroup()
 	}
 }
 
-// starts adds new nodes: the first of each application, then the others.
-func (o *order) starts(changes []NodeChange) {
+// addStarts adds new nodes: the first of each application, then the others.
+func (o *order) addStarts(changes []NodeChange) {
 	var others []NodeChange
 	seen := map[string]bool{}
 	for _, c := range changes {
@@ -204,30 +204,30 @@ func (o *order) starts(changes []NodeChange) {
 		seen[c.App] = true
 		o.add(Step{Node: c.Node, Action: c.Action})
 	}
-	o.next()
+	o.nextGroup()
 	for _, c := range others {
 		o.add(Step{Node: c.Node, Action: c.Action})
 	}
-	o.next()
+	o.nextGroup()
 }
 
-// restarts adds nodes that restart: the first of each application alone, then as many at once as
+// addRestarts adds nodes that restart: the first of each application alone, then as many at once as
 // the stack allows, but never more than half of the application's nodes.
-func (o *order) restarts(changes []NodeChange) {
+func (o *order) addRestarts(changes []NodeChange) {
 	var app string
 	n := 0
 	for _, c := range changes {
 		most := max(1, min(o.stack.Rollout.Parallel, o.stack.Apps[c.App].Nodes/2))
 		if c.App != app {
-			o.next()
+			o.nextGroup()
 			app, n = c.App, 0
 		}
 		o.add(Step{Node: c.Node, Action: c.Action})
 		if n++; n == 1 || (n-1)%most == 0 {
-			o.next()
+			o.nextGroup()
 		}
 	}
-	o.next()
+	o.nextGroup()
 }
 
 // Refusals returns the reasons why a change cannot be made while the stack runs, one text each.

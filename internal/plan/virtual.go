@@ -69,16 +69,16 @@ type vrrpInstance struct {
 	Address                  string
 }
 
-// keepers returns the keepalived nodes, one for each host with a balancer. A host keeps the node
+// keepalivedNodes returns the keepalived nodes, one for each host with a balancer. A host keeps the node
 // that it had before. Without hosts there are no keepalived nodes.
-func keepers(s stack.Stack, placed Placement, balancers []node) (list []node) {
+func keepalivedNodes(s stack.Stack, placed Placement, balancers []node) (list []node) {
 	if !s.Entry.Virtual.Enabled() {
 		return nil
 	}
 
 	var hosts []Place
 	for _, b := range balancers {
-		if !slices.ContainsFunc(hosts, b.on) {
+		if !slices.ContainsFunc(hosts, b.runsOn) {
 			hosts = append(hosts, b.host)
 		}
 	}
@@ -86,7 +86,7 @@ func keepers(s stack.Stack, placed Placement, balancers []node) (list []node) {
 	named := map[int]bool{} // numbers in use
 	names := map[string]int{}
 	for name, host := range placed {
-		number, is := keeperNumber(name)
+		number, is := keepalivedNumber(name)
 		if is && slices.ContainsFunc(hosts, func(h Place) bool { return h.Name == host }) && (names[host] == 0 || number < names[host]) {
 			names[host] = number
 		}
@@ -104,21 +104,21 @@ func keepers(s stack.Stack, placed Placement, balancers []node) (list []node) {
 				number = next
 			}
 		}
-		list = append(list, node{name: keeperName(number), kind: Keepalived, host: h})
+		list = append(list, node{name: keepalivedName(number), kind: Keepalived, host: h})
 	}
 
 	slices.SortFunc(list, func(a, b node) int {
-		x, _ := keeperNumber(a.name)
-		y, _ := keeperNumber(b.name)
+		x, _ := keepalivedNumber(a.name)
+		y, _ := keepalivedNumber(b.name)
 		return x - y
 	})
 	return list
 }
 
-func keeperName(number int) string { return string(Keepalived) + "-" + strconv.Itoa(number) }
+func keepalivedName(number int) string { return string(Keepalived) + "-" + strconv.Itoa(number) }
 
-// keeperNumber returns the number of a keepalived node, or false for another name.
-func keeperNumber(name string) (number int, is bool) {
+// keepalivedNumber returns the number of a keepalived node, or false for another name.
+func keepalivedNumber(name string) (number int, is bool) {
 	rest, is := strings.CutPrefix(name, string(Keepalived)+"-")
 	number, err := strconv.Atoi(rest)
 	return number, is && err == nil && number > 0
@@ -127,7 +127,7 @@ func keeperNumber(name string) (number int, is bool) {
 // keepalived returns the data of a node's keepalived.conf.
 func (b builder) keepalived(n node) keepalivedData {
 	v := b.stack.Entry.Virtual
-	all := of(b.nodes, Keepalived)
+	all := ofKind(b.nodes, Keepalived)
 	d := keepalivedData{
 		Stack: b.stack.Name, Node: n.name, User: b.host(n).User,
 		Health: b.path(n, HealthFile), Cut: b.path(n, CutFile), Runs: asScript(b.path(n, runningScript)), Answers: b.balancerAlive(n),
@@ -152,7 +152,7 @@ func (b builder) keepalived(n node) keepalivedData {
 // none, it returns those of the stack's other hosts, because without a peer keepalived would use
 // multicast to the whole network.
 func (b builder) peers(n node) (addresses []string) {
-	for _, o := range of(b.nodes, Keepalived) {
+	for _, o := range ofKind(b.nodes, Keepalived) {
 		if o.name != n.name {
 			addresses = append(addresses, o.host.Address)
 		}
@@ -161,7 +161,7 @@ func (b builder) peers(n node) (addresses []string) {
 		return addresses
 	}
 	for _, h := range places(b.facts) {
-		if !n.on(h) {
+		if !n.runsOn(h) {
 			addresses = append(addresses, h.Address)
 		}
 	}
@@ -176,7 +176,7 @@ func (b builder) virtualInterface(n node) string {
 
 // balancersOf returns the balancers on the host of a node.
 func (b builder) balancersOf(n node) []node {
-	return slices.DeleteFunc(of(b.nodes, Balancer), func(o node) bool { return !o.on(n.host) })
+	return slices.DeleteFunc(ofKind(b.nodes, Balancer), func(o node) bool { return !o.runsOn(n.host) })
 }
 
 // AliveCommand is the subcommand with which keepalived asks whether a balancer serves.

@@ -123,20 +123,20 @@ func anyLink(t *testing.T) string {
 func TestEveryHostOfABalancerHasTheVirtualAddressAtTimes(t *testing.T) {
 	s := shaped(t, "entry: {listen: '0.0.0.0:80', auth: none, virtual: "+oneAddress+"}\nbalancers: 3\n"+twoHosts)
 	placed := mustSpread(t, s, nil)
-	if got := byKeeper(placed); !slices.Equal(got, []string{"keepalived-1 one", "keepalived-2 two"}) {
+	if got := byKeepalived(placed); !slices.Equal(got, []string{"keepalived-1 one", "keepalived-2 two"}) {
 		t.Errorf("got %q", got)
 	}
 	// The first host is gone and another one is new: the host that stays keeps its node's name.
 	s = shaped(t, "entry: {listen: '0.0.0.0:80', auth: none, virtual: "+oneAddress+"}\nbalancers: 3\n"+
 		"hosts:\n  zero: {address: 198.18.7.9}\n  two: {address: 198.18.7.2}\n")
-	if got := byKeeper(mustSpread(t, s, placed)); !slices.Equal(got, []string{"keepalived-1 zero", "keepalived-2 two"}) {
+	if got := byKeepalived(mustSpread(t, s, placed)); !slices.Equal(got, []string{"keepalived-1 zero", "keepalived-2 two"}) {
 		t.Errorf("with another host: got %q", got)
 	}
 	// A placement from before the address was wanted has no keepalived nodes.
 	k := machine(s, "/state", Placeholders(s))
 	k.Hosts, k.Placement = HostsOf(s), mustSpread(t, s, nil)
 	for name := range k.Placement {
-		if _, is := keeperNumber(name); is {
+		if _, is := keepalivedNumber(name); is {
 			delete(k.Placement, name)
 		}
 	}
@@ -145,9 +145,9 @@ func TestEveryHostOfABalancerHasTheVirtualAddressAtTimes(t *testing.T) {
 	}
 }
 
-func byKeeper(placed Placement) (all []string) {
+func byKeepalived(placed Placement) (all []string) {
 	for name, host := range placed {
-		if _, is := keeperNumber(name); is {
+		if _, is := keepalivedNumber(name); is {
 			all = append(all, name+" "+host)
 		}
 	}

@@ -42,8 +42,8 @@ func (b builder) servesTLS(n node) bool {
 	return n.kind == Web && b.encrypts() && b.stack.Apps[n.app].Kind() == stack.KV
 }
 
-// local returns where the node's own host reaches it without TLS.
-func (b builder) local(n node) string {
+// localAddress returns where the node's own host reaches it without TLS.
+func (b builder) localAddress(n node) string {
 	if b.servesTLS(n) {
 		return net.JoinHostPort(loopback, strconv.Itoa(b.facts.Ports[n.name]))
 	}
@@ -61,8 +61,8 @@ func (b builder) server(balancer, n node) serverData {
 	}
 	switch {
 	case !b.servesTLS(n):
-	case balancer.on(n.host):
-		d.Address = b.local(n)
+	case balancer.runsOn(n.host):
+		d.Address = b.localAddress(n)
 	default:
 		d.TLS = b.tls(balancer, n)
 	}
@@ -88,7 +88,7 @@ const connectLimit = 500 * time.Millisecond
 // Encrypted reports whether a balancer uses TLS with any of the servers. A health check with a
 // connect rule of its own uses TLS only where the rule says "default", which stands for the
 // settings in the server's line (HAProxy manual, "tcp-check connect").
-func (d backendData) Encrypted() bool { return d.FoundTLS != nil || anyTLS(d.Servers) }
+func (d backendData) Encrypted() bool { return d.DiscoveredTLS != nil || anyTLS(d.Servers) }
 
 // Encrypted reports the same for the redis nodes.
 func (d redisBackendData) Encrypted() bool { return anyTLS(d.Servers) }

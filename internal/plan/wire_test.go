@@ -70,8 +70,8 @@ func TestNodesOfSeveralHostsSpeakTLS(t *testing.T) {
 			switch process.App {
 			case "web":
 				if !strings.Contains(env, "REDIS_URL=rediss://web:") || !strings.Contains(env, "HOLDFAST_LISTEN=127.0.0.1:") ||
-					!strings.Contains(env, "HOLDFAST_LISTEN_TLS="+process.Address+"\n") || process.Near() == process.Address {
-					t.Errorf("%s at %s, near %s: %s", process.Node, process.Address, process.Near(), env)
+					!strings.Contains(env, "HOLDFAST_LISTEN_TLS="+process.Address+"\n") || process.LocalAddress() == process.Address {
+					t.Errorf("%s at %s, near %s: %s", process.Node, process.Address, process.LocalAddress(), env)
 				}
 			case "shop":
 				// The program knows no TLS: the balancer on its host speaks it.

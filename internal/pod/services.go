@@ -61,22 +61,22 @@ type Services struct {
 	patience, every time.Duration
 }
 
-// Found is the result of Find: the addresses of the Services, by node.
-type Found struct {
+// DiscoveredServices is the result of Find: the addresses of the Services, by node.
+type DiscoveredServices struct {
 	Addresses map[string]string
-	// Before are the nodes whose address is an earlier one, because DNS did not answer.
-	Before []string
+	// FromCache are the nodes whose address is an earlier one, because DNS did not answer.
+	FromCache []string
 }
 
 // Find waits until every Service has an address, or ctx ends.
-func (s *Services) Find(ctx context.Context) (Found, error) {
+func (s *Services) Find(ctx context.Context) (DiscoveredServices, error) {
 	before, err := s.read()
 	if err != nil {
 		s.Log.Warn("the addresses of before cannot be read: those that DNS tells are taken", "error", err)
 	}
 
 	began := time.Now()
-	found := Found{Addresses: map[string]string{}}
+	found := DiscoveredServices{Addresses: map[string]string{}}
 	var failed []error
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -94,7 +94,7 @@ func (s *Services) Find(ctx context.Context) (Found, error) {
 			case err != nil:
 				failed = append(failed, err)
 			case !told:
-				found.Before = append(found.Before, node)
+				found.FromCache = append(found.FromCache, node)
 			}
 			found.Addresses[node] = address
 		})
@@ -102,11 +102,11 @@ func (s *Services) Find(ctx context.Context) (Found, error) {
 
 	all.Wait()
 	if len(failed) > 0 {
-		return Found{}, failed[0]
+		return DiscoveredServices{}, failed[0]
 	}
 
-	if slices.Sort(found.Before); len(found.Before) > 0 {
-		s.Log.Warn("DNS does not answer: the addresses that these Services had before are taken, and DNS is asked on", "of", strings.Join(found.Before, ", "))
+	if slices.Sort(found.FromCache); len(found.FromCache) > 0 {
+		s.Log.Warn("DNS does not answer: the addresses that these Services had before are taken, and DNS is asked on", "of", strings.Join(found.FromCache, ", "))
 	}
 
 	if err := s.write(before, found.Addresses); err != nil {
@@ -158,9 +158,9 @@ func isSilence(err error) bool {
 	return !errors.As(err, &said) || !said.IsNotFound
 }
 
-// Before returns the earlier addresses by node, and whether all are known. If the pod's node
+// Cached returns the earlier addresses by node, and whether all are known. If the pod's node
 // has outlived its supervisor, it was started with them.
-func (s *Services) Before() (addresses map[string]string, all bool) {
+func (s *Services) Cached() (addresses map[string]string, all bool) {
 	before, err := s.read()
 	if err != nil {
 		return nil, false // the same as no addresses
@@ -186,9 +186,9 @@ func (m *Moved) Error() string {
 // and returns that, or nil when ctx ends. All pods notice the same change, but must not end at
 // the same time. The pod whose own Service has moved ends first, and every other one at its
 // turn, counted from 1.
-func (s *Services) Watch(ctx context.Context, found Found, own string, turn int) *Moved {
+func (s *Services) Watch(ctx context.Context, found DiscoveredServices, own string, turn int) *Moved {
 	every := cmp.Or(s.every, lookEvery)
-	unsure := len(found.Before) > 0
+	unsure := len(found.FromCache) > 0
 	var seen *Moved
 
 	for wait := every; ; {
@@ -243,11 +243,11 @@ func (s *Services) look(ctx context.Context, had map[string]string) (moved *Move
 // of them: a Service was made again while DNS did not answer, and another Service has its former
 // address now. Find does not return that address again. A pod that does not answer proves
 // nothing.
-func (s *Services) Distrust(ctx context.Context, found Found, settings func(node string) *tls.Config) bool {
+func (s *Services) Distrust(ctx context.Context, found DiscoveredServices, settings func(node string) *tls.Config) bool {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	any := false
-	for _, node := range found.Before {
+	for _, node := range found.FromCache {
 		all.Go(func() {
 			at := found.Addresses[node]
 			why := strangerAt(ctx, net.JoinHostPort(at, strconv.Itoa(plan.PodPort)), settings(node))

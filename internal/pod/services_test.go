@@ -64,7 +64,7 @@ func newNamed(t *testing.T, patience time.Duration) *named {
 }
 
 // find calls Find, and fails the test if the addresses are not found.
-func (n *named) find(t *testing.T) Found {
+func (n *named) find(t *testing.T) DiscoveredServices {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -91,13 +91,13 @@ func TestAddressesAreThoseOfBeforeWhileDNSIsAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := newNamed(t, 0)
-			if found := n.find(t); !maps.Equal(found.Addresses, want) || len(found.Before) > 0 {
+			if found := n.find(t); !maps.Equal(found.Addresses, want) || len(found.FromCache) > 0 {
 				t.Fatalf("DNS is well: %+v", found)
 			}
 			n.dns.Be(how)
 			began := time.Now()
 			found := n.find(t)
-			if !maps.Equal(found.Addresses, want) || !slices.Equal(found.Before, []string{"redis-1", "redis-2", "sentinel-1"}) {
+			if !maps.Equal(found.Addresses, want) || !slices.Equal(found.FromCache, []string{"redis-1", "redis-2", "sentinel-1"}) {
 				t.Errorf("DNS is %s: %+v", name, found)
 			}
 			if took := time.Since(began); took < dnsPatience || took > 2*dnsPatience {
@@ -141,12 +141,12 @@ func TestTheNewestAddressesAreKept(t *testing.T) {
 	if got := n.find(t).Addresses["redis-2"]; got != "10.0.0.22" {
 		t.Errorf("redis-2 was at %s last", got)
 	}
-	addresses, all := n.Before()
+	addresses, all := n.Cached()
 	if !all || addresses["redis-2"] != "10.0.0.22" {
 		t.Errorf("before: %v, all %t", addresses, all)
 	}
 	n.Names["redis-3"] = nameOf("redis-3")
-	if _, all := n.Before(); all {
+	if _, all := n.Cached(); all {
 		t.Error("redis-3 has never been there")
 	}
 }
@@ -157,11 +157,11 @@ func TestADamagedFileOfAddressesIsLikeNone(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(n.StateDir, ServicesFile), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, all := n.Before(); all {
+		if _, all := n.Cached(); all {
 			t.Errorf("%q: all is known", text)
 		}
 		n.find(t)
-		if _, all := n.Before(); !all {
+		if _, all := n.Cached(); !all {
 			t.Errorf("%q: it is not replaced; log: %s", text, n.log)
 		}
 	}
@@ -235,7 +235,7 @@ func TestAnAddressOfBeforeThatIsAnothersIsNotTaken(t *testing.T) {
 			n.waits(t, "another one has the address")
 			n.dns.Be(dnstest.Well)
 			n.dns.Set(nameOf("redis-1"), "127.0.77.97")
-			if got := n.find(t); got.Addresses["redis-1"] != "127.0.77.97" || len(got.Before) > 0 {
+			if got := n.find(t); got.Addresses["redis-1"] != "127.0.77.97" || len(got.FromCache) > 0 {
 				t.Errorf("DNS is back: %+v", got)
 			}
 		})
@@ -243,7 +243,7 @@ func TestAnAddressOfBeforeThatIsAnothersIsNotTaken(t *testing.T) {
 }
 
 func TestAPodBeginsAnewWhereAServiceHasMoved(t *testing.T) {
-	watch := func(n *named, found Found, own string) <-chan *Moved {
+	watch := func(n *named, found DiscoveredServices, own string) <-chan *Moved {
 		moved := make(chan *Moved, 1)
 		ctx, end := context.WithCancel(t.Context())
 		t.Cleanup(end)

@@ -4,5 +4,5 @@ package socket
 
 import "net"
 
-// Swift returns the connection unchanged.
-func Swift(c net.Conn) net.Conn { return c }
+// NonBlocking returns the connection unchanged.
+func NonBlocking(c net.Conn) net.Conn { return c }

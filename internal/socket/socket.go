@@ -50,8 +50,8 @@ type transfer struct {
 	errno syscall.Errno
 }
 
-// Swift returns c as a Conn if c is a TCP connection, and c itself otherwise. It does not wait.
-func Swift(c net.Conn) net.Conn {
+// NonBlocking returns c as a Conn if c is a TCP connection, and c itself otherwise. It does not wait.
+func NonBlocking(c net.Conn) net.Conn {
 	t, ok := c.(*net.TCPConn)
 	if !ok {
 		return c
@@ -104,9 +104,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 	t.b = nil
 	switch {
 	case err != nil:
-		return 0, c.told("read", err)
+		return 0, c.opError("read", err)
 	case t.errno != 0:
-		return 0, c.told("read", os.NewSyscallError("recvfrom", t.errno))
+		return 0, c.opError("read", os.NewSyscallError("recvfrom", t.errno))
 	case t.n == 0:
 		return 0, io.EOF
 	}
@@ -132,11 +132,11 @@ func (c *Conn) Write(b []byte) (int, error) {
 	default:
 		return t.n, nil
 	}
-	return t.n, c.told("write", err)
+	return t.n, c.opError("write", err)
 }
 
-// told returns an error in the form of package net.
-func (c *Conn) told(op string, err error) error {
+// opError returns an error in the form of package net.
+func (c *Conn) opError(op string, err error) error {
 	if inside, ok := err.(*net.OpError); ok {
 		err = inside.Err
 	}

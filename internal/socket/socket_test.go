@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pair returns a connection made by Swift, and its other end.
+// pair returns a connection made by NonBlocking, and its other end.
 func pair(t *testing.T) (swift net.Conn, other *net.TCPConn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -39,7 +39,7 @@ func pair(t *testing.T) (swift net.Conn, other *net.TCPConn) {
 			t.Fatal(err)
 		}
 	}
-	swift = Swift(dialled)
+	swift = NonBlocking(dialled)
 	if _, ok := swift.(*Conn); !ok {
 		t.Fatalf("a TCP connection became %T", swift)
 	}
@@ -233,7 +233,7 @@ func TestWhatIsNoTCPStaysAsItIs(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	if Swift(a) != a {
+	if NonBlocking(a) != a {
 		t.Error("it is another")
 	}
 }

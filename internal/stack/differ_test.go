@@ -51,14 +51,14 @@ func TestOverridesHoldUntilTheFileSaysSomethingElse(t *testing.T) {
 		Releases: map[string]string{"shop": "0123"},
 		Drained:  map[string]bool{"web-1": true},
 	})
-	if s := o.On(file); s.Apps["web"].Nodes != 4 || s.Apps["shop"].Command[0] != "run2" || s.Apps["shop"].Digest != "0123" || file.Apps["web"].Nodes != 2 {
+	if s := o.Apply(file); s.Apps["web"].Nodes != 4 || s.Apps["shop"].Command[0] != "run2" || s.Apps["shop"].Digest != "0123" || file.Apps["web"].Nodes != 2 {
 		t.Errorf("%+v, and the file's are %+v", s.Apps, file.Apps)
 	}
 	if err := o.Check(file); err != nil {
 		t.Error(err)
 	}
 	other := parsed(t, "apps: {web: {kv: {hold: 7s}, nodes: 3}, shop: {command: [run, slow], release: a}}\nroutes: [{app: web}]\n")
-	if got := o.Rebase(file, other); len(got.Programs) != 0 || got.Releases["shop"] != "0123" || !reflect.DeepEqual(got.Nodes, map[string]int{"shop": 3}) || !got.Drained["web-1"] {
+	if got := o.DropSuperseded(file, other); len(got.Programs) != 0 || got.Releases["shop"] != "0123" || !reflect.DeepEqual(got.Nodes, map[string]int{"shop": 3}) || !got.Drained["web-1"] {
 		t.Errorf("%+v", got)
 	}
 	back := o.With(Overrides{Nodes: map[string]int{"web": 0}, Programs: map[string]Program{"shop": {}}, Drained: map[string]bool{"web-1": false}})

@@ -89,7 +89,7 @@ func adviseArguments(r *reader, p path, args []string, first int) {
 		at := p.item(first + i)
 		adviseVariables(r, at, p, arg, NodeVariables)
 		if strings.HasPrefix(arg, "~/") || strings.Contains(arg, "=~/") {
-			r.warn(r.near(at), "%s: the ~ in %s is passed on as it is, no shell replaces it: write the whole path", p, quoted(arg))
+			r.warn(r.positionOf(at), "%s: the ~ in %s is passed on as it is, no shell replaces it: write the whole path", p, quoted(arg))
 		}
 	}
 }
@@ -109,7 +109,7 @@ func adviseVariables(r *reader, at, p path, text string, known []string) {
 		case near != "":
 			advice = fmt.Sprintf("did you mean %s? Else write $$%s", near, name)
 		}
-		r.warn(r.near(at), "%s: $%s is passed on as it is, only %s are replaced here: %s", p, name, listed(dollars(known), "and"), advice)
+		r.warn(r.positionOf(at), "%s: $%s is passed on as it is, only %s are replaced here: %s", p, name, listed(dollars(known), "and"), advice)
 		return "", false
 	})
 }

@@ -17,8 +17,8 @@ type Host struct {
 	Only []string `yaml:"only"`
 	// Listen is the one of plan.Place. It cannot be set in a stack file.
 	Listen string `yaml:"-"`
-	// Shown is the one of plan.Place. It cannot be set in a stack file.
-	Shown string `yaml:"-"`
+	// DisplayName is the one of plan.Place. It cannot be set in a stack file.
+	DisplayName string `yaml:"-"`
 }
 
 // The kinds of node that a stack file can name. See plan.Kind for more about them.
@@ -46,9 +46,9 @@ func (h Host) Takes(kind string) bool {
 	return len(h.Only) == 0 || slices.Contains(h.Only, kind)
 }
 
-// On returns the hosts that the file names for nodes of a kind, and for OfApps for those of one
+// HostNamesFor returns the hosts that the file names for nodes of a kind, and for OfApps for those of one
 // application; empty: any host that takes them.
-func (s Stack) On(kind, app string) []string {
+func (s Stack) HostNamesFor(kind, app string) []string {
 	switch kind {
 	case OfBalancers:
 		return s.Entry.On
@@ -61,8 +61,8 @@ func (s Stack) On(kind, app string) []string {
 	}
 }
 
-// onPath returns the path of On's key in the file.
-func onPath(kind, app string) path {
+// hostNamesPath returns the path of the key that HostNamesFor reads in the file.
+func hostNamesPath(kind, app string) path {
 	return map[string]path{
 		OfBalancers: "entry/on", OfApps: path("apps").key(app).key("on"),
 		OfRedis: "redis/on", OfSentinels: "redis/sentinels-on",
@@ -72,7 +72,7 @@ func onPath(kind, app string) path {
 // HostsFor returns the hosts that may have nodes of a kind, and for OfApps those of one
 // application, in the order of the file.
 func (s Stack) HostsFor(kind, app string) []Host {
-	on := s.On(kind, app)
+	on := s.HostNamesFor(kind, app)
 	return slices.DeleteFunc(slices.Clone(s.Hosts), func(h Host) bool {
 		return !h.Takes(kind) || len(on) > 0 && !slices.Contains(on, h.Name)
 	})
@@ -124,7 +124,7 @@ func validateHosts(r *reader, s Stack) {
 	validateAddresses(r, s)
 	// In Kubernetes the pods are the hosts, and the file does not name them.
 	if s.Network == Encrypted && len(s.Hosts) == 0 && !r.faulty("hosts") && !r.faulty("network") {
-		r.complain(r.keyAt("network"), "network: the file has no hosts, and so no network between them: add hosts, or remove the key (in Kubernetes the network is encrypted without it)")
+		r.report(r.keyPosition("network"), "network: the file has no hosts, and so no network between them: add hosts, or remove the key (in Kubernetes the network is encrypted without it)")
 	}
 	for _, g := range s.groups() {
 		validateOn(r, s, g)
@@ -141,7 +141,7 @@ func validateHosts(r *reader, s Stack) {
 		if a.Kind() == KV {
 			secret, remedy = "token", fmt.Sprintf("add tokens to apps.%s.kv, or %s", name, remedy)
 		}
-		r.complain(r.keyAt("hosts"), "hosts: other machines reach the nodes of %s at the hosts' addresses, and %s asks nobody for a %s: %s", name, name, secret, remedy)
+		r.report(r.keyPosition("hosts"), "hosts: other machines reach the nodes of %s at the hosts' addresses, and %s asks nobody for a %s: %s", name, name, secret, remedy)
 		return
 	}
 }
@@ -155,11 +155,11 @@ func validateAddresses(r *reader, s Stack) {
 		switch owner := owners[h.Address]; {
 		case r.faulty(p) || r.faulty(at):
 		case !nameRule.pattern.MatchString(h.Name):
-			r.complain(r.keyAt(p), "hosts: %s is no name for a host: write %s", quoted(h.Name), nameRule.what)
+			r.report(r.keyPosition(p), "hosts: %s is no name for a host: write %s", quoted(h.Name), nameRule.what)
 		case h.Address == "":
-			r.complain(r.keyAt(p), "%s: the host has no address: add address, such as 198.18.7.1", p)
+			r.report(r.keyPosition(p), "%s: the host has no address: add address, such as 198.18.7.1", p)
 		case owner != "":
-			r.complain(r.near(at), "%s: %s is the address of %s as well: each host has one of its own", at, h.Address, owner)
+			r.report(r.positionOf(at), "%s: %s is the address of %s as well: each host has one of its own", at, h.Address, owner)
 		default:
 			owners[h.Address] = h.Name
 		}
@@ -169,7 +169,7 @@ func validateAddresses(r *reader, s Stack) {
 // validateOn reports where the hosts that are named for nodes do not exist, or no host may have the
 // nodes.
 func validateOn(r *reader, s Stack, g group) {
-	p := onPath(g.kind, g.app)
+	p := hostNamesPath(g.kind, g.app)
 	if r.faulty("hosts") || r.faulty(p) {
 		return
 	}
@@ -177,23 +177,23 @@ func validateOn(r *reader, s Stack, g group) {
 	names := s.hostNames()
 	said := false
 	seen := map[string]bool{}
-	for i, name := range s.On(g.kind, g.app) {
-		at := r.near(p.item(i))
+	for i, name := range s.HostNamesFor(g.kind, g.app) {
+		at := r.positionOf(p.item(i))
 		n := slices.Index(names, name)
 		switch {
 		case len(names) == 0:
-			r.complain(r.keyAt(p), "%s: the file has no hosts: add hosts, or remove the key", p)
+			r.report(r.keyPosition(p), "%s: the file has no hosts: add hosts, or remove the key", p)
 			return
 		case n < 0:
 			hint := didYouMean(name, names)
 			if hint == "" {
 				hint = ": write " + listed(names, "or")
 			}
-			r.complain(at, "%s: there is no host %q%s", p, name, hint)
+			r.report(at, "%s: there is no host %q%s", p, name, hint)
 		case seen[name]:
-			r.complain(at, "%s: %s stands in the list already: remove one", p, name)
+			r.report(at, "%s: %s stands in the list already: remove one", p, name)
 		case !s.Hosts[n].Takes(g.kind):
-			r.complain(at, "%s: %s takes no %s (hosts.%s.only): write another host, or add %s there", p, name, g.what, name, g.kind)
+			r.report(at, "%s: %s takes no %s (hosts.%s.only): write another host, or add %s there", p, name, g.what, name, g.kind)
 		default:
 			seen[name] = true
 			continue
@@ -202,7 +202,7 @@ func validateOn(r *reader, s Stack, g group) {
 	}
 
 	if len(names) > 0 && !said && len(s.HostsFor(g.kind, g.app)) == 0 {
-		r.complain(r.keyAt("hosts"), "hosts: no host may have the %s: add %s to the only of one, or remove its only", g.what, g.kind)
+		r.report(r.keyPosition("hosts"), "hosts: no host may have the %s: add %s to the only of one, or remove its only", g.what, g.kind)
 	}
 }
 
@@ -214,17 +214,17 @@ func adviseHosts(r *reader, s Stack) {
 	for _, h := range s.Hosts {
 		if a, err := netip.ParseAddr(h.Address); err == nil && a.IsLoopback() {
 			at := path("hosts").key(h.Name).key("address")
-			r.warn(r.near(at), "%s: %s is each machine to itself: the other hosts do not reach %s there; write the address that they reach", at, h.Address, h.Name)
+			r.warn(r.positionOf(at), "%s: %s is each machine to itself: the other hosts do not reach %s there; write the address that they reach", at, h.Address, h.Name)
 		}
 	}
 	for _, name := range s.AppNames() {
 		if k := s.Apps[name].Kind(); s.Encrypts() && (k == Command || k == Files) && len(s.HostsFor(OfApps, name)) > 0 {
-			r.warn(r.keyAt(path("apps").key(name)), "apps.%s: its nodes speak plain HTTP or TCP with the balancers of other hosts, although the network is encrypted: have the network between the hosts be one that nobody else hears", name)
+			r.warn(r.keyPosition(path("apps").key(name)), "apps.%s: its nodes speak plain HTTP or TCP with the balancers of other hosts, although the network is encrypted: have the network between the hosts be one that nobody else hears", name)
 		}
 	}
-	at := r.near("entry/listen")
+	at := r.positionOf("entry/listen")
 	if !r.has("entry/listen") {
-		at = r.keyAt("hosts")
+		at = r.keyPosition("hosts")
 	}
 	host, port := splitListen(s.Entry.Listen)
 	if s.Entry.OnLoopback() {

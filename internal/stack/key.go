@@ -43,7 +43,7 @@ func numberKey[T any](name string, low, high int, at func(*T) *int, doc string) 
 	return key[T]{
 		name: name, doc: doc,
 		read: func(r *reader, p path, n *node, t *T) {
-			if v, ok := r.number(p, n, low, high); ok {
+			if v, ok := r.readNumber(p, n, low, high); ok {
 				*at(t) = v
 			}
 		},
@@ -57,7 +57,7 @@ func textKey[T any](name string, rule rule, at func(*T) *string, doc string) key
 	return key[T]{
 		name: name, doc: doc,
 		read: func(r *reader, p path, n *node, t *T) {
-			if v, ok := r.texts(p, n, rule); ok {
+			if v, ok := r.readText(p, n, rule); ok {
 				*at(t) = v
 			}
 		},
@@ -80,7 +80,7 @@ func durationKey[T any](name string, low time.Duration, at func(*T) *time.Durati
 	return key[T]{
 		name: name, doc: doc,
 		read: func(r *reader, p path, n *node, t *T) {
-			if v, ok := r.duration(p, n, low); ok {
+			if v, ok := r.readDuration(p, n, low); ok {
 				*at(t) = v
 			}
 		},
@@ -99,10 +99,10 @@ func textsKey[T any](name string, rule rule, mayBeEmpty bool, at func(*T) *[]str
 		read: func(r *reader, p path, n *node, t *T) {
 			var out []string
 			if n.shape == list && len(n.items) == 0 && !mayBeEmpty {
-				r.wrong(n.pos, "%s is an empty list: write %s, or remove the key", p, rule.what)
+				r.reportOnce(n.pos, "%s is an empty list: write %s, or remove the key", p, rule.what)
 			}
-			for i, item := range r.items(p, n, rule.what) {
-				if v, ok := r.texts(p.item(i), item, rule); ok {
+			for i, item := range r.readItems(p, n, rule.what) {
+				if v, ok := r.readText(p.item(i), item, rule); ok {
 					out = append(out, v)
 				}
 			}
@@ -134,8 +134,8 @@ func numbersKey[T any](name string, low, high int, what string, at func(*T) *[]i
 		name: name, doc: doc,
 		read: func(r *reader, p path, n *node, t *T) {
 			var out []int
-			for i, item := range r.items(p, n, what) {
-				v, ok := r.number(p.item(i), item, low, high)
+			for i, item := range r.readItems(p, n, what) {
+				v, ok := r.readNumber(p.item(i), item, low, high)
 				if !ok {
 					v = 0 // keeps the following values in their places: the i-th port is the i-th node's
 				}
@@ -179,13 +179,13 @@ func sectionsKey[T, U any](name string, keys []key[U], at func(*T) *[]U, doc str
 					var u U
 					r.spots[p.item(i)] = spot{item.pos, item.pos}
 					if item.shape == empty {
-						r.expected(p, item, "keys such as %s", listed([]string{keys[0].name, keys[len(keys)-1].name}, "and"))
+						r.reportType(p, item, "keys such as %s", listed([]string{keys[0].name, keys[len(keys)-1].name}, "and"))
 					}
 					readKeys(r, p.item(i), item, keys, &u)
 					out = append(out, u)
 				}
 			default:
-				r.expected(p, n, "a list: a dash before the first key of each, such as \"- %s: …\"", keys[0].name)
+				r.reportType(p, n, "a list: a dash before the first key of each, such as \"- %s: …\"", keys[0].name)
 			}
 			*at(t) = out
 		},

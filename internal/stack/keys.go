@@ -208,9 +208,9 @@ var redisKeys = []key[Redis]{
 		name: "memory",
 		doc:  "The most memory that the data of one Redis node may take (maxmemory), such as 512mb; 0: no limit.",
 		read: func(r *reader, p path, n *node, t *Redis) {
-			v, ok := r.size(p, n, "a size such as 512mb or 2gb, or 0 for no limit")
+			v, ok := r.readSize(p, n, "a size such as 512mb or 2gb, or 0 for no limit")
 			if ok && v != 0 && v < 1<<20 {
-				r.wrong(n.pos, "%s is %s: an empty Redis needs more; write 1mb or more, or 0 for no limit", p, n.text)
+				r.reportOnce(n.pos, "%s is %s: an empty Redis needs more; write 1mb or more, or 0 for no limit", p, n.text)
 			} else if ok {
 				t.Memory = v
 			}
@@ -267,7 +267,7 @@ func appsKey(apps []key[App]) key[Stack] {
 			}
 			s.Apps = map[string]App{}
 			if n.shape != section {
-				r.expected(p, n, "applications by name, such as web, and below each what runs")
+				r.reportType(p, n, "applications by name, such as web, and below each what runs")
 				return
 			}
 			for _, e := range n.entries {
@@ -303,13 +303,13 @@ func commandKey() key[App] {
 	list := k.read
 	k.read = func(r *reader, p path, n *node, a *App) {
 		if n.shape == text {
-			r.wrong(n.pos, "%s is a text: write a list, such as %s; no shell takes it apart", p, exampleCommand(n.text))
+			r.reportOnce(n.pos, "%s is a text: write a list, such as %s; no shell takes it apart", p, exampleCommand(n.text))
 			return
 		}
 		list(r, p, n, a)
 		if len(a.Command) > 0 && !r.faulty(p.item(0)) {
 			if complaint := checkFilePath(a.Command[0], `a program, such as python3 or ./server`); complaint != "" {
-				r.wrong(r.near(p.item(0)), "%s: %s", p, complaint)
+				r.reportOnce(r.positionOf(p.item(0)), "%s: %s", p, complaint)
 			}
 		}
 	}
@@ -357,17 +357,17 @@ func envKey() key[App] {
 				return
 			}
 			if n.shape != section {
-				r.expected(p, n, "variables, such as LOG_LEVEL: debug, below it")
+				r.reportType(p, n, "variables, such as LOG_LEVEL: debug, below it")
 				return
 			}
 			for _, e := range n.entries {
 				below := p.key(e.key)
 				r.spots[below] = spot{e.at, e.value.pos}
 				if complaint := checkVariable(e.key); complaint != "" {
-					r.wrong(e.at, "%s: %s", p, complaint)
+					r.reportOnce(e.at, "%s: %s", p, complaint)
 					continue
 				}
-				if v, ok := r.texts(below, e.value, envValueRule); ok {
+				if v, ok := r.readText(below, e.value, envValueRule); ok {
 					if a.Env == nil {
 						a.Env = map[string]string{}
 					}

@@ -91,7 +91,7 @@ func errorsKey() key[Entry] {
 				return
 			}
 			if n.shape != section {
-				r.expected(p, n, `pages by status, such as 503: "<h1>Back soon</h1>"`)
+				r.reportType(p, n, `pages by status, such as 503: "<h1>Back soon</h1>"`)
 				return
 			}
 			t.Errors = map[string]string{}
@@ -99,10 +99,10 @@ func errorsKey() key[Entry] {
 				below := p.key(e.key)
 				r.spots[below] = spot{e.at, e.value.pos}
 				if !slices.Contains(errorStatuses, e.key) {
-					r.wrong(e.at, "%s: %s is no status that a balancer answers with by itself: those are %s", p, quoted(e.key), listed(errorStatuses, "and"))
+					r.reportOnce(e.at, "%s: %s is no status that a balancer answers with by itself: those are %s", p, quoted(e.key), listed(errorStatuses, "and"))
 					continue
 				}
-				if page, ok := r.texts(below, e.value, pageRule); ok {
+				if page, ok := r.readText(below, e.value, pageRule); ok {
 					t.Errors[e.key] = page
 				}
 			}

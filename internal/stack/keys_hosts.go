@@ -68,7 +68,7 @@ func hostsKey() key[Stack] {
 				return
 			}
 			if n.shape != section {
-				r.expected(p, n, "hosts by name, such as one, and below each its address")
+				r.reportType(p, n, "hosts by name, such as one, and below each its address")
 				return
 			}
 			s.Hosts = nil

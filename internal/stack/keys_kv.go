@@ -176,7 +176,7 @@ func boolKey[T any](name string, at func(*T) *bool, doc string) key[T] {
 		name: name, doc: doc,
 		read: func(r *reader, p path, n *node, t *T) {
 			if n.shape != boolean {
-				r.expected(p, n, "true or false")
+				r.reportType(p, n, "true or false")
 				return
 			}
 			*at(t) = n.text == "true" || n.text == "True" || n.text == "TRUE"
@@ -194,7 +194,7 @@ func fractionKey[T any](name string, at func(*T) *float64, doc string) key[T] {
 		name: name, doc: doc,
 		read: func(r *reader, p path, n *node, t *T) {
 			if n.shape != number || !fraction.MatchString(n.text) {
-				r.expected(p, n, "a number from 0 to 1, of four decimals at most, such as 0.01")
+				r.reportType(p, n, "a number from 0 to 1, of four decimals at most, such as 0.01")
 				return
 			}
 			*at(t), _ = strconv.ParseFloat(n.text, 64)
@@ -209,12 +209,12 @@ func sizeKey[T any](name string, low, high Bytes, at func(*T) *Bytes, doc string
 	return key[T]{
 		name: name, doc: doc,
 		read: func(r *reader, p path, n *node, t *T) {
-			v, ok := r.size(p, n, "a size such as 64kb or 10mb")
+			v, ok := r.readSize(p, n, "a size such as 64kb or 10mb")
 			if !ok {
 				return
 			}
 			if v < low || v > high {
-				r.wrong(n.pos, "%s is %s: write %s to %s", p, n.text, sizeText(low), sizeText(high))
+				r.reportOnce(n.pos, "%s is %s: write %s to %s", p, n.text, sizeText(low), sizeText(high))
 				return
 			}
 			*at(t) = v
@@ -246,12 +246,12 @@ func kvKey() key[App] {
 			a.KV = newKV()
 			if n.shape == boolean {
 				if n.text == "false" {
-					r.expected(p, n, "kv: {}, or remove the key")
+					r.reportType(p, n, "kv: {}, or remove the key")
 				}
 				return
 			}
 			if n.shape != section && n.shape != empty {
-				r.expected(p, n, "kv: {}")
+				r.reportType(p, n, "kv: {}")
 				return
 			}
 			readKeys(r, p, n, kvKeys, a.KV)

@@ -41,7 +41,7 @@ func headerKey() key[Route] {
 		doc:  "Headers by name, such as X-Version: beta, and their values; of each one the request has to have one of the values, as a whole or between commas. Case does not matter.",
 		read: func(r *reader, p path, n *node, t *Route) {
 			if n.shape != section || len(n.entries) == 0 {
-				r.expected(p, n, "headers by name, such as X-Version: beta")
+				r.reportType(p, n, "headers by name, such as X-Version: beta")
 				return
 			}
 			t.Header = map[string][]string{}
@@ -49,10 +49,10 @@ func headerKey() key[Route] {
 				below := p.key(e.key)
 				r.spots[below] = spot{e.at, e.value.pos}
 				if !headerName.MatchString(e.key) {
-					r.wrong(e.at, "%s: %s is no name of a header: write letters, digits and dashes, a letter first, such as X-Version", p, quoted(e.key))
+					r.reportOnce(e.at, "%s: %s is no name of a header: write letters, digits and dashes, a letter first, such as X-Version", p, quoted(e.key))
 					continue
 				}
-				t.Header[e.key] = r.headerValues(below, e.value)
+				t.Header[e.key] = r.readHeaderValues(below, e.value)
 			}
 		},
 		show: func(t *Route) any {
@@ -77,13 +77,13 @@ func headerKey() key[Route] {
 	}
 }
 
-// headerValues returns the values of one header.
-func (r *reader) headerValues(p path, n *node) (values []string) {
+// readHeaderValues returns the values of one header.
+func (r *reader) readHeaderValues(p path, n *node) (values []string) {
 	if n.shape == list && len(n.items) == 0 {
-		r.wrong(n.pos, "%s is an empty list: write %s, or remove the key", p, headerValueRule.what)
+		r.reportOnce(n.pos, "%s is an empty list: write %s, or remove the key", p, headerValueRule.what)
 	}
-	for i, item := range r.items(p, n, headerValueRule.what) {
-		if v, ok := r.texts(p.item(i), item, headerValueRule); ok {
+	for i, item := range r.readItems(p, n, headerValueRule.what) {
+		if v, ok := r.readText(p.item(i), item, headerValueRule); ok {
 			values = append(values, v)
 		}
 	}

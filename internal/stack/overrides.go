@@ -33,9 +33,9 @@ type Program struct {
 	Env     map[string]string `json:"env,omitempty"`
 }
 
-// On returns the stack with the overrides. It ignores overrides of applications that the stack does
+// Apply returns the stack with the overrides. It ignores overrides of applications that the stack does
 // not have.
-func (o Overrides) On(s Stack) Stack {
+func (o Overrides) Apply(s Stack) Stack {
 	s = s.WithNodes(o.Nodes)
 	for name, app := range s.Apps {
 		if p, there := o.Programs[name]; there && app.Kind() == Command {
@@ -81,18 +81,18 @@ func (o Overrides) With(change Overrides) Overrides {
 	}
 }
 
-// From returns the change that turns others into these overrides.
-func (o Overrides) From(others Overrides) Overrides {
+// ChangeFrom returns the change that turns others into these overrides.
+func (o Overrides) ChangeFrom(others Overrides) Overrides {
 	return Overrides{
-		Nodes:    backFrom(others.Nodes, o.Nodes),
-		Programs: backFrom(others.Programs, o.Programs),
-		Releases: backFrom(others.Releases, o.Releases),
-		Drained:  backFrom(others.Drained, o.Drained),
+		Nodes:    changeBack(others.Nodes, o.Nodes),
+		Programs: changeBack(others.Programs, o.Programs),
+		Releases: changeBack(others.Releases, o.Releases),
+		Drained:  changeBack(others.Drained, o.Drained),
 	}
 }
 
-// backFrom returns the change that turns have into want. It takes back what only have contains.
-func backFrom[V any](have, want map[string]V) map[string]V {
+// changeBack returns the change that turns have into want. It takes back what only have contains.
+func changeBack[V any](have, want map[string]V) map[string]V {
 	all := map[string]V{}
 	for name := range have {
 		var none V
@@ -110,9 +110,9 @@ func merged[V any](old, change map[string]V, holds func(V) bool) map[string]V {
 	return all
 }
 
-// Rebase returns the overrides without those that a new stack file supersedes, because it gives the
+// DropSuperseded returns the overrides without those that a new stack file supersedes, because it gives the
 // key another value or does not have the application.
-func (o Overrides) Rebase(old, now Stack) Overrides {
+func (o Overrides) DropSuperseded(old, now Stack) Overrides {
 	out := o.With(Overrides{})
 	maps.DeleteFunc(out.Nodes, func(name string, _ int) bool {
 		return now.Apps[name].Kind() == "" || old.Apps[name].Nodes != now.Apps[name].Nodes
@@ -153,7 +153,7 @@ func (o Overrides) Check(s Stack) error {
 			return fmt.Errorf("the stack has no application %q with a command", name)
 		}
 	}
-	return validOverrides(o.On(s))
+	return validOverrides(o.Apply(s))
 }
 
 // validOverrides returns the mistakes that a stack file with these values would have. Ports for

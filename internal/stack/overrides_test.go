@@ -18,7 +18,7 @@ func TestOverridesAreBroughtBackFromWhatWasSaidSince(t *testing.T) {
 	for _, c := range []struct{ want, have Overrides }{
 		{some, others}, {others, some}, {some, Overrides{}}, {Overrides{}, some}, {some, some},
 	} {
-		if got, want := c.have.With(c.want.From(c.have)), none.With(c.want); !reflect.DeepEqual(got, want) {
+		if got, want := c.have.With(c.want.ChangeFrom(c.have)), none.With(c.want); !reflect.DeepEqual(got, want) {
 			t.Errorf("from %+v it becomes %+v, want %+v", c.have, got, want)
 		}
 	}

@@ -65,8 +65,8 @@ func (r *reader) has(p path) bool {
 	return ok
 }
 
-// near returns the place of a value, or of the nearest key above it that the file has.
-func (r *reader) near(p path) pos {
+// positionOf returns the place of a value, or of the nearest key above it that the file has.
+func (r *reader) positionOf(p path) pos {
 	if s, ok := r.spots[p]; ok {
 		return s.value
 	}
@@ -80,12 +80,12 @@ func (r *reader) near(p path) pos {
 	return pos{}
 }
 
-// keyAt returns the place of a key itself.
-func (r *reader) keyAt(p path) pos {
+// keyPosition returns the place of a key itself.
+func (r *reader) keyPosition(p path) pos {
 	if s, ok := r.spots[p]; ok {
 		return s.key
 	}
-	return r.near(p)
+	return r.positionOf(p)
 }
 
 // faulty reports whether a value could not be read. Callers then do not report mistakes that only
@@ -95,18 +95,18 @@ func (r *reader) faulty(p path) bool {
 	return ok && r.faults[s.value]
 }
 
-// wrong reports a value that cannot be read. It does so once, even if several aliases lead to the
+// reportOnce reports a value that cannot be read. It does so once, even if several aliases lead to the
 // value.
-func (r *reader) wrong(at pos, format string, args ...any) {
+func (r *reader) reportOnce(at pos, format string, args ...any) {
 	if r.faults[at] {
 		return
 	}
 	r.faults[at] = true
-	r.complain(at, format, args...)
+	r.report(at, format, args...)
 }
 
-// complain reports something that can be read but cannot be right.
-func (r *reader) complain(at pos, format string, args ...any) {
+// report reports something that can be read but cannot be right.
+func (r *reader) report(at pos, format string, args ...any) {
 	r.mistakes = append(r.mistakes, Mistake{r.file, at.line, at.column, fmt.Sprintf(format, args...)})
 }
 
@@ -114,16 +114,16 @@ func (r *reader) warn(at pos, format string, args ...any) {
 	r.warnings = append(r.warnings, Mistake{r.file, at.line, at.column, fmt.Sprintf(format, args...)})
 }
 
-// expected reports a value of the wrong type, once.
-func (r *reader) expected(p path, n *node, format string, args ...any) {
+// reportType reports a value of the wrong type, once.
+func (r *reader) reportType(p path, n *node, format string, args ...any) {
 	if n.shape == broken {
 		return
 	}
 	if n.shape == empty {
-		r.wrong(n.pos, "%s has no value: write %s, or remove the key", p, fmt.Sprintf(format, args...))
+		r.reportOnce(n.pos, "%s has no value: write %s, or remove the key", p, fmt.Sprintf(format, args...))
 		return
 	}
-	r.wrong(n.pos, "%s is %s: write %s", p, n.describe(), fmt.Sprintf(format, args...))
+	r.reportOnce(n.pos, "%s is %s: write %s", p, n.describe(), fmt.Sprintf(format, args...))
 }
 
 // readKeys reads a section with known keys. No value at all is an empty section: that is what
@@ -142,11 +142,11 @@ func readKeys[T any](r *reader, p path, n *node, keys []key[T], into *T) {
 		what := "keys such as " + listed(names[:min(3, len(names))], "and")
 		if p == "" {
 			if n.shape != broken {
-				r.wrong(n.pos, "the file is %s: a stack file has %s", n.describe(), what)
+				r.reportOnce(n.pos, "the file is %s: a stack file has %s", n.describe(), what)
 			}
 			return
 		}
-		r.expected(p, n, "%s below it", what)
+		r.reportType(p, n, "%s below it", what)
 		return
 	}
 next:
@@ -159,12 +159,12 @@ next:
 				continue next
 			}
 		}
-		r.unknown(p, e, names)
+		r.reportUnknown(p, e, names)
 	}
 }
 
-// unknown reports an unknown key, with what was probably meant.
-func (r *reader) unknown(p path, e entry, known []string) {
+// reportUnknown reports an unknown key, with what was probably meant.
+func (r *reader) reportUnknown(p path, e entry, known []string) {
 	r.strange[p] = true
 	if r.unknowns[e.at] {
 		return // an alias leads here, and the mistake was reported already
@@ -175,59 +175,59 @@ func (r *reader) unknown(p path, e entry, known []string) {
 		in = " in " + p.String()
 	}
 	if near := nearest(e.key, known); near != "" {
-		r.complain(e.at, "unknown key %s%s: did you mean %q?", quoted(e.key), in, near)
+		r.report(e.at, "unknown key %s%s: did you mean %q?", quoted(e.key), in, near)
 		return
 	}
 	for _, s := range elsewhere {
 		for _, name := range s.keys {
 			if name == normal(e.key) {
-				r.complain(e.at, "unknown key %s%s: %q belongs %s", quoted(e.key), in, name, s.where)
+				r.report(e.at, "unknown key %s%s: %q belongs %s", quoted(e.key), in, name, s.where)
 				return
 			}
 		}
 	}
 	if len(known) == 0 {
-		r.complain(e.at, "unknown key %s%s: it takes no keys, write {}", quoted(e.key), in)
+		r.report(e.at, "unknown key %s%s: it takes no keys, write {}", quoted(e.key), in)
 		return
 	}
-	r.complain(e.at, "unknown key %s%s: the keys here are %s", quoted(e.key), in, listed(known, "and"))
+	r.report(e.at, "unknown key %s%s: the keys here are %s", quoted(e.key), in, listed(known, "and"))
 }
 
 var decimal = regexp.MustCompile(`^[+-]?(0|[1-9][0-9]*)$`)
 
-// number reads a whole number from low to high.
-func (r *reader) number(p path, n *node, low, high int) (int, bool) {
+// readNumber reads a whole number from low to high.
+func (r *reader) readNumber(p path, n *node, low, high int) (int, bool) {
 	example := strconv.Itoa(max(low, 1))
 	v, err := strconv.Atoi(n.text)
 	tooLarge := errors.Is(err, strconv.ErrRange) // the parser takes such a number for text
 	if n.shape == text && decimal.MatchString(n.text) && !tooLarge {
-		r.wrong(n.pos, "%s is %s: write the number without quotes", p, n.describe())
+		r.reportOnce(n.pos, "%s is %s: write the number without quotes", p, n.describe())
 		return 0, false
 	}
 	if n.shape != number && !tooLarge || !decimal.MatchString(n.text) {
-		r.expected(p, n, "a whole number such as %s", example)
+		r.reportType(p, n, "a whole number such as %s", example)
 		return 0, false
 	}
 	if err != nil || v < low || v > high {
-		r.wrong(n.pos, "%s is %s: write %d to %d", p, n.text, low, high)
+		r.reportOnce(n.pos, "%s is %s: write %d to %d", p, n.text, low, high)
 		return 0, false
 	}
 	return v, true
 }
 
-// texts reads a text that follows a rule.
-func (r *reader) texts(p path, n *node, rule rule) (string, bool) {
+// readText reads a text that follows a rule.
+func (r *reader) readText(p path, n *node, rule rule) (string, bool) {
 	if rule.loose && (n.shape == number || n.shape == boolean) {
 		n = &node{pos: n.pos, shape: text, text: n.text}
 	}
 	if n.shape == number && rule.check != nil {
 		if complaint := rule.check(n.text); complaint != "" {
-			r.wrong(n.pos, "%s: %s", p, complaint)
+			r.reportOnce(n.pos, "%s: %s", p, complaint)
 			return "", false
 		}
 	}
 	if n.shape != text {
-		r.expected(p, n, "%s", rule.what)
+		r.reportType(p, n, "%s", rule.what)
 		return "", false
 	}
 	if rule.none && (n.text == "" || n.text == "none") {
@@ -235,19 +235,19 @@ func (r *reader) texts(p path, n *node, rule rule) (string, bool) {
 	}
 	if rule.check != nil {
 		if complaint := rule.check(n.text); complaint != "" {
-			r.wrong(n.pos, "%s: %s", p, complaint)
+			r.reportOnce(n.pos, "%s: %s", p, complaint)
 			return "", false
 		}
 	}
 	if rule.pattern != nil && !rule.pattern.MatchString(n.text) {
-		r.wrong(n.pos, "%s is %s: write %s", p, quoted(n.text), rule.what)
+		r.reportOnce(n.pos, "%s is %s: write %s", p, quoted(n.text), rule.what)
 		return "", false
 	}
 	return n.text, true
 }
 
-// items returns the items of a list. A single value counts as a list of one.
-func (r *reader) items(p path, n *node, what string) []*node {
+// readItems returns the items of a list. A single value counts as a list of one.
+func (r *reader) readItems(p path, n *node, what string) []*node {
 	switch n.shape {
 	case list:
 		for i, item := range n.items {
@@ -258,33 +258,33 @@ func (r *reader) items(p path, n *node, what string) []*node {
 		r.spots[p.item(0)] = spot{n.pos, n.pos}
 		return []*node{n}
 	}
-	r.expected(p, n, "a list: %s", what)
+	r.reportType(p, n, "a list: %s", what)
 	return nil
 }
 
 // maxDuration is the longest time-out that HAProxy takes: 2^31-1 ms, 24 days.
 const maxDuration = math.MaxInt32 * time.Millisecond
 
-// duration reads a time with a unit: a whole number of milliseconds, at least low.
-func (r *reader) duration(p path, n *node, low time.Duration) (time.Duration, bool) {
+// readDuration reads a time with a unit: a whole number of milliseconds, at least low.
+func (r *reader) readDuration(p path, n *node, low time.Duration) (time.Duration, bool) {
 	if n.shape == number && decimal.MatchString(n.text) && n.text != "0" {
-		r.wrong(n.pos, "%s is %s without a unit: write %ss, or %sms", p, n.text, n.text, n.text)
+		r.reportOnce(n.pos, "%s is %s without a unit: write %ss, or %sms", p, n.text, n.text, n.text)
 		return 0, false
 	}
 	if n.shape != text && n.text != "0" {
-		r.expected(p, n, "a time with its unit, such as 500ms, 10s or 1m")
+		r.reportType(p, n, "a time with its unit, such as 500ms, 10s or 1m")
 		return 0, false
 	}
 	d, err := time.ParseDuration(n.text)
 	switch {
 	case err != nil:
-		r.wrong(n.pos, "%s is %s: write a time with its unit, such as 500ms, 10s, 1m or 1h", p, quoted(n.text))
+		r.reportOnce(n.pos, "%s is %s: write a time with its unit, such as 500ms, 10s, 1m or 1h", p, quoted(n.text))
 	case d < low:
-		r.wrong(n.pos, "%s is %s: write %s or more", p, n.text, shortDuration(low))
+		r.reportOnce(n.pos, "%s is %s: write %s or more", p, n.text, shortDuration(low))
 	case d > maxDuration:
-		r.wrong(n.pos, "%s is %s: write at most 596h, the longest that HAProxy can count", p, n.text)
+		r.reportOnce(n.pos, "%s is %s: write at most 596h, the longest that HAProxy can count", p, n.text)
 	case d%time.Millisecond != 0:
-		r.wrong(n.pos, "%s is %s: write a whole number of milliseconds", p, n.text)
+		r.reportOnce(n.pos, "%s is %s: write a whole number of milliseconds", p, n.text)
 	default:
 		return d, true
 	}
@@ -305,19 +305,19 @@ func shortDuration(d time.Duration) string {
 
 var sizes = regexp.MustCompile(`(?i)^([0-9]+)(b|kb|mb|gb)?$`)
 
-// size reads a size in bytes, such as 512mb.
-func (r *reader) size(p path, n *node, what string) (Bytes, bool) {
+// readSize reads a size in bytes, such as 512mb.
+func (r *reader) readSize(p path, n *node, what string) (Bytes, bool) {
 	if n.shape != text && n.shape != number {
-		r.expected(p, n, "%s", what)
+		r.reportType(p, n, "%s", what)
 		return 0, false
 	}
 	m := sizes.FindStringSubmatch(n.text)
 	if m == nil {
 		if short := regexp.MustCompile(`(?i)^([0-9]+)\s*([kmg])i?b?$`).FindStringSubmatch(n.text); short != nil {
-			r.wrong(n.pos, "%s is %s: write %s%sb", p, quoted(n.text), short[1], strings.ToLower(short[2]))
+			r.reportOnce(n.pos, "%s is %s: write %s%sb", p, quoted(n.text), short[1], strings.ToLower(short[2]))
 			return 0, false
 		}
-		r.expected(p, n, "%s", what)
+		r.reportType(p, n, "%s", what)
 		return 0, false
 	}
 	unit := int64(1)
@@ -331,7 +331,7 @@ func (r *reader) size(p path, n *node, what string) (Bytes, bool) {
 	}
 	v, err := strconv.ParseInt(m[1], 10, 64)
 	if err != nil || v > math.MaxInt64/unit {
-		r.wrong(n.pos, "%s is %s: no machine has that much; write %s", p, n.text, what)
+		r.reportOnce(n.pos, "%s is %s: no machine has that much; write %s", p, n.text, what)
 		return 0, false
 	}
 	return Bytes(v * unit), true

@@ -52,7 +52,7 @@ func (s Stack) References() []Reference {
 		}
 	}
 
-	for _, entry := range s.Showing() {
+	for _, entry := range s.CertificateEntries() {
 		for i, pair := range entry.Certificates {
 			all = append(all, Reference{Kind: Certificate, Path: pair.Certificate, Pair: pair.Key, Listen: entry.Listen, at: entry.at.key("certificates").item(i)})
 		}
@@ -85,14 +85,14 @@ func (s Stack) References() []Reference {
 // Mistake returns a mistake about a reference, at its place in the stack file of that name and
 // content.
 func (r Reference) Mistake(file string, data []byte, what string) Mistake {
-	at := read(file, data).near(r.at)
+	at := read(file, data).positionOf(r.at)
 	return Mistake{file, at.line, at.column, r.Key() + ": " + what}
 }
 
 // MistakeAt returns a mistake that another package has found about a key, such as hosts.one, at its
 // place in the stack file of that name and content.
 func MistakeAt(file string, data []byte, key, what string) Mistake {
-	at := read(file, data).keyAt(path(strings.ReplaceAll(key, ".", "/")))
+	at := read(file, data).keyPosition(path(strings.ReplaceAll(key, ".", "/")))
 	return Mistake{file, at.line, at.column, what}
 }
 

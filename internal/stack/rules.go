@@ -177,8 +177,8 @@ var (
 	}}
 )
 
-// outside returns the first character that is neither a letter, a digit nor one of the others.
-func outside(s, others string) (rune, bool) {
+// firstOutside returns the first character that is neither a letter, a digit nor one of the others.
+func firstOutside(s, others string) (rune, bool) {
 	for _, c := range s {
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c < 0x80 && strings.ContainsRune(others, c) {
 			continue
@@ -209,7 +209,7 @@ func checkPath(s, others string) string {
 }
 
 func checkURL(s, others string) string {
-	c, bad := outside(s, others)
+	c, bad := firstOutside(s, others)
 	switch {
 	case !bad:
 		return ""
@@ -267,7 +267,7 @@ func checkAddress(s string) string {
 		if a, err := netip.ParseAddr(host); err != nil || !a.Is6() || a.Zone() != "" {
 			return fmt.Sprintf("%s has no IPv6 address in its brackets: write such as [::1]:6301", quoted(s))
 		}
-	} else if c, bad := outside(host, "._-"); bad {
+	} else if c, bad := firstOutside(host, "._-"); bad {
 		return fmt.Sprintf("%s has %s in its host: write an IP address or a name", quoted(s), character(c))
 	} else if strings.ContainsRune("-.", rune(host[0])) {
 		return fmt.Sprintf("%s has a host that begins with %c: write an IP address or a name", quoted(s), host[0])

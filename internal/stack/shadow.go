@@ -16,7 +16,7 @@ func adviseRoutes(r *reader, s Stack) {
 		}
 		if route.IsDefault() {
 			if i < len(s.Routes)-1 {
-				r.warn(r.near(p), "routes: this route has no condition and stands before others: it gets only what they leave, wherever it stands; write it last")
+				r.warn(r.positionOf(p), "routes: this route has no condition and stands before others: it gets only what they leave, wherever it stands; write it last")
 			}
 			continue
 		}
@@ -43,9 +43,9 @@ func adviseRoute(r *reader, s Stack, i int) {
 	switch {
 	case len(dead) == 0:
 	case alive:
-		r.warn(r.near(p), "routes: this route never gets a request for %s: %s takes them before; remove the condition, or write the route before that", listed(dead, "or"), by)
+		r.warn(r.positionOf(p), "routes: this route never gets a request for %s: %s takes them before; remove the condition, or write the route before that", listed(dead, "or"), by)
 	default:
-		r.warn(r.near(p), "routes: this route never gets a request: %s takes them before; write it before that, or remove it", by)
+		r.warn(r.positionOf(p), "routes: this route never gets a request: %s takes them before; write it before that, or remove it", by)
 	}
 }
 
@@ -61,7 +61,7 @@ func (s Stack) takenBefore(r *reader, i int, want alternative) (taker string, ta
 		}
 		for _, has := range earlier.alternatives() {
 			if has.covers(want) {
-				return fmt.Sprintf("the route on line %d", r.near(path("routes").item(j)).line), true
+				return fmt.Sprintf("the route on line %d", r.positionOf(path("routes").item(j)).line), true
 			}
 		}
 	}

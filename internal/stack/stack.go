@@ -212,9 +212,9 @@ type App struct {
 	// Digest names the copy that the nodes run from; empty: there is no copy yet. It cannot be set
 	// in a stack file.
 	Digest string `yaml:"-"`
-	// Found is how the balancers find the nodes of a KV by DNS; nil: the plan names the nodes. It
+	// Discovery is how the balancers find the nodes of a KV by DNS; nil: the plan names the nodes. It
 	// cannot be set in a stack file.
-	Found *Found `yaml:"-"`
+	Discovery *Discovery `yaml:"-"`
 	// Env is added to a Command's environment. Expand replaces variables in its values.
 	Env map[string]string `yaml:"env"`
 	// Redis is what a Command may do in the stack's Redis besides the data commands in database 0.
@@ -267,8 +267,8 @@ func (a App) Kind() Kind {
 	return kinds[0]
 }
 
-// Found is where balancers find nodes that are not in the plan.
-type Found struct {
+// Discovery is where balancers find nodes that are not in the plan.
+type Discovery struct {
 	At string // their DNS name and port
 	// Nodes and Balancers are their numbers in the stack file, for the limits that they share.
 	Nodes, Balancers int
@@ -286,7 +286,7 @@ func (s Stack) Programs() []string {
 // with the stack's nodes: to servers that the stack file names, or that are found by DNS.
 func (s Stack) ServesElsewhere() bool {
 	for _, a := range s.Apps {
-		if a.Kind().Elsewhere() || a.Found != nil {
+		if a.Kind().Elsewhere() || a.Discovery != nil {
 			return true
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Shown are the certificates that an entry presents to its clients; zero: it does not speak TLS.
-type Shown struct {
+// CertificateSet are the certificates that an entry presents to its clients; zero: it does not speak TLS.
+type CertificateSet struct {
 	// SelfSigned makes Holdfast create a certificate by itself, for trying out.
 	SelfSigned bool `yaml:"self-signed"`
 	// Certificates are chosen by the host name that a client sends (SNI). A client that sends no
@@ -24,7 +24,7 @@ type Shown struct {
 
 // TLS is how an entry speaks TLS with its clients; zero: it does not.
 type TLS struct {
-	Shown
+	CertificateSet
 	// OfEntry is true for a tcp entry that uses the certificates of entry.tls.
 	OfEntry bool `yaml:"-"`
 	// Redirect is an address that takes plain HTTP and redirects it to the entry; empty: there is
@@ -35,7 +35,7 @@ type TLS struct {
 }
 
 // Enabled reports whether the entry speaks TLS.
-func (t TLS) Enabled() bool { return t.OfEntry || t.Shown.Enabled() }
+func (t TLS) Enabled() bool { return t.OfEntry || t.CertificateSet.Enabled() }
 
 // KeyPair are the files of a certificate, relative to the stack file.
 type KeyPair struct {
@@ -46,13 +46,13 @@ type KeyPair struct {
 }
 
 // Enabled reports whether there are any certificates.
-func (t Shown) Enabled() bool {
+func (t CertificateSet) Enabled() bool {
 	return t.SelfSigned || len(t.Certificates) > 0 || t.Directory != ""
 }
 
-// Showing is an entry with certificates of its own.
-type Showing struct {
-	Shown
+// CertificateEntry is an entry with certificates of its own.
+type CertificateEntry struct {
+	CertificateSet
 	// Listen is the address of a tcp entry; empty: it is the stack's entry.
 	Listen string
 
@@ -60,17 +60,17 @@ type Showing struct {
 }
 
 // Key returns the key that has the certificates, such as entry.tls.
-func (s Showing) Key() string { return s.at.String() }
+func (s CertificateEntry) Key() string { return s.at.String() }
 
-// Showing returns the entries with certificates of their own, the stack's entry first.
-func (s Stack) Showing() []Showing {
-	var all []Showing
+// CertificateEntries returns the entries with certificates of their own, the stack's entry first.
+func (s Stack) CertificateEntries() []CertificateEntry {
+	var all []CertificateEntry
 	if s.Entry.TLS.Enabled() {
-		all = append(all, Showing{Shown: s.Entry.TLS.Shown, at: "entry/tls"})
+		all = append(all, CertificateEntry{CertificateSet: s.Entry.TLS.CertificateSet, at: "entry/tls"})
 	}
 	for i, e := range s.TCP {
-		if e.TLS.Shown.Enabled() {
-			all = append(all, Showing{e.TLS.Shown, e.Listen, path("tcp").item(i).key("tls")})
+		if e.TLS.CertificateSet.Enabled() {
+			all = append(all, CertificateEntry{e.TLS.CertificateSet, e.Listen, path("tcp").item(i).key("tls")})
 		}
 	}
 	return all
@@ -137,7 +137,7 @@ func readTLS(r *reader, p path, n *node, t *TLS, keys []key[TLS], words []string
 	case n.shape != text:
 		readKeys(r, p, n, keys, t)
 	case !slices.Contains(words, n.text):
-		r.wrong(n.pos, "%s is %s: write %s, or below it certificates or directory", p, n.describe(), listed(words, "or"))
+		r.reportOnce(n.pos, "%s is %s: write %s, or below it certificates or directory", p, n.describe(), listed(words, "or"))
 	default:
 		t.OfEntry, t.SelfSigned = n.text == ofEntry, n.text == selfSigned
 		r.spots[p.key(n.text)] = r.spots[p]
@@ -191,7 +191,7 @@ func hstsKey() key[TLS] {
 				return
 			}
 			if n.shape != text {
-				r.expected(p, n, example)
+				r.reportType(p, n, example)
 				return
 			}
 			d, err := time.ParseDuration(n.text)
@@ -201,9 +201,9 @@ func hstsKey() key[TLS] {
 			}
 			switch {
 			case err != nil || d < time.Second || d%time.Second != 0:
-				r.wrong(n.pos, "%s is %s: write %s", p, quoted(n.text), example)
+				r.reportOnce(n.pos, "%s is %s: write %s", p, quoted(n.text), example)
 			case d > maxHSTS:
-				r.wrong(n.pos, "%s is %s: write 730d or less", p, n.text)
+				r.reportOnce(n.pos, "%s is %s: write 730d or less", p, n.text)
 			default:
 				t.HSTS = d
 			}
@@ -225,20 +225,20 @@ func hstsKey() key[TLS] {
 
 // validateTLS checks the certificates of the entries against each other.
 func validateTLS(r *reader, s Stack) {
-	validateShown(r, "entry/tls", s.Entry.TLS.Shown)
+	validateCertificates(r, "entry/tls", s.Entry.TLS.CertificateSet)
 	for i, e := range s.TCP {
 		p := path("tcp").item(i).key("tls")
 		if e.TLS.OfEntry {
 			if !s.Entry.TLS.Enabled() && !r.faulty("entry/tls") {
-				r.complain(r.near(p), "%s: entry.tls has no certificates that it could take: write certificates or directory here", p)
+				r.report(r.positionOf(p), "%s: entry.tls has no certificates that it could take: write certificates or directory here", p)
 			}
 			continue
 		}
-		validateShown(r, p, e.TLS.Shown)
+		validateCertificates(r, p, e.TLS.CertificateSet)
 	}
 }
 
-func validateShown(r *reader, p path, t Shown) {
+func validateCertificates(r *reader, p path, t CertificateSet) {
 	if !r.has(p) || r.faulty(p) {
 		return
 	}
@@ -250,9 +250,9 @@ func validateShown(r *reader, p path, t Shown) {
 	}
 	switch {
 	case len(given) == 0 && !r.strange[p]:
-		r.complain(r.keyAt(p), "%s: there is no certificate: add certificates, directory, or self-signed: true", p)
+		r.report(r.keyPosition(p), "%s: there is no certificate: add certificates, directory, or self-signed: true", p)
 	case len(given) > 1:
-		r.complain(r.keyAt(p.key(given[1])), "%s has %s at once: keep one of them", p, listed(given, "and"))
+		r.report(r.keyPosition(p.key(given[1])), "%s has %s at once: keep one of them", p, listed(given, "and"))
 	}
 	seen := map[KeyPair]bool{}
 	for i, pair := range t.Certificates {
@@ -260,9 +260,9 @@ func validateShown(r *reader, p path, t Shown) {
 		switch {
 		case r.faulty(at) || r.faulty(at.key("certificate")):
 		case pair.Certificate == "":
-			r.complain(r.near(at), "%s: there is no file of the certificate: add certificate: fullchain.pem", at)
+			r.report(r.positionOf(at), "%s: there is no file of the certificate: add certificate: fullchain.pem", at)
 		case seen[pair]:
-			r.complain(r.near(at), "%s: %s stands in the list already: remove one", at, pair.Certificate)
+			r.report(r.positionOf(at), "%s: %s stands in the list already: remove one", at, pair.Certificate)
 		}
 		seen[pair] = true
 	}
@@ -272,13 +272,13 @@ func validateShown(r *reader, p path, t Shown) {
 func adviseTLS(r *reader, s Stack) {
 	t := s.Entry.TLS
 	if t.SelfSigned && t.HSTS > 0 {
-		r.warn(r.keyAt("entry/tls/hsts"), "entry.tls.hsts: a browser that has seen it lets nobody past the warning that the certificate is self-signed: remove it, or name a certificate that browsers trust")
+		r.warn(r.keyPosition("entry/tls/hsts"), "entry.tls.hsts: a browser that has seen it lets nobody past the warning that the certificate is self-signed: remove it, or name a certificate that browsers trust")
 	}
 }
 
-// BesideEntry returns the addresses at which the balancers listen besides entry.listen, and what
+// OtherListenAddresses returns the addresses at which the balancers listen besides entry.listen, and what
 // each is for.
-func (s Stack) BesideEntry() map[string]string {
+func (s Stack) OtherListenAddresses() map[string]string {
 	all := map[string]string{}
 	if s.Entry.TLS.Redirect != "" {
 		all[s.Entry.TLS.Redirect] = "entry.tls.redirect"
@@ -346,6 +346,6 @@ func sendProxyKey() key[App] {
 func validateProxyProtocol(r *reader, s Stack) {
 	const p = path("entry/proxy-protocol")
 	if s.Entry.ProxyProtocol && len(s.Entry.TrustedProxies) == 0 && !r.faulty("entry/trusted-proxies") {
-		r.complain(r.keyAt(p), "%s: anybody could say to be any client: add trusted-proxies with the addresses of the proxies that send it", p)
+		r.report(r.keyPosition(p), "%s: anybody could say to be any client: add trusted-proxies with the addresses of the proxies that send it", p)
 	}
 }

@@ -58,18 +58,18 @@ const (
 // readTree turns a file into a tree. It returns nil for an empty file, and after a mistake.
 func (r *reader) readTree(data []byte) *node {
 	if len(data) > maxSize {
-		r.wrong(pos{}, "the file has %d bytes: a stack file has at most %d", len(data), maxSize)
+		r.reportOnce(pos{}, "the file has %d bytes: a stack file has at most %d", len(data), maxSize)
 		return nil
 	}
 
 	for i, line := range strings.Split(string(data), "\n") {
 		if !utf8.ValidString(line) {
-			r.wrong(pos{i + 1, 1}, "the line is not UTF-8: save the file as UTF-8 text")
+			r.reportOnce(pos{i + 1, 1}, "the line is not UTF-8: save the file as UTF-8 text")
 			return nil
 		}
 		// Every level of a block takes a column, so this limits the depth.
 		if len(line)-len(strings.TrimLeft(line, " -?:\t")) > 10*maxDepth {
-			r.wrong(pos{i + 1, 1}, "the line is indented too deeply: a stack file needs no more than %d columns", 10*maxDepth)
+			r.reportOnce(pos{i + 1, 1}, "the line is indented too deeply: a stack file needs no more than %d columns", 10*maxDepth)
 			return nil
 		}
 	}
@@ -82,7 +82,7 @@ func (r *reader) readTree(data []byte) *node {
 
 	file, err := parse(tokens)
 	if err != nil {
-		r.syntax(source, err)
+		r.reportSyntax(source, err)
 		return nil
 	}
 
@@ -114,7 +114,7 @@ func (r *reader) oneDocument(tokens token.Tokens) bool {
 	for _, tk := range tokens {
 		at := pos{tk.Position.Line, tk.Position.Column}
 		if ended && tk.Type != token.CommentType {
-			r.wrong(at, "a second YAML document begins: a stack file is one; put each stack into a file of its own")
+			r.reportOnce(at, "a second YAML document begins: a stack file is one; put each stack into a file of its own")
 			return false
 		}
 		switch tk.Type {
@@ -122,19 +122,19 @@ func (r *reader) oneDocument(tokens token.Tokens) bool {
 			// The scanner turns half a surrogate pair (\uDC00) into U+FFFD, and joins several
 			// tokens into one text. Origin has only the characters that were not escaped.
 			if strings.Count(tk.Value, "\uFFFD") > strings.Count(tk.Origin, "\uFFFD") {
-				r.wrong(at, "an escape in the text stands for no character: write the character itself")
+				r.reportOnce(at, "an escape in the text stands for no character: write the character itself")
 				return false
 			}
 		case token.DocumentHeaderType:
 			if headers++; headers > 1 || tk.Prev != nil && !precedes(tk.Prev) {
-				r.wrong(at, "a second YAML document begins: a stack file is one; put each stack into a file of its own")
+				r.reportOnce(at, "a second YAML document begins: a stack file is one; put each stack into a file of its own")
 				return false
 			}
 		case token.DocumentEndType:
 			ended = true
 		case token.SequenceStartType, token.MappingStartType:
 			if depth++; depth > maxDepth {
-				r.wrong(at, "brackets within more than %d others: no key of a stack file is that deep", maxDepth)
+				r.reportOnce(at, "brackets within more than %d others: no key of a stack file is that deep", maxDepth)
 				return false
 			}
 		case token.SequenceEndType, token.MappingEndType:
@@ -163,8 +163,8 @@ func precedes(tk *token.Token) bool {
 	return true
 }
 
-// syntax reports a mistake in the YAML itself. The parser stops at the first one.
-func (r *reader) syntax(source string, err error) {
+// reportSyntax reports a mistake in the YAML itself. The parser stops at the first one.
+func (r *reader) reportSyntax(source string, err error) {
 	var at pos
 	what := err.Error()
 	var located yaml.Error
@@ -182,11 +182,11 @@ func (r *reader) syntax(source string, err error) {
 
 	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
 	if i := strings.IndexByte(indent, '\t'); i >= 0 {
-		r.wrong(pos{at.line, i + 1}, "a tab indents the line: YAML is indented with spaces only")
+		r.reportOnce(pos{at.line, i + 1}, "a tab indents the line: YAML is indented with spaces only")
 		return
 	}
 	if next, deeper := deeperLine(source, at.line); deeper && strings.Contains(line, ": ") {
-		r.wrong(next, "not YAML: the line is indented deeper than the one above, which has its value already; begin both in the same column")
+		r.reportOnce(next, "not YAML: the line is indented deeper than the one above, which has its value already; begin both in the same column")
 		return
 	}
 
@@ -203,7 +203,7 @@ func (r *reader) syntax(source string, err error) {
 		what += "; every line is `key: value`, and the keys of one section begin in the same column"
 	}
 
-	r.wrong(at, "not YAML: %s", what)
+	r.reportOnce(at, "not YAML: %s", what)
 }
 
 // deeperLine returns the next line that is not empty after a line (from 1), and whether it is
@@ -280,13 +280,13 @@ func (t *treeMaker) node(n ast.Node) *node {
 		for a := range t.anchors {
 			names = append(names, a)
 		}
-		t.r.wrong(place(n), "*%s refers to an anchor that no line above defines%s", name, didYouMean(name, names))
+		t.r.reportOnce(place(n), "*%s refers to an anchor that no line above defines%s", name, didYouMean(name, names))
 		return &node{pos: place(n), shape: broken}
 	case *ast.TagNode:
 		return t.tagged(n)
 	}
 
-	t.r.wrong(place(n), "%s has no meaning in a stack file: write a plain value", n.Type().YAMLName())
+	t.r.reportOnce(place(n), "%s has no meaning in a stack file: write a plain value", n.Type().YAMLName())
 	return &node{pos: place(n), shape: broken}
 }
 
@@ -324,7 +324,7 @@ func (t *treeMaker) tagged(n *ast.TagNode) *node {
 	case "!!int", "!!float", "!!bool", "!!map", "!!seq", "!!null":
 		return out
 	}
-	t.r.wrong(place(n), "the tag %s has no meaning in a stack file: remove it", tag)
+	t.r.reportOnce(place(n), "the tag %s has no meaning in a stack file: remove it", tag)
 	return &node{pos: place(n), shape: broken}
 }
 
@@ -349,12 +349,12 @@ func (t *treeMaker) section(at pos, values []*ast.MappingValueNode) *node {
 		value := t.node(v.Value)
 		if key.shape != text && key.shape != number && key.shape != boolean {
 			if key.shape != broken {
-				t.r.wrong(keyAt, "a key is %s: write a name", key.describe())
+				t.r.reportOnce(keyAt, "a key is %s: write a name", key.describe())
 			}
 			continue
 		}
 		if first, ok := seen[key.text]; ok {
-			t.r.complain(keyAt, "the key %q stands on line %d already: keep one of the two", key.text, first.line)
+			t.r.report(keyAt, "the key %q stands on line %d already: keep one of the two", key.text, first.line)
 			continue
 		}
 		seen[key.text] = keyAt
@@ -384,14 +384,14 @@ func (t *treeMaker) merge(into, from *node, seen map[string]pos) {
 	case list:
 		for _, item := range from.items {
 			if item.shape == list {
-				t.r.wrong(item.pos, "<< takes a section, or a list of sections")
+				t.r.reportOnce(item.pos, "<< takes a section, or a list of sections")
 				continue
 			}
 			t.merge(into, item, seen)
 		}
 	case broken:
 	default:
-		t.r.wrong(from.pos, "<< takes a section, or a list of sections; this is %s", from.describe())
+		t.r.reportOnce(from.pos, "<< takes a section, or a list of sections; this is %s", from.describe())
 	}
 }
 

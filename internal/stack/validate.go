@@ -30,7 +30,7 @@ func validate(r *reader, s Stack) {
 
 func validateApps(r *reader, s Stack) {
 	if len(s.Apps) == 0 && !r.faulty("apps") {
-		r.complain(r.near("apps"), "apps: there is none: add one, such as web: {kv: {}}, or remove the key for the default")
+		r.report(r.positionOf("apps"), "apps: there is none: add one, such as web: {kv: {}}, or remove the key for the default")
 	}
 
 	for _, name := range s.AppNames() {
@@ -39,9 +39,9 @@ func validateApps(r *reader, s Stack) {
 			continue // the default application
 		}
 		if slices.Contains(reserved, name) {
-			r.complain(r.keyAt(p), "%s: the name %q is that of Holdfast's own nodes: choose another, such as web", p, name)
+			r.report(r.keyPosition(p), "%s: the name %q is that of Holdfast's own nodes: choose another, such as web", p, name)
 		} else if !nameRule.pattern.MatchString(name) {
-			r.complain(r.keyAt(p), "apps: %s is no name for an application: write %s", quoted(name), nameRule.what)
+			r.report(r.keyPosition(p), "apps: %s is no name for an application: write %s", quoted(name), nameRule.what)
 		}
 		if r.faulty(p) {
 			continue
@@ -50,7 +50,7 @@ func validateApps(r *reader, s Stack) {
 		switch {
 		case len(kinds) == 0 && r.strange[p]: // most likely a misspelt kind
 		case len(kinds) == 0:
-			r.complain(r.keyAt(p), "%s does not say what runs: give it one of kv, files, command and servers", p)
+			r.report(r.keyPosition(p), "%s does not say what runs: give it one of kv, files, command and servers", p)
 		case kind == "":
 			var words []string
 			for _, k := range kinds {
@@ -62,7 +62,7 @@ func validateApps(r *reader, s Stack) {
 				}
 				return 1
 			})
-			r.complain(r.keyAt(p.key(words[1])), "%s is %s at once: keep one, and make another application of the other", p, listed(words, "and"))
+			r.report(r.keyPosition(p.key(words[1])), "%s is %s at once: keep one, and make another application of the other", p, listed(words, "and"))
 		default:
 			validateApp(r, p, kind, s.Apps[name])
 		}
@@ -80,12 +80,12 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 			if len(owners) > 1 {
 				why = fmt.Sprintf("only %s have it", listed(owners, "and"))
 			}
-			r.complain(r.keyAt(p.key(k.name)), "%s does not fit an application of kind %s: %s; remove it", p.key(k.name), kind, why)
+			r.report(r.keyPosition(p.key(k.name)), "%s does not fit an application of kind %s: %s; remove it", p.key(k.name), kind, why)
 		}
 	}
 
 	if start := p.key("health").key("start"); kind.Elsewhere() && r.has(start) {
-		r.complain(r.keyAt(start), "%s does not fit an application of kind %s: somebody else starts its servers; remove it", start, kind)
+		r.report(r.keyPosition(start), "%s does not fit an application of kind %s: somebody else starts its servers; remove it", start, kind)
 	}
 	if kind == Image {
 		validateImage(r, p, a)
@@ -96,8 +96,8 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 		seen := map[string]bool{}
 		for i, address := range a.Servers {
 			if seen[address] {
-				at := r.near(p.key("servers").item(i))
-				r.complain(at, "%s: %s stands in the list already: remove one", p.key("servers"), address)
+				at := r.positionOf(p.key("servers").item(i))
+				r.report(at, "%s: %s stands in the list already: remove one", p.key("servers"), address)
 			}
 			seen[address] = true
 		}
@@ -116,7 +116,7 @@ func validateProgramRedis(r *reader, s Stack) {
 	for _, name := range s.AppNames() {
 		at := path("apps").key(name).key("redis")
 		if s.Apps[name].Kind().IsProgram() && r.has(at) && !s.Redis.Enabled && !r.faulty("redis/enabled") {
-			r.complain(r.keyAt(at), "%s: the stack has no Redis (redis.enabled is false): remove it", at)
+			r.report(r.keyPosition(at), "%s: the stack has no Redis (redis.enabled is false): remove it", at)
 		}
 	}
 }
@@ -127,7 +127,7 @@ func tooMany(r *reader, p path, ports []int, count path, nodes int, what string)
 		if nodes == 1 {
 			what = strings.TrimSuffix(what, "s")
 		}
-		r.complain(r.keyAt(p), "%s has %d ports for %d %s: remove %d, or raise %s",
+		r.report(r.keyPosition(p), "%s has %d ports for %d %s: remove %d, or raise %s",
 			p, len(ports), nodes, what, len(ports)-nodes, count)
 	}
 }
@@ -142,7 +142,7 @@ func validateRoutes(r *reader, s Stack) {
 	settled := false
 	for i, route := range s.Routes {
 		p := path("routes").item(i)
-		switch at := r.near(p); {
+		switch at := r.positionOf(p); {
 		case !r.has(p): // filled in: the route of the only application
 			settled = true
 			continue
@@ -152,7 +152,7 @@ func validateRoutes(r *reader, s Stack) {
 		case r.hasCondition(p):
 			validateStrip(r, p, route)
 		case byDefault != pos{}:
-			r.complain(at, "routes: a second route without a condition: the one on line %d takes every request that is left; give this one a condition, such as path-prefix or host, or remove it", byDefault.line)
+			r.report(at, "routes: a second route without a condition: the one on line %d takes every request that is left; give this one a condition, such as path-prefix or host, or remove it", byDefault.line)
 		default:
 			byDefault, settled = at, true
 			validateStrip(r, p, route)
@@ -163,9 +163,9 @@ func validateRoutes(r *reader, s Stack) {
 	switch {
 	case settled:
 	case len(s.Routes) == 0:
-		r.complain(r.keyAt("apps"), "routes: there are %d applications (%s) and nothing says which gets a request: add routes, the last of them \"- app: %s\"", len(names), listed(names, "and"), names[0])
+		r.report(r.keyPosition("apps"), "routes: there are %d applications (%s) and nothing says which gets a request: add routes, the last of them \"- app: %s\"", len(names), listed(names, "and"), names[0])
 	default:
-		r.complain(r.keyAt("routes"), "routes: no route takes the requests that match none of them: add one without a condition, \"- app: %s\"", names[0])
+		r.report(r.keyPosition("routes"), "routes: no route takes the requests that match none of them: add one without a condition, \"- app: %s\"", names[0])
 	}
 }
 
@@ -176,13 +176,13 @@ func validateTarget(r *reader, p path, what, app string, names []string) {
 	switch {
 	case r.faulty(at):
 	case !r.has(at):
-		r.complain(r.near(p), "%s: %s leads to no application: add app: %s", p, what, candidates)
+		r.report(r.positionOf(p), "%s: %s leads to no application: add app: %s", p, what, candidates)
 	case !slices.Contains(names, app):
 		hint := didYouMean(app, names)
 		if hint == "" {
 			hint = ": write " + candidates
 		}
-		r.complain(r.near(at), "%s: there is no application %q%s", at, app, hint)
+		r.report(r.positionOf(at), "%s: there is no application %q%s", at, app, hint)
 	}
 }
 
@@ -199,10 +199,10 @@ func validateEntries(r *reader, s Stack) {
 			switch a, there := s.Apps[name]; {
 			case !there || r.faulty(path("apps").key(name)): // reported elsewhere
 			case a.Kind() != KV:
-				r.complain(r.near(listen), "%s: %s can be reached from other machines, and %s asks nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, name, port)
+				r.report(r.positionOf(listen), "%s: %s can be reached from other machines, and %s asks nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, name, port)
 				return
 			case !a.KV.HasTokens():
-				r.complain(r.near(listen), "%s: %s can be reached from other machines, and %s asks nobody for a token: add tokens to apps.%s.kv, write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, name, name, port)
+				r.report(r.positionOf(listen), "%s: %s can be reached from other machines, and %s asks nobody for a token: add tokens to apps.%s.kv, write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, name, name, port)
 				return
 			}
 		}
@@ -221,7 +221,7 @@ func validateEntries(r *reader, s Stack) {
 			continue
 		}
 		if !r.has(p.key("listen")) {
-			r.complain(r.near(p), "%s: the entry has no address: add listen, such as 127.0.0.1:6302", p)
+			r.report(r.positionOf(p), "%s: the entry has no address: add listen, such as 127.0.0.1:6302", p)
 		} else {
 			open(p.key("listen"), e.Listen, e.Auth, p, []string{e.App})
 		}
@@ -232,7 +232,7 @@ func validateEntries(r *reader, s Stack) {
 		for i, address := range s.Apps[name].Servers {
 			if address == s.Entry.Listen && !r.faulty("entry/listen") {
 				p := path("apps").key(name).key("servers")
-				r.complain(r.near(p.item(i)), "%s: %s is the entry itself: requests would go round in a circle; write the server's own address", p, address)
+				r.report(r.positionOf(p.item(i)), "%s: %s is the entry itself: requests would go round in a circle; write the server's own address", p, address)
 			}
 		}
 	}
@@ -245,7 +245,7 @@ func validateMetrics(r *reader, s Stack) {
 		return
 	}
 	_, port, _ := net.SplitHostPort(m.Listen)
-	r.complain(r.near("metrics/listen"), "metrics.listen: %s can be reached from other machines, and the metrics ask nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody read them", m.Listen, port)
+	r.report(r.positionOf("metrics/listen"), "metrics.listen: %s can be reached from other machines, and the metrics ask nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody read them", m.Listen, port)
 }
 
 // onLoopback reports whether only this machine can reach an address. A name other than localhost
@@ -267,7 +267,7 @@ func validateRedis(r *reader, s Stack) {
 	}
 	for _, name := range s.AppNames() {
 		if s.Apps[name].Kind() == KV {
-			r.complain(r.near("redis/enabled"), "redis.enabled: apps.%s is a kv, which keeps its data in Redis: remove \"enabled: false\", or the application", name)
+			r.report(r.positionOf("redis/enabled"), "redis.enabled: apps.%s is a kv, which keeps its data in Redis: remove \"enabled: false\", or the application", name)
 		}
 	}
 }
@@ -293,7 +293,7 @@ func validatePorts(r *reader, s Stack) {
 	nodes := func(p path, ports []int) {
 		for i, n := range ports {
 			if n != 0 {
-				claims = append(claims, claim{n, "", p, r.near(p.item(i))})
+				claims = append(claims, claim{n, "", p, r.positionOf(p.item(i))})
 			}
 		}
 	}
@@ -318,7 +318,7 @@ func validatePorts(r *reader, s Stack) {
 	nodes("redis/ports", s.Redis.Ports)
 	nodes("redis/sentinel-ports", s.Redis.SentinelPorts)
 	if s.Redis.MasterPort != 0 {
-		claims = append(claims, claim{s.Redis.MasterPort, "", "redis/master-port", r.near("redis/master-port")})
+		claims = append(claims, claim{s.Redis.MasterPort, "", "redis/master-port", r.positionOf("redis/master-port")})
 	}
 
 	// The default entry has no place in the file and comes first, so that the complaint is about
@@ -328,22 +328,22 @@ func validatePorts(r *reader, s Stack) {
 	})
 	for i, c := range claims {
 		for _, earlier := range claims[:i] {
-			if c.port != earlier.port || !together(c.host, earlier.host) {
+			if c.port != earlier.port || !portsClash(c.host, earlier.host) {
 				continue
 			}
 			where := fmt.Sprintf("%s on line %d", earlier.owner, earlier.at.line)
 			if earlier.at.line == 0 {
 				where = fmt.Sprintf("%s, %s by default", earlier.owner, s.Entry.Listen)
 			}
-			r.complain(c.at, "%s: the port %d is taken by %s: choose another", c.owner, c.port, where)
+			r.report(c.at, "%s: the port %d is taken by %s: choose another", c.owner, c.port, where)
 			break
 		}
 	}
 }
 
-// together reports whether the same port at two hosts clashes. It does not if both are single
+// portsClash reports whether the same port at two hosts clashes. It does not if both are single
 // addresses that differ.
-func together(a, b string) bool {
+func portsClash(a, b string) bool {
 	one := func(host string) bool {
 		addr, err := netip.ParseAddr(host)
 		return err == nil && !addr.IsUnspecified()
@@ -354,20 +354,20 @@ func together(a, b string) bool {
 // advise warns of what is allowed but seldom meant.
 func advise(r *reader, s Stack) {
 	if s.Balancers == 1 {
-		r.warn(r.near("balancers"), "balancers: with one balancer nobody answers while it is away: write 2")
+		r.warn(r.positionOf("balancers"), "balancers: with one balancer nobody answers while it is away: write 2")
 	}
 
 	for i, proxy := range s.Entry.TrustedProxies {
 		if network, err := netip.ParsePrefix(proxy); err == nil && network.Bits() == 0 {
-			r.warn(r.near(path("entry/trusted-proxies").item(i)), "entry.trusted-proxies: %s is every address: each client can say who it is; write those of your proxies", proxy)
+			r.warn(r.positionOf(path("entry/trusted-proxies").item(i)), "entry.trusted-proxies: %s is every address: each client can say who it is; write those of your proxies", proxy)
 		}
 	}
 
 	if redis := s.Redis; redis.Enabled {
-		at := r.near("redis/sentinels")
+		at := r.positionOf("redis/sentinels")
 		switch n := redis.Sentinels; {
 		case redis.Replicas == 0:
-			r.warn(r.near("redis/replicas"), "redis.replicas: without a replica there is no failover, and every write is on one node alone: write 2")
+			r.warn(r.positionOf("redis/replicas"), "redis.replicas: without a replica there is no failover, and every write is on one node alone: write 2")
 		case n == 0:
 			r.warn(at, "redis.sentinels: no quorum: without Sentinels nobody fails over when the master dies; write 3")
 		case n == 1:
@@ -378,7 +378,7 @@ func advise(r *reader, s Stack) {
 			r.warn(at, "redis.sentinels: no quorum when %d Sentinels are split in halves, and they bear the loss of %d, as %d do: write %d", n, n/2-1, n-1, n+1)
 		}
 		if redis.Replicas == 1 {
-			r.warn(r.near("redis/replicas"), "redis.replicas: with one replica, writes wait while either Redis node is away: write 2")
+			r.warn(r.positionOf("redis/replicas"), "redis.replicas: with one replica, writes wait while either Redis node is away: write 2")
 		}
 	}
 
@@ -398,22 +398,22 @@ func advise(r *reader, s Stack) {
 	for _, name := range s.AppNames() {
 		p := path("apps").key(name)
 		if !used[name] {
-			r.warn(r.keyAt(p), "%s: no route and no tcp entry leads to it: add one, or remove the application", p)
+			r.warn(r.keyPosition(p), "%s: no route and no tcp entry leads to it: add one, or remove the application", p)
 		}
 		if keep := p.key("keep-releases"); s.Apps[name].Release == "" && r.has(keep) {
-			r.warn(r.keyAt(keep), "%s: without release no copies are made: set %s as well", keep, p.key("release"))
+			r.warn(r.keyPosition(keep), "%s: without release no copies are made: set %s as well", keep, p.key("release"))
 		}
 		if a := s.Apps[name]; a.Kind().IsProgram() {
 			adviseProgram(r, p, s, a)
 		}
 		if host := p.key("health").key("host"); s.Apps[name].Health.Path == "" && r.has(host) {
-			r.warn(r.keyAt(host), "%s: without health.path no request is made that could have it: set %s as well", host, p.key("health").key("path"))
+			r.warn(r.keyPosition(host), "%s: without health.path no request is made that could have it: set %s as well", host, p.key("health").key("path"))
 		}
 		if kv := s.Apps[name].KV; kv != nil {
 			adviseKV(r, p.key("kv"), kv.Limits, s.Redis)
 		}
 		if a := s.Apps[name]; a.Queue > 0 && a.Connections == 0 {
-			r.warn(r.keyAt(p.key("queue")), "%s: without connections nothing ever waits for a node: set %s as well", p.key("queue"), p.key("connections"))
+			r.warn(r.keyPosition(p.key("queue")), "%s: without connections nothing ever waits for a node: set %s as well", p.key("queue"), p.key("connections"))
 		}
 	}
 }

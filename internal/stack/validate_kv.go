@@ -9,27 +9,27 @@ import (
 // validateKV checks the settings of a web node against each other.
 func validateKV(r *reader, p path, k KVApp) {
 	if least := k.RememberMin(); k.Remember < least && !r.faulty(p.key("remember")) && !r.faulty(p.key("hold")) {
-		r.complain(r.near(p.key("remember")), "%s is %s: a balancer's second try of a write may come %s after the first, with hold at %s, and has to find its record; write %s or more",
+		r.report(r.positionOf(p.key("remember")), "%s is %s: a balancer's second try of a write may come %s after the first, with hold at %s, and has to find its record; write %s or more",
 			p.key("remember"), shortDuration(k.Remember), shortDuration(least), shortDuration(k.Hold), shortDuration(least))
 	}
 	if k.Limits.Key > k.Limits.Body && !r.faulty(p.key("limits").key("key")) && !r.faulty(p.key("limits").key("body")) {
-		r.complain(r.near(p.key("limits").key("key")), "%s is %s, more than a whole request may have (%s is %s): lower it",
+		r.report(r.positionOf(p.key("limits").key("key")), "%s is %s, more than a whole request may have (%s is %s): lower it",
 			p.key("limits").key("key"), sizeText(k.Limits.Key), p.key("limits").key("body"), sizeText(k.Limits.Body))
 	}
 
 	for i, name := range k.Allow {
 		if mode := commands.ScriptModes[k.Scripts]; commands.RefusedScript(mode, name) != "" && !r.faulty(p.key("scripts")) {
-			r.complain(r.near(p.key("allow").item(i)), "%s allows %s, and %s is %s: remove one of them", p.key("allow"), quoted(name), p.key("scripts"), k.Scripts)
+			r.report(r.positionOf(p.key("allow").item(i)), "%s allows %s, and %s is %s: remove one of them", p.key("allow"), quoted(name), p.key("scripts"), k.Scripts)
 		}
 	}
 
 	if len(k.Tokens) > 0 && r.has(p.key("tokens-file")) {
-		r.complain(r.keyAt(p.key("tokens-file")), "%s: tokens are in this file already: keep one of the two", p.key("tokens-file"))
+		r.report(r.keyPosition(p.key("tokens-file")), "%s: tokens are in this file already: keep one of the two", p.key("tokens-file"))
 	}
 
 	tokens := p.key("tokens")
 	if r.has(tokens) && len(k.Tokens) == 0 && !r.faulty(tokens) {
-		r.complain(r.near(tokens), "%s: there is none, so that nobody could come in: add one, or remove the key to let everybody in", tokens)
+		r.report(r.positionOf(tokens), "%s: there is none, so that nobody could come in: add one, or remove the key to let everybody in", tokens)
 	}
 
 	names, hashes := map[string]bool{}, map[string]bool{}
@@ -41,18 +41,18 @@ func validateKV(r *reader, p path, k KVApp) {
 		switch name := at.key("name"); {
 		case r.faulty(name):
 		case !r.has(name):
-			r.complain(r.near(at), "%s: a token has no name: add name, such as shop", tokens)
+			r.report(r.positionOf(at), "%s: a token has no name: add name, such as shop", tokens)
 		case names[t.Name]:
-			r.complain(r.near(name), "%s: a second token is named %q: choose another name", tokens, t.Name)
+			r.report(r.positionOf(name), "%s: a second token is named %q: choose another name", tokens, t.Name)
 		}
 		names[t.Name] = true
 		hash := strings.ToLower(t.Hash)
 		switch h := at.key("hash"); {
 		case r.faulty(h):
 		case !r.has(h):
-			r.complain(r.near(at), "%s: the token %q has no hash: \"holdfast token new\" makes a token and its hash", tokens, t.Name)
+			r.report(r.positionOf(at), "%s: the token %q has no hash: \"holdfast token new\" makes a token and its hash", tokens, t.Name)
 		case hashes[hash]:
-			r.complain(r.near(h), "%s: the token %q is another one's again: make a new one", tokens, t.Name)
+			r.report(r.positionOf(h), "%s: the token %q is another one's again: make a new one", tokens, t.Name)
 		}
 		hashes[hash] = true
 	}
@@ -61,9 +61,9 @@ func validateKV(r *reader, p path, k KVApp) {
 // adviseKV warns of limits of a web node that contradict each other or what Redis can hold.
 func adviseKV(r *reader, p path, limits KVLimits, redis Redis) {
 	body, answer := p.key("limits").key("body"), p.key("limits").key("answer")
-	if at := r.near(body); limits.Body > limits.Answer {
+	if at := r.positionOf(body); limits.Body > limits.Answer {
 		if !r.has(body) {
-			at = r.near(answer)
+			at = r.positionOf(answer)
 		}
 		r.warn(at, "%s is %s, and %s %s: a value that is longer than an answer can be written and not be read as a whole; raise %s, or lower %s",
 			body, sizeText(limits.Body), answer, sizeText(limits.Answer), answer, body)
@@ -77,7 +77,7 @@ func adviseKV(r *reader, p path, limits KVLimits, redis Redis) {
 		what string
 	}{{body, limits.Body, "a value as long"}, {answer, limits.Answer, "what gives an answer as long"}} {
 		if limit.size > redis.Memory && r.has(limit.at) {
-			r.warn(r.near(limit.at), "%s is %s, more than all of Redis may have (redis.memory is %s): %s finds no room; lower it, or raise redis.memory",
+			r.warn(r.positionOf(limit.at), "%s is %s, more than all of Redis may have (redis.memory is %s): %s finds no room; lower it, or raise redis.memory",
 				limit.at, sizeText(limit.size), sizeText(redis.Memory), limit.what)
 		}
 	}

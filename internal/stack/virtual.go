@@ -82,9 +82,9 @@ func advertiseKey() key[Virtual] {
 		switch read(r, p, n, v); {
 		case r.faulty(p):
 		case v.Advertise > mostAdvert:
-			r.wrong(n.pos, "%s is %s: write %s or less", p, n.text, shortDuration(mostAdvert))
+			r.reportOnce(n.pos, "%s is %s: write %s or less", p, n.text, shortDuration(mostAdvert))
 		case v.Advertise%advertStep != 0:
-			r.wrong(n.pos, "%s is %s: VRRP counts hundredths of a second: write %s", p, n.text, shortDuration(v.Advertise.Round(advertStep)))
+			r.reportOnce(n.pos, "%s is %s: VRRP counts hundredths of a second: write %s", p, n.text, shortDuration(v.Advertise.Round(advertStep)))
 		}
 	}
 	return k
@@ -148,20 +148,20 @@ func validateVirtual(r *reader, s Stack) {
 	}
 	if !v.Enabled() {
 		if !r.has(p.key("address")) {
-			r.complain(r.keyAt(p), "%s: there is no address: add address, such as 198.18.7.100/24", p)
+			r.report(r.keyPosition(p), "%s: there is no address: add address, such as 198.18.7.100/24", p)
 		}
 		return
 	}
 	if len(s.Hosts) == 0 && !r.faulty("hosts") {
-		r.complain(r.keyAt(p), "%s: a virtual address needs hosts, between which it moves: add hosts, or remove the key", p)
+		r.report(r.keyPosition(p), "%s: a virtual address needs hosts, between which it moves: add hosts, or remove the key", p)
 		return
 	}
 	if len(v.Addresses) > maxVirtual {
-		r.complain(r.near(p.key("address").item(maxVirtual)), "%s has %d addresses: write one, or two so that two hosts serve", p.key("address"), len(v.Addresses))
+		r.report(r.positionOf(p.key("address").item(maxVirtual)), "%s has %d addresses: write one, or two so that two hosts serve", p.key("address"), len(v.Addresses))
 		return
 	}
 	if last := v.Router + len(v.Addresses) - 1; last > maxRouter {
-		r.complain(r.near(p.key("router")), "%s is %d, and the second address would be %d: write %d or less", p.key("router"), v.Router, last, maxRouter+1-len(v.Addresses))
+		r.report(r.positionOf(p.key("router")), "%s is %d, and the second address would be %d: write %d or less", p.key("router"), v.Router, last, maxRouter+1-len(v.Addresses))
 	}
 
 	for i := range v.Addresses {
@@ -169,18 +169,18 @@ func validateVirtual(r *reader, s Stack) {
 	}
 
 	if host, port := splitListen(s.Entry.Listen); !r.faulty("entry/listen") && !everyAddress(host) {
-		at := r.near("entry/listen")
+		at := r.positionOf("entry/listen")
 		if !r.has("entry/listen") {
-			at = r.keyAt(p)
+			at = r.keyPosition(p)
 		}
-		r.complain(at, "entry.listen: %s is one address, and the balancers have to answer at the virtual one as well: write 0.0.0.0:%s", s.Entry.Listen, port)
+		r.report(at, "entry.listen: %s is one address, and the balancers have to answer at the virtual one as well: write 0.0.0.0:%s", s.Entry.Listen, port)
 	}
 }
 
 // validateVirtualAddress checks one virtual address against those of the hosts.
 func validateVirtualAddress(r *reader, s Stack, i int) {
 	const list = path("entry/virtual/address")
-	at := r.near(list.item(i))
+	at := r.positionOf(list.item(i))
 	if r.faulty(list.item(i)) {
 		return
 	}
@@ -191,17 +191,17 @@ func validateVirtualAddress(r *reader, s Stack, i int) {
 	}
 	for _, earlier := range s.Entry.Virtual.Addresses[:i] {
 		if other, err := netip.ParsePrefix(earlier); err == nil && other.Addr() == address.Addr() {
-			r.complain(at, "%s: %s stands in the list already: remove one", list, address.Addr())
+			r.report(at, "%s: %s stands in the list already: remove one", list, address.Addr())
 		}
 	}
 	for _, h := range s.Hosts {
 		if h.Address == address.Addr().String() {
-			r.complain(at, "%s: %s is the address of the host %s, and stays there: write one that nobody has", list, h.Address, h.Name)
+			r.report(at, "%s: %s is the address of the host %s, and stays there: write one that nobody has", list, h.Address, h.Name)
 		}
 	}
 	for _, h := range s.HostsFor(OfBalancers, "") {
 		if host, err := netip.ParseAddr(h.Address); err == nil && host.Is4() != address.Addr().Is4() {
-			r.complain(at, "%s: %s and the address of the host %s, %s, are not of one version of IP, and VRRP needs that: write another one", list, address.Addr(), h.Name, host)
+			r.report(at, "%s: %s and the address of the host %s, %s, are not of one version of IP, and VRRP needs that: write another one", list, address.Addr(), h.Name, host)
 			return
 		}
 	}
@@ -218,7 +218,7 @@ func adviseVirtual(r *reader, s Stack) {
 		hosts = hosts[:max(s.Balancers, 0)]
 	}
 	if len(hosts) == 1 {
-		r.warn(r.keyAt(p), "%s: only %s has balancers, and the address cannot move: have balancers on two hosts", p, hosts[0].Name)
+		r.warn(r.keyPosition(p), "%s: only %s has balancers, and the address cannot move: have balancers on two hosts", p, hosts[0].Name)
 	}
 	for i, text := range s.Entry.Virtual.Addresses {
 		network, err := netip.ParsePrefix(text)
@@ -229,7 +229,7 @@ func adviseVirtual(r *reader, s Stack) {
 			a, err := netip.ParseAddr(h.Address)
 			return err == nil && !network.Contains(a)
 		}); outside >= 0 {
-			r.warn(r.near(p.key("address").item(i)), "%s: the address of the host %s, %s, is not in the network of %s, and nobody may find it there: write one of the hosts' network, with its length", p.key("address"), hosts[outside].Name, hosts[outside].Address, text)
+			r.warn(r.positionOf(p.key("address").item(i)), "%s: the address of the host %s, %s, is not in the network of %s, and nobody may find it there: write one of the hosts' network, with its length", p.key("address"), hosts[outside].Name, hosts[outside].Address, text)
 		}
 	}
 }

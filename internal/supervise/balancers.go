@@ -330,7 +330,7 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, parts [
 		at = part.to
 	}
 
-	before, after := now.stack().BesideEntry(), final.stack().BesideEntry()
+	before, after := now.stack().OtherListenAddresses(), final.stack().OtherListenAddresses()
 	for _, address := range slices.Sorted(maps.Keys(after)) {
 		if before[address] == "" {
 			wrong = append(wrong, s.checkFreeBeside(ctx, final.plan, after[address], address)...)

@@ -98,13 +98,13 @@ func (s *Supervisor) certificateOf(ctx context.Context, p plan.Process) (serial 
 	if p.Kind == plan.Balancer {
 		return s.balancer(p).Certificate(ctx, s.home(p.Node).Path(plan.CertificateFile))
 	}
-	conn, err := s.home(p.Node).Dial(ctx, "tcp", p.Near())
+	conn, err := s.home(p.Node).Dial(ctx, "tcp", p.LocalAddress())
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
 	settings := s.wire.Clone()
-	settings.ServerName, _, _ = net.SplitHostPort(p.Near())
+	settings.ServerName, _, _ = net.SplitHostPort(p.LocalAddress())
 	secure := tls.Client(conn, settings)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return "", err

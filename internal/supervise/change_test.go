@@ -175,7 +175,7 @@ func TestMoreNodesLeaveTheOthersAsTheyAre(t *testing.T) {
 		file := fromText(t, s, c.text).file
 		at := func(nodes map[string]int) layout {
 			o := stack.Overrides{Nodes: nodes}
-			l, err := s.planned(layout{file: file, baseDir: "/b", overrides: o}, o.On(file))
+			l, err := s.planned(layout{file: file, baseDir: "/b", overrides: o}, o.Apply(file))
 			if err != nil {
 				t.Fatal(err)
 			}

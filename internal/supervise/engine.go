@@ -463,7 +463,7 @@ func (s *Supervisor) target(now layout, req Request) (layout, error) {
 		if len(file.Hosts) > 0 && !s.cfg.Several && file.Encrypts() {
 			return layout{}, ErrPlainSoFar
 		}
-		final.file, final.baseDir, final.overrides = file, req.BaseDir, now.overrides.Rebase(now.file, file)
+		final.file, final.baseDir, final.overrides = file, req.BaseDir, now.overrides.DropSuperseded(now.file, file)
 		if wrong := s.checkNewHosts(s.ctx, now, final); len(wrong) > 0 {
 			return layout{}, refused("%s", strings.Join(wrong, "\n"))
 		}
@@ -492,7 +492,7 @@ func (s *Supervisor) target(now layout, req Request) (layout, error) {
 	if err := final.overrides.Changed(now.overrides).Check(final.file); err != nil {
 		return layout{}, &ArgumentError{err}
 	}
-	final, err := s.planned(final, final.overrides.On(final.file))
+	final, err := s.planned(final, final.overrides.Apply(final.file))
 	final.overrides = withoutGone(final.overrides, now, final)
 	return final, err
 }

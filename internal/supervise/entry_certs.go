@@ -144,7 +144,7 @@ func (s *Supervisor) watchEntryCertificates() {
 // spreadEntryCertificates reads the files of the stack file on all hosts with balancers, and makes
 // these show the good certificates. changing is true if the change that is under way calls it.
 func (s *Supervisor) spreadEntryCertificates(ctx context.Context, changing bool) {
-	if len(s.stack().Showing()) == 0 && !s.namesLists() {
+	if len(s.stack().CertificateEntries()) == 0 && !s.namesLists() {
 		return
 	}
 	s.certs.mu.Lock()
@@ -288,7 +288,7 @@ const SelfSignedName = "self-signed"
 
 // certificateSources returns the certificates of the stack file as a host has them.
 func (s *Supervisor) certificateSources(ctx context.Context, host home, on *hostCertificates) (all []certificateSource) {
-	for _, entry := range s.stack().Showing() {
+	for _, entry := range s.stack().CertificateEntries() {
 		if entry.SelfSigned {
 			pair, err := s.selfSigned(ctx)
 			all = append(all, certificateSource{id: certificateID(SelfSignedName), file: SelfSignedName, list: plan.CertificateListOf(entry.Listen), pair: pair, wrong: err})

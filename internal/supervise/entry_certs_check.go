@@ -194,7 +194,7 @@ func (s *Supervisor) keepsCertificate(r stack.Reference) bool {
 // prepareCertificates makes sure that every host with balancers has certificates before the
 // balancers start. If no balancer names any, it removes all of them.
 func (s *Supervisor) prepareCertificates() error {
-	if len(s.stack().Showing()) == 0 && !s.namesLists() {
+	if len(s.stack().CertificateEntries()) == 0 && !s.namesLists() {
 		for _, host := range s.hosts.all() {
 			if err := host.Remove(s.ctx, plan.CertificatesDir); err != nil {
 				s.log.Warn("the certificates of before stay on a host", "host", host.name, "why", err)

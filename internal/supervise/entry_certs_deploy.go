@@ -55,7 +55,7 @@ func (s *Supervisor) writeCertificates(ctx context.Context, name string, all map
 	lists := map[string]string{}
 	var wrong error
 
-	for _, entry := range s.stack().Showing() {
+	for _, entry := range s.stack().CertificateEntries() {
 		list := plan.CertificateListOf(entry.Listen)
 		var order strings.Builder
 		for _, id := range s.certificateOrder(on, all, away, entry, list) {
@@ -91,7 +91,7 @@ func (s *Supervisor) writeCertificates(ctx context.Context, name string, all map
 // ensureCertificateLists makes sure that all hosts with balancers have the lists of certificates
 // that the stack's configurations name, before a balancer gets such a configuration.
 func (s *Supervisor) ensureCertificateLists(ctx context.Context) error {
-	entries := s.stack().Showing()
+	entries := s.stack().CertificateEntries()
 	if len(entries) == 0 {
 		return nil
 	}
@@ -100,7 +100,7 @@ func (s *Supervisor) ensureCertificateLists(ctx context.Context) error {
 	all, away := s.readEntryCertificates(ctx)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		lacks := func() bool {
-			return slices.ContainsFunc(entries, func(e stack.Showing) bool { return all[name].lists[plan.CertificateListOf(e.Listen)] == "" })
+			return slices.ContainsFunc(entries, func(e stack.CertificateEntry) bool { return all[name].lists[plan.CertificateListOf(e.Listen)] == "" })
 		}
 		if !lacks() {
 			continue
@@ -114,7 +114,7 @@ func (s *Supervisor) ensureCertificateLists(ctx context.Context) error {
 
 // certificateOrder returns the ids of the certificates of an entry, in the order of the stack file.
 // A certificate from a directory stays until it was missing on all hosts in two looks.
-func (s *Supervisor) certificateOrder(on *hostCertificates, all map[string]*hostCertificates, away bool, entry stack.Showing, list string) []string {
+func (s *Supervisor) certificateOrder(on *hostCertificates, all map[string]*hostCertificates, away bool, entry stack.CertificateEntry, list string) []string {
 	var order []string
 	if entry.Directory == "" {
 		for _, source := range on.sources {
@@ -220,7 +220,7 @@ func (on *hostCertificates) fileOf(id string) string {
 }
 
 // nothing returns the error of an entry that has no certificate at all.
-func (on *hostCertificates) nothing(entry stack.Showing, list string) error {
+func (on *hostCertificates) nothing(entry stack.CertificateEntry, list string) error {
 	for _, source := range on.sources {
 		if source.list == list && source.wrong != nil {
 			return fmt.Errorf("%s: %s: %w", entry.Key(), quote.Shell(source.file), source.wrong)
@@ -344,7 +344,7 @@ func (on *hostCertificates) named() map[string]bool {
 // the latter may be of an entry that the stack does not have.
 func (s *Supervisor) listsToKeep(host home) []string {
 	lists := s.listsOn(host)
-	for _, entry := range s.stack().Showing() {
+	for _, entry := range s.stack().CertificateEntries() {
 		lists = append(lists, plan.CertificateListOf(entry.Listen))
 	}
 	return lists
@@ -438,11 +438,13 @@ func (s *Supervisor) updateBalancer(ctx context.Context, p plan.Process, host ho
 			continue // there is no certificate for it yet
 		}
 		ids := strings.Fields(on.lists[list])
-		shows, err := b.Shown(limited, host.Path(list))
+		shows, err := b.ListCertificates(limited, host.Path(list))
 		if err != nil && !errors.Is(err, haproxy.ErrNoList) {
 			return err
 		}
-		if err != nil || !slices.EqualFunc(shows, ids, func(shown haproxy.Shown, id string) bool { return shown.Path == host.Path(plan.CertificatesDir, id) }) {
+		if err != nil || !slices.EqualFunc(shows, ids, func(shown haproxy.ListedCertificate, id string) bool {
+			return shown.Path == host.Path(plan.CertificatesDir, id)
+		}) {
 			return s.reloadCertificates(ctx, p.Node)
 		}
 		for i, id := range ids {
@@ -461,7 +463,7 @@ func (s *Supervisor) updateBalancer(ctx context.Context, p plan.Process, host ho
 
 // alike reports whether a balancer shows a certificate with its chain, as far as it reports
 // that.
-func alike(shown haproxy.Shown, pair certificate.Pair) bool {
+func alike(shown haproxy.ListedCertificate, pair certificate.Pair) bool {
 	return shown.SHA1 == certificate.SHA1(pair.Leaf) && slices.EqualFunc(shown.Chain, pair.Chain, func(says string, c *x509.Certificate) bool {
 		subject, issuer, _ := strings.Cut(says, " by ")
 		return strings.Contains(subject, c.Subject.CommonName) && strings.Contains(issuer, c.Issuer.CommonName)

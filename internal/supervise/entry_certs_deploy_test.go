@@ -23,7 +23,7 @@ func TestACertificateGoesFromNoListAtItsFirstAbsence(t *testing.T) {
 	}
 	for pass, want := range [][]string{{"one.pem"}, nil} {
 		for _, list := range lists {
-			if got := s.certificateOrder(on, map[string]*hostCertificates{"": on}, false, stack.Showing{Shown: stack.Shown{Directory: "d"}}, list); !slices.Equal(got, want) {
+			if got := s.certificateOrder(on, map[string]*hostCertificates{"": on}, false, stack.CertificateEntry{CertificateSet: stack.CertificateSet{Directory: "d"}}, list); !slices.Equal(got, want) {
 				t.Errorf("pass %d: %s has %q, want %q", pass+1, list, got, want)
 			}
 		}

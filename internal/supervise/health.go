@@ -29,7 +29,7 @@ const (
 func (s *Supervisor) askHealth(ctx context.Context, p plan.Process, path string) error {
 	conn, err := s.dialProbe(ctx, p)
 	if errors.Is(err, machine.ErrRefused) {
-		return fmt.Errorf("nothing listens on %s, its HOST and PORT (%w)", p.Near(), err)
+		return fmt.Errorf("nothing listens on %s, its HOST and PORT (%w)", p.LocalAddress(), err)
 	}
 	if err != nil {
 		return err

@@ -104,7 +104,7 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	}
 	if seen.Ports = k.Ports; known && runs {
 		seen.Plan, seen.Differs = r.Plan, FileDigest(file, r.BaseDir) != FileDigest(s, baseDir)
-	} else if err := seen.plan(r.Overrides.Rebase(file, s).On(s), baseDir, stateDir, k); err != nil {
+	} else if err := seen.plan(r.Overrides.DropSuperseded(file, s).Apply(s), baseDir, stateDir, k); err != nil {
 		return Inspection{}, err
 	}
 

@@ -159,7 +159,7 @@ func (s *Supervisor) reach(p plan.Process) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Its plain address may be that of a pod's Service, which may lead to another pod by now.
-	s.reachAt(p.Node, p.Near())
+	s.reachAt(p.Node, p.LocalAddress())
 }
 
 // newAdmin makes a client of a redis node or Sentinel, which connects from the node's host.

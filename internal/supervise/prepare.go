@@ -150,7 +150,7 @@ func (s *Supervisor) checkBeside() (wrong []error) {
 			return nil
 		}
 	}
-	others := s.stack().BesideEntry()
+	others := s.stack().OtherListenAddresses()
 	if port := s.stack().Redis.MasterPort; port != 0 && s.stack().Redis.Enabled {
 		others[net.JoinHostPort("127.0.0.1", strconv.Itoa(port))] = "the way to the Redis master (redis.master-port)"
 	}

@@ -97,7 +97,7 @@ const fromNobody = "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 
 // dialProbe connects to an application's node.
 func (s *Supervisor) dialProbe(ctx context.Context, p plan.Process) (net.Conn, error) {
-	conn, err := s.home(p.Node).Dial(ctx, "tcp", p.Near())
+	conn, err := s.home(p.Node).Dial(ctx, "tcp", p.LocalAddress())
 	if err != nil || !p.Probe.Proxy {
 		return conn, err
 	}

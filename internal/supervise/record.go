@@ -148,7 +148,7 @@ func (s *Supervisor) layoutOf(r changeRecord) (layout, error) {
 	if err != nil {
 		return layout{}, err
 	}
-	return s.planned(layout{file: file, baseDir: r.BaseDir, overrides: r.Overrides, placement: r.Placement}, r.Overrides.On(file))
+	return s.planned(layout{file: file, baseDir: r.BaseDir, overrides: r.Overrides, placement: r.Placement}, r.Overrides.Apply(file))
 }
 
 // awaitChange makes the changes of a start and waits for them. If ctx ends first, they go on.

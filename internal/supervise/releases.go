@@ -97,7 +97,7 @@ func (s *Supervisor) prepareReleases() error {
 	}
 	s.mu.Lock()
 	s.overrides = s.overrides.With(stack.Overrides{Releases: made})
-	s.cfg.Stack = s.overrides.On(s.file)
+	s.cfg.Stack = s.overrides.Apply(s.file)
 	s.mu.Unlock()
 	if err := s.replan(); err != nil {
 		return err

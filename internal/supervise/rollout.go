@@ -208,7 +208,7 @@ func (c *changeRun) allowed(group []plan.Step) []plan.Step {
 // halfway returns the nodes that have other settings than the stack has for them.
 func (s *Supervisor) halfway() (names []string, err error) {
 	now, _ := s.current()
-	whole, err := s.planned(now, now.overrides.On(now.file))
+	whole, err := s.planned(now, now.overrides.Apply(now.file))
 	if err != nil {
 		return nil, err
 	}

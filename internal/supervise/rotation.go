@@ -342,7 +342,7 @@ func servedAt(rows []haproxy.Stat, node, address string) bool {
 // cannot use the node's local address.
 func (s *Supervisor) addressFor(balancer string, p *plan.Process) string {
 	if s.home(balancer).name == s.home(p.Node).name {
-		return p.Near()
+		return p.LocalAddress()
 	}
 	return p.Address
 }

@@ -49,7 +49,7 @@ func (d dir) readRunning() (r running, file stack.Stack, known bool, err error) 
 	if err != nil {
 		return r, file, false, nil
 	}
-	r.Plan.Stack = r.Overrides.On(file)
+	r.Plan.Stack = r.Overrides.Apply(file)
 	return r, file, true, nil
 }
 
@@ -123,8 +123,8 @@ func (s *Supervisor) findRunning() error {
 		return s.replan()
 	}
 	s.persisted.Placement = merged(s.persisted.Placement, placementOf(r.Plan)) // a change may have moved some nodes
-	s.overrides = r.Overrides.Rebase(file, s.cfg.Stack)
-	s.cfg.Stack = s.overrides.On(s.cfg.Stack)
+	s.overrides = r.Overrides.DropSuperseded(file, s.cfg.Stack)
+	s.cfg.Stack = s.overrides.Apply(s.cfg.Stack)
 	if err := s.replan(); err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func (r RunsAs) RedisPorts() (ports []int) {
 
 // Again returns the request that makes the stack, which is now as given, what r describes.
 func (r RunsAs) Again(now RunsAs) Request {
-	return Request{Kind: "apply", File: r.File, BaseDir: r.BaseDir, Overrides: r.Overrides.From(now.Overrides)}
+	return Request{Kind: "apply", File: r.File, BaseDir: r.BaseDir, Overrides: r.Overrides.ChangeFrom(now.Overrides)}
 }
 
 // Differences returns, in words, how the stack differs now from what it was; empty: it is the

@@ -12,7 +12,7 @@ import (
 func runsAs(t *testing.T, s *Supervisor, text string, o stack.Overrides) RunsAs {
 	t.Helper()
 	file := fromText(t, s, text)
-	l, err := s.planned(layout{file: file.file, baseDir: "/b", overrides: o}, o.On(file.file))
+	l, err := s.planned(layout{file: file.file, baseDir: "/b", overrides: o}, o.Apply(file.file))
 	if err != nil {
 		t.Fatal(err)
 	}

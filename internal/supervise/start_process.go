@@ -38,7 +38,7 @@ func (s *Supervisor) digest(p plan.Process) string { return digestOf(p, s.files(
 // digestOf is digest for the files of any plan.
 func digestOf(p plan.Process, files []plan.File) string {
 	h := sha256.New()
-	wanted := []any{p.Essence(), outputForm}
+	wanted := []any{p.RestartKey(), outputForm}
 	for _, f := range files {
 		if !f.Once && strings.HasPrefix(f.Path, filepath.Join("nodes", p.Node)+"/") {
 			wanted = append(wanted, f)

@@ -381,7 +381,7 @@ func (c *changeRun) report(e Event) {
 // as how long a node may take to end.
 func (c *changeRun) takeQuiet(ctx context.Context) error {
 	s := c.sup
-	final, err := s.planned(c.final, c.final.overrides.On(c.final.file))
+	final, err := s.planned(c.final, c.final.overrides.Apply(c.final.file))
 	if err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func (o Options) Connect(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn = socket.Swift(conn)
+	conn = socket.NonBlocking(conn)
 	if o.TLS == nil {
 		return conn, nil
 	}
