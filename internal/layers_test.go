@@ -88,6 +88,7 @@ var layers = []string{
 	"commands",    // which of Redis' commands clients may use. Pure
 	"otlp",        // spans to a collector
 	"isolate",     // this machine's network, cut for a time
+	"listener",    // a listener whose connections are handed in
 	"private",     // files that nobody else may change
 	"certificate", // whether a certificate is fit for use
 	"keypair",     // keys and certificates that are renewed in their files

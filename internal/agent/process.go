@@ -83,7 +83,7 @@ func (p *process) await(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer resp.Body.Close()
-	end, err := take[ended](ctx, p.remote, resp)
+	end, err := readReply[ended](ctx, p.remote, resp)
 	return end.Exit, err
 }
 

@@ -105,7 +105,7 @@ func (r *Remote) connect(ctx context.Context) (*yamux.Session, error) {
 
 		if r.joining == nil {
 			r.joining, r.failed = make(chan struct{}), nil
-			r.tasks.Go(r.join)
+			r.tasks.Go(r.connectOnce)
 		}
 
 		joined := r.joining
@@ -126,8 +126,8 @@ func (r *Remote) connect(ctx context.Context) (*yamux.Session, error) {
 	}
 }
 
-// join makes the connection for connect.
-func (r *Remote) join() {
+// connectOnce makes the connection for connect.
+func (r *Remote) connectOnce() {
 	ctx, cancel := context.WithTimeout(r.life, connectLimit)
 	defer cancel()
 	var session *yamux.Session
@@ -181,11 +181,11 @@ func call[Out any](ctx context.Context, r *Remote, method string, in any) (out O
 		return out, r.unanswered(ctx, err)
 	}
 	defer resp.Body.Close()
-	return take[Out](ctx, r, resp)
+	return readReply[Out](ctx, r, resp)
 }
 
-// take reads the answer to a call.
-func take[Out any](ctx context.Context, r *Remote, resp *http.Response) (out Out, err error) {
+// readReply reads the answer to a call.
+func readReply[Out any](ctx context.Context, r *Remote, resp *http.Response) (out Out, err error) {
 	if resp.StatusCode != http.StatusOK {
 		return out, fmt.Errorf("%s answers %s: it may be of another version of Holdfast", r.host, resp.Status)
 	}
@@ -255,8 +255,8 @@ func (r *Remote) Glob(ctx context.Context, pattern string) ([]string, error) {
 }
 
 // LookOutside implements machine.Files.
-func (r *Remote) LookOutside(ctx context.Context, path, known string, endings []string) (machine.Outside, error) {
-	return call[machine.Outside](ctx, r, "look-outside", outside{path, known, endings})
+func (r *Remote) LookOutside(ctx context.Context, path, known string, endings []string) (machine.OutsideFiles, error) {
+	return call[machine.OutsideFiles](ctx, r, "look-outside", outside{path, known, endings})
 }
 
 // Alive implements machine.Processes.

@@ -74,7 +74,7 @@ func (s *Server) handler() http.Handler {
 	})
 	handle(s, mux, "glob", func(ctx context.Context, in named) ([]string, error) { return m.Glob(ctx, in.Name) })
 
-	handle(s, mux, "look-outside", func(ctx context.Context, in outside) (machine.Outside, error) {
+	handle(s, mux, "look-outside", func(ctx context.Context, in outside) (machine.OutsideFiles, error) {
 		return m.LookOutside(ctx, in.Path, in.Known, in.Endings)
 	})
 
@@ -119,7 +119,7 @@ func (s *Server) handler() http.Handler {
 // handle registers the handler of one kind of call.
 func handle[In, Out any](s *Server, mux *http.ServeMux, name string, do func(ctx context.Context, in In) (Out, error)) {
 	mux.HandleFunc("POST "+prefix+name, func(w http.ResponseWriter, r *http.Request) {
-		term, in, err := ask[In](r)
+		term, in, err := readCall[In](r)
 		if err != nil {
 			answer(w, nil, err)
 			return
@@ -135,8 +135,8 @@ func handle[In, Out any](s *Server, mux *http.ServeMux, name string, do func(ctx
 	})
 }
 
-// ask reads the term and the argument of a call.
-func ask[In any](r *http.Request) (term uint64, in In, err error) {
+// readCall reads the term and the argument of a call.
+func readCall[In any](r *http.Request) (term uint64, in In, err error) {
 	if term, err = strconv.ParseUint(r.Header.Get(termHeader), 10, 64); err != nil {
 		return 0, in, fmt.Errorf("the call says no term: %w", err)
 	}
@@ -193,7 +193,7 @@ func (s *Server) signal(ctx context.Context, in signal) error {
 
 // wait serves the call that waits for the end of a process.
 func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
-	_, id, err := ask[machine.ID](r)
+	_, id, err := readCall[machine.ID](r)
 	var p machine.Process
 	if err == nil {
 		p, err = s.process(r.Context(), id)
@@ -216,7 +216,7 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 
 // dial serves the call that connects its stream to a node.
 func (s *Server) dial(w http.ResponseWriter, r *http.Request) {
-	term, to, err := ask[address](r)
+	term, to, err := readCall[address](r)
 	if err != nil {
 		answer(w, nil, err)
 		return
@@ -235,11 +235,11 @@ func (s *Server) dial(w http.ResponseWriter, r *http.Request) {
 	}
 	defer node.Close()
 
-	if !s.terms.join(node, term) {
+	if !s.terms.addStream(node, term) {
 		answer(w, nil, ErrDeposed)
 		return
 	}
-	defer s.terms.leave(node)
+	defer s.terms.removeStream(node)
 
 	stream, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {

@@ -42,7 +42,7 @@ func (r *Remote) Dial(ctx context.Context, network, at string) (conn net.Conn, e
 
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		defer resp.Body.Close()
-		if _, err := take[nothing](ctx, r, resp); err != nil {
+		if _, err := readReply[nothing](ctx, r, resp); err != nil {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%s answers %s to a connection", r.host, resp.Status)

@@ -116,9 +116,9 @@ func (t *Terms) end(c *ongoing) {
 	}
 }
 
-// join adds a connection to a node, which is closed when a later term is heard of. It returns
+// addStream adds a connection to a node, which is closed when a later term is heard of. It returns
 // false if one was heard of already.
-func (t *Terms) join(stream io.Closer, term uint64) bool {
+func (t *Terms) addStream(stream io.Closer, term uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if term < t.latest {
@@ -131,7 +131,7 @@ func (t *Terms) join(stream io.Closer, term uint64) bool {
 	return true
 }
 
-func (t *Terms) leave(stream io.Closer) {
+func (t *Terms) removeStream(stream io.Closer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.streams, stream)

@@ -44,12 +44,12 @@ type documents struct {
 	fail    func(error) // called for an entry that cannot be carried out
 	compact func()      // called when a snapshot is due, at most once for each
 
-	mu       sync.Mutex
-	byName   map[string]Document
-	size     int
-	carried  uint64 // index of the last entry that was carried out
-	passed   int    // bytes since the last snapshot
-	watchers map[*watcher]struct{}
+	mu                 sync.Mutex
+	byName             map[string]Document
+	size               int
+	appliedIndex       uint64 // index of the last entry that was carried out
+	bytesSinceSnapshot int    // bytes since the last snapshot
+	watchers           map[*watcher]struct{}
 }
 
 func newDocuments(fail func(error), compact func()) *documents {
@@ -77,13 +77,13 @@ func (d *documents) Apply(entry *raft.Log) any {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.carried = entry.Index
+	d.appliedIndex = entry.Index
 	r := result{term: entry.Term, revision: entry.Index}
 	if len(c.Changes) > 0 {
 		r.err = d.change(c, entry)
 	}
-	if before := d.passed; before < compactAfter {
-		if d.passed += len(entry.Data); d.passed >= compactAfter {
+	if before := d.bytesSinceSnapshot; before < compactAfter {
+		if d.bytesSinceSnapshot += len(entry.Data); d.bytesSinceSnapshot >= compactAfter {
 			d.compact()
 		}
 	}
@@ -136,7 +136,7 @@ func (d *documents) change(c command, entry *raft.Log) error {
 func (d *documents) carriedOut() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.carried
+	return d.appliedIndex
 }
 
 func (d *documents) get(name string) (Document, bool) {
@@ -177,7 +177,7 @@ type image struct {
 func (d *documents) Snapshot() (raft.FSMSnapshot, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.passed = 0
+	d.bytesSinceSnapshot = 0
 	return image{commandVersion, slices.Collect(maps.Values(d.byName))}, nil
 }
 
@@ -202,7 +202,7 @@ func (d *documents) Restore(from io.ReadCloser) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old := d.byName
-	d.byName, d.size, d.passed = map[string]Document{}, 0, 0
+	d.byName, d.size, d.bytesSinceSnapshot = map[string]Document{}, 0, 0
 	var events []Event
 	for _, doc := range i.Documents {
 		d.byName[doc.Name] = doc

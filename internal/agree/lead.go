@@ -22,9 +22,9 @@ const (
 
 var errDeposed = errors.New("another member leads now, or a majority is out of reach")
 
-// hear receives from raft when this member begins and ceases to lead. It must
+// watchLeadership receives from raft when this member begins and ceases to lead. It must
 // never block, because raft waits for it.
-func (m *Member) hear() {
+func (m *Member) watchLeadership() {
 	for leads := range m.notify {
 		m.mu.Lock()
 		m.leads = leads
@@ -163,7 +163,7 @@ func (m *Member) handOver() {
 				continue
 			}
 			to := raft.ServerAddress(peerAddress(peer.ID, peer.Address))
-			if m.within(ctx, m.raft.LeadershipTransferToServer(raft.ServerID(peer.ID), to).Error) == nil {
+			if m.await(ctx, m.raft.LeadershipTransferToServer(raft.ServerID(peer.ID), to).Error) == nil {
 				return
 			}
 		}

@@ -175,7 +175,7 @@ func start(cfg Config, prepare func(*Member)) (*Member, error) {
 		return nil, errors.Join(err, s.close())
 	}
 	m.streams.serve()
-	m.work.Go(m.hear)
+	m.work.Go(m.watchLeadership)
 	m.work.Go(m.keepPace)
 	m.work.Go(m.keepSmall)
 	go m.run()

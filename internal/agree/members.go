@@ -124,7 +124,7 @@ func (m *Member) admit(ctx context.Context, id, address string, replace bool) er
 		}
 	}
 
-	if err := m.teach(ctx, id, address); err != nil {
+	if err := m.addNonvoter(ctx, id, address); err != nil {
 		return err
 	}
 	for _, peer := range old {
@@ -147,9 +147,9 @@ func (m *Member) move(ctx context.Context, id, address string) error {
 	})
 }
 
-// teach adds a member without a vote, and waits until it has all entries that the
+// addNonvoter adds a member without a vote, and waits until it has all entries that the
 // log has now. If that fails, it removes the member again.
-func (m *Member) teach(ctx context.Context, id, address string) (err error) {
+func (m *Member) addNonvoter(ctx context.Context, id, address string) (err error) {
 	if _, err := m.streams.probe(ctx, id, address); err != nil {
 		return fmt.Errorf("%s cannot be added: %w", id, err)
 	}
@@ -218,7 +218,7 @@ func (m *Member) reconfigure(ctx context.Context, change func(limit time.Duratio
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = max(time.Until(deadline), time.Millisecond)
 	}
-	err := m.within(ctx, func() error { return change(limit).Error() })
+	err := m.await(ctx, func() error { return change(limit).Error() })
 	switch {
 	case err == nil:
 		return nil

@@ -158,7 +158,7 @@ func (m *Member) verify(ctx context.Context) error {
 	term := m.term
 	m.mu.Unlock()
 	if term > 0 {
-		err := m.within(ctx, func() error { return m.raft.VerifyLeader().Error() })
+		err := m.await(ctx, func() error { return m.raft.VerifyLeader().Error() })
 		if err == nil && m.leadsIn(term) || errors.Is(err, ErrNoMajority) || errors.Is(err, ErrStopped) {
 			return err
 		}
@@ -179,7 +179,7 @@ func (m *Member) propose(ctx context.Context, c command) (result, error) {
 		limit = max(time.Until(deadline), time.Millisecond)
 	}
 	var future raft.ApplyFuture
-	err := m.within(ctx, func() error {
+	err := m.await(ctx, func() error {
 		future = m.raft.Apply(c.encode(), limit)
 		return future.Error()
 	})
@@ -197,9 +197,9 @@ func (m *Member) propose(ctx context.Context, c command) (result, error) {
 	return result{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 }
 
-// within runs a call of raft and waits for it until the context ends. A call cannot
+// await runs a call of raft and waits for it until the context ends. A call cannot
 // be cancelled: it goes on in the background, at the latest until raft stops.
-func (m *Member) within(ctx context.Context, call func() error) error {
+func (m *Member) await(ctx context.Context, call func() error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- call() }()
 	select {

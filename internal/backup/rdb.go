@@ -43,7 +43,7 @@ func Scan(r io.Reader) (Summary, error) {
 	s := &rdbScan{in: bufio.NewReaderSize(sums, 256<<10)}
 	s.Databases = map[int]Count{}
 
-	err := s.whole()
+	err := s.scan()
 	switch {
 	case sums.err != nil: // the reader's own error, not the end of the dump
 		return Summary{}, sums.err
@@ -88,7 +88,7 @@ const (
 	opEnd          = 255
 )
 
-func (s *rdbScan) whole() error {
+func (s *rdbScan) scan() error {
 	var head [9]byte
 	if _, err := io.ReadFull(s.in, head[:]); err != nil {
 		return err
@@ -112,7 +112,7 @@ func (s *rdbScan) whole() error {
 			expires = true
 			err = s.skip(map[byte]int64{opExpireMillis: 8, opExpire: 4}[code])
 		case opSelect, opResize, opSlotInfo, opFunction, opModuleAux, opIdle, opFrequency, opAux:
-			err = s.about(code)
+			err = s.opcode(code)
 		default:
 			if err = s.key(code); err == nil {
 				c := s.Databases[s.db]
@@ -142,8 +142,8 @@ func (s *rdbScan) end() error {
 	return nil
 }
 
-// about reads the data of an opcode other than those of expiry and end.
-func (s *rdbScan) about(code byte) error {
+// opcode reads the data of an opcode other than those of expiry and end.
+func (s *rdbScan) opcode(code byte) error {
 	switch code {
 	case opSelect:
 		db, err := s.length()

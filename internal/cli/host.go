@@ -129,10 +129,10 @@ func joinableHosts(running, file []stack.Host, v host.View) (all []stack.Host, g
 }
 
 // viewOf returns a host that has joined.
-func (t hostsThere) viewOf(name string) (host.Sight, bool) {
-	i := slices.IndexFunc(t.view.Hosts, func(s host.Sight) bool { return s.Name == name })
+func (t hostsThere) viewOf(name string) (host.HostView, bool) {
+	i := slices.IndexFunc(t.view.Hosts, func(s host.HostView) bool { return s.Name == name })
 	if i < 0 {
-		return host.Sight{}, false
+		return host.HostView{}, false
 	}
 	return t.view.Hosts[i], true
 }
@@ -376,7 +376,7 @@ func (t hostsThere) remove(ctx context.Context, g *globals, name string, yes boo
 }
 
 // warning returns what a removal would end.
-func (t hostsThere) warning(there host.Sight, nodes []string) string {
+func (t hostsThere) warning(there host.HostView, nodes []string) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "Host %s (%s) leaves the stack %s.", there.Name, there.Address, t.view.Stack)
 	switch {
@@ -405,7 +405,7 @@ func (t hostsThere) removeHost(ctx context.Context, name string) error {
 	for began := time.Now(); time.Since(began) < patience && ctx.Err() == nil; time.Sleep(askHostEvery) {
 		// If the answer was lost, the host may have been removed all the same.
 		v, viewErr := t.client.Hosts(ctx)
-		if viewErr == nil && v.Leader != "" && err != nil && !slices.ContainsFunc(v.Hosts, func(s host.Sight) bool { return s.Name == name }) {
+		if viewErr == nil && v.Leader != "" && err != nil && !slices.ContainsFunc(v.Hosts, func(s host.HostView) bool { return s.Name == name }) {
 			return nil
 		}
 		if viewErr == nil && v.Here == name && errors.Is(err, control.ErrNoSupervisor) {

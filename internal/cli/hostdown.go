@@ -84,7 +84,7 @@ func downHost(ctx context.Context, g *globals, w io.Writer, name string, anyway 
 // mayGoDown returns an error for a host that does not exist, or without which no host could lead.
 func mayGoDown(v host.View, name string) error {
 	var names []string
-	var is *host.Sight
+	var is *host.HostView
 	votes, left := 0, 0
 	for i, s := range v.Hosts {
 		names = append(names, s.Name)

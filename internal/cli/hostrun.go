@@ -353,7 +353,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	}
 
 	asked := make(chan downRequest, 1)
-	l.Answer(control.Handler(ledFrom{sup, l}, func(purge bool) error { return askLeader(ctx, sup, asked, purge) }, nil, nil))
+	l.Answer(control.Handler(leaderSupervisor{sup, l}, func(purge bool) error { return askLeader(ctx, sup, asked, purge) }, nil, nil))
 
 	starting, stopStarting := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -430,7 +430,7 @@ func placesOf(s stack.Stack, joined []host.Member) []plan.Place {
 func (p *hostProcess) whyWaiting(s stack.Stack, l host.Leadership) error {
 	joined, begun := map[string]bool{}, map[string]bool{}
 	for _, m := range l.Hosts {
-		joined[m.Name], begun[m.Name] = true, m.Part != "" || m.Name == l.Here
+		joined[m.Name], begun[m.Name] = true, m.AgreementID != "" || m.Name == l.Here
 	}
 	if absent := absentFrom(s, joined); len(absent) > 0 {
 		return &control.WaitsError{Why: howToJoin(absent) + ". The stack starts when all of its hosts are there"}
@@ -459,15 +459,15 @@ func absentFrom(s stack.Stack, joined map[string]bool) (names []string) {
 	return names
 }
 
-// ledFrom is the supervisor of a stack of several hosts, on the host that leads.
-type ledFrom struct {
+// leaderSupervisor is the supervisor of a stack of several hosts, on the host that leads.
+type leaderSupervisor struct {
 	*supervise.Supervisor
 	lead host.Leadership
 }
 
 // Rest takes a host down for maintenance. If that is the leading host, it hands the lead over and
 // returns a BusyError: the next leader has to be asked.
-func (s ledFrom) Rest(ctx context.Context, name string, anyway bool) error {
+func (s leaderSupervisor) Rest(ctx context.Context, name string, anyway bool) error {
 	if name == s.lead.Here {
 		s.lead.HandOver(fmt.Errorf("host %s goes down for maintenance", name))
 		return &control.BusyError{Why: fmt.Sprintf("host %s leads, and another one has to do so first", name)}
@@ -480,7 +480,7 @@ func (s ledFrom) Rest(ctx context.Context, name string, anyway bool) error {
 
 // Switchover returns an error while the supervisor of a new leader is still starting. It has not
 // seen the nodes yet, and would consider none of them fit.
-func (s ledFrom) Switchover(ctx context.Context, to string) (supervise.Switched, error) {
+func (s leaderSupervisor) Switchover(ctx context.Context, to string) (supervise.Switched, error) {
 	if s.Supervisor.Status().Phase == supervise.PhaseStarting {
 		return supervise.Switched{}, &supervise.StartingError{}
 	}
@@ -488,14 +488,14 @@ func (s ledFrom) Switchover(ctx context.Context, to string) (supervise.Switched,
 }
 
 // Status returns the status, with the host on which the supervisor runs.
-func (s ledFrom) Status() supervise.Status {
+func (s leaderSupervisor) Status() supervise.Status {
 	st := s.Supervisor.Status()
 	st.Host = s.lead.Here
 	return st
 }
 
 // Subscribe adds that host, too.
-func (s ledFrom) Subscribe() (now supervise.Status, changes <-chan supervise.NodeStatus, cancel func()) {
+func (s leaderSupervisor) Subscribe() (now supervise.Status, changes <-chan supervise.NodeStatus, cancel func()) {
 	now, changes, cancel = s.Supervisor.Subscribe()
 	now.Host = s.lead.Here
 	return now, changes, cancel

@@ -31,7 +31,7 @@ func TestAHostWhoseSupervisorDoesNotBeginHandsOver(t *testing.T) {
 		}
 		var handed []string
 		l := host.Leadership{
-			Here: "one", Hosts: []host.Member{{Name: "one"}, {Name: "two", Part: "2"}, {Name: "three", Part: "3"}},
+			Here: "one", Hosts: []host.Member{{Name: "one"}, {Name: "two", AgreementID: "2"}, {Name: "three", AgreementID: "3"}},
 			Machine:  func(string) machine.Machine { return machine.NewLocal(state) },
 			Answer:   func(http.Handler) {},
 			HandOver: func(why error) { handed = append(handed, why.Error()) },

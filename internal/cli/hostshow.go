@@ -60,7 +60,7 @@ func awaitLead(ctx context.Context, client *control.Client) (v host.View, st sup
 
 // hasVote reports whether the host that was asked belongs to the stack and has a vote.
 func hasVote(v host.View) bool {
-	return slices.ContainsFunc(v.Hosts, func(s host.Sight) bool { return s.Name == v.Here && s.Votes })
+	return slices.ContainsFunc(v.Hosts, func(s host.HostView) bool { return s.Name == v.Here && s.Votes })
 }
 
 // slowStatusReader returns a status reader for showStart that asks rarely. It returns the last

@@ -38,8 +38,8 @@ func (p *podProcess) watchNames(ctx context.Context, found pod.DiscoveredService
 	}
 }
 
-// discoveryName returns where the balancers find an application's pods. It is a full name, because HAProxy
-// does not add the search domains of the host.
+// discoveryName returns where the balancers find an application's pods. It is a full name, because
+// HAProxy does not add the search domains of the host.
 func (p *podProcess) discoveryName(app string) string {
 	return net.JoinHostPort(inNamespace(p.file.Name+"-"+app), strconv.Itoa(plan.PodWebPort))
 }

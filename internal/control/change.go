@@ -28,13 +28,13 @@ type changeLine struct {
 func (a *api) change(w http.ResponseWriter, r *http.Request) {
 	var req supervise.Request
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&req); err != nil {
-		reply(w, http.StatusBadRequest, problem{Error: "the request is no JSON of a change: " + err.Error()})
+		writeJSON(w, http.StatusBadRequest, errorBody{Error: "the request is no JSON of a change: " + err.Error()})
 		return
 	}
 
 	if r.URL.Query().Get("plan") == "true" {
 		p, err := a.stack.Preview(r.Context(), req)
-		answer(w, p, err)
+		writeResult(w, p, err)
 		return
 	}
 
@@ -54,7 +54,7 @@ func (a *api) change(w http.ResponseWriter, r *http.Request) {
 	result, err := a.stack.Change(r.Context(), req, func(e supervise.Event) { say(changeLine{Event: &e}) })
 	if err != nil {
 		if !begun {
-			answer(w, nil, err)
+			writeResult(w, nil, err)
 		}
 		return
 	}

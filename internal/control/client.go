@@ -233,7 +233,7 @@ func (c *Client) askOnce(ctx context.Context, method, path string, content io.Re
 
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	var p problem
+	var p errorBody
 	if json.Unmarshal(b, &p) != nil || p.Error == "" {
 		p.Error = fmt.Sprintf("the supervisor answers %s: %s", quote.Text(resp.Status), quote.Text(string(b)))
 	}

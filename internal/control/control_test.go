@@ -274,7 +274,7 @@ func TestAPatientClientRepeatsNothingThatMayHaveBeenDone(t *testing.T) {
 	defer os.RemoveAll(dir)
 	server, err := Listen(dir, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		asked++
-		reply(w, http.StatusServiceUnavailable, problem{Error: "nobody knows"})
+		writeJSON(w, http.StatusServiceUnavailable, errorBody{Error: "nobody knows"})
 	}))
 	if err != nil {
 		t.Fatal(err)

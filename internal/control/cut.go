@@ -41,20 +41,20 @@ const forgetCut = time.Minute
 // directory, off from other hosts of its stack.
 func CutHandler(state string) http.Handler {
 	n := isolate.NewNetwork(state)
-	c := cuts{begin: n.Begin, ready: n.Ready, end: n.End, dropped: n.Dropped}
+	c := cuts{beginCut: n.Begin, ready: n.Ready, endCut: n.End, dropped: n.Dropped}
 	mux := http.NewServeMux()
 
 	mux.HandleFunc("POST "+CutPath, func(w http.ResponseWriter, r *http.Request) {
 		var cut isolate.Cut
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&cut); err != nil {
-			reply(w, http.StatusBadRequest, problem{Error: "the request is no JSON of a cut: " + err.Error()})
+			writeJSON(w, http.StatusBadRequest, errorBody{Error: "the request is no JSON of a cut: " + err.Error()})
 			return
 		}
 		runs, unread := supervise.ReadRunsAs(state)
 		s, unparsed := runs.Stack()
 		err := errors.Join(unread, unparsed)
 		if err == nil {
-			err = ofTheStack(runs.Plan(), s.Entry.Virtual.Bare(), cut)
+			err = checkCut(runs.Plan(), s.Entry.Virtual.Bare(), cut)
 		}
 		switch {
 		case err != nil:
@@ -63,23 +63,23 @@ func CutHandler(state string) http.Handler {
 		default:
 			err = c.schedule(r.Context(), cut)
 		}
-		answer(w, struct{}{}, err)
+		writeResult(w, struct{}{}, err)
 	})
 
 	mux.HandleFunc("GET "+CutPath, func(w http.ResponseWriter, r *http.Request) {
 		counts, err := c.counts(r.Context())
-		answer(w, counts, err)
+		writeResult(w, counts, err)
 	})
 
 	mux.HandleFunc("DELETE "+CutPath, func(w http.ResponseWriter, r *http.Request) {
-		answer(w, struct{}{}, c.over(r.Context()))
+		writeResult(w, struct{}{}, c.end(r.Context()))
 	})
 	return mux
 }
 
-// ofTheStack returns an error if a cut affects anything that is not the stack's, such as an
+// checkCut returns an error if a cut affects anything that is not the stack's, such as an
 // operator's ssh.
-func ofTheStack(p plan.Plan, virtual []string, c isolate.Cut) error {
+func checkCut(p plan.Plan, virtual []string, c isolate.Cut) error {
 	var hosts []netip.Addr
 	ports := map[uint16]bool{}
 
@@ -123,9 +123,9 @@ func ofTheStack(p plan.Plan, virtual []string, c isolate.Cut) error {
 
 // cuts carries out the cuts of this machine, one at a time. It is safe for concurrent use.
 type cuts struct {
-	ready, begin func(context.Context, isolate.Cut) error
-	end          func(context.Context) error
-	dropped      func(context.Context) (map[string]int, error)
+	ready, beginCut func(context.Context, isolate.Cut) error
+	endCut          func(context.Context) error
+	dropped         func(context.Context) (map[string]int, error)
 
 	mu             sync.Mutex
 	until          time.Time // when the kernel ends the cut; zero if there is no cut
@@ -150,10 +150,10 @@ func (c *cuts) schedule(ctx context.Context, cut isolate.Cut) error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if !c.until.IsZero() {
-			c.failed = c.begin(context.Background(), cut)
+			c.failed = c.beginCut(context.Background(), cut)
 		}
 	})
-	c.forget = time.AfterFunc(CutDelay+cut.Lasts+forgetCut, func() { _ = c.over(context.Background()) }) // after an error, rules are left that drop nothing any more
+	c.forget = time.AfterFunc(CutDelay+cut.Lasts+forgetCut, func() { _ = c.end(context.Background()) }) // after an error, rules are left that drop nothing any more
 	return nil
 }
 
@@ -180,12 +180,12 @@ func (c *cuts) counts(ctx context.Context) (map[string]int, error) {
 	return c.dropped(ctx)
 }
 
-// over ends the cut, also one that an earlier process has begun. Without a cut it does nothing.
-func (c *cuts) over(ctx context.Context) error {
+// end ends the cut, also one that an earlier process has begun. Without a cut it does nothing.
+func (c *cuts) end(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stop()
-	if err := c.end(ctx); err != nil {
+	if err := c.endCut(ctx); err != nil {
 		return err
 	}
 	c.until, c.failed = time.Time{}, nil

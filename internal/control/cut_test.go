@@ -21,14 +21,14 @@ func TestACutBeginsAfterItsAnswerAndOnlyOnce(t *testing.T) {
 		no := errors.New("no")
 		c := cuts{
 			ready: isolateCheck,
-			begin: func(context.Context, isolate.Cut) error {
+			beginCut: func(context.Context, isolate.Cut) error {
 				began.Add(1)
 				if fails.Load() {
 					return no
 				}
 				return nil
 			},
-			end:     func(context.Context) error { ended.Add(1); return nil },
+			endCut:  func(context.Context) error { ended.Add(1); return nil },
 			dropped: func(context.Context) (map[string]int, error) { return map[string]int{"to the others": 3}, nil },
 		}
 		ctx := t.Context()
@@ -43,7 +43,7 @@ func TestACutBeginsAfterItsAnswerAndOnlyOnce(t *testing.T) {
 		if err := c.schedule(ctx, isolate.Cut{Lasts: time.Second}); err == nil {
 			t.Error("a cut of nothing is taken")
 		}
-		if err := c.over(ctx); err != nil {
+		if err := c.end(ctx); err != nil {
 			t.Error(err)
 		}
 		want("none", 0, 1) // an earlier process may have begun one
@@ -61,13 +61,13 @@ func TestACutBeginsAfterItsAnswerAndOnlyOnce(t *testing.T) {
 		if n, err := c.counts(ctx); err != nil || n["to the others"] != 3 {
 			t.Error(n, err)
 		}
-		if err := c.over(ctx); err != nil {
+		if err := c.end(ctx); err != nil {
 			t.Error(err)
 		}
 		want("ended", 1, 2)
 
 		// A cut that is ended before it begins.
-		if err := errors.Join(c.schedule(ctx, cut), c.over(ctx)); err != nil {
+		if err := errors.Join(c.schedule(ctx, cut), c.end(ctx)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
@@ -108,7 +108,7 @@ func TestACutIsOfTheStackAlone(t *testing.T) {
 		{isolate.Cut{From: addr("198.18.7.1"), Spared: 22}, "no node of the stack has port 22"},
 		{isolate.Cut{Ports: []uint16{8080}, Virtual: addr("198.18.7.1")}, "198.18.7.1 is no virtual address"},
 	} {
-		err := ofTheStack(p, []string{"198.18.7.100"}, c.cut)
+		err := checkCut(p, []string{"198.18.7.100"}, c.cut)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.cut, err, c.want)
 		}

@@ -41,13 +41,13 @@ func LogsHandler(state string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q, follow, err := readQuery(r.URL.Query())
 		if err != nil {
-			reply(w, http.StatusBadRequest, problem{Error: err.Error()})
+			writeJSON(w, http.StatusBadRequest, errorBody{Error: err.Error()})
 			return
 		}
 		m := logs.NewMerged(state, q)
 		defer m.Close()
 		if _, err := m.Find(); err != nil {
-			reply(w, http.StatusConflict, problem{Error: err.Error()})
+			writeJSON(w, http.StatusConflict, errorBody{Error: err.Error()})
 			return
 		}
 		w.Header().Set("Content-Type", "application/x-ndjson")

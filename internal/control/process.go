@@ -39,7 +39,7 @@ const DrilledPath = "/drilled"
 func DrilledHandler(state string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, theStack := supervise.Drilled(state)
-		answer(w, theStack, nil)
+		writeResult(w, theStack, nil)
 	})
 }
 
@@ -94,15 +94,15 @@ func ProcessHandler(state string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var call ProcessCall
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&call); err != nil {
-			reply(w, http.StatusBadRequest, problem{Error: "the request is no JSON of a process: " + err.Error()})
+			writeJSON(w, http.StatusBadRequest, errorBody{Error: "the request is no JSON of a process: " + err.Error()})
 			return
 		}
-		now, err := strikeProcess(state, &standing, call)
-		answer(w, now, err)
+		now, err := signalProcess(state, &standing, call)
+		writeResult(w, now, err)
 	})
 }
 
-func strikeProcess(state string, standing *pauses, call ProcessCall) (now ProcessState, err error) {
+func signalProcess(state string, standing *pauses, call ProcessCall) (now ProcessState, err error) {
 	nodes, err := supervise.NodeProcesses(state)
 	if err != nil {
 		return now, err
@@ -190,11 +190,11 @@ func BalancerHandler(state string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		node := r.PathValue("node")
 		if node != filepath.Base(node) || strings.HasPrefix(node, ".") {
-			reply(w, http.StatusBadRequest, problem{Error: "this is no name of a node"})
+			writeJSON(w, http.StatusBadRequest, errorBody{Error: "this is no name of a node"})
 			return
 		}
 		rows, err := haproxy.NewClient(filepath.Join(state, "nodes", node, plan.BalancerSocket)).Stat(r.Context())
-		answer(w, rows, err)
+		writeResult(w, rows, err)
 	})
 }
 

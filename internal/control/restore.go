@@ -41,7 +41,7 @@ func StageHandler(state string) http.Handler {
 	var one sync.Mutex
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !one.TryLock() {
-			reply(w, http.StatusConflict, problem{Error: "another restore is being made ready on this host"})
+			writeJSON(w, http.StatusConflict, errorBody{Error: "another restore is being made ready on this host"})
 			return
 		}
 		defer one.Unlock()
@@ -51,7 +51,7 @@ func StageHandler(state string) http.Handler {
 			err = supervise.StageDump(r.Context(), state, head.Server, head.Staged, head.Copies, in)
 		}
 		if err != nil {
-			reply(w, http.StatusConflict, problem{Error: err.Error()})
+			writeJSON(w, http.StatusConflict, errorBody{Error: err.Error()})
 			return
 		}
 		defer supervise.Unstage(state)
@@ -140,11 +140,11 @@ func (c *Client) Restore(ctx context.Context, host, id string) (supervise.Restor
 
 func (a *api) restorePlace(w http.ResponseWriter, r *http.Request) {
 	place, err := a.stack.RestorePlace(r.Context())
-	answer(w, place, err)
+	writeResult(w, place, err)
 }
 
 func (a *api) restore(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	done, err := a.stack.Restore(r.Context(), q.Get("host"), q.Get("id"))
-	answer(w, done, err)
+	writeResult(w, done, err)
 }

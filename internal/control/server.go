@@ -87,7 +87,7 @@ func Handler(stack Stack, down func(purge bool) error, handOver func(program str
 // client gets a *WaitsError as such, and other errors as a *BusyError.
 func Unable(why error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusServiceUnavailable, problem{Error: why.Error(), Waits: errors.As(why, new(*WaitsError))})
+		writeJSON(w, http.StatusServiceUnavailable, errorBody{Error: why.Error(), Waits: errors.As(why, new(*WaitsError))})
 	})
 }
 
@@ -156,7 +156,7 @@ func (s *Server) Serve() error {
 func (s *Server) Close() error { return s.http.Close() }
 
 func (a *api) status(w http.ResponseWriter, _ *http.Request) {
-	reply(w, http.StatusOK, a.stack.Status())
+	writeJSON(w, http.StatusOK, a.stack.Status())
 }
 
 // Event is one line of the event stream: first the whole status, then each change of a
@@ -191,51 +191,51 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) act(w http.ResponseWriter, r *http.Request) {
-	answer(w, struct{}{}, a.stack.Do(r.Context(), r.PathValue("node"), supervise.Action(r.PathValue("action"))))
+	writeResult(w, struct{}{}, a.stack.Do(r.Context(), r.PathValue("node"), supervise.Action(r.PathValue("action"))))
 }
 
 func (a *api) switchOver(w http.ResponseWriter, r *http.Request) {
 	done, err := a.stack.Switchover(r.Context(), r.URL.Query().Get("to"))
-	answer(w, done, err)
+	writeResult(w, done, err)
 }
 
 func (a *api) rest(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	answer(w, struct{}{}, a.stack.Rest(r.Context(), q.Get("host"), q.Get("anyway") == "true"))
+	writeResult(w, struct{}{}, a.stack.Rest(r.Context(), q.Get("host"), q.Get("anyway") == "true"))
 }
 
 func (a *api) noteBackup(w http.ResponseWriter, r *http.Request) {
 	var b supervise.BackupState
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&b); err != nil {
-		reply(w, http.StatusBadRequest, problem{Error: "the request is no JSON of a backup: " + err.Error()})
+		writeJSON(w, http.StatusBadRequest, errorBody{Error: "the request is no JSON of a backup: " + err.Error()})
 		return
 	}
-	answer(w, struct{}{}, a.stack.NoteBackup(b))
+	writeResult(w, struct{}{}, a.stack.NoteBackup(b))
 }
 
-// answer writes the result of a request, or its error with the status for its kind.
-func answer(w http.ResponseWriter, done any, err error) {
+// writeResult writes the result of a request, or its error with the status for its kind.
+func writeResult(w http.ResponseWriter, done any, err error) {
 	var unknown *supervise.UnknownNodeError
 	switch {
 	case errors.As(err, &unknown), errors.As(err, new(*supervise.UnknownAppError)):
-		reply(w, http.StatusNotFound, problem{Error: err.Error()})
+		writeJSON(w, http.StatusNotFound, errorBody{Error: err.Error()})
 	case errors.As(err, new(*BusyError)), errors.As(err, new(*supervise.StartingError)):
-		reply(w, http.StatusServiceUnavailable, problem{Error: err.Error(), Later: true})
+		writeJSON(w, http.StatusServiceUnavailable, errorBody{Error: err.Error(), Later: true})
 	case errors.As(err, new(*supervise.RestoreCutError)):
-		reply(w, http.StatusServiceUnavailable, problem{Error: err.Error()})
+		writeJSON(w, http.StatusServiceUnavailable, errorBody{Error: err.Error()})
 	case errors.As(err, new(*supervise.UnknownHostError)):
-		reply(w, http.StatusBadRequest, problem{Error: err.Error()})
+		writeJSON(w, http.StatusBadRequest, errorBody{Error: err.Error()})
 	case errors.As(err, new(*supervise.ReferenceError)), errors.As(err, new(*supervise.ArgumentError)):
-		reply(w, http.StatusBadRequest, problem{Error: err.Error()})
+		writeJSON(w, http.StatusBadRequest, errorBody{Error: err.Error()})
 	case err != nil:
-		reply(w, http.StatusConflict, problem{Error: err.Error()})
+		writeJSON(w, http.StatusConflict, errorBody{Error: err.Error()})
 	default:
-		reply(w, http.StatusOK, done)
+		writeJSON(w, http.StatusOK, done)
 	}
 }
 
 func (a *api) takeDown(w http.ResponseWriter, r *http.Request) {
-	answer(w, struct{}{}, a.down(r.URL.Query().Get("purge") == "true"))
+	writeResult(w, struct{}{}, a.down(r.URL.Query().Get("purge") == "true"))
 }
 
 func (a *api) initHosts(w http.ResponseWriter, r *http.Request) {
@@ -243,22 +243,22 @@ func (a *api) initHosts(w http.ResponseWriter, r *http.Request) {
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&h)
 	switch {
 	case err != nil:
-		reply(w, http.StatusBadRequest, problem{Error: err.Error()})
+		writeJSON(w, http.StatusBadRequest, errorBody{Error: err.Error()})
 	case a.initFirst == nil:
-		reply(w, http.StatusConflict, problem{Error: "this machine is one of several hosts already"})
+		writeJSON(w, http.StatusConflict, errorBody{Error: "this machine is one of several hosts already"})
 	default:
-		answer(w, struct{}{}, a.initFirst(h))
+		writeResult(w, struct{}{}, a.initFirst(h))
 	}
 }
 
-// problem is the body of an error answer.
-type problem struct {
+// errorBody is the body of an error answer.
+type errorBody struct {
 	Error string `json:"error"`
 	Waits bool   `json:"waits,omitempty"` // see WaitsError
 	Later bool   `json:"later,omitempty"` // see BusyError
 }
 
-func reply(w http.ResponseWriter, status int, v any) {
+func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(v) // the client may be gone

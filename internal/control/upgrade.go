@@ -21,10 +21,10 @@ func UpgradeHandler(handOver func(program string) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		program := r.URL.Query().Get("program")
 		if handOver == nil || program == "" {
-			reply(w, http.StatusNotFound, problem{Error: ErrNoHandOver.Error()})
+			writeJSON(w, http.StatusNotFound, errorBody{Error: ErrNoHandOver.Error()})
 			return
 		}
-		answer(w, struct{}{}, handOver(program))
+		writeResult(w, struct{}{}, handOver(program))
 	})
 }
 

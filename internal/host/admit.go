@@ -43,10 +43,10 @@ type welcome struct {
 
 // entry is what a host reports about itself to the leader when it starts.
 type entry struct {
-	Part    string `json:"part"`
-	State   string `json:"state"`
-	Version string `json:"version"`
-	Run     string `json:"run,omitempty"`
+	AgreementID string `json:"part"`
+	State       string `json:"state"`
+	Version     string `json:"version"`
+	Run         string `json:"run,omitempty"`
 }
 
 // Invite returns a token with which a host can join once, under this name and address. The
@@ -65,11 +65,11 @@ func (h *Host) Remove(ctx context.Context, name string) error {
 // commands returns the commands that the leader carries out for any host, by name.
 func (h *Host) commands() map[string]command {
 	return map[string]command{
-		"invite": decide(h.invite),
-		"redeem": decide(h.redeem),
-		"enlist": decide(h.enlist),
-		"enter":  decideFor(h.entered),
-		"remove": decide(h.remove),
+		"invite": handle(h.invite),
+		"redeem": handle(h.redeem),
+		"enlist": handle(h.enlist),
+		"enter":  handleFrom(h.entered),
+		"remove": handle(h.remove),
 	}
 }
 
@@ -89,7 +89,7 @@ func change[T any](ctx context.Context, h *Host, term uint64, name string, with 
 		if err != nil {
 			return nil, err
 		}
-		next, err := changed(name, revision, value)
+		next, err := newChange(name, revision, value)
 		return []agree.Change{next}, err
 	})
 }
@@ -121,8 +121,8 @@ func (h *Host) load(ctx context.Context, name string, value any) (revision uint6
 	return doc.Revision, err
 }
 
-// changed returns the change that gives a document a new value.
-func changed(name string, revision uint64, value any) (agree.Change, error) {
+// newChange returns the change that gives a document a new value.
+func newChange(name string, revision uint64, value any) (agree.Change, error) {
 	text, err := json.Marshal(value)
 	return agree.Change{Name: name, Data: text, Revision: revision}, err
 }
@@ -140,7 +140,7 @@ func (h *Host) invite(ctx context.Context, term uint64, in Invitation) (Invited,
 	}
 	var members []netip.AddrPort
 	for _, m := range now.members() {
-		if m.Name == in.Host && m.Part != "" {
+		if m.Name == in.Host && m.AgreementID != "" {
 			return Invited{}, fmt.Errorf("host %s is one of the stack already: 'holdfast host remove %s' takes it out, so that it can join anew", in.Host, in.Host)
 		}
 		members = append(members, m.Address)
@@ -189,8 +189,8 @@ func (h *Host) enlist(ctx context.Context, term uint64, m Member) (welcome, erro
 
 // entered records what a host that has started reports, and gives it a vote if it has none.
 func (h *Host) entered(ctx context.Context, term uint64, from identity.Peer, e entry) (struct{}, error) {
-	if name, _, _ := strings.Cut(e.Part, "/"); name != from.Name {
-		return struct{}{}, fmt.Errorf("%s asks for the vote of %s", from, quote.Text(e.Part))
+	if name, _, _ := strings.Cut(e.AgreementID, "/"); name != from.Name {
+		return struct{}{}, fmt.Errorf("%s asks for the vote of %s", from, quote.Text(e.AgreementID))
 	}
 
 	h.voting.Lock()
@@ -202,7 +202,7 @@ func (h *Host) entered(ctx context.Context, term uint64, from identity.Peer, e e
 		if !is || known.ID != from.ID {
 			return fmt.Errorf("%s is no host of the stack any more: it can join anew ('holdfast host add %s')", from, from.Name)
 		}
-		known.Part, known.State, known.Version, known.Run = e.Part, e.State, e.Version, e.Run
+		known.AgreementID, known.State, known.Version, known.Run = e.AgreementID, e.State, e.Version, e.Run
 		m, r.Hosts[from.Name] = known, known
 		return nil
 	})
@@ -212,13 +212,13 @@ func (h *Host) entered(ctx context.Context, term uint64, from identity.Peer, e e
 
 	for _, peer := range h.member.Members() {
 		switch {
-		case peer.ID == e.Part && peer.Voter:
+		case peer.ID == e.AgreementID && peer.Voter:
 			return struct{}{}, nil
-		case peer.Name == m.Name && peer.ID != e.Part:
-			return struct{}{}, h.member.Replace(ctx, e.Part, memberAddress(m.Name))
+		case peer.Name == m.Name && peer.ID != e.AgreementID:
+			return struct{}{}, h.member.Replace(ctx, e.AgreementID, memberAddress(m.Name))
 		}
 	}
-	return struct{}{}, h.member.Add(ctx, e.Part, memberAddress(m.Name))
+	return struct{}{}, h.member.Add(ctx, e.AgreementID, memberAddress(m.Name))
 }
 
 // enter reports this host to the leader and tries again until the leader has recorded it:
@@ -339,7 +339,7 @@ func Join(ctx context.Context, state, token string) (Self, error) {
 		return Self{}, err
 	}
 
-	if err := stateOf(state); err != nil {
+	if err := makeStateDir(state); err != nil {
 		return Self{}, err
 	}
 	if err := mayListen(t); err != nil {

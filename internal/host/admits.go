@@ -36,7 +36,7 @@ func (h *Host) admits(conn *tls.Conn) bool {
 	switch {
 	case err == nil && h.knows(peer):
 		return true
-	case err == nil && peer.Role == identity.Host && state.NegotiatedProtocol == agreementProtocol && h.unled():
+	case err == nil && peer.Role == identity.Host && state.NegotiatedProtocol == agreementProtocol && h.leaderless():
 		return true
 	}
 	h.cfg.Log.Warn("somebody whom this host does not know as a host of the stack was not let in",
@@ -44,9 +44,9 @@ func (h *Host) admits(conn *tls.Conn) bool {
 	return false
 }
 
-// unled reports whether this host does not lead and has heard of no leader for at least
+// leaderless reports whether this host does not lead and has heard of no leader for at least
 // unheard.
-func (h *Host) unled() bool {
+func (h *Host) leaderless() bool {
 	return h.leads() == 0 && time.Since(h.member.Status().Heard) >= unheard
 }
 
@@ -58,7 +58,7 @@ func (h *Host) admitsRequest(next http.Handler) http.Handler {
 			err = fmt.Errorf("host %s has not heard yet that %s is a host of the stack: ask another one", h.self.Name, peer)
 		}
 		if err != nil {
-			tell(w, http.StatusForbidden, err)
+			writeError(w, http.StatusForbidden, err)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -65,7 +65,7 @@ func TestAHostThatTheOthersHaveNotAgreedOnIsNotLetIn(t *testing.T) {
 	// A host cannot ask for the vote of another one.
 	from := two.keeper.Credentials().Peer()
 	leader, _ := l.leader()
-	if _, err := leader.entered(t.Context(), leader.leads(), from, entry{Part: one.member.ID()}); err == nil {
+	if _, err := leader.entered(t.Context(), leader.leads(), from, entry{AgreementID: one.member.ID()}); err == nil {
 		t.Error("two has the vote of one")
 	}
 }

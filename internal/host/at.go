@@ -20,13 +20,13 @@ func (h *Host) at(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("host")
 	switch _, known := h.addressOf(name); {
 	case name == h.self.Name && h.cfg.Own == nil:
-		tell(w, http.StatusNotFound, errors.New("this host says nothing of itself"))
+		writeError(w, http.StatusNotFound, errors.New("this host says nothing of itself"))
 	case name == h.self.Name:
 		http.StripPrefix(AtPath+name, h.cfg.Own).ServeHTTP(w, r)
 	case !known:
-		tell(w, http.StatusNotFound, fmt.Errorf("no host of the stack is called %q", name))
+		writeError(w, http.StatusNotFound, fmt.Errorf("no host of the stack is called %q", name))
 	case r.Header.Get(forwarded) != "":
-		tell(w, http.StatusServiceUnavailable, fmt.Errorf("this is host %s, and not host %s", h.self.Name, name))
+		writeError(w, http.StatusServiceUnavailable, fmt.Errorf("this is host %s, and not host %s", h.self.Name, name))
 	default:
 		h.passOn(name, fmt.Sprintf("host %s does not answer", name)).ServeHTTP(w, r)
 	}
@@ -49,7 +49,7 @@ func (h *Host) passOn(name, silent string) http.Handler {
 			}
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			tell(w, http.StatusServiceUnavailable, unanswered(r, silent, err))
+			writeError(w, http.StatusServiceUnavailable, unanswered(r, silent, err))
 		},
 	}
 }

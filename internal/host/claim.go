@@ -32,7 +32,7 @@ func (e *ClaimedError) Error() string {
 // directory if there is none. The kernel releases the lock when the process ends, however it
 // ends. If another process holds the lock, the error is a *ClaimedError.
 func Claim(state string) (release func(), err error) {
-	if err := stateOf(state); err != nil {
+	if err := makeStateDir(state); err != nil {
 		return nil, err
 	}
 	f, err := private.Open(filepath.Join(state, claimFile), os.O_CREATE|os.O_RDWR)

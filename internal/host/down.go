@@ -33,9 +33,9 @@ func (h *Host) Down() <-chan struct{} { return h.down }
 // is to remove what makes it a host of the stack (Leave).
 func (h *Host) Purged() bool { return h.purged.Load() }
 
-// end tells all hosts to end, waits until those that can be reached have heard it, and then
+// endAll tells all hosts to end, waits until those that can be reached have heard it, and then
 // ends this host. With purge they also remove what makes them hosts of the stack.
-func (h *Host) end(ctx context.Context, term uint64, purge bool) error {
+func (h *Host) endAll(ctx context.Context, term uint64, purge bool) error {
 	text, err := json.Marshal(taken{term, purge})
 	if err != nil {
 		return err
@@ -44,11 +44,11 @@ func (h *Host) end(ctx context.Context, term uint64, purge bool) error {
 		return err
 	}
 	h.awaitHeard(ctx)
-	h.ends(purge)
+	h.markDown(purge)
 	return nil
 }
 
-func (h *Host) ends(purge bool) {
+func (h *Host) markDown(purge bool) {
 	h.downOnce.Do(func() {
 		h.purged.Store(purge)
 		close(h.down)
@@ -110,10 +110,10 @@ func (h *Host) hearDown(e agree.Event) {
 		return
 	}
 	now := h.member.Status()
-	if t.Term != now.Term && !t.Purge || now.Leader == now.ID { // the leader ends last: see end
+	if t.Term != now.Term && !t.Purge || now.Leader == now.ID { // the leader ends last: see endAll
 		return
 	}
-	h.ends(t.Purge)
+	h.markDown(t.Purge)
 }
 
 // mayLead reports whether the stack is to be up, so that this host may lead it. If the stack
@@ -129,7 +129,7 @@ func (h *Host) mayLead(ctx context.Context, term uint64) (bool, error) {
 		return false, err
 	}
 	if t.Purge || h.takenSince(doc) {
-		return false, h.end(ctx, term, t.Purge)
+		return false, h.endAll(ctx, term, t.Purge)
 	}
 	return true, h.member.Delete(ctx, term, downDocument, agree.AnyRevision)
 }

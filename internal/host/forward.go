@@ -45,11 +45,11 @@ const commandLimit = 30 * time.Second
 // and the result is to be encoded as JSON.
 type command func(ctx context.Context, term uint64, from identity.Peer, in []byte) (any, error)
 
-func decide[In, Out any](do func(ctx context.Context, term uint64, in In) (Out, error)) command {
-	return decideFor(func(ctx context.Context, term uint64, _ identity.Peer, in In) (Out, error) { return do(ctx, term, in) })
+func handle[In, Out any](do func(ctx context.Context, term uint64, in In) (Out, error)) command {
+	return handleFrom(func(ctx context.Context, term uint64, _ identity.Peer, in In) (Out, error) { return do(ctx, term, in) })
 }
 
-func decideFor[In, Out any](do func(ctx context.Context, term uint64, from identity.Peer, in In) (Out, error)) command {
+func handleFrom[In, Out any](do func(ctx context.Context, term uint64, from identity.Peer, in In) (Out, error)) command {
 	return func(ctx context.Context, term uint64, from identity.Peer, in []byte) (any, error) {
 		var value In
 		if err := json.Unmarshal(in, &value); err != nil {
@@ -113,9 +113,9 @@ func (h *Host) mark(header http.Header) {
 	}
 }
 
-// problem is the body of an error answer. Reason is the reason of an *identity.Error, and
+// errorBody is the body of an error answer. Reason is the reason of an *identity.Error, and
 // Later is true for a *laterError.
-type problem struct {
+type errorBody struct {
 	Error  string          `json:"error"`
 	Reason identity.Reason `json:"reason,omitempty"`
 	Later  bool            `json:"later,omitempty"`
@@ -132,7 +132,7 @@ func later(text string) error { return &laterError{errors.New(text)} }
 
 // toldError returns the error that is in another host's answer.
 func toldError(status string, text []byte) error {
-	var p problem
+	var p errorBody
 	switch {
 	case json.Unmarshal(text, &p) != nil || p.Error == "":
 		return fmt.Errorf("the leader answers %s", status)
@@ -241,7 +241,7 @@ func (h *Host) Control() http.Handler {
 	mux.HandleFunc("POST "+RenewPath, func(w http.ResponseWriter, r *http.Request) {
 		until, err := h.Renew(r.Context())
 		if err != nil {
-			tell(w, http.StatusConflict, err)
+			writeError(w, http.StatusConflict, err)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -259,7 +259,7 @@ func (h *Host) Control() http.Handler {
 			api := h.api
 			h.mu.Unlock()
 			if api == nil {
-				tell(w, http.StatusServiceUnavailable, later(fmt.Sprintf("host %s leads, and its supervisor begins", h.self.Name)))
+				writeError(w, http.StatusServiceUnavailable, later(fmt.Sprintf("host %s leads, and its supervisor begins", h.self.Name)))
 				return
 			}
 			api.ServeHTTP(w, r)
@@ -277,7 +277,7 @@ func (h *Host) hereOrThere(w http.ResponseWriter, r *http.Request, here func(ter
 	}
 
 	if r.Header.Get(forwarded) != "" && h.member.Status().Member {
-		tell(w, http.StatusServiceUnavailable, later(fmt.Sprintf("host %s does not lead any more", h.self.Name)))
+		writeError(w, http.StatusServiceUnavailable, later(fmt.Sprintf("host %s does not lead any more", h.self.Name)))
 		return
 	}
 
@@ -285,7 +285,7 @@ func (h *Host) hereOrThere(w http.ResponseWriter, r *http.Request, here func(ter
 	defer cancel()
 	leader, err := h.leader(ctx)
 	if err != nil {
-		tell(w, http.StatusServiceUnavailable, err)
+		writeError(w, http.StatusServiceUnavailable, err)
 		return
 	}
 	h.passOn(leader, fmt.Sprintf("host %s leads and does not answer", leader)).ServeHTTP(w, r)
@@ -299,7 +299,7 @@ func (h *Host) carryOut(w http.ResponseWriter, r *http.Request, term uint64, do 
 	if r.TLS != nil {
 		var err error
 		if from, err = h.trust.Peer(r); err != nil {
-			tell(w, http.StatusForbidden, err)
+			writeError(w, http.StatusForbidden, err)
 			return
 		}
 		if name, id, passedOn := strings.Cut(r.Header.Get(asker), "/"); passedOn && from.Role == identity.Host {
@@ -316,11 +316,11 @@ func (h *Host) carryOut(w http.ResponseWriter, r *http.Request, term uint64, do 
 	}
 
 	if errors.Is(err, errHandsOver) {
-		tell(w, http.StatusServiceUnavailable, err)
+		writeError(w, http.StatusServiceUnavailable, err)
 		return
 	}
 	if err != nil {
-		tell(w, http.StatusConflict, err)
+		writeError(w, http.StatusConflict, err)
 		return
 	}
 
@@ -328,10 +328,10 @@ func (h *Host) carryOut(w http.ResponseWriter, r *http.Request, term uint64, do 
 	_ = json.NewEncoder(w).Encode(out) // the client may be gone
 }
 
-// tell writes an error as the answer.
-func tell(w http.ResponseWriter, status int, err error) {
+// writeError writes an error as the answer.
+func writeError(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	p := problem{Error: err.Error(), Reason: identity.ReasonOf(err), Later: errors.As(err, new(*laterError))}
+	p := errorBody{Error: err.Error(), Reason: identity.ReasonOf(err), Later: errors.As(err, new(*laterError))}
 	_ = json.NewEncoder(w).Encode(p) // the client may be gone
 }

@@ -41,7 +41,7 @@ func askedLater(t *testing.T, h http.Handler, method, path string, header http.H
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	var p problem
+	var p errorBody
 	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != http.StatusServiceUnavailable {
 		t.Errorf("%s %s: %d %s", method, path, w.Code, w.Body)
 	}

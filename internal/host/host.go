@@ -74,12 +74,12 @@ type Host struct {
 	web    *http.Server
 	member *agree.Member
 
-	// mu guards roster, changed, turn, term and api. Changed is closed and replaced when the
-	// roster changes.
-	mu      sync.Mutex
-	roster  roster
-	changed chan struct{}
-	turn    int // the position of anyOther
+	// mu guards roster, rosterChanged, turn, term and api. rosterChanged is closed and replaced
+	// when the roster changes.
+	mu            sync.Mutex
+	roster        roster
+	rosterChanged chan struct{}
+	turn          int // the position of anyOther
 	// voting is held by a leader while it gives or takes a vote.
 	voting sync.Mutex
 	// term is the term in which this host leads, or 0. Api is the supervisor's control API
@@ -114,7 +114,7 @@ type Host struct {
 // that of a host of several.
 func Open(cfg Config) (h *Host, err error) {
 	h = &Host{
-		cfg: cfg, changed: make(chan struct{}), doubts: make(chan struct{}, 1),
+		cfg: cfg, rosterChanged: make(chan struct{}), doubts: make(chan struct{}, 1),
 		down: make(chan struct{}), gone: make(chan struct{}), rest: make(chan struct{}), run: rand.Text(),
 	}
 	if h.self, err = ReadSelf(cfg.State); err != nil {

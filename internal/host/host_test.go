@@ -69,7 +69,7 @@ func (l *lab) address(n int) netip.AddrPort {
 func (l *lab) initFirst(name string) *labHost {
 	l.t.Helper()
 	state := filepath.Join(l.t.TempDir(), name)
-	l.must(stateOf(state))
+	l.must(makeStateDir(state))
 	l.must(os.WriteFile(filepath.Join(state, "stack.json"), []byte(`{"booted":true}`), 0o600))
 	l.must(InitFirst(state, "shop", name, l.address(1), time.Now()))
 	return l.open(name, state)
@@ -259,7 +259,7 @@ func TestWithoutAMajorityNobodyLeads(t *testing.T) {
 	one.Close()
 	l.eventually("what is asked is refused for want of a majority", func() bool {
 		code, text := two.ask("/v1/status")
-		var p problem
+		var p errorBody
 		return json.Unmarshal([]byte(text), &p) == nil && code == http.StatusServiceUnavailable && strings.Contains(p.Error, "majority")
 	})
 	if two.now() != nil {
@@ -324,7 +324,7 @@ func refusedLater(h *labHost, name string) error {
 	}
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(resp.Body)
-	var p problem
+	var p errorBody
 	if json.Unmarshal(text, &p) == nil && p.Reason != "" {
 		return identity.Told(p.Reason, p.Error)
 	}

@@ -35,7 +35,7 @@ func initFirst(state string, as Self, pass *identity.Pass, now time.Time, planne
 		return err
 	}
 
-	if err := stateOf(state); err != nil {
+	if err := makeStateDir(state); err != nil {
 		return err
 	}
 	// An earlier attempt that did not finish is begun anew: no other host has joined yet.

@@ -65,7 +65,7 @@ func (h *Host) lead(ctx context.Context, term uint64) {
 		return
 	}
 
-	if err := h.strikeVotes(under); err != nil {
+	if err := h.removeStaleVotes(under); err != nil {
 		h.cfg.Log.Error("a host that was removed has a vote still", "error", err)
 	}
 
@@ -87,7 +87,7 @@ func (h *Host) lead(ctx context.Context, term uint64) {
 func (h *Host) leadOver(ctx context.Context, term uint64) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	hosts, places, changed := h.hosts()
+	hosts, key, changed := h.hosts()
 
 	var watching sync.WaitGroup
 	watching.Go(func() {
@@ -98,7 +98,7 @@ func (h *Host) leadOver(ctx context.Context, term uint64) {
 				return
 			}
 			var now string
-			if _, now, changed = h.hosts(); now != places {
+			if _, now, changed = h.hosts(); now != key {
 				h.cfg.Log.Info("the hosts of the stack have changed: the supervisor begins anew")
 				cancel()
 				return
@@ -109,7 +109,7 @@ func (h *Host) leadOver(ctx context.Context, term uint64) {
 	err := h.cfg.Lead(ctx, Leadership{
 		Here: h.self.Name, Hosts: hosts, Machine: func(name string) machine.Machine { return h.machineOf(name, term) },
 		Share: func(ctx context.Context, name string, content []byte) error { return h.write(ctx, term, name, content) },
-		End:   func(ctx context.Context, purge bool) error { return h.end(ctx, term, purge) },
+		End:   func(ctx context.Context, purge bool) error { return h.endAll(ctx, term, purge) },
 		Run:   h.runOf, HandOver: h.member.Resign, Secret: h.secret,
 		EndHost: func(ctx context.Context, name string) error { return h.endHost(ctx, term, name) },
 		Answer: func(api http.Handler) {
@@ -135,12 +135,12 @@ func (h *Host) leadOver(ctx context.Context, term uint64) {
 	}
 }
 
-// hosts returns the hosts of the stack, roster.places to compare them by, and a channel that
+// hosts returns the hosts of the stack, roster.supervisorKey to compare them by, and a channel that
 // is closed when the roster changes.
 func (h *Host) hosts() ([]Member, string, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.roster.members(), h.roster.places(), h.changed
+	return h.roster.members(), h.roster.supervisorKey(), h.rosterChanged
 }
 
 // machineOf returns the machine of a host, for the leader of a term.
@@ -148,14 +148,14 @@ func (h *Host) machineOf(name string, term uint64) machine.Machine {
 	if name == h.self.Name {
 		return machine.NewLocal(h.cfg.State)
 	}
-	return agent.New(name, h.stateOf(name), term, func(ctx context.Context) (net.Conn, error) {
+	return agent.New(name, h.stateDirOf(name), term, func(ctx context.Context) (net.Conn, error) {
 		return h.connect(ctx, name, machineProtocol)
 	})
 }
 
-// stateOf returns the state directory of a host. For a host that has never started, it is not
-// known yet, and stateOf returns this host's own; the supervisor starts again once it is known.
-func (h *Host) stateOf(name string) string {
+// stateDirOf returns the state directory of a host. For a host that has never started, it is not
+// known yet, and stateDirOf returns this host's own; the supervisor starts again once it is known.
+func (h *Host) stateDirOf(name string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if m := h.roster.Hosts[name]; m.State != "" {

@@ -61,7 +61,7 @@ func (h *Host) watchMembership() {
 		now := h.member.Status()
 		voted = voted || now.Member
 		lost := voted && !now.Member
-		silent := h.unled()
+		silent := h.leaderless()
 		if !lost && !silent && doubts == 0 {
 			refused = 0
 			continue
@@ -143,7 +143,7 @@ func (h *Host) remove(ctx context.Context, term uint64, name string) (struct{}, 
 	if err := h.member.Remove(ctx, name); err != nil {
 		return struct{}{}, err
 	}
-	return struct{}{}, h.strike(ctx, term, name)
+	return struct{}{}, h.removeFromRoster(ctx, term, name)
 }
 
 // doubtPath is the path at which a host is told that it may have been removed. It does not
@@ -177,8 +177,8 @@ func (h *Host) doubt(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// strike takes a host from the roster and revokes its invitations, in one write.
-func (h *Host) strike(ctx context.Context, term uint64, name string) error {
+// removeFromRoster takes a host from the roster and revokes its invitations, in one write.
+func (h *Host) removeFromRoster(ctx context.Context, term uint64, name string) error {
 	return h.rewrite(ctx, term, func() ([]agree.Change, error) {
 		var hosts roster
 		var invitations identity.Invitations
@@ -187,7 +187,7 @@ func (h *Host) strike(ctx context.Context, term uint64, name string) error {
 			return nil, err
 		}
 
-		first, err := changed(rosterDocument, of, hosts.without(name))
+		first, err := newChange(rosterDocument, of, hosts.without(name))
 		if err != nil {
 			return nil, err
 		}
@@ -196,14 +196,14 @@ func (h *Host) strike(ctx context.Context, term uint64, name string) error {
 			return []agree.Change{first}, err
 		}
 		invitations.Revoke(name)
-		second, err := changed(invitationsDocument, of, invitations)
+		second, err := newChange(invitationsDocument, of, invitations)
 		return []agree.Change{first, second}, err
 	})
 }
 
-// strikeVotes removes the votes of members that are not in the roster. A leader that ended in
+// removeStaleVotes removes the votes of members that are not in the roster. A leader that ended in
 // the middle of a removal may have left one.
-func (h *Host) strikeVotes(ctx context.Context) error {
+func (h *Host) removeStaleVotes(ctx context.Context) error {
 	var hosts roster
 	if _, err := h.load(ctx, rosterDocument, &hosts); err != nil {
 		return err

@@ -84,7 +84,7 @@ func TestALeaderTakesVotesThatNoHostHas(t *testing.T) {
 		return nil
 	}))
 	l.eventually("three is listed as one that has a vote", func() bool {
-		return slices.ContainsFunc(leader.View(t.Context()).Hosts, func(s Sight) bool { return s.Name == "three" && s.Votes })
+		return slices.ContainsFunc(leader.View(t.Context()).Hosts, func(s HostView) bool { return s.Name == "three" && s.Votes })
 	})
 	leader.member.Resign(errors.New("a test wants it"))
 	l.eventually("three has no vote", func() bool { return !slices.Contains(one.votes(), "three") })

@@ -31,14 +31,14 @@ type View struct {
 	Version string `json:"version"`
 	Program string `json:"program,omitempty"`
 	// Leader is the name of the host that leads, or empty if this host knows of none.
-	Leader string  `json:"leader,omitempty"`
-	Hosts  []Sight `json:"hosts"`
+	Leader string     `json:"leader,omitempty"`
+	Hosts  []HostView `json:"hosts"`
 	// Planned are the hosts that the stack was to have when it was founded.
 	Planned []Planned `json:"planned,omitempty"`
 }
 
-// Sight is one host as another one sees it.
-type Sight struct {
+// HostView is one host as another one sees it.
+type HostView struct {
 	Name    string     `json:"name"`
 	Address netip.Addr `json:"address"`
 	// Joined is when the host joined.
@@ -80,7 +80,7 @@ func (h *Host) View(ctx context.Context) View {
 	}
 
 	for _, m := range hosts {
-		v.Hosts = append(v.Hosts, Sight{
+		v.Hosts = append(v.Hosts, HostView{
 			Name: m.Name, Address: m.Address.Addr(), Joined: m.Joined, Votes: voters[m.Name].Voter,
 			Leads: m.Name == v.Leader, Version: m.Version, Reachable: m.Name == h.self.Name,
 		})

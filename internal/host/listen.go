@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/listener"
 )
 
 // The protocols of a host's port, as TLS negotiates them (ALPN, RFC 7301).
@@ -34,7 +36,7 @@ type port struct {
 	tls      *tls.Config
 	log      *slog.Logger
 
-	agreement, web *inlet
+	agreement, web *listener.Chan
 	onMachine      func(conn *tls.Conn)
 	// admits reports whether the peer of a connection may use the connection's protocol.
 	admits    func(conn *tls.Conn) bool
@@ -51,7 +53,7 @@ type port struct {
 func newPort(l net.Listener, cfg *tls.Config, log *slog.Logger) *port {
 	return &port{
 		listener: l, tls: cfg, log: log, patience: handshakeLimit, open: map[*tls.Conn]struct{}{},
-		agreement: newInlet(l.Addr()), web: newInlet(l.Addr()),
+		agreement: listener.NewChan(l.Addr()), web: listener.NewChan(l.Addr()),
 	}
 }
 
@@ -121,9 +123,9 @@ func (p *port) pass(conn *tls.Conn) {
 		p.onMachine(conn)
 		p.drop(conn)
 	case agreementProtocol:
-		p.agreement.give(&tracked{conn, p})
+		p.agreement.Give(&tracked{conn, p})
 	default:
-		p.web.give(conn) // see webState
+		p.web.Give(conn) // see webState
 	}
 }
 
@@ -187,45 +189,6 @@ func (t *tracked) Close() error {
 	t.port.drop(t.Conn)
 	return nil
 }
-
-// inlet is a net.Listener whose connections are handed in by give.
-type inlet struct {
-	addr  net.Addr
-	conns chan net.Conn
-	once  sync.Once
-	ended chan struct{}
-}
-
-func newInlet(addr net.Addr) *inlet {
-	return &inlet{addr: addr, conns: make(chan net.Conn), ended: make(chan struct{})}
-}
-
-func (i *inlet) give(conn net.Conn) {
-	select {
-	case i.conns <- conn:
-	case <-i.ended:
-		_ = conn.Close()
-	}
-}
-
-// Accept implements net.Listener.
-func (i *inlet) Accept() (net.Conn, error) {
-	select {
-	case conn := <-i.conns:
-		return conn, nil
-	case <-i.ended:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (i *inlet) Close() error {
-	i.once.Do(func() { close(i.ended) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (i *inlet) Addr() net.Addr { return i.addr }
 
 // unsentLimit is how long sent data may stay unacknowledged before the kernel closes the
 // connection.

@@ -79,8 +79,8 @@ type Member struct {
 	Address netip.AddrPort `json:"address"`
 	// ID is the ID of the host's identity: a new one each time that a host joins.
 	ID string `json:"id"`
-	// Part is the host's ID in the agreement, or empty if it has not started yet.
-	Part string `json:"part,omitempty"`
+	// AgreementID is the host's ID in the agreement, or empty if it has not started yet.
+	AgreementID string `json:"part,omitempty"`
 	// State is the host's state directory, and Version its version of Holdfast. Both are
 	// empty until it has started.
 	State   string `json:"state,omitempty"`
@@ -135,9 +135,9 @@ func (r roster) without(name string) roster {
 	return next
 }
 
-// places returns a text of what the supervisor needs to know about the hosts. When the text
+// supervisorKey returns a text of what the supervisor needs to know about the hosts. When the text
 // changes, the supervisor is started again (Host.leadOver).
-func (r roster) places() string {
+func (r roster) supervisorKey() string {
 	text := ""
 	for _, name := range slices.Sorted(maps.Keys(r.Hosts)) {
 		m := r.Hosts[name]
@@ -165,16 +165,16 @@ func (r roster) members() []Member {
 	})
 }
 
-// take applies all documents that this host has.
-func (h *Host) take(documents []agree.Document) {
+// applyAll applies all documents that this host has.
+func (h *Host) applyAll(documents []agree.Document) {
 	for _, d := range documents {
-		h.took(agree.Event{Document: d})
+		h.apply(agree.Event{Document: d})
 	}
 	h.retain(documents)
 }
 
-// took applies one change of a document.
-func (h *Host) took(e agree.Event) {
+// apply applies one change of a document.
+func (h *Host) apply(e agree.Event) {
 	switch {
 	case e.Name == rosterDocument:
 		var r roster
@@ -187,8 +187,8 @@ func (h *Host) took(e agree.Event) {
 		}
 		h.mu.Lock()
 		h.roster = r
-		close(h.changed)
-		h.changed = make(chan struct{})
+		close(h.rosterChanged)
+		h.rosterChanged = make(chan struct{})
 		h.mu.Unlock()
 		h.hearRoster(r)
 	case e.Name == downDocument:
@@ -209,10 +209,10 @@ func (h *Host) follow() {
 			return // the host or its member has ended
 		}
 		documents, events := h.member.Watch(h.life)
-		h.take(documents)
+		h.applyAll(documents)
 		for batch := range events { // ends with the host, or if it reads too slowly
 			for _, e := range batch {
-				h.took(e)
+				h.apply(e)
 			}
 		}
 		select {
@@ -223,8 +223,8 @@ func (h *Host) follow() {
 	}
 }
 
-// stateOf makes the state directory of a host, and checks that nobody else may change it.
-func stateOf(dir string) error {
+// makeStateDir makes the state directory of a host, and checks that nobody else may change it.
+func makeStateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
 	}

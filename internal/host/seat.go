@@ -41,7 +41,7 @@ func TakeSeat(ctx context.Context, state string, p identity.Pass, tell func(text
 	if !is {
 		return Self{}, fmt.Errorf("the pass of host %s does not name it among the hosts of the stack", p.Token.Host)
 	}
-	if err := stateOf(state); err != nil {
+	if err := makeStateDir(state); err != nil {
 		return Self{}, err
 	}
 

@@ -41,8 +41,8 @@ func (Elsewhere) Stat(context.Context, string) (Info, error)     { return Info{}
 func (Elsewhere) Remove(context.Context, string) error           { return ErrUnreachable }
 func (Elsewhere) Rename(context.Context, string, string) error   { return ErrUnreachable }
 func (Elsewhere) Glob(context.Context, string) ([]string, error) { return nil, ErrUnreachable }
-func (Elsewhere) LookOutside(context.Context, string, string, []string) (Outside, error) {
-	return Outside{}, ErrUnreachable
+func (Elsewhere) LookOutside(context.Context, string, string, []string) (OutsideFiles, error) {
+	return OutsideFiles{}, ErrUnreachable
 }
 func (Elsewhere) Start(context.Context, Spec) (Process, error)     { return nil, ErrUnreachable }
 func (Elsewhere) Adopt(context.Context, ID) (Process, error)       { return nil, ErrUnreachable }

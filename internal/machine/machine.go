@@ -65,7 +65,7 @@ type Files interface {
 	// LookOutside reads a file outside the state directory, by its absolute path, or those
 	// files of a directory, two levels deep, that have one of the endings. It follows links.
 	// If the digest is still the one that the caller knows, no content is returned.
-	LookOutside(ctx context.Context, path, known string, endings []string) (Outside, error)
+	LookOutside(ctx context.Context, path, known string, endings []string) (OutsideFiles, error)
 }
 
 // Processes are the processes of the host. Programs are given by absolute paths.

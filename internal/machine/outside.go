@@ -17,30 +17,30 @@ import (
 	"time"
 )
 
-// Outside is what was read outside the state directory.
-type Outside struct {
+// OutsideFiles is what was read outside the state directory.
+type OutsideFiles struct {
 	// Digest is another one whenever the content may have changed.
 	Digest string
 	// Files are the contents of the files, by their names in the directory; a single file has
 	// the name ".". It is nil if Digest is the one that the caller knows.
 	Files map[string][]byte
 	// Wrong has the files of a directory that could not be read, by their names.
-	Wrong map[string]Wrong
+	Wrong map[string]ReadError
 }
 
-// Wrong is why a file could not be read.
-type Wrong struct {
+// ReadError is why a file could not be read.
+type ReadError struct {
 	Text string
 	// Missing is true if the file does not exist (a link leads nowhere), and Forbidden if
 	// Holdfast's user may not read it.
 	Missing, Forbidden bool
 }
 
-func (w Wrong) Error() string { return w.Text }
+func (w ReadError) Error() string { return w.Text }
 
 // Is makes errors.Is recognize fs.ErrNotExist and fs.ErrPermission, also after the error was
 // sent from another machine.
-func (w Wrong) Is(target error) bool {
+func (w ReadError) Is(target error) bool {
 	return target == fs.ErrNotExist && w.Missing || target == fs.ErrPermission && w.Forbidden
 }
 
@@ -58,40 +58,40 @@ const (
 const outsideSettled = 2 * time.Second
 
 // LookOutside is Local.LookOutside, for callers that have no state directory.
-func LookOutside(path, known string, endings []string) (Outside, error) {
-	o := Outside{Files: map[string][]byte{}, Wrong: map[string]Wrong{}}
+func LookOutside(path, known string, endings []string) (OutsideFiles, error) {
+	o := OutsideFiles{Files: map[string][]byte{}, Wrong: map[string]ReadError{}}
 	info, err := os.Stat(path)
 	if err != nil {
-		return Outside{}, err
+		return OutsideFiles{}, err
 	}
 
-	look := looking{root: path, endings: endings}
+	look := outsideScan{root: path, endings: endings}
 	if info.IsDir() {
 		err = look.dir(".", outsideDepth)
 	} else {
 		look.add(".", info)
 	}
 	if err != nil {
-		return Outside{}, err
+		return OutsideFiles{}, err
 	}
 
 	digest, settled := look.digest(time.Now())
 	if o.Digest = digest; digest == known && settled {
-		return Outside{Digest: digest}, nil
+		return OutsideFiles{Digest: digest}, nil
 	}
 
 	for _, f := range look.files {
 		content, err := look.read(f)
 		switch {
 		case err != nil && !info.IsDir():
-			return Outside{}, err
+			return OutsideFiles{}, err
 		case err != nil:
-			o.Wrong[f.name] = Wrong{err.Error(), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission)}
+			o.Wrong[f.name] = ReadError{err.Error(), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission)}
 			continue
 		}
 		o.Files[f.name] = content
 		if look.all += len(content); look.all > maxOutsideAll {
-			return Outside{}, fmt.Errorf("%s: the files have more than %d bytes", path, maxOutsideAll)
+			return OutsideFiles{}, fmt.Errorf("%s: the files have more than %d bytes", path, maxOutsideAll)
 		}
 	}
 
@@ -99,13 +99,13 @@ func LookOutside(path, known string, endings []string) (Outside, error) {
 		o.Digest += o.contents()
 	}
 	if o.Digest == known {
-		return Outside{Digest: known}, nil
+		return OutsideFiles{Digest: known}, nil
 	}
 	return o, nil
 }
 
-// looking is the state of one LookOutside.
-type looking struct {
+// outsideScan is the state of one LookOutside.
+type outsideScan struct {
 	root    string
 	endings []string
 	files   []outsideFile
@@ -118,12 +118,12 @@ type outsideFile struct {
 	err  error // why info is nil
 }
 
-func (l *looking) add(name string, info fs.FileInfo) {
+func (l *outsideScan) add(name string, info fs.FileInfo) {
 	l.files = append(l.files, outsideFile{name: name, info: info})
 }
 
 // dir adds the files of a directory, and of the directories below it down to depth.
-func (l *looking) dir(below string, depth int) error {
+func (l *outsideScan) dir(below string, depth int) error {
 	entries, err := os.ReadDir(filepath.Join(l.root, below))
 	if err != nil && depth == outsideDepth {
 		return err
@@ -159,7 +159,7 @@ func (l *looking) dir(below string, depth int) error {
 
 // digest returns a digest of the times, sizes and inodes of the files. Settled is false if a
 // file was written so recently that the digest is no proof; then the contents are compared.
-func (l *looking) digest(now time.Time) (digest string, settled bool) {
+func (l *outsideScan) digest(now time.Time) (digest string, settled bool) {
 	h := sha256.New()
 	settled = true
 	for _, f := range l.files {
@@ -181,7 +181,7 @@ func (l *looking) digest(now time.Time) (digest string, settled bool) {
 }
 
 // contents returns a digest of what was read.
-func (o Outside) contents() string {
+func (o OutsideFiles) contents() string {
 	h := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(o.Files)) {
 		fmt.Fprintf(h, "%q %d\n", name, len(o.Files[name]))
@@ -193,7 +193,7 @@ func (o Outside) contents() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-func (l *looking) read(file outsideFile) ([]byte, error) {
+func (l *outsideScan) read(file outsideFile) ([]byte, error) {
 	if file.err != nil {
 		return nil, file.err
 	}
@@ -217,6 +217,6 @@ func (l *looking) read(file outsideFile) ([]byte, error) {
 }
 
 // LookOutside implements Files.
-func (m *Local) LookOutside(_ context.Context, path, known string, endings []string) (Outside, error) {
+func (m *Local) LookOutside(_ context.Context, path, known string, endings []string) (OutsideFiles, error) {
 	return LookOutside(path, known, endings)
 }

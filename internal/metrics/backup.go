@@ -6,9 +6,9 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// gatherBackup adds the metrics of the last backup. If nothing is known about it, because a
+// addBackup adds the metrics of the last backup. If nothing is known about it, because a
 // file cannot be read, it adds none; their absence shows that.
-func gatherBackup(g *gathering, stateDir string) {
+func addBackup(g *gathering, stateDir string) {
 	known, err := supervise.LastBackup(stateDir)
 	if err != nil {
 		return

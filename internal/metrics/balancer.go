@@ -77,8 +77,8 @@ var (
 // serverStates are the states that HAProxy's exporter knows.
 var serverStates = []string{"DOWN", "UP", "MAINT", "DRAIN", "NOLB"}
 
-// ofBalancer adds the metrics of one balancer. It adds none if the balancer does not answer.
-func ofBalancer(ctx context.Context, g *gathering, balancer string, client *haproxy.Client) {
+// addBalancer adds the metrics of one balancer. It adds none if the balancer does not answer.
+func addBalancer(ctx context.Context, g *gathering, balancer string, client *haproxy.Client) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	info, err := client.Info(ctx)
@@ -102,12 +102,12 @@ func ofBalancer(ctx context.Context, g *gathering, balancer string, client *hapr
 		about := []string{"balancer", balancer, "proxy", row["pxname"]}
 		switch row["svname"] {
 		case "FRONTEND":
-			frontend.tell(g, row, about)
+			frontend.addTo(g, row, about)
 		case "BACKEND":
-			backend.tell(g, row, about)
+			backend.addTo(g, row, about)
 		default:
 			about = append(about, "server", row["svname"])
-			server.tell(g, row, about)
+			server.addTo(g, row, about)
 			for _, state := range serverStates {
 				g.add(serverStatus, truth(row.Stat().State() == state), append(about, "state", state)...)
 			}
@@ -115,8 +115,8 @@ func ofBalancer(ctx context.Context, g *gathering, balancer string, client *hapr
 	}
 }
 
-// tell adds the metrics of one row. It leaves out those for which the row has no value.
-func (k proxyKind) tell(g *gathering, row haproxy.Row, about []string) {
+// addTo adds the metrics of one row. It leaves out those for which the row has no value.
+func (k proxyKind) addTo(g *gathering, row haproxy.Row, about []string) {
 	for _, c := range k.columns {
 		if value, err := strconv.ParseFloat(row[c.name], 64); err == nil {
 			g.add(c.metric, value*c.scale, about...)

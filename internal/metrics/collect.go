@@ -103,9 +103,9 @@ func seconds(t time.Time) float64 {
 // gather gathers all metrics. It asks all nodes at the same time.
 func (c *collector) gather(ctx context.Context, g *gathering) {
 	st, p := c.stack.Status(), c.stack.Plan()
-	c.ofStack(g, st)
-	c.ofNodes(g, st)
-	gatherBackup(g, c.stack.StateDir())
+	c.addStack(g, st)
+	c.addNodes(g, st)
+	addBackup(g, c.stack.StateDir())
 
 	specs := map[string]plan.Process{}
 	for _, h := range p.Hosts {
@@ -125,26 +125,26 @@ func (c *collector) gather(ctx context.Context, g *gathering) {
 		switch n.Kind {
 		case plan.Redis:
 			admin := c.admin(n.Address)
-			asking.Go(func() { ofRedis(ctx, g, n, admin, r) })
+			asking.Go(func() { addRedis(ctx, g, n, admin, r) })
 		case plan.Sentinel:
 			admin := c.admin(n.Address)
-			asking.Go(func() { ofSentinel(ctx, g, n, admin, st.Stack, votes) })
+			asking.Go(func() { addSentinel(ctx, g, n, admin, st.Stack, votes) })
 		case plan.Web:
 			if at := specs[n.Name].Admin; at != "" {
-				asking.Go(func() { ofWeb(ctx, g, n, at) })
+				asking.Go(func() { addWeb(ctx, g, n, at) })
 			}
 		case plan.Balancer:
 			client := haproxy.NewClient(filepath.Join(c.stack.StateDir(), specs[n.Name].Probe.Socket))
-			asking.Go(func() { ofBalancer(ctx, g, n.Name, client) })
+			asking.Go(func() { addBalancer(ctx, g, n.Name, client) })
 		}
 	}
 
 	asking.Wait()
-	r.tell(g, st)
+	r.addTo(g, st)
 	if c.only != "" {
 		return // the supervisor of one node knows nothing about the others
 	}
-	r.count(g)
+	r.addLinkedTo(g)
 	if p.Stack.Redis.Enabled && p.Stack.Redis.Sentinels > 0 {
 		g.add(sentinelsAgree, truth(votes.agree(p.Stack.Redis.Sentinels)))
 	}
@@ -161,8 +161,8 @@ func (c *collector) admin(address string) *redis.Admin {
 	return a
 }
 
-// ofStack adds the metrics of the stack as a whole.
-func (c *collector) ofStack(g *gathering, st supervise.Status) {
+// addStack adds the metrics of the stack as a whole.
+func (c *collector) addStack(g *gathering, st supervise.Status) {
 	g.add(stackInfo, 1, "stack", st.Stack, "version", c.version)
 	if c.only != "" {
 		return
@@ -216,8 +216,8 @@ func (c *collector) ofStack(g *gathering, st supervise.Status) {
 // states are all states of a node.
 var states = []supervise.State{supervise.Starting, supervise.Up, supervise.Paused, supervise.Draining, supervise.Down, supervise.Failed}
 
-// ofNodes adds the metrics of each node and its processes.
-func (c *collector) ofNodes(g *gathering, st supervise.Status) {
+// addNodes adds the metrics of each node and its processes.
+func (c *collector) addNodes(g *gathering, st supervise.Status) {
 	var pids []int
 
 	nodes := slices.DeleteFunc(slices.Clone(st.Nodes), func(n supervise.NodeStatus) bool {
@@ -261,8 +261,8 @@ func (c *collector) ofNodes(g *gathering, st supervise.Status) {
 	}
 }
 
-// ofWeb adds those metrics of one of Holdfast's own web nodes that matter to the whole stack.
-func ofWeb(ctx context.Context, g *gathering, n supervise.NodeStatus, admin string) {
+// addWeb adds those metrics of one of Holdfast's own web nodes that matter to the whole stack.
+func addWeb(ctx context.Context, g *gathering, n supervise.NodeStatus, admin string) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	if web, err := ReadWeb(ctx, admin); err == nil && web.Wrote {
@@ -283,8 +283,8 @@ type replication struct {
 	linked map[string]bool   // by node
 }
 
-// ofRedis adds the metrics of one redis node, and adds to r what it reports about others.
-func ofRedis(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *redis.Admin, r *replication) {
+// addRedis adds the metrics of one redis node, and adds to r what it reports about others.
+func addRedis(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *redis.Admin, r *replication) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	info, err := admin.Info(ctx)
@@ -329,8 +329,8 @@ func ofRedis(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *r
 	}
 }
 
-// tell adds the metrics of the replicas. It is called after all nodes were asked.
-func (r *replication) tell(g *gathering, st supervise.Status) {
+// addTo adds the metrics of the replicas. It is called after all nodes were asked.
+func (r *replication) addTo(g *gathering, st supervise.Status) {
 	for _, n := range st.Nodes {
 		if n.Kind != plan.Redis {
 			continue
@@ -345,8 +345,8 @@ func (r *replication) tell(g *gathering, st supervise.Status) {
 	}
 }
 
-// count adds the number of linked replicas. It is called after all nodes were asked.
-func (r *replication) count(g *gathering) {
+// addLinkedTo adds the number of linked replicas. It is called after all nodes were asked.
+func (r *replication) addLinkedTo(g *gathering) {
 	online := 0
 	for _, linked := range r.linked {
 		online += int(truth(linked))
@@ -373,8 +373,8 @@ func (v *votes) agree(sentinels int) bool {
 	return len(v.names) > sentinels/2
 }
 
-// ofSentinel adds the metrics of one Sentinel, and adds its master to v.
-func ofSentinel(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *redis.Admin, master string, v *votes) {
+// addSentinel adds the metrics of one Sentinel, and adds its master to v.
+func addSentinel(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *redis.Admin, master string, v *votes) {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	view, err := admin.View(ctx, master)

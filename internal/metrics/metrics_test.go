@@ -23,7 +23,7 @@ func TestTheLastBackupIsTold(t *testing.T) {
 			}
 		}
 		g := &gathering{}
-		gatherBackup(g, dir)
+		addBackup(g, dir)
 		registry := prometheus.NewRegistry()
 		registry.MustRegister(prometheus.CollectorFunc(func(out chan<- prometheus.Metric) {
 			for _, m := range g.metrics {

@@ -111,8 +111,9 @@ type backendData struct {
 	// MaxQueued is how many requests may wait for all of the servers together; 0: any number.
 	MaxQueued int
 	Servers   []serverData
-	// DiscoveryName is the DNS name under which the servers' addresses are found, and Places is for how
-	// many of them there is room. Where DiscoveryName is empty, the servers are those in Servers.
+	// DiscoveryName is the DNS name under which the servers' addresses are found, and Places is for
+	// how many of them there is room. Where DiscoveryName is empty, the servers are those in
+	// Servers.
 	DiscoveryName     string
 	Places            int
 	DiscoveredUnheard time.Duration // as Unheard in serverData
@@ -444,8 +445,8 @@ func (d backendData) direct() backendData {
 	return d
 }
 
-// MaxDiscovered is for how many nodes of an application the balancers have room where DNS tells their
-// addresses. It is generous because an autoscaler adds nodes without a new configuration.
+// MaxDiscovered is for how many nodes of an application the balancers have room where DNS tells
+// their addresses. It is generous because an autoscaler adds nodes without a new configuration.
 const MaxDiscovered = 50
 
 // fastInterval returns the time between two checks of a server that is down or in doubt. It is not

@@ -40,8 +40,8 @@ func (d haproxyData) clientLimits() []clientLimit {
 	return all
 }
 
-// spellingPattern returns a regular expression of a query parameter's name as a web node reads it: each
-// letter may be percent-encoded.
+// spellingPattern returns a regular expression of a query parameter's name as a web node reads it:
+// each letter may be percent-encoded.
 func spellingPattern(name string) string {
 	var out strings.Builder
 	for i := range len(name) {

@@ -127,8 +127,8 @@ func (l *hostLoss) redis() {
 	}
 }
 
-// minRedisNodes returns how many redis nodes a stack needs so that a master and a replica are left when
-// any one host is lost: two on each of two hosts, or one on each of three.
+// minRedisNodes returns how many redis nodes a stack needs so that a master and a replica are left
+// when any one host is lost: two on each of two hosts, or one on each of three.
 func minRedisNodes(s stack.Stack) int {
 	if hosts := len(s.HostsFor(stack.OfRedis, "")); hosts > 2 {
 		return 3
@@ -173,8 +173,8 @@ func ofApp(list []node, name string) (all []node) {
 	return all
 }
 
-// reachRedisHere reports whether all of these nodes of a program reach Redis through the balancers of the
-// host. See redisEnv.
+// reachRedisHere reports whether all of these nodes of a program reach Redis through the balancers
+// of the host. See redisEnv.
 func (l *hostLoss) reachRedisHere(app string, list []node) bool {
 	s := l.stack
 	if s.Apps[app].Kind() != stack.Command || !s.Redis.Enabled || s.Redis.Sentinels == 0 {
@@ -188,8 +188,8 @@ func (l *hostLoss) reachRedisHere(app string, list []node) bool {
 	return true
 }
 
-// spreadAdvice returns the advice for nodes that are all on one host. key is the key of the stack file
-// that names their hosts.
+// spreadAdvice returns the advice for nodes that are all on one host. key is the key of the stack
+// file that names their hosts.
 func (l *hostLoss) spreadAdvice(kind Kind, app, key string) string {
 	switch {
 	case len(l.stack.HostsFor(string(kind), app)) > 1:

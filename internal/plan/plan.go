@@ -55,8 +55,8 @@ type Place struct {
 	// Listen is where its redis nodes and Sentinels listen if Address leads there without being the
 	// host's own, as the address of a Service does; empty: at Address.
 	Listen string `json:"listen,omitempty"`
-	// DisplayName is the name that people and clients see for its nodes. It is set for a pod, because
-	// other pods have a node of the same name; empty: the node's name.
+	// DisplayName is the name that people and clients see for its nodes. It is set for a pod,
+	// because other pods have a node of the same name; empty: the node's name.
 	DisplayName string `json:"shown,omitempty"`
 }
 
@@ -134,8 +134,8 @@ type Process struct {
 	Args    []string `json:"args"`
 	// Env is added to the supervisor's environment ("K=V").
 	Env []string `json:"env,omitempty"`
-	// RestartFreeEnv are the names of variables in Env that depend on how many nodes there are. A process
-	// need not restart when only their values change.
+	// RestartFreeEnv are the names of variables in Env that depend on how many nodes there are. A
+	// process need not restart when only their values change.
 	RestartFreeEnv []string `json:"soft,omitempty"`
 	// Dir is the absolute path of the working directory; empty: the node's own, nodes/NODE in the
 	// state directory.

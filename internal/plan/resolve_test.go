@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// newDiscovered returns a balancer that finds the web nodes through the test's name server. The nodes do
-// not use TLS.
+// newDiscovered returns a balancer that finds the web nodes through the test's name server. The
+// nodes do not use TLS.
 func newDiscovered(t *testing.T, web *flaky) (*cluster, *dnstest.Server) {
 	t.Helper()
 	dns := dnstest.Start(t)

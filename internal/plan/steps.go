@@ -110,10 +110,10 @@ func Steps(changes []NodeChange, now stack.Stack, forced []string, master string
 // freesAddress reports whether the node's address is unused after the change.
 func (c NodeChange) freesAddress() bool { return c.Action == Stop || c.Moves() }
 
-// addLeaving adds the redis nodes and Sentinels that go, the highest numbers first, and the steps in
-// which the remaining Sentinels forget them. Each Sentinel is forgotten before the next one goes,
-// because dead Sentinels still count for the majority that a failover needs. A Sentinel that moves
-// tells the others itself.
+// addLeaving adds the redis nodes and Sentinels that go, the highest numbers first, and the steps
+// in which the remaining Sentinels forget them. Each Sentinel is forgotten before the next one
+// goes, because dead Sentinels still count for the majority that a failover needs. A Sentinel that
+// moves tells the others itself.
 func (o *order) addLeaving(changes, redis, sentinels []NodeChange) {
 	var gone []string
 	for _, c := range slices.Backward(redis) {

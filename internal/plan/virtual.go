@@ -69,8 +69,8 @@ type vrrpInstance struct {
 	Address                  string
 }
 
-// keepalivedNodes returns the keepalived nodes, one for each host with a balancer. A host keeps the node
-// that it had before. Without hosts there are no keepalived nodes.
+// keepalivedNodes returns the keepalived nodes, one for each host with a balancer. A host keeps the
+// node that it had before. Without hosts there are no keepalived nodes.
 func keepalivedNodes(s stack.Stack, placed Placement, balancers []node) (list []node) {
 	if !s.Entry.Virtual.Enabled() {
 		return nil

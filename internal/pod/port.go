@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"holdfast/internal/listener"
 )
 
 const (
@@ -25,13 +27,13 @@ const (
 type port struct {
 	net.Listener
 	limit         *connLimit
-	plain, secure *side
+	plain, secure *listener.Chan
 	// settings are the TLS settings. While they are nil, TLS connections are closed.
 	settings atomic.Pointer[tls.Config]
 }
 
 func newPort(l net.Listener) *port {
-	return &port{Listener: l, limit: newConnLimit(mostFrom, mostConnections), plain: newSide(l.Addr()), secure: newSide(l.Addr())}
+	return &port{Listener: l, limit: newConnLimit(mostFrom, mostConnections), plain: listener.NewChan(l.Addr()), secure: listener.NewChan(l.Addr())}
 }
 
 // serve accepts connections and passes them on, until the port is closed.
@@ -42,7 +44,7 @@ func (p *port) serve() {
 		conn, err := p.Accept()
 		if err != nil {
 			select {
-			case <-p.plain.closed:
+			case <-p.plain.Done():
 				return
 			case <-time.After(100 * time.Millisecond): // perhaps out of file descriptors
 				continue
@@ -64,7 +66,7 @@ func (p *port) pass(conn net.Conn) {
 	}
 	if first[0] != handshake {
 		_ = conn.SetDeadline(time.Time{})
-		p.plain.give(begun)
+		p.plain.Give(begun)
 		return
 	}
 
@@ -79,7 +81,7 @@ func (p *port) pass(conn net.Conn) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	p.secure.give(secure)
+	p.secure.Give(secure)
 }
 
 // Close closes the port, both of its sides, and all connections.
@@ -98,39 +100,3 @@ type begunConn struct {
 }
 
 func (c *begunConn) Read(b []byte) (int, error) { return c.from.Read(b) }
-
-// side is a net.Listener that gets its connections from a port.
-type side struct {
-	address net.Addr
-	given   chan net.Conn
-	closed  chan struct{}
-	once    sync.Once
-}
-
-func newSide(address net.Addr) *side {
-	return &side{address: address, given: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-func (s *side) give(conn net.Conn) {
-	select {
-	case s.given <- conn:
-	case <-s.closed:
-		conn.Close()
-	}
-}
-
-func (s *side) Accept() (net.Conn, error) {
-	select {
-	case conn := <-s.given:
-		return conn, nil
-	case <-s.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (s *side) Close() error {
-	s.once.Do(func() { close(s.closed) })
-	return nil
-}
-
-func (s *side) Addr() net.Addr { return s.address }

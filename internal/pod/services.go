@@ -250,7 +250,7 @@ func (s *Services) Distrust(ctx context.Context, found DiscoveredServices, setti
 	for _, node := range found.FromCache {
 		all.Go(func() {
 			at := found.Addresses[node]
-			why := strangerAt(ctx, net.JoinHostPort(at, strconv.Itoa(plan.PodPort)), settings(node))
+			why := verifyPodAt(ctx, net.JoinHostPort(at, strconv.Itoa(plan.PodPort)), settings(node))
 			if why == nil {
 				return
 			}
@@ -267,9 +267,9 @@ func (s *Services) Distrust(ctx context.Context, found DiscoveredServices, setti
 	return any
 }
 
-// strangerAt returns an error if what answers at an address is certainly not the pod that the
+// verifyPodAt returns an error if what answers at an address is certainly not the pod that the
 // settings are for. It returns nil if it is that pod, or if nothing answers.
-func strangerAt(ctx context.Context, address string, settings *tls.Config) error {
+func verifyPodAt(ctx context.Context, address string, settings *tls.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, recognizeLimit)
 	defer cancel()
 	d := tls.Dialer{Config: settings}

@@ -50,7 +50,8 @@ type transfer struct {
 	errno syscall.Errno
 }
 
-// NonBlocking returns c as a Conn if c is a TCP connection, and c itself otherwise. It does not wait.
+// NonBlocking returns c as a Conn if c is a TCP connection, and c itself otherwise. It does not
+// wait.
 func NonBlocking(c net.Conn) net.Conn {
 	t, ok := c.(*net.TCPConn)
 	if !ok {

@@ -46,8 +46,8 @@ func (h Host) Takes(kind string) bool {
 	return len(h.Only) == 0 || slices.Contains(h.Only, kind)
 }
 
-// HostNamesFor returns the hosts that the file names for nodes of a kind, and for OfApps for those of one
-// application; empty: any host that takes them.
+// HostNamesFor returns the hosts that the file names for nodes of a kind, and for OfApps for those
+// of one application; empty: any host that takes them.
 func (s Stack) HostNamesFor(kind, app string) []string {
 	switch kind {
 	case OfBalancers:

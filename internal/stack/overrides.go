@@ -33,8 +33,8 @@ type Program struct {
 	Env     map[string]string `json:"env,omitempty"`
 }
 
-// Apply returns the stack with the overrides. It ignores overrides of applications that the stack does
-// not have.
+// Apply returns the stack with the overrides. It ignores overrides of applications that the stack
+// does not have.
 func (o Overrides) Apply(s Stack) Stack {
 	s = s.WithNodes(o.Nodes)
 	for name, app := range s.Apps {
@@ -110,8 +110,8 @@ func merged[V any](old, change map[string]V, holds func(V) bool) map[string]V {
 	return all
 }
 
-// DropSuperseded returns the overrides without those that a new stack file supersedes, because it gives the
-// key another value or does not have the application.
+// DropSuperseded returns the overrides without those that a new stack file supersedes, because it
+// gives the key another value or does not have the application.
 func (o Overrides) DropSuperseded(old, now Stack) Overrides {
 	out := o.With(Overrides{})
 	maps.DeleteFunc(out.Nodes, func(name string, _ int) bool {

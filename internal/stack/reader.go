@@ -95,8 +95,8 @@ func (r *reader) faulty(p path) bool {
 	return ok && r.faults[s.value]
 }
 
-// reportOnce reports a value that cannot be read. It does so once, even if several aliases lead to the
-// value.
+// reportOnce reports a value that cannot be read. It does so once, even if several aliases lead to
+// the value.
 func (r *reader) reportOnce(at pos, format string, args ...any) {
 	if r.faults[at] {
 		return

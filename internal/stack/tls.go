@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// CertificateSet are the certificates that an entry presents to its clients; zero: it does not speak TLS.
+// CertificateSet are the certificates that an entry presents to its clients; zero: it does not
+// speak TLS.
 type CertificateSet struct {
 	// SelfSigned makes Holdfast create a certificate by itself, for trying out.
 	SelfSigned bool `yaml:"self-signed"`
@@ -276,8 +277,8 @@ func adviseTLS(r *reader, s Stack) {
 	}
 }
 
-// OtherListenAddresses returns the addresses at which the balancers listen besides entry.listen, and what
-// each is for.
+// OtherListenAddresses returns the addresses at which the balancers listen besides entry.listen,
+// and what each is for.
 func (s Stack) OtherListenAddresses() map[string]string {
 	all := map[string]string{}
 	if s.Entry.TLS.Redirect != "" {

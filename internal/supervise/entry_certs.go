@@ -67,7 +67,7 @@ type entryCertificates struct {
 type hostCertificates struct {
 	// read has what was read, by the path on the host. parsed has the certificates of it, by the
 	// reference in the stack file.
-	read   map[string]machine.Outside
+	read   map[string]machine.OutsideFiles
 	parsed map[stack.Reference]parsedSources
 	// sources are the certificates of the files, in the order of the stack file. byID has the
 	// first source with each id.
@@ -220,7 +220,7 @@ func (s *Supervisor) readEntryCertificates(ctx context.Context) (all map[string]
 
 func newHostCertificates() *hostCertificates {
 	return &hostCertificates{
-		read: map[string]machine.Outside{}, parsed: map[stack.Reference]parsedSources{}, gaps: map[string]string{}, lists: map[string]string{},
+		read: map[string]machine.OutsideFiles{}, parsed: map[stack.Reference]parsedSources{}, gaps: map[string]string{}, lists: map[string]string{},
 		disk: map[string][]byte{}, doubted: map[string]string{}, refused: map[string]string{}, tried: map[string]refusal{}, deployed: map[string]deployedCertificates{},
 	}
 }
@@ -306,7 +306,7 @@ func (s *Supervisor) certificateSources(ctx context.Context, host home, on *host
 // parsedSources returns the certificates of a reference. Files that have not changed are not
 // read again.
 func (s *Supervisor) parsedSources(ctx context.Context, host home, on *hostCertificates, r stack.Reference, now time.Time) []certificateSource {
-	found := map[string]machine.Outside{}
+	found := map[string]machine.OutsideFiles{}
 	errs := map[string]error{}
 	digests := ""
 	for _, file := range []string{r.Path, r.Pair} {
@@ -330,7 +330,7 @@ func (s *Supervisor) parsedSources(ctx context.Context, host home, on *hostCerti
 	}
 	parsed, there := on.parsed[r]
 	if !there || parsed.digests != digests || len(errs) > 0 {
-		parsed = parsedSources{digests, sourcesOf(r, func(file string) (machine.Outside, error) { return found[file], errs[file] })}
+		parsed = parsedSources{digests, sourcesOf(r, func(file string) (machine.OutsideFiles, error) { return found[file], errs[file] })}
 		on.parsed[r] = parsed
 	}
 	return goodAt(parsed.sources, now)

@@ -20,7 +20,7 @@ import (
 // deserves a warning.
 
 // reader reads a file that a stack file names, or the files of a directory.
-type reader func(file string) (machine.Outside, error)
+type reader func(file string) (machine.OutsideFiles, error)
 
 // sourcesOf returns the certificates that a reference of a stack file leads to; empty if the
 // reference is of another kind.
@@ -77,13 +77,13 @@ func readPair(r stack.Reference, read reader) (certificate.Pair, error) {
 	if err != nil {
 		return certificate.Pair{}, unreadable(r.Path, err)
 	}
-	var key machine.Outside
+	var key machine.OutsideFiles
 	if r.Pair != "" {
 		if key, err = read(r.Pair); err != nil {
 			return certificate.Pair{}, unreadable(r.Pair, err)
 		}
 	}
-	for _, of := range []machine.Outside{text, key} {
+	for _, of := range []machine.OutsideFiles{text, key} {
 		if of.Files != nil && of.Files["."] == nil {
 			return certificate.Pair{}, errors.New("it is a directory: write a file, or \"directory\" for a directory of certificates")
 		}
@@ -112,7 +112,7 @@ func (e *unreadableError) Unwrap() error { return e.err }
 
 // readHere returns a reader of what a stack file in baseDir names on this machine.
 func readHere(baseDir string) reader {
-	return func(file string) (machine.Outside, error) {
+	return func(file string) (machine.OutsideFiles, error) {
 		return machine.LookOutside(plan.Resolve(baseDir, file), "", certificate.Endings())
 	}
 }
