@@ -156,11 +156,11 @@ func decide(c candidate, f redisFacts) startDecision {
 	switch {
 	case name == "":
 		return startDecision{Refused: true, Wait: fmt.Sprintf("the Sentinels name %s master, where no node of this stack listens; somebody else has told them so ('SENTINEL MONITOR'?)", address)}
-	case name != c.Name && c.Booted && c.Empty && f.otherMaster(c.Name) == "":
+	case name != c.Name && c.Booted && c.Empty && !f.Standings[name].Master:
 		// The Sentinels could promote it empty, also beside a replica with data: after a start the
 		// offsets that they compare are all 0. When the data of all nodes is gone, for example
 		// because a disk was not mounted, the stack must not go on without it.
-		return startDecision{Wait: "its data directory is empty, and no master is there to fill it"}
+		return startDecision{Wait: "its data directory is empty, and the master is not there to fill it"}
 	case name != c.Name && c.Dead < c.MasterFirst && !f.answers(name):
 		return startDecision{Wait: "it waits for " + name + ", which was the master and has the newest data"}
 	case name != c.Name && c.Dead < c.NewestFirst && !f.Standings[c.Newest].Linked:

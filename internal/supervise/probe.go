@@ -192,6 +192,11 @@ func (n *node) probed(r probeResult) {
 			if n.spec().Kind.Traits().Rotates {
 				n.enterService()
 			}
+			if n.spec().Kind == plan.Redis {
+				// It may run with settings that keep it from taking writes: see untilCopied. An earlier
+				// supervisor may have left them, too.
+				n.sup.unsettled.Store(true)
+			}
 		}
 		if n.died > 0 && time.Since(n.upSince) > calm {
 			n.died = 0

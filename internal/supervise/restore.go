@@ -68,6 +68,9 @@ type decidedRestore struct {
 	// Moving is true, on several hosts, once every redis node and Sentinel has ended: from then on
 	// data is moved.
 	Moving bool `json:"moving,omitempty"`
+	// Former has, of several hosts, the redis nodes whose data was moved aside and is put back,
+	// once the restore is being given up. The data of all other nodes is not of before.
+	Former []string `json:"former,omitempty"`
 	// Placed is true once the node has the data.
 	Placed bool `json:"placed,omitempty"`
 }

@@ -366,16 +366,22 @@ func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logge
 		if err := x.endRedis(ctx); err != nil { // an earlier supervisor may have begun to start them
 			return err
 		}
+		if err := x.noteFormer(ctx, &r); err != nil {
+			return err
+		}
 		for _, host := range x.all() {
 			if err := host.putBack(ctx, r.Aside); err != nil && !errors.Is(err, machine.ErrUnreachable) {
 				return fmt.Errorf("put the data of before back: %w", err)
 			}
 		}
 		// The host that was to have the data may come back with the new data, or with none. So it
-		// must not have the master: the node with the newest data becomes the master.
+		// must not have the master: the node with the newest of the former data becomes the master.
 		with, err := x.hosts.redisWithData(ctx)
 		if err != nil {
 			return err
+		}
+		if len(r.Former) > 0 {
+			with = slices.DeleteFunc(with, func(w nodeData) bool { return !slices.Contains(r.Former, w.node) })
 		}
 		if len(with) == 0 {
 			return fmt.Errorf("%s (host %s), and no other one has data", why, r.Host)
@@ -392,6 +398,24 @@ func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logge
 	}
 	log.Error("a restore was given up: the data is what it was before", "why", why, "file", r.File, "lost", x.hosts.absent.names())
 	return nil
+}
+
+// noteFormer records, before data is put back, which redis nodes have data that was moved aside. A
+// node on a host that was away then may have got a copy of the restored data since.
+func (x restoring) noteFormer(ctx context.Context, r *decidedRestore) error {
+	if len(r.Former) > 0 {
+		return nil
+	}
+	for _, host := range x.all() {
+		names, err := host.Glob(ctx, path.Join(r.Aside, "redis-*", "data"))
+		if err != nil && !errors.Is(err, machine.ErrUnreachable) {
+			return err
+		}
+		for _, name := range names {
+			r.Former = append(r.Former, nodeOf(name))
+		}
+	}
+	return x.writeJSON(restoreFile, *r)
 }
 
 // noteMaster records that a node is the master, with a new epoch. id is the ID of the restore

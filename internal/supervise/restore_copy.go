@@ -17,13 +17,14 @@ import (
 // Every redis node that starts before there is a copy refuses writes, and web nodes hold them.
 
 // untilCopied returns the arguments of a redis node that is about to start. While no other host
-// has a copy of restored data, the node refuses writes from its start: it needs more replicas than
-// any stack has (redis.conf, min-replicas-to-write).
+// has a copy of restored data, the node refuses writes from its start, because it needs more
+// replicas than any stack has (redis.conf, min-replicas-to-write). Nor does a Sentinel promote it,
+// because it may have no data yet (redis.conf, replica-priority).
 func (s *Supervisor) untilCopied(args []string) []string {
 	if !s.copying.Load() {
 		return args
 	}
-	return slices.Concat(args, []string{"--min-replicas-to-write", "1000"})
+	return slices.Concat(args, []string{"--min-replicas-to-write", "1000", "--replica-priority", "0"})
 }
 
 // copyEvery is the time between two looks for a copy of restored data.
@@ -40,7 +41,7 @@ var errLost = errors.New("the host with the restored data was lost before anothe
 func (s *Supervisor) finishRestore(ctx context.Context, r decidedRestore, copiers []string) error {
 	x := restoring{s.dir, s.hosts}
 	if len(copiers) > 0 {
-		if err := s.awaitCopy(ctx, x.at(r.Host), copiers); err != nil {
+		if err := s.awaitCopy(ctx, r, copiers); err != nil {
 			return err
 		}
 	}
@@ -58,10 +59,11 @@ func (s *Supervisor) notOn(host string, nodes []string) []string {
 	return slices.DeleteFunc(slices.Clone(nodes), func(name string) bool { return s.home(name).name == host })
 }
 
-// awaitCopy waits until one of the redis nodes is in step with a master, or is the master itself.
-// It waits for loadLimit at most. The stack goes on without a copy then: its operator may have to
+// awaitCopy waits until one of the copiers is in step with the node that has the restored data. It
+// waits for loadLimit at most. The stack goes on without a copy then: its operator may have to
 // replace the other hosts, which a restore that is under way would not allow.
-func (s *Supervisor) awaitCopy(ctx context.Context, from home, copiers []string) error {
+func (s *Supervisor) awaitCopy(ctx context.Context, r decidedRestore, copiers []string) error {
+	from := restoring{s.dir, s.hosts}.at(r.Host)
 	waiting, end := s.whileReached(ctx, from)
 	defer end()
 	waiting, cancel := context.WithTimeout(waiting, loadLimit)
@@ -75,7 +77,7 @@ func (s *Supervisor) awaitCopy(ctx context.Context, from home, copiers []string)
 			look, cancel := context.WithTimeout(waiting, time.Second)
 			defer cancel()
 			st, err := s.admin(name).Standing(look)
-			return err == nil && (st.Master || st.Linked)
+			return err == nil && st.Linked && st.MasterAddress == s.node(r.Node).spec().Address
 		})
 	}
 	switch {
@@ -90,20 +92,19 @@ func (s *Supervisor) awaitCopy(ctx context.Context, from home, copiers []string)
 	return nil
 }
 
-// takeWrites has the redis nodes take writes that refused them from their start.
+// takeWrites gives the redis nodes their usual settings, after untilCopied. A node that cannot be
+// reached gets them from keepSettled.
 func (s *Supervisor) takeWrites(ctx context.Context) {
-	const setting = "min-replicas-to-write"
-	usual := s.usualSettings()[setting]
 	failures := await(s.each(s.nodesOfKind(plan.Redis), func(name string) error {
 		if s.hosts.isAbsent(s.home(name).name) {
 			return nil
 		}
 		ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 		defer cancel()
-		return s.admin(name).Configure(ctx, map[string]string{setting: usual})
+		return s.admin(name).Configure(ctx, s.usualSettings())
 	}))
 	if len(failures) > 0 {
-		s.unsettled.Store(true) // keepSettled does it
+		s.unsettled.Store(true)
 	}
 }
 
@@ -122,6 +123,12 @@ func (s *Supervisor) goOnRestoring() {
 	if err != nil && s.ctx.Err() == nil {
 		s.askToReopen(&RestoreCutError{err})
 	}
+}
+
+// awaitCopied waits until the restored data has a copy, or ctx ends. No node may be restarted
+// before: the one with the data could come back to an empty master.
+func (s *Supervisor) awaitCopied(ctx context.Context) {
+	pollEvery(ctx, copyEvery, func() bool { return !s.copying.Load() })
 }
 
 // askToReopen asks the owner of the supervisor to close it and to open another one.

@@ -271,3 +271,45 @@ func TestARestoreOnSeveralHostsWhoseDataIsGoneIsGivenUp(t *testing.T) {
 		})
 	}
 }
+
+// A host that was away when data was moved aside may have a copy of the new data by the time that
+// the restore is given up.
+func TestARestoreThatIsGivenUpGoesOnWithTheDataThatWasMovedAside(t *testing.T) {
+	t.Parallel()
+	x, one, two := hostsToRestore(t)
+	three := dirAt(t.TempDir())
+	m := machine.NewLocal(three.root)
+	t.Cleanup(func() { m.Close() })
+	x.hosts.named["three"] = home{m, "three"}
+	three.withData(t, "redis-3", "old 3")
+	ctx, log := t.Context(), slog.New(slog.DiscardHandler)
+
+	if _, err := x.decide(ctx, "one", "redis-2", ""); err != nil {
+		t.Fatal(err)
+	}
+	var r decidedRestore
+	if err := x.readJSON(restoreFile, &r); err != nil {
+		t.Fatal(err)
+	}
+	r.Moving = true
+	x.hosts.absent.add("three")
+	if err := errors.Join(x.writeJSON(restoreFile, r), x.place(ctx, r)); err != nil {
+		t.Fatal(err)
+	}
+	x.hosts.absent = &absence{hosts: map[string]bool{"one": true}}
+	three.withData(t, "redis-3", "copy of the new")
+
+	if copying, err := x.resume(ctx, log); copying || err != nil {
+		t.Fatal(copying, err)
+	}
+	if got := two.data("redis-1"); got != "old 1" {
+		t.Errorf("redis-1 has %q", got)
+	}
+	k, err := x.readState()
+	if master := k.Redis.Replication.Master; err != nil || master != "redis-1" {
+		t.Errorf("the master is %s, %v", master, err)
+	}
+	if one.data("redis-2") != "new" {
+		t.Errorf("redis-2 has %q", one.data("redis-2"))
+	}
+}

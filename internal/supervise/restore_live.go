@@ -1,11 +1,14 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -204,20 +207,33 @@ func (s *Supervisor) startRestored(ctx context.Context, r decidedRestore, again 
 		s.restoring.Store(false)
 		return s.startRedis(ctx, again)
 	}
-	starting, cancel := context.WithCancel(ctx)
+	working, cancel := context.WithCancel(s.ctx)
 	defer cancel()
-	started := make(chan error, 1)
-	s.tasks.Go(func() { started <- s.startRedis(starting, again) })
-	if err := s.finishRestore(s.ctx, r, s.notOn(r.Host, again[1])); err != nil {
-		cancel()
-		<-started
-		return &RestoreCutError{err}
+	started, finished := make(chan error, 1), make(chan error, 1)
+	s.tasks.Go(func() { started <- s.startRedis(working, again) })
+	s.tasks.Go(func() { finished <- s.finishRestore(working, r, s.notOn(r.Host, again[1])) })
+
+	select {
+	case err := <-finished:
+		if err != nil {
+			cancel()
+			<-started
+			return &RestoreCutError{err}
+		}
+		err = <-started
+		if err != nil && s.ctx.Err() != nil {
+			return &RestoreCutError{err} // the next supervisor starts what is not up yet
+		}
+		return err
+	case err := <-started:
+		if err != nil && !errors.Is(err, errUnreached) {
+			cancel() // the next supervisor tries again, and starts what comes after the failed node
+		}
+		if failed := <-finished; failed != nil {
+			return &RestoreCutError{cmp.Or(err, failed)}
+		}
+		return err
 	}
-	err := <-started
-	if err != nil && s.ctx.Err() != nil {
-		return &RestoreCutError{err} // the next supervisor starts what is not up yet
-	}
-	return err
 }
 
 func notCarriedOut(err error) error {
@@ -288,6 +304,7 @@ func (s *Supervisor) stopRedis(ctx context.Context) error {
 // exchangeData moves the new data into its place. Redis and the Sentinels have ended; a
 // supervisor that comes after this one starts the nodes in again.
 func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRestore, again [2][]string) error {
+	s.copying.Store(s.hosts.several)
 	if err := x.noteMoving(&r); err != nil {
 		return err
 	}
@@ -336,8 +353,7 @@ func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRes
 		}
 	}
 	if s.hosts.several {
-		s.copying.Store(true) // finishRestore ends it
-		return nil
+		return nil // finishRestore ends it
 	}
 	return x.end(ctx, r)
 }
@@ -407,13 +423,25 @@ func (s *Supervisor) awaitAcknowledged(ctx context.Context, master string, repli
 // that is made for it, because the plan in use may be that of nodes that run since long before, and
 // name the master of that time. No Sentinel is running, and the caller holds stateMu.
 func (s *Supervisor) writeSentinelFiles() error {
-	facts, each, err := s.hosts.facts(s.ctx, s.stack(), s.baseDir(), s.persisted)
+	inUse := s.persisted // with the addresses of the nodes that start now, which an edited file does not change
+	inUse.Placement = merged(s.persisted.Placement, placementOf(s.Plan()))
+	inUse.Ports = maps.Clone(s.persisted.Ports)
+	for _, p := range s.processes() {
+		if _, port := splitAddress(p.Address); knownByAddress(p) && inUse.Ports[p.Node] != 0 {
+			inUse.Ports[p.Node], _ = strconv.Atoi(port)
+		}
+	}
+	facts, each, err := s.hosts.facts(s.ctx, s.stack(), s.baseDir(), inUse)
 	if err != nil {
 		return err
 	}
 	now, err := plan.Make(s.stack(), facts, each)
 	if err != nil {
 		return err
+	}
+	if master := inUse.Redis.Replication.Master; master != "" && s.stack().Redis.Enabled && !s.cfg.Pod && !has(now, master) {
+		// Another node would be named, with the epochs of this one.
+		return fmt.Errorf("%s was the Redis master, and the stack file does not have it: give the stack as many replicas as before ('redis.replicas')", master)
 	}
 
 	for _, h := range now.Hosts {
@@ -430,6 +458,13 @@ func (s *Supervisor) writeSentinelFiles() error {
 		}
 	}
 	return nil
+}
+
+// has reports whether a plan has a node.
+func has(p plan.Plan, node string) bool {
+	return slices.ContainsFunc(p.Hosts, func(h plan.Host) bool {
+		return slices.ContainsFunc(h.Processes, func(p plan.Process) bool { return p.Node == node })
+	})
 }
 
 // startRedis starts the Sentinels and then the redis nodes. The node with the data is up first,

@@ -70,6 +70,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 
 	failures = append(failures, s.endOrphans(ctx, ctx))
 	s.awaitRotation(ctx)
+	s.awaitCopied(ctx)
 	failures = append(failures, s.awaitChange(ctx))
 	s.statusBoard.enter(PhaseRunning)
 	if s.cfg.Several {

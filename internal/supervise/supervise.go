@@ -385,6 +385,9 @@ func (s *Supervisor) Do(ctx context.Context, node string, action Action) error {
 		return errStopping
 	}
 	if action == ActStop || action == ActRestart {
+		if s.copying.Load() && isRedis(node) {
+			return refused("a restore is under way, and no other host has a copy of the data yet: wait until 'holdfast status' no longer shows it")
+		}
 		s.stepDown(ctx, node)
 	}
 	if action == ActStart || action == ActRestart {

@@ -137,12 +137,12 @@ var starting = []Mutant{{
 }, {
 	Name:    "empty-replica",
 	Rule:    "a replica without data waits for somebody who could fill it",
-	Changes: []Change{at("supervise/decide.go", "case name != c.Name && c.Booted && c.Empty && f.otherMaster(c.Name) == \"\":", "case false:")},
+	Changes: []Change{at("supervise/decide.go", "case name != c.Name && c.Booted && c.Empty && !f.Standings[name].Master:", "case false:")},
 	Tests:   tests("supervise", "TestARedisNodeStartsInThePartThatTheFactsGiveIt"),
 }, {
 	Name:    "empty-beside-replica",
 	Rule:    "a replica without data waits for a master, and not just for any other node",
-	Changes: []Change{at("supervise/decide.go", "c.Booted && c.Empty && f.otherMaster(c.Name) == \"\":", "c.Booted && c.Empty && len(f.Standings) == 0:")},
+	Changes: []Change{at("supervise/decide.go", "c.Booted && c.Empty && !f.Standings[name].Master:", "c.Booted && c.Empty && len(f.Standings) == 0:")},
 	Tests:   tests("supervise", "TestARedisNodeStartsInThePartThatTheFactsGiveIt"),
 }, {
 	Name:    "no-hold-back",
