@@ -119,11 +119,11 @@ func BenchmarkRemembered(b *testing.B) {
 	value := []byte(strings.Repeat("v", 100))
 	for _, x := range []struct {
 		name string
-		responder
-	}{{"quick", server.engine.responder}, {"fixed", fixed{httpfast.NewResponseHead(response.CommonHeaders(server.node)), func([]byte) []byte { return value }}}} {
+		fastResponder
+	}{{"quick", server.conns.responder}, {"fixed", fixed{httpfast.NewResponseHead(response.CommonHeaders(server.node)), func([]byte) []byte { return value }}}} {
 		b.Run(x.name, func(b *testing.B) {
-			f := &flight{}
-			f.memory = &memory{now: time.Now(), turn: time.Now()}
+			f := &pendingRequest{}
+			f.memory = &scratch{now: time.Now(), turn: time.Now()}
 			var q httpfast.Request
 			var out []byte
 			i := 0

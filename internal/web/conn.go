@@ -69,9 +69,9 @@ type conn struct {
 	since   atomic.Int64 // when it began that, by the table's clock
 }
 
-// newConn returns a connection for the HTTP server: see newLazy.
-func newConn(c net.Conn, early []byte, home *engine, stay int32) net.Conn {
-	made := &conn{Conn: newLazy(c, early, home, stay)}
+// newConn returns a connection for the HTTP server: see newDeferredReadConn.
+func newConn(c net.Conn, early []byte, home *connManager, stay int32) net.Conn {
+	made := &conn{Conn: newDeferredReadConn(c, early, home, stay)}
 	if home != nil && home.table != nil {
 		made.table = home.table
 		made.since.Store(int64(home.table.clock()))
@@ -90,7 +90,7 @@ func between(c net.Conn, state fasthttp.ConnState) {
 		case fasthttp.StateIdle:
 			c.is(awaits)
 		}
-		if l, ok := c.Conn.(*lazyConn); ok && (state == fasthttp.StateActive || state == fasthttp.StateIdle) {
+		if l, ok := c.Conn.(*deferredReadConn); ok && (state == fasthttp.StateActive || state == fasthttp.StateIdle) {
 			l.between = state == fasthttp.StateIdle
 		}
 	}
@@ -113,7 +113,7 @@ func (c *conn) Close() error {
 		defer c.table.leave(c)
 		defer c.is(closed)
 	}
-	if c.lingers.CompareAndSwap(true, false) && doing(c.doing.Load()) != yielding {
+	if c.lingers.CompareAndSwap(true, false) && connState(c.doing.Load()) != yielding {
 		if c.table != nil {
 			c.is(lingers)
 		}

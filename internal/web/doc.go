@@ -2,11 +2,11 @@
 // the store, so any node can answer any request, and any node may die. It knows neither how it was
 // started nor what balances it.
 //
-// A connection is served in one of two ways, and engine.go moves it between them:
+// A connection is served in one of two ways, and conn_manager.go moves it between them:
 //
 //   - An event loop (loop.go; Linux on amd64 and arm64) reads short, complete, unambiguous requests,
-//     which package httpfast parses. quick.go answers the commands among them without a goroutine for
-//     each. A loop sends reads on a connection of its own to the master (lane.go).
+//     which package httpfast parses. fast_handler.go answers the commands among them without a goroutine for
+//     each. A loop sends reads on a connection of its own to the master (read_conn.go).
 //   - The HTTP server (fasthttp) has all other requests. route.go calls their handlers: package
 //     command for commands, pipelines and transactions, package keyspace for /v1/keys, package sse for
 //     streams, package observe for health checks.

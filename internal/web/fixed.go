@@ -29,7 +29,7 @@ func (x Fixed) Serve(ctx context.Context, ln net.Listener) error {
 	for _, f := range x.Fields {
 		fields = append(fields, [2][]byte{[]byte(f[0]), []byte(f[1])})
 	}
-	e := newEngine(bare(func(ctx *fasthttp.RequestCtx) {
+	e := newConnManager(bare(func(ctx *fasthttp.RequestCtx) {
 		for _, f := range x.Fields {
 			ctx.Response.Header.Set(f[0], f[1])
 		}
@@ -50,7 +50,7 @@ func (x Fixed) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// fixed is the responder of Fixed.
+// fixed is the fastResponder of Fixed.
 type fixed struct {
 	head  *httpfast.ResponseHead
 	value func(query []byte) []byte
@@ -58,7 +58,7 @@ type fixed struct {
 
 func (x fixed) wants(q *httpfast.Request) bool { return q.Method == httpfast.MethodGet }
 
-func (x fixed) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, progress) {
+func (x fixed) respond(f *pendingRequest, q *httpfast.Request, out []byte) ([]byte, progress) {
 	if q.Method != httpfast.MethodGet {
 		return out, declined
 	}
@@ -70,15 +70,15 @@ func (x fixed) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, prog
 	return append(append(out, "\r\n"...), value...), answered
 }
 
-func (x fixed) long(*flight) bool { return false }
+func (x fixed) long(*pendingRequest) bool { return false }
 
-func (x fixed) finish(_ *flight, out []byte) []byte { return out }
+func (x fixed) finish(_ *pendingRequest, out []byte) []byte { return out }
 
-func (x fixed) finishTo(*flight, net.Conn) error { return nil }
+func (x fixed) finishTo(*pendingRequest, net.Conn) error { return nil }
 
 func (x fixed) answered(int, time.Duration) {}
 
-func (x fixed) again(*flight) bool { return true }
+func (x fixed) again(*pendingRequest) bool { return true }
 
 func (x fixed) express(context.Context) (*redis.Express, net.Conn, error) {
 	return nil, nil, errors.ErrUnsupported

@@ -21,31 +21,33 @@ import (
 )
 
 // loop is an event loop: it serves simple requests on many connections. It reads from those that
-// have something, hands each request to the engine's responder, and writes the response when there
-// is one, without a goroutine, a timer or a buffer for each connection. Only its own epoll instance
-// knows the connections; the Go runtime knows the instance, so waiting for it takes no thread.
+// have something, hands each request to the connection manager's responder, and writes the response
+// when there is one, without a goroutine, a timer or a buffer for each connection. Only its own
+// epoll instance knows the connections; the Go runtime knows the instance, so waiting for it takes
+// no thread.
 type loop struct {
-	engine *engine
-	poll   *os.File // the epoll instance
-	fd     int      // its file descriptor
-	raw    syscall.RawConn
+	manager *connManager
+	poll    *os.File // the epoll instance
+	fd      int      // its file descriptor
+	raw     syscall.RawConn
 
 	// mu is held by the goroutine that works for the loop at the moment. It waits for nothing
 	// meanwhile, except for the kernel to copy bytes.
 	mu       sync.Mutex
-	conns    []*quickConn // by file descriptor; nil: there is none
+	conns    []*loopConn // by file descriptor; nil: there is none
 	draining bool
-	first    int64     // when draining: for how long a new connection may send its first request, in seconds
-	spare    []*flight // to be used again
-	in       []byte    // what was read last
-	out      []byte    // what is written next
-	memory   memory
+	first    int64             // when draining: for how long a new connection may send its first request, in seconds
+	spare    []*pendingRequest // to be used again
+	in       []byte            // what was read last
+	out      []byte            // what is written next
+	memory   scratch
 	request  httpfast.Request
-	lane     *lane
+	reads    *readConn
 
-	// landed holds the flights whose outcome is there. landing wakes answer, which writes them.
+	// landed holds the pending requests whose outcome is there. landing wakes answer, which writes
+	// them.
 	landedMu sync.Mutex
-	landed   []*flight
+	landed   []*pendingRequest
 	landing  chan struct{}
 	over     bool // the loop has ended: outcomes are dropped
 }
@@ -56,15 +58,15 @@ const readSize = 32 << 10
 // hangUp are the events that mean that nothing more comes.
 const hangUp = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 
-// quickConn is a connection of a loop, under the loop's lock.
-type quickConn struct {
+// loopConn is a connection of a loop, under the loop's lock.
+type loopConn struct {
 	loop  *loop
 	fd    int
-	busy  bool  // a flight is under way: nothing is read
+	busy  bool  // a pending request is under way: nothing is read
 	ready bool  // there may be something to read
 	ended bool  // the client sends no more; what it sent last is still to be read
 	fresh bool  // nothing has come yet
-	since int64 // engine.now when the last answer was written, or when the connection came
+	since int64 // connManager.now when the last answer was written, or when the connection came
 	run   int32 // requests that were served here since the connection came
 	stay  int32 // requests that the HTTP server served before, at least
 }
@@ -73,7 +75,7 @@ type quickConn struct {
 // costs about as much as the loop saves on six requests. So a connection that comes and goes stays
 // away for longer each time. One that was on the loop for a while comes back soon, because most of
 // what it sends is for the loop.
-func (c *quickConn) away() int32 {
+func (c *loopConn) away() int32 {
 	const least, most, while = 4, 64, 16
 	if c.run >= while {
 		return least
@@ -81,17 +83,17 @@ func (c *quickConn) away() int32 {
 	return min(max(2*c.stay, least), most)
 }
 
-// flight is a request under way on a loop, from its reading until its response is written. A flight
-// lands when its outcome is there.
-type flight struct {
+// pendingRequest is a request under way on a loop, from its reading until its response is written.
+// A pending request lands when its outcome is there.
+type pendingRequest struct {
 	loop    *loop
-	conn    *quickConn
+	conn    *loopConn
 	closing bool // the connection closes after the response
-	journey
+	requestState
 }
 
-// land hands a flight over to answer, because its outcome is there. It does not block.
-func (f *flight) land() {
+// land hands a pending request over to answer, because its outcome is there. It does not block.
+func (f *pendingRequest) land() {
 	l := f.loop
 	l.landedMu.Lock()
 	defer l.landedMu.Unlock()
@@ -106,7 +108,7 @@ func (f *flight) land() {
 	}
 }
 
-func newLoop(e *engine) (*loop, error) {
+func newLoop(e *connManager) (*loop, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make an epoll instance: %w", err)
@@ -115,12 +117,12 @@ func newLoop(e *engine) (*loop, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("make an epoll instance: %w", err)
 	}
-	l := &loop{engine: e, fd: fd, poll: os.NewFile(uintptr(fd), "epoll"), landing: make(chan struct{}, 1), in: make([]byte, readSize)}
+	l := &loop{manager: e, fd: fd, poll: os.NewFile(uintptr(fd), "epoll"), landing: make(chan struct{}, 1), in: make([]byte, readSize)}
 	if l.raw, err = l.poll.SyscallConn(); err != nil {
 		l.poll.Close()
 		return nil, fmt.Errorf("poll an epoll instance: %w", err)
 	}
-	l.lane = newLane(l)
+	l.reads = newReadConn(l)
 	return l, nil
 }
 
@@ -139,14 +141,14 @@ func (l *loop) clock() {
 	m := &l.memory
 	m.now = time.Now()
 	if m.hits > 0 {
-		l.engine.responder.answered(m.hits, m.now.Sub(m.turn))
+		l.manager.responder.answered(m.hits, m.now.Sub(m.turn))
 		m.hits = 0
 	}
 }
 
-// unlock sends the reads that were gathered for the lane, and gives the loop back.
+// unlock sends the reads that were gathered for the read connection, and gives the loop back.
 func (l *loop) unlock() {
-	l.lane.depart()
+	l.reads.flush()
 	if l.memory.hits > 0 {
 		l.clock()
 	}
@@ -173,13 +175,13 @@ func (l *loop) run() {
 			over := l.over
 			l.mu.Unlock()
 			if !over {
-				l.engine.fail(fmt.Errorf("wait for connections: %w", err))
+				l.manager.fail(fmt.Errorf("wait for connections: %w", err))
 			}
 			return
 		}
 
 		l.take(events[:n])
-		for more := 0; more < gatherings && l.lane.departs(); more++ {
+		for more := 0; more < gatherings && l.reads.canFlush(); more++ {
 			if n, failed = epollWait(uintptr(l.fd), events); n <= 0 {
 				break // an error comes again
 			}
@@ -201,8 +203,8 @@ func (l *loop) take(events []unix.EpollEvent) {
 		if i%while == while-1 {
 			l.clock()
 		}
-		if int(events[i].Fd) == l.lane.fd {
-			l.lane.receive(events[i].Events&hangUp != 0)
+		if int(events[i].Fd) == l.reads.fd {
+			l.reads.receive(events[i].Events&hangUp != 0)
 			continue
 		}
 		c := l.at(int(events[i].Fd))
@@ -217,9 +219,9 @@ func (l *loop) take(events []unix.EpollEvent) {
 	}
 }
 
-// answer writes the responses of flights that have landed, until the loop is closed.
+// answer writes the responses of pending requests that have landed, until the loop is closed.
 func (l *loop) answer() {
-	var flights []*flight
+	var flights []*pendingRequest
 	for range l.landing {
 		l.landedMu.Lock()
 		flights, l.landed = l.landed, flights[:0]
@@ -230,23 +232,23 @@ func (l *loop) answer() {
 			flights = nil
 		}
 		for _, f := range flights {
-			l.arrive(f)
+			l.writeResponse(f)
 		}
 		l.unlock()
 		clear(flights)
 	}
 }
 
-// arrive writes the response of a flight that has landed, and serves what its connection has sent
-// since.
-func (l *loop) arrive(f *flight) {
-	if l.engine.responder.long(f) {
+// writeResponse writes the response of a pending request that has landed, and serves what its
+// connection has sent since.
+func (l *loop) writeResponse(f *pendingRequest) {
+	if l.manager.responder.long(f) {
 		l.finishAside(f)
 		return
 	}
 	c := f.conn
 	f.closing = l.draining
-	l.out = l.engine.responder.finish(f, l.out[:0])
+	l.out = l.manager.responder.finish(f, l.out[:0])
 	l.release(f)
 	c.busy = false
 	if l.write(c) && c.ready {
@@ -255,7 +257,7 @@ func (l *loop) arrive(f *flight) {
 }
 
 // at returns the connection of a file descriptor, or nil.
-func (l *loop) at(fd int) *quickConn {
+func (l *loop) at(fd int) *loopConn {
 	if fd < len(l.conns) {
 		return l.conns[fd]
 	}
@@ -267,19 +269,19 @@ var errOver = errors.New("the loop has ended")
 
 // add takes a connection in. early is what was already read from it. The error is errOver, or that
 // the kernel polls no more connections; add has then read nothing.
-func (l *loop) add(c *quickConn, early []byte) error {
+func (l *loop) add(c *loopConn, early []byte) error {
 	l.lock()
 	defer l.unlock()
 	if l.over {
 		return errOver
 	}
 	for c.fd >= len(l.conns) {
-		l.conns = append(l.conns, make([]*quickConn, c.fd+64-len(l.conns))...)
+		l.conns = append(l.conns, make([]*loopConn, c.fd+64-len(l.conns))...)
 	}
 
-	c.loop, c.since = l, l.engine.now()
+	c.loop, c.since = l, l.manager.now()
 	l.conns[c.fd] = c
-	l.engine.open.Add(1)
+	l.manager.open.Add(1)
 	if err := l.watch(unix.EPOLL_CTL_ADD, c.fd, 0); err != nil {
 		l.forget(c)
 		return fmt.Errorf("poll a connection: %w", err)
@@ -302,7 +304,7 @@ func (l *loop) watch(op, fd int, besides uint32) error {
 
 // serve reads requests of a connection and has them answered, until there is none or one is under
 // way.
-func (l *loop) serve(c *quickConn) {
+func (l *loop) serve(c *loopConn) {
 	for c.ready && !c.busy {
 		n, errno := socket.Receive(c.fd, l.in)
 		switch {
@@ -329,12 +331,12 @@ func (l *loop) serve(c *quickConn) {
 
 // dispatch has one request answered: here when it is simple, else by the HTTP server. It reports
 // false when the connection is no longer this loop's.
-func (l *loop) dispatch(c *quickConn, b []byte) bool {
+func (l *loop) dispatch(c *loopConn, b []byte) bool {
 	c.fresh = false
 	if l.request.Parse(b) {
 		f := l.acquire(c)
 		f.closing = l.draining
-		out, progress := l.engine.responder.respond(f, &l.request, l.out[:0])
+		out, progress := l.manager.responder.respond(f, &l.request, l.out[:0])
 		l.out = out
 		switch progress {
 		case pending:
@@ -356,7 +358,7 @@ func (l *loop) dispatch(c *quickConn, b []byte) bool {
 // write sends the response that is in out. It reports false when the connection is no longer this
 // loop's: because it broke, because it closes after its last response, or because its client does
 // not read, so that a goroutine has to wait for it.
-func (l *loop) write(c *quickConn) bool {
+func (l *loop) write(c *loopConn) bool {
 	out := l.out
 	for {
 		n, errno := socket.Transmit(c.fd, out)
@@ -365,7 +367,7 @@ func (l *loop) write(c *quickConn) bool {
 			if cap(l.out) > keepOut {
 				l.out = nil
 			}
-			c.since = l.engine.second.Load()
+			c.since = l.manager.second.Load()
 			c.run++
 			if l.draining {
 				l.close(c)
@@ -386,41 +388,41 @@ func (l *loop) write(c *quickConn) bool {
 }
 
 // handOff gives a connection to the HTTP server, with what was read from it.
-func (l *loop) handOff(c *quickConn, b []byte) {
-	l.engine.open.Add(1)
-	defer l.engine.open.Add(-1)
+func (l *loop) handOff(c *loopConn, b []byte) {
+	l.manager.open.Add(1)
+	defer l.manager.open.Add(-1)
 	l.remove(c)
-	l.engine.give(newConn(attach(c.fd), slices.Clone(b), l.engine, c.away()))
+	l.manager.handOff(newConn(attach(c.fd), slices.Clone(b), l.manager, c.away()))
 }
 
 // remove takes a connection out; its file descriptor stays open.
-func (l *loop) remove(c *quickConn) {
+func (l *loop) remove(c *loopConn) {
 	_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, c.fd, nil)
 	l.forget(c)
 }
 
-func (l *loop) close(c *quickConn) {
+func (l *loop) close(c *loopConn) {
 	l.forget(c)
 	unix.Close(c.fd)
 }
 
-func (l *loop) forget(c *quickConn) {
+func (l *loop) forget(c *loopConn) {
 	l.conns[c.fd] = nil
-	l.engine.open.Add(-1)
+	l.manager.open.Add(-1)
 }
 
-// acquire returns a flight for a request of a connection, a spare one if there is any.
-func (l *loop) acquire(c *quickConn) *flight {
+// acquire returns a pending request for a request of a connection, a spare one if there is any.
+func (l *loop) acquire(c *loopConn) *pendingRequest {
 	n := len(l.spare)
 	if n == 0 {
-		f := &flight{loop: l, conn: c}
+		f := &pendingRequest{loop: l, conn: c}
 		f.memory = &l.memory
 		f.started = func(err error) {
 			if f.lands(err) {
 				f.land()
 			}
 		}
-		f.board = func(spec *redis.Spec) bool { return l.lane.board(f, spec) }
+		f.board = func(spec *redis.Spec) bool { return l.reads.enqueue(f, spec) }
 		return f
 	}
 	f := l.spare[n-1]
@@ -429,8 +431,9 @@ func (l *loop) acquire(c *quickConn) *flight {
 	return f
 }
 
-// release keeps a flight for another request. So there are as many as were ever under way at once.
-func (l *loop) release(f *flight) {
+// release keeps a pending request for another request. So there are as many as were ever under way
+// at once.
+func (l *loop) release(f *pendingRequest) {
 	f.conn = nil
 	l.spare = append(l.spare, f)
 }
@@ -440,7 +443,7 @@ func (l *loop) release(f *flight) {
 func (l *loop) sweep(now int64) {
 	l.lock()
 	defer l.unlock()
-	idles := func(c *quickConn) bool {
+	idles := func(c *loopConn) bool {
 		limit := int64(idleTimeout / time.Second)
 		switch {
 		case c == nil || c.busy:
@@ -481,7 +484,7 @@ func (l *loop) waiting() []waiting {
 }
 
 // yield closes a connection if it still waits for its client.
-func (l *loop) yield(fd int, c *quickConn) {
+func (l *loop) yield(fd int, c *loopConn) {
 	l.lock()
 	defer l.unlock()
 	if l.conns[fd] != c || c.busy {
@@ -493,8 +496,8 @@ func (l *loop) yield(fd int, c *quickConn) {
 	}
 }
 
-// peer returns the source of a flight's connection.
-func (f *flight) peer() string { return sourceOf(f.conn.fd) }
+// peer returns the source of a pending request's connection.
+func (f *pendingRequest) peer() string { return sourceOf(f.conn.fd) }
 
 // sourceOf returns the source of a socket's other end; empty when the socket has ended.
 func sourceOf(fd int) string {
@@ -534,7 +537,7 @@ func (l *loop) end() {
 	l.over, l.landed = true, nil
 	close(l.landing)
 	l.landedMu.Unlock()
-	l.lane.end()
+	l.reads.end()
 	l.poll.Close()
 	for _, c := range l.conns {
 		if c != nil {

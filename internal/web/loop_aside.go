@@ -10,28 +10,29 @@ import (
 	"holdfast/internal/web/httpfast"
 )
 
-// finishAside has a goroutine make and write the response of a flight that has landed, with memory
-// of its own. The response is so long that all connections of the loop would wait for it.
-func (l *loop) finishAside(f *flight) {
-	f.closing, f.memory = l.draining, new(memory)
-	l.engine.aside(f.conn, func(conn net.Conn) error {
+// finishAside has a goroutine make and write the response of a pending request that has landed,
+// with memory of its own. The response is so long that all connections of the loop would wait for
+// it.
+func (l *loop) finishAside(f *pendingRequest) {
+	f.closing, f.memory = l.draining, new(scratch)
+	l.manager.writeAsync(f.conn, func(conn net.Conn) error {
 		f.memory.now = time.Now()
-		return l.engine.responder.finishTo(f, conn)
+		return l.manager.responder.finishTo(f, conn)
 	})
 }
 
 // writeAside has a goroutine write the rest of a short response, which the connection does not take
 // now. When too much waits like that, it closes the connection instead.
-func (l *loop) writeAside(c *quickConn, out []byte) {
+func (l *loop) writeAside(c *loopConn, out []byte) {
 	n := int64(len(out))
-	if l.engine.unread.Add(n) > maxUnread {
-		l.engine.unread.Add(-n)
+	if l.manager.unread.Add(n) > maxUnread {
+		l.manager.unread.Add(-n)
 		l.close(c)
 		return
 	}
 	rest := slices.Clone(out)
-	l.engine.aside(c, func(conn net.Conn) error {
-		defer l.engine.unread.Add(-n)
+	l.manager.writeAsync(c, func(conn net.Conn) error {
+		defer l.manager.unread.Add(-n)
 		_ = conn.SetWriteDeadline(time.Now().Add(httpfast.WriteTimeout))
 		_, err := conn.Write(rest)
 		return err

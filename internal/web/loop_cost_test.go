@@ -20,7 +20,7 @@ import (
 )
 
 // nowhere stands for a connection where there is none.
-var nowhere = &quickConn{fd: -1}
+var nowhere = &loopConn{fd: -1}
 
 // lonely returns a loop without connections, and its store, whose replies are there already.
 func lonely(t testing.TB) (*loop, *replying) {
@@ -31,7 +31,7 @@ func lonely(t testing.TB) (*loop, *replying) {
 		t.Fatal(err)
 	}
 	store := &replying{Store: client, reply: replyTo(t, client, "GET", "k")}
-	l, err := newLoop(New(inStack(t), store).engine)
+	l, err := newLoop(New(inStack(t), store).conns)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func quickly(t testing.TB, raw string) (again func() []byte) {
 		if !l.request.Parse(bytes) {
 			t.Fatalf("%q is not simple", raw)
 		}
-		out, p := l.engine.responder.respond(f, &l.request, l.out[:0])
+		out, p := l.manager.responder.respond(f, &l.request, l.out[:0])
 		if p != answered {
 			t.Fatalf("%q: %v", raw, p)
 		}
@@ -83,15 +83,15 @@ func TestTheHotPathTakesNoMoreThanItMust(t *testing.T) {
 	}
 }
 
-// boarding puts a request into a lane's batch.
-func boarding(t testing.TB, l *loop, raw []byte) *flight {
+// boarding puts a request into a read connection's batch.
+func boarding(t testing.TB, l *loop, raw []byte) *pendingRequest {
 	f := l.acquire(nowhere)
 	if !l.request.Parse(raw) {
 		t.Fatalf("%q is not simple", raw)
 	}
 	board := f.board
 	f.board = func(*redis.Spec) bool { return true }
-	if _, p := l.engine.responder.respond(f, &l.request, l.out[:0]); p != pending {
+	if _, p := l.manager.responder.respond(f, &l.request, l.out[:0]); p != pending {
 		t.Fatalf("%q: %v", raw, p)
 	}
 	f.board = board
@@ -108,7 +108,7 @@ func TestWhatALaneCarriesTakesNoMemory(t *testing.T) {
 			defer l.unlock()
 			f := boarding(t, l, raw)
 			f.request.Results = append(f.request.Results, result)
-			l.out = l.engine.responder.finish(f, l.out[:0])
+			l.out = l.manager.responder.finish(f, l.out[:0])
 			l.release(f)
 		}); n > 0 {
 			t.Errorf("%.30q: %v allocations", raw, n)
@@ -116,8 +116,8 @@ func TestWhatALaneCarriesTakesNoMemory(t *testing.T) {
 	}
 }
 
-// What a lane could not answer is asked again in the usual way, which may keep the command longer
-// than its request lasts.
+// What a read connection could not answer is asked again in the usual way, which may keep the
+// command longer than its request lasts.
 func TestACommandThatLeavesTheLoopIsItsOwn(t *testing.T) {
 	l, store := lonely(t)
 	var left [][]redis.Command
@@ -132,10 +132,10 @@ func TestACommandThatLeavesTheLoopIsItsOwn(t *testing.T) {
 		"GET /get?key=other HTTP/1.1\r\n" + plainHead + "\r\n", post(`["GETRANGE"]`),
 	} {
 		f := boarding(t, l, []byte(raw))
-		if !l.engine.responder.again(f) {
+		if !l.manager.responder.again(f) {
 			t.Fatal("it is not answered")
 		}
-		l.out = l.engine.responder.finish(f, l.out[:0])
+		l.out = l.manager.responder.finish(f, l.out[:0])
 		l.release(f)
 	}
 	want := []redis.Command{{"GET", "first"}, {"ZREVRANK"}, {"GET", "other"}, {"GETRANGE"}}

@@ -74,7 +74,7 @@ func TestWhoHasJustComeIsServedAtTheEnd(t *testing.T) {
 	}
 	idle := dial(t, addr)
 	idle.ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
-	redistest.Eventually(t, 5*time.Second, "all are there", func() bool { return server.engine.connections() == 5 })
+	redistest.Eventually(t, 5*time.Second, "all are there", func() bool { return server.conns.connections() == 5 })
 	ended := make(chan error, 1)
 	go func() { ended <- stop() }()
 	if _, err := idle.r.ReadByte(); err != io.EOF {
@@ -164,10 +164,10 @@ func TestIdleConnectionsOfALoopEnd(t *testing.T) {
 	addr, _ := listen(t, server)
 	silent, idle := dial(t, addr), dial(t, addr)
 	idle.ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
-	redistest.Eventually(t, 5*time.Second, "both are there", func() bool { return server.engine.connections() == 2 })
+	redistest.Eventually(t, 5*time.Second, "both are there", func() bool { return server.conns.connections() == 2 })
 	sweep := func(later time.Duration) {
 		for _, l := range loopsOf(server) {
-			l.sweep(server.engine.now() + int64(later/time.Second))
+			l.sweep(server.conns.now() + int64(later/time.Second))
 		}
 	}
 	sweep(httpfast.ReadTimeout + 2*time.Second)

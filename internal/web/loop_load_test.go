@@ -71,9 +71,9 @@ func TestAConnectionGoesToAndFro(t *testing.T) {
 		}
 	}
 	// A connection that moves is counted twice for a moment.
-	redistest.Eventually(t, 5*time.Second, "one connection is counted", func() bool { return server.engine.connections() == 1 })
+	redistest.Eventually(t, 5*time.Second, "one connection is counted", func() bool { return server.conns.connections() == 1 })
 	c.Close()
-	redistest.Eventually(t, 5*time.Second, "none is counted", func() bool { return server.engine.connections() == 0 })
+	redistest.Eventually(t, 5*time.Second, "none is counted", func() bool { return server.conns.connections() == 0 })
 }
 
 func TestSlowClientsStallNobody(t *testing.T) {
@@ -127,14 +127,14 @@ func TestSlowClientsStallNobody(t *testing.T) {
 
 // held is a responder that makes a long response only when it may.
 type held struct {
-	responder
+	fastResponder
 	making, may chan struct{}
 }
 
-func (h *held) finishTo(f *flight, conn net.Conn) error {
+func (h *held) finishTo(f *pendingRequest, conn net.Conn) error {
 	h.making <- struct{}{}
 	<-h.may
-	return h.responder.finishTo(f, conn)
+	return h.fastResponder.finishTo(f, conn)
 }
 
 func TestNobodyWaitsForALongAnswerToBeMade(t *testing.T) {
@@ -151,8 +151,8 @@ func TestNobodyWaitsForALongAnswerToBeMade(t *testing.T) {
 		}
 	}
 	server, _ := counted(t, Config{}, client)
-	h := &held{server.engine.responder, make(chan struct{}, 16), make(chan struct{})}
-	server.engine.responder = h
+	h := &held{server.conns.responder, make(chan struct{}, 16), make(chan struct{})}
+	server.conns.responder = h
 	addr, stop := listen(t, server)
 	var slow []*caller
 	for _, raw := range []string{
@@ -242,7 +242,7 @@ func TestThereAreNoMoreConnectionsThanAllowed(t *testing.T) {
 	}
 	all[0].close()
 	master.Do("PUBLISH", "a", "b") // Redis notices at the next message that its client has gone
-	redistest.Eventually(t, 15*time.Second, "there is room again", func() bool { master.Do("PUBLISH", "a", "b"); return server.engine.connections() == 3 })
+	redistest.Eventually(t, 15*time.Second, "there is room again", func() bool { master.Do("PUBLISH", "a", "b"); return server.conns.connections() == 3 })
 	dial(t, addr).ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
 }
 

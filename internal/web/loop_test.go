@@ -24,12 +24,12 @@ import (
 
 // watched is a responder that counts what it answers.
 type watched struct {
-	responder
+	fastResponder
 	taken atomic.Int64
 }
 
-func (w *watched) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, progress) {
-	out, p := w.responder.respond(f, q, out)
+func (w *watched) respond(f *pendingRequest, q *httpfast.Request, out []byte) ([]byte, progress) {
+	out, p := w.fastResponder.respond(f, q, out)
 	if p != declined {
 		w.taken.Add(1)
 	}
@@ -66,9 +66,9 @@ func listenWith(t *testing.T, serve func(context.Context, net.Listener) error) (
 
 // loopsOf returns the loops of a server that serves.
 func loopsOf(s *Server) []*loop {
-	s.engine.mu.Lock()
-	defer s.engine.mu.Unlock()
-	return s.engine.loops
+	s.conns.mu.Lock()
+	defer s.conns.mu.Unlock()
+	return s.conns.loops
 }
 
 // counted returns a server whose loops count what they answer.
@@ -78,8 +78,8 @@ func counted(t *testing.T, cfg Config, store Store) (*Server, *watched) {
 		t.Fatal(err)
 	}
 	server := New(cfg, store)
-	w := &watched{responder: server.engine.responder}
-	server.engine.responder = w
+	w := &watched{fastResponder: server.conns.responder}
+	server.conns.responder = w
 	return server, w
 }
 

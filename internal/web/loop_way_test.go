@@ -63,7 +63,7 @@ func comingBack(t *testing.T, server *Server) (here net.Conn, there net.Conn) {
 	if here, err = ln.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	here = newConn(here, nil, server.engine, 0)
+	here = newConn(here, nil, server.conns, 0)
 	between(here, fasthttp.StateIdle)
 	return here, there
 }
@@ -77,11 +77,11 @@ func TestAConnectionThatComesBackIsCountedAllTheTime(t *testing.T) {
 	dial(t, addr).ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n") // the server has begun
 	here, there := comingBack(t, server)
 	_, _ = io.WriteString(there, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
-	before := server.engine.open.Load()
+	before := server.conns.open.Load()
 	if _, err := here.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
-	if server.engine.open.Load() == before {
+	if server.conns.open.Load() == before {
 		t.Error("a request was read, and the end would not wait for it")
 	}
 	if err := here.Close(); err != nil {
@@ -92,7 +92,7 @@ func TestAConnectionThatComesBackIsCountedAllTheTime(t *testing.T) {
 	if n, err := there.Read(b); err != nil || !strings.HasPrefix(string(b[:n]), "HTTP/1.1 200") {
 		t.Errorf("%q, %v", b[:n], err)
 	}
-	if n := server.engine.open.Load(); n != before+1 { // the connection is on its loop
+	if n := server.conns.open.Load(); n != before+1 { // the connection is on its loop
 		t.Errorf("%d connections are counted, and %d were before it came", n, before)
 	}
 }
@@ -121,14 +121,14 @@ func TestAConnectionIsGivenBackOrClosedOnce(t *testing.T) {
 	}
 
 	here, _ = comingBack(t, server)
-	before := server.engine.open.Load()
+	before := server.conns.open.Load()
 	if err := errors.Join(here.Close(), here.Close()); err != nil {
 		t.Errorf("closed twice: %v", err)
 	}
 	if _, err := here.Read(make([]byte, 1)); err == nil {
 		t.Error("a closed connection is read")
 	}
-	if server.engine.open.Load() != before {
+	if server.conns.open.Load() != before {
 		t.Error("a closed connection is counted")
 	}
 }
@@ -140,8 +140,8 @@ func TestWhatCameDuringALongAnswerIsServedAtTheEnd(t *testing.T) {
 	master.Do("SET", "k", "v")
 	master.Do("SET", "long", strings.Repeat("y", longAnswer+1))
 	server, _ := counted(t, Config{}, client)
-	h := &held{server.engine.responder, make(chan struct{}, 16), make(chan struct{})}
-	server.engine.responder = h
+	h := &held{server.conns.responder, make(chan struct{}, 16), make(chan struct{})}
+	server.conns.responder = h
 	addr, stop := listen(t, server)
 	c := dial(t, addr)
 	_, _ = io.WriteString(c, "GET /get?key=long HTTP/1.1\r\n"+plainHead+"\r\n")

@@ -29,15 +29,15 @@ const (
 	roomPeriod = 20 * time.Millisecond
 )
 
-// doing is what a connection of the HTTP server does at the moment.
-type doing int32
+// connState is what a connection of the HTTP server does at the moment.
+type connState int32
 
 const (
-	awaits   doing = iota // nothing came of the next request
-	arrives               // a part of a request came
-	serves                // its request is being answered
-	lingers               // it had its last response, and its client may still be sending
-	yielding              // it is being closed for room
+	awaits   connState = iota // nothing came of the next request
+	arrives                   // a part of a request came
+	serves                    // its request is being answered
+	lingers                   // it had its last response, and its client may still be sending
+	yielding                  // it is being closed for room
 	closed
 )
 
@@ -121,12 +121,12 @@ func (r *connTable) leave(c *conn) {
 }
 
 // waiting returns the connections that do one of those.
-func (r *connTable) waiting(those ...doing) []waiting {
+func (r *connTable) waiting(those ...connState) []waiting {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []waiting
 	for c := range r.conns {
-		if what := doing(c.doing.Load()); slices.Contains(those, what) {
+		if what := connState(c.doing.Load()); slices.Contains(those, what) {
 			all = append(all, waiting{fair.Source(c.RemoteAddr()), what != awaits, time.Duration(c.since.Load()), c.yield})
 		}
 	}
@@ -141,11 +141,11 @@ func (r *connTable) due() bool {
 
 // is notes what a connection does from now on, and makes room when too many have a part of a
 // request.
-func (c *conn) is(what doing) {
+func (c *conn) is(what connState) {
 	if c.table == nil {
 		return
 	}
-	was := doing(c.doing.Swap(int32(what)))
+	was := connState(c.doing.Swap(int32(what)))
 	if was == what {
 		return
 	}
@@ -157,12 +157,12 @@ func (c *conn) is(what doing) {
 		return
 	}
 	if beyond := int(c.table.parts.Add(1)) - c.table.maxParts; beyond > 0 && c.table.due() {
-		c.table.yield(choose(c.table.waiting(arrives), beyond+c.table.maxParts/scarcePart))
+		c.table.closeAll(choose(c.table.waiting(arrives), beyond+c.table.maxParts/scarcePart))
 	}
 }
 
-// yield closes connections.
-func (r *connTable) yield(chosen []waiting) {
+// closeAll closes connections.
+func (r *connTable) closeAll(chosen []waiting) {
 	for _, w := range chosen {
 		w.close()
 		r.turned.Waiting.Add(1)
@@ -176,7 +176,7 @@ func (c *conn) yield() {
 }
 
 // does notes what the connection of a request does from now on.
-func does(c net.Conn, what doing) {
+func does(c net.Conn, what connState) {
 	if c, ok := c.(*conn); ok {
 		c.is(what)
 	}

@@ -108,7 +108,7 @@ type Server struct {
 	commands *command.Handler
 	keys     *keyspace.Handler
 	http     *fasthttp.Server
-	engine   *engine
+	conns    *connManager
 	draining atomic.Bool
 	rules    *consistency.Rules
 	node     []byte // Config.Node
@@ -179,21 +179,21 @@ func New(cfg Config, store Store) *Server {
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
 
 	s.metrics = observe.NewMetrics(observe.Sources{
-		Connections: func() int { return s.engine.connections() }, Ready: s.health.Ready, Streams: s.places.InUse, Turned: s.turned, Status: store.Status,
+		Connections: func() int { return s.conns.connections() }, Ready: s.health.Ready, Streams: s.places.InUse, Turned: s.turned, Status: store.Status,
 	})
-	s.engine = newEngine(s.http, s.newQuick(), cfg.Connections, s.turned)
+	s.conns = newConnManager(s.http, s.newFastHandler(), cfg.Connections, s.turned)
 	s.observer = &observe.Observer{Metrics: s.metrics, Fraction: cfg.AccessLog, Log: cfg.Access, Tracing: traces}
 	return s
 }
 
-// newQuick returns nil where the HTTP server has to serve even simple requests. Log lines and spans
-// need what only the HTTP server keeps of a request, and only it answers other origins.
-func (s *Server) newQuick() responder {
+// newFastHandler returns nil where the HTTP server has to serve even simple requests. Log lines and
+// spans need what only the HTTP server keeps of a request, and only it answers other origins.
+func (s *Server) newFastHandler() fastResponder {
 	store, ok := s.store.(starter)
 	if !ok || s.cfg.AccessLog > 0 || s.cfg.Trace != "" || len(s.cfg.CORS) > 0 {
 		return nil
 	}
-	return &quick{
+	return &fastHandler{
 		store: store, commands: s.commands, auth: s.auth, rules: s.rules, senders: s.senders, metrics: s.metrics,
 		head: httpfast.NewResponseHead(response.CommonHeaders(s.node)), node: s.node, shared: s.cfg.Tokens == nil,
 	}
@@ -214,7 +214,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 
 	served := make(chan error, len(lns))
 	for _, ln := range lns {
-		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.engine.serve(ln)) }()
+		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.conns.serve(ln)) }()
 	}
 	var broken error
 	running := len(lns)
@@ -229,7 +229,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	defer s.keys.Wait()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
-	err := s.engine.shutdown(limit)
+	err := s.conns.shutdown(limit)
 	for range running {
 		<-served
 	}

@@ -21,7 +21,7 @@ import (
 	"holdfast/internal/web/httpfast"
 )
 
-// onFoot is a client that counts the requests that do not go by a lane.
+// onFoot is a client that counts the requests that do not go by a read connection.
 type onFoot struct {
 	*redis.Client
 	started atomic.Int64
@@ -69,7 +69,7 @@ func getting(t *testing.T, addr string, n int, values map[string]string) (answer
 	return all.Load, func() { close(stop); work.Wait() }
 }
 
-// rides waits until most of the new responses come by a lane.
+// rides waits until most of the new responses come by a read connection.
 func (u *onFoot) rides(t *testing.T, answers func() int64) {
 	t.Helper()
 	const enough = 20
@@ -84,13 +84,14 @@ func (u *onFoot) rides(t *testing.T, answers func() int64) {
 
 var brief = map[string]string{"a": "1", "b": "22", "c": strings.Repeat("3", 1000)}
 
-// byBoth runs a test with lanes that use TCP and with lanes that use the master's unix socket.
+// byBoth runs a test with read connections that use TCP and with read connections that use the
+// master's unix socket.
 func byBoth(t *testing.T, test func(t *testing.T, socket bool)) {
 	t.Run("tcp", func(t *testing.T) { test(t, false) })
 	t.Run("unix", func(t *testing.T) { test(t, true) })
 }
 
-// comeBy waits until the lanes use the unix socket of a master, or do not; one may just be
+// comeBy waits until the read connections use the unix socket of a master, or do not; one may just be
 // connecting.
 func comeBy(t *testing.T, master *redistest.Server, socket bool) {
 	t.Helper()
@@ -99,13 +100,13 @@ func comeBy(t *testing.T, master *redistest.Server, socket bool) {
 	})
 }
 
-// narrow gives the lanes a small send buffer, so that the kernel takes little at a time.
+// narrow gives the read connections a small send buffer, so that the kernel takes little at a time.
 func narrow(t *testing.T, server *Server) {
 	t.Helper()
 	for _, l := range loopsOf(server) {
 		l.mu.Lock()
-		if l.lane.fd >= 0 {
-			if err := unix.SetsockoptInt(l.lane.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
+		if l.reads.fd >= 0 {
+			if err := unix.SetsockoptInt(l.reads.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
 				t.Error(err)
 			}
 		}
@@ -148,7 +149,7 @@ func TestReadsGoByTheLaneAndComeBackToIt(t *testing.T) {
 		// The master hangs for a moment. What was sent is asked again in the usual way, and waits
 		// there.
 		master.Signal(syscall.SIGSTOP)
-		time.Sleep(3 * lanePatience * laneLook)
+		time.Sleep(3 * readPatience * readLook)
 		master.Signal(syscall.SIGCONT)
 		store.rides(t, answers)
 		narrow(t, server)
@@ -182,8 +183,8 @@ func TestALaneBringsLongValues(t *testing.T) {
 	enough()
 }
 
-// A batch with a value that a lane cannot bring is asked again as a whole. That does not happen
-// again and again, because the length of the value is remembered.
+// A batch with a value that a read connection cannot bring is asked again as a whole. That does not
+// happen again and again, because the length of the value is remembered.
 func TestALaneThatIsOfNoUseRests(t *testing.T) {
 	values := map[string]string{"small": "v", "huge": strings.Repeat("huge", 1<<19)}
 	store, master, server, addr := laned(t, false, values)
@@ -199,7 +200,7 @@ func TestALaneThatIsOfNoUseRests(t *testing.T) {
 	redistest.Eventually(t, 20*time.Second, "there are answers", func() bool { return store.started.Load() > 0 && answers() > 100 })
 	before, began := connections(), answers()
 	time.Sleep(2 * time.Second)
-	// If a lane connected every 200 ms, there would be 10 connections for each loop.
+	// If a read connection connected every 200 ms, there would be 10 connections for each loop.
 	if n, most := connections()-before, 1+5*len(loopsOf(server)); n > most || answers() < began+4 {
 		t.Errorf("%d connections, and %d answers", n, answers()-began)
 	}
@@ -281,7 +282,7 @@ func TestALoopThatEndsClosesItsLane(t *testing.T) {
 	}
 	redistest.Eventually(t, 5*time.Second, fmt.Sprintf("fewer connections than %d", before), func() bool { return clients() < before })
 	for _, l := range loopsOf(server) {
-		if l.lane.express != nil {
+		if l.reads.express != nil {
 			t.Error("a lane is there without its loop")
 		}
 	}
@@ -290,17 +291,17 @@ func TestALoopThatEndsClosesItsLane(t *testing.T) {
 // clocked is a responder that compares the loop's clock with the time at which a request was sent,
 // which is the request's key. It is slow, so that more requests come meanwhile.
 type clocked struct {
-	responder
+	fastResponder
 	early atomic.Int64
 }
 
-func (c *clocked) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, progress) {
+func (c *clocked) respond(f *pendingRequest, q *httpfast.Request, out []byte) ([]byte, progress) {
 	sent, err := strconv.ParseInt(strings.TrimPrefix(string(q.Query), "key="), 10, 64)
 	if err == nil && f.memory.now.UnixNano() < sent {
 		c.early.Add(1)
 	}
 	time.Sleep(200 * time.Microsecond)
-	return c.responder.respond(f, q, out)
+	return c.fastResponder.respond(f, q, out)
 }
 
 // A cached value has to be good when it is asked for: a process that was stopped must not judge by
@@ -308,8 +309,8 @@ func (c *clocked) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, p
 func TestNobodyIsServedByAClockThatStoodBeforeTheyAsked(t *testing.T) {
 	client, _ := single(t)
 	server, _ := counted(t, Config{}, client)
-	c := &clocked{responder: server.engine.responder}
-	server.engine.responder = c
+	c := &clocked{fastResponder: server.conns.responder}
+	server.conns.responder = c
 	addr, _ := listen(t, server)
 	var clients sync.WaitGroup
 	for range 8 {

@@ -20,20 +20,20 @@ import (
 	"holdfast/internal/web/httpfast"
 )
 
-// engine decides where a connection is served: on an event loop while its requests are simple, and
-// otherwise by the HTTP server. A connection is at one place at a time, and moves only between two
+// connManager decides where a connection is served: on an event loop while its requests are simple,
+// and otherwise by the HTTP server. A connection is at one place at a time, and moves only between two
 // requests.
-type engine struct {
+type connManager struct {
 	http      *fasthttp.Server
-	responder responder // nil: the HTTP server serves everything
-	limit     int       // connections at once
+	responder fastResponder // nil: the HTTP server serves everything
+	limit     int           // connections at once
 	table     *connTable
 	turned    *fair.TurnedAway
 
-	gate   gate
-	handed *handed
-	loops  []*loop
-	next   atomic.Uint32 // of loops
+	listeners listenerSet
+	toHTTP    *chanListener
+	loops     []*loop
+	next      atomic.Uint32 // of loops
 	// open counts the connections that are not the HTTP server's. A connection that moves is
 	// counted at its new place before it is taken off at the old one, so shutdown never counts too
 	// few.
@@ -55,8 +55,8 @@ type engine struct {
 // it, the next such client is cut off.
 const maxUnread = 64 << 20
 
-func newEngine(http *fasthttp.Server, r responder, limit int, t *fair.TurnedAway) *engine {
-	e := &engine{http: http, responder: r, limit: roomFor(limit), turned: t, handed: newHanded(), began: time.Now()}
+func newConnManager(http *fasthttp.Server, r fastResponder, limit int, t *fair.TurnedAway) *connManager {
+	e := &connManager{http: http, responder: r, limit: roomFor(limit), turned: t, toHTTP: newChanListener(), began: time.Now()}
 	e.table = newConnTable(t)
 	e.life, e.end = context.WithCancel(context.Background())
 	return e
@@ -64,11 +64,11 @@ func newEngine(http *fasthttp.Server, r responder, limit int, t *fair.TurnedAway
 
 // now returns the clock by which connections idle, in seconds since began. It is monotonic: the
 // wall clock may be set.
-func (e *engine) now() int64 { return int64(time.Since(e.began) / time.Second) }
+func (e *connManager) now() int64 { return int64(time.Since(e.began) / time.Second) }
 
 // connections returns how many connections are open. The HTTP server's own count would leave out
 // those that it was given and has not accepted yet.
-func (e *engine) connections() int {
+func (e *connManager) connections() int {
 	if e.responder == nil {
 		return max(0, int(e.http.GetOpenConnectionsCount()))
 	}
@@ -76,11 +76,11 @@ func (e *engine) connections() int {
 }
 
 // serve serves a listener's connections until shutdown.
-func (e *engine) serve(ln net.Listener) error {
-	if !e.gate.admit(ln) {
+func (e *connManager) serve(ln net.Listener) error {
+	if !e.listeners.add(ln) {
 		return net.ErrClosed
 	}
-	defer e.gate.leave()
+	defer e.listeners.done()
 	if e.responder == nil {
 		return e.http.Serve(listener{ln})
 	}
@@ -115,15 +115,15 @@ func passes(err error) bool {
 }
 
 // fail ends serving because a loop broke. serve returns the error.
-func (e *engine) fail(err error) {
+func (e *connManager) fail(err error) {
 	e.mu.Lock()
 	e.fault = errors.Join(e.fault, err)
 	e.mu.Unlock()
-	_ = e.gate.close()
+	_ = e.listeners.close()
 }
 
 // start starts the loops, once, with the first listener.
-func (e *engine) start() error {
+func (e *connManager) start() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.started {
@@ -149,12 +149,12 @@ func (e *engine) start() error {
 	}
 	e.work.Go(e.sweep)
 	e.served = make(chan error, 1)
-	go func() { e.served <- e.http.Serve(e.handed) }()
+	go func() { e.served <- e.http.Serve(e.toHTTP) }()
 	return nil
 }
 
 // accept puts a new connection on a loop, or turns it away when there are too many.
-func (e *engine) accept(conn net.Conn) {
+func (e *connManager) accept(conn net.Conn) {
 	if e.connections() >= e.limit-e.limit/scarcePart && e.table.due() {
 		e.makeRoom()
 	}
@@ -163,16 +163,16 @@ func (e *engine) accept(conn net.Conn) {
 		e.work.Go(func() { reject(conn) })
 		return
 	}
-	e.settle(conn, nil, &quickConn{fresh: true})
+	e.assign(conn, nil, &loopConn{fresh: true})
 }
 
 // makeRoom closes some of the connections that wait for their clients.
-func (e *engine) makeRoom() {
+func (e *connManager) makeRoom() {
 	all := e.table.waiting(awaits, arrives, lingers)
 	for _, l := range e.loops {
 		all = append(all, l.waiting()...)
 	}
-	e.table.yield(choose(all, max(1, e.limit/scarcePart)))
+	e.table.closeAll(choose(all, max(1, e.limit/scarcePart)))
 }
 
 // roomFor returns how many of limit connections fit into the process' open files. Some of the files
@@ -186,12 +186,12 @@ func roomFor(limit int) int {
 	return max(1, int(files.Cur)-others)
 }
 
-// settle puts a connection on a loop. early is what was already read from it, and c what the loop
+// assign puts a connection on a loop. early is what was already read from it, and c what the loop
 // knows about it. A connection that no loop can take goes to the HTTP server.
-func (e *engine) settle(conn net.Conn, early []byte, c *quickConn) {
+func (e *connManager) assign(conn net.Conn, early []byte, c *loopConn) {
 	fd, ok := detach(conn)
 	if !ok {
-		e.give(newConn(conn, slices.Clone(early), e, c.away()))
+		e.handOff(newConn(conn, slices.Clone(early), e, c.away()))
 		return
 	}
 	c.fd = fd
@@ -199,12 +199,12 @@ func (e *engine) settle(conn net.Conn, early []byte, c *quickConn) {
 	case errors.Is(err, errOver):
 		_ = syscall.Close(fd)
 	case err != nil: // the kernel polls no more: see epoll_ctl(2), ENOSPC
-		e.give(newConn(attach(fd), slices.Clone(early), e, c.away()))
+		e.handOff(newConn(attach(fd), slices.Clone(early), e, c.away()))
 	}
 }
 
 // place returns the loop for the next connection, in turn.
-func (e *engine) place() *loop { return e.loops[int(e.next.Add(1))%len(e.loops)] }
+func (e *connManager) place() *loop { return e.loops[int(e.next.Add(1))%len(e.loops)] }
 
 // reject tells a client, in the HTTP server's words, that there are too many connections.
 func reject(conn net.Conn) {
@@ -215,11 +215,11 @@ func reject(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// give gives a connection to the HTTP server. The HTTP server accepts none once it is shutting
+// handOff gives a connection to the HTTP server. The HTTP server accepts none once it is shutting
 // down; a connection that a loop gives away then is served all the same.
-func (e *engine) give(conn net.Conn) {
+func (e *connManager) handOff(conn net.Conn) {
 	e.open.Add(1)
-	if e.handed.give(conn) {
+	if e.toHTTP.give(conn) {
 		e.open.Add(-1)
 		return
 	}
@@ -230,29 +230,29 @@ func (e *engine) give(conn net.Conn) {
 }
 
 // wants reports whether the bytes of a request are for a loop.
-func (e *engine) wants(b []byte) bool {
+func (e *connManager) wants(b []byte) bool {
 	var q httpfast.Request
 	return q.Parse(b) && e.responder.wants(&q)
 }
 
-// claim counts a connection that is about to come back to a loop, so that shutdown waits for it:
+// reserve counts a connection that is about to come back to a loop, so that shutdown waits for it:
 // fasthttp takes a connection off its own count before it closes it.
-func (e *engine) claim() { e.open.Add(1) }
+func (e *connManager) reserve() { e.open.Add(1) }
 
-// disclaim undoes claim.
-func (e *engine) disclaim() { e.open.Add(-1) }
+// unreserve undoes claim.
+func (e *connManager) unreserve() { e.open.Add(-1) }
 
-// takeBack takes a connection back from the HTTP server, with the first bytes of its next request.
+// reclaim takes a connection back from the HTTP server, with the first bytes of its next request.
 // The connection was there for at least stay requests.
-func (e *engine) takeBack(conn net.Conn, b []byte, stay int32) error {
-	defer e.disclaim()
-	e.settle(conn, b, &quickConn{stay: stay})
+func (e *connManager) reclaim(conn net.Conn, b []byte, stay int32) error {
+	defer e.unreserve()
+	e.assign(conn, b, &loopConn{stay: stay})
 	return nil
 }
 
-// aside has a goroutine make an answer and write it to a connection of a loop. The connection
+// writeAsync has a goroutine make an answer and write it to a connection of a loop. The connection
 // leaves the loop for that time, and comes back to one afterwards.
-func (e *engine) aside(c *quickConn, answer func(conn net.Conn) error) {
+func (e *connManager) writeAsync(c *loopConn, answer func(conn net.Conn) error) {
 	e.open.Add(1)
 	c.loop.remove(c)
 	e.work.Go(func() {
@@ -263,12 +263,12 @@ func (e *engine) aside(c *quickConn, answer func(conn net.Conn) error) {
 			return
 		}
 		_ = conn.SetWriteDeadline(time.Time{})
-		e.settle(conn, nil, &quickConn{stay: c.stay, run: c.run})
+		e.assign(conn, nil, &loopConn{stay: c.stay, run: c.run})
 	})
 }
 
 // sweep sets the clock each second, and ends connections that idle too long.
-func (e *engine) sweep() {
+func (e *connManager) sweep() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -290,12 +290,12 @@ func (e *engine) sweep() {
 // first, and a new one has some seconds for its first request, because a balancer may just be
 // sending it. The HTTP server does the same. Everything stops when the last answer is out, or when
 // the context ends; then the error is the context's.
-func (e *engine) shutdown(ctx context.Context) error {
-	err := e.gate.close()
+func (e *connManager) shutdown(ctx context.Context) error {
+	err := e.listeners.close()
 	if e.responder == nil {
 		return errors.Join(err, e.http.ShutdownWithContext(ctx))
 	}
-	e.gate.serving.Wait()
+	e.listeners.serving.Wait()
 	e.mu.Lock()
 	started := e.started
 	e.mu.Unlock()
@@ -311,12 +311,12 @@ func (e *engine) shutdown(ctx context.Context) error {
 		l.drain(first)
 	}
 	select {
-	case <-e.handed.begun: // shut down before it has begun, the HTTP server would not know that it is to end
+	case <-e.toHTTP.begun: // shut down before it has begun, the HTTP server would not know that it is to end
 	case <-ctx.Done():
 	}
 
 	err = errors.Join(err, e.http.ShutdownWithContext(ctx))
-	_ = e.handed.Close() // also when the HTTP server had not begun
+	_ = e.toHTTP.Close() // also when the HTTP server had not begun
 	<-e.served
 
 	tick := time.NewTicker(10 * time.Millisecond)

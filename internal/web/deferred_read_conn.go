@@ -9,12 +9,13 @@ import (
 	"syscall"
 )
 
-// newLazy returns a connection that holds no buffer while it idles. Between two requests the HTTP
-// server gives its own buffers back, and then reads one byte, the first of the next request. This
-// connection reads as much as there is instead, which saves a second system call. early is what was
-// already read from conn. When home is not nil, the connection goes back to home's loops between
-// two requests: with the first request that is for a loop, once it has had stay others here.
-func newLazy(conn net.Conn, early []byte, home *engine, stay int32) net.Conn {
+// newDeferredReadConn returns a connection that holds no buffer while it idles. Between two
+// requests the HTTP server gives its own buffers back, and then reads one byte, the first of the
+// next request. This connection reads as much as there is instead, which saves a second system
+// call. early is what was already read from conn. When home is not nil, the connection goes back to
+// home's loops between two requests: with the first request that is for a loop, once it has had
+// stay others here.
+func newDeferredReadConn(conn net.Conn, early []byte, home *connManager, stay int32) net.Conn {
 	sys, ok := conn.(syscall.Conn)
 	if !ok {
 		return conn
@@ -23,7 +24,7 @@ func newLazy(conn net.Conn, early []byte, home *engine, stay int32) net.Conn {
 	if err != nil {
 		return conn
 	}
-	c := &lazyConn{Conn: conn, raw: raw, early: early, home: home, stay: stay, whole: stay}
+	c := &deferredReadConn{Conn: conn, raw: raw, early: early, home: home, stay: stay, whole: stay}
 	c.try = c.tryRead
 	return c
 }
@@ -33,8 +34,8 @@ const lazySize = 4 << 10
 
 var lazyBuffers = sync.Pool{New: func() any { return new([lazySize]byte) }}
 
-// lazyConn is a connection that takes a buffer only when there is something to read.
-type lazyConn struct {
+// deferredReadConn is a connection that takes a buffer only when there is something to read.
+type deferredReadConn struct {
 	net.Conn
 	raw syscall.RawConn
 	try func(fd uintptr) bool // tryRead, bound once
@@ -46,7 +47,7 @@ type lazyConn struct {
 	err        error
 
 	early []byte
-	home  *engine
+	home  *connManager
 	stay  int32 // requests to go before it may go back
 	whole int32 // what stay was at the beginning
 	// state says what Close does. At its end the HTTP server may call Close twice, and while
@@ -57,7 +58,7 @@ type lazyConn struct {
 	between bool
 }
 
-// The values of lazyConn.state.
+// The values of deferredReadConn.state.
 const (
 	open int32 = iota // Close closes the connection
 	back              // Close gives it back to a loop, with what is in buf
@@ -65,7 +66,7 @@ const (
 )
 
 // Read implements net.Conn. A read into a large p needs no buffer.
-func (c *lazyConn) Read(p []byte) (int, error) {
+func (c *deferredReadConn) Read(p []byte) (int, error) {
 	if len(c.early) > 0 {
 		n := copy(p, c.early)
 		if c.early = c.early[n:]; len(c.early) == 0 {
@@ -94,9 +95,9 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 		case c.stay > 0:
 			c.stay--
 		case c.home.wants(c.buf[:c.end]):
-			c.home.claim() // until Close
+			c.home.reserve() // until Close
 			if !c.state.CompareAndSwap(open, back) {
-				c.home.disclaim()
+				c.home.unreserve()
 			}
 			return 0, io.EOF
 		}
@@ -112,7 +113,7 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 
 // tryRead reads once. It reports whether there is a result, in buf or err; if not, the runtime
 // waits until the connection can be read and calls it again.
-func (c *lazyConn) tryRead(fd uintptr) bool {
+func (c *deferredReadConn) tryRead(fd uintptr) bool {
 	buf := lazyBuffers.Get().(*[lazySize]byte)
 	var n int
 	var err error
@@ -139,21 +140,21 @@ func (c *lazyConn) tryRead(fd uintptr) bool {
 }
 
 // Close closes the connection or gives it back to a loop; once.
-func (c *lazyConn) Close() error {
+func (c *deferredReadConn) Close() error {
 	if c.state.CompareAndSwap(open, gone) {
 		return c.Conn.Close()
 	}
 	if !c.state.CompareAndSwap(back, gone) {
 		return nil
 	}
-	err := c.home.takeBack(c.Conn, c.buf[:c.end], c.whole)
+	err := c.home.reclaim(c.Conn, c.buf[:c.end], c.whole)
 	lazyBuffers.Put(c.buf)
 	c.buf = nil
 	return err
 }
 
 // CloseWrite closes the sending half.
-func (c *lazyConn) CloseWrite() error {
+func (c *deferredReadConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}

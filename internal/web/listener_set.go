@@ -6,18 +6,18 @@ import (
 	"sync"
 )
 
-// gate has the listeners that are served, and closes each once. That includes one whose server has
-// not begun to accept yet: that server would wait for it for ever otherwise.
-type gate struct {
+// listenerSet has the listeners that are served, and closes each once. That includes one whose
+// server has not begun to accept yet: that server would wait for it for ever otherwise.
+type listenerSet struct {
 	mu      sync.Mutex
 	shut    bool
 	lns     []net.Listener
 	serving sync.WaitGroup
 }
 
-// admit adds a listener, which has to leave when it is served no more. It reports whether that was
+// add adds a listener, which has to leave when it is served no more. It reports whether that was
 // in time; else the listener is closed.
-func (g *gate) admit(ln net.Listener) bool {
+func (g *listenerSet) add(ln net.Listener) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.shut {
@@ -29,11 +29,11 @@ func (g *gate) admit(ln net.Listener) bool {
 	return true
 }
 
-// leave notes that one listener is served no more.
-func (g *gate) leave() { g.serving.Done() }
+// done notes that one listener is served no more.
+func (g *listenerSet) done() { g.serving.Done() }
 
 // close closes all listeners; later ones are not admitted.
-func (g *gate) close() error {
+func (g *listenerSet) close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var err error

@@ -14,25 +14,26 @@ import (
 	"holdfast/internal/socket"
 )
 
-// lane is a loop's own connection to the master, for reads. The loop polls it like its clients'
+// readConn is a loop's own connection to the master, for reads. The loop polls it like its clients'
 // connections, so a read takes no goroutine and no lock. Reads go in batches, one at a time. What a
-// lane cannot answer is asked again through Client.Start. It belongs to the loop, under its lock.
-type lane struct {
+// read connection cannot answer is asked again through Client.Start. It belongs to the loop, under
+// its lock.
+type readConn struct {
 	loop    *loop
 	express *redis.Express // nil: there is no connection
 	fd      int
 	out     []byte // of the batch under way, what the kernel has not taken yet
 	full    bool   // the kernel takes no more now, and reports when it does
-	doomed  bool   // the connection is of no more use; depart ends it
+	broken  bool   // the connection is of no more use; flush ends it
 
-	// waiting has the flights of the next batch, sent those of the batch under way, and arrived
-	// those whose responses are being written.
-	waiting, sent, arrived []*flight
+	// waiting has the pending requests of the next batch, sent those of the batch under way, and
+	// arrived those whose responses are being written.
+	waiting, sent, arrived []*pendingRequest
 
 	connecting bool
 	never      bool          // there will never be such a connection: TLS or a cluster
 	since      time.Time     // when the connection was made, or last tried
-	rest       time.Duration // how long to wait after since before the next attempt
+	backoff    time.Duration // how long to wait after since before the next attempt
 
 	timer    *time.Timer
 	watching bool // the timer runs
@@ -41,21 +42,22 @@ type lane struct {
 }
 
 const (
-	// laneRest is the time between two attempts to connect. It doubles, up to mostRest, after a
+	// leastBackoff is the time between two attempts to connect. It doubles, up to mostBackoff, after a
 	// connection that was of no use because its answers came too late or were too long: each such
 	// attempt costs every request in the batch.
-	laneRest, mostRest = 200 * time.Millisecond, 10 * time.Second
-	// When nothing has come of a batch for lanePatience looks, laneLook apart, the lane gives the
-	// connection up. Asked again in the usual way, its reads are held until there is a master, for
-	// instance.
-	lanePatience = 4
-	laneLook     = 25 * time.Millisecond
+	leastBackoff, mostBackoff = 200 * time.Millisecond, 10 * time.Second
+	// When nothing has come of a batch for readPatience looks, readLook apart, the connection
+	// is given up. Asked again in the usual way, its reads are held until there is a
+	// master, for instance.
+	readPatience = 4
+	readLook     = 25 * time.Millisecond
 )
 
-func newLane(l *loop) *lane { return &lane{loop: l, fd: -1, rest: laneRest} }
+func newReadConn(l *loop) *readConn { return &readConn{loop: l, fd: -1, backoff: leastBackoff} }
 
-// board puts a flight into the next batch. It reports false when the flight cannot go by the lane.
-func (n *lane) board(f *flight, spec *redis.Spec) bool {
+// enqueue puts a pending request into the next batch. It reports false when the request cannot go
+// by the read connection.
+func (n *readConn) enqueue(f *pendingRequest, spec *redis.Spec) bool {
 	switch {
 	case !redis.ForExpress(&f.request, spec):
 		return false
@@ -66,19 +68,19 @@ func (n *lane) board(f *flight, spec *redis.Spec) bool {
 		n.waiting = append(n.waiting, f)
 		return true
 	}
-	n.doomed = n.doomed || n.express.Over()
+	n.broken = n.broken || n.express.Over()
 	return false
 }
 
 // connect has a goroutine make the connection, when it is time for one.
-func (n *lane) connect() {
+func (n *readConn) connect() {
 	l := n.loop
-	if n.never || n.connecting || l.draining || l.over || time.Since(n.since) < n.rest {
+	if n.never || n.connecting || l.draining || l.over || time.Since(n.since) < n.backoff {
 		return
 	}
 	n.connecting = true
-	l.engine.work.Go(func() {
-		express, conn, err := l.engine.responder.express(l.engine.life)
+	l.manager.work.Go(func() {
+		express, conn, err := l.manager.responder.express(l.manager.life)
 		fd, ok := -1, false
 		if err == nil {
 			if fd, ok = detach(conn); !ok {
@@ -100,17 +102,17 @@ func (n *lane) connect() {
 	})
 }
 
-// departs reports whether a batch can be sent now.
-func (n *lane) departs() bool { return n.express != nil && n.express.Waiting() }
+// canFlush reports whether a batch can be sent now.
+func (n *readConn) canFlush() bool { return n.express != nil && n.express.Waiting() }
 
-// depart sends the next batch unless one is under way. It is called when the loop has nothing else
+// flush sends the next batch unless one is under way. It is called when the loop has nothing else
 // to do at the moment, so a batch gathers what came at once.
-func (n *lane) depart() {
-	if n.doomed {
+func (n *readConn) flush() {
+	if n.broken {
 		n.drop()
 	}
-	for n.departs() {
-		if n.send(); !n.doomed {
+	for n.canFlush() {
+		if n.send(); !n.broken {
 			return
 		}
 		n.drop()
@@ -118,7 +120,7 @@ func (n *lane) depart() {
 }
 
 // send sends the next batch, and starts to watch for its answers.
-func (n *lane) send() {
+func (n *readConn) send() {
 	n.out = n.express.Depart()
 	n.sent, n.waiting = n.waiting, n.sent[:0]
 	n.come, n.silent = 0, 0
@@ -127,15 +129,15 @@ func (n *lane) send() {
 	case n.watching:
 		return
 	case n.timer == nil:
-		n.timer = time.AfterFunc(laneLook, n.look)
+		n.timer = time.AfterFunc(readLook, n.look)
 	default:
-		n.timer.Reset(laneLook)
+		n.timer.Reset(readLook)
 	}
 	n.watching = true
 }
 
 // push writes as much of the batch as the kernel takes.
-func (n *lane) push() {
+func (n *readConn) push() {
 	full := false
 	for len(n.out) > 0 && !full {
 		k, errno := socket.Transmit(n.fd, n.out)
@@ -146,7 +148,7 @@ func (n *lane) push() {
 		case unix.EAGAIN:
 			full = true
 		default:
-			n.doomed = true
+			n.broken = true
 			return
 		}
 	}
@@ -159,13 +161,13 @@ func (n *lane) push() {
 		besides = unix.EPOLLOUT
 	}
 	n.full = full
-	n.doomed = n.loop.watch(unix.EPOLL_CTL_MOD, n.fd, besides) != nil
+	n.broken = n.loop.watch(unix.EPOLL_CTL_MOD, n.fd, besides) != nil
 }
 
 // receive reads the answers that have come. ended: nothing more will come.
-func (n *lane) receive(ended bool) {
+func (n *readConn) receive(ended bool) {
 	n.push()
-	for !n.doomed {
+	for !n.broken {
 		room := n.express.Room()
 		k, errno := socket.Receive(n.fd, room)
 		switch {
@@ -174,14 +176,14 @@ func (n *lane) receive(ended bool) {
 		case errno == unix.EAGAIN:
 			return
 		case errno != 0 || k == 0:
-			n.doomed = true
+			n.broken = true
 			return
 		}
 		whole, err := n.express.Got(k)
 		if err != nil || whole && len(n.out) > 0 { // an answer to what was not sent
-			n.doomed = true
+			n.broken = true
 			if errors.Is(err, redis.ErrTooLong) {
-				n.tire()
+				n.backOff()
 			}
 			return
 		}
@@ -196,51 +198,52 @@ func (n *lane) receive(ended bool) {
 
 // land has the responses of a batch written. The loop sends the next batch only afterwards, so that
 // the next requests of clients that have just got their responses can join it.
-func (n *lane) land() {
+func (n *readConn) land() {
 	x := n.express
 	n.loop.clock()
 	good := x.Land(n.loop.memory.now)
 	n.arrived, n.sent = n.sent, n.arrived[:0]
 	for i, f := range n.arrived {
 		if good && x.Answer(i, &f.request) {
-			n.loop.arrive(f)
+			n.loop.writeResponse(f)
 		} else {
-			n.again(f)
+			n.askAgain(f)
 		}
 	}
 	clear(n.arrived)
 	x.Done(false)
 }
 
-// tire makes the lane wait longer before it connects again, unless this connection has lasted.
-func (n *lane) tire() {
-	if time.Since(n.since) > mostRest {
-		n.rest = laneRest
+// backOff makes the read connection wait longer before it connects again, unless this connection
+// has lasted.
+func (n *readConn) backOff() {
+	if time.Since(n.since) > mostBackoff {
+		n.backoff = leastBackoff
 	}
-	n.rest = min(2*n.rest, mostRest)
+	n.backoff = min(2*n.backoff, mostBackoff)
 	n.since = time.Now()
 }
 
-// again asks for a flight's command in the usual way.
-func (n *lane) again(f *flight) {
-	if n.loop.engine.responder.again(f) {
-		n.loop.arrive(f)
+// askAgain asks for a pending request's command in the usual way.
+func (n *readConn) askAgain(f *pendingRequest) {
+	if n.loop.manager.responder.again(f) {
+		n.loop.writeResponse(f)
 	}
 }
 
 // drop ends the connection, and asks for its commands in the usual way. The next read that could go
-// by the lane has it connect again.
-func (n *lane) drop() {
+// by the read connection has it connect again.
+func (n *readConn) drop() {
 	_ = syscall.Close(n.fd)
 	left := slices.Concat(n.sent, n.waiting)
-	n.express, n.fd, n.out, n.doomed, n.sent, n.waiting = nil, -1, nil, false, nil, nil
+	n.express, n.fd, n.out, n.broken, n.sent, n.waiting = nil, -1, nil, false, nil, nil
 	for _, f := range left {
-		n.again(f)
+		n.askAgain(f)
 	}
 }
 
 // look gives up a batch whose master does not answer.
-func (n *lane) look() {
+func (n *readConn) look() {
 	n.loop.lock()
 	defer n.loop.unlock()
 	n.watching = false
@@ -257,18 +260,18 @@ func (n *lane) look() {
 	}
 	switch {
 	case n.express.Over():
-		n.doomed = true
-	case n.silent >= lanePatience:
-		n.tire()
-		n.doomed = true
+		n.broken = true
+	case n.silent >= readPatience:
+		n.backOff()
+		n.broken = true
 	default:
 		n.watching = true
-		n.timer.Reset(laneLook)
+		n.timer.Reset(readLook)
 	}
 }
 
 // end closes the connection for good.
-func (n *lane) end() {
+func (n *readConn) end() {
 	if n.timer != nil {
 		n.timer.Stop()
 	}

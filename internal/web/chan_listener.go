@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// handed is a listener whose connections come from the loops: the HTTP server accepts from it.
-type handed struct {
+// chanListener is a listener whose connections come from the loops: the HTTP server accepts from it.
+type chanListener struct {
 	mu     sync.Mutex
 	more   sync.Cond
 	conns  []net.Conn
@@ -18,14 +18,14 @@ type handed struct {
 	begin  sync.Once
 }
 
-func newHanded() *handed {
-	h := &handed{begun: make(chan struct{})}
+func newChanListener() *chanListener {
+	h := &chanListener{begun: make(chan struct{})}
 	h.more.L = &h.mu
 	return h
 }
 
 // give hands a connection to the HTTP server. It reports false when the listener is closed.
-func (h *handed) give(c net.Conn) bool {
+func (h *chanListener) give(c net.Conn) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -37,7 +37,7 @@ func (h *handed) give(c net.Conn) bool {
 }
 
 // Accept implements net.Listener. What was given before Close is still accepted.
-func (h *handed) Accept() (net.Conn, error) {
+func (h *chanListener) Accept() (net.Conn, error) {
 	h.begin.Do(func() { close(h.begun) })
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -54,7 +54,7 @@ func (h *handed) Accept() (net.Conn, error) {
 }
 
 // Close implements net.Listener.
-func (h *handed) Close() error {
+func (h *chanListener) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
@@ -63,4 +63,4 @@ func (h *handed) Close() error {
 }
 
 // Addr implements net.Listener.
-func (h *handed) Addr() net.Addr { return &net.UnixAddr{Name: "handed", Net: "unix"} }
+func (h *chanListener) Addr() net.Addr { return &net.UnixAddr{Name: "handed", Net: "unix"} }

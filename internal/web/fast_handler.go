@@ -37,11 +37,11 @@ type expresser interface {
 	Express(ctx context.Context) (*redis.Express, net.Conn, error)
 }
 
-// quick answers commands on loops. It declines whatever is not plainly good before it is begun,
-// because the HTTP server has the words for that. Other responses have the same bytes as the HTTP
-// server's: quick renders them with the same functions, or faster where they are nothing but a
-// value.
-type quick struct {
+// fastHandler answers commands on loops. It declines whatever is not plainly good before it is
+// begun, because the HTTP server has the words for that. Other responses have the same bytes as the
+// HTTP server's: the fast handler renders them with the same functions, or faster where they are
+// nothing but a value.
+type fastHandler struct {
 	store    starter
 	commands *command.Handler
 	auth     *auth.Authorizer
@@ -54,15 +54,15 @@ type quick struct {
 	shared bool
 }
 
-// wants implements responder.
-func (s *quick) wants(q *httpfast.Request) bool {
+// wants implements fastResponder.
+func (s *fastHandler) wants(q *httpfast.Request) bool {
 	_, ok := s.routeOf(q)
 	return ok && s.auth.AnswersTo(q.Host)
 }
 
 // routeOf is Server.route for simple requests. It reports false when the request is not a command.
 // The names that are no commands have to be the same in both.
-func (s *quick) routeOf(q *httpfast.Request) (route, bool) {
+func (s *fastHandler) routeOf(q *httpfast.Request) (route, bool) {
 	first, _, _ := bytes.Cut(q.Path[1:], []byte("/"))
 	var lower [len("psubscribe")]byte
 	if len(first) > len(lower) {
@@ -91,12 +91,12 @@ func (s *quick) routeOf(q *httpfast.Request) (route, bool) {
 	return byCommand, !observe.IsAdminPath(q.Path)
 }
 
-// respond implements responder.
-func (s *quick) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, progress) {
+// respond implements fastResponder.
+func (s *fastHandler) respond(f *pendingRequest, q *httpfast.Request, out []byte) ([]byte, progress) {
 	if !s.auth.AnswersTo(q.Host) {
 		return out, declined
 	}
-	if out, ok := s.remembered(f, q, out); ok {
+	if out, ok := s.serveCached(f, q, out); ok {
 		return out, answered
 	}
 	route, ok := s.routeOf(q)
@@ -122,9 +122,9 @@ func (s *quick) respond(f *flight, q *httpfast.Request, out []byte) ([]byte, pro
 	return s.finish(f, out), answered
 }
 
-// remembered answers a GET from the cache, where everybody may do everything: there, anybody may
+// serveCached answers a GET from the cache, where everybody may do everything: there, anybody may
 // have what somebody has read before, so nothing else has to be checked.
-func (s *quick) remembered(f *flight, q *httpfast.Request, out []byte) ([]byte, bool) {
+func (s *fastHandler) serveCached(f *pendingRequest, q *httpfast.Request, out []byte) ([]byte, bool) {
 	if from, _ := consistency.ReadFrom(&q.Options, s.rules.Read); !s.shared || from != redis.ReadCached || !consistency.IsPlainRead(&q.Options) {
 		return out, false
 	}
@@ -156,8 +156,8 @@ func (s *quick) remembered(f *flight, q *httpfast.Request, out []byte) ([]byte, 
 	return out, true
 }
 
-// answered implements responder.
-func (s *quick) answered(hits int, took time.Duration) {
+// answered implements fastResponder.
+func (s *fastHandler) answered(hits int, took time.Duration) {
 	s.metrics.Observe(observe.StringClass, httpfast.MethodGet, observe.StatusOK, took, uint64(hits))
 }
 
@@ -184,17 +184,17 @@ func plainGet(q *httpfast.Request) (key []byte, r route) {
 	return key, r
 }
 
-// again implements responder.
-func (s *quick) again(f *flight) bool {
-	if f.borrowed { // the store may keep it for longer than the flight
+// again implements fastResponder.
+func (s *fastHandler) again(f *pendingRequest) bool {
+	if f.borrowed { // the store may keep it for longer than the request
 		f.request.Commands, f.borrowed = f.lent.Kept(), false
 	}
 	s.store.Start(&f.request, f.started)
 	return f.landedEarly()
 }
 
-// express implements responder.
-func (s *quick) express(ctx context.Context) (*redis.Express, net.Conn, error) {
+// express implements fastResponder.
+func (s *fastHandler) express(ctx context.Context) (*redis.Express, net.Conn, error) {
 	if x, ok := s.store.(expresser); ok {
 		return x.Express(ctx)
 	}
@@ -203,7 +203,7 @@ func (s *quick) express(ctx context.Context) (*redis.Express, net.Conn, error) {
 
 // prepare makes the redis.Request of a request, and returns what Redis says about its command. It
 // returns nil when anything about the request is not plainly good.
-func (s *quick) prepare(f *flight, q *httpfast.Request, route route) *redis.Spec {
+func (s *fastHandler) prepare(f *pendingRequest, q *httpfast.Request, route route) *redis.Spec {
 	who, err := s.auth.Rights(q.Authorization, q.Query)
 	if err != nil {
 		return nil
@@ -267,8 +267,8 @@ func (s *quick) prepare(f *flight, q *httpfast.Request, route route) *redis.Spec
 // have six times as many bytes, each of which takes some ten nanoseconds.
 const longAnswer = 64 << 10
 
-// long implements responder.
-func (s *quick) long(f *flight) bool {
+// long implements fastResponder.
+func (s *fastHandler) long(f *pendingRequest) bool {
 	return f.err == nil && f.request.Results[0].Err == nil && room(&f.request.Results[0].Reply, longAnswer) < 0
 }
 
@@ -288,15 +288,15 @@ func room(r *redis.Reply, bytes int) int {
 	return bytes
 }
 
-// finish implements responder.
-func (s *quick) finish(f *flight, out []byte) []byte {
+// finish implements fastResponder.
+func (s *fastHandler) finish(f *pendingRequest, out []byte) []byte {
 	r := &f.request
 	now := f.memory.now
 	status := fasthttp.StatusOK
 	if f.err != nil || r.Results[0].Err != nil || r.From == redis.ReadReplica || f.route == sourceGet && r.Results[0].Reply.Type() == redis.Null {
-		out, status = s.slowly(f, out)
+		out, status = s.renderGeneric(f, out)
 	} else {
-		out = s.swiftly(f, out, now)
+		out = s.renderOK(f, out, now)
 	}
 	class := observe.StringClass
 	if f.route == byCommand {
@@ -307,8 +307,8 @@ func (s *quick) finish(f *flight, out []byte) []byte {
 	return out
 }
 
-// over makes a flight ready for its next request.
-func (s *quick) over(f *flight) {
+// over makes a pending request ready for its next request.
+func (s *fastHandler) over(f *pendingRequest) {
 	r := &f.request
 	s.metrics.InFlight.Add(-1)
 	r.Release()
@@ -322,8 +322,8 @@ func (s *quick) over(f *flight) {
 	f.phase.Store(starting)
 }
 
-// slowly renders a response with the server's own functions. It returns the status, too.
-func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
+// renderGeneric renders a response with the server's own functions. It returns the status, too.
+func (s *fastHandler) renderGeneric(f *pendingRequest, out []byte) ([]byte, int) {
 	m := f.memory
 	if m.ctx == nil {
 		m.ctx, m.writer = new(fasthttp.RequestCtx), bufio.NewWriter(nil)
@@ -361,8 +361,8 @@ func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
 	return b.Bytes(), ctx.Response.StatusCode()
 }
 
-// swiftly renders a response with status 200.
-func (s *quick) swiftly(f *flight, out []byte, now time.Time) []byte {
+// renderOK renders a response with status 200.
+func (s *fastHandler) renderOK(f *pendingRequest, out []byte, now time.Time) []byte {
 	r := &f.request
 	switch {
 	case f.route == sourceGet:
@@ -393,8 +393,8 @@ func (s *quick) swiftly(f *flight, out []byte, now time.Time) []byte {
 	return s.inBody(f, out, now, kind, body)
 }
 
-// inBody appends a response whose body was made in memory.body, and keeps that for the next one.
-func (s *quick) inBody(f *flight, out []byte, now time.Time, kind string, body []byte) []byte {
+// inBody appends a response whose body was made in scratch.body, and keeps that for the next one.
+func (s *fastHandler) inBody(f *pendingRequest, out []byte, now time.Time, kind string, body []byte) []byte {
 	out = append(s.begin(f, out, now, kind, len(body)), body...)
 	if f.memory.body = body; cap(body) > keepOut {
 		f.memory.body = nil
@@ -406,7 +406,7 @@ func (s *quick) inBody(f *flight, out []byte, now time.Time, kind string, body [
 const cachedLine = consistency.ReadHeader + ": cached\r\n"
 
 // begin appends the header of a response with status 200.
-func (s *quick) begin(f *flight, out []byte, now time.Time, kind string, length int) []byte {
+func (s *fastHandler) begin(f *pendingRequest, out []byte, now time.Time, kind string, length int) []byte {
 	r := &f.request
 	out = s.head.Append(out, now, kind, length)
 	if r.Token != "" {
@@ -424,8 +424,8 @@ func (s *quick) begin(f *flight, out []byte, now time.Time, kind string, length 
 	return append(out, "\r\n"...)
 }
 
-// finishTo implements responder.
-func (s *quick) finishTo(f *flight, conn net.Conn) error {
+// finishTo implements fastResponder.
+func (s *fastHandler) finishTo(f *pendingRequest, conn net.Conn) error {
 	r := &f.request
 	if f.err != nil || r.Results[0].Err != nil || f.route == sourceSet || r.Results[0].Reply.Type() == redis.Null {
 		out := s.finish(f, nil)
@@ -461,7 +461,7 @@ func (s *quick) finishTo(f *flight, conn net.Conn) error {
 
 // commandInPath is Server.commandInPath for a simple request. It fails where Redis would have to be
 // asked about the command.
-func (s *quick) commandInPath(a *command.Arguments, q *httpfast.Request) error {
+func (s *fastHandler) commandInPath(a *command.Arguments, q *httpfast.Request) error {
 	words, err := a.ReadPath(q.Path, q.Query, q.Body)
 	if err != nil || q.Method == httpfast.MethodGet || len(q.Body) > 0 {
 		return err
