@@ -127,7 +127,7 @@ func pipeline(o op) func([]string, int) exchange {
 	}
 }
 
-// restGet and restSet use Upstash's REST API, too.
+// restGet and restSet are single commands of Upstash's REST API.
 func restGet(keys []string, size int) exchange {
 	return exchange{http("GET", "/get/"+keys[0], ""), fmt.Sprintf(`{"result":%q}`, value(keys[0], size))}
 }

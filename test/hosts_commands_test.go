@@ -232,7 +232,6 @@ func (h *netnsHost) killHost() {
 }
 
 func TestEveryCommandAtAnyHost(t *testing.T) {
-	t.Parallel()
 	c := newThreeHosts(t)
 	leader, a, b := c.roles()
 	load := startLoadOf(t, c.entries()[0], 60, false)
@@ -398,7 +397,6 @@ func (h *netnsHost) master() string {
 }
 
 func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
-	t.Parallel()
 	c := newThreeHosts(t)
 	leader, a, b := c.roles()
 	load := startLoadOf(t, c.entries()[0], 60, false)

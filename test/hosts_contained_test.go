@@ -129,7 +129,6 @@ func masterOf(st supervise.Status) string {
 }
 
 func TestHostsWithPassesComeAndGoAsContainersDo(t *testing.T) {
-	t.Parallel()
 	p := newHostsWithPasses(t)
 	p.begin("two", "three")
 	p.begin("one")

@@ -246,7 +246,6 @@ func (l *loopStack) entries() (all []string) {
 }
 
 func TestAStackRunsOnSeveralHosts(t *testing.T) {
-	t.Parallel()
 	l := newLoopStack(t, "balancers: 3\n")
 	l.join("two")
 	l.join("three")
@@ -293,7 +292,6 @@ func nodesNot(st supervise.Status, state supervise.State, is func(host string) b
 }
 
 func TestAHostGoesDownForMaintenanceAndComesBack(t *testing.T) {
-	t.Parallel()
 	l := newLoopStack(t, "balancers: 3\n")
 	l.join("two")
 	l.join("three")

@@ -38,7 +38,6 @@ func (l *loopStack) show(what string, leaf *x509.Certificate) {
 // The balancers of all hosts take up renewed certificates, whichever host leads. A new leader keeps
 // the self-signed certificate of the one before.
 func TestAllHostsShowWhatIsRenewed(t *testing.T) {
-	t.Parallel()
 	l := newLoopStack(t, "balancers: 3\n")
 	file := filepath.Join(l.dir, "www.pem")
 	renew := func() *x509.Certificate {
@@ -82,7 +81,6 @@ func TestAllHostsShowWhatIsRenewed(t *testing.T) {
 }
 
 func TestAllHostsShowOneSelfSignedCertificate(t *testing.T) {
-	t.Parallel()
 	l := newLoopStack(t, "balancers: 3\n")
 	l.file.Entry.TLS.SelfSigned = true
 	l.join("two")

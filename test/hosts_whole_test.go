@@ -20,7 +20,6 @@ import (
 // Operations on a stack of several hosts as a whole, from any of them.
 
 func TestAStackOfSeveralHostsIsDrilledRestoredAndPurged(t *testing.T) {
-	t.Parallel()
 	c := newThreeHosts(t)
 	c.run("drill", c.drills)
 	c.run("cut", c.cuts)

@@ -23,8 +23,8 @@ type Summary struct {
 	Redis string
 	// Memory is how much memory that server used, in bytes, or 0 if the dump does not say.
 	Memory int64
-	// Databases are the numbers of keys of each database that has any, by its number. Keys
-	// that have expired and are not removed yet are counted.
+	// Databases has the key counts of each database that is not empty, by the database's
+	// number. Keys that have expired but are not removed yet are counted.
 	Databases map[int]Count
 	// Uncounted is why the keys could not be counted, or empty if they were.
 	Uncounted string

@@ -398,7 +398,8 @@ func (t hostsThere) warning(there host.HostView, nodes []string) string {
 	return text.String() + " Go on?"
 }
 
-// removeHost has the leader remove a host. A host that leads itself hands the lead over first.
+// removeHost has the leader remove a host. If that host is the leader, it hands the lead over first,
+// and the next leader is asked again.
 func (t hostsThere) removeHost(ctx context.Context, name string) error {
 	const patience = 20 * time.Second
 	var err error

@@ -17,8 +17,8 @@ import (
 )
 
 // takeOver plans the pod's part for a node that outlived its supervisor. What the node runs on was
-// agreed before, so neither DNS nor the other pods are asked. known is false if that agreement is
-// not known.
+// agreed before, so neither DNS nor the other pods are asked. known is false if no node outlived its
+// supervisor, or if the agreement is not known.
 func (p *podProcess) takeOver(outlived bool) (found pod.DiscoveredServices, known bool, err error) {
 	if !outlived {
 		return found, false, nil

@@ -220,8 +220,8 @@ func serversLine(st supervise.Status) string {
 	return quote.Line("servers "+strings.Join(all, ", ")) + "\n"
 }
 
-// certificateLines returns a line for each certificate that an entry presents, and until when it is
-// valid.
+// certificateLines returns lines about the certificates that the entries present: until when each is
+// valid, and what is wrong with it.
 func certificateLines(g *globals, st supervise.Status) string {
 	var text strings.Builder
 	for _, c := range st.Certificates {

@@ -18,7 +18,7 @@ func Worker(masterSocket string, pid int) *Client {
 
 // CloseSessions closes every session of a frontend, and returns how many it closed.
 func (c *Client) CloseSessions(ctx context.Context, frontend string) (closed int, err error) {
-	// A worker that is ending refuses "shutdown sessions server".
+	// One by one, because a worker that is ending refuses "shutdown sessions server".
 	sessions, err := c.do(ctx, "show sess")
 	if err != nil {
 		return 0, err

@@ -41,8 +41,8 @@ func agreeDir(state string) string    { return filepath.Join(state, "agreement")
 // ErrNotJoined is the error for a state directory that is not that of a host of several.
 var ErrNotJoined = errors.New("this host is no part of a stack of several hosts")
 
-// ReadSelf returns which host a state directory is of. The error is ErrNotJoined if it is not
-// that of a host of several.
+// ReadSelf returns the host that a state directory belongs to. The error is ErrNotJoined if the
+// directory is not that of a host of several.
 func ReadSelf(state string) (s Self, err error) {
 	text, err := private.Read(selfPath(state))
 	if _, unseen := os.Lstat(selfPath(state)); err != nil && unseen != nil {

@@ -67,8 +67,8 @@ func (b builder) clientTLS(n node, d haproxyData) *clientTLS {
 	c := &clientTLS{
 		List:    filepath.Join(b.host(n).StateDir, CertificateList),
 		Streams: h2Streams,
-		// As many requests as one address that is alone could have connections. With HTTP/1.1 each
-		// connection has one request.
+		// An address may have as many requests at once as it could have connections while no other
+		// address has any: with HTTP/1.1 each connection has one request.
 		Requests: d.Maxconn * d.CrowdShare / (d.CrowdShare + 1),
 		HSTS:     int(t.HSTS / time.Second),
 	}

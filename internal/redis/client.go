@@ -18,8 +18,8 @@ import (
 	"holdfast/internal/redis/pubsub"
 )
 
-// Config says where Redis is and what a write has to reach. Zero values take
-// the defaults that stand beside them.
+// Config is where Redis is, and what has to be true before a write is acknowledged. A
+// zero value stands for the default that its field's comment names.
 type Config struct {
 	// Sentinels are host:port of every Sentinel. Without any, Address is a
 	// single Redis.
@@ -29,39 +29,39 @@ type Config struct {
 	// Cluster are host:port of some nodes of a Redis Cluster, instead.
 	Cluster []string
 
-	// Sockets are paths of unix sockets of nodes, by the nodes' host:port as in
-	// Address or as the Sentinels tell it: a shorter way to one of this host, for
-	// Express alone. Where it does not lead to the master, the other one is taken.
+	// Sockets are the paths of the unix sockets of nodes on this host, by the nodes'
+	// host:port as in Address or as the Sentinels report it. Only Express uses them, as a
+	// shorter way. If a socket does not lead to the master, Express connects by TCP.
 	Sockets map[string]string
 
 	// Dial makes the connections to nodes and Sentinels; nil: by TCP from here.
 	Dial conn.Dial
 
-	// TLS, when it is not nil, is how nodes and Sentinels are spoken to. The
-	// name to verify is, unless it is set, the address' host.
+	// TLS is the TLS of connections to nodes and Sentinels; nil: none. If it has no
+	// ServerName, the host of the address is verified.
 	TLS *tls.Config
 
-	// Username and Password are the nodes', and the Sentinels' unless Sentinel
-	// says otherwise.
+	// Username and Password are for the nodes, and for the Sentinels unless Sentinel is
+	// set.
 	Username, Password string
-	// Sentinel is who we are at the Sentinels, when it is not nil; an empty
-	// one does not log in there at all.
+	// Sentinel is the login at the Sentinels; nil: that of the nodes. With an empty one,
+	// the client does not log in there at all.
 	Sentinel *Login
-	// ScriptUser is who runs the scripts of clients, and ReadScriptUser those of
-	// requests with ReadScripts. nil: we do.
+	// ScriptUser is the Redis user that runs the scripts of clients, and ReadScriptUser
+	// that of requests with ReadScripts; nil: Username.
 	ScriptUser, ReadScriptUser *Login
 
 	DB   int
 	Name string // of the connections, in CLIENT LIST
-	// App is the application that the nodes of a Redis serve which has several:
-	// the idempotency keys of one are nothing to the others.
+	// App is the application, where several use one Redis: each has idempotency keys of
+	// its own.
 	App string
 
 	// MinAcks is how many replicas must have a write before it is
 	// acknowledged, however few are in sync.
 	MinAcks int
 	// AckTimeout is how long an in-sync replica may take to confirm a write
-	// before it is no longer held for in sync. Default 150 ms.
+	// before it no longer counts as in sync. Default 150 ms.
 	AckTimeout time.Duration
 	// Hold is how long an operation waits for a master that takes it.
 	// Default 5 s.
@@ -69,43 +69,43 @@ type Config struct {
 	// MaxHeld bounds the operations that wait at once, and MaxHeldBytes their
 	// data. Default 10,000 and 256 MiB.
 	MaxHeld, MaxHeldBytes int
-	// MaxLag is how old a replica's answer may be where a request does not say
-	// it. Default 1 s.
+	// MaxLag is how old a replica's answer may be if the request has no MaxLag.
+	// Default 1 s.
 	MaxLag time.Duration
 	// CacheBytes is how much memory the cache of values may take. Default
 	// 64 MiB.
 	CacheBytes int
 	// MaxAnswer is how long the answer to one request may be: the bytes of its
 	// strings, and 64 for each element of an array. Default 64 MiB.
-	// MaxAnswers is how long all may be together that were read and are not
-	// released yet (see Request.Release); what writes answer may take as much once
-	// more. Default AnswersHeld of the longest.
+	// MaxAnswers is how long all answers may be together that were read and are not
+	// released yet (see Request.Release). The answers to writes may take as much again.
+	// Default AnswersHeld times MaxAnswer.
 	MaxAnswer, MaxAnswers int
 	// IdempotencyTTL is how long a write with an idempotency key is
 	// remembered. It has to be longer than all attempts of one write take,
 	// those of a balancer included. Default 30 s, or six times Hold if that is
 	// more.
 	IdempotencyTTL time.Duration
-	// RecordDB is the database that remembers them, so that they do not stand
-	// among the data (DBSIZE, SCAN, FLUSHDB). Default 15, the last one of a
-	// Redis as it comes; negative: that of the data.
+	// RecordDB is the database with the records of such writes, so that DBSIZE, SCAN and
+	// FLUSHDB of the data leave them alone. Default 15, the last one of a Redis with its
+	// default settings; negative: the database of the data.
 	RecordDB int
 	answers  *answers // of all connections
-	// Logger hears of every change of the master. Default: nobody.
+	// Logger logs every change of the master. Default: no log.
 	Logger *slog.Logger
 }
 
-// AnswersHeld is how many of the longest answers a Client has room for at once, unless
-// Config.MaxAnswers says it. ClientAnswers of them may be one client's.
+// AnswersHeld is how many answers of the greatest length a Client has room for at once,
+// unless Config.MaxAnswers is set. One client may have ClientAnswers of them.
 const (
 	AnswersHeld   = 6
 	ClientAnswers = 4
 )
 
-// Login is a user of Redis; without a name it is the default user.
+// Login is a Redis user with its password; an empty name is the default user.
 type Login struct{ Username, Password string }
 
-// atSentinels is the configuration of connections to Sentinels.
+// atSentinels returns the configuration of connections to Sentinels.
 func (c Config) atSentinels() Config {
 	if c.Sentinel != nil {
 		c.Username, c.Password = c.Sentinel.Username, c.Sentinel.Password
@@ -113,7 +113,8 @@ func (c Config) atSentinels() Config {
 	return c
 }
 
-// alone says that nobody but Redis itself says who the master is.
+// alone reports whether Redis is a single server: no Sentinel and no cluster decides who
+// the master is.
 func (c Config) alone() bool { return len(c.Sentinels) == 0 && len(c.Cluster) == 0 }
 
 func (c Config) withDefaults() Config {
@@ -156,26 +157,27 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Client reads from and writes to the master, whichever node that is. All its
-// methods may be called at any time by anybody; they need Run to be running.
+// Client reads from and writes to the master, whichever node that is. Its methods are
+// safe for concurrent use. They work only while Run runs.
 type Client struct {
 	cfg     Config
 	monitor *discovery.Monitor
 	writer  *writer
 	readers *readers
-	// cluster, when it is not nil, is there instead of writer and readers;
-	// monitor follows some master then.
+	// cluster takes the place of writer and readers if Redis is a cluster; monitor then
+	// follows the master of some shard. Otherwise it is nil.
 	cluster *cluster
 
 	commands commandSource
-	// What is published, and what changes: see stream.go and changes.go.
+	// published has the messages that clients subscribe to, and changes the keys that
+	// changed: see subscribe.go.
 	published, changes *pubsub.Broker
-	patterns           atomic.Int64                             // that listeners have, each counted by itself
+	patterns           atomic.Int64                             // how many patterns the subscribers have together
 	concluding         func(o *operation, over bool, err error) // conclude, made once
-	errands            errands                                  // of those who started what has to be waited for
+	errands            errands                                  // the goroutines that wait for requests of Start
 }
 
-// New makes a client. It connects when Run runs.
+// New makes a client, which connects when Run runs.
 func New(cfg Config) (*Client, error) {
 	cfg = cfg.withDefaults()
 	switch {
@@ -208,11 +210,11 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Run finds the master, follows it and carries operations out until the
-// context ends and everything is wound up. End it when no operation is under
-// way any more: those that are then fail.
+// Run finds the master, follows it, and carries operations out. It returns when the
+// context has ended and all its goroutines have. End the context when no operation is
+// under way any more, because such operations fail.
 func (c *Client) Run(ctx context.Context) {
-	defer c.errands.end() // last: they end when what they wait for has
+	defer c.errands.end() // last: they end when the operations have that they wait for
 	var parts sync.WaitGroup
 	if c.cluster != nil {
 		parts.Go(func() { c.cluster.run(ctx) })
@@ -230,14 +232,14 @@ func (c *Client) Run(ctx context.Context) {
 	parts.Wait()
 }
 
-// Do carries a request out. It answers when every in-sync replica has what the
-// request wrote, Config.MinAcks of them at least, or what it saw; within
-// Config.Hold, whatever the context allows. What certainly did not happen is
-// tried again until then, also at a new master, and so is what only reads, and
-// what writes with an idempotency key.
+// Do carries a request out. It returns when every in-sync replica, and at least
+// Config.MinAcks replicas, have what the request wrote; or, for a read, when every
+// in-sync replica has what it saw. It takes about Config.Hold at most, even if the
+// context has more time. Until then it tries again, also at a new master: what certainly
+// was not carried out, what only reads, and what writes with an idempotency key.
 //
-// The error is an *Error and means that the request as a whole got no answer;
-// each command's own is in its Result.
+// The error is an *Error, and means that the request as a whole got no answer. The error
+// of a single command is in its Result.
 func (c *Client) Do(ctx context.Context, r *Request) error {
 	r.Release()
 	err := c.do(ctx, r)
@@ -247,7 +249,7 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 	return err
 }
 
-// do is Do for a request or a part of one, which goes on with what was spent before.
+// do is Do for a request or a part of one. A part goes on with r.spent of the parts before.
 func (c *Client) do(ctx context.Context, r *Request) error {
 	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
 	if c.cluster != nil {
@@ -282,8 +284,8 @@ func (c *Client) carryOut(ctx context.Context, r *Request, o *operation) error {
 	return c.finish(ctx, r, o, false, nil)
 }
 
-// finish has an operation carried out until it has its outcome, and fills in the
-// answer. again says that there was an attempt, whose outcome err is.
+// finish has an operation carried out until it has its outcome, and fills in the answer.
+// again is true if there was an attempt already, with the outcome err.
 func (c *Client) finish(ctx context.Context, r *Request, o *operation, again bool, err error) error {
 	over := true
 	if !again {
@@ -311,9 +313,9 @@ func (c *Client) finish(ctx context.Context, r *Request, o *operation, again boo
 	return err
 }
 
-// tell fills in the answer of an operation that was carried out. It is by
-// itself because of the stack that it needs: while Do waits, it would take it
-// from every connection of a server.
+// tell fills in the answer of an operation that was carried out. It is a function of its
+// own because of the stack that it needs: as a part of Do, it would take that stack from
+// every connection of a server while Do waits.
 //
 //go:noinline
 func (c *Client) tell(r *Request, o *operation) error {
@@ -343,7 +345,7 @@ func (c *Client) claim(r *Request, o *operation) error {
 	return nil
 }
 
-// operation makes the operation of a request, or says why there is none.
+// operation makes the operation of a request. The error is why the request is refused.
 func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) {
 	o := operations.Get().(*operation)
 	o.cmds, o.atomic, o.script, o.keys, o.args = r.Commands, r.Atomic, r.Script, r.Keys, r.Args
@@ -384,8 +386,8 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		}
 		switch {
 		case spec == nil:
-			// Unknown: Redis has the word. A name that the client library
-			// would take for a command of its own never gets there.
+			// Redis is the one to refuse a command that is not known here. But the client
+			// library would take some names for commands of its own.
 			if strings.HasSuffix(strings.ToUpper(cmd[0]), "SUBSCRIBE") {
 				return nil, &Error{Kind: Invalid, Cause: errStateful}
 			}
@@ -403,10 +405,10 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			if len(o.cmds) == 1 && (spec.AnswerKind == command.ByKey || spec.AnswerKind == command.ByField) {
 				o.foresee(spec.AnswerKind, cmd)
 			}
-			// It would hold up everybody else on the connection. In a
-			// transaction it answers at once, as when its time is over.
+			// A command that waits would hold up everybody else on the connection. In a
+			// transaction Redis answers it at once, as if its time were over.
 			o.atomic = o.atomic || spec.Waits(cmd)
-			// BITFIELD answers integers of 64 bits, and Lua's have 53.
+			// BITFIELD returns integers of 64 bits, and those of Lua have 53.
 			carried = carried && (!spec.Write || !spec.NoScript && spec.Name != "bitfield")
 		}
 		o.size += len(cmd[0])
@@ -447,23 +449,23 @@ func size(args []string) int {
 	return n
 }
 
-// Status is what the client knows of Redis at a moment.
+// Status is what the client knows about Redis at a moment.
 type Status struct {
-	// Master is host:port; empty: there is none now, and Why says so. Of a
-	// cluster it is those of all shards, with commas, and empty while any shard
-	// has none; Replicas and InSync are the least of all shards then.
+	// Master is host:port; empty: there is no master now, and Why is the reason. For a
+	// cluster it is the masters of all shards, with commas, and empty while any shard has
+	// none. Replicas and InSync are then the smallest of all shards.
 	Master string    `json:"master"`
 	Why    string    `json:"why"`
 	Since  time.Time `json:"since"`
-	// Found says that there was a master at some time.
+	// Found is true if there was a master at some time.
 	Found bool `json:"-"`
 	// Heard is when any node or Sentinel last answered.
 	Heard time.Time `json:"heard"`
-	// Replicas are online at the master; InSync of them must have a write
-	// before it is acknowledged.
+	// Replicas is how many replicas are online at the master. InSync is how many of them
+	// have to have a write before it is acknowledged.
 	Replicas int `json:"replicas"`
 	InSync   int `json:"inSync"`
-	// Held are the operations that wait.
+	// Held is how many operations wait.
 	Held int `json:"held"`
 	// Unknown counts the requests whose outcome is unknown.
 	Unknown int64 `json:"unknown"`
@@ -473,7 +475,7 @@ type Status struct {
 	Batches    [len(BatchBuckets)]int64 `json:"-"`
 }
 
-// Status says what the client knows now; it asks nobody.
+// Status returns what the client knows now. It asks no Redis.
 func (c *Client) Status() Status {
 	if c.cluster != nil {
 		return c.cluster.status()
@@ -490,7 +492,7 @@ func (c *Client) Status() Status {
 	return st
 }
 
-// Master is the current master's host:port; empty when there is none.
+// Master returns the present master's host:port; empty: there is none.
 func (c *Client) Master() string {
 	return c.monitor.State().Master
 }

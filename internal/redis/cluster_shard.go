@@ -155,7 +155,7 @@ func (s *clusterShard) ended() bool {
 	}
 }
 
-// anySlot is the first slot that it owns.
+// anySlot returns the first slot that the shard owns; 0 if it owns none.
 func (s *clusterShard) anySlot() int {
 	t, _ := s.cluster.now()
 	for slot := range slotCount {

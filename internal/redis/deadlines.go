@@ -6,24 +6,25 @@ import (
 	"time"
 )
 
-// sweepEvery is how often operations are given up that nobody waits for by
-// themselves: a timer for each would cost as much as some of the requests. One
-// may be twice as late, when it came just before a sweep that was late itself.
+// sweepEvery is how often deadlines looks for operations whose time is over. A timer for
+// each operation would cost as much as some of the requests. An operation may be given up
+// late by twice that time, if it came just before a sweep that was late itself.
 const sweepEvery = 25 * time.Millisecond
 
-// deadlines keeps the operations that were started (Client.Start) and gives up
-// those whose time is over, as writer.do does for its caller. An operation is
-// here from before it is queued until its outcome is told; only then may it be
-// used again, so whoever holds mu may look at every one of them.
+// deadlines keeps the operations of Client.Start, and gives up those whose time is over,
+// as writer.do does for its caller. An operation is kept from before it is queued until
+// its caller has its outcome, and is not used again before. So the holder of mu may read
+// all of them.
 type deadlines struct {
 	w *writer
 
 	mu sync.Mutex
-	// open are in the order of their deadlines; expired have had theirs, and
-	// wait for a last word of the writer, which has them.
+	// open has the operations in the order of their deadlines. expired has those whose
+	// deadline is over while the writer has them: they get a little more time for its
+	// outcome.
 	open, expired line
 	asleep        bool
-	first         chan struct{} // told when there is one again
+	first         chan struct{} // told when there is an operation again
 }
 
 func newDeadlines(w *writer) *deadlines { return &deadlines{w: w, first: make(chan struct{}, 1)} }
@@ -55,9 +56,8 @@ func (l *line) drop(o *operation) {
 	o.before, o.next = nil, nil
 }
 
-// add gives an operation its deadline and begins to watch it. Where several
-// come at once, one may stand behind another that is due some microseconds
-// later.
+// add gives an operation its deadline, and begins to watch it. If several come at once,
+// one may be in the list behind another whose deadline is some microseconds later.
 func (t *deadlines) add(o *operation) {
 	o.until = time.Now().Add(t.w.cfg.Hold)
 	o.giveUp, o.watched = o.until, true
@@ -74,7 +74,7 @@ func (t *deadlines) add(o *operation) {
 	}
 }
 
-// remove ends that.
+// remove ends the watch over an operation.
 func (t *deadlines) remove(o *operation) {
 	t.mu.Lock()
 	if o.watched {
@@ -88,8 +88,8 @@ func (t *deadlines) remove(o *operation) {
 	t.mu.Unlock()
 }
 
-// run gives operations up until the context ends. What the writer still has
-// then it gives its outcome itself.
+// run gives up operations until the context ends. The writer then gives those that it
+// still has their outcome.
 func (t *deadlines) run(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -118,7 +118,7 @@ func (t *deadlines) run(ctx context.Context) {
 type given struct {
 	o      *operation
 	err    error
-	waited bool // in the queue
+	waited bool // it was still in the queue
 }
 
 // sweep gives up what is to be given up by now.
@@ -132,7 +132,7 @@ func (t *deadlines) sweep(now time.Time) {
 			all = append(all, given{o, o.without(), true})
 			continue
 		}
-		// The writer has it. One more WAIT's time, and it mostly knows.
+		// The writer has it, and mostly knows the outcome after one more WAIT.
 		o.expired.Store(true)
 		o.giveUp = now.Add(2 * t.w.cfg.AckTimeout)
 		t.expired.push(o)

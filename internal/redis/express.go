@@ -16,14 +16,14 @@ import (
 	"holdfast/internal/redis/resp"
 )
 
-// Express carries reads to the master on a connection that its caller polls
-// itself, such as an event loop, in batches, one at a time: without a goroutine
-// for it, without a lock, and without the operations of a writer, because what
-// it does not answer is simply asked again with Client.Start. It belongs to one
-// caller at a time.
+// Express sends reads to the master on a connection that its caller polls itself, as
+// an event loop does: in batches, one at a time. It needs no goroutine, no lock and no
+// operations of a writer, because the caller asks for what Express does not answer
+// again, with Client.Start. It belongs to one caller at a time.
 //
-// A batch ends with a ROLE, and is answered under the same conditions as one of
-// a session that goes without WAIT.
+// A batch ends with a ROLE. It is answered under the same conditions as a batch of a
+// session without WAIT. A batch is made by Add, sent by Depart, read by Room and Got,
+// judged by Land, handed out by Answer, and ended by Done.
 type Express struct {
 	w       *writer
 	session *session
@@ -32,18 +32,18 @@ type Express struct {
 	nextAsks []expressAsk
 
 	met      encounters // of the batch to come
-	expected int        // the bytes of those of its answers that are known to be long
-	misses   int        // for how many keys that nobody knows a GET asks whether they exist
+	expected int        // bytes of those of its answers that are known to be long
+	misses   int        // how many of its GETs also ask whether an unknown key exists
 
-	sent     []byte // those of the batch that is under way
+	sent     []byte // the commands of the batch that is under way
 	sentAsks []expressAsk
-	count    int // how many answers it gets, without ROLE's; 0: none is under way
+	count    int // how many answers it gets, without ROLE's; 0: no batch is under way
 	began    time.Time
 	heard    int64 // readLease.heard before it
 
 	in      []byte // what has come of its answers
 	scan    resp.Scanner
-	replies int // the whole ones among them
+	replies int // how many of them are complete
 	made    []resp.Value
 	long    []longAnswer
 	offset  int64 // the master's, after the batch
@@ -51,43 +51,43 @@ type Express struct {
 
 // expressAsk is what one request of a batch asks for.
 type expressAsk struct {
-	key    uint64 // what its answer is to teach; 0: nothing
-	end    int    // of the range that stands for GET; 0: it goes as it is
-	exists bool   // EXISTS goes behind the range
+	key    uint64 // whose length the answer teaches; 0: nobody's
+	end    int    // of the range that is sent instead of GET; 0: GET is sent
+	exists bool   // EXISTS is sent behind the range
 }
 
-// Bounds of a batch: it is to be short, since everybody else waits at the
-// master, and fit into a socket's buffer.
+// Bounds of a batch. It has to be short, because everybody else waits at the master
+// meanwhile, and to fit into a socket's buffer.
 const (
 	maxExpress      = 512
 	maxExpressBytes = 64 << 10
-	// maxAnswer is how long one answer may be, and maxAnswers how long all of
-	// them: everybody else waits for the longest, and what takes long to come is
-	// too old to count.
+	// maxAnswer is how many bytes one answer may have, and maxAnswers how many all of
+	// a batch may have together: everybody waits for the longest answer, and a batch
+	// that takes long to arrive is too old to count.
 	maxAnswer   = 1 << 20
 	maxAnswers  = 16 << 20
-	keepAnswers = 256 << 10 // how large the memory for them may stay
+	keepAnswers = 256 << 10 // how much memory is kept for the next answers
 )
 
-// ErrTooLong: the answers of a batch are longer than an Express brings.
+// ErrTooLong is the error if the answers of a batch are too long for an Express.
 var ErrTooLong = errors.New("the answers are too long")
 
-// errNoLease: no session lets others read now.
+// errNoLease is the error if no session has given a read lease.
 var errNoLease = errors.New("no master is read without confirmation now")
 
-// errElsewhere: TLS leads to the master, and no unix socket.
+// errElsewhere is the error if the master can be reached by TLS only, and not by a unix
+// socket.
 var errElsewhere = errors.New("the master is on another host")
 
-// Express connects to the master as it is now. The connection is the caller's,
-// and of a kind that the kernel polls, or there is an error: for ever, where it
-// is errors.ErrUnsupported.
+// Express connects to the present master. The caller owns the connection, which is of a
+// kind that the kernel polls. The error is errors.ErrUnsupported if there can never be
+// such a connection.
 //
-// Where Config has a unix socket of the master, the connection goes by that. What
-// goes there is not cut off with the rest of the network. For an Express that is
-// right: it answers only as long as the last proof that the session has had by the
-// other way is young enough. (A single Redis needs no proof: there is no other
-// master.) For writers and monitors it would not be: they have to hear the master
-// as everybody else does.
+// The connection is by the master's unix socket, if Config has one. A unix socket still
+// works when the network is cut off. For an Express that is safe: it answers only while
+// the session's last proof, which came over the network, is young enough. (A single Redis
+// needs no proof, because there is no other master.) For writers and monitors it would
+// not be safe: they have to reach the master in the same way as everybody else.
 func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 	if c.writer == nil || c.cfg.TLS != nil && len(c.cfg.Sockets) == 0 {
 		return nil, nil, errors.ErrUnsupported
@@ -105,10 +105,11 @@ func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 		conn, err = c.cfg.options().DialProcessByUnix(ctx, p.session.process, path)
 	}
 	if err != nil && c.cfg.TLS != nil {
-		// Its caller polls what the kernel has, which TLS is not. The next master may be here.
+		// The caller needs a connection that the kernel polls, and TLS is none. The next master
+		// may be on this host.
 		return nil, nil, errElsewhere
 	}
-	if err != nil { // the socket only makes it shorter
+	if err != nil { // the unix socket is only the shorter way
 		conn, err = c.cfg.options().DialProcess(ctx, p.session.process, p.session.master)
 	}
 	if err != nil {
@@ -117,18 +118,19 @@ func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 	return &Express{w: c.writer, session: p.session}, conn, nil
 }
 
-// Over says that the session is over that this belongs to: it answers no more.
+// Over reports whether the session has ended that the Express belongs to. If so, it
+// answers nothing any more.
 func (x *Express) Over() bool { return x.w.session.Load() != x.session }
 
-// ForExpress says that a request is one for an Express; spec is what Redis says
-// of its command.
+// ForExpress reports whether a request may go by an Express. spec is what Redis reports
+// about its command.
 func ForExpress(r *Request, spec *Spec) bool {
 	return len(r.Commands) == 1 && spec.Fast && len(r.Commands[0]) <= command.BriefWords && r.Read == ReadMaster && !r.Atomic && r.Script == nil &&
 		(!spec.Counted || spec.Few(r.Commands[0]))
 }
 
-// Add takes a request into the batch to come, which is one for it. It answers
-// false when there is no lease, or no room; now may be some milliseconds ago.
+// Add puts a request for which ForExpress is true into the next batch. It reports false
+// if there is no valid read lease, or no room. now may be some milliseconds ago.
 func (x *Express) Add(r *Request, now time.Time) bool {
 	p := x.w.readLease.Load()
 	switch {
@@ -156,11 +158,11 @@ func (x *Express) Add(r *Request, now time.Time) bool {
 	return true
 }
 
-// Waiting says that there is something to be sent, and nothing under way.
+// Waiting reports whether there is something to send, and no batch under way.
 func (x *Express) Waiting() bool { return x.count == 0 && len(x.nextAsks) > 0 }
 
-// Depart ends the batch to come and answers the bytes that are to be sent. They
-// are valid until the next Depart.
+// Depart closes the next batch, which is under way from then on, and returns the bytes
+// to send. They are valid until the next Depart.
 func (x *Express) Depart() []byte {
 	x.sent, x.next = append(x.next, "*1\r\n$4\r\nROLE\r\n"...), x.sent[:0]
 	x.sentAsks, x.nextAsks = x.nextAsks, x.sentAsks[:0]
@@ -179,10 +181,10 @@ func (x *Express) Depart() []byte {
 	return x.sent
 }
 
-// Come is how many bytes of answers have come to the batch that is under way.
+// Come returns how many bytes of answers have come, and whether a batch is under way.
 func (x *Express) Come() (bytes int, under bool) { return len(x.in), x.count > 0 }
 
-// Room is where what comes is to be read to; Got takes it.
+// Room returns the buffer to read answers into; Got takes them from there.
 func (x *Express) Room() []byte {
 	if cap(x.in)-len(x.in) < 4<<10 {
 		x.in = slices.Grow(x.in, max(16<<10, len(x.in)))
@@ -190,14 +192,14 @@ func (x *Express) Room() []byte {
 	return x.in[len(x.in):min(cap(x.in), len(x.in)+keepAnswers)]
 }
 
-// Got takes n bytes that were read to Room. It answers true when the answers of
-// the whole batch are there. An error, ErrTooLong or that this is not Redis'
-// protocol, ends the connection.
+// Got takes n bytes that were read into Room. whole is true when all answers of the
+// batch are there. After an error (ErrTooLong, or resp.ErrProtocol) the connection is of
+// no more use.
 func (x *Express) Got(n int) (whole bool, err error) {
 	x.in = x.in[:len(x.in)+n]
 	for x.scan.At < len(x.in) {
 		if x.count == 0 || x.replies > x.count {
-			return false, resp.ErrProtocol // nobody has asked for that
+			return false, resp.ErrProtocol // an answer to no command
 		}
 		whole, err := x.scan.Whole(x.in)
 		switch {
@@ -213,10 +215,10 @@ func (x *Express) Got(n int) (whole bool, err error) {
 	return x.replies == x.count+1, nil
 }
 
-// Land judges the batch, whose answers are there, as of now, which is after they
-// came. It answers false when they are not to be given to anybody. Another batch
-// may depart from then on, and Answer is good until Done, before which nothing is
-// to be read to Room.
+// Land judges a batch whose answers are all there. now has to be after they came. It
+// reports false if the answers do not count, and must not be given to anybody. From then
+// on the next batch may depart. Answer may be called until Done, and nothing may be read
+// into Room before Done.
 func (x *Express) Land(now time.Time) bool {
 	all := unsafe.String(unsafe.SliceData(x.in), len(x.in)) // the answers are parts of it, until Done
 	count := len(x.sentAsks)
@@ -260,31 +262,31 @@ func (x *Express) Land(now time.Time) bool {
 	return true
 }
 
-// Done ends what began with Land. The answers' memory is that of the next ones
-// from then on; kept says that one of them is still to be read, by whoever it was
-// given to.
+// Done ends what began with Land: the answers' memory is used again for the next batch.
+// kept is true if somebody still reads one of the answers, so that they keep their
+// memory.
 func (x *Express) Done(kept bool) {
 	size := cap(x.in)
 	switch x.in = x.in[:0]; {
-	case kept: // the next ones are about as long
+	case kept: // the next answers are about as long
 		x.in, x.made = make([]byte, 0, min(size, keepAnswers)), nil
 	case size > keepAnswers:
 		x.in = nil
 	}
-	clear(x.made) // of what they refer to
+	clear(x.made) // so that they keep no memory alive
 	clear(x.long)
 }
 
-// longAnswer is an answer that counts, as it came; i is its place in the batch, and
-// ask what was asked for.
+// longAnswer is the bytes of an answer that is so long that its memory is counted. i is
+// its place in the batch, and ask what was asked for.
 type longAnswer struct {
 	i    int
 	text string
 	ask  expressAsk
 }
 
-// own returns an answer that, where it is a long one, has memory of its own: its
-// client may take long to read it. It is nil when there is no room for that now.
+// own returns an answer of the batch. A long one is copied to memory of its own, because
+// its client may take long to read it; nil: there is no room for it now.
 func (x *Express) own(i int, r *Request) *resp.Value {
 	at := slices.IndexFunc(x.long, func(l longAnswer) bool { return l.i == i })
 	if at < 0 {
@@ -309,9 +311,9 @@ func (x *Express) own(i int, r *Request) *resp.Value {
 	return m
 }
 
-// Answer gives one of the requests of the batch that has landed its answer, in
-// the order in which they were added. It answers false when Redis has refused
-// the command: whoever asks it again hears why.
+// Answer fills in the answer of the request that was added as number i to the batch that
+// has landed. It reports false if Redis refused the command, or if there is no room for
+// the answer: asked again by Client.Start, the request gets the reason.
 func (x *Express) Answer(i int, r *Request) bool {
 	m := &x.made[i]
 	if m.Kind == resp.Failure {

@@ -15,12 +15,12 @@ import (
 	"holdfast/internal/redis/outcome"
 )
 
-// gatherFrom is the batch, in operations, from which on a writer lets others run
-// before it takes the next one.
+// gatherFrom is the size of a batch, in operations, above which a writer lets other
+// goroutines run before it takes the next batch.
 const gatherFrom = 4
 
-// follow carries operations out on one connection after another, each to the
-// master of its time, until the context ends.
+// follow carries operations out until the context ends: on one connection after another,
+// each to the node that is the master then.
 func (w *writer) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		s, err := w.monitor.Wait(ctx)
@@ -34,8 +34,8 @@ func (w *writer) follow(ctx context.Context) {
 	}
 }
 
-// serve writes to one master on one connection, until the connection or the
-// mastership ends.
+// serve carries operations out at one master, on one connection, until the connection
+// breaks or another node is the master. cause is why it ended.
 func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watcher sync.WaitGroup
@@ -47,14 +47,14 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	defer cancel()
 
 	l := w.cfg.connTo(master, conn.Pipelining)
-	l.Kept = true // until it is known whose it is
+	l.Kept = true // until it is known which process it leads to
 	defer l.Stop()
 	dedicated, release := l.Dedicate()
 	defer release()
-	defer l.Cut() // before release, which would wait for answers
+	defer l.Cut() // runs before release, which would wait for answers
 	s := &session{w: w, master: master, conn: dedicated, slot: -1, loaded: map[*Script]bool{}, scripts: newScripts()}
-	// The peer itself has to be a master: an address may lead elsewhere than
-	// it did when the monitor asked.
+	// The peer itself has to report that it is a master: the address may lead to another
+	// process than when the monitor asked.
 	words := dedicated.DoMulti(ctx, dedicated.B().Role().Build(), dedicated.B().Info().Section("server").Build())
 	role, err := words[0].ToArray()
 	if err != nil {
@@ -79,14 +79,14 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	}
 	now, _ := w.monitor.Now()
 	if w.last == master {
-		// The last session with it broke: it may have been replaced since
-		// anybody asked, and its replicas with it.
+		// The last session with this master broke. The master and its replicas may have
+		// been replaced since the monitor last asked.
 		if now, err = w.monitor.Confirm(ctx); err != nil || now.Master != master {
 			return outcome.ErrLost
 		}
 	}
 	if !now.Certain() {
-		// A session counts the replicas that the master has now: one that was
+		// A session counts the replicas that the master has now. A replica that was
 		// promoted unheard would not be among them.
 		return errUncertain
 	}
@@ -113,8 +113,8 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 			}
 		}
 		if len(batch) > gatherFrom {
-			// Under load: whoever has just got an answer may have the next
-			// request at once, and a larger batch costs no more.
+			// There is load. Clients that have just got an answer may send the next
+			// request at once, and a larger batch costs hardly more.
 			runtime.Gosched()
 			runtime.Gosched()
 		}
@@ -144,7 +144,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 			took := time.Since(began)
 			rest := s.leaseTime()
 			if err != nil {
-				// It may have been the node's end, and not the script's doing.
+				// The node may have ended, and not because of the script.
 				s.script, rest = scriptKilled, 0
 			}
 			own := took
@@ -176,8 +176,8 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	}
 }
 
-// watch returns when another node is the master, when there has been none for
-// so long that nobody waits for an answer any more, or when the context ends.
+// watch returns when another node is the master, when there has been no master for so
+// long that nobody waits for an answer any more, or when the context ends.
 func (w *writer) watch(ctx context.Context, master string) {
 	for {
 		s, changed := w.monitor.Now()

@@ -14,22 +14,25 @@ import (
 	"holdfast/internal/redis/resp"
 )
 
-// Some writes with an idempotency key cannot be carried out by a script of
-// ours: scripts and functions themselves, transactions with commands that are
-// not carriable, and commands with too many arguments. They take two trips:
-// WATCH and read the record; when there is none, MULTI, the record, the
-// commands, EXEC, which does nothing if anybody has made the record meanwhile.
-// The answer is added to the record afterwards; if that fails, a repetition is
-// told that the request happened, and no more.
+// No script of ours can carry out some writes with an idempotency key: scripts and
+// functions themselves, transactions with commands that are not carriable, and commands
+// with too many arguments. These writes are guarded. They take two trips:
+//
+//  1. WATCH, and read the record.
+//  2. If there is no record: MULTI, the record, the commands, EXEC. EXEC does nothing if
+//     anybody has made the record meanwhile.
+//
+// The answer is added to the record afterwards. If that fails, a repetition is only told
+// that the request was carried out.
 
 var (
-	// errDone: a repetition of a request whose answer was not kept.
+	// errDone is the error of a repetition of a request whose answer was not kept.
 	errDone = errors.New("the request was carried out before, and its answer is gone")
-	// errRival: another attempt of the same request came first.
+	// errRival is the error if another attempt of the same request came first.
 	errRival = errors.New("another attempt of the same request is under way")
 )
 
-// guarded carries out one operation so. What it answers is what read answers.
+// guarded carries out one operation in this way. It returns what operation.read does.
 func (s *session) guarded(ctx context.Context, o *operation) (then next, broken error) {
 	o.results = o.results[:0]
 	if o.atomic {
@@ -62,8 +65,8 @@ func (s *session) guarded(ctx context.Context, o *operation) (then next, broken 
 	return settle, nil
 }
 
-// unguarded deals with an operation that was not carried out as a whole. All
-// of it may be sent again: what happened has its record.
+// unguarded deals with an operation that was not carried out as a whole. All of it may be
+// sent again, because what was carried out has its record.
 func (s *session) unguarded(o *operation, err error) (next, error) {
 	var no *discarded
 	switch {
@@ -83,7 +86,7 @@ func (s *session) unguarded(o *operation, err error) (next, error) {
 	return repeat, s.refused(err)
 }
 
-// ask carries out a command that only reads, as somebody, or as ourselves.
+// ask carries out a command that only reads, as a user; nil: as our own.
 func (s *session) ask(ctx context.Context, cmd Command, as *Login) ([]Result, error) {
 	cmds, at := rueidis.Commands{s.plain(cmd)}, 0
 	if as != nil {
@@ -106,10 +109,10 @@ func (s *session) ask(ctx context.Context, cmd Command, as *Login) ([]Result, er
 	return nil, outcome.ErrLost
 }
 
-// guard carries commands out in one transaction, once: they as somebody, or as
-// ourselves; the record is ours. Its error is
-// *discarded, errDone, errRival, ErrLost, or else means that nothing happened
-// and that it may elsewhere or later.
+// guard carries commands out in one transaction, once. The commands run as a user (nil:
+// our own); our own user writes the record. The error is *discarded, errDone, errRival or
+// ErrLost. Any other error means that nothing happened, and that another node or a later
+// try may carry the commands out.
 func (s *session) guard(ctx context.Context, record string, commands []Command, as *Login) ([]Result, error) {
 	s.w.clocks.made(record)
 	b := s.conn.B()
@@ -117,7 +120,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 	answers, sent := s.exchange(ctx, cmds)
 	for _, a := range answers {
 		if m, err := a.ToMessage(); err != nil && !rueidis.IsRedisNil(err) {
-			s.spoil(err) // it may stay in the wrong database
+			s.spoil(err) // the connection may still be in the wrong database
 			if outcome.FateOf(err, sent) == outcome.Rejected {
 				return nil, errors.Join(&discarded{outcome.WordsOf(m)}, s.unwatch(ctx))
 			}

@@ -35,7 +35,7 @@ func (c Config) scriptLogin(r *Request) *Login {
 	return c.ScriptUser
 }
 
-// RunsScript reports whether a command of this name runs a script or a function.
+// runsScript reports whether a command of this name runs a script or a function.
 func runsScript(name string) bool {
 	for _, begin := range []string{"eval", "fcall"} {
 		if len(name) >= len(begin) && strings.EqualFold(name[:len(begin)], begin) {

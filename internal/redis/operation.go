@@ -16,8 +16,8 @@ import (
 	"holdfast/internal/redis/resp"
 )
 
-// operation is one request on its way to the master. Its caller and the writer
-// share it; state says whose it is.
+// operation is one request on its way to the master. Its caller and the writer share it,
+// and state is which of them owns it.
 type operation struct {
 	cmds   []Command
 	atomic bool
@@ -25,100 +25,99 @@ type operation struct {
 	keys   []string
 	args   []string
 
-	// effects says of each command whether it may change data; writes, whether
-	// any does. What only reads may be repeated at will.
+	// effects has for each command whether it may change data, and writes whether any
+	// command may. What only reads may be repeated at will.
 	effects   []bool
 	oneEffect [1]bool // effects of a single command
-	// frees says of each command whether it writes and takes no memory: Redis
-	// carries it out also when that is full.
+	// frees has for each command whether it writes and needs no memory: Redis carries it
+	// out even when its memory is full.
 	frees   []bool
 	oneFree [1]bool // frees of a single command
 	writes  bool
-	// local: what it answers is of the process that is asked, not in the data: it
-	// is one for the master.
+	// local is true if its answer is about the process that is asked, and not about the
+	// data. Then the master is asked.
 	local bool
-	uses  []scriptUse // of scripts that clients bring
-	// record names the record of a write with an idempotency key; empty: none.
-	// Such a write may be sent again when its answer was lost.
+	uses  []scriptUse // of clients' own scripts
+	// record is the name of the record of a write with an idempotency key; empty: it has
+	// no key. A write with a record may be sent again when its answer was lost.
 	record string
 	// attempt is Request.Attempt.
 	attempt bool
-	// site, when it is not nil, says where its commands are in a cluster.
+	// site is where its commands belong in a cluster; nil: there is no cluster.
 	site *placement
-	// guarded: its record cannot be kept by a script of ours (see guard.go).
+	// guarded is true if no script of ours can keep its record (see guard.go).
 	guarded bool
-	// async: it does not wait for replicas.
+	// async is true if it does not wait for replicas.
 	async bool
 	// wantToken asks for the master's replication offset after it.
 	wantToken bool
-	size      int // bytes of its data, about
-	// budget is how long its answer may be, and room what was taken for it before
-	// it is asked for. What it takes is held, and need what another attempt needs when
-	// there was no room. All of it is in bytes, as meter counts them.
+	size      int // of its data, in bytes, roughly
+	// These are bytes of its answer, as meter counts them. budget is how long the answer
+	// may be. room was taken for it before it is asked for, spent is how long it is, held
+	// is what it takes, and need is what another attempt needs if there was no room.
 	budget, room, spent, held, need int64
-	ledger                          *answers // of its client
-	// brief: each of its commands is. silences counts the nodes that fell silent
-	// while they had it: see mayRepeat.
+	ledger                          *answers // of all answers of its Client
+	// brief is true if each of its commands is brief. silences counts the nodes that fell
+	// silent while they had it: see mayRepeat.
 	brief    bool
 	silences int
 	lostAt   string // the first node that fell silent or left while it had it
-	// large: its answer is long, or may be. learns stands for a single command whose
-	// answer is to teach how long it is; unseen reports that nobody knows yet. lessons are
-	// what several answers are to teach. expected is how long the answer is, as far as that
-	// was told beforehand. See lengths.go.
+	// The lengths of answers (see lengths.go). large is true if its answer is long or may
+	// be. learns is the hash of what a single command reads, whose length is remembered, and
+	// unseen is true if that length is not known yet. lessons are the same for several
+	// commands. expected is how long the answer is, as far as that is known beforehand.
 	large  bool
 	learns uint64
 	unseen bool
-	// bounded: it is a GET that is carried out in another way; see bounded.go.
-	// wasBounded: Redis refused that.
+	// bounded is how a GET is carried out (see bounded.go), and wasBounded is true if Redis
+	// refused that.
 	bounded    boundedRead
 	wasBounded bool
 	lessons    []lesson
 	expected   float64
-	// lengths are its commands' parts of expected, and instead the errors of those that
-	// were taken out for them.
+	// lengths are its commands' parts of expected. instead has the errors of commands that
+	// were left out because of their lengths.
 	lengths []float64
 	instead []error
-	// estimates are those of its commands, when it is not brief; weight is what they
-	// come to.
+	// estimates are what is known of how long its commands take, if it is not brief. weight
+	// is the sum of loads.
 	estimates []cost.Estimate
 	estimate  [1]cost.Estimate // of a single command
 	weight    time.Duration
-	loads     []time.Duration // what they come to with the answers' bytes
+	loads     []time.Duration // how long its commands take, with the answers' bytes
 	sender    string          // Request.Sender
-	lasts     bool            // it turned out to need the lease, and waits for it by itself
-	// RunsScript: one of its commands runs a script of a user's.
+	lasts     bool            // it turned out to need the lease, and waits for that
+	// runsScript is true if one of its commands runs a client's script.
 	runsScript bool
-	// login is who runs those scripts; nil: we do.
+	// login is the Redis user that runs those scripts; nil: our own.
 	login *Login
-	// base is the place of its first command in the request, of which it is a
-	// slice: see doInSlices.
+	// base is the index of its first command in the request, if it is a slice of the
+	// request: see doInSlices.
 	base int
 
-	// Answers, the writer's until the operation is done.
+	// The answers belong to the writer until the operation is finished.
 	results []Result
-	offset  int64 // of the master after it, when told
-	told    bool
+	offset  int64 // of the master after it, if told
+	told    bool  // the master was asked for its offset
 
-	// first and count are its commands' place in the batch. A single command
-	// with a record shares one call of a script with others; place is its own
-	// there.
+	// first and count are its commands' place in the batch. A single command with a
+	// record shares one call of a script with others; place is its index among them.
 	first, count, place int
 
 	state   atomic.Int32
-	expired atomic.Bool // its caller's time is over: it is not to be tried again
-	// until is when its caller gives it up. It is not to be sent later, also
-	// when this process was stopped in between and its caller has yet to wake.
+	expired atomic.Bool // its caller's time is over: it must not be tried again
+	// until is when its caller gives it up. It must not be sent after that, even if this
+	// process was stopped in between and its caller has not woken up yet.
 	until time.Time
-	// sent says that it may have been executed by an earlier attempt. The
-	// writer sets it before it gives the operation back to the queue.
+	// sent is true if an earlier attempt may have executed it. The writer sets it before
+	// it gives the operation back to the queue.
 	sent bool
 	// cause is why it has not been executed yet.
 	cause error
-	done  chan error // has room for the one outcome
+	done  chan error // its outcome; has room for it
 	timer *time.Timer
-	// then, when it is not nil, hears of the outcome instead of done: see
-	// Client.Start. giveUp is the end of the time that it gets after its deadline.
+	// then is called with the outcome, instead of sending it to done, for an operation of
+	// Client.Start; otherwise it is nil. giveUp is when deadlines gives the operation up.
 	then         func(o *operation, over bool, err error)
 	request      *Request
 	heard        func(error)
@@ -129,7 +128,7 @@ type operation struct {
 
 var operations = sync.Pool{New: func() any { return &operation{done: make(chan error, 1)} }}
 
-// free gives an operation back that is over.
+// free gives back an operation that nobody uses any more.
 func (o *operation) free() {
 	o.drop()
 	clear(o.results)
@@ -139,18 +138,18 @@ func (o *operation) free() {
 
 // The states of an operation.
 const (
-	queued   int32 = iota // waits; its caller may give it up: not executed
-	taken                 // the writer has it; its caller may give it up: unknown
-	finished              // has its outcome
+	queued   int32 = iota // it waits; given up now, it was not executed
+	taken                 // the writer has it; given up now, its outcome is unknown
+	finished              // it has its outcome
 )
 
-// single says that the operation is one command with a record: see once.
+// single reports whether the operation is one command with a record: see once.
 func (o *operation) single() bool {
 	return o.record != "" && len(o.cmds) == 1 && !o.atomic && !o.guarded && o.site == nil && o.base == 0
 }
 
-// whole says that the operation is a transaction with a record: see the script
-// of that name.
+// whole reports whether the operation is a transaction with a record, which the script
+// whole carries out.
 func (o *operation) whole() bool { return o.atomic && o.record != "" && !o.guarded }
 
 // encode appends the operation's commands to a batch.
@@ -166,7 +165,7 @@ func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands 
 	case o.atomic:
 		batch = o.asked(b, batch)
 		batch = append(batch, b.Multi().Build())
-		if o.login != nil { // for all of it, as what carries out EXEC can do no more
+		if o.login != nil { // for all of it: at EXEC, Redis checks the commands' rights again
 			batch = append(batch, s.logIn(o.login))
 		}
 		for _, cmd := range o.cmds {
@@ -217,17 +216,17 @@ func plain(b rueidis.Builder, cmd Command) rueidis.Completed {
 	return b.Arbitrary(cmd[0]).Args(cmd[1:]...).Build()
 }
 
-// next is what is to be done with an operation after an attempt.
+// next is what happens to an operation after an attempt.
 type next int
 
 const (
-	settle  next = iota // executed: to be answered when enough replicas have it
+	settle  next = iota // executed: it is answered when enough replicas have it
 	repeat              // not executed, or harmless to repeat
 	decided             // it has its outcome
 )
 
-// read takes the answers to the operation's commands. broken says that the
-// session is of no more use, and why.
+// read takes the answers to the operation's commands. broken is why the session is of no
+// more use; nil: it is.
 func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (then next, broken error) {
 	o.results = o.results[:0]
 	answers = o.answered(s, answers)
@@ -296,7 +295,7 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 		o.finish(&Error{Kind: Unknown, Cause: cause})
 		return decided, broken
 	case o.record == "" && done:
-		// Some happened and some certainly did not: each is told its own.
+		// Some commands happened and some certainly did not: each has its own result.
 		return settle, broken
 	}
 	o.sent = o.sent || done || gone
@@ -308,8 +307,8 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 	return repeat, broken
 }
 
-// element is one of the answers of a script that gives several, or the one that it
-// gives for all of them (see onceSets).
+// element returns one of the several answers of a script, or the one answer that it gives
+// for all (see onceSets).
 func element(m rueidis.RedisMessage, i int) (rueidis.RedisMessage, error) {
 	if m.IsString() {
 		return m, nil
@@ -321,7 +320,7 @@ func element(m rueidis.RedisMessage, i int) (rueidis.RedisMessage, error) {
 	return list[i], list[i].Error()
 }
 
-// reply is a command's reply; of a counter, see carrying.
+// reply returns a command's reply. About counters see carrying.
 func (o *operation) reply(i int, m rueidis.RedisMessage) resp.Reply {
 	return resp.FromScript(m, o.record != "" && o.effects[i] && m.IsString() && counts(o.cmds[i][0]))
 }
@@ -351,9 +350,9 @@ func (o *operation) readScript(s *session, a rueidis.RedisResult, sent bool) (ne
 	return o.lose(outcome.ErrLost, s.loss()), outcome.ErrLost
 }
 
-// readTransaction takes the answers to MULTI, the commands, and EXEC. Where
-// Redis turned down any of the commands, EXEC does nothing (manual,
-// "Transactions", errors inside a transaction).
+// readTransaction takes the answers to MULTI, the commands, and EXEC. If Redis refused to
+// queue any of the commands, EXEC does nothing (manual, "Transactions", errors inside a
+// transaction).
 func (o *operation) readTransaction(s *session, answers []rueidis.RedisResult, sent bool) (next, error) {
 	exec := answers[len(answers)-1]
 	err := exec.NonRedisError()
@@ -386,8 +385,8 @@ func (o *operation) readTransaction(s *session, answers []rueidis.RedisResult, s
 	return decided, nil
 }
 
-// transacted says whether a transaction that EXEC refused did nothing: MULTI
-// was accepted, or none of the commands was.
+// transacted reports whether a transaction that EXEC refused did nothing: MULTI was
+// accepted, or none of the commands was.
 func transacted(answers []rueidis.RedisResult) bool {
 	if answers[0].Error() == nil {
 		return true
@@ -400,8 +399,8 @@ func transacted(answers []rueidis.RedisResult) bool {
 	return true
 }
 
-// aborted is why EXEC, the last of the answers, did nothing: the first command
-// that was turned down, or its own words; and whether another try may succeed.
+// aborted returns why EXEC, the last of the answers, did nothing: the first refusal of a
+// command, or else EXEC's own. may is true if another try may succeed.
 func aborted(answers []rueidis.RedisResult) (cause error, may bool) {
 	for _, a := range answers {
 		m, err := a.ToMessage()
@@ -414,8 +413,8 @@ func aborted(answers []rueidis.RedisResult) (cause error, may bool) {
 	return nil, false
 }
 
-// without is the outcome of an operation that is given up and not in the
-// writer's hands.
+// without returns the outcome of an operation that is given up while the writer does not
+// have it.
 func (o *operation) without() error {
 	switch {
 	case o.sent:
@@ -428,8 +427,8 @@ func (o *operation) without() error {
 	return &Error{Kind: NotExecuted, Cause: outcome.ErrNoMaster}
 }
 
-// abandoned is the outcome of an operation that is given up while the writer
-// has it.
+// abandoned returns the outcome of an operation that is given up while the writer has
+// it.
 func (o *operation) abandoned() error {
 	switch {
 	case o.writes:
@@ -440,9 +439,9 @@ func (o *operation) abandoned() error {
 	return &Error{Kind: NotExecuted, Cause: errNoAck}
 }
 
-// dismiss gives an expired operation up and answers its outcome; nil when it has
-// one, or changes hands just now. waited says that it was in the queue, whose
-// account is to be put right (writer.forget).
+// dismiss gives up an expired operation, and returns its outcome. The outcome is nil if
+// the operation has one already, or changes its owner just now. waited is true if it was
+// in the queue: then writer.forget has to take it off the counts.
 func (o *operation) dismiss() (waited bool, outcome error) {
 	switch {
 	case o.state.CompareAndSwap(taken, finished):
@@ -453,8 +452,8 @@ func (o *operation) dismiss() (waited bool, outcome error) {
 	return false, nil
 }
 
-// refusal is the outcome of what Redis refused for good. An earlier attempt
-// may have happened all the same.
+// refusal returns the outcome of an operation that Redis refused for good. An earlier
+// attempt may still have happened.
 func (o *operation) refusal(cause error) *Error {
 	if o.sent {
 		return &Error{Kind: Unknown, Cause: cause}
@@ -462,8 +461,8 @@ func (o *operation) refusal(cause error) *Error {
 	return &Error{Kind: Refused, Cause: cause}
 }
 
-// finish gives the operation its outcome, if its caller still waits. It is
-// its caller's from then on. Nothing is waited for here.
+// finish gives the operation its outcome, if its caller still waits for it. From then on
+// the operation belongs to its caller. finish does not block.
 func (o *operation) finish(err error) {
 	if !o.state.CompareAndSwap(taken, finished) {
 		o.drop()
@@ -476,16 +475,16 @@ func (o *operation) finish(err error) {
 	o.done <- err
 }
 
-// discarded is a transaction that Redis did not carry out because of one of
-// its commands, whose refusal says more than EXEC's.
+// discarded is the error of a transaction that Redis did not carry out because it refused
+// one of the commands. The cause is that refusal, which tells more than EXEC's.
 type discarded struct{ cause error }
 
 func (d *discarded) Error() string { return d.cause.Error() }
 
 func (d *discarded) Unwrap() error { return d.cause }
 
-// abortWords are the words inside the refusal of an EXEC, which stand behind a
-// fixed text (Redis 7.0, multi.c, execCommandAbort); empty: none.
+// abortWords returns the reason inside EXEC's refusal, which is behind a fixed text (Redis
+// 7.0, multi.c, execCommandAbort); empty: there is none.
 func abortWords(err error) string {
 	_, behind, _ := strings.Cut(err.Error(), "because of: ")
 	return behind

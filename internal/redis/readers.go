@@ -42,25 +42,25 @@ const (
 	slowReplicaTimeout = time.Second
 )
 
-// replicaRest is how long a replica that did not answer is left alone, and
-// maxAsking how many requests may wait for one.
+// replicaRest is how long a replica that did not answer is left alone. maxAsking is how
+// many requests may wait for one replica.
 const (
 	replicaRest = time.Second
 	maxAsking   = 256
 )
 
-// replicaPart is how many commands go to a replica at once, and its answer to one is
-// no longer than such a part of what an answer may be: nobody counts what all of
-// them take before they are there.
+// replicaPart is how many commands go to a replica at once. The answer to each may be as
+// long as that part of what an answer may be, because the memory of all of them is not
+// counted before they are there.
 const replicaPart = 16
 
-// readers answer what need not come from the master: from replicas, and from a
-// cache in this process that the master invalidates (manual, "Client-side
-// caching in Redis"). What they cannot answer the writer does.
+// readers answer reads that need not come from the master: from replicas, and from a cache
+// in this process that the master invalidates (manual, "Client-side caching in Redis").
+// What they cannot answer goes to the writer.
 type readers struct {
 	cfg     Config
 	monitor *discovery.Monitor
-	cache   atomic.Pointer[cacheConn] // of the present master; nil: there is none
+	cache   atomic.Pointer[cacheConn] // of the present master; nil: no master is known yet
 	turn    atomic.Uint32             // of the replicas
 
 	mu       sync.Mutex
@@ -73,11 +73,11 @@ type replicaConn struct {
 	*conn.Client
 	unseen  [64]atomic.Int32 // how many commands about unseen keys are under way
 	asking  atomic.Int64     // requests under way
-	slow    atomic.Bool      // one that is not brief is among them
+	slow    atomic.Bool      // a request that is not brief is among them
 	resting atomic.Int64     // until when it is left alone, in Unix nanoseconds
 }
 
-// cacheConn is a connection to a master whose values are kept.
+// cacheConn is a connection to a master that keeps the values that were read on it.
 type cacheConn struct {
 	*conn.Client
 	values atomic.Pointer[cache.Cache] // of the newest connection
@@ -99,8 +99,8 @@ func newReaders(cfg Config, m *discovery.Monitor) *readers {
 	return &readers{cfg: cfg, monitor: m, replicas: map[string]*replicaConn{}}
 }
 
-// run keeps the cache with the master, and forgets replicas that are gone,
-// until the context ends.
+// run makes the cache anew when the master changes, and drops connections to replicas that
+// are gone, until the context ends.
 func (c *readers) run(ctx context.Context) {
 	var closing sync.WaitGroup
 	closing.Go(func() { c.listen(ctx) })
@@ -112,7 +112,7 @@ func (c *readers) run(ctx context.Context) {
 				closing.Go(old.Stop)
 			}
 		} else if old != nil && s.Master == "" {
-			old.Cut() // whoever waits for it
+			old.Cut() // so that the requests on it wait no longer
 		}
 		for _, l := range c.gone(s) {
 			closing.Go(l.Stop)
@@ -137,7 +137,7 @@ func (c *readers) run(ctx context.Context) {
 	closing.Wait()
 }
 
-// gone takes the links out whose nodes are no replicas any more.
+// gone removes the connections whose nodes are no replicas any more, and returns them.
 func (c *readers) gone(s election.Snapshot) (gone []*replicaConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,7 +154,7 @@ func (c *readers) gone(s election.Snapshot) (gone []*replicaConn) {
 	return gone
 }
 
-// read answers a request that only reads, if it can.
+// read answers a request that only reads. It reports false if the master has to.
 func (c *readers) read(ctx context.Context, r *Request, o *operation) bool {
 	if r.Read == ReadCached {
 		return c.cached(ctx, r, o)
@@ -162,8 +162,8 @@ func (c *readers) read(ctx context.Context, r *Request, o *operation) bool {
 	return c.replica(ctx, r, o)
 }
 
-// cached answers GET of one key from the cache, which asks the master for what
-// it does not have. Its values are as old as the way of an invalidation, and
+// cached answers GET of one key from the cache, which asks the master for what it does not
+// have. A value may be out of date for as long as an invalidation takes to arrive, and for
 // cacheTrust at most.
 func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 	if !cacheable(r) {
@@ -173,8 +173,8 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 	if l == nil || !c.monitor.Fresh(l.Address, time.Now(), cacheTrust) {
 		return false
 	}
-	// No deadline of its own: the connection is cut when its master is no longer
-	// one.
+	// This needs no deadline: the connection is cut when its node is no master any
+	// more.
 	if !c.shortInCache(ctx, l, r.Commands[0], o) {
 		return false
 	}
@@ -197,8 +197,8 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 	return true
 }
 
-// shortInCache reports whether a value is one for the cache, on whose connection all
-// wait for each other. How long it is the master is asked where nobody knows.
+// shortInCache reports whether a value is short enough for the cache, on whose connection
+// all requests wait for each other. If its length is not known, the master is asked.
 func (c *readers) shortInCache(ctx context.Context, l *cacheConn, get Command, o *operation) bool {
 	lengths := &c.cfg.answers.lengths
 	length, known := lengths.of(o.learns)
@@ -213,13 +213,13 @@ func (c *readers) shortInCache(ctx context.Context, l *cacheConn, get Command, o
 	return length <= maxAnswer
 }
 
-// trusted says that what the cache has is no older than it may be.
+// trusted reports whether the cache's values are no older than they may be.
 func (c *readers) trusted(l *cacheConn, now time.Time) bool {
 	return c.monitor.Fresh(l.Address, now, cacheTrust) && l.Silence(now) < cacheTrust
 }
 
-// listen asks on the cache's connection, if it is in use, for what it has had of
-// changes: an answer comes after all that were told before.
+// listen pings on the cache's connection while it is in use. The reply comes after all
+// invalidations that were sent before it, so the cache is up to date as of the ping.
 func (c *readers) listen(ctx context.Context) {
 	tick := time.NewTicker(cacheAsks)
 	defer tick.Stop()
@@ -238,14 +238,14 @@ func (c *readers) listen(ctx context.Context) {
 		if err := l.Do(limited, l.B().Ping().Build()).Error(); err == nil {
 			l.Hear(asked)
 		} else if l.Silence(time.Now()) >= cacheTrust {
-			l.Cut() // with it goes whoever waits there; the next one connects anew
+			l.Cut() // the requests on it fail, and the next one connects anew
 		}
 		cancel()
 	}
 }
 
-// hit is what GET of a key answers from the cache; nil: that is not there. It
-// keeps nothing of the key.
+// hit returns the value of a key from the cache; nil: the cache does not have it. It keeps
+// no reference to the key.
 func (c *readers) hit(key string, now time.Time) *cache.Value {
 	l := c.cache.Load()
 	if l == nil || !c.trusted(l, now) {
@@ -275,7 +275,7 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 	turn := int(c.turn.Add(1))
 	for i := range list {
 		rep := list[(turn+i)%len(list)]
-		for _, n := range s.Nodes { // its own word is newer than its master's
+		for _, n := range s.Nodes { // the replica's own reply is newer than its master's
 			if n.Address == rep.Address && n.Answered && !n.Master && n.Linked {
 				rep.Offset = max(rep.Offset, n.Offset)
 			}
@@ -295,7 +295,7 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 	return false
 }
 
-// ask asks one replica. It answers nothing unless it has the offset after.
+// ask asks one replica. It does not answer unless the replica has the offset after.
 func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation, after int64) (answered bool) {
 	l, timeout := c.link(addr, addr), replicaTimeout
 	if o.aside() {
@@ -304,21 +304,21 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	if l == nil || time.Now().UnixNano() < l.resting.Load() {
 		return false
 	}
-	// The library's queue has 1,024 places, and whoever finds it full waits
-	// without a deadline.
+	// The library's queue has 1,024 places. A request that finds it full waits without
+	// a deadline.
 	defer l.asking.Add(-1)
 	if l.asking.Add(1) > maxAsking {
 		return false
 	}
 	if o.aside() {
-		// A replica that is busy confirms no writes: everybody's would wait.
+		// A busy replica confirms no writes, so everybody's writes would wait for it.
 		if !l.slow.CompareAndSwap(false, true) {
 			return false
 		}
 		defer l.slow.Store(false)
 	}
 	if o.unseen {
-		// Of many the answers may be long; the master asks first.
+		// The answers of many such commands may be long. The master is asked for their length first.
 		same := &l.unseen[o.learns>>1%uint64(len(l.unseen))]
 		defer same.Add(-1)
 		if same.Add(1) > unseenTwice {

@@ -7,31 +7,30 @@ import (
 	"holdfast/internal/redis/resp"
 )
 
-// ReadFrom says where a request may be read from.
+// ReadFrom is where a request may be read from.
 type ReadFrom int
 
-// Where a request may be read from. What a replica or the cache cannot answer
-// (anything that writes, any command that they do not know) is answered by the
-// master all the same.
+// The values of ReadFrom. The master answers what a replica or the cache cannot: anything
+// that writes, and any command that is not known here.
 const (
 	// ReadMaster: the newest value, which every in-sync replica has.
 	ReadMaster ReadFrom = iota
-	// ReadReplica: a replica's value, at most Request.MaxLag old; what is not in the
-	// data is the master's (see Spec.Replicated).
+	// ReadReplica: a replica's value, at most Request.MaxLag old. What is not in the data
+	// is read from the master (see Spec.Replicated).
 	ReadReplica
 	// ReadCached: a value from this process' memory, which Redis invalidates
 	// when it changes; only GET of a single key.
 	ReadCached
 )
 
-// Request is one request to Redis: one command or several, or a script. Do
-// fills in the answer. A Request that Do has answered may be used for another
-// one, but Do keeps what the slices hold: those have to be new ones.
+// Request is one request to Redis: one command or several, or a script. Do fills in the
+// answer. A Request that Do has answered may be used again, but with new slices, because
+// Do keeps references to the old ones.
 type Request struct {
-	// Commands are carried out in order. Other clients' may come in between,
-	// unless Atomic.
+	// Commands are carried out in order. Other clients' commands may come in between,
+	// unless Atomic is set.
 	Commands []Command
-	// Atomic: as one transaction (MULTI, EXEC).
+	// Atomic is true if Commands are one transaction (MULTI, EXEC).
 	Atomic bool
 	// Script runs instead of Commands, with Keys and Args.
 	Script     *Script
@@ -43,52 +42,51 @@ type Request struct {
 	// After is the Token of an earlier answer: a replica answers only when it
 	// has everything that was written before.
 	After string
-	// Own: the commands may name keys of Holdfast's own.
+	// Own is true if the commands may name Holdfast's own keys.
 	Own bool
-	// Long: the answer is long, as far as the caller knows. How long it is the master is
-	// asked first, and nobody but others with such answers waits for it.
+	// Long is true if the caller expects a long answer. Then the master is asked first how
+	// long it is, and only requests with such answers wait for it.
 	Long bool
-	// Async: a write is answered as soon as the master has it; it may be lost
+	// Async is true if a write is answered as soon as the master has it. It may be lost
 	// with the master.
 	Async bool
-	// IdempotencyKey makes a repetition of this very request safe: what writes
-	// happens once however often it is sent within Config.IdempotencyTTL, and
-	// every repetition gets the first one's answer. Empty: none.
+	// IdempotencyKey makes it safe to repeat this very request; empty: there is no key.
+	// However often it is sent within Config.IdempotencyTTL, it writes once, and every
+	// repetition gets the first answer.
 	IdempotencyKey string
-	// Attempt: the key is a balancer's, made for this one request, which nobody sends
-	// again when Config.IdempotencyTTL has passed since it was first carried out. So
-	// its record need not live longer for a repetition (see onceSets).
+	// Attempt is true if the key is one that a balancer made for this one request. Nobody
+	// sends it again later than Config.IdempotencyTTL after it was first carried out, so a
+	// repetition need not make its record live longer (see onceSets).
 	Attempt bool
-	// Owner is whose IdempotencyKey it is: that of another is another key. Empty:
-	// it is anybody's.
+	// Owner is who the IdempotencyKey belongs to: equal keys of two owners are different
+	// keys. Empty: all requests without an owner share their keys.
 	Owner string
-	// ReadScripts: its scripts are of somebody who may only read.
+	// ReadScripts is true if its scripts are from a client that may only read.
 	ReadScripts bool
-	// Client names who gets the answer: one may have no more than a part of the room
-	// for long answers (see ClientAnswers). Empty: nobody in particular.
+	// Client is the name of who gets the answer. One client may take only a part of the
+	// room for long answers (see ClientAnswers). Empty: no particular client.
 	Client string
 	// WantToken asks for a Token.
 	WantToken bool
-	// Sender is who sends it, such as a token's name. Commands that are not brief
-	// are carried out in turn, one sender's after another's. Empty: all those that
-	// do not say it are one.
+	// Sender is who sends it, such as a token's name. Senders take turns with commands
+	// that are not brief. Empty: all requests without a sender are one sender's.
 	Sender string
 
 	// Results has one for each of Commands, or one for the Script.
 	Results []Result
-	// From says where it was read: the master, if any part of it was.
+	// From is where it was read: the master, if any part of it was read there.
 	From ReadFrom
-	// Node is who answered (host:port); empty: this process' cache.
+	// Node is the node that answered (host:port); empty: this process' cache did.
 	Node string
-	// Lag is how old the answer of a replica is at most.
+	// Lag is the greatest age that a replica's answer can have.
 	Lag time.Duration
 	// Token stands for everything written up to this answer: see After.
 	Token string
 
-	// held is what its answers take of the room for long ones, and holder the name
-	// under which. spent is how long the answers are that it has so far.
+	// held is what its answers take of the room for long answers, in bytes, and holder the
+	// client that takes it. spent is how long its answers are so far, in bytes.
 	held, spent int64
-	// wary: it is a part of one whose answers may be long.
+	// wary is true for a part of a request whose answers may be long.
 	wary   bool
 	holder string
 	ledger *meter.Ledger
@@ -110,8 +108,8 @@ func (r *Request) absorb(part *Request) {
 	}
 }
 
-// Release gives back the room that long answers take. It is to be called when
-// the Results are of no more use to anybody, and may be called several times.
+// Release gives back the room that long answers take. Call it when nobody uses the Results
+// any more. It may be called several times.
 func (r *Request) Release() {
 	if r.held > 0 {
 		r.ledger.Release(r.holder, r.held)
@@ -119,14 +117,14 @@ func (r *Request) Release() {
 	r.held, r.spent = 0, 0
 }
 
-// Held is how many bytes of the room for long answers it takes; 0: its answer is
-// short.
+// Held returns how many bytes of the room for long answers the request takes; 0: its
+// answer is short.
 func (r *Request) Held() int64 { return r.held }
 
 // Result is the outcome of one command.
 type Result struct {
 	Reply resp.Reply
-	// Err is nil or an *Error. Redis' own words to a command that it refused
-	// are in an Error of the kind Refused: see Words.
+	// Err is nil or an *Error. If Redis refused the command, the Error is of the kind
+	// Refused and has Redis' own words: see Words.
 	Err error
 }

@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/redis/command"
 )
 
-// idemPrefix starts the records of writes with an idempotency key.
+// idemPrefix begins the names of the records of writes with an idempotency key.
 const idemPrefix = command.ReservedPrefix + "idem\x00"
 
 // Script is a Lua script of this program's own.
@@ -27,8 +27,8 @@ type Script struct {
 // happened, and no error may come after it.
 func NewScript(body string) *Script { return newWritingScript(body, "false") }
 
-// NewFreeingScript makes a script that writes and takes no memory, such as one
-// that deletes: Redis carries it out also when its memory is full.
+// NewFreeingScript makes a script that writes and needs no memory, such as one that
+// deletes. Redis carries it out even when its memory is full.
 func NewFreeingScript(body string) *Script { return newWritingScript(body, "true") }
 
 func newWritingScript(body, frees string) *Script {
@@ -47,12 +47,12 @@ func newScript(source string, readOnly bool) *Script {
 	return &Script{source, hex.EncodeToString(sum[:]), readOnly}
 }
 
-// renewing lets a record live longer, if that can be. A repetition writes,
-// too, so that the WAIT behind it covers the replication stream up to here, with
-// the first attempt in it, as it mostly does anyway: see writer.
-// Where Redis takes no writes now (too few replicas, a full disk), it still
-// answers what was carried out: it would be told "not executed" otherwise. What
-// is read-only is no master any more, and has no say: that is the error.
+// renewing makes a record live longer, if Redis takes writes. So a repetition writes, too,
+// and the WAIT behind it covers the replication stream up to here, with the first attempt
+// in it (as it mostly does anyway: see writer). If Redis takes no writes now (too few
+// replicas, a full disk), the repetition still gets the first answer: otherwise its client
+// would be told "not executed". A read-only node is no master any more, and its record does
+// not count: that is the error.
 const renewing = `
 local function renew(rec, ttl)
   local r = redis.pcall('PEXPIRE', rec, ttl)
@@ -60,9 +60,9 @@ local function renew(rec, ttl)
 end
 `
 
-// keeping makes the record of an answer: packed(r). The answer itself stands in it
-// if it is short (maxKeptBytes, maxKeptElements), and otherwise that it is gone: it
-// would take its length again in Redis' memory, at each replica and on the disk.
+// keeping makes the record of an answer: packed(r). The record has the answer itself if it
+// is short (maxKeptBytes, maxKeptElements). Of a long answer it has only goneWords: the
+// answer would take its length once more in Redis' memory, at each replica and on disk.
 const keeping = `
 local bytes, elements
 local function weigh(r)
@@ -84,28 +84,29 @@ local function packed(r)
 end
 `
 
-// goneWords are Redis' words for a repetition of a write whose answer was not kept.
+// goneWords are the error, as if from Redis, of a repetition of a write whose answer was
+// not kept.
 const goneWords = "HFGONE the request was carried out before, and its answer is gone"
 
-// isGone reports whether a refusal has these words.
+// isGone reports whether a refusal has goneWords.
 func isGone(err error) bool {
 	reply, ok := rueidis.IsRedisErr(err)
 	return ok && reply.Error() == goneWords
 }
 
-// recording carries a write out once. KEYS[1] is the write's record (empty:
-// none is kept), ARGV[1] how long it lives (milliseconds; empty: none is kept,
-// and KEYS[1] is one that is there anyway), ARGV[2] the database
-// of the records and ARGV[3] that of the data (both empty: the same).
+// recording carries a write out once. KEYS[1] is the write's record (empty: no record is
+// kept). ARGV[1] is how long it lives, in milliseconds (empty: no record is kept, and
+// KEYS[1] is some key that is there anyway). ARGV[2] is the database of the records and
+// ARGV[3] that of the data (both empty: it is the same one).
 //
 // The record is the first write, so that what keeps a script from writing
 // (read-only, too few replicas, out of memory: Redis 7.0, script.c) leaves
 // nothing behind, and what comes after it cannot fail for those reasons. It
 // holds the answer; empty stands for OK, the most frequent one.
 //
-// When memory is full, Redis still carries out what frees some (DEL). There the
-// record must not be in the way: Redis looks at the memory before a script's
-// first write alone (script.c, scriptVerifyOOM), so that is one that takes none.
+// When its memory is full, Redis still carries out what frees memory (DEL), and the record
+// must not prevent that. Redis checks its memory only before a script's first write
+// (script.c, scriptVerifyOOM), so that is then a write that needs none: PEXPIRE.
 const recording = renewing + keeping + `
 local rec, ttl, recdb, datadb = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local function recorded(body, frees)
@@ -137,10 +138,10 @@ local function recorded(body, frees)
 end
 `
 
-// carrying carries out the command ARGV[from...to]. Lua's numbers are exact up
-// to 2^53: a counter beyond is read again as text (see Reply.number), by the
-// command that exact names. It raises no error: others of the same call are
-// done by then. Who may count and not read gets a number that is rounded.
+// carrying carries out the command ARGV[from...to]. Lua's numbers are exact up to 2^53, so
+// a counter beyond that is read again as text (see resp.FromScript), by the command that
+// exact returns. It raises no error, because other commands of the same call are carried
+// out by then. A client that may count but not read gets a rounded number.
 const carrying = `
 local function exact(from)
   local name = string.upper(ARGV[from])
@@ -158,12 +159,11 @@ local function carried(from, to)
 end
 `
 
-// once carries commands out, each with a record of its own, as recording does
-// for one: KEYS are the records, and behind the first four of ARGV stands each
-// command, its length first. ARGV[4] is how many of the first may take memory: the
-// others are carried out also when it is full. One call for many costs a fraction of many calls,
-// at the master and, since it changes the database twice and not twice for each
-// command, at the replicas.
+// once carries commands out, each with a record of its own, as recording does for one.
+// KEYS are the records. Behind the first four of ARGV comes each command, after its length.
+// ARGV[4] is how many commands, the first ones, may need memory: the others are carried out
+// even when it is full. One call for many commands costs a fraction of many calls: at the
+// master, and also at the replicas, because it changes the database only twice.
 var once = newScript(onceEach, false)
 
 const onceEach = renewing + keeping + carrying + `
@@ -213,12 +213,12 @@ end
 for i, j in pairs(same) do out[i] = out[j] end
 return out`
 
-// appendSized appends a command behind its length.
+// appendSized appends the length of a command, and the command.
 func appendSized(args []string, cmd Command) []string {
 	return append(append(args, strconv.Itoa(len(cmd))), cmd...)
 }
 
-// counts says that a command answers a counter's value: see carrying.
+// counts reports whether a command returns a counter's value: see carrying.
 func counts(name string) bool {
 	switch strings.ToUpper(name) {
 	case "INCR", "DECR", "INCRBY", "DECRBY", "HINCRBY":
@@ -227,11 +227,11 @@ func counts(name string) bool {
 	return false
 }
 
-// maxScriptArgs is how many arguments a command may have that a script of ours
-// carries out: Lua unpacks about 8,000 (LUAI_MAXCSTACK).
+// maxScriptArgs is how many arguments a command may have that a script of ours carries
+// out: Lua can unpack about 8,000 (LUAI_MAXCSTACK).
 const maxScriptArgs = 7000
 
-// run is the call of a script of users of this package, on this session.
+// run returns the call of a script that a user of this package made with NewScript.
 func (s *session) run(script *Script, record string, keys, args []string) rueidis.Completed {
 	if script.readOnly {
 		return s.call(script, keys, args)
@@ -246,12 +246,13 @@ func (s *session) run(script *Script, record string, keys, args []string) rueidi
 	return s.call(script, all, head, args)
 }
 
-// head starts a script's arguments, with room for more.
+// head returns the first arguments of our scripts (see recording), with room for more.
 func (s *session) head(room int) []string {
 	return append(make([]string, 0, 3+room), s.w.recordLife(), s.w.recordDB, s.w.dataDB)
 }
 
-// call sends a script whole the first time, and by its hash from then on.
+// call returns the call of a script: as a whole the first time in this session, and by its
+// hash from then on.
 func (s *session) call(script *Script, keys []string, args ...[]string) rueidis.Completed {
 	c := s.conn.B().Arbitrary("EVALSHA")
 	if s.loaded[script] {
@@ -267,8 +268,8 @@ func (s *session) call(script *Script, keys []string, args ...[]string) rueidis.
 	return c.Build()
 }
 
-// forget has a script sent whole the next time: Redis has lost it (SCRIPT
-// FLUSH).
+// forget makes call send a script as a whole the next time, because Redis has lost it
+// (SCRIPT FLUSH).
 func (s *session) forget(script *Script) { delete(s.loaded, script) }
 
 func isNoScript(err error) bool {

@@ -21,52 +21,53 @@ import (
 	"holdfast/internal/redis/resp"
 )
 
-// session is one connection to one master. It belongs to its
-// writer.
+// session is one connection to one master, and what is known about that master and its
+// replicas. It belongs to the goroutine of its writer.
 type session struct {
 	w      *writer
 	master string
-	// process is which process it is, at whatever address; empty: it does not
-	// say.
+	// process identifies the master's process, whatever its address is (see
+	// conn.ProcessOf); empty: it is not known.
 	process string
-	origin  origin // of its cursors
+	origin  origin // of the cursors that this master returns
 	conn    rueidis.DedicatedClient
 	wire    *conn.Tracked
-	loaded  map[*Script]bool // the scripts of ours that were run here
-	scripts scripts          // clients'
+	loaded  map[*Script]bool // our own scripts that the master has already
+	scripts scripts          // those of clients
 	inSync  ack.InSync
-	// offset is the master's after the last batch; 0: nobody asked.
+	// offset is the master's after the last batch; 0: it was not asked for.
 	offset int64
-	// pause: the master takes some commands later, after so long.
+	// pause is how long to wait before the next batch, because the master refuses some
+	// commands for now.
 	pause time.Duration
-	// lonely: it has turned a write of this batch down for want of replicas.
+	// lonely is true if the master refused a write of this batch for want of replicas.
 	lonely bool
-	// spoiled is why the connection is not to be used any more.
+	// spoiled is why the connection must not be used any more; nil: it may be.
 	spoiled error
-	// proven is when the last proof was sent that succeeded: see fence. slot is
-	// one of this master's, in a cluster.
+	// proven is when the last proof was sent that succeeded: see fence. slot is one of
+	// this master's slots in a cluster.
 	proven  time.Time
 	slot    int
 	elision ack.WaitElision
-	// loginsChecked is when it was last able to log in as those who run scripts.
+	// loginsChecked is when it could last log in as the users that run scripts.
 	loginsChecked time.Time
-	// leased is the key of the lease that this session has; empty: it has none. unsure
-	// is when it last went without one.
+	// leased is the key of the lease that this session has; empty: it has no lease.
+	// unsure is when it last ran something long without a lease.
 	leased       string
 	leasedScript bool // for a script
-	// trips are those of the batch that is under way.
+	// trips are how long the exchanges of the batch under way took.
 	trips trips
-	// script is what became of the script of the last batch. Until strictUntil no
-	// script is taken for a short one.
+	// script is what became of the script of the last batch. Until strictUntil, every
+	// script is considered long.
 	script      scriptFate
 	strictUntil time.Time
-	busyChecked int64 // the monitor's busy that was looked into
+	busyChecked int64 // the value of the writer's busy at the last question who has the lease
 	unsure      time.Time
-	// began is when the first of the operations under way was sent, and took the
-	// longest exchange since then.
+	// began is when the first of the operations under way was sent. took is the duration
+	// of the longest exchange since then.
 	began time.Time
 	took  time.Duration
-	// answered is true where the last exchange had its answers, be they refusals.
+	// answered is true if the last exchange got its answers, even if these are refusals.
 	answered bool
 
 	// Of one batch; kept for their memory.
@@ -75,14 +76,14 @@ type session struct {
 	again   []*operation
 	singles []*operation
 	shares  []meter.Allowance
-	// loose is the room that is charged for replies of nobody in particular.
+	// loose is the room taken for replies that belong to no particular operation.
 	loose int64
-	// cut: something of them was dropped.
+	// cut is true if parts of the replies were dropped.
 	cut bool
 }
 
-// exchange sends commands and waits for their answers. sent is false when none
-// of them can have left this process.
+// exchange sends commands and waits for their answers. sent is false if none of the
+// commands can have left this process.
 func (s *session) exchange(ctx context.Context, cmds rueidis.Commands) (answers []rueidis.RedisResult, sent bool) {
 	answers, sent, cut := s.exchangeShared(ctx, cmds, nil)
 	s.cut = s.cut || cut
@@ -99,18 +100,17 @@ func (s *session) exchangeBare(ctx context.Context, cmds rueidis.Commands) (answ
 	if s.answered = answers[len(answers)-1].NonRedisError() == nil; s.answered {
 		return answers, true
 	}
-	// The connection is broken or given up. Nothing more may leave it, or
-	// what is held for not sent might be sent yet.
+	// The connection is broken or given up. Nothing more may leave it: otherwise what
+	// counts as not sent might still be sent.
 	return answers, s.wire.Seal() > mark
 }
 
-// commit carries out one batch and gives each of its operations its outcome,
-// or back to the queue, or keeps it until replicas confirm it. An error ends
-// the session.
+// commit carries out one batch. Each of its operations then has its outcome, or is back
+// in the queue, or is kept (done) until replicas confirm it. An error ends the session.
 func (s *session) commit(ctx context.Context, batch []*operation) error {
-	// After Hold nobody waits for this batch any more. A connection that is
-	// silent for so long, while the monitor's own say that the master is well,
-	// leads nowhere (its packets are dropped): only a new one helps.
+	// After Hold nobody waits for this batch any more. If the connection is silent for so
+	// long, while the monitor's own connections show that the master is well, its packets
+	// are dropped, and only a new connection helps.
 	ctx, cancel := context.WithTimeout(ctx, s.w.cfg.Hold+4*s.w.cfg.AckTimeout)
 	defer cancel()
 	if len(s.done) == 0 {
@@ -138,7 +138,7 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	if len(batch) > 0 && batch[0].guarded {
 		s.cut = false
 		then, broken := s.guarded(ctx, batch[0])
-		if then != decided { // else it is its caller's again
+		if then != decided { // otherwise it belongs to its caller again
 			batch[0].held, s.loose = batch[0].held+s.loose, 0
 		}
 		if s.cut && then == settle && !batch[0].cutShort() {
@@ -162,11 +162,11 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	return cmp.Or(err, s.spoiled)
 }
 
-// spoil ends the session after what it is doing.
+// spoil ends the session when the present batch is done.
 func (s *session) spoil(cause error) { s.spoiled = cmp.Or(s.spoiled, cause) }
 
-// refused takes the refusal of a command that another try may get through. It
-// returns an error when this is not the node for it: the session has to end.
+// refused handles the refusal of a command that may succeed later. It returns an error if
+// this node cannot carry it out, so that the session has to end.
 func (s *session) refused(err error) error {
 	switch code, _, _ := strings.Cut(err.Error(), " "); code {
 	case "NOREPLICAS":
@@ -181,24 +181,23 @@ func (s *session) refused(err error) error {
 	return nil
 }
 
-// replicaPause is the least that takes retryPause's place where a master has no
-// replica, as a promoted one until Sentinel turns another to it, and everybody
-// waits for that one.
+// replicaPause is the shortest pause before another try while the master has no replica.
+// A node that was just promoted has none until a Sentinel turns another node to it, and
+// all writes wait for that.
 const replicaPause = 5 * time.Millisecond
 
-// waited learns that a WAIT went behind the batch, which was sent so long ago.
-// Where writes were turned down for want of replicas, what it waited is part of
-// the pause: it ends as soon as a replica is there and has answered. Often it
-// does not wait: it asks for the offset of the connection's last write, which one
-// that is turned down does not move, and that may have been confirmed before.
+// waited takes the time of a batch with a WAIT off the pause, if writes were refused for
+// want of replicas: the WAIT ends as soon as a replica is there and has answered. Often
+// the WAIT does not wait at all. It asks for the offset of the connection's last write,
+// which a refused write does not move, and which may have been confirmed before.
 func (s *session) waited(took time.Duration) {
 	if s.lonely {
 		s.pause = max(replicaPause, retryPause-took)
 	}
 }
 
-// end gives what the session still has its outcome, or back to the queue,
-// because of what ended the session.
+// end gives each operation that the session still has its outcome, or puts it back into
+// the queue. cause is what ended the session.
 func (s *session) end(cause error) {
 	for _, o := range s.done {
 		if o.lose(cause, s.loss()) == repeat {
@@ -210,8 +209,8 @@ func (s *session) end(cause error) {
 	s.give()
 }
 
-// pass sends a batch, and behind it the WAIT for it and for what was done
-// before.
+// pass sends a batch, with a WAIT or ROLE behind it that also covers the operations that
+// were carried out before and are not confirmed yet (done). Then it settles them.
 func (s *session) pass(ctx context.Context, batch []*operation) error {
 	cmds, shares := s.cmds[:0], s.shares[:0]
 	for _, o := range batch {
@@ -226,7 +225,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	cmds, shares = s.encodeSingles(cmds, shares)
 	state := s.state()
 	needs, token := kinds(batch)
-	mayElide := len(batch) > 0 && len(s.done) == 0 && s.elision.MaySkipWait(state, needs)
+	mayElide := s.elision.MaySkipWait(state, needs, len(batch), len(s.done))
 	earlier, tokens := kinds(s.done)
 	needs, token = needs.Or(earlier), token || tokens
 	fence, fences := len(cmds), 0
@@ -258,7 +257,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		s.cmds = cmds[:0]
 		s.elision.Heard = began
 	} else {
-		s.cmds = nil // the library may still be at it
+		s.cmds = nil // the library may still use it
 	}
 
 	var ended error
@@ -269,7 +268,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		if then == settle {
 			o.teach(o.results)
 		}
-		if single && then != decided { // else it is its caller's again
+		if single && then != decided { // otherwise it belongs to its caller again
 			s.weighSingle(o)
 		}
 		if cut && then == settle && !o.cutShort() {
@@ -291,10 +290,10 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	ended = s.reword(ctx, misworded, ended)
 	for i, a := range answers[fence : fence+fences] {
 		if err := a.Error(); err != nil {
-			if i == 2 { // the way back from the database of the records
+			if i == 2 { // the SELECT back from the database of the records
 				s.spoil(err)
 			}
-			fences = 0 // Redis takes no writes now: there is no proof, and no harm
+			fences = 0 // Redis takes no writes now, so there is no proof. That does no harm
 		}
 	}
 	var said ack.Role
@@ -303,7 +302,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 			ended = cmp.Or(ended, fmt.Errorf("%w (%w)", outcome.ErrLost, err))
 		}
 		if said = s.tell(answers[role], token); said == (ack.Role{}) {
-			s.pause = retryPause // it does not answer that now
+			s.pause = retryPause // the master does not answer ROLE now
 		}
 	}
 	if wait >= 0 {
@@ -314,7 +313,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	}
 	if elided {
 		if ended != nil || stalled || !s.covered(ctx, said) {
-			return ended // the next batch's WAIT is theirs, too
+			return ended // the next batch's WAIT covers these operations, too
 		}
 		s.grantReadLease()
 		return s.settle(ctx, s.inSync.Count, nil)
@@ -361,12 +360,12 @@ func (s *session) fence(cmds rueidis.Commands, batch []*operation) (rueidis.Comm
 	return cmds, len(cmds) - before
 }
 
-// maxSingles bounds how long one call of a script keeps everybody else waiting
-// at the master.
+// maxSingles limits the commands in one call of a script, because everybody else waits at
+// the master meanwhile.
 const maxSingles = 128
 
-// encodeSingles appends the single commands with records, many to a call. Those
-// that take no memory stand last: see once.
+// encodeSingles appends the single commands with records, many of them in one call of a
+// script. Commands that need no memory come last: see once.
 func (s *session) encodeSingles(cmds rueidis.Commands, shares []meter.Allowance) (rueidis.Commands, []meter.Allowance) {
 	cmds, shares, others := s.encodeSets(cmds, shares, s.singles)
 	for ops := range slices.Chunk(others, maxSingles) {
@@ -431,8 +430,8 @@ func (s *session) tell(role rueidis.RedisResult, token bool) (said ack.Role) {
 	return ack.Role{Master: standing.Master, Offset: standing.Offset, Online: len(replicas)}
 }
 
-// settle answers operations that the master has carried out, once package ack says so; the
-// others stay. acks is how many replicas have confirmed, and err is why that is not known.
+// settle answers the operations that the master has carried out and that package ack lets
+// it answer; the others stay. acks is how many replicas have confirmed, and err is why that is not known.
 // It returns an error when it cannot be known here any more.
 func (s *session) settle(ctx context.Context, acks int, err error) error {
 	s.answer(func(o *operation) bool { return ack.AtOnce(o.writes, o.async) || o.state.Load() == finished })
@@ -504,7 +503,7 @@ func (s *session) grow() {
 
 func all(*operation) bool { return true }
 
-// answer gives those of the done operations their outcome that are ready.
+// answer gives the done operations that are ready their outcome.
 func (s *session) answer(ready func(*operation) bool) {
 	left := s.done[:0]
 	for _, o := range s.done {
@@ -518,11 +517,11 @@ func (s *session) answer(ready func(*operation) bool) {
 	s.done = left
 }
 
-// wait asks for confirmation. WAIT does not notice that a replica's connection
-// ends (manual, WAIT), so it is asked for a slice of AckTimeout, and again.
+// wait returns the WAIT for so many replicas. WAIT does not notice when a replica's
+// connection ends (manual, WAIT), so each one lasts for only a slice of AckTimeout.
 func (s *session) wait(replicas int) rueidis.Completed {
 	return s.conn.B().Wait().Numreplicas(int64(replicas)).Timeout(s.w.slice().Milliseconds()).Build()
 }
 
-// slice is how long one WAIT may take.
+// slice returns how long one WAIT may take.
 func (w *writer) slice() time.Duration { return max(w.cfg.AckTimeout/3, time.Millisecond) }

@@ -12,10 +12,10 @@ import (
 	"holdfast/internal/redis/outcome"
 )
 
-// Start is Do for a caller that does not wait, such as an event loop: done gets
-// what Do would answer, once, before Start returns or later and then from
-// another goroutine. It must not wait itself. The deadline is Config.Hold's,
-// some milliseconds late at most (see deadlines).
+// Start is Do for a caller that does not wait, such as an event loop. It calls done
+// once with what Do would return: before Start returns, or later from another
+// goroutine. done must not block. The deadline is that of Config.Hold, some
+// milliseconds late at most (see deadlines).
 func (c *Client) Start(r *Request, done func(error)) {
 	r.Release()
 	if r.Read == ReadCached && c.hit(r) {
@@ -34,7 +34,7 @@ func (c *Client) Start(r *Request, done func(error)) {
 	}
 	switch {
 	case o.guarded || o.aside() || o.hasWaiting(r) || !o.writes && !o.local && (r.Read == ReadReplica || r.Read == ReadCached && cacheable(r)):
-		// Several trips, or a connection on which others wait.
+		// It takes several trips, or a connection on which others wait.
 		o.free()
 		c.errand(r, done)
 	default:
@@ -46,7 +46,7 @@ func (c *Client) Start(r *Request, done func(error)) {
 	}
 }
 
-// errand is Start for what has to be waited for: a goroutine does.
+// errand is Start for a request that a goroutine has to wait for.
 func (c *Client) errand(r *Request, done func(error)) {
 	if !c.errands.run(func() { done(c.Do(context.Background(), r)) }) {
 		done(&Error{Kind: NotExecuted, Cause: outcome.ErrClosed})
@@ -60,7 +60,7 @@ type errands struct {
 	work  sync.WaitGroup
 }
 
-// run has a goroutine run f. It answers false when that is too late.
+// run has a goroutine run f. It reports false after end.
 func (e *errands) run(f func()) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -71,7 +71,7 @@ func (e *errands) run(f func()) bool {
 	return true
 }
 
-// end waits for those under way; there are no others after them.
+// end waits for the goroutines under way, and lets no others begin.
 func (e *errands) end() {
 	e.mu.Lock()
 	e.ended = true
@@ -79,8 +79,8 @@ func (e *errands) end() {
 	e.work.Wait()
 }
 
-// prompt says that what Redis says of the request's commands is known: nobody
-// has to be asked.
+// prompt reports whether the specs of all of the request's commands are known, so
+// that Redis need not be asked for them.
 func (c *Client) prompt(r *Request) bool {
 	if c.cluster != nil {
 		return false
@@ -93,8 +93,8 @@ func (c *Client) prompt(r *Request) bool {
 	return true
 }
 
-// Known is Spec for a caller that does not wait: nil also when Redis would have
-// to be asked.
+// Known is Spec for a caller that does not wait. It also returns nil if Redis would
+// have to be asked.
 func (c *Client) Known(cmd Command) *Spec {
 	if t := c.commands.table.Load(); t != nil {
 		return t.Lookup(cmd)
@@ -102,13 +102,13 @@ func (c *Client) Known(cmd Command) *Spec {
 	return nil
 }
 
-// conclude tells the starter of an operation of its outcome. Nobody else has to
-// do with it any more when it is over.
+// conclude gives the caller of Start the outcome of its operation. over is true if
+// nobody else uses the operation any more.
 func (c *Client) conclude(o *operation, over bool, err error) {
 	c.writer.deadlines.remove(o)
 	r, heard := o.request, o.heard
 	if err == errNoScript || err == errNoRoom || err == errLarge {
-		o.then = nil // it is waited for
+		o.then = nil // from here on a goroutine waits for it
 		if c.errands.run(func() { heard(c.finish(context.Background(), r, o, true, err)) }) {
 			return
 		}
@@ -127,7 +127,7 @@ func (c *Client) conclude(o *operation, over bool, err error) {
 	heard(err)
 }
 
-// cacheable says that the cache could answer the request: see readers.cached.
+// cacheable reports whether the cache could answer the request: see readers.cached.
 func cacheable(r *Request) bool {
 	if len(r.Commands) != 1 || r.After != "" {
 		return false
@@ -136,7 +136,8 @@ func cacheable(r *Request) bool {
 	return len(cmd) == 2 && strings.EqualFold(cmd[0], "GET")
 }
 
-// hit answers a request from the cache, if what it asks for is there.
+// hit fills in a request's answer from the cache. It reports false if the cache does
+// not have it.
 func (c *Client) hit(r *Request) bool {
 	if c.readers == nil || !cacheable(r) || command.Reserved(r.Commands[0][1]) {
 		return false
@@ -163,10 +164,11 @@ func (c *Client) hit(r *Request) bool {
 	return ok
 }
 
-// Cached is the text that GET of a key answers from the cache, if it is there: see
-// ReadCached; readable says that it is UTF-8. Somebody has read it with this
-// Client, so whoever may do what that one could may have it. It asks nobody, and
-// keeps nothing of the key. It is for a request that was there at that time.
+// Cached returns the value of a key from the cache, as GET would with ReadCached.
+// readable is true if it is UTF-8. The value was read by some user of this Client, so
+// the caller has to know that its own user may read what that one could. Cached asks
+// no Redis, and keeps no reference to the key. The request that it is for must have
+// been there at the time now.
 func (c *Client) Cached(key []byte, now time.Time) (text string, readable, ok bool) {
 	if c.readers == nil {
 		return "", false, false

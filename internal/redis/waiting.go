@@ -40,9 +40,10 @@ func (c *Client) doInParts(ctx context.Context, r *Request) error {
 }
 
 // inParts has a pipeline carried out in parts, one after the other, and puts their
-// results together. next returns where the part that begins at a command ends. A
-// part may be made shorter while it is carried out. One that fails as a whole ends it: its commands have its error, and those
-// behind it were not executed. When it is the first part, its error is returned.
+// results together. next returns where the part that begins at a command ends. carry may
+// make a part shorter. A part that fails as a whole ends the pipeline: its commands have
+// its error, and the commands behind it were not executed. If it is the first part, its
+// error is returned.
 func (r *Request) inParts(l *meter.Ledger, next func(begin int) int, carry func(part *Request, begin int) error) error {
 	results := r.Results[:0]
 	for begin, end := 0, 0; begin < len(r.Commands); begin = end {

@@ -20,11 +20,11 @@ const (
 	maxBatchBytes = 4 << 20
 )
 
-// retryPause lies between two attempts of operations that were turned down.
+// retryPause is the pause between two attempts at operations that were turned down.
 const retryPause = 25 * time.Millisecond
 
-// masterWatch tells a writer who the master is, and is told when it misbehaves: see
-// discovery.Monitor.
+// masterWatch tells a writer who the master is. Look has it ask anew, for instance after
+// a connection broke. Its implementation is discovery.Monitor.
 type masterWatch interface {
 	Now() (election.Snapshot, <-chan struct{})
 	Wait(context.Context) (election.Snapshot, error)
@@ -34,52 +34,53 @@ type masterWatch interface {
 	Look()
 }
 
-// writer is the group commit: the operations that wait, reads too, go to the
-// master in one pipeline on one connection, followed by one WAIT. It covers
-// what they wrote and, since Redis takes the replication offset at the
-// connection's last command whatever that was (Redis 7.0, server.c,
-// processCommand), what they read: nobody sees a value that the next master
-// might not have. What makes that proof of the present is session.fence; a batch
-// that only reads what the replicas have goes without WAIT (package ack). While a
-// batch is under way the next one gathers.
+// writer is the group commit. The operations that wait, reads too, go to the master as
+// one batch, in one pipeline on one connection, followed by one WAIT. While a batch is
+// under way, the next one gathers.
+//
+// The WAIT covers what the batch wrote and what it read, because Redis takes the
+// replication offset at the connection's last command of any kind (Redis 7.0, server.c,
+// processCommand). So nobody sees a value that the next master might not have. That this
+// holds now, and not only at some earlier time, is what session.fence proves. A batch
+// that only reads what the replicas have goes without WAIT (package ack).
 type writer struct {
 	cfg     Config
 	monitor masterWatch
-	// ttl is Config.IdempotencyTTL in milliseconds; recordDB and dataDB are
-	// the databases of the records and of the data, empty when they are one.
+	// ttl is Config.IdempotencyTTL in milliseconds. recordDB and dataDB are the
+	// databases of the records and of the data; both are empty if it is the same one.
 	ttl, recordDB, dataDB string
 	clocks                *clocks // nil: in a cluster
 	stats                 *stats
-	busy                  *atomic.Int64 // the moment at which Redis said last that a script keeps it
-	// aside has the operations that nobody else is to wait for: the guarded
-	// ones, which take more trips than a batch and go one at a time, and those
-	// that are not brief, few at a time (see slow.go). It is nil in itself.
+	busy                  *atomic.Int64 // the moment of Redis' last reply that a script keeps it busy
+	// aside has the operations that nobody else should wait for: guarded ones, which
+	// take several trips and go one at a time, and those that are not brief, which go
+	// few at a time (see slow.go). The aside writer itself has none.
 	aside     *writer
-	lines     *lines     // aside's, instead of queue; under mu
-	lasting   *lines     // likewise, of what needs the lease
-	turn      *lines     // those that the batch was taken from
-	met       encounters // of the batch that is taken; wary is for how many more it is kept small
-	wary      int
-	large     []*operation // those that turned out to be, while they waited
+	lines     *lines       // aside's queues, instead of queue; under mu
+	lasting   *lines       // likewise, of operations that need the lease
+	turn      *lines       // the queues that the batch was taken from
+	met       encounters   // of the batch that is taken
+	wary      int          // for how many more batches they are kept small
+	large     []*operation // operations that turned out to be large while they waited
 	deadlines *deadlines   // of the operations whose callers do not wait; not in aside
-	slot      func() int   // of a shard, its first one; nil: there is no cluster
-	// inSync is how many replicas must have the next batch.
+	slot      func() int   // a shard's first slot; nil: there is no cluster
+	// inSync is how many replicas have to have the next batch.
 	inSync atomic.Int64
-	// last is the master of the last session; it belongs to follow.
+	// last is the master of the last session. It belongs to follow.
 	last string
-	// leaseAsked is when the lease was asked for in vain; it belongs to follow.
+	// leaseAsked is when the lease was last asked for in vain. It belongs to follow.
 	leaseAsked time.Time
-	// session is the one that there is, and readLease the last that it gave to those who
-	// read on connections beside it (see Express).
+	// session is the present session, and readLease the last lease that it gave to the
+	// connections that read beside it (see Express).
 	session   atomic.Pointer[session]
 	readLease atomic.Pointer[readLease]
 
 	mu    sync.Mutex
-	queue []*operation // with those that their callers gave up
-	live  int          // without them
+	queue []*operation // including those that their callers gave up
+	live  int          // how many their callers still wait for
 	bytes int          // of the live ones
 	ended bool
-	more  chan struct{} // the queue is no longer empty
+	more  chan struct{} // told when the queue is no longer empty
 }
 
 func newWriter(cfg Config, m masterWatch) *writer {
@@ -101,13 +102,13 @@ func newWriter(cfg Config, m masterWatch) *writer {
 	return w
 }
 
-// recordLife is how long a record lives that is made now, in milliseconds.
+// recordLife returns how long a record lives that is made now, in milliseconds.
 func (w *writer) recordLife() string { return w.clocks.recordLife(w.ttl) }
 
-// compareClocks has records live longer where clocks differ.
+// compareClocks makes records live longer where the nodes' clocks differ.
 func (w *writer) compareClocks(c *clocks) { w.clocks, w.aside.clocks = c, c }
 
-// waiting is how many operations wait in the queue.
+// waiting returns how many operations wait, including aside's.
 func (w *writer) waiting() int {
 	w.mu.Lock()
 	n := w.live
@@ -118,8 +119,8 @@ func (w *writer) waiting() int {
 	return n
 }
 
-// put puts an operation that has its deadline into the queue, or says why there
-// is no place for it.
+// put puts an operation into the queue. Its deadline has to be set. The error is why
+// there is no place for it.
 func (w *writer) put(o *operation) error {
 	w.mu.Lock()
 	switch {
@@ -145,15 +146,15 @@ func (w *writer) put(o *operation) error {
 	return nil
 }
 
-// putWatched is put for an operation that is watched already (see deadlines) and
-// may have been given up before it came here. Its error is for its starter, who
-// has not heard of it yet.
+// putWatched is put for an operation that deadlines watches already, and may have given
+// up before it came here. If putWatched returns an error, the caller of Start has not
+// been told of any outcome yet.
 func (w *writer) putWatched(o *operation) error {
 	err := w.put(o)
 	if err == nil || o.state.CompareAndSwap(queued, finished) {
 		return err
 	}
-	// Whoever gave it up has taken account of one that never was there.
+	// deadlines took it off the counts, in which it never was.
 	w.mu.Lock()
 	w.live++
 	w.bytes += o.size
@@ -161,8 +162,8 @@ func (w *writer) putWatched(o *operation) error {
 	return nil
 }
 
-// do has an operation carried out and waits for its outcome, for Hold at most.
-// over says that nobody else has to do with it any more.
+// do has an operation carried out, and waits for its outcome for about Hold. over is
+// true if nobody else uses the operation any more.
 func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
 	if (o.guarded || o.aside()) && w.aside != nil {
 		return w.aside.do(ctx, o)
@@ -188,12 +189,12 @@ func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
 	case <-deadline.C:
 	case <-ctx.Done():
 	}
-	// Give it up. Whether it may have happened depends on who has it.
+	// Give it up. Only if the writer has taken it, it may have been carried out.
 	if o.state.CompareAndSwap(queued, finished) {
 		w.forget(o)
 		return false, o.without()
 	}
-	// The writer has it. One more WAIT's time, and it mostly knows.
+	// The writer has it, and mostly knows the outcome after one more WAIT.
 	o.expired.Store(true)
 	deadline.Reset(2 * w.cfg.AckTimeout)
 	select {
@@ -215,7 +216,7 @@ func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
 	}
 }
 
-// forget takes account of one operation in the queue that its caller gave up.
+// forget takes an operation in the queue that its caller gave up off the counts.
 func (w *writer) forget(o *operation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -237,7 +238,7 @@ func (w *writer) wake() {
 	}
 }
 
-// take takes the next batch from the queue; empty when there is none.
+// take takes the next batch from the queue. It is empty if nothing waits.
 func (w *writer) take(batch []*operation) []*operation {
 	if w.lines != nil {
 		return w.takeSlow(batch)
@@ -251,8 +252,9 @@ func (w *writer) take(batch []*operation) []*operation {
 	return batch
 }
 
-// takeBrief is take for those that are brief. Of those with one key of which nobody
-// knows how long the answer is it leaves most for the next batch: then it is known.
+// takeBrief is take for brief operations. If several of them read a key whose length is
+// not known yet, it leaves most of them for the next batch: the first answer tells the
+// length.
 func (w *writer) takeBrief(batch []*operation) []*operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -266,7 +268,7 @@ func (w *writer) takeBrief(batch []*operation) []*operation {
 		}
 		n++
 		if !w.ended && now.After(o.until) {
-			continue // its caller takes account of it
+			continue // its caller takes it off the counts
 		}
 		large := false
 		if o.learns != 0 && !w.ended {
@@ -326,8 +328,8 @@ func (w *writer) giveBack(ops []*operation) {
 	w.wake()
 }
 
-// run carries operations out until the context ends; what waits then was not
-// executed.
+// run carries operations out until the context ends. What still waits then was not
+// executed, and its callers are told so.
 func (w *writer) run(ctx context.Context) {
 	if w.aside != nil {
 		var aside sync.WaitGroup

@@ -127,6 +127,10 @@ func GuardFence(ctx context.Context, stateDir string, supervisor int, log *slog.
 	ctx, cancel := context.WithTimeout(ctx, guardLimit)
 	defer cancel()
 	settled := func() bool {
+		var r decidedRestore
+		if err := s.dir.readJSON(restoreFile, &r); err == nil && r.Moving {
+			return true // the next supervisor goes on with the restore, and puts the settings back: see untilCopied
+		}
 		s.settleRedis(ctx)
 		return !s.unsettled.Load()
 	}

@@ -192,9 +192,9 @@ func (n *node) probed(r probeResult) {
 			if n.spec().Kind.Traits().Rotates {
 				n.enterService()
 			}
-			if n.spec().Kind == plan.Redis {
+			if n.spec().Kind == plan.Redis && !n.sup.hosts.apart {
 				// It may run with settings that keep it from taking writes: see untilCopied. An earlier
-				// supervisor may have left them, too.
+				// supervisor may have left them, too. In pods, another pod's switchover may need them.
 				n.sup.unsettled.Store(true)
 			}
 		}

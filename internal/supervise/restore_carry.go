@@ -95,10 +95,14 @@ var errNoneStaged = refused("no backup is ready to be restored; 'holdfast restor
 // running there, and one that comes back starts as a replica, which replaces its data. After
 // the end of ctx it moves nothing, because another supervisor may have begun to.
 func (x restoring) place(ctx context.Context, r decidedRestore) error {
-	if r.Placed {
-		return nil
-	}
 	at := x.at(r.Host)
+	if r.Placed {
+		// Its host may have come back with an empty disk, before another host had a copy.
+		if empty, err := at.empty(ctx, r.Node); !x.hosts.several || err != nil || !empty {
+			return err
+		}
+		return &dataGoneError{r, x.path(restoreFile), at.Path(decidedDir), at.Path(r.Aside)}
+	}
 	switch _, err := at.Stat(ctx, path.Join(decidedDir, "data")); {
 	case errors.Is(err, fs.ErrNotExist):
 		// Either power was lost between the move and its record, or somebody has removed the data.
@@ -113,7 +117,7 @@ func (x restoring) place(ctx context.Context, r decidedRestore) error {
 		return err
 	}
 	for _, host := range x.all() {
-		err := host.moveAside(ctx, r.Aside)
+		err := host.moveAside(ctx, r.Aside, everyNode)
 		if errors.Is(err, machine.ErrUnreachable) && host.name != r.Host {
 			continue
 		}
@@ -137,7 +141,7 @@ func (x restoring) place(ctx context.Context, r decidedRestore) error {
 func dataOf(node string) string { return inHome(node, "data") }
 
 // moveAside moves the data of a host's redis nodes into a directory.
-func (h home) moveAside(ctx context.Context, aside string) error {
+func (h home) moveAside(ctx context.Context, aside string, which func(node string) bool) error {
 	names, err := h.Glob(ctx, dataOf("redis-*"))
 	if err != nil {
 		return err
@@ -147,7 +151,7 @@ func (h home) moveAside(ctx context.Context, aside string) error {
 			return err
 		}
 		node := nodeOf(name)
-		if !isRedis(node) {
+		if !isRedis(node) || !which(node) {
 			continue
 		}
 		empty, err := h.withoutFiles(ctx, name)
@@ -369,6 +373,9 @@ func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logge
 		if err := x.noteFormer(ctx, &r); err != nil {
 			return err
 		}
+		if err := x.setAsideOthers(ctx, r); err != nil {
+			return err
+		}
 		for _, host := range x.all() {
 			if err := host.putBack(ctx, r.Aside); err != nil && !errors.Is(err, machine.ErrUnreachable) {
 				return fmt.Errorf("put the data of before back: %w", err)
@@ -380,11 +387,11 @@ func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logge
 		if err != nil {
 			return err
 		}
-		if len(r.Former) > 0 {
+		if r.Placed { // else no redis node has run, and all data is of before
 			with = slices.DeleteFunc(with, func(w nodeData) bool { return !slices.Contains(r.Former, w.node) })
 		}
 		if len(with) == 0 {
-			return fmt.Errorf("%s (host %s), and no other one has data", why, r.Host)
+			return fmt.Errorf("%s (host %s), and no host that is up has the data of before: the stack goes on when the others are back", why, r.Host)
 		}
 		if err := x.noteMaster(ctx, with[0].node, ""); err != nil {
 			return err
@@ -400,22 +407,41 @@ func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logge
 	return nil
 }
 
-// noteFormer records, before data is put back, which redis nodes have data that was moved aside. A
-// node on a host that was away then may have got a copy of the restored data since.
+// noteFormer records, before data is put back, which redis nodes have data that was moved aside. It
+// adds to what an earlier attempt recorded, which may have put some of it back.
 func (x restoring) noteFormer(ctx context.Context, r *decidedRestore) error {
-	if len(r.Former) > 0 {
-		return nil
-	}
 	for _, host := range x.all() {
 		names, err := host.Glob(ctx, path.Join(r.Aside, "redis-*", "data"))
 		if err != nil && !errors.Is(err, machine.ErrUnreachable) {
 			return err
 		}
 		for _, name := range names {
-			r.Former = append(r.Former, nodeOf(name))
+			if !slices.Contains(r.Former, nodeOf(name)) {
+				r.Former = append(r.Former, nodeOf(name))
+			}
 		}
 	}
 	return x.writeJSON(restoreFile, *r)
+}
+
+// notUsed is what the name of the directory ends with that gets data which is neither of before nor
+// restored.
+const notUsed = "-not-used"
+
+// setAsideOthers moves the data of all redis nodes aside that have no data to be put back, once the
+// new data was in its place. A host that was away when data was moved may have got a copy of the new
+// data since, complete or not, and none of its nodes may be promoted with it.
+func (x restoring) setAsideOthers(ctx context.Context, r decidedRestore) error {
+	if !r.Placed {
+		return nil
+	}
+	for _, host := range x.all() {
+		err := host.moveAside(ctx, r.Aside+notUsed, func(node string) bool { return !slices.Contains(r.Former, node) })
+		if err != nil && !errors.Is(err, machine.ErrUnreachable) {
+			return fmt.Errorf("set the copies of restored data aside: %w", err)
+		}
+	}
+	return nil
 }
 
 // noteMaster records that a node is the master, with a new epoch. id is the ID of the restore

@@ -27,8 +27,12 @@ func (s *Supervisor) untilCopied(args []string) []string {
 	return slices.Concat(args, []string{"--min-replicas-to-write", "1000", "--replica-priority", "0"})
 }
 
-// copyEvery is the time between two looks for a copy of restored data.
-const copyEvery = 50 * time.Millisecond
+// copyEvery is the time between two looks for a copy of restored data. copierPatience is how long the
+// stack waits for a host with a copier while all of these hosts are away.
+const (
+	copyEvery      = 50 * time.Millisecond
+	copierPatience = time.Minute
+)
 
 // errLost is the error of a restore whose data was lost with its host before another one had a
 // copy.
@@ -60,8 +64,9 @@ func (s *Supervisor) notOn(host string, nodes []string) []string {
 }
 
 // awaitCopy waits until one of the copiers is in step with the node that has the restored data. It
-// waits for loadLimit at most. The stack goes on without a copy then: its operator may have to
-// replace the other hosts, which a restore that is under way would not allow.
+// waits for loadLimit at most, and for copierPatience if the hosts of all copiers are away. The stack
+// goes on without a copy then: its operator may have to replace the other hosts, which a restore that
+// is under way would not allow.
 func (s *Supervisor) awaitCopy(ctx context.Context, r decidedRestore, copiers []string) error {
 	from := restoring{s.dir, s.hosts}.at(r.Host)
 	waiting, end := s.whileReached(ctx, from)
@@ -69,26 +74,30 @@ func (s *Supervisor) awaitCopy(ctx context.Context, r decidedRestore, copiers []
 	waiting, cancel := context.WithTimeout(waiting, loadLimit)
 	defer cancel()
 
-	copied := func() bool {
-		return slices.ContainsFunc(copiers, func(name string) bool {
-			if s.hosts.isAbsent(s.home(name).name) {
+	began, heard := time.Now(), time.Now() // heard is when the host of a copier was last there
+	copied := false
+	goOn := func() bool {
+		copied = slices.ContainsFunc(copiers, func(name string) bool {
+			if s.hosts.isAbsent(s.home(name).name) || s.node(r.Node) == nil {
 				return false
 			}
+			heard = time.Now()
 			look, cancel := context.WithTimeout(waiting, time.Second)
 			defer cancel()
 			st, err := s.admin(name).Standing(look)
 			return err == nil && st.Linked && st.MasterAddress == s.node(r.Node).spec().Address
 		})
+		return copied || time.Since(heard) > copierPatience
 	}
-	switch {
-	case pollEvery(waiting, copyEvery, copied):
+	switch pollEvery(waiting, copyEvery, goOn); {
+	case copied:
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(context.Cause(waiting), errUnreached):
 		return fmt.Errorf("host %s: %w", from.name, errLost)
 	}
-	s.log.Error("no other host has a copy of the restored data yet: the stack goes on without", "waited", loadLimit)
+	s.log.Error("no other host has a copy of the restored data yet: the stack goes on without", "waited", time.Since(began).Round(time.Second))
 	return nil
 }
 

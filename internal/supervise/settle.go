@@ -90,6 +90,7 @@ func (s *Supervisor) settleRedis(ctx context.Context) {
 		return
 	}
 	defer s.switching.Unlock()
+	s.unsettled.Store(false) // before the look: a node that becomes ready meanwhile sets it again
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 
@@ -110,8 +111,8 @@ func (s *Supervisor) settleRedis(ctx context.Context) {
 		}
 	}
 	all.Wait()
-	if errors.Join(failed...) == nil {
-		s.unsettled.Store(false)
+	if errors.Join(failed...) != nil {
+		s.unsettled.Store(true)
 	}
 }
 

@@ -87,8 +87,8 @@ func Parse(name string, data []byte) (*Set, error) {
 
 	parts := lexer.Tokenize(string(data))
 	for _, part := range parts {
-		// The scanner turns half a surrogate pair (\uDC00) into U+FFFD, and joins several tokens
-		// into one text. Origin has only the characters that were not escaped.
+		// The scanner turns half a surrogate pair (\uDC00) into U+FFFD, and joins several tokens into
+		// one text. Origin has the characters that are not escapes: what is more comes from escapes.
 		const unknown = "\uFFFD"
 		if part.Type == token.DoubleQuoteType && strings.Count(part.Value, unknown) > strings.Count(part.Origin, unknown) {
 			r.wrong(mistake{line: part.Position.Line, column: part.Position.Column}, "an escape in the text stands for no character: write the character itself")

@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/response"
 )
 
 // Time limits of a connection. idleTimeout is longer than HAProxy keeps an idle connection to a
@@ -65,7 +66,7 @@ type conn struct {
 	net.Conn
 	lingers atomic.Bool
 	table   *connTable   // nil: the connection is not closed to make room
-	doing   atomic.Int32 // of type doing
+	doing   atomic.Int32 // a connState
 	since   atomic.Int64 // when it began that, by the table's clock
 }
 
@@ -95,6 +96,11 @@ func between(c net.Conn, state fasthttp.ConnState) {
 		}
 	}
 }
+
+var _ response.ClientConn = (*conn)(nil) // else long responses would have no deadlines of their own
+
+// IsClientConn marks the connection: see response.ClientConn.
+func (c *conn) IsClientConn() {}
 
 // Linger has the connection wait, when it is closed, until its client has closed, too.
 func (c *conn) Linger() { c.lingers.Store(true) }

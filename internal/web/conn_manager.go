@@ -239,7 +239,7 @@ func (e *connManager) wants(b []byte) bool {
 // fasthttp takes a connection off its own count before it closes it.
 func (e *connManager) reserve() { e.open.Add(1) }
 
-// unreserve undoes claim.
+// unreserve undoes reserve.
 func (e *connManager) unreserve() { e.open.Add(-1) }
 
 // reclaim takes a connection back from the HTTP server, with the first bytes of its next request.

@@ -201,8 +201,8 @@ func (s *fastHandler) express(ctx context.Context) (*redis.Express, net.Conn, er
 	return nil, nil, errors.ErrUnsupported
 }
 
-// prepare makes the redis.Request of a request, and returns what Redis says about its command. It
-// returns nil when anything about the request is not plainly good.
+// prepare makes the redis.Request of a request, and returns the spec of its command. It returns nil
+// if anything about the request is not plainly good, which the HTTP server then explains.
 func (s *fastHandler) prepare(f *pendingRequest, q *httpfast.Request, route route) *redis.Spec {
 	who, err := s.auth.Rights(q.Authorization, q.Query)
 	if err != nil {
@@ -252,7 +252,7 @@ func (s *fastHandler) prepare(f *pendingRequest, q *httpfast.Request, route rout
 		r.Sender, r.Client = who.Name, who.Name
 		return spec
 	}
-	address, told := s.senders.FromBalancer(q.Source) // as reader and redisSender do
+	address, told := s.senders.FromBalancer(q.Source) // as fair.Senders.Reader and command.Handler.redisSender do
 	r.Client = address
 	if !spec.BriefFor(r.Commands[0]) {
 		if !told {
@@ -263,8 +263,8 @@ func (s *fastHandler) prepare(f *pendingRequest, q *httpfast.Request, route rout
 	return spec
 }
 
-// longAnswer is from how many bytes of a reply on its response is long. Escaped for JSON it may
-// have six times as many bytes, each of which takes some ten nanoseconds.
+// longAnswer is the size of a reply, in bytes, above which its response is long. Escaped for JSON,
+// the response may have six times as many bytes, each of which takes some ten nanoseconds.
 const longAnswer = 64 << 10
 
 // long implements fastResponder.
@@ -459,7 +459,7 @@ func (s *fastHandler) finishTo(f *pendingRequest, conn net.Conn) error {
 	return err
 }
 
-// commandInPath is Server.commandInPath for a simple request. It fails where Redis would have to be
+// commandInPath is what command.Handler does for a command in the path, for a fast request. It fails where Redis would have to be
 // asked about the command.
 func (s *fastHandler) commandInPath(a *command.Arguments, q *httpfast.Request) error {
 	words, err := a.ReadPath(q.Path, q.Query, q.Body)

@@ -31,7 +31,7 @@ type readConn struct {
 	waiting, sent, arrived []*pendingRequest
 
 	connecting bool
-	never      bool          // there will never be such a connection: TLS or a cluster
+	never      bool          // there will never be such a connection: see redis.Client.Express
 	since      time.Time     // when the connection was made, or last tried
 	backoff    time.Duration // how long to wait after since before the next attempt
 

@@ -181,6 +181,11 @@ var withoutWait = []Mutant{{
 	Changes: []Change{in("ack/elision.go", "case n.Write || n.Async:", "case false:")},
 	Tests:   tests("redis/ack", "TestWhichBatchesMayGoWithoutConfirmation"),
 }, {
+	Name:    "quick-beside-writes",
+	Rule:    "nor one that earlier writes wait for",
+	Changes: []Change{in("ack/elision.go", "case batch == 0 || waiting > 0:", "case batch == 0:")},
+	Tests:   tests("redis/ack", "TestWhichBatchesMayGoWithoutConfirmation"),
+}, {
 	Name:    "quick-without-proof",
 	Rule:    "nor one without a proof that is young enough",
 	Changes: []Change{in("ack/elision.go", "|| s.Now.Sub(s.Proven) >= ProofEvery || s.Now.Sub(e.Heard)", "|| s.Now.Sub(e.Heard)")},

@@ -55,9 +55,13 @@ func (e *WaitElision) Proved() {
 	*e = WaitElision{eligible: true, probes: max(e.probes, 1), Heard: e.Heard}
 }
 
-// MaySkipWait reports whether a batch can do without WAIT, if ROLE bears it out (Covered).
-func (e *WaitElision) MaySkipWait(s State, n Needs) bool {
+// MaySkipWait reports whether a batch of new operations can do without WAIT, if ROLE bears it out
+// (Covered). waiting is how many operations of earlier batches are still to be acknowledged: they
+// need the batch's WAIT.
+func (e *WaitElision) MaySkipWait(s State, n Needs, batch, waiting int) bool {
 	switch {
+	case batch == 0 || waiting > 0:
+		return false
 	case n.Write || n.Async:
 		return false
 	case !e.eligible || s.Now.Sub(s.Proven) >= ProofEvery || s.Now.Sub(e.Heard) >= MaxResponseGap:

@@ -52,8 +52,12 @@ func TestWhichBatchesMayGoWithoutConfirmation(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*State, *WaitElision)
 		needs  Needs
+		empty  bool // the batch
+		wait   int  // operations of earlier batches
 		may    bool
 	}{
+		"nothing":                      {empty: true},
+		"earlier ones wait":            {wait: 1},
 		"reads of a healthy stack":     {needs: Needs{Read: true}, may: true},
 		"a write":                      {needs: Needs{Write: true, Read: true}},
 		"a write that does not wait":   {needs: Needs{Async: true, Read: true}},
@@ -74,7 +78,11 @@ func TestWhichBatchesMayGoWithoutConfirmation(t *testing.T) {
 		if c.needs == (Needs{}) {
 			c.needs = Needs{Read: true}
 		}
-		if may := e.MaySkipWait(s, c.needs); may != c.may {
+		batch := 1
+		if c.empty {
+			batch = 0
+		}
+		if may := e.MaySkipWait(s, c.needs, batch, c.wait); may != c.may {
 			t.Errorf("%s: %v", name, may)
 		}
 	}

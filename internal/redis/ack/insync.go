@@ -173,9 +173,10 @@ func (s *InSync) Restart(now time.Time) {
 	}
 }
 
-// hear takes in what replicas have confirmed. The first look at one that lacks something
-// does not tell when it confirmed the rest, unless it had confirmed less at the last look.
-// So those that lack nothing are looked at, too.
+// hear records how far each replica has confirmed, and since when a replica that lacks
+// something has confirmed nothing new. When it is first seen to lack something, that time is
+// known only if it has confirmed more than at the last look. So replicas that lack nothing
+// are recorded, too.
 func (s *InSync) hear(replicas []election.Replica, offset int64, now time.Time) {
 	for _, r := range replicas {
 		switch last, ok := s.heard[r.Address]; {

@@ -13,10 +13,10 @@ import (
 
 // A planned change of the master (a switchover) needs these commands.
 
-// Fence makes a master refuse writes (NOREPLICAS): it needs more replicas than any
-// stack has (redis.conf, min-replicas-to-write). Nor does it send its replicas the
-// pings that would put it ahead of its successor (repl-ping-replica-period, in
-// seconds; a pause does not stop them).
+// Fence makes a master refuse writes (NOREPLICAS), by asking for more replicas than any
+// stack has (redis.conf, min-replicas-to-write). It also makes the master's pings to its
+// replicas rare (repl-ping-replica-period, in seconds): they would put it ahead of its
+// successor, and a pause does not stop them.
 func (a *Client) Fence(ctx context.Context) error {
 	return a.Configure(ctx, map[string]string{"min-replicas-to-write": "1000", "repl-ping-replica-period": "3600"})
 }

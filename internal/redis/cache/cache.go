@@ -25,9 +25,9 @@ import (
 type Cache struct {
 	mu      sync.RWMutex
 	values  map[string]*Value       // nil: the connection has ended
-	flights map[string]*cacheFlight // the questions that are under way
-	// order has the values in the order in which they came, the first to go in front. One
-	// that was used since gets a second turn.
+	flights map[string]*cacheFlight // the questions under way, by key
+	// order has the values in the order in which they came; the first one is evicted next.
+	// A value that was used since it came, or since its last turn, gets a second turn.
 	order       *list.List
 	size, limit int // in bytes
 }

@@ -51,9 +51,10 @@ type Spec struct {
 	subs       map[string]*Spec // of a container such as CONFIG
 }
 
-// harmless has the commands that change nothing, among those of which Redis tells neither
-// that they read nor that they write: it hides which of these replicate (server.c,
-// addReplyFlagsForCommand). They may be sent twice. All others count as writes.
+// harmless has the commands that change nothing, among those that Redis reports as neither
+// reading nor writing: it does not report which of these it replicates (server.c,
+// addReplyFlagsForCommand). The commands in this list may be sent twice; all others of that
+// kind count as writes.
 var harmless = SetOf(
 	"ping", "echo", "time", "wait", "waitaof", "role", "info", "lastsave", "command",
 	"acl|cat", "acl|dryrun", "acl|genpass", "acl|getuser", "acl|list", "acl|users", "acl|whoami",
@@ -69,9 +70,9 @@ var harmless = SetOf(
 	"script|exists", "slowlog|get", "slowlog|len",
 )
 
-// unreplicated has the commands whose answers are not about replicated data, or that change
-// what is not replicated, among those that Redis calls read-only. Those that it does not
-// call so (INFO, PUBSUB, SCRIPT EXISTS, …) read no data at all.
+// unreplicated has the commands, among those that Redis calls read-only, whose answers are
+// not about replicated data or that change what is not replicated. Commands that Redis does
+// not call read-only (INFO, PUBSUB, SCRIPT EXISTS, …) read no data at all.
 var unreplicated = SetOf(
 	"scan", "hscan", "sscan", "zscan", // a cursor is a place in the table of one process
 	"eval_ro", "evalsha_ro", "fcall_ro", // which scripts there are, and what a script asks for (SCAN, INFO)

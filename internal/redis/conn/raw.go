@@ -67,6 +67,9 @@ func (c *Raw) Close() { _ = unwrapped(c.conn).Close() }
 
 // Send sends commands.
 func (c *Raw) Send(cmds ...[]string) error {
+	if len(cmds) == 0 {
+		return nil
+	}
 	_ = c.conn.SetWriteDeadline(time.Now().Add(rawSilence))
 	var b []byte
 	for _, cmd := range cmds {

@@ -24,8 +24,8 @@ const (
 	perCode    = 80    // a script or a library of functions, for each byte
 )
 
-// maxSteps is how hard a pattern may be (see hardness): for keys, which are short,
-// and for elements of a key, which may be as long as a body.
+// maxKeySteps and MaxElementSteps limit the steps of a pattern (see Hardness): for keys,
+// which are short, and for elements of a key, which may be as long as a request's body.
 const (
 	maxKeySteps     = 64
 	MaxElementSteps = 8

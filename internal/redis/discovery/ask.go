@@ -222,7 +222,7 @@ func (n *node) ask(ctx context.Context, round uint64, skip bool) {
 	v := election.Node{Address: n.Address, Err: outcome.ErrSilent}
 	defer func() {
 		if !v.Answered {
-			// Silence does not unmake what it was: see Node.since.
+			// Silence does not unmake what it was: see Node.Since.
 			v.Since = n.view.Since
 			v.Follows = n.view.Follows
 		}

@@ -61,11 +61,11 @@ type Monitor struct {
 	// links are the nodes', by address, as of the last round.
 	links atomic.Pointer[map[string]*peer]
 
-	// life is run's context, and aside what runs beside the rounds.
+	// life is Run's context, and aside what runs beside the rounds.
 	life  context.Context
 	aside sync.WaitGroup
 
-	// What follows belongs to run alone.
+	// What follows belongs to Run alone.
 	round      uint64
 	nodes      map[string]*node
 	sentinels  []*peer
@@ -299,7 +299,8 @@ func (m *Monitor) Fresh(master string, now time.Time, trust time.Duration) bool 
 	return b.Master == master && now.Sub(b.asked) < trust
 }
 
-// historyLength is how many offsetSamples are kept: those of the last minute.
+// historyLength is how many samples of the master's offset are kept: those of the last
+// minute.
 const historyLength = int(time.Minute / SteadyInterval)
 
 // Age returns how old the data is at most that has the master's first offset bytes: it has

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"strings"
 
-	rules "holdfast/internal/commands" // commands is a helper of the tests here
+	"holdfast/internal/commands"
 	"holdfast/internal/redis/command"
 )
 
@@ -33,7 +33,7 @@ func hiddenMessage(channel, payload string) bool {
 	if !strings.HasPrefix(channel, "__") {
 		return false
 	}
-	return channel == rules.SentinelChannel || strings.HasPrefix(channel, "__key") &&
+	return channel == commands.SentinelChannel || strings.HasPrefix(channel, "__key") &&
 		(strings.Contains(channel, "__:"+command.ReservedPrefix) || command.Reserved(payload))
 }
 

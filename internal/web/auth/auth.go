@@ -43,7 +43,7 @@ func (a *Authorizer) Authorize(ctx *fasthttp.RequestCtx) (*token.Rights, error) 
 	return who, nil
 }
 
-// Rights is authorize for an Authorization header and a query.
+// Rights returns the rights of a request by its Authorization header and its query, as Authorize does.
 func (a *Authorizer) Rights(authorization, query []byte) (*token.Rights, error) {
 	if a.cfg.Tokens == nil {
 		return nil, nil
@@ -74,7 +74,7 @@ func presented(given, query []byte) []byte {
 	return given
 }
 
-// Config says who may do what. The fields are explained at Config, except for the last three.
+// Config says who may do what. The fields are explained at web.Config, except for the last three.
 type Config struct {
 	Allow                      []string
 	InStack                    bool
@@ -128,6 +128,8 @@ type verdict struct {
 	particular bool
 }
 
+// New returns an authorizer. of tells what Redis says about commands, and from whose share a request
+// takes.
 func New(cfg Config, of specs, from *fair.Senders) *Authorizer {
 	a := &Authorizer{cfg: cfg, specs: of, senders: from, known: map[*token.Rights]*atomic.Pointer[verdicts]{}}
 	for _, name := range cfg.Allow {
@@ -144,7 +146,7 @@ func New(cfg Config, of specs, from *fair.Senders) *Authorizer {
 	return a
 }
 
-// Permit returns nil when each of the commands is allowed. Its error is a *failure, or an
+// Permit returns nil when each of the commands is allowed. Its error is a *response.Error, or an
 // *redis.Error when Redis could not be asked what a command is.
 func (a *Authorizer) Permit(ctx context.Context, who *token.Rights, cmds []redis.Command) error {
 	for _, cmd := range cmds {
@@ -155,7 +157,7 @@ func (a *Authorizer) Permit(ctx context.Context, who *token.Rights, cmds []redis
 	return nil
 }
 
-// permitOne is permit for one command.
+// permitOne is Permit for one command.
 func (a *Authorizer) permitOne(ctx context.Context, who *token.Rights, cmd redis.Command) error {
 	if len(cmd) == 0 {
 		return response.BadRequest("ERR empty command")
@@ -304,7 +306,7 @@ func limit(who *token.Rights, spec *redis.Spec, cmd redis.Command) error {
 		return nil
 	case "sort", "sort_ro":
 		// BY and GET read keys whose names come from the data, and Redis does not say which
-		// argument is STORE'a.
+		// argument is STORE's.
 		for _, word := range cmd[min(2, len(cmd)):] {
 			if slices.ContainsFunc([]string{"by", "get", "store"}, func(option string) bool { return strings.EqualFold(word, option) }) {
 				return noKey
@@ -410,7 +412,7 @@ var (
 	noChannel = response.NewError(fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the channels used as arguments")
 )
 
-// BodySender is sender for a request of which only the header has come. Without tokens, all clients
+// BodySender does what fair.Senders does, for a request of which only the header has come. Without tokens, all clients
 // that come without a balancer count as one.
 func (a *Authorizer) BodySender(h *fasthttp.RequestHeader) string {
 	if a.cfg.Tokens != nil {

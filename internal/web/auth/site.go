@@ -137,7 +137,7 @@ func SameOrigin(url, host []byte) bool {
 	return bytes.EqualFold(bytes.TrimSuffix(rest, port), bytes.TrimSuffix(host, port))
 }
 
-// Guard is stranger for the admin's routes: a page of another site may neither read them nor have
+// Guard protects the admin's routes from pages of other sites, which may neither read them nor have
 // the node make a profile. A browser that does not say whose page asks may read what costs nothing.
 func (a *Authorizer) Guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -51,6 +51,7 @@ func releaseArguments(a *Arguments) {
 	argumentsPool.Put(a)
 }
 
+// Large reports whether the arguments took so much memory that it is not kept.
 func (a *Arguments) Large() bool { return cap(a.bytes)+8*cap(a.ends) > keepArguments }
 
 // Reset empties it for another request.
@@ -103,13 +104,13 @@ func (a *Arguments) parts(text string, commands []redis.Command, args []string) 
 	return commands
 }
 
-// BorrowedCommand is memory of a flight for a short command. The flight's next request uses it again.
+// BorrowedCommand is memory of a pending request for a short command. The next request in its place uses it again.
 type BorrowedCommand struct {
 	text []byte
 	shortCommand
 }
 
-// maxLent bounds the bytes of a command in lent.
+// maxLent bounds the bytes of a command in a BorrowedCommand.
 const maxLent = 1 << 10
 
 // Borrow returns the commands in m, valid until m is used again. It returns nil when m has no room.

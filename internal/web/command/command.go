@@ -17,7 +17,7 @@ import (
 	"holdfast/internal/web/urlquery"
 )
 
-// Store carries out commands: see Store.
+// Store carries out commands: see web.Store.
 type Store interface {
 	Do(ctx context.Context, r *redis.Request) error
 	Spec(ctx context.Context, cmd redis.Command) (*redis.Spec, error)

@@ -54,7 +54,7 @@ func (a *Arguments) AddEmptyBody(spec *redis.Spec, cmd redis.Command, inPath int
 	}
 }
 
-// lacksValue reports whether a command lacks an argument. ReadPath is how many of its words are in
+// lacksValue reports whether a command lacks an argument. inPath is how many of its words are in
 // the path; the others are in the query.
 func lacksValue(spec *redis.Spec, cmd redis.Command, inPath int) bool {
 	if least := max(spec.Arity, -spec.Arity); len(cmd) < least {

@@ -110,6 +110,8 @@ type Rules struct {
 	responses atomic.Uint64 // numbers the responses that carry a sync token
 }
 
+// New returns rules. read and async apply to a request that does not ask for anything else, and of
+// tells what Redis says about commands.
 func New(read redis.ReadFrom, async bool, of specs) *Rules {
 	return &Rules{Read: read, async: async, specs: of}
 }

@@ -24,6 +24,7 @@ type Place struct {
 	n      int
 }
 
+// Leave gives the place back.
 func (p Place) Leave() { p.of.leave(p.sender, p.n) }
 
 // Places are those of streams and long polls.

@@ -23,6 +23,8 @@ type Senders struct {
 	addresses textCache // clients' addresses, as balancers send them
 }
 
+// NewSenders returns senders that believe SourceHeader when it begins with the secret; with an empty
+// one, never.
 func NewSenders(secret string) *Senders { return &Senders{secret: secret} }
 
 // Sender returns whose share of the node a request takes: the name of its token, or without tokens the
@@ -38,7 +40,7 @@ func (s *Senders) Sender(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	return s.addresses.text(appendSource(buffer[:0], ctx.RemoteAddr()))
 }
 
-// Reader returns whose room for long answers a request takes. It is like of, except that it is
+// Reader returns whose room for long answers a request takes. It is like Sender, except that it is
 // empty for clients of whom nothing is known: they do not count as one client.
 func (s *Senders) Reader(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	if who != nil {

@@ -53,7 +53,7 @@ func (s *shares) leave(sender string, n int) {
 	}
 }
 
-// InUse returns how many places are taken.
+// inUse returns how many places are taken.
 func (s *shares) inUse() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -158,7 +158,7 @@ func fieldOf(name []byte) fieldSet {
 	case "holdfast-source":
 		return sourceField
 	case "transfer-encoding", "trailer", "te", "expect", "upgrade", "keep-alive", "proxy-connection", // how the message is sent
-		"origin", "sec-fetch-site": // see cors
+		"origin", "sec-fetch-site": // see package auth, cors.go
 		return strangeField
 	}
 	// Neither the HTTP server nor a handler that runs commands reads any other field.
@@ -183,7 +183,7 @@ func (q *Request) takeField(field fieldSet, value []byte, length *int) bool {
 	case hostField:
 		q.Host = value
 		return plainHost(value)
-	case agentField: // browsers get more header fields: see secure
+	case agentField: // browsers get more header fields: see response.SetBrowserHeaders
 		return !bytes.HasPrefix(value, []byte("Mozilla/"))
 	case connectionField:
 		return bytes.EqualFold(value, []byte("keep-alive"))

@@ -31,6 +31,7 @@ type datedHead struct {
 	rest       []byte // up to the type, for other types
 }
 
+// NewResponseHead returns a head with fields, each a name and a value, in every response.
 func NewResponseHead(fields [][2][]byte) *ResponseHead {
 	h := &ResponseHead{}
 	for _, f := range fields {

@@ -32,7 +32,7 @@ const maxTTL = 100 * 365 * 24 * time.Hour
 // maxType bounds the bytes of a Content-Type.
 const maxType = 255
 
-// Store carries out commands and tells of changes: see Store.
+// Store carries out commands and tells of changes: see web.Store.
 type Store interface {
 	Do(ctx context.Context, r *redis.Request) error
 	Changes(ctx context.Context, hear func(redis.Change)) error
@@ -59,6 +59,7 @@ type Handler struct {
 	hub *watchHub // tells those who watch keys
 }
 
+// New returns a handler. It starts nothing.
 func New(cfg Config) *Handler {
 	return &Handler{Config: cfg, hub: newHub(cfg.Store.Changes, cfg.Logger)}
 }

@@ -122,6 +122,7 @@ func truth(b bool) float64 {
 	return 0
 }
 
+// ClassNumber returns the index of a class; 0 for one that is not there.
 func ClassNumber(name string) int { return max(0, slices.Index(classes[:], name)) }
 
 // Learn stores a command's class.
@@ -198,6 +199,7 @@ func methodNumber(method []byte) int {
 	return 0
 }
 
+// StatusNumber returns the index of a status; 0 for one that is not counted separately.
 func StatusNumber(code int) int {
 	for i := 1; i < len(statuses); i++ {
 		if code == statuses[i] {

@@ -137,7 +137,7 @@ func (t *Tracing) end(ctx *fasthttp.RequestCtx, class string) {
 	span.End()
 }
 
-// Store is what is traced: see Store.
+// Store is what is traced: see web.Store.
 type Store interface {
 	Do(ctx context.Context, r *redis.Request) error
 	Spec(ctx context.Context, cmd redis.Command) (*redis.Spec, error)

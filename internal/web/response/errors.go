@@ -22,6 +22,7 @@ func (f *Error) Error() string { return f.text }
 // NewError returns the error of a request that this node refuses with that status.
 func NewError(status int, text string) error { return &Error{status, text} }
 
+// BadRequest returns the error of a request that is wrong: a 400.
 func BadRequest(text string) error { return NewError(fasthttp.StatusBadRequest, text) }
 
 // retryAfter is the Retry-After of a 503 and a 429, in seconds.

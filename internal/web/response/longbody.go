@@ -50,16 +50,16 @@ type LongBody struct {
 	request redis.Request
 }
 
-// clientConn is a connection to a client, as opposed to the one that the HTTP server's library puts
-// into a request whose response is written into memory: that one has no deadlines.
-type clientConn interface {
+// ClientConn is a connection to a client. The HTTP server's library also makes requests whose response
+// is written into memory; the connection of those has no deadlines, and is not a ClientConn.
+type ClientConn interface {
 	net.Conn
-	Linger()
+	IsClientConn()
 }
 
 // SendLong sends a long response. The results of r move to the body, which releases them.
 func SendLong(ctx *fasthttp.RequestCtx, r *redis.Request, kind string, body *LongBody) {
-	if c, ok := ctx.Conn().(clientConn); ok {
+	if c, ok := ctx.Conn().(ClientConn); ok {
 		body.conn = c
 	}
 	body.request = *r

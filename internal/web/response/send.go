@@ -43,7 +43,7 @@ func SetCommonHeaders(ctx *fasthttp.RequestCtx, node []byte) {
 	}
 }
 
-// CommonHeaders returns what mark sets.
+// CommonHeaders returns the header fields that SetCommonHeaders sets.
 func CommonHeaders(node []byte) [][2][]byte {
 	all := append([][2][]byte(nil), commonHeaders...)
 	if len(node) > 0 {
@@ -80,6 +80,7 @@ func runsNothing(contentType []byte) bool {
 	return false
 }
 
+// SendJSON sends a value as JSON.
 func SendJSON(ctx *fasthttp.RequestCtx, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {

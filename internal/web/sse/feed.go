@@ -33,7 +33,7 @@ const (
 	allFeeds = 128 << 20
 )
 
-// publisher is where events come from: see Store.
+// publisher is where events come from: see web.Store.
 type publisher interface {
 	Subscribe(ctx context.Context, patterns bool, names []string, hear func(redis.Message)) error
 	Monitor(ctx context.Context, hear func(line string)) error
@@ -52,6 +52,7 @@ type Streams struct {
 	End  context.CancelFunc
 }
 
+// New returns the streams of a node. It starts nothing.
 func New(store publisher, auth *auth.Authorizer, of *fair.Places, logger *slog.Logger) *Streams {
 	s := &Streams{store: store, auth: auth, places: of, logger: logger, Heartbeat: heartbeat}
 	s.life, s.End = context.WithCancel(context.Background())
@@ -72,7 +73,7 @@ type Feed struct {
 	cancel context.CancelFunc
 	ended  chan error
 
-	unsent *atomic.Int64 // streams.unsent: bytes that wait on all streams together
+	unsent *atomic.Int64 // Streams.unsent: bytes that wait on all streams together
 
 	mu      sync.Mutex
 	waiting []byte
@@ -156,7 +157,7 @@ func (s *Streams) Serve(ctx *fasthttp.RequestCtx, p fair.Place, produce func(ctx
 	s.startFeed(ctx, p, produce).sendTo(ctx, s.Heartbeat)
 }
 
-// serveWhenHeard is serve for producers whose first event is that Redis has confirmed the
+// serveWhenHeard does what serve does, for producers whose first event is that Redis has confirmed the
 // subscription. The response waits for that event, and is an error when Redis refuses.
 func (s *Streams) serveWhenHeard(ctx *fasthttp.RequestCtx, p fair.Place, produce func(ctx context.Context, f *Feed) error) {
 	f := s.startFeed(ctx, p, produce)
