@@ -439,7 +439,8 @@ func (s *Supervisor) writeSentinelFiles() error {
 	if err != nil {
 		return err
 	}
-	if master := inUse.Redis.Replication.Master; master != "" && s.stack().Redis.Enabled && !s.cfg.Pod && !has(now, master) {
+	master := inUse.Redis.Replication.Master
+	if _, there := placementOf(now)[master]; master != "" && s.stack().Redis.Enabled && !s.cfg.Pod && !there {
 		// Another node would be named, with the epochs of this one.
 		return fmt.Errorf("%s was the Redis master, and the stack file does not have it: give the stack as many replicas as before ('redis.replicas')", master)
 	}
@@ -458,13 +459,6 @@ func (s *Supervisor) writeSentinelFiles() error {
 		}
 	}
 	return nil
-}
-
-// has reports whether a plan has a node.
-func has(p plan.Plan, node string) bool {
-	return slices.ContainsFunc(p.Hosts, func(h plan.Host) bool {
-		return slices.ContainsFunc(h.Processes, func(p plan.Process) bool { return p.Node == node })
-	})
 }
 
 // startRedis starts the Sentinels and then the redis nodes. The node with the data is up first,
