@@ -300,8 +300,8 @@ func (x restoring) end(ctx context.Context, r decidedRestore) error {
 //
 // On several hosts, a host may have been lost by now. If data has not been moved yet, the
 // restore is given up, because what runs on that host cannot be ended. If the host with the
-// data is lost, the restore is also given up, and what was moved is put back; nothing has run
-// meanwhile, so the data is unchanged. The same happens if that host no longer has the data, or
+// data is lost, the restore is also given up, and what was moved is put back. No write was
+// acknowledged meanwhile (see untilCopied), so nothing is lost. The same happens if that host no longer has the data, or
 // a host cannot move its data: its disk may be new, or mounted there. The hosts' decision
 // cannot be undone by hand.
 //
