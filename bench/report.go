@@ -285,8 +285,7 @@ Versions: %s.
 Each has a Redis of its own: a master and two replicas with the settings of a stack (append-only file on), for Holdfast three
 Sentinels too. Behind HAProxy means behind the configuration that a stack generates, each peer's server in the place of the web
 node; that gives every request a key of its own (Holdfast-Attempt), so that a SET there is one that may be repeated. A peer's plain SET is
-acknowledged by the master alone, Holdfast's by both replicas. Holdfast's plain reads go to the master by its unix socket, as in a stack
-whose master is on the node's host, the peers' by TCP.
+acknowledged by the master alone, Holdfast's by both replicas.
 
 The closed loop is wrk: each connection sends when it got its answer. At a fixed rate latency counts from when a request was due,
 not from when it could be sent. Every body is checked at a fixed rate; in the closed loop every status, some bodies after each

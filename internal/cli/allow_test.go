@@ -62,7 +62,7 @@ func stackNode(t *testing.T, server *redistest.Server, file string) (url string)
 			}
 		}
 	}
-	env["REDIS_URL"], env["REDIS_SENTINELS"], env["REDIS_SOCKETS"] = "redis://web:secret@"+server.Addr, "", ""
+	env["REDIS_URL"], env["REDIS_SENTINELS"] = "redis://web:secret@"+server.Addr, ""
 	f := newWebFlags()
 	f.fill(environment(env))
 	n, err := f.node()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,7 +82,6 @@ var webOptions = []option{
 		}
 		return nil
 	}},
-	{flag: "redis-sockets", env: "REDIS_SOCKETS", several: true, usage: "`HOST:PORT=PATH,...`: unix sockets of Redis nodes of this host, a shorter way for reads from the master", set: setSockets},
 	{flag: "redis-ca", path: true, env: "REDIS_CA", usage: "`FILE` with the certificates (PEM) of the authorities that Redis' certificate may be from, with rediss (default: the system's)", set: func(n *webNode, text string) (err error) {
 		n.authorities, err = os.ReadFile(text)
 		return err
@@ -330,9 +328,6 @@ func (f *webFlags) node() (*webNode, error) {
 			return nil, usagef("traces: %w", err)
 		}
 	}
-	if len(n.redis.Sockets) > 0 && len(n.redis.Cluster) > 0 {
-		return nil, usagef("--redis-sockets (or REDIS_SOCKETS): what goes to a cluster goes by no unix socket: leave it out")
-	}
 	if len(n.redis.Sentinels) > 0 {
 		if n.redis.MasterName == "" {
 			return nil, usagef("Sentinels are given, but not the name of the master that they watch: give REDIS_MASTER_NAME or --redis-master-name")
@@ -448,21 +443,6 @@ func setScriptUsers(n *webNode, text string) error {
 		} else {
 			n.redis.ReadScriptUser, n.web.ReadScriptUser = login, true
 		}
-	}
-	return nil
-}
-
-func setSockets(n *webNode, text string) error {
-	n.redis.Sockets = map[string]string{}
-	for _, item := range items(text) {
-		addr, path, found := strings.Cut(item, "=")
-		if !found || !filepath.IsAbs(path) {
-			return fmt.Errorf("%q: it has to be HOST:PORT=PATH, with an absolute path", item)
-		}
-		if err := checkAddress(addr); err != nil || strings.HasPrefix(addr, ":") {
-			return fmt.Errorf("%q: it has to begin with the HOST:PORT of a Redis node", item)
-		}
-		n.redis.Sockets[addr] = path
 	}
 	return nil
 }

@@ -24,16 +24,16 @@ func TestEverySettingComesByFlagOrEnvironmentAndTheFlagWins(t *testing.T) {
 		"HOLDFAST_MAX_LAG": "250ms", "HOLDFAST_HOLD": "7s", "HOLDFAST_REMEMBER": "2m", "HOLDFAST_ALLOW": "KEYS, config|get,@blocking",
 		"HOLDFAST_MAX_BODY": "1048576", "HOLDFAST_MAX_ANSWER": "2mb", "HOLDFAST_MAX_KEY": "1kb", "HOLDFAST_MAX_PIPELINE": "5", "HOLDFAST_CONNECTIONS": "100",
 		"HOLDFAST_CORS": "https://a.example, http://b:80", "HOLDFAST_ACCESS_LOG": "0.5", "HOLDFAST_ADMIN": "127.0.0.1:9",
-		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_HEADERS": "X-Token=a", "REDIS_SOCKETS": "h:6379=/r/7.sock, [::1]:8=/r/8=8.sock",
+		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_HEADERS": "X-Token=a",
 	}))
 	n, err := f.node()
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := fmt.Sprintln(n.listen, n.admin, n.web.Read, n.web.Async, n.redis.MaxLag, n.redis.Hold, n.redis.IdempotencyTTL, n.web.Allow,
-		n.web.MaxBody, n.redis.MaxAnswer, n.web.MaxKey, n.web.MaxPipeline, n.web.Connections, n.web.CORS, n.web.AccessLog, n.web.Trace, n.web.TraceSettings.Headers, n.redis.Sockets)
+		n.web.MaxBody, n.redis.MaxAnswer, n.web.MaxKey, n.web.MaxPipeline, n.web.Connections, n.web.CORS, n.web.AccessLog, n.web.Trace, n.web.TraceSettings.Headers)
 	want := fmt.Sprintln("[{tcp 127.0.0.1:1 false} {unix /tmp/a.sock false}] 127.0.0.1:9", redis.ReadReplica, "true 250ms 7s 2m0s [keys config|get @blocking]",
-		"1048576 2097152 1024 5 100 [https://a.example http://b:80] 0.5 http://127.0.0.1:4318 map[X-Token:a] map[[::1]:8:/r/8=8.sock h:6379:/r/7.sock]")
+		"1048576 2097152 1024 5 100 [https://a.example http://b:80] 0.5 http://127.0.0.1:4318 map[X-Token:a]")
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -62,11 +62,6 @@ func TestABadSettingNamesItsFlagAndItsVariable(t *testing.T) {
 		{"HOLDFAST_LISTEN", ",", "no address"},
 		{"HOLDFAST_LISTEN", "0.0.0.0:0", "--auth none"},
 		{"HOLDFAST_LISTEN", ":0", "--tokens"},
-		{"REDIS_SOCKETS", "/r.sock", "HOST:PORT=PATH"},
-		{"REDIS_SOCKETS", "127.0.0.1:1=r.sock", "absolute path"},
-		{"REDIS_SOCKETS", "127.0.0.1=/r.sock", "HOST:PORT of a Redis node"},
-		{"REDIS_SOCKETS", ":6379=/r.sock", "HOST:PORT of a Redis node"},
-		{"REDIS_SOCKETS", "h:6379=/r.sock", ""},
 		{"HOLDFAST_HOLD", "5", "a duration"},
 		{"HOLDFAST_HOLD", "0s", "at least"},
 		{"HOLDFAST_READS", "slave", "master or replica or cached"},

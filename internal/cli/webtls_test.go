@@ -83,7 +83,6 @@ func TestWhatDoesNotFitTLSIsRefused(t *testing.T) {
 		{"a certificate for no clients", []string{"--redis-url", plain, "--tls-cert", pem[1], "--tls-key", pem[2]}, "--listen-tls"},
 		{"another key for clients", []string{"--redis-url", plain, "--listen-tls", "127.0.0.1:0", "--tls-cert", pem[1], "--tls-key", pem[3]}, "--tls-key"},
 		{"no authority of clients", []string{"--redis-url", plain, "--listen-tls", "127.0.0.1:0", "--tls-cert", pem[1], "--tls-key", pem[2], "--tls-clients", pem[3]}, "no certificate"},
-		{"a cluster's unix socket", []string{"--redis-url", "redis+cluster://u:s3cret@h:1", "--redis-sockets", "h:1=/r.sock"}, "leave it out"},
 	} {
 		err := Run(t.Context(), append([]string{"web", "--listen", "127.0.0.1:0"}, c.args...), nil, io.Discard, io.Discard, environment(nil))
 		var usage usageError

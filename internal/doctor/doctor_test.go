@@ -367,7 +367,7 @@ func TestSettingsAreReadAsRedisReadsThem(t *testing.T) {
 	t.Parallel()
 	got := Settings(`# comment
 bind 127.0.0.1
-unixsocket "/a \"b\"/c d"
+dir "/a \"b\"/c d"
 logfile ""
 save 900 1
 save 300 10
@@ -377,7 +377,7 @@ client-output-buffer-limit replica 256mb 64mb 60
 maxmemory 512mb
 `)
 	for name, want := range map[string]string{
-		"bind": "127.0.0.1", "unixsocket": `/a "b"/c d`, "logfile": "", "save": "900 1 300 10", "maxmemory": "512mb",
+		"bind": "127.0.0.1", "dir": `/a "b"/c d`, "logfile": "", "save": "900 1 300 10", "maxmemory": "512mb",
 		"client-output-buffer-limit": "normal 1073741824 0 0 replica 256mb 64mb 60",
 	} {
 		if value, there := got[name]; value != want || !there {
@@ -391,7 +391,6 @@ maxmemory 512mb
 		{"maxmemory", "536870912", "512mb", true},
 		{"maxmemory", "536870912", "512m", false},
 		{"appendonly", "yes", "no", false},
-		{"unixsocketperm", "0600", "600", true},
 		{"client-output-buffer-limit", "normal 1073741824 0 0 slave 268435456 67108864 60", got["client-output-buffer-limit"], true},
 		{"client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60", got["client-output-buffer-limit"], false},
 	} {

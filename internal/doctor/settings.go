@@ -58,13 +58,8 @@ func sameSetting(name, a, b string) bool {
 	if a == b || strings.EqualFold(a, b) {
 		return true
 	}
-	switch name {
-	case "client-output-buffer-limit": // in any order; "slave" is the old word for "replica"
+	if name == "client-output-buffer-limit" { // in any order; "slave" is the old word for "replica"
 		return slices.Equal(bufferLimits(a), bufferLimits(b))
-	case "unixsocketperm":
-		x, errX := strconv.ParseInt(a, 8, 32)
-		y, errY := strconv.ParseInt(b, 8, 32)
-		return errX == nil && errY == nil && x == y
 	}
 	x, okX := size(a)
 	y, okY := size(b)

@@ -80,8 +80,6 @@ func TestNodesOfSeveralHostsReachEachOther(t *testing.T) {
 	for _, want := range []string{
 		"REDIS_SENTINELS=" + processes["sentinel-1"].Address + "," + processes["sentinel-2"].Address + "," + processes["sentinel-3"].Address,
 		"HOLDFAST_LISTEN=" + processes["web-2"].Address,
-		// Only the unix sockets of its own host are listed.
-		"REDIS_SOCKETS=" + processes["redis-2"].Address + "=/state/nodes/redis-2/redis.sock",
 		// The entry's rule also applies to a node that other hosts reach.
 		"HOLDFAST_AUTH=none",
 	} {

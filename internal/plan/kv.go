@@ -46,7 +46,6 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"HOLDFAST_ADMIN":              "",
 		"HOLDFAST_TOKENS":             "",
 		"HOLDFAST_AUTH":               "",
-		"REDIS_SOCKETS":               b.sockets(n.host),
 		"OTEL_EXPORTER_OTLP_ENDPOINT": kv.Trace,
 	}
 

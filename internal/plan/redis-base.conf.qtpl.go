@@ -28,12 +28,8 @@ bind `)
 `)
 	streamwireConf(qw422016, d.Wire, d.Port)
 	qw422016.N().S(`protected-mode yes
-# For reads of the web nodes of this host. Without any it is said, too: Redis
-# keeps a former one in redis.conf.
-unixsocket `)
-	qw422016.N().S(redisQuote(d.Socket))
-	qw422016.N().S(`
-unixsocketperm 600
+# None. Former versions of Holdfast set one, and Redis keeps it in redis.conf.
+unixsocket ""
 tcp-backlog 128
 daemonize no
 # Standard output is the node's log file.

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"strings"
 	"time"
 
 	"holdfast/internal/commands"
@@ -19,7 +18,6 @@ type redisData struct {
 	Port             int
 	Wire             wire
 	DataDir, ACLFile string
-	Socket           string // path of the unix socket
 	Fsync            string
 	Save             []string
 	Memory           stack.Bytes
@@ -74,8 +72,7 @@ func (b builder) redis(n node) redisData {
 		Stack: b.stack.Name, Node: n.name,
 		Host: n.host.Address, Listen: n.host.listen(), Port: b.facts.Ports[n.name], Wire: b.wire(n),
 		DataDir: b.path(n, "data"), ACLFile: b.path(n, "users.acl"),
-		Socket: b.socket(n),
-		Fsync:  r.Fsync, Save: r.Save,
+		Fsync: r.Fsync, Save: r.Save,
 		Memory: r.Memory, MemoryPolicy: r.MemoryPolicy,
 		Password: b.facts.Secrets.Replication,
 		Replicas: r.Replicas, Backlog: backlogSize(r.Memory),
@@ -84,23 +81,6 @@ func (b builder) redis(n node) redisData {
 	}
 	d.buffers(b.stack)
 	return d
-}
-
-// socket returns the path of a redis node's unix socket, for the web nodes of its host. The method
-// check makes sure that it is not too long and has no comma, which separates the sockets in a web
-// node's setting.
-func (b builder) socket(n node) string { return b.path(n, "redis.sock") }
-
-// sockets returns the sockets of a host's redis nodes as a web node's setting:
-// ADDRESS=PATH,ADDRESS=PATH.
-func (b builder) sockets(h Place) string {
-	var all []string
-	for _, n := range ofKind(b.nodes, Redis) {
-		if n.runsOn(h) {
-			all = append(all, b.address(n)+"="+b.socket(n))
-		}
-	}
-	return strings.Join(all, ",")
 }
 
 // backlogSize returns the size of the replication backlog in bytes. The backlog counts towards

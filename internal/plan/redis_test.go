@@ -454,3 +454,23 @@ func TestRedisKnowsEveryCommandThatMayBeAllowed(t *testing.T) {
 		}
 	}
 }
+
+// Redis kept the unix socket of former versions in its own file. A node whose directory has moved
+// since could not make it there, and would not start.
+func TestAFormerUnixSocketOfRedisIsNotMade(t *testing.T) {
+	s := base()
+	s.Redis.Replicas, s.Redis.Sentinels = 0, 1
+	c := newCluster(t, s, nil)
+	own := filepath.Join(c.dir, "nodes", "redis-1", "redis.conf")
+	if err := os.WriteFile(own, []byte("unixsocket \"/nowhere/redis.sock\"\nunixsocketperm 600\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.startRedis()
+	eventually(t, 5*time.Second, func() error {
+		got, err := do(c.process("redis-1").Address, "operator", c.secrets.Operator, "CONFIG", "GET", "unixsocket")
+		if err == nil && got != "unixsocket=" {
+			err = fmt.Errorf("%q", got)
+		}
+		return err
+	})
+}

@@ -29,11 +29,6 @@ type Config struct {
 	// Cluster are host:port of some nodes of a Redis Cluster, instead.
 	Cluster []string
 
-	// Sockets are the paths of the unix sockets of nodes on this host, by the nodes'
-	// host:port as in Address or as the Sentinels report it. Only Express uses them, as a
-	// shorter way. If a socket does not lead to the master, Express connects by TCP.
-	Sockets map[string]string
-
 	// Dial makes the connections to nodes and Sentinels; nil: by TCP from here.
 	Dial conn.Dial
 

@@ -75,21 +75,11 @@ var ErrTooLong = errors.New("the answers are too long")
 // errNoLease is the error if no session has given a read lease.
 var errNoLease = errors.New("no master is read without confirmation now")
 
-// errElsewhere is the error if the master can be reached by TLS only, and not by a unix
-// socket.
-var errElsewhere = errors.New("the master is on another host")
-
 // Express connects to the present master. The caller owns the connection, which is of a
 // kind that the kernel polls. The error is errors.ErrUnsupported if there can never be
-// such a connection.
-//
-// The connection is by the master's unix socket, if Config has one. A unix socket still
-// works when the network is cut off. For an Express that is safe: it answers only while
-// the session's last proof, which came over the network, is young enough. (A single Redis
-// needs no proof, because there is no other master.) For writers and monitors it would
-// not be safe: they have to reach the master in the same way as everybody else.
+// such a connection, as with TLS, which the kernel does not poll.
 func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
-	if c.writer == nil || c.cfg.TLS != nil && len(c.cfg.Sockets) == 0 {
+	if c.writer == nil || c.cfg.TLS != nil {
 		return nil, nil, errors.ErrUnsupported
 	}
 	p := c.writer.readLease.Load()
@@ -99,19 +89,7 @@ func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 	case p.session.process == "":
 		return nil, nil, errors.ErrUnsupported // the address may lead elsewhere, and nobody could tell
 	}
-	var conn net.Conn
-	err := errors.ErrUnsupported
-	if path := c.cfg.Sockets[p.session.master]; path != "" {
-		conn, err = c.cfg.options().DialProcessByUnix(ctx, p.session.process, path)
-	}
-	if err != nil && c.cfg.TLS != nil {
-		// The caller needs a connection that the kernel polls, and TLS is none. The next master
-		// may be on this host.
-		return nil, nil, errElsewhere
-	}
-	if err != nil { // the unix socket is only the shorter way
-		conn, err = c.cfg.options().DialProcess(ctx, p.session.process, p.session.master)
-	}
+	conn, err := c.cfg.options().DialProcess(ctx, p.session.process, p.session.master)
 	if err != nil {
 		return nil, nil, fmt.Errorf("log in to %s: %w", p.session.master, err)
 	}

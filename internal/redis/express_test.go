@@ -397,25 +397,6 @@ func TestAnExpressGoesToTheProcessThatIsWrittenTo(t *testing.T) {
 	}
 }
 
-func TestAnExpressGoesByTheUnixSocketOfTheMaster(t *testing.T) {
-	one, two := redistest.Start(t, 0, 0).Nodes[0], redistest.Start(t, 0, 0).Nodes[0]
-	by := func(path string) *Client {
-		return open(t, &redistest.Cluster{Nodes: []*redistest.Server{one}}, func(cfg *Config) {
-			cfg.MinAcks, cfg.Sockets = 0, map[string]string{one.Addr: path}
-		})
-	}
-	one.Do("SET", "k", "v")
-	for path, network := range map[string]string{one.Socket: "unix", two.Socket: "tcp", t.TempDir() + "/nobody": "tcp"} {
-		x := ride(t, by(path))
-		if got := x.Conn.RemoteAddr().Network(); got != network {
-			t.Errorf("with the socket %s it goes by %s", path, got)
-		}
-		if got := x.read(t); got != "v" {
-			t.Errorf("with the socket %s it reads %q", path, got)
-		}
-	}
-}
-
 // A single Redis with a replica bears no read lease out: everything would be asked
 // twice.
 func TestASingleRedisWithAReplicaGivesNoReadLease(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
@@ -78,9 +77,6 @@ func (s *Supervisor) nextLayout(now, final layout, force []string) (to layout, l
 		next.stay = now.staying(stay, plan.HostsOf(of))
 		if to, err = s.planned(next, of); err != nil {
 			return to, false, err
-		}
-		if slices.ContainsFunc(moving, isRedis) {
-			to = withSockets(to, now)
 		}
 		steps := plan.Steps(plan.Diff(now.host(), to.host(), nil), of, force, "")
 		if len(steps) > 0 && len(plan.Refusals(now.stack(), of, nil)) == 0 {
@@ -183,28 +179,6 @@ func withPort(ports []int, number, port int) []int {
 	}
 	ports[number-1] = port
 	return ports
-}
-
-// socketsVariable tells a web node the unix sockets of redis nodes.
-const socketsVariable = "REDIS_SOCKETS="
-
-// withSockets returns a layout whose web nodes are told the same unix sockets of redis nodes as
-// now. So, while redis nodes move one after the other, no web node is restarted for each of
-// them: without a socket it uses TCP.
-func withSockets(to, now layout) layout {
-	sockets := func(v string) bool { return strings.HasPrefix(v, socketsVariable) }
-	for _, p := range to.host().Processes {
-		is, _ := to.nodePlan(p.Node)
-		was, had := now.nodePlan(p.Node)
-		i, j := slices.IndexFunc(is.process.Env, sockets), slices.IndexFunc(was.process.Env, sockets)
-		if !had || i < 0 || j < 0 || is.process.Env[i] == was.process.Env[j] {
-			continue
-		}
-		is.process.Env = slices.Clone(is.process.Env)
-		is.process.Env[i] = was.process.Env[j]
-		to.plan = withNode(to.plan, is)
-	}
-	return to
 }
 
 // merged returns a new map with the entries of both maps; those of more win.

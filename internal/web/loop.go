@@ -282,7 +282,7 @@ func (l *loop) add(c *loopConn, early []byte) error {
 	c.loop, c.since = l, l.manager.now()
 	l.conns[c.fd] = c
 	l.manager.open.Add(1)
-	if err := l.watch(unix.EPOLL_CTL_ADD, c.fd, 0); err != nil {
+	if err := l.watch(c.fd, 0); err != nil {
 		l.forget(c)
 		return fmt.Errorf("poll a connection: %w", err)
 	}
@@ -295,11 +295,10 @@ func (l *loop) add(c *loopConn, early []byte) error {
 	return nil
 }
 
-// watch has the kernel report when a socket can be read or ends, and the events besides as well. op
-// says whether the socket is a new one (epoll_ctl(2)).
-func (l *loop) watch(op, fd int, besides uint32) error {
+// watch has the kernel report when a new socket can be read or ends, and the events besides as well.
+func (l *loop) watch(fd int, besides uint32) error {
 	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1) | besides, Fd: int32(fd)}
-	return unix.EpollCtl(l.fd, op, fd, &event)
+	return unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event)
 }
 
 // serve reads requests of a connection and has them answered, until there is none or one is under

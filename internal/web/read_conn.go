@@ -23,7 +23,6 @@ type readConn struct {
 	express *redis.Express // nil: there is no connection
 	fd      int
 	out     []byte // of the batch under way, what the kernel has not taken yet
-	full    bool   // the kernel takes no more now, and reports when it does
 	broken  bool   // the connection is of no more use; flush ends it
 
 	// waiting has the pending requests of the next batch, sent those of the batch under way, and
@@ -94,11 +93,12 @@ func (n *readConn) connect() {
 		if !ok {
 			return
 		}
-		if l.over || l.watch(unix.EPOLL_CTL_ADD, fd, 0) != nil {
+		// The kernel reports that it takes more only after it took less than all (epoll(7)).
+		if l.over || l.watch(fd, unix.EPOLLOUT) != nil {
 			_ = syscall.Close(fd)
 			return
 		}
-		n.express, n.fd, n.full = express, fd, false
+		n.express, n.fd = express, fd
 	})
 }
 
@@ -136,32 +136,21 @@ func (n *readConn) send() {
 	n.watching = true
 }
 
-// push writes as much of the batch as the kernel takes.
+// push writes as much of the batch as the kernel takes now.
 func (n *readConn) push() {
-	full := false
-	for len(n.out) > 0 && !full {
+	for len(n.out) > 0 {
 		k, errno := socket.Transmit(n.fd, n.out)
 		switch errno {
 		case 0:
 			n.out = n.out[k:]
 		case unix.EINTR:
 		case unix.EAGAIN:
-			full = true
+			return // the kernel reports when it takes more
 		default:
 			n.broken = true
 			return
 		}
 	}
-	if full == n.full {
-		return
-	}
-	// Only while there is more to write: a unix socket reports each time that its peer has read.
-	besides := uint32(0)
-	if full {
-		besides = unix.EPOLLOUT
-	}
-	n.full = full
-	n.broken = n.loop.watch(unix.EPOLL_CTL_MOD, n.fd, besides) != nil
 }
 
 // receive reads the answers that have come. ended: nothing more will come.

@@ -84,22 +84,6 @@ func (u *onFoot) rides(t *testing.T, answers func() int64) {
 
 var brief = map[string]string{"a": "1", "b": "22", "c": strings.Repeat("3", 1000)}
 
-// byBoth runs a test with read connections that use TCP and with read connections that use the
-// master's unix socket.
-func byBoth(t *testing.T, test func(t *testing.T, socket bool)) {
-	t.Run("tcp", func(t *testing.T) { test(t, false) })
-	t.Run("unix", func(t *testing.T) { test(t, true) })
-}
-
-// comeBy waits until the read connections use the unix socket of a master, or do not; one may just be
-// connecting.
-func comeBy(t *testing.T, master *redistest.Server, socket bool) {
-	t.Helper()
-	redistest.Eventually(t, 10*time.Second, fmt.Sprintf("lanes go by the unix socket: %v", socket), func() bool {
-		return strings.Contains(master.Do("CLIENT", "LIST"), "addr="+master.Socket) == socket
-	})
-}
-
 // narrow gives the read connections a small send buffer, so that the kernel takes little at a time.
 func narrow(t *testing.T, server *Server) {
 	t.Helper()
@@ -114,17 +98,12 @@ func narrow(t *testing.T, server *Server) {
 	}
 }
 
-// laned serves from a Redis without replicas that has these values. socket: the client knows the
-// unix socket of that Redis.
-func laned(t *testing.T, socket bool, values map[string]string) (*onFoot, *redistest.Server, *Server, string) {
+// laned serves from a Redis without replicas that has these values.
+func laned(t *testing.T, values map[string]string) (*onFoot, *redistest.Server, *Server, string) {
 	t.Helper()
 	master := redistest.Start(t, 0, 0).Nodes[0]
-	cfg := redis.Config{Address: master.Addr}
-	if socket {
-		cfg.Sockets = map[string]string{master.Addr: master.Socket}
-	}
 	fill(master, values)
-	store := &onFoot{Client: connectBy(t, cfg)}
+	store := &onFoot{Client: connectBy(t, redis.Config{Address: master.Addr})}
 	server, _ := counted(t, Config{}, store)
 	addr, _ := listen(t, server)
 	return store, master, server, addr
@@ -137,47 +116,41 @@ func fill(master *redistest.Server, values map[string]string) {
 }
 
 func TestReadsGoByTheLaneAndComeBackToIt(t *testing.T) {
-	byBoth(t, func(t *testing.T, socket bool) {
-		store, master, server, addr := laned(t, socket, brief)
-		answers, enough := getting(t, addr, 8, brief)
+	store, master, server, addr := laned(t, brief)
+	answers, enough := getting(t, addr, 8, brief)
+	store.rides(t, answers)
+	for range 5 { // Redis closes every connection, as it does when it becomes a replica
+		master.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 		store.rides(t, answers)
-		comeBy(t, master, socket)
-		for range 5 { // Redis closes every connection, as it does when it becomes a replica
-			master.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-			store.rides(t, answers)
-		}
-		// The master hangs for a moment. What was sent is asked again in the usual way, and waits
-		// there.
-		master.Signal(syscall.SIGSTOP)
-		time.Sleep(3 * readPatience * readLook)
-		master.Signal(syscall.SIGCONT)
-		store.rides(t, answers)
-		narrow(t, server)
-		store.rides(t, answers)
-		enough()
-	})
+	}
+	// The master hangs for a moment. What was sent is asked again in the usual way, and waits
+	// there.
+	master.Signal(syscall.SIGSTOP)
+	time.Sleep(3 * readPatience * readLook)
+	master.Signal(syscall.SIGCONT)
+	store.rides(t, answers)
+	narrow(t, server)
+	store.rides(t, answers)
+	enough()
 }
 
 // The keys are so long that the kernel takes a batch in pieces.
 func TestALaneSendsWhatTheKernelTakes(t *testing.T) {
-	byBoth(t, func(t *testing.T, socket bool) {
-		values := map[string]string{}
-		for i := range 8 {
-			values[strings.Repeat(strconv.Itoa(i), 16<<10)] = "v" + strconv.Itoa(i)
-		}
-		store, master, server, addr := laned(t, socket, values)
-		answers, enough := getting(t, addr, 16, values)
-		store.rides(t, answers)
-		comeBy(t, master, socket)
-		narrow(t, server)
-		store.rides(t, answers)
-		enough()
-	})
+	values := map[string]string{}
+	for i := range 8 {
+		values[strings.Repeat(strconv.Itoa(i), 16<<10)] = "v" + strconv.Itoa(i)
+	}
+	store, _, server, addr := laned(t, values)
+	answers, enough := getting(t, addr, 16, values)
+	store.rides(t, answers)
+	narrow(t, server)
+	store.rides(t, answers)
+	enough()
 }
 
 func TestALaneBringsLongValues(t *testing.T) {
 	values := map[string]string{"small": "v", "long": strings.Repeat("long\r\n", 20_000), "huge": strings.Repeat("huge", 1<<17)}
-	store, _, _, addr := laned(t, false, values)
+	store, _, _, addr := laned(t, values)
 	answers, enough := getting(t, addr, 4, values)
 	store.rides(t, answers)
 	enough()
@@ -187,7 +160,7 @@ func TestALaneBringsLongValues(t *testing.T) {
 // happen again and again, because the length of the value is remembered.
 func TestALaneThatIsOfNoUseRests(t *testing.T) {
 	values := map[string]string{"small": "v", "huge": strings.Repeat("huge", 1<<19)}
-	store, master, server, addr := laned(t, false, values)
+	store, master, server, addr := laned(t, values)
 	connections := func() (n int) {
 		for line := range strings.Lines(master.Do("INFO", "stats")) {
 			if total, ok := strings.CutPrefix(line, "total_connections_received:"); ok {
@@ -209,7 +182,7 @@ func TestALaneThatIsOfNoUseRests(t *testing.T) {
 
 // The usual way words what Redis refuses.
 func TestALaneLeavesRefusalsToTheUsualWay(t *testing.T) {
-	store, master, _, addr := laned(t, false, brief)
+	store, master, _, addr := laned(t, brief)
 	master.Do("SADD", "set", "x")
 	answers, enough := getting(t, addr, 4, brief)
 	store.rides(t, answers)

@@ -15,20 +15,7 @@ import (
 // DialProcess makes a connection to an address, ready for commands. It leads to that process of
 // Redis, or there is an error.
 func (o Options) DialProcess(ctx context.Context, process, addr string) (net.Conn, error) {
-	return o.enter(ctx, process, func() (net.Conn, error) { return o.Connect(ctx, addr) })
-}
-
-// DialProcessByUnix is DialProcess for a unix socket.
-func (o Options) DialProcessByUnix(ctx context.Context, process, path string) (net.Conn, error) {
-	return o.enter(ctx, process, func() (net.Conn, error) {
-		d := net.Dialer{Timeout: dialTimeout}
-		return d.DialContext(ctx, "unix", path)
-	})
-}
-
-// enter makes a connection ready for commands, if it leads to that process of Redis.
-func (o Options) enter(ctx context.Context, process string, dial func() (net.Conn, error)) (net.Conn, error) {
-	conn, err := dial()
+	conn, err := o.Connect(ctx, addr)
 	if err != nil {
 		return nil, err
 	}

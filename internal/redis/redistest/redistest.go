@@ -56,11 +56,9 @@ type Server struct {
 	// TLSAddr is where it speaks TLS, if it does. The others of its cluster
 	// know it by this address then.
 	TLSAddr string
-	// Socket is the path of its unix socket; a Sentinel has none.
-	Socket string
-	cmd    *exec.Cmd
-	once   sync.Once
-	clock  string // the file that says how wrong its clock is; empty: it has the machine's
+	cmd     *exec.Cmd
+	once    sync.Once
+	clock   string // the file that says how wrong its clock is; empty: it has the machine's
 }
 
 // known is the address by which the others know it.
@@ -87,23 +85,13 @@ func start(t testing.TB, replicas, sentinels int, certs *Certificates) *Cluster 
 // startClocked is start, with a library that gives each node a clock of its own; empty: none.
 func startClocked(t testing.TB, replicas, sentinels int, certs *Certificates, library string) *Cluster {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "redis-") // t.TempDir's is too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := t.TempDir()
 	c := &Cluster{TLS: certs}
 	minReplicas := min(replicas, 1)
 	for i := range 1 + replicas {
 		port := FreePort(t)
-		socket := filepath.Join(dir, strconv.Itoa(port)+".sock")
 		conf := fmt.Sprintf(`bind 127.0.0.1
 port %d
-unixsocket %s
 dir %s
 dbfilename %d.rdb
 save ""
@@ -113,14 +101,14 @@ repl-diskless-sync-delay 0
 user %s on >%s %s
 user %s on >%s %s
 user %s on >%s %s
-`, port, socket, dir, port, minReplicas, Username, Password, nodeRights,
+`, port, dir, port, minReplicas, Username, Password, nodeRights,
 			ScriptUser, Password, commands.ScriptRights(0, nil), ReadScriptUser, Password, commands.ReadScriptRights(0))
 		if i > 0 {
 			conf += "replicaof " + strings.Replace(c.Nodes[0].known(), ":", " ", 1) + "\n"
 		}
 		tlsAddr, tlsConf := certs.conf(t, dir)
 		c.Nodes = append(c.Nodes, runClocked(t, dir, port, tlsConf+conf, library))
-		c.Nodes[i].TLSAddr, c.Nodes[i].Socket = tlsAddr, socket
+		c.Nodes[i].TLSAddr = tlsAddr
 	}
 	for _, n := range c.Nodes[1:] {
 		Eventually(t, 10*time.Second, n.Addr+" is a connected replica", func() bool {
