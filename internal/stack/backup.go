@@ -92,12 +92,12 @@ func validateBackup(r *reader, s Stack) {
 	b := s.Backup
 	switch {
 	case b.To == "" && r.has("backup") && !r.faulty("backup/to"):
-		r.report(r.positionOf("backup"), "backup: it has no place to go to: add to, such as to: ./backups or to: s3://BUCKET/PREFIX")
+		r.Report(r.positionOf("backup"), "backup: it has no place to go to: add to, such as to: ./backups or to: s3://BUCKET/PREFIX")
 	case b.PassphraseFile != "" && len(b.Recipients) > 0:
-		r.report(r.positionOf("backup/recipients"), "backup.recipients: a backup is encrypted by a passphrase or for recipients: remove passphrase-file, or recipients")
+		r.Report(r.positionOf("backup/recipients"), "backup.recipients: a backup is encrypted by a passphrase or for recipients: remove passphrase-file, or recipients")
 	case r.has("backup/s3") && b.To != "" && !b.Bucket():
-		r.report(r.positionOf("backup/s3"), "backup.s3: backups go to the directory %s: write to: s3://BUCKET/PREFIX, or remove s3", b.To)
+		r.Report(r.positionOf("backup/s3"), "backup.s3: backups go to the directory %s: write to: s3://BUCKET/PREFIX, or remove s3", b.To)
 	case b.To != "" && !s.Redis.Enabled && !r.faulty("redis/enabled"):
-		r.report(r.positionOf("backup"), "backup: the stack has no Redis, and so no data: remove it")
+		r.Report(r.positionOf("backup"), "backup: the stack has no Redis, and so no data: remove it")
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"holdfast/internal/yamltree"
 )
 
 // NodeVariables are the variables that differ from node to node of an application. In the arguments
@@ -89,7 +91,7 @@ func adviseArguments(r *reader, p path, args []string, first int) {
 		at := p.item(first + i)
 		adviseVariables(r, at, p, arg, NodeVariables)
 		if strings.HasPrefix(arg, "~/") || strings.Contains(arg, "=~/") {
-			r.warn(r.positionOf(at), "%s: the ~ in %s is passed on as it is, no shell replaces it: write the whole path", p, quoted(arg))
+			r.warn(r.positionOf(at), "%s: the ~ in %s is passed on as it is, no shell replaces it: write the whole path", p, yamltree.Quoted(arg))
 		}
 	}
 }
@@ -109,7 +111,7 @@ func adviseVariables(r *reader, at, p path, text string, known []string) {
 		case near != "":
 			advice = fmt.Sprintf("did you mean %s? Else write $$%s", near, name)
 		}
-		r.warn(r.positionOf(at), "%s: $%s is passed on as it is, only %s are replaced here: %s", p, name, listed(dollars(known), "and"), advice)
+		r.warn(r.positionOf(at), "%s: $%s is passed on as it is, only %s are replaced here: %s", p, name, yamltree.Listed(dollars(known), "and"), advice)
 		return "", false
 	})
 }

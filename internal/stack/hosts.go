@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+
+	"holdfast/internal/yamltree"
 )
 
 // Host is a machine, a container or a pod that runs a part of the stack.
@@ -124,7 +126,7 @@ func validateHosts(r *reader, s Stack) {
 	validateAddresses(r, s)
 	// In Kubernetes the pods are the hosts, and the file does not name them.
 	if s.Network == Encrypted && len(s.Hosts) == 0 && !r.faulty("hosts") && !r.faulty("network") {
-		r.report(r.keyPosition("network"), "network: the file has no hosts, and so no network between them: add hosts, or remove the key (in Kubernetes the network is encrypted without it)")
+		r.Report(r.keyPosition("network"), "network: the file has no hosts, and so no network between them: add hosts, or remove the key (in Kubernetes the network is encrypted without it)")
 	}
 	for _, g := range s.groups() {
 		validateOn(r, s, g)
@@ -141,7 +143,7 @@ func validateHosts(r *reader, s Stack) {
 		if a.Kind() == KV {
 			secret, remedy = "token", fmt.Sprintf("add tokens to apps.%s.kv, or %s", name, remedy)
 		}
-		r.report(r.keyPosition("hosts"), "hosts: other machines reach the nodes of %s at the hosts' addresses, and %s asks nobody for a %s: %s", name, name, secret, remedy)
+		r.Report(r.keyPosition("hosts"), "hosts: other machines reach the nodes of %s at the hosts' addresses, and %s asks nobody for a %s: %s", name, name, secret, remedy)
 		return
 	}
 }
@@ -155,11 +157,11 @@ func validateAddresses(r *reader, s Stack) {
 		switch owner := owners[h.Address]; {
 		case r.faulty(p) || r.faulty(at):
 		case !nameRule.pattern.MatchString(h.Name):
-			r.report(r.keyPosition(p), "hosts: %s is no name for a host: write %s", quoted(h.Name), nameRule.what)
+			r.Report(r.keyPosition(p), "hosts: %s is no name for a host: write %s", yamltree.Quoted(h.Name), nameRule.what)
 		case h.Address == "":
-			r.report(r.keyPosition(p), "%s: the host has no address: add address, such as 198.18.7.1", p)
+			r.Report(r.keyPosition(p), "%s: the host has no address: add address, such as 198.18.7.1", p)
 		case owner != "":
-			r.report(r.positionOf(at), "%s: %s is the address of %s as well: each host has one of its own", at, h.Address, owner)
+			r.Report(r.positionOf(at), "%s: %s is the address of %s as well: each host has one of its own", at, h.Address, owner)
 		default:
 			owners[h.Address] = h.Name
 		}
@@ -182,18 +184,18 @@ func validateOn(r *reader, s Stack, g group) {
 		n := slices.Index(names, name)
 		switch {
 		case len(names) == 0:
-			r.report(r.keyPosition(p), "%s: the file has no hosts: add hosts, or remove the key", p)
+			r.Report(r.keyPosition(p), "%s: the file has no hosts: add hosts, or remove the key", p)
 			return
 		case n < 0:
 			hint := didYouMean(name, names)
 			if hint == "" {
-				hint = ": write " + listed(names, "or")
+				hint = ": write " + yamltree.Listed(names, "or")
 			}
-			r.report(at, "%s: there is no host %q%s", p, name, hint)
+			r.Report(at, "%s: there is no host %q%s", p, name, hint)
 		case seen[name]:
-			r.report(at, "%s: %s stands in the list already: remove one", p, name)
+			r.Report(at, "%s: %s stands in the list already: remove one", p, name)
 		case !s.Hosts[n].Takes(g.kind):
-			r.report(at, "%s: %s takes no %s (hosts.%s.only): write another host, or add %s there", p, name, g.what, name, g.kind)
+			r.Report(at, "%s: %s takes no %s (hosts.%s.only): write another host, or add %s there", p, name, g.what, name, g.kind)
 		default:
 			seen[name] = true
 			continue
@@ -202,7 +204,7 @@ func validateOn(r *reader, s Stack, g group) {
 	}
 
 	if len(names) > 0 && !said && len(s.HostsFor(g.kind, g.app)) == 0 {
-		r.report(r.keyPosition("hosts"), "hosts: no host may have the %s: add %s to the only of one, or remove its only", g.what, g.kind)
+		r.Report(r.keyPosition("hosts"), "hosts: no host may have the %s: add %s to the only of one, or remove its only", g.what, g.kind)
 	}
 }
 

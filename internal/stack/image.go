@@ -4,12 +4,12 @@ package stack
 func validateImage(r *reader, p path, a App) {
 	at := p.key("at")
 	if len(a.At) != 0 && len(a.At) != a.Nodes && !r.faulty(p.key("nodes")) && !r.faulty(at) {
-		r.report(r.keyPosition(at), "%s has %d addresses for %d nodes: 'holdfast export' writes one for each; remove the key, or correct it", at, len(a.At), a.Nodes)
+		r.Report(r.keyPosition(at), "%s has %d addresses for %d nodes: 'holdfast export' writes one for each; remove the key, or correct it", at, len(a.At), a.Nodes)
 	}
 	seen := map[string]bool{}
 	for i, address := range a.At {
 		if seen[address] {
-			r.report(r.positionOf(at.item(i)), "%s: %s stands in the list already: remove one", at, address)
+			r.Report(r.positionOf(at.item(i)), "%s: %s stands in the list already: remove one", at, address)
 		}
 		seen[address] = true
 	}

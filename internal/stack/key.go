@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"holdfast/internal/yamltree"
 )
 
 // key is one key of a section of the stack file, with all that reading, showing and the JSON Schema
@@ -15,7 +17,7 @@ type key[T any] struct {
 	// kinds are the kinds of application that may have the key; nil: all.
 	kinds []Kind
 
-	read   func(r *reader, p path, n *node, t *T)
+	read   func(r *reader, p path, n *yamltree.Node, t *T)
 	show   func(t *T) any // returns an int, a bool, a string, []any or mapping; nil: Show leaves the key out
 	schema func() schema
 }
@@ -42,7 +44,7 @@ func (k key[T]) only(kinds ...Kind) key[T] {
 func numberKey[T any](name string, low, high int, at func(*T) *int, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
-		read: func(r *reader, p path, n *node, t *T) {
+		read: func(r *reader, p path, n *yamltree.Node, t *T) {
 			if v, ok := r.readNumber(p, n, low, high); ok {
 				*at(t) = v
 			}
@@ -56,7 +58,7 @@ func numberKey[T any](name string, low, high int, at func(*T) *int, doc string) 
 func textKey[T any](name string, rule rule, at func(*T) *string, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
-		read: func(r *reader, p path, n *node, t *T) {
+		read: func(r *reader, p path, n *yamltree.Node, t *T) {
 			if v, ok := r.readText(p, n, rule); ok {
 				*at(t) = v
 			}
@@ -79,7 +81,7 @@ func textKey[T any](name string, rule rule, at func(*T) *string, doc string) key
 func durationKey[T any](name string, low time.Duration, at func(*T) *time.Duration, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
-		read: func(r *reader, p path, n *node, t *T) {
+		read: func(r *reader, p path, n *yamltree.Node, t *T) {
 			if v, ok := r.readDuration(p, n, low); ok {
 				*at(t) = v
 			}
@@ -96,10 +98,10 @@ func durationKey[T any](name string, low time.Duration, at func(*T) *time.Durati
 func textsKey[T any](name string, rule rule, mayBeEmpty bool, at func(*T) *[]string, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
-		read: func(r *reader, p path, n *node, t *T) {
+		read: func(r *reader, p path, n *yamltree.Node, t *T) {
 			var out []string
-			if n.shape == list && len(n.items) == 0 && !mayBeEmpty {
-				r.reportOnce(n.pos, "%s is an empty list: write %s, or remove the key", p, rule.what)
+			if n.Shape == yamltree.List && len(n.Items) == 0 && !mayBeEmpty {
+				r.ReportOnce(n.Pos, "%s is an empty list: write %s, or remove the key", p, rule.what)
 			}
 			for i, item := range r.readItems(p, n, rule.what) {
 				if v, ok := r.readText(p.item(i), item, rule); ok {
@@ -132,7 +134,7 @@ func numbersKey[T any](name string, low, high int, what string, at func(*T) *[]i
 	one := schema{"type": "integer", "minimum": low, "maximum": high}
 	return key[T]{
 		name: name, doc: doc,
-		read: func(r *reader, p path, n *node, t *T) {
+		read: func(r *reader, p path, n *yamltree.Node, t *T) {
 			var out []int
 			for i, item := range r.readItems(p, n, what) {
 				v, ok := r.readNumber(p.item(i), item, low, high)
@@ -159,7 +161,7 @@ func numbersKey[T any](name string, low, high int, what string, at func(*T) *[]i
 func sectionKey[T, U any](name string, keys []key[U], at func(*T) *U, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
-		read:   func(r *reader, p path, n *node, t *T) { readKeys(r, p, n, keys, at(t)) },
+		read:   func(r *reader, p path, n *yamltree.Node, t *T) { readKeys(r, p, n, keys, at(t)) },
 		show:   func(t *T) any { return showKeys(keys, at(t)) },
 		schema: func() schema { return sectionSchema(keys) },
 	}
@@ -169,17 +171,17 @@ func sectionKey[T, U any](name string, keys []key[U], at func(*T) *U, doc string
 func sectionsKey[T, U any](name string, keys []key[U], at func(*T) *[]U, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
-		read: func(r *reader, p path, n *node, t *T) {
+		read: func(r *reader, p path, n *yamltree.Node, t *T) {
 			var out []U
-			switch n.shape {
-			case empty:
+			switch n.Shape {
+			case yamltree.Empty:
 				return
-			case list:
-				for i, item := range n.items {
+			case yamltree.List:
+				for i, item := range n.Items {
 					var u U
-					r.spots[p.item(i)] = spot{item.pos, item.pos}
-					if item.shape == empty {
-						r.reportType(p, item, "keys such as %s", listed([]string{keys[0].name, keys[len(keys)-1].name}, "and"))
+					r.spots[p.item(i)] = spot{item.Pos, item.Pos}
+					if item.Shape == yamltree.Empty {
+						r.reportType(p, item, "keys such as %s", yamltree.Listed([]string{keys[0].name, keys[len(keys)-1].name}, "and"))
 					}
 					readKeys(r, p.item(i), item, keys, &u)
 					out = append(out, u)

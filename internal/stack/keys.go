@@ -3,6 +3,8 @@ package stack
 import (
 	"slices"
 	"time"
+
+	"holdfast/internal/yamltree"
 )
 
 // The keys of the stack file, section by section, in the order in which Show writes them. A new key
@@ -207,10 +209,10 @@ var redisKeys = []key[Redis]{
 	{
 		name: "memory",
 		doc:  "The most memory that the data of one Redis node may take (maxmemory), such as 512mb; 0: no limit.",
-		read: func(r *reader, p path, n *node, t *Redis) {
+		read: func(r *reader, p path, n *yamltree.Node, t *Redis) {
 			v, ok := r.readSize(p, n, "a size such as 512mb or 2gb, or 0 for no limit")
 			if ok && v != 0 && v < 1<<20 {
-				r.reportOnce(n.pos, "%s is %s: an empty Redis needs more; write 1mb or more, or 0 for no limit", p, n.text)
+				r.ReportOnce(n.Pos, "%s is %s: an empty Redis needs more; write 1mb or more, or 0 for no limit", p, n.Text)
 			} else if ok {
 				t.Memory = v
 			}
@@ -261,20 +263,20 @@ func appsKey(apps []key[App]) key[Stack] {
 	return key[Stack]{
 		name: "apps",
 		doc:  "The applications behind the entry, by name; each is exactly one of kv, files, command, servers and image. Default: web, a kv of 2 nodes.",
-		read: func(r *reader, p path, n *node, s *Stack) {
-			if n.shape == empty {
+		read: func(r *reader, p path, n *yamltree.Node, s *Stack) {
+			if n.Shape == yamltree.Empty {
 				return
 			}
 			s.Apps = map[string]App{}
-			if n.shape != section {
+			if n.Shape != yamltree.Section {
 				r.reportType(p, n, "applications by name, such as web, and below each what runs")
 				return
 			}
-			for _, e := range n.entries {
+			for _, e := range n.Entries {
 				var a App
-				r.spots[p.key(e.key)] = spot{e.at, e.value.pos}
-				readKeys(r, p.key(e.key), e.value, apps, &a)
-				s.Apps[e.key] = a
+				r.spots[p.key(e.Key)] = spot{e.At, e.Value.Pos}
+				readKeys(r, p.key(e.Key), e.Value, apps, &a)
+				s.Apps[e.Key] = a
 			}
 		},
 		show: func(s *Stack) any {
@@ -301,15 +303,15 @@ func commandKey() key[App] {
 	k := textsKey("command", argumentRule, false, func(a *App) *[]string { return &a.Command },
 		"The program and its arguments, a list. In an argument $HOST, $PORT and $HOLDFAST_NODE, or ${HOST} and so on, stand for the node's address and name, and $$ for a $; everything else stays as it is.")
 	list := k.read
-	k.read = func(r *reader, p path, n *node, a *App) {
-		if n.shape == text {
-			r.reportOnce(n.pos, "%s is a text: write a list, such as %s; no shell takes it apart", p, exampleCommand(n.text))
+	k.read = func(r *reader, p path, n *yamltree.Node, a *App) {
+		if n.Shape == yamltree.Text {
+			r.ReportOnce(n.Pos, "%s is a text: write a list, such as %s; no shell takes it apart", p, exampleCommand(n.Text))
 			return
 		}
 		list(r, p, n, a)
 		if len(a.Command) > 0 && !r.faulty(p.item(0)) {
 			if complaint := checkFilePath(a.Command[0], `a program, such as python3 or ./server`); complaint != "" {
-				r.reportOnce(r.positionOf(p.item(0)), "%s: %s", p, complaint)
+				r.ReportOnce(r.positionOf(p.item(0)), "%s: %s", p, complaint)
 			}
 		}
 	}
@@ -352,26 +354,26 @@ func envKey() key[App] {
 		name:  "env",
 		doc:   "Added to the program's environment, beside HOST, PORT, HOLDFAST_NODE, REDIS_URL, REDIS_SENTINELS and REDIS_MASTER_NAME; in a value, $ and one of these names, or ${NAME}, stand for its value, and $$ for a $.",
 		kinds: []Kind{Command, Image},
-		read: func(r *reader, p path, n *node, a *App) {
-			if n.shape == empty {
+		read: func(r *reader, p path, n *yamltree.Node, a *App) {
+			if n.Shape == yamltree.Empty {
 				return
 			}
-			if n.shape != section {
+			if n.Shape != yamltree.Section {
 				r.reportType(p, n, "variables, such as LOG_LEVEL: debug, below it")
 				return
 			}
-			for _, e := range n.entries {
-				below := p.key(e.key)
-				r.spots[below] = spot{e.at, e.value.pos}
-				if complaint := checkVariable(e.key); complaint != "" {
-					r.reportOnce(e.at, "%s: %s", p, complaint)
+			for _, e := range n.Entries {
+				below := p.key(e.Key)
+				r.spots[below] = spot{e.At, e.Value.Pos}
+				if complaint := checkVariable(e.Key); complaint != "" {
+					r.ReportOnce(e.At, "%s: %s", p, complaint)
 					continue
 				}
-				if v, ok := r.readText(below, e.value, envValueRule); ok {
+				if v, ok := r.readText(below, e.Value, envValueRule); ok {
 					if a.Env == nil {
 						a.Env = map[string]string{}
 					}
-					a.Env[e.key] = v
+					a.Env[e.Key] = v
 				}
 			}
 		},

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"holdfast/internal/yamltree"
 )
 
 // errorStatuses are the statuses that a balancer sends by itself with a text of ours.
@@ -72,7 +74,7 @@ func (s Stack) WithPage(r Reference, content []byte) (Stack, error) {
 func checkPage(page string) string {
 	switch escaped := EscapePage(page); {
 	case !isPage(page):
-		return fmt.Sprintf("%s is no HTML: write the page itself, below a | after the status, or its file, such as ./errors/503.html", quoted(page))
+		return fmt.Sprintf("%s is no HTML: write the page itself, below a | after the status, or its file, such as ./errors/503.html", yamltree.Quoted(page))
 	case strings.ContainsRune(page, 0):
 		return "a NUL character has no place in a page: remove it"
 	case len(escaped) > longestPage:
@@ -86,24 +88,24 @@ func errorsKey() key[Entry] {
 	return key[Entry]{
 		name: "errors",
 		doc:  "Pages of HTML, by status, or their files, relative to this one, for what a balancer answers by itself, such as 503 where no node is free: for browsers, and for other clients that ask for no JSON where the application is no kv.",
-		read: func(r *reader, p path, n *node, t *Entry) {
-			if n.shape == empty {
+		read: func(r *reader, p path, n *yamltree.Node, t *Entry) {
+			if n.Shape == yamltree.Empty {
 				return
 			}
-			if n.shape != section {
+			if n.Shape != yamltree.Section {
 				r.reportType(p, n, `pages by status, such as 503: "<h1>Back soon</h1>"`)
 				return
 			}
 			t.Errors = map[string]string{}
-			for _, e := range n.entries {
-				below := p.key(e.key)
-				r.spots[below] = spot{e.at, e.value.pos}
-				if !slices.Contains(errorStatuses, e.key) {
-					r.reportOnce(e.at, "%s: %s is no status that a balancer answers with by itself: those are %s", p, quoted(e.key), listed(errorStatuses, "and"))
+			for _, e := range n.Entries {
+				below := p.key(e.Key)
+				r.spots[below] = spot{e.At, e.Value.Pos}
+				if !slices.Contains(errorStatuses, e.Key) {
+					r.ReportOnce(e.At, "%s: %s is no status that a balancer answers with by itself: those are %s", p, yamltree.Quoted(e.Key), yamltree.Listed(errorStatuses, "and"))
 					continue
 				}
-				if page, ok := r.readText(below, e.value, pageRule); ok {
-					t.Errors[e.key] = page
+				if page, ok := r.readText(below, e.Value, pageRule); ok {
+					t.Errors[e.Key] = page
 				}
 			}
 		},

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+
+	"holdfast/internal/yamltree"
 )
 
 // The keys of a host, and those that name the hosts of nodes.
@@ -35,19 +37,19 @@ func checkHostAddress(s string) string {
 	switch {
 	case err != nil:
 		if port, err := netip.ParseAddrPort(s); err == nil {
-			return fmt.Sprintf("%s has a port: write the address alone, %s", quoted(s), port.Addr())
+			return fmt.Sprintf("%s has a port: write the address alone, %s", yamltree.Quoted(s), port.Addr())
 		}
 		if _, err := netip.ParsePrefix(s); err == nil {
-			return fmt.Sprintf("%s is a network: write the address alone, such as 198.18.7.1", quoted(s))
+			return fmt.Sprintf("%s is a network: write the address alone, such as 198.18.7.1", yamltree.Quoted(s))
 		}
 		// A name that does not resolve while a host is lost would stop the failover.
-		return fmt.Sprintf("%s is no IP address: write one such as 198.18.7.1; a name may not resolve when it matters", quoted(s))
+		return fmt.Sprintf("%s is no IP address: write one such as 198.18.7.1; a name may not resolve when it matters", yamltree.Quoted(s))
 	case a.Zone() != "":
-		return fmt.Sprintf("%s has a zone, which other hosts do not know: write an address that all of them reach", quoted(s))
+		return fmt.Sprintf("%s has a zone, which other hosts do not know: write an address that all of them reach", yamltree.Quoted(s))
 	case a.IsUnspecified(), a.IsMulticast():
-		return fmt.Sprintf("%s is the address of no single host: write one such as 198.18.7.1", quoted(s))
+		return fmt.Sprintf("%s is the address of no single host: write one such as 198.18.7.1", yamltree.Quoted(s))
 	case a.Unmap().String() != s:
-		return fmt.Sprintf("%s is written %s: write it so", quoted(s), a.Unmap())
+		return fmt.Sprintf("%s is written %s: write it so", yamltree.Quoted(s), a.Unmap())
 	}
 	return ""
 }
@@ -63,19 +65,19 @@ func hostsKey() key[Stack] {
 	return key[Stack]{
 		name: "hosts",
 		doc:  "The machines that the stack runs on, by name; without it, this one alone. The nodes of each kind are spread over them. 'up' cannot start several hosts yet; 'config check' says what the loss of each would end.",
-		read: func(r *reader, p path, n *node, s *Stack) {
-			if n.shape == empty {
+		read: func(r *reader, p path, n *yamltree.Node, s *Stack) {
+			if n.Shape == yamltree.Empty {
 				return
 			}
-			if n.shape != section {
+			if n.Shape != yamltree.Section {
 				r.reportType(p, n, "hosts by name, such as one, and below each its address")
 				return
 			}
 			s.Hosts = nil
-			for _, e := range n.entries {
-				h := Host{Name: e.key}
-				r.spots[p.key(e.key)] = spot{e.at, e.value.pos}
-				readKeys(r, p.key(e.key), e.value, hostKeys, &h)
+			for _, e := range n.Entries {
+				h := Host{Name: e.Key}
+				r.spots[p.key(e.Key)] = spot{e.At, e.Value.Pos}
+				readKeys(r, p.key(e.Key), e.Value, hostKeys, &h)
 				s.Hosts = append(s.Hosts, h)
 			}
 		},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/commands"
+	"holdfast/internal/yamltree"
 )
 
 // The keys below kv, which are the settings of Holdfast's own web node.
@@ -149,37 +150,37 @@ func checkAllowable(s, plain string, allowable []string) string {
 	case slices.Contains(allowable, s):
 		return ""
 	case slices.Contains(allowable, plain):
-		return fmt.Sprintf("%s is written %q", quoted(s), plain)
+		return fmt.Sprintf("%s is written %q", yamltree.Quoted(s), plain)
 	case plain == "config":
 		return `config as a whole would let a client take the stack apart: write "config|get"`
 	}
 	for _, k := range allowable {
 		if strings.HasPrefix(k, plain+"|") {
-			return fmt.Sprintf("%s is a family of commands: name each, such as %q", quoted(s), k)
+			return fmt.Sprintf("%s is a family of commands: name each, such as %q", yamltree.Quoted(s), k)
 		}
 	}
 	if rule, why := commands.Named(plain, false); rule == commands.Never {
-		return fmt.Sprintf("%s cannot be allowed: %s; remove it", quoted(s), why)
+		return fmt.Sprintf("%s cannot be allowed: %s; remove it", yamltree.Quoted(s), why)
 	}
 	if slices.Contains(commands.Granted, plain) {
-		return fmt.Sprintf("%s needs no allowing: clients may use it anyway; remove it", quoted(s))
+		return fmt.Sprintf("%s needs no allowing: clients may use it anyway; remove it", yamltree.Quoted(s))
 	}
 	if near := didYouMean(plain, allowable); near != "" {
-		return quoted(s) + " is no command that needs to be allowed" + near
+		return yamltree.Quoted(s) + " is no command that needs to be allowed" + near
 	}
-	return fmt.Sprintf("%s is no command that needs to be allowed: what neither blocks nor is dangerous nor about everybody, clients may use anyway; remove it", quoted(s))
+	return fmt.Sprintf("%s is no command that needs to be allowed: what neither blocks nor is dangerous nor about everybody, clients may use anyway; remove it", yamltree.Quoted(s))
 }
 
 // boolKey returns the key of a value that is true or false.
 func boolKey[T any](name string, at func(*T) *bool, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
-		read: func(r *reader, p path, n *node, t *T) {
-			if n.shape != boolean {
+		read: func(r *reader, p path, n *yamltree.Node, t *T) {
+			if n.Shape != yamltree.Boolean {
 				r.reportType(p, n, "true or false")
 				return
 			}
-			*at(t) = n.text == "true" || n.text == "True" || n.text == "TRUE"
+			*at(t) = n.Text == "true" || n.Text == "True" || n.Text == "TRUE"
 		},
 		show:   func(t *T) any { return *at(t) },
 		schema: func() schema { return schema{"type": "boolean"} },
@@ -192,12 +193,12 @@ var fraction = regexp.MustCompile(`^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$`)
 func fractionKey[T any](name string, at func(*T) *float64, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
-		read: func(r *reader, p path, n *node, t *T) {
-			if n.shape != number || !fraction.MatchString(n.text) {
+		read: func(r *reader, p path, n *yamltree.Node, t *T) {
+			if n.Shape != yamltree.Number || !fraction.MatchString(n.Text) {
 				r.reportType(p, n, "a number from 0 to 1, of four decimals at most, such as 0.01")
 				return
 			}
-			*at(t), _ = strconv.ParseFloat(n.text, 64)
+			*at(t), _ = strconv.ParseFloat(n.Text, 64)
 		},
 		show:   func(t *T) any { return *at(t) },
 		schema: func() schema { return schema{"type": "number", "minimum": 0, "maximum": 1} },
@@ -208,13 +209,13 @@ func fractionKey[T any](name string, at func(*T) *float64, doc string) key[T] {
 func sizeKey[T any](name string, low, high Bytes, at func(*T) *Bytes, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
-		read: func(r *reader, p path, n *node, t *T) {
+		read: func(r *reader, p path, n *yamltree.Node, t *T) {
 			v, ok := r.readSize(p, n, "a size such as 64kb or 10mb")
 			if !ok {
 				return
 			}
 			if v < low || v > high {
-				r.reportOnce(n.pos, "%s is %s: write %s to %s", p, n.text, sizeText(low), sizeText(high))
+				r.ReportOnce(n.Pos, "%s is %s: write %s to %s", p, n.Text, sizeText(low), sizeText(high))
 				return
 			}
 			*at(t) = v
@@ -242,15 +243,15 @@ func kvKey() key[App] {
 		name:  "kv",
 		doc:   "Holdfast's own web node, Redis over HTTP; {}: with every default.",
 		kinds: []Kind{KV},
-		read: func(r *reader, p path, n *node, a *App) {
+		read: func(r *reader, p path, n *yamltree.Node, a *App) {
 			a.KV = newKV()
-			if n.shape == boolean {
-				if n.text == "false" {
+			if n.Shape == yamltree.Boolean {
+				if n.Text == "false" {
 					r.reportType(p, n, "kv: {}, or remove the key")
 				}
 				return
 			}
-			if n.shape != section && n.shape != empty {
+			if n.Shape != yamltree.Section && n.Shape != yamltree.Empty {
 				r.reportType(p, n, "kv: {}")
 				return
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/commands"
+	"holdfast/internal/yamltree"
 )
 
 // The keys below redis of an application: what a user's own program may do in the stack's Redis.
@@ -56,10 +57,10 @@ func checkProgramAllow(s string) string {
 		return checkAllowable(s, plain, programAllowable)
 	}
 	if why := commands.RefusedProgram(plain); why != "" {
-		return fmt.Sprintf("%s cannot be allowed: %s; remove it", quoted(s), why)
+		return fmt.Sprintf("%s cannot be allowed: %s; remove it", yamltree.Quoted(s), why)
 	}
 	if rule, _ := commands.Named(plain, false); rule != commands.Free || plain == "@blocking" {
-		return fmt.Sprintf("%s needs no allowing: a program has connections of its own, and may use and block them; remove it", quoted(s))
+		return fmt.Sprintf("%s needs no allowing: a program has connections of its own, and may use and block them; remove it", yamltree.Quoted(s))
 	}
 	return checkAllowable(s, plain, programAllowable)
 }
@@ -67,10 +68,10 @@ func checkProgramAllow(s string) string {
 // checkPattern returns why a program may not subscribe to a pattern, or "".
 func checkPattern(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return quoted(s) + " has a space or a control character, which Redis' users' file cannot have"
+		return yamltree.Quoted(s) + " has a space or a control character, which Redis' users' file cannot have"
 	}
 	if !commands.SafePattern(s) {
-		return fmt.Sprintf("%s may match the Sentinels' channel (%s): begin it as the program's channels begin, such as \"news.*\"", quoted(s), commands.SentinelChannel)
+		return fmt.Sprintf("%s may match the Sentinels' channel (%s): begin it as the program's channels begin, such as \"news.*\"", yamltree.Quoted(s), commands.SentinelChannel)
 	}
 	return ""
 }

@@ -1,6 +1,10 @@
 package stack
 
-import "regexp"
+import (
+	"regexp"
+
+	"holdfast/internal/yamltree"
+)
 
 var routeKeys = []key[Route]{
 	textsKey("path-prefix", pathRule, false, func(r *Route) *[]string { return &r.PathPrefix },
@@ -39,20 +43,20 @@ func headerKey() key[Route] {
 	return key[Route]{
 		name: "header",
 		doc:  "Headers by name, such as X-Version: beta, and their values; of each one the request has to have one of the values, as a whole or between commas. Case does not matter.",
-		read: func(r *reader, p path, n *node, t *Route) {
-			if n.shape != section || len(n.entries) == 0 {
+		read: func(r *reader, p path, n *yamltree.Node, t *Route) {
+			if n.Shape != yamltree.Section || len(n.Entries) == 0 {
 				r.reportType(p, n, "headers by name, such as X-Version: beta")
 				return
 			}
 			t.Header = map[string][]string{}
-			for _, e := range n.entries {
-				below := p.key(e.key)
-				r.spots[below] = spot{e.at, e.value.pos}
-				if !headerName.MatchString(e.key) {
-					r.reportOnce(e.at, "%s: %s is no name of a header: write letters, digits and dashes, a letter first, such as X-Version", p, quoted(e.key))
+			for _, e := range n.Entries {
+				below := p.key(e.Key)
+				r.spots[below] = spot{e.At, e.Value.Pos}
+				if !headerName.MatchString(e.Key) {
+					r.ReportOnce(e.At, "%s: %s is no name of a header: write letters, digits and dashes, a letter first, such as X-Version", p, yamltree.Quoted(e.Key))
 					continue
 				}
-				t.Header[e.key] = r.readHeaderValues(below, e.value)
+				t.Header[e.Key] = r.readHeaderValues(below, e.Value)
 			}
 		},
 		show: func(t *Route) any {
@@ -78,9 +82,9 @@ func headerKey() key[Route] {
 }
 
 // readHeaderValues returns the values of one header.
-func (r *reader) readHeaderValues(p path, n *node) (values []string) {
-	if n.shape == list && len(n.items) == 0 {
-		r.reportOnce(n.pos, "%s is an empty list: write %s, or remove the key", p, headerValueRule.what)
+func (r *reader) readHeaderValues(p path, n *yamltree.Node) (values []string) {
+	if n.Shape == yamltree.List && len(n.Items) == 0 {
+		r.ReportOnce(n.Pos, "%s is an empty list: write %s, or remove the key", p, headerValueRule.what)
 	}
 	for i, item := range r.readItems(p, n, headerValueRule.what) {
 		if v, ok := r.readText(p.item(i), item, headerValueRule); ok {

@@ -1,11 +1,15 @@
 package stack
 
-import (
-	"cmp"
-	"fmt"
-	"slices"
-	"strings"
-)
+import "holdfast/internal/yamltree"
+
+// format is what a stack file may have beside its keys.
+var format = yamltree.Format{
+	Name:   "a stack file",
+	Second: ": a stack file is one; put each stack into a file of its own",
+}
+
+// maxSize is the largest size of a stack file, in bytes.
+const maxSize = 64 << 10
 
 // Parse reads a stack file. The name is for messages. An empty file gives Default.
 //
@@ -19,53 +23,28 @@ func Parse(name string, data []byte) (Stack, Warnings, error) {
 		fill(&s, r.has)
 		validate(r, s)
 	}
-	if len(r.mistakes) > 0 {
-		return Stack{}, nil, r.mistakes.sorted()
+	if len(r.Mistakes) > 0 {
+		return Stack{}, nil, r.Mistakes.Sorted()
 	}
 	fill(&s, r.has)
 	advise(r, s)
-	return s, Warnings(r.warnings.sorted()), nil
+	return s, Warnings(r.warnings.Sorted()), nil
 }
 
 // Mistakes are all mistakes in a stack file, in the order of the file.
-type Mistakes []Mistake
+type Mistakes = yamltree.Mistakes
+
+// Mistake is one mistake in a stack file.
+type Mistake = yamltree.Mistake
 
 // Warnings are about what is allowed but seldom meant.
 type Warnings []Mistake
 
-// Mistake is one mistake in a stack file.
-type Mistake struct {
-	File         string
-	Line, Column int    // from 1; 0 for the file as a whole
-	What         string // what is wrong, and what would be right
-}
-
-// Error returns "file:line:column: what".
-func (m Mistake) Error() string {
-	if m.Line == 0 {
-		return fmt.Sprintf("%s: %s", m.File, m.What)
+// readTree turns a stack file into a tree. It returns nil for an empty file, and after a mistake.
+func (r *reader) readTree(data []byte) *yamltree.Node {
+	if len(data) > maxSize {
+		r.ReportOnce(yamltree.Pos{}, "the file has %d bytes: a stack file has at most %d", len(data), maxSize)
+		return nil
 	}
-	return fmt.Sprintf("%s:%d:%d: %s", m.File, m.Line, m.Column, m.What)
-}
-
-// Error returns "file:line:column: what" for each mistake, one a line.
-func (m Mistakes) Error() string {
-	lines := make([]string, len(m))
-	for i, one := range m {
-		lines[i] = one.Error()
-	}
-	return strings.Join(lines, "\n")
-}
-
-// sorted returns the mistakes in the order of the file, each once. An alias can repeat a mistake.
-func (m Mistakes) sorted() Mistakes {
-	slices.SortStableFunc(m, func(a, b Mistake) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
-	said := map[Mistake]bool{}
-	return slices.DeleteFunc(m, func(one Mistake) bool {
-		was := said[one]
-		said[one] = true
-		return was
-	})
+	return r.ReadTree(data, format)
 }

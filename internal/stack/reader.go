@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/internal/yamltree"
 )
 
 // path is the place of a key in the stack: "apps/web/health/path". The items of a list are "#0",
@@ -39,23 +41,21 @@ func (p path) String() string {
 }
 
 // spot is the place of a key and of its value in the file.
-type spot struct{ key, value pos }
+type spot struct{ key, value yamltree.Pos }
 
 // reader collects what it finds while it reads a file: the places of the keys, and the mistakes.
 type reader struct {
-	file     string
+	yamltree.Reader
 	spots    map[path]spot
-	faults   map[pos]bool  // where a value could not be read
-	unknowns map[pos]bool  // where an unknown key is
-	strange  map[path]bool // sections that contain an unknown key
-	mistakes Mistakes
+	unknowns map[yamltree.Pos]bool // where an unknown key is
+	strange  map[path]bool         // sections that contain an unknown key
 	warnings Mistakes
 }
 
 func newReader(file string) *reader {
 	return &reader{
-		file: file, spots: map[path]spot{},
-		faults: map[pos]bool{}, unknowns: map[pos]bool{}, strange: map[path]bool{},
+		Reader: yamltree.Reader{File: file}, spots: map[path]spot{},
+		unknowns: map[yamltree.Pos]bool{}, strange: map[path]bool{},
 	}
 }
 
@@ -66,7 +66,7 @@ func (r *reader) has(p path) bool {
 }
 
 // positionOf returns the place of a value, or of the nearest key above it that the file has.
-func (r *reader) positionOf(p path) pos {
+func (r *reader) positionOf(p path) yamltree.Pos {
 	if s, ok := r.spots[p]; ok {
 		return s.value
 	}
@@ -77,11 +77,11 @@ func (r *reader) positionOf(p path) pos {
 			return s.key
 		}
 	}
-	return pos{}
+	return yamltree.Pos{}
 }
 
 // keyPosition returns the place of a key itself.
-func (r *reader) keyPosition(p path) pos {
+func (r *reader) keyPosition(p path) yamltree.Pos {
 	if s, ok := r.spots[p]; ok {
 		return s.key
 	}
@@ -92,44 +92,30 @@ func (r *reader) keyPosition(p path) pos {
 // follow from it.
 func (r *reader) faulty(p path) bool {
 	s, ok := r.spots[p]
-	return ok && r.faults[s.value]
+	return ok && r.Unreadable(s.value)
 }
 
-// reportOnce reports a value that cannot be read. It does so once, even if several aliases lead to
-// the value.
-func (r *reader) reportOnce(at pos, format string, args ...any) {
-	if r.faults[at] {
-		return
-	}
-	r.faults[at] = true
-	r.report(at, format, args...)
-}
-
-// report reports something that can be read but cannot be right.
-func (r *reader) report(at pos, format string, args ...any) {
-	r.mistakes = append(r.mistakes, Mistake{r.file, at.line, at.column, fmt.Sprintf(format, args...)})
-}
-
-func (r *reader) warn(at pos, format string, args ...any) {
-	r.warnings = append(r.warnings, Mistake{r.file, at.line, at.column, fmt.Sprintf(format, args...)})
+// warn reports what is allowed but seldom meant.
+func (r *reader) warn(at yamltree.Pos, format string, args ...any) {
+	r.warnings = append(r.warnings, r.Mistake(at, format, args...))
 }
 
 // reportType reports a value of the wrong type, once.
-func (r *reader) reportType(p path, n *node, format string, args ...any) {
-	if n.shape == broken {
+func (r *reader) reportType(p path, n *yamltree.Node, format string, args ...any) {
+	if n.Shape == yamltree.Broken {
 		return
 	}
-	if n.shape == empty {
-		r.reportOnce(n.pos, "%s has no value: write %s, or remove the key", p, fmt.Sprintf(format, args...))
+	if n.Shape == yamltree.Empty {
+		r.ReportOnce(n.Pos, "%s has no value: write %s, or remove the key", p, fmt.Sprintf(format, args...))
 		return
 	}
-	r.reportOnce(n.pos, "%s is %s: write %s", p, n.describe(), fmt.Sprintf(format, args...))
+	r.ReportOnce(n.Pos, "%s is %s: write %s", p, n.Describe(), fmt.Sprintf(format, args...))
 }
 
 // readKeys reads a section with known keys. No value at all is an empty section: that is what
 // remains when the last key is commented out.
-func readKeys[T any](r *reader, p path, n *node, keys []key[T], into *T) {
-	if n.shape == empty {
+func readKeys[T any](r *reader, p path, n *yamltree.Node, keys []key[T], into *T) {
+	if n.Shape == yamltree.Empty {
 		return
 	}
 
@@ -138,11 +124,11 @@ func readKeys[T any](r *reader, p path, n *node, keys []key[T], into *T) {
 		names[i] = k.name
 	}
 
-	if n.shape != section {
-		what := "keys such as " + listed(names[:min(3, len(names))], "and")
+	if n.Shape != yamltree.Section {
+		what := "keys such as " + yamltree.Listed(names[:min(3, len(names))], "and")
 		if p == "" {
-			if n.shape != broken {
-				r.reportOnce(n.pos, "the file is %s: a stack file has %s", n.describe(), what)
+			if n.Shape != yamltree.Broken {
+				r.ReportOnce(n.Pos, "the file is %s: a stack file has %s", n.Describe(), what)
 			}
 			return
 		}
@@ -150,12 +136,12 @@ func readKeys[T any](r *reader, p path, n *node, keys []key[T], into *T) {
 		return
 	}
 next:
-	for _, e := range n.entries {
+	for _, e := range n.Entries {
 		for _, k := range keys {
-			if k.name == e.key {
+			if k.name == e.Key {
 				below := p.key(k.name)
-				r.spots[below] = spot{e.at, e.value.pos}
-				k.read(r, below, e.value, into)
+				r.spots[below] = spot{e.At, e.Value.Pos}
+				k.read(r, below, e.Value, into)
 				continue next
 			}
 		}
@@ -164,99 +150,99 @@ next:
 }
 
 // reportUnknown reports an unknown key, with what was probably meant.
-func (r *reader) reportUnknown(p path, e entry, known []string) {
+func (r *reader) reportUnknown(p path, e yamltree.Entry, known []string) {
 	r.strange[p] = true
-	if r.unknowns[e.at] {
+	if r.unknowns[e.At] {
 		return // an alias leads here, and the mistake was reported already
 	}
-	r.unknowns[e.at] = true
+	r.unknowns[e.At] = true
 	in := ""
 	if p != "" {
 		in = " in " + p.String()
 	}
-	if near := nearest(e.key, known); near != "" {
-		r.report(e.at, "unknown key %s%s: did you mean %q?", quoted(e.key), in, near)
+	if near := nearest(e.Key, known); near != "" {
+		r.Report(e.At, "unknown key %s%s: did you mean %q?", yamltree.Quoted(e.Key), in, near)
 		return
 	}
 	for _, s := range elsewhere {
 		for _, name := range s.keys {
-			if name == normal(e.key) {
-				r.report(e.at, "unknown key %s%s: %q belongs %s", quoted(e.key), in, name, s.where)
+			if name == yamltree.Normal(e.Key) {
+				r.Report(e.At, "unknown key %s%s: %q belongs %s", yamltree.Quoted(e.Key), in, name, s.where)
 				return
 			}
 		}
 	}
 	if len(known) == 0 {
-		r.report(e.at, "unknown key %s%s: it takes no keys, write {}", quoted(e.key), in)
+		r.Report(e.At, "unknown key %s%s: it takes no keys, write {}", yamltree.Quoted(e.Key), in)
 		return
 	}
-	r.report(e.at, "unknown key %s%s: the keys here are %s", quoted(e.key), in, listed(known, "and"))
+	r.Report(e.At, "unknown key %s%s: the keys here are %s", yamltree.Quoted(e.Key), in, yamltree.Listed(known, "and"))
 }
 
 var decimal = regexp.MustCompile(`^[+-]?(0|[1-9][0-9]*)$`)
 
 // readNumber reads a whole number from low to high.
-func (r *reader) readNumber(p path, n *node, low, high int) (int, bool) {
+func (r *reader) readNumber(p path, n *yamltree.Node, low, high int) (int, bool) {
 	example := strconv.Itoa(max(low, 1))
-	v, err := strconv.Atoi(n.text)
+	v, err := strconv.Atoi(n.Text)
 	tooLarge := errors.Is(err, strconv.ErrRange) // the parser takes such a number for text
-	if n.shape == text && decimal.MatchString(n.text) && !tooLarge {
-		r.reportOnce(n.pos, "%s is %s: write the number without quotes", p, n.describe())
+	if n.Shape == yamltree.Text && decimal.MatchString(n.Text) && !tooLarge {
+		r.ReportOnce(n.Pos, "%s is %s: write the number without quotes", p, n.Describe())
 		return 0, false
 	}
-	if n.shape != number && !tooLarge || !decimal.MatchString(n.text) {
+	if n.Shape != yamltree.Number && !tooLarge || !decimal.MatchString(n.Text) {
 		r.reportType(p, n, "a whole number such as %s", example)
 		return 0, false
 	}
 	if err != nil || v < low || v > high {
-		r.reportOnce(n.pos, "%s is %s: write %d to %d", p, n.text, low, high)
+		r.ReportOnce(n.Pos, "%s is %s: write %d to %d", p, n.Text, low, high)
 		return 0, false
 	}
 	return v, true
 }
 
 // readText reads a text that follows a rule.
-func (r *reader) readText(p path, n *node, rule rule) (string, bool) {
-	if rule.loose && (n.shape == number || n.shape == boolean) {
-		n = &node{pos: n.pos, shape: text, text: n.text}
+func (r *reader) readText(p path, n *yamltree.Node, rule rule) (string, bool) {
+	if rule.loose && (n.Shape == yamltree.Number || n.Shape == yamltree.Boolean) {
+		n = &yamltree.Node{Pos: n.Pos, Shape: yamltree.Text, Text: n.Text}
 	}
-	if n.shape == number && rule.check != nil {
-		if complaint := rule.check(n.text); complaint != "" {
-			r.reportOnce(n.pos, "%s: %s", p, complaint)
+	if n.Shape == yamltree.Number && rule.check != nil {
+		if complaint := rule.check(n.Text); complaint != "" {
+			r.ReportOnce(n.Pos, "%s: %s", p, complaint)
 			return "", false
 		}
 	}
-	if n.shape != text {
+	if n.Shape != yamltree.Text {
 		r.reportType(p, n, "%s", rule.what)
 		return "", false
 	}
-	if rule.none && (n.text == "" || n.text == "none") {
+	if rule.none && (n.Text == "" || n.Text == "none") {
 		return "", true
 	}
 	if rule.check != nil {
-		if complaint := rule.check(n.text); complaint != "" {
-			r.reportOnce(n.pos, "%s: %s", p, complaint)
+		if complaint := rule.check(n.Text); complaint != "" {
+			r.ReportOnce(n.Pos, "%s: %s", p, complaint)
 			return "", false
 		}
 	}
-	if rule.pattern != nil && !rule.pattern.MatchString(n.text) {
-		r.reportOnce(n.pos, "%s is %s: write %s", p, quoted(n.text), rule.what)
+	if rule.pattern != nil && !rule.pattern.MatchString(n.Text) {
+		r.ReportOnce(n.Pos, "%s is %s: write %s", p, yamltree.Quoted(n.Text), rule.what)
 		return "", false
 	}
-	return n.text, true
+	return n.Text, true
 }
 
 // readItems returns the items of a list. A single value counts as a list of one.
-func (r *reader) readItems(p path, n *node, what string) []*node {
-	switch n.shape {
-	case list:
-		for i, item := range n.items {
-			r.spots[p.item(i)] = spot{item.pos, item.pos}
+func (r *reader) readItems(p path, n *yamltree.Node, what string) []*yamltree.Node {
+	switch n.Shape {
+	case yamltree.List:
+		for i, item := range n.Items {
+			r.spots[p.item(i)] = spot{item.Pos, item.Pos}
 		}
-		return n.items
-	case text, number:
-		r.spots[p.item(0)] = spot{n.pos, n.pos}
-		return []*node{n}
+		return n.Items
+	case yamltree.Text, yamltree.Number:
+		r.spots[p.item(0)] = spot{n.Pos, n.Pos}
+		return []*yamltree.Node{n}
 	}
 	r.reportType(p, n, "a list: %s", what)
 	return nil
@@ -266,25 +252,25 @@ func (r *reader) readItems(p path, n *node, what string) []*node {
 const maxDuration = math.MaxInt32 * time.Millisecond
 
 // readDuration reads a time with a unit: a whole number of milliseconds, at least low.
-func (r *reader) readDuration(p path, n *node, low time.Duration) (time.Duration, bool) {
-	if n.shape == number && decimal.MatchString(n.text) && n.text != "0" {
-		r.reportOnce(n.pos, "%s is %s without a unit: write %ss, or %sms", p, n.text, n.text, n.text)
+func (r *reader) readDuration(p path, n *yamltree.Node, low time.Duration) (time.Duration, bool) {
+	if n.Shape == yamltree.Number && decimal.MatchString(n.Text) && n.Text != "0" {
+		r.ReportOnce(n.Pos, "%s is %s without a unit: write %ss, or %sms", p, n.Text, n.Text, n.Text)
 		return 0, false
 	}
-	if n.shape != text && n.text != "0" {
+	if n.Shape != yamltree.Text && n.Text != "0" {
 		r.reportType(p, n, "a time with its unit, such as 500ms, 10s or 1m")
 		return 0, false
 	}
-	d, err := time.ParseDuration(n.text)
+	d, err := time.ParseDuration(n.Text)
 	switch {
 	case err != nil:
-		r.reportOnce(n.pos, "%s is %s: write a time with its unit, such as 500ms, 10s, 1m or 1h", p, quoted(n.text))
+		r.ReportOnce(n.Pos, "%s is %s: write a time with its unit, such as 500ms, 10s, 1m or 1h", p, yamltree.Quoted(n.Text))
 	case d < low:
-		r.reportOnce(n.pos, "%s is %s: write %s or more", p, n.text, shortDuration(low))
+		r.ReportOnce(n.Pos, "%s is %s: write %s or more", p, n.Text, shortDuration(low))
 	case d > maxDuration:
-		r.reportOnce(n.pos, "%s is %s: write at most 596h, the longest that HAProxy can count", p, n.text)
+		r.ReportOnce(n.Pos, "%s is %s: write at most 596h, the longest that HAProxy can count", p, n.Text)
 	case d%time.Millisecond != 0:
-		r.reportOnce(n.pos, "%s is %s: write a whole number of milliseconds", p, n.text)
+		r.ReportOnce(n.Pos, "%s is %s: write a whole number of milliseconds", p, n.Text)
 	default:
 		return d, true
 	}
@@ -306,15 +292,15 @@ func shortDuration(d time.Duration) string {
 var sizes = regexp.MustCompile(`(?i)^([0-9]+)(b|kb|mb|gb)?$`)
 
 // readSize reads a size in bytes, such as 512mb.
-func (r *reader) readSize(p path, n *node, what string) (Bytes, bool) {
-	if n.shape != text && n.shape != number {
+func (r *reader) readSize(p path, n *yamltree.Node, what string) (Bytes, bool) {
+	if n.Shape != yamltree.Text && n.Shape != yamltree.Number {
 		r.reportType(p, n, "%s", what)
 		return 0, false
 	}
-	m := sizes.FindStringSubmatch(n.text)
+	m := sizes.FindStringSubmatch(n.Text)
 	if m == nil {
-		if short := regexp.MustCompile(`(?i)^([0-9]+)\s*([kmg])i?b?$`).FindStringSubmatch(n.text); short != nil {
-			r.reportOnce(n.pos, "%s is %s: write %s%sb", p, quoted(n.text), short[1], strings.ToLower(short[2]))
+		if short := regexp.MustCompile(`(?i)^([0-9]+)\s*([kmg])i?b?$`).FindStringSubmatch(n.Text); short != nil {
+			r.ReportOnce(n.Pos, "%s is %s: write %s%sb", p, yamltree.Quoted(n.Text), short[1], strings.ToLower(short[2]))
 			return 0, false
 		}
 		r.reportType(p, n, "%s", what)
@@ -331,7 +317,7 @@ func (r *reader) readSize(p path, n *node, what string) (Bytes, bool) {
 	}
 	v, err := strconv.ParseInt(m[1], 10, 64)
 	if err != nil || v > math.MaxInt64/unit {
-		r.reportOnce(n.pos, "%s is %s: no machine has that much; write %s", p, n.text, what)
+		r.ReportOnce(n.Pos, "%s is %s: no machine has that much; write %s", p, n.Text, what)
 		return 0, false
 	}
 	return Bytes(v * unit), true

@@ -1,9 +1,6 @@
 package stack
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // ReferenceKind is what a stack file expects at a path on the disk.
 type ReferenceKind string
@@ -86,14 +83,14 @@ func (s Stack) References() []Reference {
 // content.
 func (r Reference) Mistake(file string, data []byte, what string) Mistake {
 	at := read(file, data).positionOf(r.at)
-	return Mistake{file, at.line, at.column, r.Key() + ": " + what}
+	return Mistake{File: file, Line: at.Line, Column: at.Column, What: r.Key() + ": " + what}
 }
 
 // MistakeAt returns a mistake that another package has found about a key, such as hosts.one, at its
 // place in the stack file of that name and content.
 func MistakeAt(file string, data []byte, key, what string) Mistake {
 	at := read(file, data).keyPosition(path(strings.ReplaceAll(key, ".", "/")))
-	return Mistake{file, at.line, at.column, what}
+	return Mistake{File: file, Line: at.Line, Column: at.Column, What: what}
 }
 
 // read finds the places of the keys of a stack file.
@@ -104,9 +101,4 @@ func read(file string, data []byte) *reader {
 		readKeys(in, "", root, stackKeys, &s)
 	}
 	return in
-}
-
-// With returns these mistakes and more ones, in the order of the file.
-func (m Mistakes) With(more ...Mistake) Mistakes {
-	return append(slices.Clone(m), more...).sorted()
 }

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"holdfast/internal/yamltree"
 )
 
 // Route sends requests to an application. PathPrefix, PathBegins and PathSuffix are alternatives;
@@ -106,19 +108,19 @@ func validateStrip(r *reader, p path, route Route) {
 	}
 	for _, other := range []string{"path-begins", "path-suffix"} {
 		if r.has(p.key(other)) {
-			r.report(r.keyPosition(at), "%s: a request that matches by %s need not have the prefix: make another route of %s", at, other, other)
+			r.Report(r.keyPosition(at), "%s: a request that matches by %s need not have the prefix: make another route of %s", at, other, other)
 			return
 		}
 	}
 	if !r.has(p.key("path-prefix")) {
-		r.report(r.keyPosition(at), "%s: there is no prefix to take off: add a path-prefix, such as /api, or remove it", at)
+		r.Report(r.keyPosition(at), "%s: there is no prefix to take off: add a path-prefix, such as /api, or remove it", at)
 	}
 	for i, prefix := range route.PathPrefix {
 		switch here := p.key("path-prefix").item(i); {
 		case strings.Trim(prefix, "/") == "":
-			r.report(r.positionOf(here), "%s: of %s nothing can be taken off (strip-prefix): write a path such as /api, or remove strip-prefix", p.key("path-prefix"), quoted(prefix))
+			r.Report(r.positionOf(here), "%s: of %s nothing can be taken off (strip-prefix): write a path such as /api, or remove strip-prefix", p.key("path-prefix"), yamltree.Quoted(prefix))
 		case len(prefix) > longestStripped:
-			r.report(r.positionOf(here), "%s: it has %d characters: of one that is taken off (strip-prefix) write at most %d", p.key("path-prefix"), len(prefix), longestStripped)
+			r.Report(r.positionOf(here), "%s: it has %d characters: of one that is taken off (strip-prefix) write at most %d", p.key("path-prefix"), len(prefix), longestStripped)
 		}
 	}
 }

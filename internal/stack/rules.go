@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/yamltree"
 )
 
 // rule is what a text has to be. Whatever ends up in haproxy.cfg is limited to letters, digits and
@@ -28,16 +30,16 @@ var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,62}(/[^\x00-\x1f?#]*)
 // oneOf returns the rule of a text that is one of a few words.
 func oneOf(values ...string) rule {
 	return rule{
-		what:   listed(values, "or"),
+		what:   yamltree.Listed(values, "or"),
 		values: values,
 		check: func(s string) string {
 			if slices.Contains(values, s) {
 				return ""
 			}
 			if near := didYouMean(s, values); near != "" {
-				return quoted(s) + " is not known" + near
+				return yamltree.Quoted(s) + " is not known" + near
 			}
-			return fmt.Sprintf("%s is not known: write %s", quoted(s), listed(values, "or"))
+			return fmt.Sprintf("%s is not known: write %s", yamltree.Quoted(s), yamltree.Listed(values, "or"))
 		},
 	}
 }
@@ -68,7 +70,7 @@ var (
 		pattern: regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`),
 		check: func(s string) string {
 			if strings.Contains(s, "://") {
-				return fmt.Sprintf("%s is a URL: write the host alone, such as www.example.com", quoted(s))
+				return fmt.Sprintf("%s is a URL: write the host alone, such as www.example.com", yamltree.Quoted(s))
 			}
 			return ""
 		},
@@ -128,9 +130,9 @@ var (
 		what: "a directory, such as ./backups, or a bucket, such as s3://backups/shop",
 		check: func(s string) string {
 			if bucket, found := strings.CutPrefix(s, s3Scheme); found && !bucketName.MatchString(bucket) {
-				return quoted(s) + " names no bucket: write s3://BUCKET or s3://BUCKET/PREFIX"
+				return yamltree.Quoted(s) + " names no bucket: write s3://BUCKET or s3://BUCKET/PREFIX"
 			} else if !found && strings.Contains(s, "://") {
-				return quoted(s) + " is no storage that is known: write a directory, or s3://BUCKET/PREFIX"
+				return yamltree.Quoted(s) + " is no storage that is known: write a directory, or s3://BUCKET/PREFIX"
 			}
 			return checkFilePath(s, "a directory, such as ./backups")
 		},
@@ -167,13 +169,13 @@ var (
 		if s == "tcp" {
 			return ""
 		}
-		return fmt.Sprintf("%s is not known: write tcp; HTTP enters at entry.listen", quoted(s))
+		return fmt.Sprintf("%s is not known: write tcp; HTTP enters at entry.listen", yamltree.Quoted(s))
 	}}
 	authRule = rule{what: "none", values: []string{"none"}, check: func(s string) string {
 		if s == "none" {
 			return ""
 		}
-		return fmt.Sprintf("%s is not known: write none, which lets in everybody who reaches the address, or remove the key and listen on 127.0.0.1", quoted(s))
+		return fmt.Sprintf("%s is not known: write none, which lets in everybody who reaches the address, or remove the key and listen on 127.0.0.1", yamltree.Quoted(s))
 	}}
 )
 
@@ -203,7 +205,7 @@ func character(c rune) string {
 
 func checkPath(s, others string) string {
 	if !strings.HasPrefix(s, "/") {
-		return fmt.Sprintf("%s does not begin with a slash: write %s", quoted(s), quoted("/"+s))
+		return fmt.Sprintf("%s does not begin with a slash: write %s", yamltree.Quoted(s), yamltree.Quoted("/"+s))
 	}
 	return checkURL(s, others)
 }
@@ -214,11 +216,11 @@ func checkURL(s, others string) string {
 	case !bad:
 		return ""
 	case c == '*':
-		return fmt.Sprintf("%s has a *: it is compared letter by letter, without patterns; write only what has to match", quoted(s))
+		return fmt.Sprintf("%s has a *: it is compared letter by letter, without patterns; write only what has to match", yamltree.Quoted(s))
 	case c == '?' || c == '#':
-		return fmt.Sprintf("%s has a %c: a path ends before it", quoted(s), c)
+		return fmt.Sprintf("%s has a %c: a path ends before it", yamltree.Quoted(s), c)
 	}
-	return fmt.Sprintf("%s has %s, which no path has: write it as it stands in a URL, percent-encoded", quoted(s), character(c))
+	return fmt.Sprintf("%s has %s, which no path has: write it as it stands in a URL, percent-encoded", yamltree.Quoted(s), character(c))
 }
 
 func checkSuffix(s string) string {
@@ -226,7 +228,7 @@ func checkSuffix(s string) string {
 	case s == "":
 		return "an empty end would match every path: write the end of a path, such as .png, or leave the condition out"
 	case s[0] == '-':
-		return fmt.Sprintf("%s begins with a dash, which HAProxy takes for an option: begin with another character", quoted(s))
+		return fmt.Sprintf("%s begins with a dash, which HAProxy takes for an option: begin with another character", yamltree.Quoted(s))
 	}
 	return checkURL(s, "._~/%+@:=,;!&-")
 }
@@ -234,11 +236,11 @@ func checkSuffix(s string) string {
 func checkHost(s string) string {
 	switch {
 	case strings.Contains(s, "*"):
-		return fmt.Sprintf("%s has a *: a host is compared as a whole, without patterns; list each name", quoted(s))
+		return fmt.Sprintf("%s has a *: a host is compared as a whole, without patterns; list each name", yamltree.Quoted(s))
 	case strings.Contains(s, "://"):
-		return fmt.Sprintf("%s is a URL: write the host alone, such as www.example.com", quoted(s))
+		return fmt.Sprintf("%s is a URL: write the host alone, such as www.example.com", yamltree.Quoted(s))
 	case strings.Contains(s, ":"):
-		return fmt.Sprintf("%s has a port: write the host alone, such as www.example.com", quoted(s))
+		return fmt.Sprintf("%s has a port: write the host alone, such as www.example.com", yamltree.Quoted(s))
 	}
 	return ""
 }
@@ -246,39 +248,39 @@ func checkHost(s string) string {
 // checkAddress returns what is wrong with a host:port, or "".
 func checkAddress(s string) string {
 	if port, err := strconv.Atoi(s); err == nil && port > 0 && port < 1<<16 {
-		return fmt.Sprintf("%s is a port alone: write 127.0.0.1:%d for this machine only, or 0.0.0.0:%d for everybody", quoted(s), port, port)
+		return fmt.Sprintf("%s is a port alone: write 127.0.0.1:%d for this machine only, or 0.0.0.0:%d for everybody", yamltree.Quoted(s), port, port)
 	}
 	if strings.Contains(s, "://") {
-		return fmt.Sprintf("%s is a URL: write host:port alone, such as 127.0.0.1:6301", quoted(s))
+		return fmt.Sprintf("%s is a URL: write host:port alone, such as 127.0.0.1:6301", yamltree.Quoted(s))
 	}
 
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
 		if strings.Count(s, ":") > 1 && !strings.Contains(s, "[") {
-			return fmt.Sprintf("%s is no host:port: write an IPv6 address in brackets, such as [::1]:6301", quoted(s))
+			return fmt.Sprintf("%s is no host:port: write an IPv6 address in brackets, such as [::1]:6301", yamltree.Quoted(s))
 		}
-		return fmt.Sprintf("%s is no host:port: write both, such as 127.0.0.1:6301", quoted(s))
+		return fmt.Sprintf("%s is no host:port: write both, such as 127.0.0.1:6301", yamltree.Quoted(s))
 	}
 	if host == "" || host == "*" {
-		return fmt.Sprintf("%s names no host: write 127.0.0.1:%s for this machine only, or 0.0.0.0:%s for everybody", quoted(s), port, port)
+		return fmt.Sprintf("%s names no host: write 127.0.0.1:%s for this machine only, or 0.0.0.0:%s for everybody", yamltree.Quoted(s), port, port)
 	}
 
 	if strings.HasPrefix(s, "[") {
 		if a, err := netip.ParseAddr(host); err != nil || !a.Is6() || a.Zone() != "" {
-			return fmt.Sprintf("%s has no IPv6 address in its brackets: write such as [::1]:6301", quoted(s))
+			return fmt.Sprintf("%s has no IPv6 address in its brackets: write such as [::1]:6301", yamltree.Quoted(s))
 		}
 	} else if c, bad := firstOutside(host, "._-"); bad {
-		return fmt.Sprintf("%s has %s in its host: write an IP address or a name", quoted(s), character(c))
+		return fmt.Sprintf("%s has %s in its host: write an IP address or a name", yamltree.Quoted(s), character(c))
 	} else if strings.ContainsRune("-.", rune(host[0])) {
-		return fmt.Sprintf("%s has a host that begins with %c: write an IP address or a name", quoted(s), host[0])
+		return fmt.Sprintf("%s has a host that begins with %c: write an IP address or a name", yamltree.Quoted(s), host[0])
 	} else if strings.Trim(host, "0123456789.") == "" {
 		if _, err := netip.ParseAddr(host); err != nil {
-			return fmt.Sprintf("%s has no IP address before its port: write four numbers from 0 to 255, such as 127.0.0.1", quoted(s))
+			return fmt.Sprintf("%s has no IP address before its port: write four numbers from 0 to 255, such as 127.0.0.1", yamltree.Quoted(s))
 		}
 	}
 
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || strings.Trim(port, "0123456789") != "" {
-		return fmt.Sprintf("%s has the port %s: write a port from 1 to 65535", quoted(s), quoted(port))
+		return fmt.Sprintf("%s has the port %s: write a port from 1 to 65535", yamltree.Quoted(s), yamltree.Quoted(port))
 	}
 	return ""
 }
@@ -290,14 +292,14 @@ func checkProxy(s string) string {
 	}
 	if network, err := netip.ParsePrefix(s); err == nil {
 		if network != network.Masked() {
-			return fmt.Sprintf("%s is an address with the size of its network: write %s for the one, or %s for the whole network", quoted(s), network.Addr(), network.Masked())
+			return fmt.Sprintf("%s is an address with the size of its network: write %s for the one, or %s for the whole network", yamltree.Quoted(s), network.Addr(), network.Masked())
 		}
 		return ""
 	}
 	if host, _, err := net.SplitHostPort(s); err == nil {
-		return fmt.Sprintf("%s has a port, which a proxy chooses anew for each connection: write its IP address alone, such as %s", quoted(s), exampleProxy(host))
+		return fmt.Sprintf("%s has a port, which a proxy chooses anew for each connection: write its IP address alone, such as %s", yamltree.Quoted(s), exampleProxy(host))
 	}
-	return fmt.Sprintf("%s is neither an IP address nor a network: write one such as %s or 10.0.0.0/8", quoted(s), exampleProxy(s))
+	return fmt.Sprintf("%s is neither an IP address nor a network: write one such as %s or 10.0.0.0/8", yamltree.Quoted(s), exampleProxy(s))
 }
 
 // exampleProxy returns the address that was probably meant.
@@ -325,7 +327,7 @@ func checkVariable(name string) string {
 		return fmt.Sprintf("Holdfast sets %s for each node: choose another name", name)
 	}
 	if !variable.MatchString(name) {
-		return fmt.Sprintf("%s is no name of a variable: write letters, digits and underscores, a digit not first", quoted(name))
+		return fmt.Sprintf("%s is no name of a variable: write letters, digits and underscores, a digit not first", yamltree.Quoted(name))
 	}
 	return ""
 }
@@ -358,7 +360,7 @@ func checkPrintable(s, what string) string {
 	}
 	for _, c := range s {
 		if c < ' ' || c == 0x7f {
-			return fmt.Sprintf("%s has %s: write %s", quoted(s), character(c), what)
+			return fmt.Sprintf("%s has %s: write %s", yamltree.Quoted(s), character(c), what)
 		}
 	}
 	return ""
@@ -374,7 +376,7 @@ func checkFilePath(s, what string) string {
 	if s[0] == '~' || s[0] == '$' {
 		first, _, _ := strings.Cut(s, "/")
 		return fmt.Sprintf("%s begins with %s, which only a shell replaces: write the whole path, such as /home/me/%s, or one relative to this file; ./%s is a file of that name",
-			quoted(s), first, strings.TrimPrefix(s[len(first):], "/"), s)
+			yamltree.Quoted(s), first, strings.TrimPrefix(s[len(first):], "/"), s)
 	}
 	return ""
 }

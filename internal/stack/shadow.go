@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"holdfast/internal/yamltree"
 )
 
 // adviseRoutes warns of routes that never get a request, and of a route without a condition that is
@@ -43,7 +45,7 @@ func adviseRoute(r *reader, s Stack, i int) {
 	switch {
 	case len(dead) == 0:
 	case alive:
-		r.warn(r.positionOf(p), "routes: this route never gets a request for %s: %s takes them before; remove the condition, or write the route before that", listed(dead, "or"), by)
+		r.warn(r.positionOf(p), "routes: this route never gets a request for %s: %s takes them before; remove the condition, or write the route before that", yamltree.Listed(dead, "or"), by)
 	default:
 		r.warn(r.positionOf(p), "routes: this route never gets a request: %s takes them before; write it before that, or remove it", by)
 	}
@@ -61,7 +63,7 @@ func (s Stack) takenBefore(r *reader, i int, want alternative) (taker string, ta
 		}
 		for _, has := range earlier.alternatives() {
 			if has.covers(want) {
-				return fmt.Sprintf("the route on line %d", r.positionOf(path("routes").item(j)).line), true
+				return fmt.Sprintf("the route on line %d", r.positionOf(path("routes").item(j)).Line), true
 			}
 		}
 	}

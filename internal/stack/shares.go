@@ -44,7 +44,7 @@ func validateShares(r *reader, s Stack) {
 			if limit.value == 0 || limit.value >= least || !r.has(limit.at) || r.faulty(limit.at) {
 				continue
 			}
-			r.report(r.positionOf(limit.at), "%s is %d, and %s share it, each with 1 at least: write %d or more, or 0 for no limit",
+			r.Report(r.positionOf(limit.at), "%s is %d, and %s share it, each with 1 at least: write %d or more, or 0 for no limit",
 				limit.at, limit.value, sharers(s.Balancers, least/s.Balancers), least)
 		}
 	}

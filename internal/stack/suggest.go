@@ -3,10 +3,8 @@ package stack
 import (
 	"fmt"
 	"slices"
-	"strings"
-	"unicode"
 
-	"github.com/agnivade/levenshtein"
+	"holdfast/internal/yamltree"
 )
 
 // synonyms are words of similar tools, and what they are called here.
@@ -49,61 +47,15 @@ var synonyms = map[string][]string{
 
 // nearest returns the known word that a word most likely stands for, or "" if none is near.
 func nearest(word string, known []string) string {
-	plain := normal(word)
-	best, bestDistance := "", 1+len(plain)/4
-	for _, k := range slices.Sorted(slices.Values(known)) {
-		if normal(k) == plain {
-			return k
-		}
-		if d := levenshtein.ComputeDistance(plain, normal(k)); d < bestDistance || d == bestDistance && best == "" {
-			// Words that differ in every letter are not alike, however short they are.
-			if d < len(plain) {
-				best, bestDistance = k, d
-			}
-		}
+	if near := yamltree.Nearest(word, known); near != "" {
+		return near
 	}
-
-	if best != "" {
-		return best
-	}
-
-	// TERM for SIGTERM: the only known word that begins or ends with this one.
-	var within []string
-	for _, k := range known {
-		if n := normal(k); len(plain) >= 3 && (strings.HasPrefix(n, plain) || strings.HasSuffix(n, plain)) {
-			within = append(within, k)
-		}
-	}
-
-	if len(within) == 1 {
-		return within[0]
-	}
-
-	for _, s := range synonyms[plain] {
+	for _, s := range synonyms[yamltree.Normal(word)] {
 		if slices.Contains(known, s) {
 			return s
 		}
 	}
 	return ""
-}
-
-// normal returns a key in our spelling: it undoes stop_signal and stopSignal.
-func normal(word string) string {
-	var b strings.Builder
-	for i, c := range word {
-		switch {
-		case c == '_' || c == ' ' || c == '.':
-			b.WriteByte('-')
-		case unicode.IsUpper(c):
-			if i > 0 && !strings.HasSuffix(b.String(), "-") && strings.ToUpper(word) != word {
-				b.WriteByte('-')
-			}
-			b.WriteRune(unicode.ToLower(c))
-		default:
-			b.WriteRune(c)
-		}
-	}
-	return b.String()
 }
 
 // didYouMean returns the end of a message about an unknown word, or "" if no known word is near.
@@ -112,12 +64,4 @@ func didYouMean(word string, known []string) string {
 		return fmt.Sprintf(": did you mean %q?", near)
 	}
 	return ""
-}
-
-// listed returns "a, b or c".
-func listed(words []string, last string) string {
-	if len(words) < 2 {
-		return strings.Join(words, "")
-	}
-	return strings.Join(words[:len(words)-1], ", ") + " " + last + " " + words[len(words)-1]
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/internal/yamltree"
 )
 
 // CertificateSet are the certificates that an entry presents to its clients; zero: it does not
@@ -127,21 +129,21 @@ func tcpTLSKey() key[TCPEntry] {
 func tlsKeyOf[T any](at func(*T) *TLS, keys []key[TLS], words []string, doc string) key[T] {
 	return key[T]{
 		name: "tls", doc: doc,
-		read:   func(r *reader, p path, n *node, t *T) { readTLS(r, p, n, at(t), keys, words) },
+		read:   func(r *reader, p path, n *yamltree.Node, t *T) { readTLS(r, p, n, at(t), keys, words) },
 		show:   func(t *T) any { return showTLS(at(t), keys) },
 		schema: func() schema { return tlsSchema(keys, words) },
 	}
 }
 
-func readTLS(r *reader, p path, n *node, t *TLS, keys []key[TLS], words []string) {
+func readTLS(r *reader, p path, n *yamltree.Node, t *TLS, keys []key[TLS], words []string) {
 	switch {
-	case n.shape != text:
+	case n.Shape != yamltree.Text:
 		readKeys(r, p, n, keys, t)
-	case !slices.Contains(words, n.text):
-		r.reportOnce(n.pos, "%s is %s: write %s, or below it certificates or directory", p, n.describe(), listed(words, "or"))
+	case !slices.Contains(words, n.Text):
+		r.ReportOnce(n.Pos, "%s is %s: write %s, or below it certificates or directory", p, n.Describe(), yamltree.Listed(words, "or"))
 	default:
-		t.OfEntry, t.SelfSigned = n.text == ofEntry, n.text == selfSigned
-		r.spots[p.key(n.text)] = r.spots[p]
+		t.OfEntry, t.SelfSigned = n.Text == ofEntry, n.Text == selfSigned
+		r.spots[p.key(n.Text)] = r.spots[p]
 	}
 }
 
@@ -186,25 +188,25 @@ func hstsKey() key[TLS] {
 	return key[TLS]{
 		name: "hsts",
 		doc:  "For how long browsers come to this name by HTTPS alone (Strict-Transport-Security), such as 180d. There is no way back for a browser that has seen it. Default: none.",
-		read: func(r *reader, p path, n *node, t *TLS) {
+		read: func(r *reader, p path, n *yamltree.Node, t *TLS) {
 			const example = "a time such as 180d or 24h, or none"
-			if n.shape == text && n.text == "none" {
+			if n.Shape == yamltree.Text && n.Text == "none" {
 				return
 			}
-			if n.shape != text {
+			if n.Shape != yamltree.Text {
 				r.reportType(p, n, example)
 				return
 			}
-			d, err := time.ParseDuration(n.text)
-			if m := days.FindStringSubmatch(n.text); m != nil {
+			d, err := time.ParseDuration(n.Text)
+			if m := days.FindStringSubmatch(n.Text); m != nil {
 				count, _ := strconv.Atoi(m[1])
 				d, err = time.Duration(count)*day, nil
 			}
 			switch {
 			case err != nil || d < time.Second || d%time.Second != 0:
-				r.reportOnce(n.pos, "%s is %s: write %s", p, quoted(n.text), example)
+				r.ReportOnce(n.Pos, "%s is %s: write %s", p, yamltree.Quoted(n.Text), example)
 			case d > maxHSTS:
-				r.reportOnce(n.pos, "%s is %s: write 730d or less", p, n.text)
+				r.ReportOnce(n.Pos, "%s is %s: write 730d or less", p, n.Text)
 			default:
 				t.HSTS = d
 			}
@@ -231,7 +233,7 @@ func validateTLS(r *reader, s Stack) {
 		p := path("tcp").item(i).key("tls")
 		if e.TLS.OfEntry {
 			if !s.Entry.TLS.Enabled() && !r.faulty("entry/tls") {
-				r.report(r.positionOf(p), "%s: entry.tls has no certificates that it could take: write certificates or directory here", p)
+				r.Report(r.positionOf(p), "%s: entry.tls has no certificates that it could take: write certificates or directory here", p)
 			}
 			continue
 		}
@@ -251,9 +253,9 @@ func validateCertificates(r *reader, p path, t CertificateSet) {
 	}
 	switch {
 	case len(given) == 0 && !r.strange[p]:
-		r.report(r.keyPosition(p), "%s: there is no certificate: add certificates, directory, or self-signed: true", p)
+		r.Report(r.keyPosition(p), "%s: there is no certificate: add certificates, directory, or self-signed: true", p)
 	case len(given) > 1:
-		r.report(r.keyPosition(p.key(given[1])), "%s has %s at once: keep one of them", p, listed(given, "and"))
+		r.Report(r.keyPosition(p.key(given[1])), "%s has %s at once: keep one of them", p, yamltree.Listed(given, "and"))
 	}
 	seen := map[KeyPair]bool{}
 	for i, pair := range t.Certificates {
@@ -261,9 +263,9 @@ func validateCertificates(r *reader, p path, t CertificateSet) {
 		switch {
 		case r.faulty(at) || r.faulty(at.key("certificate")):
 		case pair.Certificate == "":
-			r.report(r.positionOf(at), "%s: there is no file of the certificate: add certificate: fullchain.pem", at)
+			r.Report(r.positionOf(at), "%s: there is no file of the certificate: add certificate: fullchain.pem", at)
 		case seen[pair]:
-			r.report(r.positionOf(at), "%s: %s stands in the list already: remove one", at, pair.Certificate)
+			r.Report(r.positionOf(at), "%s: %s stands in the list already: remove one", at, pair.Certificate)
 		}
 		seen[pair] = true
 	}
@@ -347,6 +349,6 @@ func sendProxyKey() key[App] {
 func validateProxyProtocol(r *reader, s Stack) {
 	const p = path("entry/proxy-protocol")
 	if s.Entry.ProxyProtocol && len(s.Entry.TrustedProxies) == 0 && !r.faulty("entry/trusted-proxies") {
-		r.report(r.keyPosition(p), "%s: anybody could say to be any client: add trusted-proxies with the addresses of the proxies that send it", p)
+		r.Report(r.keyPosition(p), "%s: anybody could say to be any client: add trusted-proxies with the addresses of the proxies that send it", p)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/yamltree"
 )
 
 // validate checks the rules that concern several values at once. Each single value has been checked
@@ -30,7 +32,7 @@ func validate(r *reader, s Stack) {
 
 func validateApps(r *reader, s Stack) {
 	if len(s.Apps) == 0 && !r.faulty("apps") {
-		r.report(r.positionOf("apps"), "apps: there is none: add one, such as web: {kv: {}}, or remove the key for the default")
+		r.Report(r.positionOf("apps"), "apps: there is none: add one, such as web: {kv: {}}, or remove the key for the default")
 	}
 
 	for _, name := range s.AppNames() {
@@ -39,9 +41,9 @@ func validateApps(r *reader, s Stack) {
 			continue // the default application
 		}
 		if slices.Contains(reserved, name) {
-			r.report(r.keyPosition(p), "%s: the name %q is that of Holdfast's own nodes: choose another, such as web", p, name)
+			r.Report(r.keyPosition(p), "%s: the name %q is that of Holdfast's own nodes: choose another, such as web", p, name)
 		} else if !nameRule.pattern.MatchString(name) {
-			r.report(r.keyPosition(p), "apps: %s is no name for an application: write %s", quoted(name), nameRule.what)
+			r.Report(r.keyPosition(p), "apps: %s is no name for an application: write %s", yamltree.Quoted(name), nameRule.what)
 		}
 		if r.faulty(p) {
 			continue
@@ -50,19 +52,19 @@ func validateApps(r *reader, s Stack) {
 		switch {
 		case len(kinds) == 0 && r.strange[p]: // most likely a misspelt kind
 		case len(kinds) == 0:
-			r.report(r.keyPosition(p), "%s does not say what runs: give it one of kv, files, command and servers", p)
+			r.Report(r.keyPosition(p), "%s does not say what runs: give it one of kv, files, command and servers", p)
 		case kind == "":
 			var words []string
 			for _, k := range kinds {
 				words = append(words, string(k))
 			}
 			slices.SortFunc(words, func(a, b string) int {
-				if r.spots[p.key(a)].key.before(r.spots[p.key(b)].key) {
+				if r.spots[p.key(a)].key.Before(r.spots[p.key(b)].key) {
 					return -1
 				}
 				return 1
 			})
-			r.report(r.keyPosition(p.key(words[1])), "%s is %s at once: keep one, and make another application of the other", p, listed(words, "and"))
+			r.Report(r.keyPosition(p.key(words[1])), "%s is %s at once: keep one, and make another application of the other", p, yamltree.Listed(words, "and"))
 		default:
 			validateApp(r, p, kind, s.Apps[name])
 		}
@@ -76,16 +78,16 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 			for _, o := range k.kinds {
 				owners = append(owners, string(o))
 			}
-			why := fmt.Sprintf("only %s has it", listed(owners, "and"))
+			why := fmt.Sprintf("only %s has it", yamltree.Listed(owners, "and"))
 			if len(owners) > 1 {
-				why = fmt.Sprintf("only %s have it", listed(owners, "and"))
+				why = fmt.Sprintf("only %s have it", yamltree.Listed(owners, "and"))
 			}
-			r.report(r.keyPosition(p.key(k.name)), "%s does not fit an application of kind %s: %s; remove it", p.key(k.name), kind, why)
+			r.Report(r.keyPosition(p.key(k.name)), "%s does not fit an application of kind %s: %s; remove it", p.key(k.name), kind, why)
 		}
 	}
 
 	if start := p.key("health").key("start"); kind.Elsewhere() && r.has(start) {
-		r.report(r.keyPosition(start), "%s does not fit an application of kind %s: somebody else starts its servers; remove it", start, kind)
+		r.Report(r.keyPosition(start), "%s does not fit an application of kind %s: somebody else starts its servers; remove it", start, kind)
 	}
 	if kind == Image {
 		validateImage(r, p, a)
@@ -97,7 +99,7 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 		for i, address := range a.Servers {
 			if seen[address] {
 				at := r.positionOf(p.key("servers").item(i))
-				r.report(at, "%s: %s stands in the list already: remove one", p.key("servers"), address)
+				r.Report(at, "%s: %s stands in the list already: remove one", p.key("servers"), address)
 			}
 			seen[address] = true
 		}
@@ -116,7 +118,7 @@ func validateProgramRedis(r *reader, s Stack) {
 	for _, name := range s.AppNames() {
 		at := path("apps").key(name).key("redis")
 		if s.Apps[name].Kind().IsProgram() && r.has(at) && !s.Redis.Enabled && !r.faulty("redis/enabled") {
-			r.report(r.keyPosition(at), "%s: the stack has no Redis (redis.enabled is false): remove it", at)
+			r.Report(r.keyPosition(at), "%s: the stack has no Redis (redis.enabled is false): remove it", at)
 		}
 	}
 }
@@ -127,7 +129,7 @@ func tooMany(r *reader, p path, ports []int, count path, nodes int, what string)
 		if nodes == 1 {
 			what = strings.TrimSuffix(what, "s")
 		}
-		r.report(r.keyPosition(p), "%s has %d ports for %d %s: remove %d, or raise %s",
+		r.Report(r.keyPosition(p), "%s has %d ports for %d %s: remove %d, or raise %s",
 			p, len(ports), nodes, what, len(ports)-nodes, count)
 	}
 }
@@ -138,7 +140,7 @@ func validateRoutes(r *reader, s Stack) {
 		return
 	}
 
-	var byDefault pos
+	var byDefault yamltree.Pos
 	settled := false
 	for i, route := range s.Routes {
 		p := path("routes").item(i)
@@ -151,8 +153,8 @@ func validateRoutes(r *reader, s Stack) {
 			continue
 		case r.hasCondition(p):
 			validateStrip(r, p, route)
-		case byDefault != pos{}:
-			r.report(at, "routes: a second route without a condition: the one on line %d takes every request that is left; give this one a condition, such as path-prefix or host, or remove it", byDefault.line)
+		case byDefault != yamltree.Pos{}:
+			r.Report(at, "routes: a second route without a condition: the one on line %d takes every request that is left; give this one a condition, such as path-prefix or host, or remove it", byDefault.Line)
 		default:
 			byDefault, settled = at, true
 			validateStrip(r, p, route)
@@ -163,26 +165,26 @@ func validateRoutes(r *reader, s Stack) {
 	switch {
 	case settled:
 	case len(s.Routes) == 0:
-		r.report(r.keyPosition("apps"), "routes: there are %d applications (%s) and nothing says which gets a request: add routes, the last of them \"- app: %s\"", len(names), listed(names, "and"), names[0])
+		r.Report(r.keyPosition("apps"), "routes: there are %d applications (%s) and nothing says which gets a request: add routes, the last of them \"- app: %s\"", len(names), yamltree.Listed(names, "and"), names[0])
 	default:
-		r.report(r.keyPosition("routes"), "routes: no route takes the requests that match none of them: add one without a condition, \"- app: %s\"", names[0])
+		r.Report(r.keyPosition("routes"), "routes: no route takes the requests that match none of them: add one without a condition, \"- app: %s\"", names[0])
 	}
 }
 
 // validateTarget reports a route or a tcp entry whose application does not exist.
 func validateTarget(r *reader, p path, what, app string, names []string) {
 	at := p.key("app")
-	candidates := listed(names, "or")
+	candidates := yamltree.Listed(names, "or")
 	switch {
 	case r.faulty(at):
 	case !r.has(at):
-		r.report(r.positionOf(p), "%s: %s leads to no application: add app: %s", p, what, candidates)
+		r.Report(r.positionOf(p), "%s: %s leads to no application: add app: %s", p, what, candidates)
 	case !slices.Contains(names, app):
 		hint := didYouMean(app, names)
 		if hint == "" {
 			hint = ": write " + candidates
 		}
-		r.report(r.positionOf(at), "%s: there is no application %q%s", at, app, hint)
+		r.Report(r.positionOf(at), "%s: there is no application %q%s", at, app, hint)
 	}
 }
 
@@ -199,10 +201,10 @@ func validateEntries(r *reader, s Stack) {
 			switch a, there := s.Apps[name]; {
 			case !there || r.faulty(path("apps").key(name)): // reported elsewhere
 			case a.Kind() != KV:
-				r.report(r.positionOf(listen), "%s: %s can be reached from other machines, and %s asks nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, name, port)
+				r.Report(r.positionOf(listen), "%s: %s can be reached from other machines, and %s asks nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, name, port)
 				return
 			case !a.KV.HasTokens():
-				r.report(r.positionOf(listen), "%s: %s can be reached from other machines, and %s asks nobody for a token: add tokens to apps.%s.kv, write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, name, name, port)
+				r.Report(r.positionOf(listen), "%s: %s can be reached from other machines, and %s asks nobody for a token: add tokens to apps.%s.kv, write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, name, name, port)
 				return
 			}
 		}
@@ -221,7 +223,7 @@ func validateEntries(r *reader, s Stack) {
 			continue
 		}
 		if !r.has(p.key("listen")) {
-			r.report(r.positionOf(p), "%s: the entry has no address: add listen, such as 127.0.0.1:6302", p)
+			r.Report(r.positionOf(p), "%s: the entry has no address: add listen, such as 127.0.0.1:6302", p)
 		} else {
 			open(p.key("listen"), e.Listen, e.Auth, p, []string{e.App})
 		}
@@ -232,7 +234,7 @@ func validateEntries(r *reader, s Stack) {
 		for i, address := range s.Apps[name].Servers {
 			if address == s.Entry.Listen && !r.faulty("entry/listen") {
 				p := path("apps").key(name).key("servers")
-				r.report(r.positionOf(p.item(i)), "%s: %s is the entry itself: requests would go round in a circle; write the server's own address", p, address)
+				r.Report(r.positionOf(p.item(i)), "%s: %s is the entry itself: requests would go round in a circle; write the server's own address", p, address)
 			}
 		}
 	}
@@ -245,7 +247,7 @@ func validateMetrics(r *reader, s Stack) {
 		return
 	}
 	_, port, _ := net.SplitHostPort(m.Listen)
-	r.report(r.positionOf("metrics/listen"), "metrics.listen: %s can be reached from other machines, and the metrics ask nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody read them", m.Listen, port)
+	r.Report(r.positionOf("metrics/listen"), "metrics.listen: %s can be reached from other machines, and the metrics ask nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody read them", m.Listen, port)
 }
 
 // onLoopback reports whether only this machine can reach an address. A name other than localhost
@@ -267,7 +269,7 @@ func validateRedis(r *reader, s Stack) {
 	}
 	for _, name := range s.AppNames() {
 		if s.Apps[name].Kind() == KV {
-			r.report(r.positionOf("redis/enabled"), "redis.enabled: apps.%s is a kv, which keeps its data in Redis: remove \"enabled: false\", or the application", name)
+			r.Report(r.positionOf("redis/enabled"), "redis.enabled: apps.%s is a kv, which keeps its data in Redis: remove \"enabled: false\", or the application", name)
 		}
 	}
 }
@@ -277,7 +279,7 @@ type claim struct {
 	port  int
 	host  string // host of an entry; empty: of a node, on loopback
 	owner path
-	at    pos
+	at    yamltree.Pos
 }
 
 func validatePorts(r *reader, s Stack) {
@@ -324,18 +326,18 @@ func validatePorts(r *reader, s Stack) {
 	// The default entry has no place in the file and comes first, so that the complaint is about
 	// what the file has.
 	slices.SortStableFunc(claims, func(a, b claim) int {
-		return cmp.Or(cmp.Compare(a.at.line, b.at.line), cmp.Compare(a.at.column, b.at.column))
+		return cmp.Or(cmp.Compare(a.at.Line, b.at.Line), cmp.Compare(a.at.Column, b.at.Column))
 	})
 	for i, c := range claims {
 		for _, earlier := range claims[:i] {
 			if c.port != earlier.port || !portsClash(c.host, earlier.host) {
 				continue
 			}
-			where := fmt.Sprintf("%s on line %d", earlier.owner, earlier.at.line)
-			if earlier.at.line == 0 {
+			where := fmt.Sprintf("%s on line %d", earlier.owner, earlier.at.Line)
+			if earlier.at.Line == 0 {
 				where = fmt.Sprintf("%s, %s by default", earlier.owner, s.Entry.Listen)
 			}
-			r.report(c.at, "%s: the port %d is taken by %s: choose another", c.owner, c.port, where)
+			r.Report(c.at, "%s: the port %d is taken by %s: choose another", c.owner, c.port, where)
 			break
 		}
 	}

@@ -4,32 +4,33 @@ import (
 	"strings"
 
 	"holdfast/internal/commands"
+	"holdfast/internal/yamltree"
 )
 
 // validateKV checks the settings of a web node against each other.
 func validateKV(r *reader, p path, k KVApp) {
 	if least := k.RememberMin(); k.Remember < least && !r.faulty(p.key("remember")) && !r.faulty(p.key("hold")) {
-		r.report(r.positionOf(p.key("remember")), "%s is %s: a balancer's second try of a write may come %s after the first, with hold at %s, and has to find its record; write %s or more",
+		r.Report(r.positionOf(p.key("remember")), "%s is %s: a balancer's second try of a write may come %s after the first, with hold at %s, and has to find its record; write %s or more",
 			p.key("remember"), shortDuration(k.Remember), shortDuration(least), shortDuration(k.Hold), shortDuration(least))
 	}
 	if k.Limits.Key > k.Limits.Body && !r.faulty(p.key("limits").key("key")) && !r.faulty(p.key("limits").key("body")) {
-		r.report(r.positionOf(p.key("limits").key("key")), "%s is %s, more than a whole request may have (%s is %s): lower it",
+		r.Report(r.positionOf(p.key("limits").key("key")), "%s is %s, more than a whole request may have (%s is %s): lower it",
 			p.key("limits").key("key"), sizeText(k.Limits.Key), p.key("limits").key("body"), sizeText(k.Limits.Body))
 	}
 
 	for i, name := range k.Allow {
 		if mode := commands.ScriptModes[k.Scripts]; commands.RefusedScript(mode, name) != "" && !r.faulty(p.key("scripts")) {
-			r.report(r.positionOf(p.key("allow").item(i)), "%s allows %s, and %s is %s: remove one of them", p.key("allow"), quoted(name), p.key("scripts"), k.Scripts)
+			r.Report(r.positionOf(p.key("allow").item(i)), "%s allows %s, and %s is %s: remove one of them", p.key("allow"), yamltree.Quoted(name), p.key("scripts"), k.Scripts)
 		}
 	}
 
 	if len(k.Tokens) > 0 && r.has(p.key("tokens-file")) {
-		r.report(r.keyPosition(p.key("tokens-file")), "%s: tokens are in this file already: keep one of the two", p.key("tokens-file"))
+		r.Report(r.keyPosition(p.key("tokens-file")), "%s: tokens are in this file already: keep one of the two", p.key("tokens-file"))
 	}
 
 	tokens := p.key("tokens")
 	if r.has(tokens) && len(k.Tokens) == 0 && !r.faulty(tokens) {
-		r.report(r.positionOf(tokens), "%s: there is none, so that nobody could come in: add one, or remove the key to let everybody in", tokens)
+		r.Report(r.positionOf(tokens), "%s: there is none, so that nobody could come in: add one, or remove the key to let everybody in", tokens)
 	}
 
 	names, hashes := map[string]bool{}, map[string]bool{}
@@ -41,18 +42,18 @@ func validateKV(r *reader, p path, k KVApp) {
 		switch name := at.key("name"); {
 		case r.faulty(name):
 		case !r.has(name):
-			r.report(r.positionOf(at), "%s: a token has no name: add name, such as shop", tokens)
+			r.Report(r.positionOf(at), "%s: a token has no name: add name, such as shop", tokens)
 		case names[t.Name]:
-			r.report(r.positionOf(name), "%s: a second token is named %q: choose another name", tokens, t.Name)
+			r.Report(r.positionOf(name), "%s: a second token is named %q: choose another name", tokens, t.Name)
 		}
 		names[t.Name] = true
 		hash := strings.ToLower(t.Hash)
 		switch h := at.key("hash"); {
 		case r.faulty(h):
 		case !r.has(h):
-			r.report(r.positionOf(at), "%s: the token %q has no hash: \"holdfast token new\" makes a token and its hash", tokens, t.Name)
+			r.Report(r.positionOf(at), "%s: the token %q has no hash: \"holdfast token new\" makes a token and its hash", tokens, t.Name)
 		case hashes[hash]:
-			r.report(r.positionOf(h), "%s: the token %q is another one's again: make a new one", tokens, t.Name)
+			r.Report(r.positionOf(h), "%s: the token %q is another one's again: make a new one", tokens, t.Name)
 		}
 		hashes[hash] = true
 	}

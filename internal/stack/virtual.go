@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"time"
+
+	"holdfast/internal/yamltree"
 )
 
 // Virtual is one or two addresses that belong to one host of the stack at a time. An address moves
@@ -78,13 +80,13 @@ func advertiseKey() key[Virtual] {
 	k := durationKey("advertise", leastAdvert, func(v *Virtual) *time.Duration { return &v.Advertise },
 		"The time between two messages of the host that has the address; when three are missing another host takes it. 1s suits machines that stall now and then. Default: 300ms.")
 	read := k.read
-	k.read = func(r *reader, p path, n *node, v *Virtual) {
+	k.read = func(r *reader, p path, n *yamltree.Node, v *Virtual) {
 		switch read(r, p, n, v); {
 		case r.faulty(p):
 		case v.Advertise > mostAdvert:
-			r.reportOnce(n.pos, "%s is %s: write %s or less", p, n.text, shortDuration(mostAdvert))
+			r.ReportOnce(n.Pos, "%s is %s: write %s or less", p, n.Text, shortDuration(mostAdvert))
 		case v.Advertise%advertStep != 0:
-			r.reportOnce(n.pos, "%s is %s: VRRP counts hundredths of a second: write %s", p, n.text, shortDuration(v.Advertise.Round(advertStep)))
+			r.ReportOnce(n.Pos, "%s is %s: VRRP counts hundredths of a second: write %s", p, n.Text, shortDuration(v.Advertise.Round(advertStep)))
 		}
 	}
 	return k
@@ -109,19 +111,19 @@ func checkVirtual(s string) string {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
 		if a, err := netip.ParseAddr(s); err == nil {
-			return fmt.Sprintf("%s lacks the length of its network: write it as its hosts have theirs, such as %s/24", quoted(s), a)
+			return fmt.Sprintf("%s lacks the length of its network: write it as its hosts have theirs, such as %s/24", yamltree.Quoted(s), a)
 		}
-		return fmt.Sprintf("%s is no address with the length of its network: write one such as 198.18.7.100/24", quoted(s))
+		return fmt.Sprintf("%s is no address with the length of its network: write one such as 198.18.7.100/24", yamltree.Quoted(s))
 	}
 	switch a := p.Addr(); {
 	case a.IsUnspecified(), a.IsMulticast(), a.IsLoopback():
-		return fmt.Sprintf("%s is no address that other machines could reach: write one such as 198.18.7.100/24", quoted(s))
+		return fmt.Sprintf("%s is no address that other machines could reach: write one such as 198.18.7.100/24", yamltree.Quoted(s))
 	case p.Bits() == 0:
-		return fmt.Sprintf("%s is in a network of all addresses: write the length of the hosts' network, such as %s/24", quoted(s), a)
+		return fmt.Sprintf("%s is in a network of all addresses: write the length of the hosts' network, such as %s/24", yamltree.Quoted(s), a)
 	case a == p.Masked().Addr() && !p.IsSingleIP() && p.Bits() < a.BitLen()-1:
-		return fmt.Sprintf("%s is a network: write an address of it that nobody has", quoted(s))
+		return fmt.Sprintf("%s is a network: write an address of it that nobody has", yamltree.Quoted(s))
 	case p.String() != s || a.Is4In6():
-		return fmt.Sprintf("%s is written %s: write it so", quoted(s), netip.PrefixFrom(a.Unmap(), p.Bits()))
+		return fmt.Sprintf("%s is written %s: write it so", yamltree.Quoted(s), netip.PrefixFrom(a.Unmap(), p.Bits()))
 	}
 	return ""
 }
@@ -148,20 +150,20 @@ func validateVirtual(r *reader, s Stack) {
 	}
 	if !v.Enabled() {
 		if !r.has(p.key("address")) {
-			r.report(r.keyPosition(p), "%s: there is no address: add address, such as 198.18.7.100/24", p)
+			r.Report(r.keyPosition(p), "%s: there is no address: add address, such as 198.18.7.100/24", p)
 		}
 		return
 	}
 	if len(s.Hosts) == 0 && !r.faulty("hosts") {
-		r.report(r.keyPosition(p), "%s: a virtual address needs hosts, between which it moves: add hosts, or remove the key", p)
+		r.Report(r.keyPosition(p), "%s: a virtual address needs hosts, between which it moves: add hosts, or remove the key", p)
 		return
 	}
 	if len(v.Addresses) > maxVirtual {
-		r.report(r.positionOf(p.key("address").item(maxVirtual)), "%s has %d addresses: write one, or two so that two hosts serve", p.key("address"), len(v.Addresses))
+		r.Report(r.positionOf(p.key("address").item(maxVirtual)), "%s has %d addresses: write one, or two so that two hosts serve", p.key("address"), len(v.Addresses))
 		return
 	}
 	if last := v.Router + len(v.Addresses) - 1; last > maxRouter {
-		r.report(r.positionOf(p.key("router")), "%s is %d, and the second address would be %d: write %d or less", p.key("router"), v.Router, last, maxRouter+1-len(v.Addresses))
+		r.Report(r.positionOf(p.key("router")), "%s is %d, and the second address would be %d: write %d or less", p.key("router"), v.Router, last, maxRouter+1-len(v.Addresses))
 	}
 
 	for i := range v.Addresses {
@@ -173,7 +175,7 @@ func validateVirtual(r *reader, s Stack) {
 		if !r.has("entry/listen") {
 			at = r.keyPosition(p)
 		}
-		r.report(at, "entry.listen: %s is one address, and the balancers have to answer at the virtual one as well: write 0.0.0.0:%s", s.Entry.Listen, port)
+		r.Report(at, "entry.listen: %s is one address, and the balancers have to answer at the virtual one as well: write 0.0.0.0:%s", s.Entry.Listen, port)
 	}
 }
 
@@ -191,17 +193,17 @@ func validateVirtualAddress(r *reader, s Stack, i int) {
 	}
 	for _, earlier := range s.Entry.Virtual.Addresses[:i] {
 		if other, err := netip.ParsePrefix(earlier); err == nil && other.Addr() == address.Addr() {
-			r.report(at, "%s: %s stands in the list already: remove one", list, address.Addr())
+			r.Report(at, "%s: %s stands in the list already: remove one", list, address.Addr())
 		}
 	}
 	for _, h := range s.Hosts {
 		if h.Address == address.Addr().String() {
-			r.report(at, "%s: %s is the address of the host %s, and stays there: write one that nobody has", list, h.Address, h.Name)
+			r.Report(at, "%s: %s is the address of the host %s, and stays there: write one that nobody has", list, h.Address, h.Name)
 		}
 	}
 	for _, h := range s.HostsFor(OfBalancers, "") {
 		if host, err := netip.ParseAddr(h.Address); err == nil && host.Is4() != address.Addr().Is4() {
-			r.report(at, "%s: %s and the address of the host %s, %s, are not of one version of IP, and VRRP needs that: write another one", list, address.Addr(), h.Name, host)
+			r.Report(at, "%s: %s and the address of the host %s, %s, are not of one version of IP, and VRRP needs that: write another one", list, address.Addr(), h.Name, host)
 			return
 		}
 	}
