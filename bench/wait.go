@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/internal/clock"
 )
 
 // until calls ask repeatedly until it returns nil. After the given time it returns the last error.
@@ -34,12 +36,10 @@ func until(ctx context.Context, within time.Duration, ask func() error) error {
 
 // pause waits, at most until the context ends.
 func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
+	if !clock.Sleep(ctx, d) {
 		return ctx.Err()
-	case <-time.After(d):
-		return nil
 	}
+	return nil
 }
 
 // checkAccepts returns an error unless something listens there.

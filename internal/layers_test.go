@@ -95,6 +95,7 @@ var layers = []string{
 	"hostname",    // the host names that a service answers to. Pure
 	"servers",     // the server programs: versions, and whose data each can read. Pure
 	"quote",       // makes foreign text safe for terminals, reports and shells. Pure
+	"clock",       // waits for a time or a condition
 	"yamltree",    // files of YAML, with the places of their keys. Pure
 }
 

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/host"
 	"holdfast/internal/supervise"
 )
@@ -135,13 +136,11 @@ func (h *netnsHost) status() (st supervise.Status, ok bool) {
 
 func (h *netnsHost) eventually(what string, is func() bool) {
 	h.t.Helper()
-	for end := time.Now().Add(60 * time.Second); !is(); time.Sleep(200 * time.Millisecond) {
-		if time.Now().After(end) {
-			stdout, stderr, _ := h.run("status")
-			log, _, _ := h.run("logs", "supervisor", "-n", "25")
-			h.t.Logf("%s", log)
-			h.t.Fatalf("not within 60 s: %s; at host %s: %s%s", what, h.name, stdout, stderr)
-		}
+	if !clock.Within(60*time.Second, 200*time.Millisecond, is) {
+		stdout, stderr, _ := h.run("status")
+		log, _, _ := h.run("logs", "supervisor", "-n", "25")
+		h.t.Logf("%s", log)
+		h.t.Fatalf("not within 60 s: %s; at host %s: %s%s", what, h.name, stdout, stderr)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/doctor"
 	"holdfast/internal/host"
 	"holdfast/internal/plan"
@@ -212,10 +213,8 @@ func (h *netnsHost) begin(words string, args ...string) (end func() (said string
 		_ = cmd.Wait() // end returns the exit code
 	}()
 	h.t.Cleanup(func() { <-ended })
-	for end := time.Now().Add(30 * time.Second); !strings.Contains(said.String(), words); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			h.t.Fatalf("host %s: holdfast %s does not say %q: %s", h.name, strings.Join(args, " "), words, said)
-		}
+	if !clock.Within(30*time.Second, 10*time.Millisecond, func() bool { return strings.Contains(said.String(), words) }) {
+		h.t.Fatalf("host %s: holdfast %s does not say %q: %s", h.name, strings.Join(args, " "), words, said)
 	}
 	return func() (string, int) {
 		<-ended

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/identity"
 	"holdfast/internal/isolate/dnstest"
 	"holdfast/internal/plan"
@@ -234,10 +235,8 @@ func (l *podLife) awaitEnd() int {
 // eventually fails the test if the condition does not hold within a minute and a half.
 func (l *podLife) eventually(what string, is func() bool) {
 	l.of.t.Helper()
-	for end := time.Now().Add(90 * time.Second); !is(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			l.of.t.Fatalf("not in time: %s, at the pod of %s", what, l.node)
-		}
+	if !clock.Within(90*time.Second, 50*time.Millisecond, is) {
+		l.of.t.Fatalf("not in time: %s, at the pod of %s", what, l.node)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/supervise"
 )
@@ -241,10 +242,8 @@ func (s *instance) master() string {
 func (s *instance) await(what string, limit time.Duration, cond func() bool) {
 	s.t.Helper()
 	limit *= 3 // the machine may be busy
-	for deadline := time.Now().Add(limit); !cond(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.t.Fatalf("not within %v: %s", limit, what)
-		}
+	if !clock.Within(limit, 50*time.Millisecond, cond) {
+		s.t.Fatalf("not within %v: %s", limit, what)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/plan"
 )
 
@@ -32,10 +33,8 @@ func TestASupervisorThatDiesInASwitchoverLeavesAMasterThatTakesWrites(t *testing
 	}
 	soon := func(what string, cond func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal("never: " + what)
-			}
+		if !clock.Within(20*time.Second, 5*time.Millisecond, cond) {
+			t.Fatal("never: " + what)
 		}
 	}
 

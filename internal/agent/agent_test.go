@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/machine"
 	"holdfast/internal/machine/machinetest"
 )
@@ -137,10 +138,8 @@ func sleeper(t *testing.T, m machine.Machine) machine.Process {
 
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
+	if !clock.Within(30*time.Second, 10*time.Millisecond, is) {
+		t.Fatalf("not within 30 s: %s", what)
 	}
 }
 

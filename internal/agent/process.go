@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/machine"
 )
 
@@ -65,10 +66,7 @@ func (p *process) watch() {
 			close(p.done)
 			return
 		}
-		select {
-		case <-time.After(askAgain):
-		case <-p.remote.life.Done():
-		}
+		clock.Sleep(p.remote.life, askAgain)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"holdfast/internal/clock"
 )
 
 // patience is how long a test waits for an event. It is a limit for slow machines,
@@ -23,10 +25,8 @@ const patience = 60 * time.Second
 // soon polls until happened returns true.
 func soon(t *testing.T, what string, happened func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !happened(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("in %s there was not: %s", patience, what)
-		}
+	if !clock.Within(patience, 10*time.Millisecond, happened) {
+		t.Fatalf("in %s there was not: %s", patience, what)
 	}
 }
 

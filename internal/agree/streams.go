@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"holdfast/internal/clock"
 )
 
 // Each connection begins with one line that names its purpose and the identity of
@@ -79,19 +81,15 @@ func splitAddress(peer string) (id, address string) {
 // serve accepts connections until Close. It returns at once.
 func (s *streams) serve() {
 	s.work.Go(func() {
-		pause := 5 * time.Millisecond
+		pauses := clock.Backoff{Min: 5 * time.Millisecond, Max: time.Second}
 		for s.ctx.Err() == nil {
 			conn, err := s.listener.Accept()
 			if err == nil {
-				pause = 5 * time.Millisecond
+				pauses.Reset()
 				s.work.Go(func() { s.welcome(conn) })
 				continue
 			}
-			select {
-			case <-s.ctx.Done():
-			case <-time.After(pause):
-				pause = min(2*pause, time.Second)
-			}
+			clock.Sleep(s.ctx, pauses.Next())
 		}
 	})
 }

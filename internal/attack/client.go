@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/internal/clock"
 )
 
 // Config describes the service that the clients attack.
@@ -214,21 +216,9 @@ func readBody(ctx context.Context, body io.Reader, q Request) (n int64, start []
 		case q.Leave > 0 && n >= q.Leave:
 			return n, start, errLeft
 		}
-		if q.Rate > 0 && !wait(ctx, time.Duration(m)*time.Second/time.Duration(q.Rate)) {
+		if q.Rate > 0 && !clock.Sleep(ctx, time.Duration(m)*time.Second/time.Duration(q.Rate)) {
 			return n, start, context.Cause(ctx)
 		}
-	}
-}
-
-// wait returns false if the context ends before the time is over.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"holdfast/internal/clock"
 )
 
 // Tally counts the outcomes of requests. It is safe for concurrent use.
@@ -89,7 +91,7 @@ func (c *Client) Repeat(ctx context.Context, most int, pause time.Duration, t *T
 		began := time.Now()
 		a := c.Do(ctx, next(i))
 		t.Add(a, ctx.Err() != nil)
-		if rest := pause - time.Since(began); rest > 0 && !wait(ctx, rest) {
+		if rest := pause - time.Since(began); rest > 0 && !clock.Sleep(ctx, rest) {
 			return
 		}
 	}
@@ -140,7 +142,7 @@ func (c *Client) Hold(ctx context.Context, n int, answered bool, words func(i in
 				if err == nil {
 					h.keep(ctx, conn)
 				}
-				if !wait(ctx, reopen) {
+				if !clock.Sleep(ctx, reopen) {
 					return
 				}
 			}

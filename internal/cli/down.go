@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/drill"
 	"holdfast/internal/private"
@@ -290,6 +291,6 @@ func awaitDown(ctx context.Context, client *control.Client, state string) error 
 		case ctx.Err() != nil:
 			return errors.New("interrupted: the stack goes on being taken down")
 		}
-		time.Sleep(drawEvery)
+		clock.Sleep(ctx, drawEvery)
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/host"
 	"holdfast/internal/identity"
@@ -403,7 +404,7 @@ func (t hostsThere) warning(there host.HostView, nodes []string) string {
 func (t hostsThere) removeHost(ctx context.Context, name string) error {
 	const patience = 20 * time.Second
 	var err error
-	for began := time.Now(); time.Since(began) < patience && ctx.Err() == nil; time.Sleep(askHostEvery) {
+	for began := time.Now(); time.Since(began) < patience && ctx.Err() == nil; clock.Sleep(ctx, askHostEvery) {
 		// If the answer was lost, the host may have been removed all the same.
 		v, viewErr := t.client.Hosts(ctx)
 		if viewErr == nil && v.Leader != "" && err != nil && !slices.ContainsFunc(v.Hosts, func(s host.HostView) bool { return s.Name == name }) {

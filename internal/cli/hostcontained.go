@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/logs"
 	"holdfast/internal/process"
@@ -64,9 +65,7 @@ func (p *hostProcess) rest(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil || time.Since(began) > goDownTries {
 			return err
 		}
-		select {
-		case <-time.After(300 * time.Millisecond):
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, 300*time.Millisecond) {
 			return ctx.Err()
 		}
 	}
@@ -105,9 +104,8 @@ func endLogWriter(state string) {
 // awaitLogWriter waits until the log writer has ended, after it was told to.
 func awaitLogWriter(state string) {
 	const patience = 5 * time.Second
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if id, known := logs.Running(state); !known || !process.Alive(id) {
-			return
-		}
-	}
+	clock.Within(patience, 20*time.Millisecond, func() bool {
+		id, known := logs.Running(state)
+		return !known || !process.Alive(id)
+	})
 }

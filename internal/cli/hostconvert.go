@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/host"
 	"holdfast/internal/stack"
@@ -86,10 +87,8 @@ func awaitConverted(ctx context.Context, client *control.Client, state string) (
 				return v, nil
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, drawEvery) {
 			return v, errors.New("interrupted: the machine goes on becoming a host; see 'holdfast host list'")
-		case <-time.After(drawEvery):
 		}
 	}
 	if err == nil {

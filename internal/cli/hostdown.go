@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/host"
 	"holdfast/internal/supervise"
@@ -144,10 +145,7 @@ func awaitAllDown(ctx context.Context, client *control.Client, state string) (un
 		if err := watch.step(time.Now(), st, err); err != nil {
 			return nil, err
 		}
-		select {
-		case <-time.After(askHostEvery):
-		case <-ctx.Done():
-		}
+		clock.Sleep(ctx, askHostEvery)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/host"
 	"holdfast/internal/quote"
@@ -90,9 +91,6 @@ func awaitGone(ctx context.Context, v host.View) (left []string) {
 		if len(left) == 0 || time.Now().After(end) || ctx.Err() != nil {
 			return left
 		}
-		select {
-		case <-time.After(askHostEvery):
-		case <-ctx.Done():
-		}
+		clock.Sleep(ctx, askHostEvery)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/backup"
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/encrypt"
 	"holdfast/internal/quote"
@@ -102,9 +103,7 @@ func followRestore(ctx context.Context, client *control.Client, id string) error
 		case time.Since(heard) > patience:
 			return fmt.Errorf("no host says what became of the restore: 'holdfast status' does, once a majority of the hosts is up (%w)", err)
 		}
-		select {
-		case <-time.After(askHostEvery):
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, askHostEvery) {
 			return ctx.Err()
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/host"
 	"holdfast/internal/logs"
@@ -284,10 +285,7 @@ func (p *hostProcess) lead(ctx context.Context, l host.Leadership) error {
 	// Clients are told why. The host tries again after a pause, because the reason may go away.
 	const pause = 3 * time.Second
 	l.Answer(control.Unable(fmt.Errorf("host %s leads, and the supervisor does not begin: %w", l.Here, err)))
-	select {
-	case <-time.After(pause):
-	case <-ctx.Done():
-	}
+	clock.Sleep(ctx, pause)
 	if p.givesUp(err) {
 		l.HandOver(fmt.Errorf("the supervisor does not begin on host %s: %w", l.Here, err))
 	}

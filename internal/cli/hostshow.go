@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/host"
 	"holdfast/internal/plan"
@@ -51,10 +52,7 @@ func awaitLead(ctx context.Context, client *control.Client) (v host.View, st sup
 			}
 			return v, st, err
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(askHostEvery):
-		}
+		clock.Sleep(ctx, askHostEvery)
 	}
 }
 

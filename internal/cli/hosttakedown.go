@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/host"
 	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
@@ -78,10 +79,7 @@ func (p *hostProcess) takeDown(ctx context.Context, sup *supervise.Supervisor, l
 			p.log.Error("the stack was not purged", "error", err)
 		}
 		down.answer <- err
-		select {
-		case <-time.After(answerTime):
-		case <-ctx.Done():
-		}
+		clock.Sleep(ctx, answerTime)
 	}
 
 	if err := l.End(ctx, purged); err != nil {

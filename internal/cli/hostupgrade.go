@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/supervise"
 )
@@ -64,9 +65,6 @@ func awaitHostProgram(ctx context.Context, client *control.Client, digest string
 		if time.Since(began) > takeOverLimit {
 			return fmt.Errorf("the new version is up on this host, and no host leads the stack after %v: %s", takeOverLimit, waitsFor(v))
 		}
-		select {
-		case <-time.After(askHostEvery):
-		case <-ctx.Done():
-		}
+		clock.Sleep(ctx, askHostEvery)
 	}
 }

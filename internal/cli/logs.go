@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/logs"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
@@ -147,10 +148,8 @@ func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error
 		if err := m.show(w); err != nil || !o.follow {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, followEvery) {
 			return nil
-		case <-time.After(followEvery):
 		}
 		if err := m.find(); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/host"
 	"holdfast/internal/logs"
@@ -73,10 +74,8 @@ func (r *remoteLogs) read(ctx context.Context, client *control.Client, q logs.Qu
 			return
 		}
 		r.give(control.LogLine{Reached: true}) // so that nobody waits for a host that is away
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, remoteAgain) {
 			return
-		case <-time.After(remoteAgain):
 		}
 	}
 }

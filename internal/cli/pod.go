@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/identity"
 	"holdfast/internal/logs"
 	"holdfast/internal/plan"
@@ -287,10 +288,8 @@ func (p *podProcess) showLogs(ctx context.Context, w io.Writer) {
 			}
 			fmt.Fprintf(w, "%s %s\n", entry.Node, entry.Line)
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, 200*time.Millisecond) {
 			return
-		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/quote"
 )
 
@@ -44,10 +45,8 @@ func checkEntry(ctx context.Context, url, token string, stdout io.Writer) error 
 			_, err = fmt.Fprintf(stdout, "%s: a key was written, read and deleted\n", url)
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, time.Second) {
 			return fmt.Errorf("the entry does not serve: %w", err)
-		case <-time.After(time.Second):
 		}
 	}
 }

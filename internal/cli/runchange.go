@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/supervise"
 )
@@ -59,9 +59,7 @@ func awaitChange(ctx context.Context, client *control.Client, id int, kind strin
 		case st.Change == nil && st.Phase == supervise.PhaseRunning:
 			return changeResult(st, id, kind, last)
 		}
-		select {
-		case <-time.After(askHostEvery):
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, askHostEvery) {
 			return supervise.Result{}, ctx.Err()
 		}
 	}

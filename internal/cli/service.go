@@ -19,6 +19,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/export"
 	"holdfast/internal/host"
@@ -372,10 +373,10 @@ func endHost(ctx context.Context, pid int, state string) error {
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		return fmt.Errorf("end the process %d of this host: %w", pid, err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); host.Claimed(state); time.Sleep(drawEvery) {
-		if time.Now().After(deadline) || ctx.Err() != nil {
-			return fmt.Errorf("the process %d of this host does not end", pid)
-		}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if !clock.Poll(ctx, drawEvery, func() bool { return !host.Claimed(state) }) {
+		return fmt.Errorf("the process %d of this host does not end", pid)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/term"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
@@ -165,10 +166,8 @@ func showStart(ctx context.Context, g *globals, w io.Writer, status func() (supe
 		if st.Phase != supervise.PhaseStarting {
 			return st, nil
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, drawEvery) {
 			return st, ctx.Err()
-		case <-time.After(drawEvery):
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/host"
 	"holdfast/internal/quote"
@@ -337,10 +338,8 @@ func watchStatus(ctx context.Context, g *globals, w io.Writer, every time.Durati
 		case !g.json:
 			last = printChanges(w, g, st, last)
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, every) {
 			return nil
-		case <-time.After(every):
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
@@ -148,10 +149,10 @@ func killSupervisor(ctx context.Context, pid int, state string) error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return fmt.Errorf("end the supervisor %d: %w", pid, err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); supervise.Locked(state); time.Sleep(drawEvery) {
-		if time.Now().After(deadline) || ctx.Err() != nil {
-			return fmt.Errorf("the supervisor %d does not end", pid)
-		}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if !clock.Poll(ctx, drawEvery, func() bool { return !supervise.Locked(state) }) {
+		return fmt.Errorf("the supervisor %d does not end", pid)
 	}
 	return nil
 }
@@ -179,7 +180,7 @@ func awaitProgram(ctx context.Context, client *control.Client, state, digest str
 		if time.Since(began) > takeOverLimit {
 			return fmt.Errorf("the new version does not look after the nodes after %v; 'holdfast status' shows how it goes on", takeOverLimit)
 		}
-		time.Sleep(drawEvery)
+		clock.Sleep(ctx, drawEvery)
 	}
 }
 

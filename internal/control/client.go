@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
 )
@@ -202,9 +203,7 @@ func (c *Client) ask(ctx context.Context, method, path string, content []byte) (
 			told = true
 			c.onWait(busy.Why)
 		}
-		select {
-		case <-time.After(askAgain):
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, askAgain) {
 			return nil, ctx.Err()
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/host"
 	"holdfast/internal/logs"
 )
@@ -82,10 +83,8 @@ func sendLogs(ctx context.Context, w http.ResponseWriter, m *logs.Merged, follow
 			return err
 		}
 
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, logsEvery) {
 			return ctx.Err()
-		case <-time.After(logsEvery):
 		}
 		if _, err := m.Find(); err != nil {
 			return err

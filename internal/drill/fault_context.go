@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/history"
 	"holdfast/internal/load"
 	"holdfast/internal/plan"
@@ -219,15 +220,12 @@ func awaitEvery(ctx context.Context, every time.Duration, what string, limit tim
 	return nil
 }
 
+// sleep waits for a time. It returns why the context has ended if it ends first.
 func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !clock.Sleep(ctx, d) {
 		return context.Cause(ctx)
 	}
+	return nil
 }
 
 func joinNames(nodes []supervise.NodeStatus) string {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	part "holdfast/internal/host"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
@@ -219,10 +220,8 @@ func (v *virtualStack) moves(what, address string, bound time.Duration, happens 
 
 func (v *virtualStack) await(what string, holds func() bool) {
 	v.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			v.Fatalf("%s: not within 30 s", what)
-		}
+	if !clock.Within(30*time.Second, 20*time.Millisecond, holds) {
+		v.Fatalf("%s: not within 30 s", what)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/doctor"
 	"holdfast/internal/haproxy"
 	"holdfast/internal/metrics"
@@ -135,10 +136,8 @@ func (e *examination) settings(ctx context.Context, admin *redis.Admin) (map[str
 		if settled {
 			return settings, nil
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, patience/5) {
 			return settings, nil
-		case <-time.After(patience / 5):
 		}
 		if deadline, _ := ctx.Deadline(); time.Until(deadline) < patience/4 {
 			return settings, nil // no switchover takes that long

@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/control"
 	"holdfast/internal/doctor"
 	"holdfast/internal/drill"
@@ -139,9 +140,7 @@ func (e *examination) status(ctx context.Context) (supervise.Status, error) {
 		if !errors.As(err, &busy) || !busy.Later || time.Since(began) > leaderPatience {
 			return st, err
 		}
-		select {
-		case <-time.After(patience / 10):
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, patience/10) {
 			return st, err
 		}
 	}

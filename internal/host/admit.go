@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/agree"
+	"holdfast/internal/clock"
 	"holdfast/internal/identity"
 	"holdfast/internal/quote"
 )
@@ -224,16 +225,12 @@ func (h *Host) entered(ctx context.Context, term uint64, from identity.Peer, e e
 // enter reports this host to the leader and tries again until the leader has recorded it:
 // then this host has its vote, and the leader knows its state directory.
 func (h *Host) enter() {
-	for pause := 100 * time.Millisecond; h.life.Err() == nil; pause = min(2*pause, 2*time.Second) {
+	for pauses := (clock.Backoff{Min: 100 * time.Millisecond, Max: 2 * time.Second}); h.life.Err() == nil; clock.Sleep(h.life, pauses.Next()) {
 		err := h.tryEnter()
 		if err == nil {
 			return
 		}
 		h.cfg.Log.Info("this host is not heard by the stack yet", "why", err)
-		select {
-		case <-time.After(pause):
-		case <-h.life.Done():
-		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/agree"
+	"holdfast/internal/clock"
 )
 
 // This file is how a whole stack is taken down: the leader stops the nodes of all hosts, and
@@ -82,9 +83,7 @@ func (h *Host) awaitHeard(ctx context.Context) {
 				if err == nil && p.Applied >= sure || time.Since(answered) > probeAgain {
 					return // it has heard, is away, or has ended already
 				}
-				select {
-				case <-time.After(20 * time.Millisecond):
-				case <-ctx.Done():
+				if !clock.Sleep(ctx, 20*time.Millisecond) {
 					return
 				}
 			}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"holdfast/internal/agree"
+	"holdfast/internal/clock"
 	"holdfast/internal/identity"
 	"holdfast/internal/machine"
 )
@@ -163,10 +164,8 @@ func (l *lab) must(err error) {
 
 func (l *lab) eventually(what string, is func() bool) {
 	l.t.Helper()
-	for end := time.Now().Add(60 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			l.t.Fatalf("not within 60 s: %s", what)
-		}
+	if !clock.Within(60*time.Second, 10*time.Millisecond, is) {
+		l.t.Fatalf("not within 60 s: %s", what)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/agent"
+	"holdfast/internal/clock"
 	"holdfast/internal/machine"
 )
 
@@ -128,10 +129,7 @@ func (h *Host) leadOver(ctx context.Context, term uint64) {
 
 	if err != nil && !over {
 		h.cfg.Log.Error("the supervisor has ended, and begins anew", "error", err)
-		select {
-		case <-time.After(time.Second):
-		case <-h.life.Done():
-		}
+		clock.Sleep(h.life, time.Second)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/agree"
+	"holdfast/internal/clock"
 )
 
 // This file is how one host ends for maintenance: the leader has stopped its nodes, and then
@@ -61,9 +62,7 @@ func (h *Host) endHost(ctx context.Context, term uint64, name string) error {
 	defer cancel()
 	for _, peer := range h.member.Members() {
 		for peer.Name == name && h.answers(ctx, peer) {
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-ctx.Done():
+			if !clock.Sleep(ctx, 50*time.Millisecond) {
 				return fmt.Errorf("the nodes of host %s are down, and its process has not ended after %v: end it there", name, endLimit)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/identity"
 )
 
@@ -66,10 +67,7 @@ func TakeSeat(ctx context.Context, state string, p identity.Pass, tell func(text
 		}
 
 		failed = fmt.Sprintf(". The last attempt to join failed: %v", err)
-		select {
-		case <-time.After(joinAgain):
-		case <-ctx.Done():
-		}
+		clock.Sleep(ctx, joinAgain)
 	}
 }
 
@@ -125,10 +123,7 @@ func waitFor(ctx context.Context, p identity.Pass, seat identity.Seat, look func
 		if len(met.up) > 0 || len(met.silent) == 0 && seat.Name == p.Seats[0].Name {
 			return met, nil
 		}
-		select {
-		case <-time.After(seatEvery):
-		case <-ctx.Done():
-		}
+		clock.Sleep(ctx, seatEvery)
 	}
 }
 

@@ -14,18 +14,18 @@ import (
 // unless a test moves them.
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// clock is a clock that a test sets.
-type clock struct{ at atomic.Pointer[time.Time] }
+// testClock is a clock that a test sets.
+type testClock struct{ at atomic.Pointer[time.Time] }
 
-func newClock(at time.Time) *clock {
-	c := &clock{}
+func newClock(at time.Time) *testClock {
+	c := &testClock{}
 	c.set(at)
 	return c
 }
 
-func (c *clock) set(at time.Time)          { c.at.Store(&at) }
-func (c *clock) now() time.Time            { return *c.at.Load() }
-func (c *clock) add(d time.Duration)       { c.set(c.now().Add(d)) }
+func (c *testClock) set(at time.Time)      { c.at.Store(&at) }
+func (c *testClock) now() time.Time        { return *c.at.Load() }
+func (c *testClock) add(d time.Duration)   { c.set(c.now().Add(d)) }
 func always(at time.Time) func() time.Time { return func() time.Time { return at } }
 
 // must returns a function that returns v, or ends the test if err is not nil.

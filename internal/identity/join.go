@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"holdfast/internal/clock"
 )
 
 const (
@@ -55,7 +57,7 @@ func Join(ctx context.Context, t Token, name string, key *ecdsa.PrivateKey, now 
 
 	var failed error
 	for round := range joinRounds {
-		if round > 0 && !pause(ctx, joinPause) {
+		if round > 0 && !clock.Sleep(ctx, joinPause) {
 			break
 		}
 		for _, member := range t.Members {
@@ -91,17 +93,6 @@ func moreTelling(old, err error) error {
 		return old
 	}
 	return err
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 func joinAt(ctx context.Context, t Token, member netip.AddrPort, request []byte, key *ecdsa.PrivateKey, now func() time.Time) (Joined, error) {

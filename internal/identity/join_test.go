@@ -22,7 +22,7 @@ import (
 // stackUnderTest is one member of a stack, at which hosts can join.
 type stackUnderTest struct {
 	authority *Authority
-	clock     *clock
+	clock     *testClock
 	keeper    *Keeper
 	trust     *Trust
 	log       *safeLog

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"holdfast/internal/clock"
 )
 
 const (
@@ -134,12 +136,8 @@ func checkTime(c Credentials, now time.Time) error {
 // attempt with the files that have changed, or the error. After an error it tries again.
 func (k *Keeper) Run(ctx context.Context, report func(changed []string, err error)) {
 	for retry := time.Duration(0); ; {
-		timer := time.NewTimer(k.wait(retry))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !clock.Sleep(ctx, k.wait(retry)) {
 			return
-		case <-timer.C:
 		}
 
 		cert := k.Credentials().Certificate

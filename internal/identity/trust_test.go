@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"holdfast/internal/clock"
 )
 
 // serve runs a server until the test ends and returns its address.
@@ -60,10 +62,8 @@ func (l *safeLog) String() string {
 // eventually polls a condition for at most 10 s.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within 10 s", what)
-		}
+	if !clock.Within(10*time.Second, 5*time.Millisecond, holds) {
+		t.Fatalf("%s: not within 10 s", what)
 	}
 }
 

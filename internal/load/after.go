@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/history"
 )
 
@@ -77,7 +78,7 @@ func (c *client) readBack(ctx context.Context, k typedKey) history.Operation {
 		if told == "" || ctx.Err() == nil {
 			told = op.Error
 		}
-		if !wait(ctx, anotherTry) {
+		if !clock.Sleep(ctx, anotherTry) {
 			op.Tries, op.Error = tries, told
 			return op
 		}
@@ -102,7 +103,7 @@ func (l *Load) Remove(ctx context.Context) error {
 			if told == nil || ctx.Err() == nil {
 				told = err
 			}
-			if !wait(ctx, anotherTry) {
+			if !clock.Sleep(ctx, anotherTry) {
 				return fmt.Errorf("remove the %d keys that begin with %s: %w", len(all), l.cfg.Prefix, told)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/history"
 )
 
@@ -191,7 +192,7 @@ func (c *client) send(op *history.Operation) {
 	deadline := time.Now().Add(c.timeout())
 	harmless := op.Verb == history.Read || c.url != nil && c.url.safe()
 	perhaps := false // an earlier try may have been carried out
-	pause := firstRepeat
+	pauses := clock.Backoff{Min: firstRepeat, Max: longestRepeat}
 	for {
 		until := deadline
 		if op.Once {
@@ -211,14 +212,14 @@ func (c *client) send(op *history.Operation) {
 
 		// This try was certainly not carried out, but an earlier one may have been.
 		again := perhaps && op.Once && how != refused
-		if !again || time.Now().Add(pause).After(deadline) || !wait(c.conn.ctx, pause) {
+		pause := pauses.Next()
+		if !again || time.Now().Add(pause).After(deadline) || !clock.Sleep(c.conn.ctx, pause) {
 			op.Outcome = history.Failed
 			if perhaps && !harmless {
 				op.Outcome = history.Unknown
 			}
 			return
 		}
-		pause = min(2*pause, longestRepeat)
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/clock"
 )
 
 const (
@@ -103,7 +105,7 @@ func (c *connection) exchange(q *request, deadline time.Time) (sent time.Time, e
 	if deadline.Before(patience) {
 		patience = deadline
 	}
-	pause := firstPause
+	pauses := clock.Backoff{Min: firstPause, Max: longestPause}
 	for failures := 1; ; failures++ {
 		sent, err = c.tryOnce(q, patience, deadline)
 		if err == nil || !sent.IsZero() {
@@ -116,10 +118,9 @@ func (c *connection) exchange(q *request, deadline time.Time) (sent time.Time, e
 			}
 			continue
 		}
-		if time.Now().Add(pause).After(patience) || !wait(c.ctx, pause) {
+		if pause := pauses.Next(); time.Now().Add(pause).After(patience) || !clock.Sleep(c.ctx, pause) {
 			return sent, err
 		}
-		pause = min(2*pause, longestPause)
 	}
 }
 
@@ -265,16 +266,4 @@ func (q *request) append(b []byte, host string) []byte {
 	}
 	b = append(b, "\r\n"...)
 	return append(b, q.body...)
-}
-
-// wait returns false if the context ends before the time is over.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

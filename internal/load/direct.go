@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/history"
 )
 
@@ -87,7 +88,7 @@ func (d *directClient) run(ctx, hard context.Context) {
 			n += int(late / d.every)
 			at = begin.Add(time.Duration(n) * d.every)
 		}
-		if !wait(ctx, max(0, time.Until(at))) {
+		if !clock.Sleep(ctx, max(0, time.Until(at))) {
 			return
 		}
 		op := d.perform(d.load.directTask(d.number, n, d.reads), d.load.now())

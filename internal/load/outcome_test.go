@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/history"
 )
 
@@ -283,10 +284,8 @@ func TestAConnectionThatWasClosedMeanwhileIsNoFailure(t *testing.T) {
 			t.Errorf("%d: %+v", i, op)
 		}
 		// Wait until the end of the connection has arrived here. A client does not wait for it.
-		for end := time.Now().Add(5 * time.Second); c.conn.idle(); time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("the connection stays open")
-			}
+		if !clock.Within(5*time.Second, time.Millisecond, func() bool { return !c.conn.idle() }) {
+			t.Fatal("the connection stays open")
 		}
 	}
 	if len(requests) != 6 {

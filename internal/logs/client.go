@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"holdfast/internal/clock"
 )
 
 // Client is a connection to a stack's log writer. It is not safe for concurrent use.
@@ -56,10 +58,8 @@ func Await(ctx context.Context, state string) error {
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, 5*time.Millisecond) {
 			return err
-		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }
@@ -80,10 +80,8 @@ func tell(state, words string, limit time.Duration) error {
 func HandOver(ctx context.Context, state, node string, f *os.File) {
 	defer f.Close()
 	for tell(state, askOpen+" "+node, syncLimit) != nil {
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, 20*time.Millisecond) {
 			return
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/process"
 )
 
@@ -49,10 +50,8 @@ func startWriter(t *testing.T, state string) (stop func()) {
 
 func await(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
+	if !clock.Within(20*time.Second, 5*time.Millisecond, cond) {
+		t.Fatalf("not within 20 s: %s", what)
 	}
 }
 

@@ -18,6 +18,8 @@ import (
 	spans "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"holdfast/internal/clock"
 )
 
 const (
@@ -103,9 +105,7 @@ func (c *client) UploadTraces(ctx context.Context, batch []*spans.ResourceSpans)
 		if time.Since(start)+pause > giveUp {
 			return err
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, pause) {
 			return err
 		}
 		wait = min(wait+wait/2, longWait)

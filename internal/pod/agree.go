@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
 )
@@ -232,10 +233,8 @@ func (p Peers) Agree(ctx context.Context) (Agreed, error) {
 			p.Waiting(wait)
 			said = wait
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, 300*time.Millisecond) {
 			return Agreed{}, fmt.Errorf("the pods have not agreed: %s", wait)
-		case <-time.After(300 * time.Millisecond):
 		}
 	}
 }

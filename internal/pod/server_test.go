@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/identity"
 	"holdfast/internal/plan"
 )
@@ -153,10 +154,8 @@ func TestACertificateIsRenewedWhileThePodLives(t *testing.T) {
 		end()
 		<-kept
 	}()
-	for deadline := time.Now().Add(10 * time.Second); id.keeper.Credentials().Certificate.Equal(first); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it is the first one still")
-		}
+	if !clock.Within(10*time.Second, 10*time.Millisecond, func() bool { return !id.keeper.Credentials().Certificate.Equal(first) }) {
+		t.Fatal("it is the first one still")
 	}
 	if now := id.keeper.Credentials(); !now.Peer().Same(identity.Peer{Stack: "shop", Role: identity.Host, Name: "web-1", ID: now.Peer().ID}) || len(now.Certificate.IPAddresses) != 2 {
 		t.Errorf("the new one is for %v at %v", now.Peer(), now.Certificate.IPAddresses)

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/identity"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
@@ -131,10 +132,8 @@ func (s *Services) find(ctx context.Context, name, before string, began time.Tim
 			s.Log.Info("the name of a Service does not resolve yet", "name", name, "error", err)
 			s.Waiting("the name " + name + " does not resolve")
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, lookupPause) {
 			return "", false, ctx.Err()
-		case <-time.After(lookupPause):
 		}
 	}
 }
@@ -196,10 +195,8 @@ func (s *Services) Watch(ctx context.Context, found DiscoveredServices, own stri
 			wait = every / 6
 		}
 
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, wait) {
 			return nil
-		case <-time.After(wait):
 		}
 
 		moved, all := s.look(ctx, found.Addresses)

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/isolate/dnstest"
 	"holdfast/internal/plan"
 )
@@ -285,10 +286,8 @@ func TestAPodBeginsAnewWhereAServiceHasMoved(t *testing.T) {
 	n.dns.Be(dnstest.Failing)
 	still := watch(n, n.find(t), "redis-2")
 	n.dns.Be(dnstest.Well)
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(n.log.String(), "DNS answers again"); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("the log says %s", n.log)
-		}
+	if !clock.Within(20*time.Second, 10*time.Millisecond, func() bool { return strings.Contains(n.log.String(), "DNS answers again") }) {
+		t.Fatalf("the log says %s", n.log)
 	}
 	select {
 	case m := <-still:

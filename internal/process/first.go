@@ -6,6 +6,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"holdfast/internal/clock"
 )
 
 // First does the duties of the first process of a container: it waits for every
@@ -49,11 +51,12 @@ func (f First) Run() (status int, err error) {
 	defer signal.Stop(signals)
 
 	told, ends := false, 0
-	for pause := time.Duration(0); ; {
+	pauses := clock.Backoff{Min: firstPause, Max: firstPauseMost, AtOnce: true}
+	for ran := false; ; ran = true {
 		began := time.Now()
 		how, err := f.live(signals, &told)
 		switch {
-		case err != nil && pause == 0 && !told:
+		case err != nil && !ran && !told:
 			return 0, err // it has never run
 		case err != nil:
 			f.Say(fmt.Sprintf("the supervisor cannot be started: %v", err))
@@ -73,14 +76,13 @@ func (f First) Run() (status int, err error) {
 		}
 
 		if time.Since(began) > firstCalm {
-			pause = 0
+			pauses.Reset()
 		}
 		select {
 		case <-signals:
 			told = true
-		case <-time.After(pause):
+		case <-time.After(pauses.Next()):
 		}
-		pause = min(max(2*pause, firstPause), firstPauseMost)
 	}
 }
 
@@ -157,12 +159,7 @@ func orphans() bool {
 // orphansAfter waits until no orphans are left, for at most limit, and reports whether
 // some still are.
 func orphansAfter(limit time.Duration) bool {
-	for end := time.Now().Add(limit); orphans(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			return true
-		}
-	}
-	return false
+	return !clock.Within(limit, 20*time.Millisecond, func() bool { return !orphans() })
 }
 
 // statusOf returns a child's exit status as a shell would: 128 + the signal that ended it.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/clock"
 )
 
 // beFirstOf is the environment variable that makes the test binary act as the first process of
@@ -78,10 +80,8 @@ func newContained(t *testing.T, script string) *contained {
 
 func (c *contained) says(t *testing.T, words string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(c.out.String(), words); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it does not say %q: %q", words, c.out.String())
-		}
+	if !clock.Within(20*time.Second, 5*time.Millisecond, func() bool { return strings.Contains(c.out.String(), words) }) {
+		t.Fatalf("it does not say %q: %q", words, c.out.String())
 	}
 }
 
@@ -126,11 +126,9 @@ func TestTheFirstProcessWaitsForOrphans(t *testing.T) {
 		}
 	}
 	for _, pid := range orphans {
-		for deadline := time.Now().Add(20 * time.Second); exists("/proc/" + pid); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				stat, _ := os.ReadFile("/proc/" + pid + "/stat")
-				t.Fatalf("nobody waited for an orphan: %s", stat)
-			}
+		if !clock.Within(20*time.Second, 5*time.Millisecond, func() bool { return !exists("/proc/" + pid) }) {
+			stat, _ := os.ReadFile("/proc/" + pid + "/stat")
+			t.Fatalf("nobody waited for an orphan: %s", stat)
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/clock"
 )
 
 // shell starts a shell script, and ends it at the end of the test.
@@ -31,10 +33,8 @@ func shell(t *testing.T, script string) (*Process, string) {
 
 func await(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
-		}
+	if !clock.Within(10*time.Second, 5*time.Millisecond, cond) {
+		t.Fatalf("not within 10 s: %s", what)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/stack"
 )
 
@@ -39,7 +40,7 @@ func nextBackup(b stack.Backup, known BackupState, now time.Time) time.Time {
 // of each is written to BackupFile and to the log.
 func (s *Supervisor) keepBackups() {
 	shown := time.Time{}
-	for s.wait(backupTick) {
+	for clock.Sleep(s.ctx, backupTick) {
 		if s.stopping.Load() {
 			return
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/backup"
+	"holdfast/internal/clock"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/private"
@@ -390,7 +391,7 @@ func (m *stackClients) checkMemory(ctx context.Context, s copySource) error {
 
 // watchMemory ends a backup that uses up the machine's last memory.
 func watchMemory(ctx context.Context, cancel context.CancelCauseFunc) {
-	pollEvery(ctx, memoryCheck, func() bool {
+	clock.Poll(ctx, memoryCheck, func() bool {
 		free, known := machine.FreeMemory()
 		if known && free < spareMemory {
 			cancel(refused("the backup was ended, because the machine has only %d MiB of free memory left: what is written while a node is copied takes memory twice", free>>20))

@@ -10,6 +10,7 @@ import (
 	"net"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/plan"
 )
 
@@ -29,7 +30,7 @@ const (
 // ends.
 func (s *Supervisor) watchCertificates() {
 	shown := map[string]string{} // by host: the serial number that all nodes of the host have
-	for s.wait(lookAtCertificatesEvery) {
+	for clock.Sleep(s.ctx, lookAtCertificatesEvery) {
 		for _, h := range s.Plan().Hosts {
 			if s.stopping.Load() {
 				return

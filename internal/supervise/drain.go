@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/haproxy"
 	"holdfast/internal/plan"
 )
@@ -110,19 +111,7 @@ func openRequests(ctx context.Context, b *haproxy.Client, node string) (n int64)
 
 // poll waits until a condition holds, and returns false if the context ends first.
 func poll(ctx context.Context, holds func() bool) bool {
-	return pollEvery(ctx, 20*time.Millisecond, holds)
-}
-
-// pollEvery is poll with its own interval.
-func pollEvery(ctx context.Context, every time.Duration, holds func() bool) bool {
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(every):
-		}
-	}
-	return true
+	return clock.Poll(ctx, 20*time.Millisecond, holds)
 }
 
 // putIntoService puts a node that is up back into service at every balancer, unless an operator has

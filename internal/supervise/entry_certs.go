@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/certificate"
+	"holdfast/internal/clock"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
@@ -133,7 +134,7 @@ func certificateID(file string) string {
 
 // watchEntryCertificates makes the balancers use certificates that have changed.
 func (s *Supervisor) watchEntryCertificates() {
-	for s.wait(lookAtEntryCertificatesEvery) {
+	for clock.Sleep(s.ctx, lookAtEntryCertificatesEvery) {
 		if s.stopping.Load() {
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/redis"
 )
 
@@ -235,7 +236,7 @@ func (w *failover) steer(ctx context.Context, priority func(name string) int) er
 
 	w.sup.applyPeriodSteps([]periodStep{{askPeriod, oneTick}, {holdPeriod, 2 * holdPeriod}})
 	// Wait out the short period, in which a Sentinel forgets too soon what it was told.
-	if !w.sup.wait(oneTick) {
+	if !clock.Sleep(w.sup.ctx, oneTick) {
 		return ctx.Err()
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
 	"holdfast/internal/redis"
@@ -134,7 +135,7 @@ func GuardFence(ctx context.Context, stateDir string, supervisor int, log *slog.
 		s.settleRedis(ctx)
 		return !s.unsettled.Load()
 	}
-	if !pollEvery(ctx, 20*time.Millisecond, settled) {
+	if !clock.Poll(ctx, 20*time.Millisecond, settled) {
 		return fmt.Errorf("a switchover was left unfinished, and its settings could not be put back within %v", guardLimit)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 )
@@ -113,7 +114,7 @@ func (s *Supervisor) checkAbsent(steps []plan.Step, now, final layout) (reasons 
 // start.
 func (s *Supervisor) keepCatchingUp() {
 	var asked sync.Map // the hosts being asked: one that is stuck does not hold up the others
-	for s.hosts.several && s.wait(time.Second) {
+	for s.hosts.several && clock.Sleep(s.ctx, time.Second) {
 		for _, name := range s.hosts.absent.names() {
 			if _, is := asked.LoadOrStore(name, true); is {
 				continue

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/logs"
 	"holdfast/internal/plan"
 	"holdfast/internal/private"
@@ -71,7 +72,7 @@ func (s *Supervisor) awaitLogWriter(ctx context.Context) {
 }
 
 func (s *Supervisor) keepLogWriter(ctx context.Context) {
-	pause := time.Duration(0)
+	pauses := clock.Backoff{Min: writerPause, Max: pauseMost, AtOnce: true}
 	for ctx.Err() == nil {
 		began := time.Now()
 		writer, err := s.logWriter()
@@ -84,13 +85,9 @@ func (s *Supervisor) keepLogWriter(ctx context.Context) {
 		}
 		s.log.Error("the log writer is started again", "why", err)
 		if time.Since(began) > writerCalm {
-			pause = 0
+			pauses.Reset()
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(max(2*pause, writerPause), pauseMost)
+		clock.Sleep(ctx, pauses.Next())
 	}
 }
 

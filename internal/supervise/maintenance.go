@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/plan"
 )
 
@@ -276,7 +277,7 @@ func (s *Supervisor) run(host string) string {
 
 // watchMaintenance starts the nodes of hosts whose process has started again.
 func (s *Supervisor) watchMaintenance() {
-	for s.wait(maintenanceEvery) {
+	for clock.Sleep(s.ctx, maintenanceEvery) {
 		for _, host := range s.maintenance.all() {
 			if _, ended := s.maintenanceEnded(host); ended && s.hosts.at(host).Present(s.ctx) {
 				s.endMaintenance(s.ctx, host)

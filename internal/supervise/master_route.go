@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/haproxy"
 	"holdfast/internal/plan"
 )
@@ -25,10 +26,7 @@ const tellMaster, tellLimit = 50 * time.Millisecond, 200 * time.Millisecond
 func (s *Supervisor) keepFromMaster(ctx context.Context, node string) {
 	for ctx.Err() == nil {
 		s.leaveMaster(ctx, node)
-		select {
-		case <-ctx.Done():
-		case <-time.After(tellMaster):
-		}
+		clock.Sleep(ctx, tellMaster)
 	}
 }
 
@@ -61,7 +59,7 @@ func (w *switchover) routeToNewMaster() {
 	w.routedAt = time.Now()
 	if end := w.endBlocking; w.turned && end != nil {
 		w.sup.tasks.Go(func() {
-			w.sup.wait(staleCheck)
+			clock.Sleep(w.sup.ctx, staleCheck)
 			end()
 		})
 	}
@@ -73,7 +71,7 @@ func (w *switchover) releaseMasterRoute() {
 		return
 	}
 	if !w.routedAt.IsZero() {
-		w.sup.wait(time.Until(w.routedAt.Add(staleCheck)))
+		clock.Sleep(w.sup.ctx, time.Until(w.routedAt.Add(staleCheck)))
 	}
 	w.endBlocking()
 	w.endBlocking = nil

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/haproxy"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
@@ -76,10 +77,8 @@ func status(s *Supervisor) NodeStatus { return s.statusBoard.snapshot().Nodes[0]
 
 func await1(t *testing.T, s *Supervisor, what string, cond func(NodeStatus) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !cond(status(s)); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s: %+v", what, status(s))
-		}
+	if !clock.Within(10*time.Second, 5*time.Millisecond, func() bool { return cond(status(s)) }) {
+		t.Fatalf("not within 10 s: %s: %+v", what, status(s))
 	}
 }
 

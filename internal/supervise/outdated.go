@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
@@ -23,7 +24,7 @@ const lookAtProgramsEvery = 2 * time.Second
 func (s *Supervisor) watchPrograms() {
 	for {
 		s.showPrograms()
-		if !s.wait(lookAtProgramsEvery) {
+		if !clock.Sleep(s.ctx, lookAtProgramsEvery) {
 			return
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/redis"
@@ -242,7 +243,7 @@ func (s *Supervisor) ownSentinel() string {
 // knows a removed node.
 func (s *Supervisor) forgetDeparted(sentinel string) {
 	said := ""
-	for s.wait(departedEvery) && !s.stopping.Load() {
+	for clock.Sleep(s.ctx, departedEvery) && !s.stopping.Load() {
 		a := s.askSentinels(s.ctx, time.Second)
 		if !s.knowsDeparted(a, sentinel) {
 			if err := s.noteForgotten(a); err != nil {
@@ -379,7 +380,7 @@ func (s *Supervisor) retryStepDown(ctx context.Context, node string) {
 	ctx, cancel := context.WithTimeout(ctx, stepDownTries)
 	defer cancel()
 	why := ""
-	pollEvery(ctx, stepDownPause, func() bool {
+	clock.Poll(ctx, stepDownPause, func() bool {
 		err := s.tryStepDown(ctx, node)
 		if err == nil {
 			return true

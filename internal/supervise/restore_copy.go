@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/plan"
 )
 
@@ -89,7 +90,7 @@ func (s *Supervisor) awaitCopy(ctx context.Context, r decidedRestore, copiers []
 		})
 		return copied || time.Since(heard) > copierPatience
 	}
-	switch pollEvery(waiting, copyEvery, goOn); {
+	switch clock.Poll(waiting, copyEvery, goOn); {
 	case copied:
 		return nil
 	case ctx.Err() != nil:
@@ -137,7 +138,7 @@ func (s *Supervisor) goOnRestoring() {
 // awaitCopied waits until the restored data has a copy, or ctx ends. No node may be restarted
 // before: the one with the data could come back to an empty master.
 func (s *Supervisor) awaitCopied(ctx context.Context) {
-	pollEvery(ctx, copyEvery, func() bool { return !s.copying.Load() })
+	clock.Poll(ctx, copyEvery, func() bool { return !s.copying.Load() })
 }
 
 // askToReopen asks the owner of the supervisor to close it and to open another one.

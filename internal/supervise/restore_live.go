@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
@@ -413,7 +414,7 @@ func (s *Supervisor) awaitAcknowledged(ctx context.Context, master string, repli
 		n, err := s.admin(master).Awaiting(ctx)
 		return err == nil && n == 0
 	}
-	if !pollEvery(ctx, switchPoll, have) {
+	if !clock.Poll(ctx, switchPoll, have) {
 		return fmt.Errorf("not every write was acknowledged within %v", fenceLimit)
 	}
 	return nil

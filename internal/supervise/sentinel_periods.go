@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/plan"
 	"holdfast/internal/redis"
 )
@@ -254,21 +255,9 @@ func (s *Supervisor) applyStepsTo(sentinel string, steps []periodStep) {
 		})
 	}
 	for _, step := range steps {
-		if request(step.period) != nil || !s.wait(step.lasts) {
+		if request(step.period) != nil || !clock.Sleep(s.ctx, step.lasts) {
 			break
 		}
 	}
 	_ = request(0) // if that fails the next probe does it
-}
-
-// wait waits for a time and returns true. It returns false if the supervisor ends first.
-func (s *Supervisor) wait(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-s.ctx.Done():
-		return false
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/plan"
 )
 
@@ -38,7 +39,7 @@ func (s *Supervisor) keepSettled() {
 			looks = s.lookForLeft(s.ctx, looks)
 		}
 		s.settleRedis(s.ctx)
-		if !s.wait(time.Second) {
+		if !clock.Sleep(s.ctx, time.Second) {
 			return
 		}
 	}

@@ -3,6 +3,7 @@ package supervise
 import (
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/machine"
 )
 
@@ -50,7 +51,7 @@ func (s *spinner) look(pid int, cpu time.Duration, now time.Time) int {
 func (s *Supervisor) watchSpinning() {
 	seen := map[string]*spinner{}
 	var last time.Time
-	for s.wait(spinEvery) {
+	for clock.Sleep(s.ctx, spinEvery) {
 		for i, name := range s.sentinels() {
 			n, _ := s.Status().Node(name)
 			if s.isElsewhere(name) || n.State != Up || n.PID == 0 {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
@@ -220,10 +221,8 @@ func (s *Supervisor) awaitCalm(ctx context.Context, name string, settle time.Dur
 		if time.Since(began) > limit {
 			return fmt.Errorf("it is not well for %v without a break: %s", settle, st.Detail)
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, 20*time.Millisecond) {
 			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
 	return nil

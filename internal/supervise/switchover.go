@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/plan"
 	"holdfast/internal/redis"
 )
@@ -228,7 +229,7 @@ func (w *switchover) steer(ctx context.Context) (leaders []string, err error) {
 	case !is:
 		return nil, refused("the Sentinels did not hear within %v that %s is to be preferred", steerLimit, w.to)
 	}
-	w.sup.wait(time.Until(asked.Add(beforeFailover)))
+	clock.Sleep(w.sup.ctx, time.Until(asked.Add(beforeFailover)))
 	return leaders, nil
 }
 
@@ -502,5 +503,5 @@ func (s *Supervisor) tryStepDown(ctx context.Context, node string) error {
 func within(ctx context.Context, limit, every time.Duration, yes func(ctx context.Context) bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return pollEvery(ctx, every, func() bool { return yes(ctx) })
+	return clock.Poll(ctx, every, func() bool { return yes(ctx) })
 }

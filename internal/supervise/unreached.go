@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"holdfast/internal/clock"
 )
 
 // A stack of several hosts can be taken down while a host is lost. The nodes of that host go on
@@ -97,9 +99,7 @@ func (s *Supervisor) awaitLost(ctx context.Context, host home) bool {
 		if ctx.Err() == nil && missed >= lostAfter {
 			return true
 		}
-		select {
-		case <-time.After(lookEvery):
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, lookEvery) {
 			return false
 		}
 	}

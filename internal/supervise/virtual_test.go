@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
 )
@@ -76,10 +77,8 @@ func TestKeepalivedIsToldHowTheBalancerIs(t *testing.T) {
 	}
 	becomes := func(what, want string) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); says() != want; time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: the file says %q", what, says())
-			}
+		if !clock.Within(10*time.Second, 5*time.Millisecond, func() bool { return says() == want }) {
+			t.Fatalf("%s: the file says %q", what, says())
 		}
 	}
 	s.tasks.Go(func() { n.run(s.ctx) })

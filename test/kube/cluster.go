@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"holdfast/internal/clock"
 )
 
 // Cluster is a cluster on this machine, running or not. Its methods are safe for concurrent use,
@@ -196,10 +198,8 @@ func (c *Cluster) await(ctx context.Context, what string, step func() error) err
 		if len(groupPIDs(c.group())) == 0 {
 			return fmt.Errorf("the cluster has ended while it waited for %s", what)
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, 200*time.Millisecond) {
 			return fmt.Errorf("%s is not ready: %w", what, err)
-		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }
@@ -259,11 +259,9 @@ func (c *Cluster) takeLock(ctx context.Context) error {
 		if !said {
 			c.say("waiting for another process that uses the cluster %s", c.name)
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, time.Second) {
 			f.Close()
 			return ctx.Err()
-		case <-time.After(time.Second):
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/logs"
 	"holdfast/internal/machine"
 )
@@ -127,10 +128,8 @@ func (h *host) ended(proc machine.Process) {
 // within polls a condition until it is true.
 func (h *host) within(what string, is func() bool) {
 	h.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			h.Fatalf("not within 10 s: %s", what)
-		}
+	if !clock.Within(10*time.Second, 5*time.Millisecond, is) {
+		h.Fatalf("not within 10 s: %s", what)
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/test/kube"
 )
 
@@ -120,10 +121,7 @@ func lose(ctx context.Context, cluster *kube.Cluster, how, which, howLong string
 	} else {
 		err = cluster.Cut(ctx, node)
 	}
-	select {
-	case <-time.After(lasts):
-	case <-ctx.Done():
-	}
+	clock.Sleep(ctx, lasts)
 	return errors.Join(err, back())
 }
 
