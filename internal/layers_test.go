@@ -95,12 +95,13 @@ var layers = []string{
 	"hostname",    // the host names that a service answers to. Pure
 	"servers",     // the server programs: versions, and whose data each can read. Pure
 	"quote",       // makes foreign text safe for terminals, reports and shells. Pure
+	"kvdefault",   // what a web node's settings are by default. Pure
 	"clock",       // waits for a time or a condition
 	"yamltree",    // files of YAML, with the places of their keys. Pure
 }
 
 // pure are the packages that only compute: values in, values out.
-var pure = []string{"history", "doctor", "export", "plan", "stack", "token", "quote", "commands", "hostname", "servers", "yamltree", "redis/ack", "redis/election"}
+var pure = []string{"history", "doctor", "export", "plan", "stack", "token", "quote", "commands", "hostname", "servers", "yamltree", "kvdefault", "redis/ack", "redis/election"}
 
 // stateless are the packages that serve requests. They may not import, even indirectly, what knows
 // about the stack (ofTheStack).

@@ -15,8 +15,10 @@ import (
 	"holdfast/internal/commands"
 	"holdfast/internal/hostname"
 	"holdfast/internal/keypair"
+	"holdfast/internal/kvdefault"
 	"holdfast/internal/otlp"
 	"holdfast/internal/redis"
+	"holdfast/internal/stack"
 	"holdfast/internal/token"
 )
 
@@ -100,19 +102,19 @@ var webOptions = []option{
 		n.redis.MinAcks, err = number(text, 0, 1000)
 		return err
 	}},
-	{flag: "hold", env: "HOLDFAST_HOLD", initial: "5s", usage: "how long a request waits for a Redis master, a `DURATION`", set: func(n *webNode, text string) (err error) {
+	{flag: "hold", env: "HOLDFAST_HOLD", initial: kvdefault.Hold.String(), usage: "how long a request waits for a Redis master, a `DURATION`", set: func(n *webNode, text string) (err error) {
 		n.redis.Hold, err = duration(text, time.Millisecond)
 		return err
 	}},
-	{flag: "reads", env: "HOLDFAST_READS", initial: "master", usage: "where is read from unless a request says it: `WHERE` is master, replica (at most --max-lag old) or cached", set: func(n *webNode, text string) (err error) {
+	{flag: "reads", env: "HOLDFAST_READS", initial: kvdefault.Reads, usage: "where is read from unless a request says it: `WHERE` is master, replica (at most --max-lag old) or cached", set: func(n *webNode, text string) (err error) {
 		n.web.Read, err = oneOf(text, map[string]redis.ReadFrom{"master": redis.ReadMaster, "replica": redis.ReadReplica, "cached": redis.ReadCached})
 		return err
 	}},
-	{flag: "writes", env: "HOLDFAST_WRITES", initial: "in-sync", usage: "when a write is acknowledged unless a request says it: `WHEN` is in-sync (every in-sync replica has it) or async (the master has it)", set: func(n *webNode, text string) (err error) {
+	{flag: "writes", env: "HOLDFAST_WRITES", initial: kvdefault.Writes, usage: "when a write is acknowledged unless a request says it: `WHEN` is in-sync (every in-sync replica has it) or async (the master has it)", set: func(n *webNode, text string) (err error) {
 		n.web.Async, err = oneOf(text, map[string]bool{"in-sync": false, "async": true})
 		return err
 	}},
-	{flag: "max-lag", env: "HOLDFAST_MAX_LAG", initial: "1s", usage: "how old a replica's answer may be unless a request says it, a `DURATION`", set: func(n *webNode, text string) (err error) {
+	{flag: "max-lag", env: "HOLDFAST_MAX_LAG", initial: kvdefault.MaxLag.String(), usage: "how old a replica's answer may be unless a request says it, a `DURATION`", set: func(n *webNode, text string) (err error) {
 		n.redis.MaxLag, err = duration(text, time.Millisecond)
 		return err
 	}},
@@ -165,25 +167,25 @@ var webOptions = []option{
 		_, err := hostname.New(n.hosts...)
 		return err
 	}},
-	{flag: "max-body", env: "HOLDFAST_MAX_BODY", initial: "10mb", usage: "how large the body of a request may be, a `SIZE`", set: func(n *webNode, text string) (err error) {
+	{flag: "max-body", env: "HOLDFAST_MAX_BODY", initial: stack.Bytes(kvdefault.MaxBody).Text(), usage: "how large the body of a request may be, a `SIZE`", set: func(n *webNode, text string) (err error) {
 		n.web.MaxBody, err = size(text)
 		return err
 	}},
-	{flag: "max-answer", env: "HOLDFAST_MAX_ANSWER", initial: "64mb", usage: "how long the answer to a request may be, a `SIZE` from 1mb; the node holds six such at once, four for one client", set: func(n *webNode, text string) (err error) {
+	{flag: "max-answer", env: "HOLDFAST_MAX_ANSWER", initial: stack.Bytes(kvdefault.MaxAnswer).Text(), usage: "how long the answer to a request may be, a `SIZE` from 1mb; the node holds six such at once, four for one client", set: func(n *webNode, text string) (err error) {
 		if n.redis.MaxAnswer, err = size(text); err == nil && n.redis.MaxAnswer < 1<<20 {
 			err = fmt.Errorf("it has to be 1mb or more")
 		}
 		return err
 	}},
-	{flag: "max-key", env: "HOLDFAST_MAX_KEY", initial: "64kb", usage: "how long a key may be, a `SIZE`", set: func(n *webNode, text string) (err error) {
+	{flag: "max-key", env: "HOLDFAST_MAX_KEY", initial: stack.Bytes(kvdefault.MaxKey).Text(), usage: "how long a key may be, a `SIZE`", set: func(n *webNode, text string) (err error) {
 		n.web.MaxKey, err = size(text)
 		return err
 	}},
-	{flag: "max-pipeline", env: "HOLDFAST_MAX_PIPELINE", initial: "10000", usage: "how many `COMMANDS` one request may have", set: func(n *webNode, text string) (err error) {
+	{flag: "max-pipeline", env: "HOLDFAST_MAX_PIPELINE", initial: strconv.Itoa(kvdefault.MaxPipeline), usage: "how many `COMMANDS` one request may have", set: func(n *webNode, text string) (err error) {
 		n.web.MaxPipeline, err = number(text, 1, 1<<24)
 		return err
 	}},
-	{flag: "connections", env: "HOLDFAST_CONNECTIONS", initial: "16384", usage: "how many `CLIENTS` may be connected at once", set: func(n *webNode, text string) (err error) {
+	{flag: "connections", env: "HOLDFAST_CONNECTIONS", initial: strconv.Itoa(kvdefault.Connections), usage: "how many `CLIENTS` may be connected at once", set: func(n *webNode, text string) (err error) {
 		n.web.Connections, err = number(text, 1, 1<<24)
 		return err
 	}},

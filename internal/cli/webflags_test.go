@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/stack"
 	"holdfast/internal/token"
 )
 
@@ -41,6 +42,38 @@ func TestEverySettingComesByFlagOrEnvironmentAndTheFlagWins(t *testing.T) {
 	c.SetArgs([]string{"--redis-url", "redis://h", "--listen", "127.0.0.1:99999", "--listen", "x", "--reads", "cached"})
 	if err := c.Execute(); err == nil || !strings.Contains(err.Error(), `--listen (or HOLDFAST_LISTEN) "127.0.0.1:99999,x"`) {
 		t.Errorf("flags: %v", err)
+	}
+}
+
+func TestTheDefaultsOfTheFlagsAreThoseOfTheStackFile(t *testing.T) {
+	f := newWebFlags()
+	f.fill(environment(map[string]string{"REDIS_URL": "redis://h"}))
+	n, err := f.node()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	kv := stack.Default().Apps["web"].KV
+	reads := map[string]redis.ReadFrom{"master": redis.ReadMaster, "replica": redis.ReadReplica, "cached": redis.ReadCached}
+	for _, c := range []struct {
+		flag        string
+		flags, file any
+	}{
+		{"hold", n.redis.Hold, kv.Hold},
+		{"max-lag", n.redis.MaxLag, kv.MaxLag},
+		{"reads", n.web.Read, reads[kv.Reads]},
+		{"writes", n.web.Async, kv.Writes == "async"},
+		{"max-body", n.web.MaxBody, int(kv.Limits.Body)},
+		{"max-answer", n.redis.MaxAnswer, int(kv.Limits.Answer)},
+		{"max-key", n.web.MaxKey, int(kv.Limits.Key)},
+		{"max-pipeline", n.web.MaxPipeline, kv.Limits.Pipeline},
+		{"connections", n.web.Connections, kv.Limits.Connections},
+		{"streams-per-client", n.web.StreamsPerClient, kv.Limits.StreamsPerClient},
+		{"access-log", n.web.AccessLog, kv.AccessLog},
+	} {
+		if c.flags != c.file {
+			t.Errorf("--%s is %v by default, and in the stack file %v", c.flag, c.flags, c.file)
+		}
 	}
 }
 

@@ -221,7 +221,7 @@ var redisKeys = []key[Redis]{
 			if t.Memory == 0 {
 				return 0
 			}
-			return sizeText(t.Memory)
+			return t.Memory.Text()
 		},
 		schema: func() schema { return sizeSchema(0) },
 	},

@@ -215,7 +215,7 @@ func sizeKey[T any](name string, low, high Bytes, at func(*T) *Bytes, doc string
 				return
 			}
 			if v < low || v > high {
-				r.ReportOnce(n.Pos, "%s is %s: write %s to %s", p, n.Text, sizeText(low), sizeText(high))
+				r.ReportOnce(n.Pos, "%s is %s: write %s to %s", p, n.Text, low.Text(), high.Text())
 				return
 			}
 			*at(t) = v
@@ -224,7 +224,7 @@ func sizeKey[T any](name string, low, high Bytes, at func(*T) *Bytes, doc string
 			if *at(t)%(1<<10) != 0 {
 				return int(*at(t))
 			}
-			return sizeText(*at(t))
+			return at(t).Text()
 		},
 		schema: func() schema { return sizeSchema(int(low)) },
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"holdfast/internal/commands"
+	"holdfast/internal/kvdefault"
 )
 
 // KVApp are the settings of Holdfast's own web node, Redis over HTTP.
@@ -90,10 +91,13 @@ func (k KVApp) RememberMin() time.Duration { return attempts + k.Hold }
 // newKV returns a web node with every default.
 func newKV() *KVApp {
 	return &KVApp{
-		Reads: "master", MaxLag: time.Second, Writes: "in-sync", Scripts: "on",
-		Hold: 5 * time.Second, Remember: 30 * time.Second,
-		Limits: KVLimits{Body: 10 << 20, Answer: 64 << 20, Key: 64 << 10, Pipeline: 10_000, Connections: 16_384, Streams: entryConnections / 2},
-		Admin:  true,
+		Reads: kvdefault.Reads, MaxLag: kvdefault.MaxLag, Writes: kvdefault.Writes, Scripts: "on",
+		Hold: kvdefault.Hold, Remember: kvdefault.Remember,
+		Limits: KVLimits{
+			Body: kvdefault.MaxBody, Answer: kvdefault.MaxAnswer, Key: kvdefault.MaxKey,
+			Pipeline: kvdefault.MaxPipeline, Connections: kvdefault.Connections, Streams: entryConnections / 2,
+		},
+		Admin: true,
 	}
 }
 

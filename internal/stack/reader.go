@@ -323,8 +323,8 @@ func (r *reader) readSize(p path, n *yamltree.Node, what string) (Bytes, bool) {
 	return Bytes(v * unit), true
 }
 
-// sizeText returns a size in the largest unit that keeps it whole: 512mb.
-func sizeText(b Bytes) string {
+// Text returns a size in the largest unit that keeps it whole: 512mb.
+func (b Bytes) Text() string {
 	for _, u := range []struct {
 		size Bytes
 		name string

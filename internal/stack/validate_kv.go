@@ -15,7 +15,7 @@ func validateKV(r *reader, p path, k KVApp) {
 	}
 	if k.Limits.Key > k.Limits.Body && !r.faulty(p.key("limits").key("key")) && !r.faulty(p.key("limits").key("body")) {
 		r.Report(r.positionOf(p.key("limits").key("key")), "%s is %s, more than a whole request may have (%s is %s): lower it",
-			p.key("limits").key("key"), sizeText(k.Limits.Key), p.key("limits").key("body"), sizeText(k.Limits.Body))
+			p.key("limits").key("key"), k.Limits.Key.Text(), p.key("limits").key("body"), k.Limits.Body.Text())
 	}
 
 	for i, name := range k.Allow {
@@ -67,7 +67,7 @@ func adviseKV(r *reader, p path, limits KVLimits, redis Redis) {
 			at = r.positionOf(answer)
 		}
 		r.warn(at, "%s is %s, and %s %s: a value that is longer than an answer can be written and not be read as a whole; raise %s, or lower %s",
-			body, sizeText(limits.Body), answer, sizeText(limits.Answer), answer, body)
+			body, limits.Body.Text(), answer, limits.Answer.Text(), answer, body)
 	}
 	if redis.Memory == 0 {
 		return
@@ -79,7 +79,7 @@ func adviseKV(r *reader, p path, limits KVLimits, redis Redis) {
 	}{{body, limits.Body, "a value as long"}, {answer, limits.Answer, "what gives an answer as long"}} {
 		if limit.size > redis.Memory && r.has(limit.at) {
 			r.warn(r.positionOf(limit.at), "%s is %s, more than all of Redis may have (redis.memory is %s): %s finds no room; lower it, or raise redis.memory",
-				limit.at, sizeText(limit.size), sizeText(redis.Memory), limit.what)
+				limit.at, limit.size.Text(), redis.Memory.Text(), limit.what)
 		}
 	}
 }
