@@ -350,7 +350,7 @@ func (x restoring) carryThrough(ctx context.Context, r *decidedRestore, log *slo
 	if err := x.place(ctx, *r); err != nil {
 		return err
 	}
-	if err := x.noteMaster(ctx, r.Node, r.ID); err != nil {
+	if err := x.noteMaster(ctx, r.Node, r.ID, true); err != nil {
 		return err
 	}
 	if !x.hosts.several {
@@ -393,10 +393,7 @@ func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logge
 		if len(with) == 0 {
 			return fmt.Errorf("%s (host %s), and no host that is up has the data of before: the stack goes on when the others are back", why, r.Host)
 		}
-		if err := x.noteMaster(ctx, with[0].node, ""); err != nil {
-			return err
-		}
-		if err := x.notRestored(r.ID); err != nil {
+		if err := x.noteMaster(ctx, with[0].node, r.ID, false); err != nil {
 			return err
 		}
 	}
@@ -444,9 +441,9 @@ func (x restoring) setAsideOthers(ctx context.Context, r decidedRestore) error {
 	return nil
 }
 
-// noteMaster records that a node is the master, with a new epoch. id is the ID of the restore
-// that made it the master; empty: none did, or the stack has only one host.
-func (x restoring) noteMaster(ctx context.Context, node, id string) error {
+// noteMaster records that a node is the master, with a new epoch, and whether the restore with that
+// ID was carried out. id is empty if the stack has only one host.
+func (x restoring) noteMaster(ctx context.Context, node, id string, carriedOut bool) error {
 	k, err := x.readState()
 	if err != nil {
 		return err
@@ -456,21 +453,15 @@ func (x restoring) noteMaster(ctx context.Context, node, id string) error {
 		return err
 	}
 	k.markRestored(node, files)
-	if id != "" {
+	switch {
+	case id == "":
+	case carriedOut:
 		k.Restored = id
+	case k.Restored == id:
+		// An earlier supervisor has recorded that it was, before the host with the data was lost. A
+		// caller that waits for the restore would believe that.
+		k.Restored = ""
 	}
-	return x.writeJSON(stateFile, k)
-}
-
-// notRestored records that a restore was not carried out. An earlier supervisor may have
-// recorded that it was, before the host with the data was lost; a caller that waits for the
-// restore would believe that.
-func (x restoring) notRestored(id string) error {
-	k, err := x.readState()
-	if err != nil || id == "" || k.Restored != id {
-		return err
-	}
-	k.Restored = ""
 	return x.writeJSON(stateFile, k)
 }
 

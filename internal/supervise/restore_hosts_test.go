@@ -75,7 +75,7 @@ func TestARestoreOnSeveralHostsIsCarriedThroughOrGivenUpWhole(t *testing.T) {
 			}
 			if err == nil && c.moved {
 				// The supervisor was lost just before it removed the decision.
-				err = errors.Join(x.place(ctx, r), x.noteMaster(ctx, r.Node, r.ID))
+				err = errors.Join(x.place(ctx, r), x.noteMaster(ctx, r.Node, r.ID, true))
 			}
 			if c.lost != "" {
 				x.hosts.absent.add(c.lost)
