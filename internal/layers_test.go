@@ -95,6 +95,8 @@ var layers = []string{
 	"hostname",    // the host names that a service answers to. Pure
 	"servers",     // the server programs: versions, and whose data each can read. Pure
 	"quote",       // makes foreign text safe for terminals, reports and shells. Pure
+	"goldentest",  // golden files, for tests
+	"needtest",    // what a test needs of the machine
 	"kvdefault",   // what a web node's settings are by default. Pure
 	"clock",       // waits for a time or a condition
 	"yamltree",    // files of YAML, with the places of their keys. Pure
@@ -501,7 +503,7 @@ func productionOnly(sources []source) []string {
 				wrong = append(wrong, fmt.Sprintf("%s imports %s, and is no test", s.path, p))
 			}
 		}
-		if layer(s.dir) == "cli" || s.file.Name.Name == "main" {
+		if layer(s.dir) == "cli" || s.file.Name.Name == "main" || forTests(s.dir) {
 			continue
 		}
 		for _, use := range s.uses("os", func(name string) bool {

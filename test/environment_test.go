@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/needtest"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/supervise"
 )
@@ -132,14 +133,7 @@ func TestAMissingRedisIsNamedWithTheWayToGetIt(t *testing.T) {
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	const why = "needs root, to mount and to change owners"
-	if os.Getenv("CI") != "" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
+	needtest.Root(t, "to mount and to change owners")
 }
 
 func TestAFullDiskIsRefused(t *testing.T) {

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"holdfast/internal/goldentest"
 	"holdfast/internal/stack"
 )
 
@@ -54,16 +54,7 @@ func TestComposeFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := Compose{Stack: s.Name, Image: "holdfast-stack", User: "10001:10001", Subnet: "198.18.7.0/24", Hosts: hosts, Images: ComposeImages(s), Stop: 75 * time.Second}
-		got := c.File()
-		golden := filepath.Join("testdata", name)
-		if *update {
-			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if want, err := os.ReadFile(golden); err != nil || got != string(want) {
-			t.Errorf("%s differs (go test ./internal/export -update):\n%s\n%v", name, got, err)
-		}
+		goldentest.Check(t, filepath.Join("testdata", name), c.File())
 	}
 }
 

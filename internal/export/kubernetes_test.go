@@ -1,11 +1,11 @@
 package export
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"holdfast/internal/goldentest"
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
 )
@@ -36,15 +36,7 @@ func TestManifests(t *testing.T) {
 	}
 	k := Kubernetes{Stack: s, File: shop, Image: "holdfast-stack:1", ServiceType: "NodePort", NodePort: 30063}
 	for name, got := range map[string]string{"kubernetes.yaml": k.Manifests(), "kubernetes-secret.yaml": k.Secret("0123456789abcdef0123456789abcdef")} {
-		golden := filepath.Join("testdata", name)
-		if *update {
-			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if want, err := os.ReadFile(golden); err != nil || got != string(want) {
-			t.Errorf("%s differs (go test ./internal/export -update):\n%s\n%v", name, got, err)
-		}
+		goldentest.Check(t, filepath.Join("testdata", name), got)
 	}
 }
 

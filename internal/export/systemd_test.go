@@ -1,15 +1,15 @@
 package export
 
 import (
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"holdfast/internal/goldentest"
+	"holdfast/internal/needtest"
+)
 
 // services has services, by the names of their golden files.
 var services = map[string]Service{
@@ -32,26 +32,14 @@ var services = map[string]Service{
 
 func TestUnits(t *testing.T) {
 	for name, s := range services {
-		got := s.Unit()
-		golden := filepath.Join("testdata", name)
-		if *update {
-			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if want, err := os.ReadFile(golden); err != nil || got != string(want) {
-			t.Errorf("%s differs (go test ./internal/export -update):\n%s\n%v", name, got, err)
-		}
+		goldentest.Check(t, filepath.Join("testdata", name), s.Unit())
 	}
 }
 
 // Systemd itself verifies the units, here with a program and an account that exist.
 func TestSystemdTakesTheUnits(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("systemd-analyze is not installed (apt-get install systemd)")
+		needtest.Skip(t, "systemd-analyze is not installed (apt-get install systemd)")
 	}
 	for name, s := range services {
 		dir := t.TempDir()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/needtest"
 )
 
 func TestACutIsCheckedBeforeItBegins(t *testing.T) {
@@ -50,12 +51,7 @@ func TestACutWithoutItsProgramIsRefused(t *testing.T) {
 
 // inNamespace moves a test to a network namespace of its own, which ends with its thread.
 func inNamespace(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root, for a network namespace")
-		}
-		t.Skip("needs root, for a network namespace")
-	}
+	needtest.Root(t, "for a network namespace")
 	runtime.LockOSThread() // never unlocked, so that the thread ends with the test
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)

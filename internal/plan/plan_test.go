@@ -2,7 +2,6 @@ package plan
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,11 +14,10 @@ import (
 	"time"
 
 	"holdfast/internal/certificate"
+	"holdfast/internal/goldentest"
 	"holdfast/internal/stack"
 	"runtime"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // base returns the default stack: two web nodes on Redis with two replicas and three Sentinels,
 // behind two balancers.
@@ -135,32 +133,9 @@ func TestPlansAreTheGoldenOnes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := machine(s, "/var/lib/holdfast", Placeholders(s))
 			got := mustMake(t, s, m).Text()
-			path := filepath.Join("testdata", "golden", name+".txt")
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("the plan is not %s any more; look at the difference after: go test ./internal/plan -update\n%s", path, firstDifference(string(want), got))
-			}
+			goldentest.Check(t, filepath.Join("testdata", "golden", name+".txt"), got)
 		})
 	}
-}
-
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range min(len(w), len(g)) {
-		if w[i] != g[i] {
-			return fmt.Sprintf("line %d\n-%s\n+%s", i+1, w[i], g[i])
-		}
-	}
-	return fmt.Sprintf("%d lines, were %d", len(g), len(w))
 }
 
 func TestHAProxyAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/goldentest"
 	"holdfast/internal/stack"
 )
 
@@ -50,19 +51,7 @@ func TestTheVirtualAddressIsTheGoldenOne(t *testing.T) {
 				}
 			}
 		}
-		got, path := text.String(), filepath.Join("testdata", "golden", name+".conf")
-		if *update {
-			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got != string(want) {
-			t.Errorf("not %s any more; look at the difference after: go test ./internal/plan -update\n%s", path, firstDifference(string(want), got))
-		}
+		goldentest.Check(t, filepath.Join("testdata", "golden", name+".conf"), text.String())
 	}
 }
 

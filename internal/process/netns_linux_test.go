@@ -8,17 +8,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"holdfast/internal/needtest"
 )
 
 // network makes a network namespace for a test and returns its path.
 func network(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root, to make a network namespace")
-		}
-		t.Skip("needs root, to make a network namespace")
-	}
+	needtest.Root(t, "to make a network namespace")
 	name := fmt.Sprintf("hf-test-%d", os.Getpid())
 	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -1,9 +1,7 @@
 package stack
 
 import (
-	"bytes"
 	"errors"
-	"flag"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -12,9 +10,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
-)
 
-var update = flag.Bool("update", false, "write what Parse says into testdata")
+	"holdfast/internal/goldentest"
+)
 
 // archives runs a test on each NAME.yaml of the archives, and compares the result with NAME.txt.
 func archives(t *testing.T, pattern string, say func(t *testing.T, name string, data []byte) string) {
@@ -41,12 +39,12 @@ func archives(t *testing.T, pattern string, say func(t *testing.T, name string, 
 			t.Run(name, func(t *testing.T) {
 				got := say(t, f.Name, f.Data)
 				out.Files = append(out.Files, f, txtar.File{Name: name + ".txt", Data: []byte(got)})
-				if want := wants[name+".txt"]; got != want && !*update {
+				if want := wants[name+".txt"]; got != want && !goldentest.Update() {
 					t.Errorf("%s in %s:\n%s\ngot:\n%swant:\n%s", f.Name, path, f.Data, got, want)
 				}
 			})
 		}
-		if *update {
+		if goldentest.Update() {
 			if err := os.WriteFile(path, txtar.Format(out), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -417,19 +415,7 @@ func TestWhatShowPrintsParsesAsTheSameStack(t *testing.T) {
 
 func TestShowIsTheGoldenFile(t *testing.T) {
 	for name, s := range map[string]Stack{"default": Default(), "full": parsed(t, full)} {
-		golden := filepath.Join("testdata", "show-"+name+".yaml")
-		if *update {
-			if err := os.WriteFile(golden, s.Show(), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(golden)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(s.Show(), want) {
-			t.Errorf("%s differs; see go test -update and the difference", golden)
-		}
+		goldentest.Check(t, filepath.Join("testdata", "show-"+name+".yaml"), string(s.Show()))
 	}
 }
 

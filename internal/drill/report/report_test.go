@@ -20,13 +20,11 @@ import (
 
 	"github.com/valyala/quicktemplate"
 
+	"holdfast/internal/goldentest"
 	"holdfast/internal/history"
 )
 
-var (
-	update = flag.Bool("update", false, "write the golden files anew")
-	pages  = flag.String("pages", "", "a directory to write the pages of the samples to")
-)
+var pages = flag.String("pages", "", "a directory to write the pages of the samples to")
 
 // drills are the histories with which every output is tested.
 var drills = map[string]func() (history.History, history.Verdict){
@@ -260,19 +258,7 @@ func TestTheSummaryOnATerminal(t *testing.T) {
 			if err := Text(&b, h, v, false); err != nil {
 				t.Fatal(err)
 			}
-			golden := filepath.Join("testdata", name+".txt")
-			if *update {
-				if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if b.String() != string(want) {
-				t.Errorf("the summary is not %s (go test -update writes it anew):\n%s", golden, b.String())
-			}
+			goldentest.Check(t, filepath.Join("testdata", name+".txt"), b.String())
 			for line := range strings.Lines(b.String()) {
 				line = strings.TrimSuffix(line, "\n")
 				if n := utf8.RuneCountInString(line); n > 100 && !strings.HasPrefix(line, "repeat it: ") {
@@ -283,6 +269,7 @@ func TestTheSummaryOnATerminal(t *testing.T) {
 				}
 			}
 
+			uncoloured := b.String()
 			b.Reset()
 			if err := Text(&b, h, v, true); err != nil {
 				t.Fatal(err)
@@ -291,7 +278,7 @@ func TestTheSummaryOnATerminal(t *testing.T) {
 			for _, code := range []string{bold, dim, red, green, yellow, plain} {
 				text = strings.ReplaceAll(text, code, "")
 			}
-			if text != string(want) {
+			if text != uncoloured {
 				t.Errorf("with colours it says something else:\n%s", text)
 			}
 		})

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"holdfast/internal/goldentest"
 )
 
 const schemaFile = dir + "/values.schema.json"
@@ -27,7 +29,7 @@ func TestTheSchemaHasTheStackFiles(t *testing.T) {
 	if reflect.DeepEqual(properties["stack"], any(want)) {
 		return
 	}
-	if !*update {
+	if !goldentest.Update() {
 		t.Fatal("values.schema.json has not the schema that 'holdfast config schema' prints: go test -update")
 	}
 	properties["stack"] = want
