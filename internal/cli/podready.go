@@ -48,17 +48,8 @@ func (p *podProcess) awaitServers() error {
 }
 
 // control serves the commands that are run in the pod, such as 'holdfast status'.
-func (p *podProcess) control(sup *supervise.Supervisor) (stop func(), err error) {
+func (p *podProcess) control(sup *supervise.Supervisor) (stop func() error, err error) {
 	no := errors.New("the pods' part is Kubernetes' to change: delete the pod, or apply other manifests")
-	server, err := control.Listen(p.state, control.Handler(sup,
+	return control.Start(p.state, control.Handler(sup,
 		func(bool) error { return no }, func(string) error { return no }, func(control.InitRequest) error { return no }))
-	if err != nil {
-		return nil, err
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
-	return func() {
-		server.Close()
-		<-served
-	}, nil
 }

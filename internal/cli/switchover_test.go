@@ -2,7 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -32,6 +32,20 @@ func (switches) Switchover(ctx context.Context, to string) (supervise.Switched, 
 	return supervise.Switched{}, &supervise.UnknownNodeError{Node: to, Kind: plan.Redis, Nodes: []string{"redis-1", "redis-2"}}
 }
 
+// serveControl serves the control socket in a state directory until the test ends.
+func serveControl(t *testing.T, state string, handler http.Handler) {
+	t.Helper()
+	stop, err := control.Start(state, handler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestSwitchoverSaysHowItWentAndWhoIsToBlame(t *testing.T) {
 	state, err := os.MkdirTemp("", "hf") // short: unix socket
 	if err != nil {
@@ -48,17 +62,7 @@ func TestSwitchoverSaysHowItWentAndWhoIsToBlame(t *testing.T) {
 		t.Errorf("without a supervisor: exit code %d, %s", code, out)
 	}
 
-	server, err := control.Listen(state, control.Handler(switches{}, nil, nil, nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error)
-	go func() { served <- server.Serve() }()
-	defer func() {
-		if err := errors.Join(server.Close(), <-served); err != nil {
-			t.Error(err)
-		}
-	}()
+	serveControl(t, state, control.Handler(switches{}, nil, nil, nil))
 	for _, c := range []struct {
 		args string
 		code int

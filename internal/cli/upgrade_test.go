@@ -88,17 +88,7 @@ func TestAnOlderSupervisorNeedNotKnowTheKeysOfThisVersion(t *testing.T) {
 		return code, stdout.String() + stderr.String()
 	}
 	supervisor := &older{program: "older"}
-	server, err := control.Listen(state, control.Handler(supervisor, nil, supervisor.takeOver, nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error)
-	go func() { served <- server.Serve() }()
-	defer func() {
-		if err := errors.Join(server.Close(), <-served); err != nil {
-			t.Error(err)
-		}
-	}()
+	serveControl(t, state, control.Handler(supervisor, nil, supervisor.takeOver, nil))
 
 	if code, out := run("status"); code != 0 || strings.Contains(out, "differs") {
 		t.Errorf("status: exit code %d, %s", code, out)

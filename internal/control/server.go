@@ -124,6 +124,17 @@ func Listen(stateDir string, handler http.Handler) (*Server, error) {
 	return &Server{l, &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}}, nil
 }
 
+// Start is Listen and Serve. stop ends the server and waits until it has ended.
+func Start(stateDir string, handler http.Handler) (stop func() error, err error) {
+	server, err := Listen(stateDir, handler)
+	if err != nil {
+		return nil, err
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve() }()
+	return func() error { return errors.Join(server.Close(), <-served) }, nil
+}
+
 // RemoveStale removes a unix socket that nobody listens on any more. It returns an error,
 // and removes nothing, if somebody does, or if the path is not a socket.
 func RemoveStale(path string) error {

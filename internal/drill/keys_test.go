@@ -32,16 +32,11 @@ func supervisor(t *testing.T, entry string) (state string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(state) })
-	server, err := control.Listen(state, control.Handler(supervisedStub{entry: entry}, nil, nil, nil))
+	stop, err := control.Start(state, control.Handler(supervisedStub{entry: entry}, nil, nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
-	t.Cleanup(func() {
-		server.Close()
-		<-served
-	})
+	t.Cleanup(func() { stop() })
 	return state
 }
 

@@ -268,13 +268,9 @@ func appsKey(apps []key[App]) key[Stack] {
 				return
 			}
 			s.Apps = map[string]App{}
-			if n.Shape != yamltree.Section {
-				r.reportType(p, n, "applications by name, such as web, and below each what runs")
-				return
-			}
-			for _, e := range n.Entries {
+			named, _ := r.readNames(p, n, "applications by name, such as web, and below each what runs")
+			for _, e := range named {
 				var a App
-				r.spots[p.key(e.Key)] = spot{e.At, e.Value.Pos}
 				readKeys(r, p.key(e.Key), e.Value, apps, &a)
 				s.Apps[e.Key] = a
 			}
@@ -355,16 +351,9 @@ func envKey() key[App] {
 		doc:   "Added to the program's environment, beside HOST, PORT, HOLDFAST_NODE, REDIS_URL, REDIS_SENTINELS and REDIS_MASTER_NAME; in a value, $ and one of these names, or ${NAME}, stand for its value, and $$ for a $.",
 		kinds: []Kind{Command, Image},
 		read: func(r *reader, p path, n *yamltree.Node, a *App) {
-			if n.Shape == yamltree.Empty {
-				return
-			}
-			if n.Shape != yamltree.Section {
-				r.reportType(p, n, "variables, such as LOG_LEVEL: debug, below it")
-				return
-			}
-			for _, e := range n.Entries {
+			named, _ := r.readNames(p, n, "variables, such as LOG_LEVEL: debug, below it")
+			for _, e := range named {
 				below := p.key(e.Key)
-				r.spots[below] = spot{e.At, e.Value.Pos}
 				if complaint := checkVariable(e.Key); complaint != "" {
 					r.ReportOnce(e.At, "%s: %s", p, complaint)
 					continue

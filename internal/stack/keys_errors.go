@@ -89,17 +89,13 @@ func errorsKey() key[Entry] {
 		name: "errors",
 		doc:  "Pages of HTML, by status, or their files, relative to this one, for what a balancer answers by itself, such as 503 where no node is free: for browsers, and for other clients that ask for no JSON where the application is no kv.",
 		read: func(r *reader, p path, n *yamltree.Node, t *Entry) {
-			if n.Shape == yamltree.Empty {
-				return
-			}
-			if n.Shape != yamltree.Section {
-				r.reportType(p, n, `pages by status, such as 503: "<h1>Back soon</h1>"`)
+			named, ok := r.readNames(p, n, `pages by status, such as 503: "<h1>Back soon</h1>"`)
+			if !ok {
 				return
 			}
 			t.Errors = map[string]string{}
-			for _, e := range n.Entries {
+			for _, e := range named {
 				below := p.key(e.Key)
-				r.spots[below] = spot{e.At, e.Value.Pos}
 				if !slices.Contains(errorStatuses, e.Key) {
 					r.ReportOnce(e.At, "%s: %s is no status that a balancer answers with by itself: those are %s", p, yamltree.Quoted(e.Key), yamltree.Listed(errorStatuses, "and"))
 					continue

@@ -64,19 +64,15 @@ func onKey[T any](name string, at func(*T) *[]string, what string) key[T] {
 func hostsKey() key[Stack] {
 	return key[Stack]{
 		name: "hosts",
-		doc:  "The machines that the stack runs on, by name; without it, this one alone. The nodes of each kind are spread over them. 'up' cannot start several hosts yet; 'config check' says what the loss of each would end.",
+		doc:  "The machines that the stack runs on, by name; without it, this one alone. The nodes of each kind are spread over them. 'config check' says what the loss of each would end.",
 		read: func(r *reader, p path, n *yamltree.Node, s *Stack) {
-			if n.Shape == yamltree.Empty {
-				return
-			}
-			if n.Shape != yamltree.Section {
-				r.reportType(p, n, "hosts by name, such as one, and below each its address")
+			named, ok := r.readNames(p, n, "hosts by name, such as one, and below each its address")
+			if !ok {
 				return
 			}
 			s.Hosts = nil
-			for _, e := range n.Entries {
+			for _, e := range named {
 				h := Host{Name: e.Key}
-				r.spots[p.key(e.Key)] = spot{e.At, e.Value.Pos}
 				readKeys(r, p.key(e.Key), e.Value, hostKeys, &h)
 				s.Hosts = append(s.Hosts, h)
 			}

@@ -149,6 +149,22 @@ next:
 	}
 }
 
+// readNames returns the entries of a section whose keys are the user's own names. It returns false
+// if the section has no value, or is something else: then nothing changes.
+func (r *reader) readNames(p path, n *yamltree.Node, what string) ([]yamltree.Entry, bool) {
+	if n.Shape == yamltree.Empty {
+		return nil, false
+	}
+	if n.Shape != yamltree.Section {
+		r.reportType(p, n, "%s", what)
+		return nil, false
+	}
+	for _, e := range n.Entries {
+		r.spots[p.key(e.Key)] = spot{e.At, e.Value.Pos}
+	}
+	return n.Entries, true
+}
+
 // reportUnknown reports an unknown key, with what was probably meant.
 func (r *reader) reportUnknown(p path, e yamltree.Entry, known []string) {
 	r.strange[p] = true

@@ -39,8 +39,9 @@ func writeStateFor(t *testing.T, c *redistest.Cluster, s *Supervisor) {
 	}
 }
 
-func TestAFenceEndsWhenItsSupervisorHasDied(t *testing.T) {
-	t.Parallel()
+// fencedCluster returns a cluster whose master refuses writes for a switchover.
+func fencedCluster(t *testing.T) (*redistest.Cluster, *Supervisor, *switchover) {
+	t.Helper()
 	c := redistest.Start(t, 1, 3)
 	s := supervisorOfHealthyCluster(t, c)
 	writeStateFor(t, c, s)
@@ -48,6 +49,12 @@ func TestAFenceEndsWhenItsSupervisorHasDied(t *testing.T) {
 	if err := w.fence(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	return c, s, w
+}
+
+func TestAFenceEndsWhenItsSupervisorHasDied(t *testing.T) {
+	t.Parallel()
+	c, s, w := fencedCluster(t)
 	if got := c.Nodes[0].Do("SET", "k", "v"); !strings.Contains(got, "NOREPLICAS") {
 		t.Fatalf("behind the fence: %q", got)
 	}
@@ -86,13 +93,7 @@ func TestAFenceEndsWhenItsSupervisorHasDied(t *testing.T) {
 
 func TestAGuardWhoseSupervisorLivesDoesNothing(t *testing.T) {
 	t.Parallel()
-	c := redistest.Start(t, 1, 3)
-	s := supervisorOfHealthyCluster(t, c)
-	writeStateFor(t, c, s)
-	w := s.newSwitchover(s.gather(t.Context(), time.Second), "redis-1", "redis-2")
-	if err := w.fence(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	c, s, _ := fencedCluster(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- GuardFence(ctx, s.dir.root, os.Getppid(), s.log) }()

@@ -47,6 +47,14 @@ func (d dir) data(node string) string {
 	return ""
 }
 
+// requireData fails the test unless a node has this on its host; "": it has none.
+func (d dir) requireData(t *testing.T, node, want string) {
+	t.Helper()
+	if got := d.data(node); got != want {
+		t.Errorf("%s has %q, want %q", node, got, want)
+	}
+}
+
 func TestARestoreOnSeveralHostsIsCarriedThroughOrGivenUpWhole(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -90,12 +98,8 @@ func TestARestoreOnSeveralHostsIsCarriedThroughOrGivenUpWhole(t *testing.T) {
 					t.Errorf("the decision stands: %v, want %v", copying, through)
 				}
 			}
-			if got := one.data("redis-2"); got != c.want {
-				t.Errorf("redis-2 has %q", got)
-			}
-			if got := two.data("redis-1"); got != c.other {
-				t.Errorf("redis-1 has %q", got)
-			}
+			one.requireData(t, "redis-2", c.want)
+			two.requireData(t, "redis-1", c.other)
 			k, err := x.readState()
 			if (k.Restored == "id") != through {
 				t.Errorf("the last restore that was carried through is %q", k.Restored)
@@ -130,9 +134,7 @@ func TestARestoreOnSeveralHostsIsOfWhatWasStagedForIt(t *testing.T) {
 	if _, err := x.decide(t.Context(), "two", "redis-1", ""); !errors.As(err, new(*RefusedError)) {
 		t.Errorf("a host that has nothing staged: %v", err)
 	}
-	if got := one.data("redis-2"); got != "old 2" {
-		t.Errorf("redis-2 has %q", got)
-	}
+	one.requireData(t, "redis-2", "old 2")
 	if _, err := os.Stat(x.path(restoreFile)); err == nil {
 		t.Error("it is decided")
 	}
@@ -168,12 +170,8 @@ func TestARestoreThatTwoSupervisorsWereLostInLosesNoData(t *testing.T) {
 	if _, err := x.resume(ctx, log); err != nil {
 		t.Fatal(err)
 	}
-	if got := one.data("redis-2"); got != "new" {
-		t.Errorf("redis-2 has %q", got)
-	}
-	if got := two.data("redis-1"); got != "old 1" {
-		t.Errorf("redis-1 has %q", got)
-	}
+	one.requireData(t, "redis-2", "new")
+	two.requireData(t, "redis-1", "old 1")
 }
 
 // Otherwise the stack would not start as long as the disk fails.
@@ -188,12 +186,8 @@ func TestARestoreOfWhichAHostCannotMoveItsDataIsGivenUp(t *testing.T) {
 	if _, err := x.resume(ctx, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	if got := one.data("redis-2"); got != "old 2" {
-		t.Errorf("redis-2 has %q", got)
-	}
-	if got := two.data("redis-1"); got != "old 1" {
-		t.Errorf("redis-1 has %q", got)
-	}
+	one.requireData(t, "redis-2", "old 2")
+	two.requireData(t, "redis-1", "old 1")
 	for _, left := range []string{x.path(restoreFile), one.path(decidedDir)} {
 		if _, err := os.Stat(left); err == nil {
 			t.Errorf("%s is left", left)
@@ -228,12 +222,8 @@ func TestADecisionForARestoreThatNobodyIsSureOfIsLeftToTheNextSupervisor(t *test
 			if agreed {
 				want, other = "new", ""
 			}
-			if got := one.data("redis-2"); got != want {
-				t.Errorf("redis-2 has %q", got)
-			}
-			if got := two.data("redis-1"); got != other {
-				t.Errorf("redis-1 has %q", got)
-			}
+			one.requireData(t, "redis-2", want)
+			two.requireData(t, "redis-1", other)
 		})
 	}
 }
@@ -259,12 +249,8 @@ func TestARestoreOnSeveralHostsWhoseDataIsGoneIsGivenUp(t *testing.T) {
 			if _, err := x.resume(ctx, slog.New(slog.DiscardHandler)); err != nil {
 				t.Fatal(err)
 			}
-			if got := one.data("redis-2"); got != "old 2" {
-				t.Errorf("redis-2 has %q", got)
-			}
-			if got := two.data("redis-1"); got != "old 1" {
-				t.Errorf("redis-1 has %q", got)
-			}
+			one.requireData(t, "redis-2", "old 2")
+			two.requireData(t, "redis-1", "old 1")
 			if _, err := os.Stat(x.path(restoreFile)); err == nil {
 				t.Error("the decision is left")
 			}
@@ -302,9 +288,7 @@ func TestARestoreThatIsGivenUpGoesOnWithTheDataThatWasMovedAside(t *testing.T) {
 	if copying, err := x.resume(ctx, log); copying || err != nil {
 		t.Fatal(copying, err)
 	}
-	if got := two.data("redis-1"); got != "old 1" {
-		t.Errorf("redis-1 has %q", got)
-	}
+	two.requireData(t, "redis-1", "old 1")
 	k, err := x.readState()
 	if master := k.Redis.Replication.Master; err != nil || master != "redis-1" {
 		t.Errorf("the master is %s, %v", master, err)
@@ -312,9 +296,7 @@ func TestARestoreThatIsGivenUpGoesOnWithTheDataThatWasMovedAside(t *testing.T) {
 	if got := three.data("redis-3"); got != "" { // or it could be promoted
 		t.Errorf("redis-3 has %q", got)
 	}
-	if got := one.data("redis-2"); got != "new" {
-		t.Errorf("redis-2 has %q", got)
-	}
+	one.requireData(t, "redis-2", "new")
 }
 
 // Where data was not moved yet, no redis node has run since, and the newest data may be that of a
@@ -342,12 +324,8 @@ func TestARestoreThatIsGivenUpBeforeAllWasMovedGoesOnWithTheNewestData(t *testin
 	if master := k.Redis.Replication.Master; err != nil || master != "redis-3" {
 		t.Errorf("the master is %s, %v", master, err)
 	}
-	if got := two.data("redis-1"); got != "old 1" {
-		t.Errorf("redis-1 has %q", got)
-	}
-	if got := three.data("redis-3"); got != "newer 3" {
-		t.Errorf("redis-3 has %q", got)
-	}
+	two.requireData(t, "redis-1", "old 1")
+	three.requireData(t, "redis-3", "newer 3")
 }
 
 // The host with the restored data may come back with an empty disk before another host has a copy.
@@ -367,7 +345,5 @@ func TestARestoreWhoseDataIsLostAfterItWasPlacedIsGivenUp(t *testing.T) {
 	if copying, err := x.resume(ctx, log); copying || err != nil {
 		t.Fatal(copying, err)
 	}
-	if got := two.data("redis-1"); got != "old 1" {
-		t.Errorf("redis-1 has %q", got)
-	}
+	two.requireData(t, "redis-1", "old 1")
 }

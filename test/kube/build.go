@@ -52,10 +52,7 @@ func (c *Cluster) Build(ctx context.Context) (string, error) {
 
 	c.say("compiling Kubernetes %s, etcd and CoreDNS; the first time this takes minutes", version)
 	began := time.Now()
-	if err := os.MkdirAll(cacheDir(), 0o755); err != nil {
-		return "", err
-	}
-	unfinished, err := os.MkdirTemp(cacheDir(), "building-")
+	unfinished, err := makeUnfinished()
 	if err != nil {
 		return "", err
 	}
@@ -76,6 +73,15 @@ func (c *Cluster) Build(ctx context.Context) (string, error) {
 	}
 	c.say("compiled in %.0f s, kept in %s", time.Since(began).Seconds(), dir)
 	return dir, nil
+}
+
+// makeUnfinished makes a directory for programs that are being compiled. It is in the directory where
+// they are kept, so that they can be renamed into their place.
+func makeUnfinished() (string, error) {
+	if err := os.MkdirAll(cacheDir(), 0o755); err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(cacheDir(), "building-")
 }
 
 // compile runs the go command in the directory of a module, independently of any workspace.

@@ -46,10 +46,7 @@ func (c *Cluster) BuildHelm(ctx context.Context) (string, error) {
 
 	c.say("compiling Helm; the first time this takes minutes")
 	began := time.Now()
-	if err := os.MkdirAll(cacheDir(), 0o755); err != nil {
-		return "", err
-	}
-	unfinished, err := os.MkdirTemp(cacheDir(), "building-")
+	unfinished, err := makeUnfinished()
 	if err != nil {
 		return "", err
 	}

@@ -23,6 +23,8 @@ const (
 	dir  = root + "/deploy/chart"
 )
 
+var update = flag.Bool("update", false, "write the golden files and the schema of the stack file anew")
+
 // load reads the chart.
 func load(t *testing.T) *chart.Chart {
 	t.Helper()

@@ -6,8 +6,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-
-	"holdfast/internal/goldentest"
 )
 
 const schemaFile = dir + "/values.schema.json"
@@ -29,7 +27,7 @@ func TestTheSchemaHasTheStackFiles(t *testing.T) {
 	if reflect.DeepEqual(properties["stack"], any(want)) {
 		return
 	}
-	if !goldentest.Update() {
+	if !*update {
 		t.Fatal("values.schema.json has not the schema that 'holdfast config schema' prints: go test -update")
 	}
 	properties["stack"] = want
