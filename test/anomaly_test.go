@@ -57,9 +57,7 @@ func (s *instance) detectsAnomaly(start func() *runningDrill, what ...string) {
 
 func TestWritesThatNoReplicaHasAreMissed(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t)+asyncStack)
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t)+asyncStack)
 	s.detectsAnomaly(func() *runningDrill { return s.drill("kill-stalled-master") }, "lost write")
 	s.requireNothingLeft()
 }
@@ -67,9 +65,7 @@ func TestWritesThatNoReplicaHasAreMissed(t *testing.T) {
 // A forced failover of a healthy master is not a switchover: until the old master learns that it
 // was replaced, it takes writes, which are lost (redis#6062, #13118).
 func TestAPlainSentinelFailoverLosesWrites(t *testing.T) {
-	s := newInstance(t, minimal(t)+asyncStack)
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t)+asyncStack)
 	s.detectsAnomaly(func() *runningDrill {
 		d := s.drill("pause-sentinel", "--rate", "1000", "--clients", "60")
 		d.awaitPhase("pausing sentinel")
@@ -91,9 +87,7 @@ func (s *instance) plainFailover() {
 
 // The same with writes that wait for the replicas is safe, even though the drill did not do it.
 func TestAPlainSentinelFailoverLosesNothingThatIsInSync(t *testing.T) {
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t))
 	d := s.drill("pause-sentinel", "--rate", "1000", "--clients", "60")
 	d.awaitPhase("pausing sentinel")
 	s.plainFailover()
@@ -110,9 +104,7 @@ func TestAPlainSentinelFailoverLosesNothingThatIsInSync(t *testing.T) {
 // supervisor prevents that, but here it is stopped.
 func TestAMasterThatIsWipedAndRevivedIsConvicted(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t))
 	s.detectsAnomaly(func() *runningDrill {
 		expect(t, s.status().Entry+"/set?key=marker&value=1", 200, "OK. We have set marker to be 1")
 		d := s.drill("pause-sentinel")

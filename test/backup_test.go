@@ -366,9 +366,7 @@ func TestASupervisorThatDiesInARestoreLeavesTheNextToCarryItThrough(t *testing.T
 
 func TestScheduledBackupsAreTakenKeptAndTellOfFailures(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t)+"backup: {every: 1m, keep: 2, to: ./backups}\n")
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t)+"backup: {every: 1m, keep: 2, to: ./backups}\n")
 	at := filepath.Join(s.dir, "backups")
 	count := func() int {
 		files, _ := filepath.Glob(filepath.Join(at, s.name+"-*.tar"))

@@ -11,9 +11,7 @@ import (
 // A full disk may leave an append-only file that is broken in the middle.
 func TestAReplicaWithADamagedFileGetsItsDataFromTheMaster(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t)+"redis:\n  replicas: 1\n")
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t)+"redis:\n  replicas: 1\n")
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	s.must("stop", "redis-2")
 	data := filepath.Join(s.state, "nodes", "redis-2", "data", "appendonlydir")

@@ -86,9 +86,7 @@ func (s *instance) replica() string {
 func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	t.Parallel()
 	text := minimal(t)
-	s := newInstance(t, text)
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, text)
 	s.awaitNoFindings()
 	master, replica := s.master(), s.replica()
 

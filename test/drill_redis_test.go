@@ -37,9 +37,7 @@ func (s *instance) requireRedisAddresses(was map[string]string) {
 
 func TestADrillChangesRedisNodesWithoutAnybodyNoticing(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t)+quickRollout)
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t)+quickRollout)
 	unchanged, at := s.requireUnchanged(), s.redisAddresses()
 	v := s.drill("apply-redis", "--rate", "100").assertHolds("apply-redis") // this takes about half a minute
 	for _, words := range []string{
@@ -59,9 +57,7 @@ func TestADrillChangesRedisNodesWithoutAnybodyNoticing(t *testing.T) {
 // would leave the node there.
 func TestADrillThatIsKilledPutsRedisNodesBackWhereTheyWere(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t)+quickRollout)
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t)+quickRollout)
 	unchanged, at := s.requireUnchanged(), s.redisAddresses()
 	d := s.drill("apply-redis", "--rate", "100")
 	d.awaitPhase("restart redis-")

@@ -265,9 +265,7 @@ func (s *instance) requireUnchanged() func() {
 }
 
 func TestADrillOfAStackThatHolds(t *testing.T) {
-	s := newInstance(t, minimal(t)+quickRollout)
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t)+quickRollout)
 	unchanged := s.requireUnchanged()
 	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "switchover", "restart-master", "switchover-kill-supervisor", "apply", "busy-writing-script"}
 	v := s.drill(faults...).assertHolds(faults...)
@@ -299,9 +297,7 @@ func TestADrillOfAStackThatHolds(t *testing.T) {
 // What others do meanwhile must not count as the drill's own fault.
 func TestADrillNoticesWhatItDidNotDo(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t))
 	d := s.drill(append([]string{"pause-sentinel"}, lowRate...)...)
 	d.awaitPhase("pausing sentinel")
 	victim := s.node("web-1")
@@ -318,9 +314,7 @@ func TestADrillNoticesWhatItDidNotDo(t *testing.T) {
 
 func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t)+quickRollout)
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t)+quickRollout)
 	unchanged := s.requireUnchanged()
 	for name, sig := range map[string]syscall.Signal{"interrupted": syscall.SIGINT, "killed": syscall.SIGKILL} {
 		d := s.drill(append([]string{"pause-web"}, lowRate...)...)

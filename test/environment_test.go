@@ -75,9 +75,7 @@ func TestAnOccupiedPortOfARedisNodeIsNamedToo(t *testing.T) {
 
 func TestASecondUpOfTheSameStackIsRefused(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	before := s.awaitHealthy()
+	s, before := runningInstance(t, minimal(t))
 	s.requireUpRefused(1, "already", strconv.Itoa(before.Supervisor))
 	after := s.status()
 	for i := range before.Nodes {
@@ -223,9 +221,7 @@ apps:
 
 func TestAMasterWhoseDataIsGoneRefusesToWipeItsReplicas(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t))
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	master := s.master()
 	s.must("down")

@@ -19,9 +19,7 @@ func postJSON(t *testing.T, url, body string) (int, string) {
 // A request may be slow for its sender. The master that works on it stays the master, and others
 // are served.
 func TestASlowRequestTakesNobodyElseDown(t *testing.T) {
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t))
 	master := s.master()
 	if code, body := postJSON(t, st.Entry, `["SETRANGE","bits","99999999","x"]`); code != 200 {
 		t.Fatal(code, body)
@@ -86,9 +84,7 @@ func TestASlowRequestTakesNobodyElseDown(t *testing.T) {
 // A script that has written can only be ended together with its Redis. It takes down one node and
 // not the next; that node is killed and comes back.
 func TestAScriptThatWritesAndNeverEndsTakesOneNodeDown(t *testing.T) {
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t))
 	was := s.node(s.master())
 	code, body := postJSON(t, st.Entry, `["EVAL","redis.call([[set]],[[x]],1) while true do end","0"]`)
 	if code != 504 {

@@ -172,9 +172,7 @@ func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
 
 func TestALostStackFileLosesNoData(t *testing.T) {
 	t.Parallel() // its stacks have ports of their own
-	s := newInstance(t, minimal(t)+ownPorts(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t)+ownPorts(t))
 	expect(t, st.Entry+"/set/order/old", 200, `{"result":"OK"}`)
 	s.must("stop", "redis-1") // another node becomes the master
 	s.await("a write", 20*time.Second, func() bool { code, _ := get(t, st.Entry+"/set/order/new"); return code == 200 })

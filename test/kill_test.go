@@ -23,9 +23,7 @@ const rate = 200
 // underLoad starts a stack, loads it, runs during, and returns what the clients saw.
 func underLoad(t *testing.T, during func(s *instance)) outcome {
 	t.Helper()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t))
 	l := startLoad(t, st.Entry, rate)
 	time.Sleep(time.Second) // some traffic before the fault
 	during(s)
@@ -129,9 +127,7 @@ func TestAHungMasterIsReplaced(t *testing.T) {
 
 func TestAHungWebNodeLeavesTheRotationAndReturns(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t))
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	s.must("pause", "web-1")
 	// The node leaves after two missed checks, and then gets no requests. A request that it had
@@ -175,9 +171,7 @@ func (s *instance) answeringNodes(entry string, times int) map[string]bool {
 
 func TestAHungBalancerIsKilledAndReplaced(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t))
 	before := s.node("balancer-2")
 	if err := syscall.Kill(-before.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -221,9 +215,7 @@ func TestAKilledSupervisorIsNotNoticedAndTheNextAdoptsEveryNode(t *testing.T) {
 
 func TestADeathWhileNoSupervisorRunsIsMendedByTheNextUp(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t))
 	s.killSupervisor()
 	before := s.node("web-1")
 	kill(t, before.PID)
@@ -234,9 +226,7 @@ func TestADeathWhileNoSupervisorRunsIsMendedByTheNextUp(t *testing.T) {
 
 func TestDownWithoutASupervisor(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t))
 	s.killSupervisor()
 	s.must("down")
 	for _, n := range st.Nodes {
@@ -305,9 +295,7 @@ func (s *instance) adoptsWhatWasNotRecorded(nodes ...string) {
 
 func TestABalancerThatNoRecordTellsOfIsNotStartedTwice(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t))
 	stranger, _ := st.Node("balancer-1")
 	t.Cleanup(func() {
 		if t.Failed() { // 'down' does not know of it

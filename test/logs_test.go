@@ -61,9 +61,7 @@ func (s *instance) awaitNewLogFile(node string) {
 }
 
 func TestTheLogOfANodeThatNeverStopsKeepsItsLimitThroughEveryDeath(t *testing.T) {
-	s := newInstance(t, floodingStack(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, floodingStack(t))
 	pid := s.node("site-1").PID
 	for range 4 {
 		s.awaitNewLogFile("site-1")
@@ -106,9 +104,7 @@ func TestTheLogOfANodeThatNeverStopsKeepsItsLimitThroughEveryDeath(t *testing.T)
 }
 
 func TestALogWriterThatHangsIsReplaced(t *testing.T) {
-	s := newInstance(t, floodingStack(t))
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, floodingStack(t))
 	hung := s.logWriter()
 	if err := syscall.Kill(hung.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -119,9 +115,7 @@ func TestALogWriterThatHangsIsReplaced(t *testing.T) {
 
 func TestABalancerSaysOnceThatAServerIsDown(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, withoutRedis(t)+fmt.Sprintf("tcp: [{listen: 127.0.0.1:%d, app: site}]\n", freePort(t)))
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, withoutRedis(t)+fmt.Sprintf("tcp: [{listen: 127.0.0.1:%d, app: site}]\n", freePort(t)))
 	s.must("pause", "site-1")
 	var down []string
 	s.await("a line about it", 30*time.Second, func() bool {

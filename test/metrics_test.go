@@ -50,9 +50,7 @@ func (s *instance) plan() plan.Plan {
 
 func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t))
 	p := s.plan()
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	awaitFigure := func(series string, is func(float64) bool) {

@@ -44,9 +44,7 @@ func (s *instance) powerLoss() {
 
 func TestEverythingKilledAtOnceComesBackWithTheSameDataAndMaster(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t))
 	// The master is not the first one, so that the record of it matters.
 	s.must("kill", "redis-1")
 	s.await("another master", 20*time.Second, func() bool { m := s.master(); return m != "" && m != "redis-1" })
@@ -94,9 +92,7 @@ func (s *instance) watchMasters(stop <-chan struct{}) (saw string) {
 
 func TestPowerLostInTheMidstOfAFailoverLosesNoAcknowledgedWrite(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t))
 	for round := range 4 {
 		l := startLoad(t, st.Entry, 200)
 		time.Sleep(500 * time.Millisecond)

@@ -90,9 +90,7 @@ func TestAnotherServerOfRedisComesUnderLoadOrIsRefused(t *testing.T) {
 func TestTheServersAreNamedWithTheirVersions(t *testing.T) {
 	t.Parallel()
 	text := minimal(t)
-	s := newInstance(t, text)
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, text)
 	is := installed(t)
 	want, there := is["redis"] // it takes precedence where either will do
 	if !there {

@@ -115,6 +115,14 @@ func newInstance(t *testing.T, text string) *instance {
 	return s
 }
 
+// runningInstance is newInstance with the stack up and healthy.
+func runningInstance(t *testing.T, text string) (*instance, supervise.Status) {
+	t.Helper()
+	s := newInstance(t, text)
+	s.must("up", "-d")
+	return s, s.awaitHealthy()
+}
+
 // purge takes the stack down and removes its state. It first waits until a process has ended that
 // undoes a killed drill.
 func (s *instance) purge() {

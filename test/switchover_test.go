@@ -15,9 +15,7 @@ import (
 // the master takes writes again before there is another supervisor.
 func TestASupervisorThatDiesInASwitchoverLeavesAMasterThatTakesWrites(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t))
 	s.await("the Sentinels' first look", 10*time.Second, func() bool { return s.master() != "" })
 	master := s.node(s.master())
 	var replicas []string

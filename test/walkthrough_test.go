@@ -57,9 +57,7 @@ func TestTheSourcesWalkThroughByteForByte(t *testing.T) {
 
 func TestTheStatisticsPageInABrowser(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	_, st := runningInstance(t, minimal(t))
 	text, err := chromedp.Run(browsertest.Open(t, st.Statistics), chromedp.Text("body"))
 	if err != nil {
 		t.Fatalf("read %s in Chromium: %v", st.Statistics, err)
@@ -110,9 +108,7 @@ func TestStatusInWordsAndForPrograms(t *testing.T) {
 
 func TestNodeCommands(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	s.awaitHealthy()
+	s, _ := runningInstance(t, minimal(t))
 	before := s.node("web-1")
 
 	s.must("stop", "web-1")
@@ -155,9 +151,7 @@ func TestNodeCommands(t *testing.T) {
 
 func TestDataAndTopologySurviveDownAndUp(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
+	s, st := runningInstance(t, minimal(t))
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	s.must("kill", s.master())
 	s.await("another master", 20*time.Second, func() bool { m := s.master(); return m != "" && m != "redis-1" })
