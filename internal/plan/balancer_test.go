@@ -420,7 +420,12 @@ func (c *cluster) request(method, path, body string, header map[string]string) r
 		r.Header.Set(k, v)
 	}
 	r.Host = header["Host"]
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	return send(r, 10*time.Second)
+}
+
+// send sends a request over a connection of its own.
+func send(r *http.Request, limit time.Duration) response {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: limit}
 	answer, err := client.Do(r)
 	if err != nil {
 		return response{err: err}

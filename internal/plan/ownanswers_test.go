@@ -148,11 +148,9 @@ func TestTheAnswersBeforeARouteIsKnownAreOfTheStacksKind(t *testing.T) {
 	}
 }
 
-// The form is the one that the client asks for; the words are always the application's.
-func TestOwnAnswersHaveTheFormThatTheClientAsksFor(t *testing.T) {
-	one := &flaky{}
-	port := one.serve(t)
-	s := quick(httpStack(t))
+// answeringCluster starts a balancer before two applications, all of whose nodes are at one port.
+func answeringCluster(t *testing.T, s stack.Stack, port int) *cluster {
+	t.Helper()
 	app := s.Apps["web"]
 	app.KV.Hold = 0
 	s.Apps["web"] = app
@@ -160,6 +158,15 @@ func TestOwnAnswersHaveTheFormThatTheClientAsksFor(t *testing.T) {
 	c.start("balancer-1")
 	eventually(t, 5*time.Second, func() error { return c.get("/other").is(200) })
 	eventually(t, 5*time.Second, func() error { return c.get("/").is(200) })
+	return c
+}
+
+// The form is the one that the client asks for; the words are always the application's.
+func TestOwnAnswersHaveTheFormThatTheClientAsksFor(t *testing.T) {
+	one := &flaky{}
+	port := one.serve(t)
+	s := quick(httpStack(t))
+	c := answeringCluster(t, s, port)
 	const (
 		browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 		program = "application/json, text/plain, */*"

@@ -24,13 +24,7 @@ func TestTheOperatorsPagesAreWhatBrowsersGet(t *testing.T) {
 	if complaint := stack.EscapePage(large); len(complaint) > 12_000 {
 		t.Fatalf("a stack file would not have it: %d", len(complaint))
 	}
-	app := s.Apps["web"]
-	app.KV.Hold = 0
-	s.Apps["web"] = app
-	c := newCluster(t, s, map[string]int{"web-1": port, "web-2": port, "other-1": port, "other-2": port})
-	c.start("balancer-1")
-	eventually(t, 5*time.Second, func() error { return c.get("/other").is(200) })
-	eventually(t, 5*time.Second, func() error { return c.get("/").is(200) })
+	c := answeringCluster(t, s, port)
 	const (
 		browser = "text/html,*/*;q=0.8"
 		program = "application/json"

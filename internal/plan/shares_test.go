@@ -119,14 +119,11 @@ func (c *cluster) both() []string {
 
 // ask sends a GET over a connection of its own.
 func ask(url string) response {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
-	r, err := client.Get(url)
+	r, err := http.NewRequest("GET", url, nil)
 	if err != nil {
 		return response{err: err}
 	}
-	defer r.Body.Close()
-	body, err := io.ReadAll(r.Body)
-	return response{status: r.StatusCode, body: string(body), err: err}
+	return send(r, 20*time.Second)
 }
 
 func TestANodeGetsAsManyRequestsAtOnceAsTheFileGivesIt(t *testing.T) {
