@@ -255,12 +255,12 @@ func claimDown(ctx context.Context, client *control.Client, state string, purge 
 // lock without answering, so it gets a moment.
 func askDown(ctx context.Context, client *control.Client, state string, purge bool) error {
 	const patience = 5 * time.Second
-	for deadline := time.Now().Add(patience); ; time.Sleep(drawEvery) {
-		err := client.Down(ctx, purge)
-		if !errors.Is(err, control.ErrNoSupervisor) || !supervise.Locked(state) || time.Now().After(deadline) {
-			return err
-		}
-	}
+	var err error
+	clock.Within(patience, drawEvery, func() bool {
+		err = client.Down(ctx, purge)
+		return !errors.Is(err, control.ErrNoSupervisor) || !supervise.Locked(state)
+	})
+	return err
 }
 
 // checkDown checks whether a supervisor that is gone has done its work. It may have failed or been

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/private"
 	"holdfast/internal/supervise"
 )
@@ -85,11 +86,11 @@ const lockPatience = 100 * time.Millisecond
 // lock takes the drill's lock in a state directory. The kernel releases it when the process ends,
 // however it ends.
 func lock(state string) (f *os.File, err error) {
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lookEvery) {
-		if f, err = tryLock(state); err == nil || time.Now().After(deadline) {
-			return f, err
-		}
-	}
+	clock.Within(lockPatience, lookEvery, func() bool {
+		f, err = tryLock(state)
+		return err == nil
+	})
+	return f, err
 }
 
 func tryLock(state string) (*os.File, error) {

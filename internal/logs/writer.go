@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/private"
 	"holdfast/internal/process"
 )
@@ -71,14 +72,8 @@ func Write(ctx context.Context, state string) error {
 	w := &writer{state: state, pumps: map[string]*pump{}, aloneFrom: time.Now()}
 	// Listen first and look for pipes afterwards: a pipe that the writer is not told of is found.
 	go w.accept(l)
-	for needed := true; needed; {
+	for needed := true; needed; needed = clock.Sleep(ctx, scanEvery) && w.needed() {
 		w.scan()
-		select {
-		case <-ctx.Done():
-			needed = false
-		case <-time.After(scanEvery):
-			needed = w.needed()
-		}
 	}
 	w.end()
 	return nil

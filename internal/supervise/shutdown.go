@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/logs"
 	"holdfast/internal/plan"
 	"holdfast/internal/private"
@@ -218,11 +219,11 @@ const drillPatience = 5 * time.Second
 // drill to be undone; what such a drill leaves behind does not matter. It returns a *DrillError
 // if a drill is under way.
 func NoDrill(stateDir string) (release func(), err error) {
-	for deadline := time.Now().Add(drillPatience); ; time.Sleep(20 * time.Millisecond) {
-		if release, err = KeepDrillOut(stateDir); err == nil || !errors.As(err, new(*DrillError)) || time.Now().After(deadline) {
-			return release, err
-		}
-	}
+	clock.Within(drillPatience, 20*time.Millisecond, func() bool {
+		release, err = KeepDrillOut(stateDir)
+		return !errors.As(err, new(*DrillError))
+	})
+	return release, err
 }
 
 // OwnDrill is a line in DrillLock, perhaps after other text, while the drill runs a stack of
