@@ -45,10 +45,13 @@ that come get their share of the nodes, which move there one after the other.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, base, state, err := locate(g)
-			if err == nil && needsConversion(s, state) {
+			if err != nil {
+				return err // also where only a page is missing: it would be a change of the stack
+			}
+			if needsConversion(s, state) {
 				return convertToHosts(cmd.Context(), g, s, base, state, as, changeFlags{show, yes}, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			if err == nil && as != "" {
+			if as != "" {
 				return usagef("--as is for a machine that becomes the first of several hosts")
 			}
 			if s, base, state, err = locateRunnable(g); err != nil {

@@ -32,7 +32,7 @@ or a warning; 2: the command line is wrong, or the stack file and no stack runs 
 			}
 			self, _ := host.ReadSelf(state) // it fails where the stack has one host only
 			report := doctor.Judge(examine.Stack(cmd.Context(), examine.Config{
-				Stack: s, BaseDir: base, StateDir: state, Host: self.Name, Mistakes: g.mistakes, SearchPath: g.getenv("PATH"),
+				Stack: s, BaseDir: base, StateDir: state, Host: self.Name, Mistakes: g.mistakes, KeptPages: g.keptPages, SearchPath: g.getenv("PATH"),
 			}))
 			if err := cmd.Context().Err(); err != nil {
 				return err // after an interruption a missing answer proves nothing

@@ -46,7 +46,7 @@ func hostWith(ctx context.Context, g *globals, pass, as string) (*hostStart, err
 	if err != nil {
 		return nil, usagef("--pass %s: %w", quote.Text(pass), err)
 	}
-	s, base, state, err := locate(g)
+	s, base, state, err := locateKeepingPages(g)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func hostWith(ctx context.Context, g *globals, pass, as string) (*hostStart, err
 // is the name that the user gave, or "". joined is true if the machine has joined before. Then it
 // must not found the stack, and it is an error if its state directory is gone.
 func findHost(g *globals, as string, joined bool) (*hostStart, error) {
-	s, base, state, err := locate(g)
+	s, base, state, err := locateKeepingPages(g)
 	if errors.As(err, new(*mistakenFile)) { // a host that has joined works without a file
 		if at, is := joinedWithout(g, err); is {
 			state, err = at, nil

@@ -48,9 +48,44 @@ func isJoined(state string) bool {
 	return !errors.Is(err, host.ErrNotJoined)
 }
 
-// locateRunnable is locate for a command that makes the stack what the stack file says.
+// locateKeepingPages is locate for a command that starts a stack, or looks at one that runs. If the
+// file of a page (entry.errors) is missing or broken, it uses the page that the stack has had
+// before: the answer to a failure must not keep the stack from starting.
+func locateKeepingPages(g *globals) (s stack.Stack, baseDir, state string, err error) {
+	s, baseDir, state, err = locate(g)
+	var mistaken *mistakenFile
+	if !errors.As(err, &mistaken) || len(mistaken.pages) == 0 {
+		return s, baseDir, state, err
+	}
+
+	state, stateErr := stateDir(g, mistaken.name)
+	if stateErr != nil || private.CheckDir(state) != nil {
+		return s, baseDir, "", err
+	}
+	former, _, known := supervise.LastFile(state)
+	if !known {
+		return s, baseDir, "", err
+	}
+
+	with := mistaken.stack
+	for _, page := range mistaken.pages {
+		var kept bool
+		if with, kept = with.KeepPage(page.Reference, former); !kept {
+			return s, baseDir, "", err
+		}
+	}
+
+	if g.keptPages == nil {
+		fmt.Fprintf(g.stderr, "warning: %s\nwarning: so the page stays that the stack %s had before; 'holdfast apply' takes up another one\n", g.renderMessage(mistaken.Error()), mistaken.name)
+	}
+	g.keptPages = mistaken.pages
+	return with, mistaken.baseDir, state, nil
+}
+
+// locateRunnable is locate for a command that makes the stack what the stack file says. It keeps
+// the pages of before: see locateKeepingPages.
 func locateRunnable(g *globals) (s stack.Stack, baseDir, state string, err error) {
-	if s, baseDir, state, err = locate(g); err == nil && len(s.Hosts) > 0 && !isJoined(state) {
+	if s, baseDir, state, err = locateKeepingPages(g); err == nil && len(s.Hosts) > 0 && !isJoined(state) {
 		err = usagef("the stack file has hosts, and this machine is none of them yet: 'holdfast up' makes it the first one, or run it at one that is")
 	}
 	if err == nil {
@@ -65,6 +100,11 @@ func locateRunnable(g *globals) (s stack.Stack, baseDir, state string, err error
 type mistakenFile struct {
 	error
 	name string // the stack's name; empty: the file does not tell
+	// pages are the files of pages that are missing or broken, if nothing else is wrong. stack and
+	// baseDir are then what the stack file says without these pages.
+	pages   []*supervise.ReferenceError
+	stack   stack.Stack
+	baseDir string
 }
 
 func (e *mistakenFile) Unwrap() error { return e.error }
@@ -73,7 +113,7 @@ func (e *mistakenFile) Unwrap() error { return e.error }
 // has mistakes, it uses the file that the stack runs with: one person may be editing the file while
 // another needs to look or act.
 func locateRunning(g *globals) (s stack.Stack, baseDir, state string, err error) {
-	s, baseDir, state, err = locate(g)
+	s, baseDir, state, err = locateKeepingPages(g)
 	var mistaken *mistakenFile
 	if !errors.As(err, &mistaken) || g.state == "" && mistaken.name == "" {
 		return s, baseDir, state, err

@@ -46,6 +46,9 @@ type globals struct {
 	// mistakes is the error of the stack file if a command uses what runs instead; nil: the file is
 	// valid.
 	mistakes error
+	// keptPages are the files of pages in whose place a command uses the pages of before, because
+	// the files are missing or broken.
+	keptPages []*supervise.ReferenceError
 	// loaded is the stack file after it was read; nil: not yet. It is read only once, because a
 	// pipe (-f <(...), -f /dev/stdin) cannot be read twice.
 	loaded *loaded
@@ -243,7 +246,7 @@ func readStack(g *globals) (stack.Stack, string, error) {
 
 	s, warnings, err := stack.Parse(file, data)
 	if err != nil {
-		return stack.Stack{}, "", usageError{&mistakenFile{err, stack.NameIn(data)}}
+		return stack.Stack{}, "", usageError{&mistakenFile{error: err, name: stack.NameIn(data)}}
 	}
 
 	s, wrong := supervise.WithPages(s, dir)
@@ -253,7 +256,7 @@ func readStack(g *globals) (stack.Stack, string, error) {
 	}
 
 	if len(mistakes) > 0 {
-		return stack.Stack{}, "", usageError{&mistakenFile{mistakes, s.Name}}
+		return stack.Stack{}, "", usageError{&mistakenFile{mistakes, s.Name, wrong, s, dir}}
 	}
 
 	for _, w := range warnings {

@@ -270,21 +270,25 @@ func openSupervisor(g *globals, s stack.Stack, base, state string) (*supervise.S
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the path of this program: %w", err)
 	}
-	log := logs.NewLog(state, logs.Supervisor)
+	output := logs.NewLog(state, logs.Supervisor)
+	log := g.logs.with(output, "")
 	sup, err := supervise.Open(supervise.Config{
 		Stack: s, BaseDir: base, StateDir: state, Self: self, Version: version,
 		Environ: os.Environ(),
-		Log:     g.logs.with(log, ""),
+		Log:     log,
 	})
 	if err != nil {
 		var locked *supervise.LockedError
 		if errors.As(err, &locked) {
 			err = fmt.Errorf("%w; see 'holdfast status', or take it down with 'holdfast down'", err)
 		}
-		log.Close()
+		output.Close()
 		return nil, nil, err
 	}
-	return sup, log.Close, nil
+	for _, page := range g.keptPages {
+		log.Warn("the file of a page is refused, and the page before stays", "why", page)
+	}
+	return sup, output.Close, nil
 }
 
 // differing returns the error of a stack that is up already. If the stack file differs from what

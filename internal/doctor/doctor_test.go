@@ -237,6 +237,7 @@ var each = []struct {
 	}, Warning, "changes", "", "web-2 does not come up"},
 	{"nodes with other settings", func(f *Facts) { f.node("web-1").Outdated = true; f.node("web-2").Outdated = true }, Warning, "stack-file", "", "web-1, web-2"},
 	{"a stack file with a mistake", func(f *Facts) { f.Mistakes = "holdfast.yaml:3:1: unknown key" }, Error, "stack-file", "", "holdfast.yaml:3:1"},
+	{"a page that is gone", func(f *Facts) { f.KeptPages = []string{"entry.errors.503: 503.html does not exist"} }, Warning, "stack-file", "", "503.html does not exist"},
 	{"a program that is gone", func(f *Facts) { f.References = []string{"apps.shop.command: no such file"} }, Error, "stack-file", "", "apps.shop.command"},
 	{"a file that was edited", func(f *Facts) {
 		f.Files = []File{{Path: "nodes/web-1/x", Node: "web-1", Line: 3, Has: "a", Wants: "b"}}

@@ -41,6 +41,9 @@ type Facts struct {
 	// Mistakes are the mistakes in the stack file; empty: there are none. With mistakes, Stack is
 	// what runs.
 	Mistakes string
+	// KeptPages are the files of pages that are missing or broken, one sentence each. The pages of
+	// before are in use.
+	KeptPages []string
 	// References are what the stack file names but is missing or unusable, one sentence each.
 	References []string
 	// Open says who else may change the state directory; empty: nobody.

@@ -230,6 +230,10 @@ func checkStackFile(f *findings) {
 		f.add(Error, "", "the stack file has mistakes: "+f.Mistakes, "'holdfast up', 'apply' and 'upgrade' refuse it: the stack does not start again after 'down' or a loss of power",
 			"correct it: 'holdfast config check' names each mistake")
 	}
+	for _, why := range f.KeptPages {
+		f.add(Warning, "", "the file of a page is refused: "+why, "the balancers answer with the page that was there before, and 'holdfast apply' refuses the stack file",
+			"put a page there, or correct the stack file; then 'holdfast apply'")
+	}
 	if f.Differs {
 		f.add(Warning, "", "the stack file differs from what runs", "what was changed in the file has no effect yet",
 			"'holdfast apply --plan' shows what would be done, 'holdfast apply' does it")

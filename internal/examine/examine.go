@@ -45,6 +45,9 @@ type Config struct {
 	// Mistakes is the error of the stack file, if it has mistakes. Stack then does not come from
 	// that file.
 	Mistakes error
+	// KeptPages are the files of pages that are missing or broken. Stack then has the pages of
+	// before.
+	KeptPages []*supervise.ReferenceError
 	// SearchPath is the PATH that nodes inherit.
 	SearchPath string
 }
@@ -75,6 +78,9 @@ func Stack(ctx context.Context, cfg Config) doctor.Facts {
 	e.facts = doctor.Facts{Now: time.Now(), Stack: cfg.Stack, StateDir: cfg.StateDir, Kept: supervise.HasState(cfg.StateDir)}
 	if cfg.Mistakes != nil {
 		e.facts.Mistakes = cfg.Mistakes.Error()
+	}
+	for _, page := range cfg.KeptPages {
+		e.facts.KeptPages = append(e.facts.KeptPages, page.Error())
 	}
 
 	e.machine()

@@ -71,6 +71,17 @@ func (s Stack) WithPage(r Reference, content []byte) (Stack, error) {
 	return s, nil
 }
 
+// KeepPage returns the stack with the page that a former stack has for the same status, in the
+// place of the file that r refers to. kept is false if the former stack has none.
+func (s Stack) KeepPage(r Reference, former Stack) (with Stack, kept bool) {
+	page := former.Entry.Errors[r.at.last()]
+	if !isPage(page) {
+		return s, false
+	}
+	with, err := s.WithPage(r, []byte(page))
+	return with, err == nil
+}
+
 func checkPage(page string) string {
 	switch escaped := EscapePage(page); {
 	case !isPage(page):

@@ -59,6 +59,9 @@ type entryCertificates struct {
 	mu       sync.Mutex
 	hosts    map[string]*hostCertificates
 	changing bool
+	// cleared has the hosts whose balancers need no certificates. It is true for those where the
+	// copies of before are gone.
+	cleared map[string]bool
 
 	statusMu sync.Mutex
 	status   []CertificateStatus
@@ -145,19 +148,22 @@ func (s *Supervisor) watchEntryCertificates() {
 // spreadEntryCertificates reads the files of the stack file on all hosts with balancers, and makes
 // these show the good certificates. changing is true if the change that is under way calls it.
 func (s *Supervisor) spreadEntryCertificates(ctx context.Context, changing bool) {
-	if len(s.stack().CertificateEntries()) == 0 && !s.namesLists() {
-		return
-	}
 	s.certs.mu.Lock()
 	defer s.certs.mu.Unlock()
 	s.certs.changing = changing
-	all, away := s.readEntryCertificates(ctx)
+
+	var all map[string]*hostCertificates
+	var away bool
+	if s.needsCertificates() {
+		all, away = s.readEntryCertificates(ctx)
+	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if err := s.deployCertificates(ctx, name, all, away); err != nil && ctx.Err() == nil {
 			s.log.Warn("the balancers of a host do not show the newest certificates yet", "host", name, "why", err)
 		}
 	}
 	s.reportCertificates(all)
+	s.clearCertificates(ctx)
 }
 
 // ensureCertificatesFor makes sure that a balancer which is about to start finds the lists of

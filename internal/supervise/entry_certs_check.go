@@ -192,25 +192,19 @@ func (s *Supervisor) keepsCertificate(r stack.Reference) bool {
 }
 
 // prepareCertificates makes sure that every host with balancers has certificates before the
-// balancers start. If no balancer names any, it removes all of them.
+// balancers start. Where no balancer needs any, it removes the copies of before.
 func (s *Supervisor) prepareCertificates() error {
-	if len(s.stack().CertificateEntries()) == 0 && !s.namesLists() {
-		for _, host := range s.hosts.all() {
-			if err := host.Remove(s.ctx, plan.CertificatesDir); err != nil {
-				s.log.Warn("the certificates of before stay on a host", "host", host.name, "why", err)
+	if s.needsCertificates() {
+		for _, h := range s.Plan().Hosts {
+			host := s.hosts.at(h.Name)
+			if s.hosts.isAbsent(h.Name) || len(s.balancersOn(host)) == 0 {
+				continue
 			}
-		}
-		return nil
-	}
-	for _, h := range s.Plan().Hosts {
-		host := s.hosts.at(h.Name)
-		if s.hosts.isAbsent(h.Name) || len(s.balancersOn(host)) == 0 {
-			continue
-		}
-		if err := s.ensureCertificates(s.ctx, host); err != nil && s.hosts.begun {
-			s.log.Warn("the balancers of a host have no certificate", "host", host.name, "why", err)
-		} else if err != nil {
-			return err
+			if err := s.ensureCertificates(s.ctx, host); err != nil && s.hosts.begun {
+				s.log.Warn("the balancers of a host have no certificate", "host", host.name, "why", err)
+			} else if err != nil {
+				return err
+			}
 		}
 	}
 	s.spreadEntryCertificates(s.ctx, false)

@@ -328,56 +328,6 @@ func (on *hostCertificates) write(ctx context.Context, host home, lists map[stri
 	return nil
 }
 
-// named returns the ids of the certificates that any entry shows.
-func (on *hostCertificates) named() map[string]bool {
-	all := map[string]bool{}
-	for _, order := range on.lists {
-		for _, id := range strings.Fields(order) {
-			all[id] = true
-		}
-	}
-	return all
-}
-
-// listsToKeep returns the lists that the balancers of a host need: those of the stack's
-// entries, and those that a balancer's configuration names. After a change that was stopped,
-// the latter may be of an entry that the stack does not have.
-func (s *Supervisor) listsToKeep(host home) []string {
-	lists := s.listsOn(host)
-	for _, entry := range s.stack().CertificateEntries() {
-		lists = append(lists, plan.CertificateListOf(entry.Listen))
-	}
-	return lists
-}
-
-// removeUnlisted removes from a host's state directory what is in none of the lists to keep.
-func (on *hostCertificates) removeUnlisted(ctx context.Context, host home, keep []string) error {
-	for list := range on.lists {
-		if slices.Contains(keep, list) {
-			continue
-		}
-		if err := host.Remove(ctx, list); err != nil {
-			return err
-		}
-		delete(on.lists, list)
-		delete(on.disk, path.Base(list))
-	}
-	named := on.named()
-	for id := range on.has {
-		if named[id] {
-			continue
-		}
-		if err := host.Remove(ctx, path.Join(plan.CertificatesDir, id)); err != nil {
-			return err
-		}
-		delete(on.has, id)
-		delete(on.disk, id)
-		delete(on.refused, id)
-		delete(on.gaps, id)
-	}
-	return nil
-}
-
 // updateBalancers makes the balancers of a host show what its state directory has.
 func (s *Supervisor) updateBalancers(ctx context.Context, host home, on *hostCertificates) (wrong error) {
 	wanted := deployedCertificates{maps.Clone(on.lists), map[string]string{}}
