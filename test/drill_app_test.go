@@ -144,9 +144,10 @@ func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
 	}
 }
 
-// The stack has no application of kind kv, and no Redis.
+// The stack has no application of kind kv, and no Redis, and its entry speaks HTTPS. So does the
+// entry of the stack that the drill stands up.
 func TestADrillOfURLsJudgesAvailabilityAlone(t *testing.T) {
-	s := newSite(t, minimal(t)+`
+	s := newSite(t, minimal(t)+`  tls: self-signed
 apps:
   site: {files: public, nodes: 2}
   docs: {files: public, nodes: 2, sticky: DOCS}
@@ -164,7 +165,7 @@ redis: {enabled: false}
 	requireWords(t, s.fails(2, "drill", "--url", "/", "--app", "site"), "--app", "--url")
 	requireWords(t, s.fails(2, "drill", "--url", "/", "--rate", "5"), "20 are the least")
 
-	d := s.drill("kill-web", "kill-balancer", "--url", "/missing 404", "--url", "http://docs.example/", "--rate", "100")
+	d := s.drill("kill-web", "kill-balancer", "--own", "--url", "/missing 404", "--url", "https://docs.example/", "--rate", "100")
 	var v struct {
 		Result      string
 		Why, URLs   []string
@@ -186,7 +187,7 @@ redis: {enabled: false}
 	if len(v.Faults) != 2 || !strings.Contains(v.Faults[0].Evidence, "under load: ") || !strings.Contains(v.Faults[1].Evidence, "under load: ") {
 		t.Errorf("the evidence: %+v", v.Faults)
 	}
-	if !strings.Contains(v.Repeat, "--url 'GET /missing 404' --url 'GET http://docs.example/'") {
+	if !strings.Contains(v.Repeat, "--url 'GET /missing 404' --url 'GET https://docs.example/'") {
 		t.Errorf("repeat it with %q", v.Repeat)
 	}
 	pages, _ := filepath.Glob(filepath.Join(s.state, "drills", "*", "report.html"))
@@ -194,7 +195,7 @@ redis: {enabled: false}
 		t.Fatalf("reports: %v", pages)
 	}
 	page, err := os.ReadFile(pages[0])
-	if err != nil || !strings.Contains(string(page), "no consistency") || !strings.Contains(string(page), "http://docs.example/") || strings.Contains(string(page), "acknowledged write") {
+	if err != nil || !strings.Contains(string(page), "no consistency") || !strings.Contains(string(page), "https://docs.example/") || strings.Contains(string(page), "acknowledged write") {
 		t.Errorf("the report (%v) does not say what was judged", err)
 	}
 }

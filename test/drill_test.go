@@ -368,6 +368,7 @@ func TestWhatADrillRefuses(t *testing.T) {
 	requireWords(t, s.fails(2, "drill", "kill-mastre"), "kill-mastre", "kill-master", "--list")
 	requireWords(t, s.fails(2, "drill", "--rate", "0"), "--rate 0")
 	requireWords(t, s.fails(2, "drill", "--for", "1m"), "--random")
+	requireWords(t, s.fails(2, "drill", "--url", "https://shop.example/"), "https://shop.example/", "speaks plain HTTP", "http://")
 	requireWords(t, s.fails(1, "drill"), "does not run", "up -d", "--own")
 	requireWords(t, s.fails(2, "drill", "check", "no-such-file"), "no-such-file")
 	bad := filepath.Join(s.dir, "bad.jsonl")

@@ -138,6 +138,14 @@ func (c Config) Check() error {
 		return &MixError{fmt.Errorf("a rate of %d operations a second proves nothing: a fault may strike between two of them; %d are the least", mix.Rate, leastRate)}
 	}
 
+	if plain := c.Pods != nil || !c.Stack.Entry.TLS.Enabled(); plain {
+		for _, u := range c.URLs {
+			if u.Secure {
+				return &MixError{fmt.Errorf("the URL %s is one of HTTPS, and the entry of the stack speaks plain HTTP, which the drill's clients use: write it with http://", u)}
+			}
+		}
+	}
+
 	needs := c.requirements()
 	if needs.any() || c.Hosts > 0 || c.Own && len(c.Stack.Hosts) > 0 {
 		if err := hostsPossible(); err != nil {

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -25,6 +26,23 @@ func TestWhatAScheduleNeedsDoesNotDependOnWhatIsDrawnFirst(t *testing.T) {
 	upgrades := Config{Stack: stack.Default(), Faults: []string{"upgrade-host", "clock-ahead"}}
 	if needs, want := upgrades.requirements(), (requirements{hosts: true, programs: true, clocks: true}); needs != want {
 		t.Errorf("upgrades and clocks need %+v, want %+v", needs, want)
+	}
+}
+
+// The drill's own stack has a certificate of its own: those of the stack file are for other names.
+func TestTheDrillsOwnStackSpeaksHTTPSWhereTheStackDoes(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		c := Config{Stack: stack.Default()}
+		if secure {
+			c.Stack.Entry.TLS.Certificates = []stack.KeyPair{{Certificate: "www.pem"}}
+		}
+		s := &supervisedStack{file: filepath.Join(t.TempDir(), "holdfast.yaml")}
+		if err := s.declare("own", "  listen: 127.0.0.1:1", c.ownStackSpec(requirements{})); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.spec.Entry.TLS; got.Enabled() != secure || got.SelfSigned != secure {
+			t.Errorf("HTTPS %v: it has %+v", secure, got)
+		}
 	}
 }
 

@@ -30,6 +30,8 @@ const disk = 48
 type ownStackSpec struct {
 	// text is a stack file without name, entry and hosts.
 	text string
+	// secure: the entry speaks HTTPS, with a certificate of its own.
+	secure bool
 	// hosts are the stack's hosts; without any, the stack runs directly on this machine. The drill
 	// chooses their addresses. It also chooses the virtual addresses, as many as virtual has.
 	hosts   []stack.Host
@@ -79,6 +81,9 @@ func standUp(ctx context.Context, self string, j *journal, w ownStackSpec) (*sup
 		}
 		entry += s.hosts.virtualText(w.virtual)
 	}
+	if w.secure && s.hosts != nil {
+		s.hosts.scheme = "https"
+	}
 
 	if err := s.declare(filepath.Base(dir), entry, w); err != nil {
 		return nil, err
@@ -99,6 +104,9 @@ func standUp(ctx context.Context, self string, j *journal, w ownStackSpec) (*sup
 // begins at a place that is computed from the name: two stacks then do not compete for the same
 // ports.
 func (s *supervisedStack) declare(name, entry string, w ownStackSpec) error {
+	if w.secure {
+		entry += "\n  tls: self-signed"
+	}
 	written := fmt.Sprintf("name: %s\nentry:\n%s\n  auth: none\n%s\n", name, entry, w.text)
 	if s.hosts != nil {
 		written += s.hosts.text(w.hosts)

@@ -125,7 +125,7 @@ const usualHosts = 3
 
 // ownStackSpec returns the description of the stack that the drill stands up for itself.
 func (c Config) ownStackSpec(needs requirements) ownStackSpec {
-	w := ownStackSpec{text: c.Text, disks: needs.disks, programs: needs.programs, clocks: needs.clocks}
+	w := ownStackSpec{text: c.Text, secure: c.Stack.Entry.TLS.Enabled(), disks: needs.disks, programs: needs.programs, clocks: needs.clocks}
 	switch n := c.Hosts; {
 	case n > 0 || needs.hosts && len(c.Stack.Hosts) == 0:
 		for i := range cmp.Or(n, usualHosts) {
