@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,7 +88,7 @@ func (c *threeHosts) write(parts map[string]string) {
 		return usual
 	}
 	c.put("holdfast.yaml", fmt.Sprintf(`name: shop
-entry: {listen: "0.0.0.0:8080", auth: none}
+entry: {listen: "0.0.0.0:8080", auth: none, errors: {%s}}
 balancers: 2
 hosts:
   one: {address: %s}
@@ -105,7 +106,7 @@ routes:
   - {path-prefix: /shop, app: shop}
   - {app: web}
 rollout: {settle: 200ms}
-`, c.hosts["one"].address, c.hosts["two"].address, c.hosts["three"].address,
+`, part("errors", ""), c.hosts["one"].address, c.hosts["two"].address, c.hosts["three"].address,
 		part("on", "one, two, three"), part("command", "[python3, -u, app.py]"), part("level", "info")))
 }
 
@@ -286,7 +287,10 @@ func TestEveryCommandAtAnyHost(t *testing.T) {
 		requireWords(t, a.must("apply"), "Nothing to change") // without a file
 
 		// A key changes, and a node moves.
-		c.write(map[string]string{"level": "debug", "on": moved})
+		const page = "421.html"
+		c.put(page, "<p>Not here")
+		with := map[string]string{"level": "debug", "on": moved, "errors": "421: ./" + page}
+		c.write(with)
 		requireWords(t, b.must("status", "--file", c.file()), "the stack file differs")
 		requireWords(t, a.must("apply", "--plan", "--file", c.file()), "apps.shop.env.LEVEL", "(from "+leader.address+":")
 		requireWords(t, a.fails(2, "apply", "--file", c.file()), "--yes")
@@ -299,8 +303,26 @@ func TestEveryCommandAtAnyHost(t *testing.T) {
 		}
 		requireWords(t, a.must("status", "--file", c.file()), "ready")
 
+		// All balancers have the page of a file that only the host of the command had to have.
+		if err := os.Remove(filepath.Join(c.dir, page)); err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range c.entries() {
+			req, err := http.NewRequest("GET", entry+"/shop", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Host = "elsewhere.example"
+			req.Header.Set("Accept", "text/html")
+			if code, body := answerOf(t)(http.DefaultClient.Do(req)); code != 421 || body != "<p>Not here" {
+				t.Errorf("%s answers %d %q", entry, code, body)
+			}
+		}
+		c.put(page, "<p>Not here")
+
 		// A change that fails is undone.
-		c.write(map[string]string{"level": "debug", "on": moved, "command": "[python3, -c, 'raise SystemExit(\"no such shop\")']"})
+		with["command"] = "[python3, -c, 'raise SystemExit(\"no such shop\")']"
+		c.write(with)
 		requireWords(t, a.fails(1, "apply", "--yes", "--file", c.file()), "no such shop")
 		b.awaitReady()
 		requireWords(t, b.must("status"), "the last change (apply", "was stopped")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,6 +18,18 @@ import (
 // show waits until every host presents a certificate on many connections in a row.
 func (l *loopStack) show(what string, leaf *x509.Certificate) {
 	l.t.Helper()
+	l.showOf(what, 1, leaf)
+}
+
+// showChain waits until every host presents a certificate with its chain, of so many certificates
+// together.
+func (l *loopStack) showChain(length int, leaf *x509.Certificate) {
+	l.t.Helper()
+	l.showOf(fmt.Sprintf("a chain of %d", length), length, leaf)
+}
+
+func (l *loopStack) showOf(what string, length int, leaf *x509.Certificate) {
+	l.t.Helper()
 	for _, entry := range l.entries() {
 		l.eventually(entry+" shows "+what, func() error {
 			for range 5 {
@@ -24,10 +37,10 @@ func (l *loopStack) show(what string, leaf *x509.Certificate) {
 				if err != nil {
 					return err
 				}
-				shown := conn.ConnectionState().PeerCertificates[0]
+				shown := conn.ConnectionState().PeerCertificates
 				conn.Close()
-				if !shown.Equal(leaf) {
-					return fmt.Errorf("it shows the one of %v", shown.NotBefore)
+				if len(shown) != length || !shown[0].Equal(leaf) {
+					return fmt.Errorf("it shows %d, the first of %v", len(shown), shown[0].NotBefore)
 				}
 			}
 			return nil
@@ -78,6 +91,26 @@ func TestAllHostsShowWhatIsRenewed(t *testing.T) {
 		}
 		return nil
 	})
+
+	// A chain that lacks the issuer is shown by all hosts, and told once. All take up the whole one.
+	leaf, key, issuer := chained(t, "www.example.com")
+	for _, chain := range [][]byte{leaf, slices.Concat(leaf, issuer)} {
+		pair, err := certificate.Read(chain, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, pair.PEM, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l.showChain(1+len(pair.Chain), pair.Leaf)
+		l.eventually("the status tells what is missing", func() error {
+			_, st := l.status()
+			if len(st.Certificates) != 1 || (st.Certificates[0].Gap == "") != (len(pair.Chain) == 1) || st.Certificates[0].Host != "" {
+				return fmt.Errorf("%+v", st.Certificates)
+			}
+			return nil
+		})
+	}
 }
 
 func TestAllHostsShowOneSelfSignedCertificate(t *testing.T) {

@@ -30,12 +30,23 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// headersServer answers with the headers that tell a program about its client.
+// headersServer answers with the headers that tell a program about its client. As a WebSocket it
+// sends back every byte.
 const headersServer = `
-import http.server, os
+import base64, hashlib, http.server, os
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
+        if self.headers.get("Upgrade") == "websocket":
+            key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+            self.send_response(101)
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+            self.end_headers()
+            while data := self.rfile.read1(1000): self.wfile.write(data)
+            self.close_connection = True
+            return
         body = "".join(f"{k}: {v}\n" for k, v in self.headers.items()).lower().encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -226,6 +237,8 @@ func TestTheEntrySpeaksHTTPS(t *testing.T) {
 			t.Errorf("metrics: %d, and no end of shop.pem", code)
 		}
 	})
+	t.Run("a WebSocket by HTTP/2", s.speaksWebSocketByH2)
+	t.Run("streams while balancers are replaced", s.keepsStreams)
 }
 
 // redirects checks that plain HTTP is redirected to the entry.
