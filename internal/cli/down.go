@@ -127,7 +127,7 @@ func down(ctx context.Context, g *globals, purge bool) (said string, err error) 
 
 	said += "data stays"
 	if change != nil {
-		said += fmt.Sprintf("\nA change was under way (%s): %s", change.Kind, supervise.Outlook(change.Kind))
+		said += fmt.Sprintf("\nA change was under way (%s): %s", change.Kind, supervise.InterruptedText(change.Kind))
 	}
 	return g.renderMessage(said), nil
 }

@@ -40,7 +40,7 @@ func downHosts(ctx context.Context, g *globals, state string, purge bool) (said 
 			time.Since(began).Seconds(), hostNames(unreached))
 	}
 	if before.Change != nil {
-		said += fmt.Sprintf("\nA change was under way (%s): %s", before.Change.Kind, supervise.Outlook(before.Change.Kind))
+		said += fmt.Sprintf("\nA change was under way (%s): %s", before.Change.Kind, supervise.InterruptedText(before.Change.Kind))
 	}
 	return g.renderMessage(said), nil
 }

@@ -136,7 +136,7 @@ var traits = map[Kind]Traits{
 		// It waits up to 1 s for replicas (shutdown-timeout) and syncs its append-only file.
 		StopSignal: "SIGTERM", Grace: 15 * time.Second, StopRank: StopMaster,
 		// No HangLimit: the node may be busy with its disk, and the Sentinels replace a master that
-		// is silent. See endWedged in package supervise.
+		// is silent. See endHung in package supervise.
 		Admin: true, Data: true, Serves: true, KnownByAddress: true, Settable: true, KeepsSecrets: true, KeepsCertificate: true,
 		OpenFiles: 10032, // its default maxclients, and 32
 		Keys:      []string{"redis.replicas", "redis.enabled"}, On: "redis.on",

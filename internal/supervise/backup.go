@@ -108,7 +108,7 @@ func Backup(ctx context.Context, c BackupConfig) (BackupRecord, error) {
 	}
 	defer unlock()
 
-	done, err := c.take(ctx)
+	done, err := c.takeBackup(ctx)
 	if ctx.Err() != nil && err != nil {
 		return done, err // a backup that was cancelled is no failure
 	}
@@ -152,8 +152,8 @@ func (d dir) lockBackup(ctx context.Context) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// take takes a backup. The caller holds the lock.
-func (c BackupConfig) take(ctx context.Context) (_ BackupRecord, err error) {
+// takeBackup takes a backup. The caller holds the lock.
+func (c BackupConfig) takeBackup(ctx context.Context) (_ BackupRecord, err error) {
 	began := time.Now()
 	where, base, err := c.tempDir()
 	if err != nil {

@@ -37,7 +37,7 @@ func (s *Supervisor) changeParts(now, final layout, force []string) ([]changePar
 		steps := plan.Steps(changes, to.stack(), force, master)
 		force = nil
 		if last && !slices.ContainsFunc(steps, func(s plan.Step) bool { return s.Action == plan.Forget }) {
-			steps = append(steps, after(steps, plan.Forgets(changes, gone))...)
+			steps = append(steps, renumberAfter(steps, plan.Forgets(changes, gone))...)
 		}
 		if len(steps) > 0 || last {
 			all = append(all, changePart{to, steps})
@@ -50,8 +50,8 @@ func (s *Supervisor) changeParts(now, final layout, force []string) ([]changePar
 	return nil, fmt.Errorf("the change has more than %d parts", maxChangeParts)
 }
 
-// after renumbers the groups of steps so that they follow the groups of before.
-func after(before, steps []plan.Step) []plan.Step {
+// renumberAfter renumbers the groups of steps so that they follow the groups of before.
+func renumberAfter(before, steps []plan.Step) []plan.Step {
 	first := 0
 	if len(before) > 0 {
 		first = before[len(before)-1].Group + 1
@@ -100,7 +100,7 @@ func (s *Supervisor) surges(changes []plan.NodeChange, final stack.Stack, force 
 			continue
 		}
 		n := final.Rollout.Surge
-		if app.Nodes == 1 || s.alone(c, changes) {
+		if app.Nodes == 1 || s.isOnlyServing(c, changes) {
 			n = max(1, n)
 		}
 		if n > 0 {
@@ -110,10 +110,10 @@ func (s *Supervisor) surges(changes []plan.NodeChange, final stack.Stack, force 
 	return extra
 }
 
-// alone reports whether no other node of an application would serve while this one is
+// isOnlyServing reports whether no other node of an application would serve while this one is
 // restarted. Either it is the only one that serves, or an interrupted change has stopped it,
 // and only a node that will be removed serves meanwhile.
-func (s *Supervisor) alone(c plan.NodeChange, changes []plan.NodeChange) bool {
+func (s *Supervisor) isOnlyServing(c plan.NodeChange, changes []plan.NodeChange) bool {
 	stay, leave := 0, 0
 	for _, o := range changes {
 		switch {

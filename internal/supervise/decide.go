@@ -231,11 +231,11 @@ func deadlocked(f redisFacts) (node string, yes bool) {
 	return node, true
 }
 
-// wedged returns the redis nodes that run, do not reply, and are not the master that the
+// hungNodes returns the redis nodes that run, do not reply, and are not the master that the
 // Sentinels name. Each was replaced while it was busy or hung, or is a replica that hangs. A new
 // process is to take its place and follow the master. Replacing the master itself is left to the
 // Sentinels.
-func wedged(f redisFacts) (nodes []string) {
+func hungNodes(f redisFacts) (nodes []string) {
 	address, _, err := f.master()
 	master := f.nameOf(address)
 	if err != nil || master == "" || f.failing() || !f.Standings[master].Master {

@@ -178,7 +178,7 @@ func TestARedisNodeIsWedgedOnlyBesideAMasterThatWorks(t *testing.T) {
 		f.Standings["redis-3"] = redis.Standing{MasterAddress: r2}
 		return f
 	}
-	if got := wedged(replaced()); len(got) != 1 || got[0] != "redis-1" {
+	if got := hungNodes(replaced()); len(got) != 1 || got[0] != "redis-1" {
 		t.Errorf("a master that was replaced while it was busy: %v", got)
 	}
 	for name, change := range map[string]func(*redisFacts){
@@ -194,7 +194,7 @@ func TestARedisNodeIsWedgedOnlyBesideAMasterThatWorks(t *testing.T) {
 	} {
 		f := replaced()
 		change(&f)
-		if got := wedged(f); len(got) != 0 {
+		if got := hungNodes(f); len(got) != 0 {
 			t.Errorf("%s: %v would be killed", name, got)
 		}
 	}
@@ -209,11 +209,11 @@ func TestOneWedgedNodeIsKilledAtATime(t *testing.T) {
 	silent := map[string]int{}
 	var killed []string
 	look := func(f redisFacts) {
-		if name := overdue(wedged(f), silent); name != "" {
+		if name := overdue(hungNodes(f), silent); name != "" {
 			killed = append(killed, name)
 		}
 	}
-	for range wedgedLooks - 1 {
+	for range hungLooks - 1 {
 		look(f)
 	}
 	if len(killed) != 0 {
@@ -223,13 +223,13 @@ func TestOneWedgedNodeIsKilledAtATime(t *testing.T) {
 	if len(killed) != 1 || len(silent) != 0 {
 		t.Errorf("%v were killed, and the count is %v", killed, silent)
 	}
-	for range wedgedLooks - 1 {
+	for range hungLooks - 1 {
 		look(f)
 	}
 	well := f
 	well.Standings = map[string]redis.Standing{"redis-2": {Master: true}, "redis-1": {MasterAddress: r2}, "redis-3": {MasterAddress: r2}}
 	look(well) // they reply once
-	for range wedgedLooks - 1 {
+	for range hungLooks - 1 {
 		look(f)
 	}
 	if len(killed) != 1 {
@@ -237,7 +237,7 @@ func TestOneWedgedNodeIsKilledAtATime(t *testing.T) {
 	}
 	// The master hangs, too: replacing it is left to the Sentinels.
 	delete(f.Standings, "redis-2")
-	for range 3 * wedgedLooks {
+	for range 3 * hungLooks {
 		look(f)
 	}
 	if len(killed) != 1 {

@@ -88,8 +88,8 @@ type hostCertificates struct {
 	// changed them since.
 	disk   map[string][]byte
 	digest string
-	// doubted has errors that were seen once, by id: the file may just be being written.
-	doubted map[string]string
+	// lastErrors has errors that were seen once, by id: the file may just be being written.
+	lastErrors map[string]string
 	// refused has errors that were seen again, by id.
 	refused map[string]string
 	// tried has the certificates that HAProxy has refused, by digest.
@@ -228,7 +228,7 @@ func (s *Supervisor) readEntryCertificates(ctx context.Context) (all map[string]
 func newHostCertificates() *hostCertificates {
 	return &hostCertificates{
 		read: map[string]machine.OutsideFiles{}, parsed: map[stack.Reference]parsedSources{}, gaps: map[string]string{}, lists: map[string]string{},
-		disk: map[string][]byte{}, doubted: map[string]string{}, refused: map[string]string{}, tried: map[string]refusal{}, deployed: map[string]deployedCertificates{},
+		disk: map[string][]byte{}, lastErrors: map[string]string{}, refused: map[string]string{}, tried: map[string]refusal{}, deployed: map[string]deployedCertificates{},
 	}
 }
 

@@ -55,8 +55,8 @@ func (s *Supervisor) clearCertificates(ctx context.Context) {
 	}
 }
 
-// named returns the ids of the certificates that any entry shows.
-func (on *hostCertificates) named() map[string]bool {
+// shownIDs returns the ids of the certificates that any entry shows.
+func (on *hostCertificates) shownIDs() map[string]bool {
 	all := map[string]bool{}
 	for _, order := range on.lists {
 		for _, id := range strings.Fields(order) {
@@ -89,7 +89,7 @@ func (on *hostCertificates) removeUnlisted(ctx context.Context, host home, keep 
 		delete(on.lists, list)
 		delete(on.disk, path.Base(list))
 	}
-	named := on.named()
+	named := on.shownIDs()
 	for id := range on.has {
 		if named[id] {
 			continue

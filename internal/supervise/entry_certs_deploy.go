@@ -69,7 +69,7 @@ func (s *Supervisor) writeCertificates(ctx context.Context, name string, all map
 			}
 		}
 		if order.Len() == 0 {
-			wrong = errors.Join(wrong, on.nothing(entry, list))
+			wrong = errors.Join(wrong, on.noCertificateError(entry, list))
 			continue
 		}
 		lists[list] = order.String()
@@ -136,19 +136,19 @@ func (s *Supervisor) certificateOrder(on *hostCertificates, all map[string]*host
 	order = slices.SortedFunc(maps.Keys(files), func(a, b string) int { return strings.Compare(files[a], files[b]) })
 	for _, id := range strings.Fields(on.lists[list]) {
 		if _, there := files[id]; there {
-			delete(on.doubted, id+" gone from "+list)
-		} else if away || on.doubt(id+" gone from "+list, fs.ErrNotExist) {
+			delete(on.lastErrors, id+" gone from "+list)
+		} else if away || on.seenFirst(id+" gone from "+list, fs.ErrNotExist) {
 			order = append(order, id)
 		}
 	}
 	return order
 }
 
-// doubt reports whether an error is seen for the first time: the file may just be being
+// seenFirst reports whether an error is seen for the first time: the file may just be being
 // written.
-func (on *hostCertificates) doubt(what string, err error) bool {
-	before := on.doubted[what]
-	on.doubted[what] = err.Error()
+func (on *hostCertificates) seenFirst(what string, err error) bool {
+	before := on.lastErrors[what]
+	on.lastErrors[what] = err.Error()
 	return before != err.Error()
 }
 
@@ -169,8 +169,8 @@ func (s *Supervisor) decideCertificate(ctx context.Context, host home, on *hostC
 
 	switch {
 	case c.wrong == nil || errors.Is(c.wrong, fs.ErrNotExist) && c.elsewhere:
-		delete(on.doubted, id)
-	case there && on.doubt(id, c.wrong):
+		delete(on.lastErrors, id)
+	case there && on.seenFirst(id, c.wrong):
 		return &has
 	default:
 		if kept := stays(c.wrong); !c.elsewhere {
@@ -219,8 +219,8 @@ func (on *hostCertificates) fileOf(id string) string {
 	return id
 }
 
-// nothing returns the error of an entry that has no certificate at all.
-func (on *hostCertificates) nothing(entry stack.CertificateEntry, list string) error {
+// noCertificateError returns the error of an entry that has no certificate at all.
+func (on *hostCertificates) noCertificateError(entry stack.CertificateEntry, list string) error {
 	for _, source := range on.sources {
 		if source.list == list && source.wrong != nil {
 			return fmt.Errorf("%s: %s: %w", entry.Key(), quote.Shell(source.file), source.wrong)
@@ -331,7 +331,7 @@ func (on *hostCertificates) write(ctx context.Context, host home, lists map[stri
 // updateBalancers makes the balancers of a host show what its state directory has.
 func (s *Supervisor) updateBalancers(ctx context.Context, host home, on *hostCertificates) (wrong error) {
 	wanted := deployedCertificates{maps.Clone(on.lists), map[string]string{}}
-	for id := range on.named() {
+	for id := range on.shownIDs() {
 		wanted.digests[id] = on.has[id].Digest
 	}
 	for _, p := range s.balancersOn(host) {
@@ -399,7 +399,7 @@ func (s *Supervisor) updateBalancer(ctx context.Context, p plan.Process, host ho
 		}
 		for i, id := range ids {
 			pair := on.has[id]
-			if done[id] || alike(shows[i], pair) && (has == nil || has[id] == pair.Digest) {
+			if done[id] || showsChain(shows[i], pair) && (has == nil || has[id] == pair.Digest) {
 				continue
 			}
 			done[id] = true
@@ -411,9 +411,9 @@ func (s *Supervisor) updateBalancer(ctx context.Context, p plan.Process, host ho
 	return wrong
 }
 
-// alike reports whether a balancer shows a certificate with its chain, as far as it reports
+// showsChain reports whether a balancer shows a certificate with its chain, as far as it reports
 // that.
-func alike(shown haproxy.ListedCertificate, pair certificate.Pair) bool {
+func showsChain(shown haproxy.ListedCertificate, pair certificate.Pair) bool {
 	return shown.SHA1 == certificate.SHA1(pair.Leaf) && slices.EqualFunc(shown.Chain, pair.Chain, func(says string, c *x509.Certificate) bool {
 		subject, issuer, _ := strings.Cut(says, " by ")
 		return strings.Contains(subject, c.Subject.CommonName) && strings.Contains(issuer, c.Issuer.CommonName)
@@ -439,7 +439,7 @@ func (s *Supervisor) reportCertificates(all map[string]*hostCertificates) {
 	var entries []CertificateStatus
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		on := all[name]
-		named := on.named()
+		named := on.shownIDs()
 		var ids []string
 		seen := map[string]bool{}
 		add := func(id string) {

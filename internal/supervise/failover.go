@@ -74,7 +74,7 @@ func (s *Supervisor) failOver(ctx context.Context, dead string) error {
 
 	w := &failover{succession: succession{sup: s, from: dead, log: s.log.With("from", dead)}, begun: time.Now()}
 
-	if err := w.look(ctx); err != nil {
+	if err := w.checkDeadMaster(ctx); err != nil {
 		return err
 	}
 	defer w.putBack()
@@ -101,13 +101,13 @@ type failover struct {
 	// offsets holds the replication offset of each replica: how much of the dead master's data
 	// it has.
 	offsets map[string]int64
-	// steered is true when replica-priority was changed at the replicas.
-	steered bool
+	// prioritiesSet is true when replica-priority was changed at the replicas.
+	prioritiesSet bool
 }
 
-// look checks that the node was the master, and waits until its replicas have seen its end. Then
-// they have all that they will ever have from it.
-func (w *failover) look(ctx context.Context) error {
+// checkDeadMaster checks that the node was the master, and waits until its replicas have seen its
+// end. Then they have all that they will ever have from it.
+func (w *failover) checkDeadMaster(ctx context.Context) error {
 	f := w.sup.gather(ctx, lookLimit)
 	w.facts = f
 
@@ -210,7 +210,7 @@ func (w *failover) chooseBest(ctx context.Context) error {
 	}
 
 	w.to = best
-	return w.steer(ctx, func(name string) int {
+	return w.setPriorities(ctx, func(name string) int {
 		if name == best {
 			return preferred
 		}
@@ -218,13 +218,13 @@ func (w *failover) chooseBest(ctx context.Context) error {
 	})
 }
 
-// steer sets the replica-priority of every replica that is not the master yet, and has the
+// setPriorities sets the replica-priority of every replica that is not the master yet, and has the
 // Sentinels poll for it.
-func (w *failover) steer(ctx context.Context, priority func(name string) int) error {
+func (w *failover) setPriorities(ctx context.Context, priority func(name string) int) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
 
-	w.steered = true
+	w.prioritiesSet = true
 	for _, name := range w.inStep {
 		if w.promoted && name == w.to {
 			continue
@@ -343,7 +343,7 @@ func (w *failover) carryThrough(ctx context.Context) {
 		return
 	}
 	w.writeDown(ctx)
-	w.turnOthers(ctx)
+	w.redirectReplicas(ctx)
 	w.log.Info("failover done", "master", w.to, "after", time.Since(w.begun))
 	w.verify(ctx)
 }
@@ -396,12 +396,13 @@ func (w *failover) leaderIsGone(ctx context.Context) bool {
 	return w.process(w.leader) != w.pid
 }
 
-// turnOthers has the other replicas follow the new master, which takes no write before one does.
-func (w *failover) turnOthers(ctx context.Context) {
+// redirectReplicas has the other replicas follow the new master, which takes no write before one
+// does.
+func (w *failover) redirectReplicas(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, name := range w.others() {
 		all.Go(func() {
-			if err := w.turn(ctx, name); err != nil {
+			if err := w.followNewMaster(ctx, name); err != nil {
 				w.log.Warn("cannot turn a replica; the Sentinels will", "node", name, "error", err)
 			}
 		})
@@ -413,26 +414,26 @@ func (w *failover) turnOthers(ctx context.Context) {
 // the others have heard of it, another Sentinel leads, and is made to choose the same replica.
 func (w *failover) verify(ctx context.Context) {
 	within(ctx, nameLimit, verifyPoll, func(ctx context.Context) bool {
-		return w.named(ctx) || w.process(w.leader) != w.pid
+		return w.majorityNamesSuccessor(ctx) || w.process(w.leader) != w.pid
 	})
-	if w.named(ctx) {
+	if w.majorityNamesSuccessor(ctx) {
 		return
 	}
 
 	w.log.Warn("the Sentinels do not name the new master yet: another one is asked", "not", w.leader)
-	err := w.steer(ctx, func(string) int { return never })
+	err := w.setPriorities(ctx, func(string) int { return never })
 	if err == nil {
 		err = w.begin(ctx)
 	}
 
-	if err != nil || !within(ctx, nameLimit, verifyPoll, w.named) {
+	if err != nil || !within(ctx, nameLimit, verifyPoll, w.majorityNamesSuccessor) {
 		w.log.Warn("no majority of the Sentinels names the new master yet", "master", w.to, "error", err)
 	}
 }
 
 // putBack restores the priorities that the failover changed.
 func (w *failover) putBack() {
-	if !w.steered {
+	if !w.prioritiesSet {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)

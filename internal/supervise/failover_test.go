@@ -156,7 +156,7 @@ func TestAFailoverOutlivesTheSentinelThatLeadsIt(t *testing.T) {
 			s := supervisorOfHealthyCluster(t, c)
 			c.Nodes[0].Kill()
 			w := &failover{succession: succession{sup: s, from: "redis-1", log: s.log}}
-			if err := w.look(t.Context()); err != nil {
+			if err := w.checkDeadMaster(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			redistest.Eventually(t, soon, "a failover begins", func() bool { return w.begin(t.Context()) == nil })
@@ -189,7 +189,7 @@ func TestAFailoverOutlivesTheSentinelThatLeadsIt(t *testing.T) {
 			c.Sentinels[number[0]-'1'].Kill()
 			s.statusBoard.update(w.leader, func(n *NodeStatus) { n.PID = 0 })
 			if promoted {
-				w.turnOthers(t.Context())
+				w.redirectReplicas(t.Context())
 				w.verify(t.Context())
 			} else if !w.awaitPromotion(t.Context()) {
 				t.Fatal("nobody is promoted")

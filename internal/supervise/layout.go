@@ -151,8 +151,8 @@ func (s *Supervisor) addNode(p plan.Process) *node {
 	return n
 }
 
-// reach directs the client of a redis node or Sentinel to the address of its process.
-func (s *Supervisor) reach(p plan.Process) {
+// directClient directs the client of a redis node or Sentinel to the address of its process.
+func (s *Supervisor) directClient(p plan.Process) {
 	if !p.Kind.Traits().Admin {
 		return
 	}

@@ -15,7 +15,7 @@ import (
 // addresses: if two nodes had exchanged their ports, the Sentinels would name the one with the
 // old data master. So the stack remembers which node had which address when the Sentinels last
 // ran, and while no Sentinel runs it rewrites their files with the current addresses. The
-// decisions are made by recall and moves, which are pure functions.
+// decisions are made by lastKnownMaster and addressChanges, which are pure functions.
 
 // redisMemory is what stack.json remembers about the redis nodes and the Sentinels. No change
 // of the stack file removes it: Redis may be off in one version of the file and on again in the
@@ -36,11 +36,11 @@ type redisMemory struct {
 	Rewriting bool `json:"rewriting,omitempty"`
 }
 
-// recall returns which node was the master last, according to the Sentinels' files and to what
-// the supervisor itself has seen. The highest epoch wins, because a majority of the Sentinels
-// agreed on it: see redisFacts.master. If recall returns an error, it names no master, and the
-// epochs are the highest of all.
-func recall(m redisMemory, files map[string]sentinelFile) (plan.Replication, error) {
+// lastKnownMaster returns which node was the master last, according to the Sentinels' files and to
+// what the supervisor itself has seen. The highest epoch wins, because a majority of the Sentinels
+// agreed on it: see redisFacts.master. If lastKnownMaster returns an error, it names no master, and
+// the epochs are the highest of all.
+func lastKnownMaster(m redisMemory, files map[string]sentinelFile) (plan.Replication, error) {
 	best := m.Replication
 	if m.Rewriting {
 		return best, nil
@@ -110,8 +110,8 @@ type addressChange struct {
 	Any bool
 }
 
-// moves compares what the Sentinels know with what the plan wants.
-func moves(m redisMemory, watch string, wanted map[string]string) addressChange {
+// addressChanges compares what the Sentinels know with what the plan wants.
+func addressChanges(m redisMemory, watch string, wanted map[string]string) addressChange {
 	c := addressChange{Any: m.Rewriting || m.Watch != watch || !maps.Equal(m.Addresses, wanted)}
 	for _, node := range slices.Sorted(maps.Keys(wanted)) {
 		if was := m.Addresses[node]; was != "" && was != wanted[node] {
@@ -196,7 +196,7 @@ func (s *Supervisor) findLastMaster() (err error) {
 		return nil // FirstMaster will be the master, and nothing has been written yet
 	}
 
-	m.Replication, s.masterUnknown = recall(*m, files)
+	m.Replication, s.masterUnknown = lastKnownMaster(*m, files)
 	hasData := func(node string) bool {
 		return slices.ContainsFunc(with, func(w nodeData) bool { return w.node == node })
 	}
@@ -245,7 +245,7 @@ func (s *Supervisor) checkMaster() error {
 	if s.cfg.OwnFile || s.cfg.Pod && s.redisRuns() {
 		return nil // what the pods agreed on names a removed node, or is from before the node's start
 	}
-	c := moves(s.persisted.Redis, s.name(), redisAddresses(s.processes()))
+	c := addressChanges(s.persisted.Redis, s.name(), redisAddresses(s.processes()))
 	runs := s.redisRuns()
 	master := s.persisted.Redis.Replication.Master
 	switch {
@@ -255,7 +255,7 @@ func (s *Supervisor) checkMaster() error {
 		return &cannotMoveError{c.Moved}
 	case !s.persisted.Booted:
 		return nil
-	case s.masterUnknown != nil && s.runs(isSentinel):
+	case s.masterUnknown != nil && s.runsAny(isSentinel):
 		return nil // the running Sentinels may know more than their files
 	case s.masterUnknown != nil:
 		down := ""
@@ -287,10 +287,10 @@ func (e *cannotMoveError) Error() string {
 
 // redisRuns reports whether a redis node or a Sentinel has a process, also one that is no
 // longer in the stack file.
-func (s *Supervisor) redisRuns() bool { return s.runs(isRedisOrSentinel) }
+func (s *Supervisor) redisRuns() bool { return s.runsAny(isRedisOrSentinel) }
 
-// runs reports whether a node, or an orphan, has a process and a name that kind accepts.
-func (s *Supervisor) runs(kind func(node string) bool) bool {
+// runsAny reports whether a node, or an orphan, has a process and a name that kind accepts.
+func (s *Supervisor) runsAny(kind func(node string) bool) bool {
 	for name, n := range s.allNodes() {
 		if n.proc != nil && kind(name) {
 			return true
@@ -329,7 +329,7 @@ func (s *Supervisor) beginRewrite() error {
 			m.Departed = departed
 		}
 	} else {
-		m.Rewriting = moves(*m, s.name(), wanted).Any || len(m.Departed) > 0 || !s.sentinelsAgree()
+		m.Rewriting = addressChanges(*m, s.name(), wanted).Any || len(m.Departed) > 0 || !s.sentinelsAgree()
 		m.Departed = nil
 	}
 	m.Watch, m.Addresses = s.name(), wanted

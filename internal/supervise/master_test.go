@@ -50,9 +50,9 @@ func TestWhoWasTheMasterIsReadFromTheSentinelsFiles(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := recall(redisMemory{Addresses: addresses, Replication: tt.seen, Rewriting: tt.rewriting}, tt.files)
+			got, err := lastKnownMaster(redisMemory{Addresses: addresses, Replication: tt.seen, Rewriting: tt.rewriting}, tt.files)
 			if got != tt.want {
-				t.Errorf("recall = %+v, want %+v", got, tt.want)
+				t.Errorf("lastKnownMaster = %+v, want %+v", got, tt.want)
 			}
 			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("error %v, want %q", err, tt.err)
@@ -66,7 +66,7 @@ func TestAMasterIsKnownByTheAddressThatItHasJustLeft(t *testing.T) {
 	const left = "127.0.0.1:9"
 	m := redisMemory{Addresses: map[string]string{"redis-1": r1, "redis-2": r2}, Departed: map[string]string{left: "redis-2"}}
 	files := map[string]sentinelFile{"sentinel-1": {Address: left, ConfigEpoch: 4}}
-	if got, err := recall(m, files); err != nil || got.Master != "redis-2" {
+	if got, err := lastKnownMaster(m, files); err != nil || got.Master != "redis-2" {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -126,16 +126,16 @@ func TestAMoveIsToldFromWhatIsNew(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := moves(was, tt.watch, tt.wanted)
+			got := addressChanges(was, tt.watch, tt.wanted)
 			if got.Any != tt.any || (got.Moved == "") != (tt.moved == "") || !strings.Contains(got.Moved, tt.moved) {
 				t.Errorf("moves = %+v", got)
 			}
 		})
 	}
-	if got := moves(redisMemory{Addresses: map[string]string{"redis-1": r1}}, "shop", was.Addresses); got.Moved != "the stack would get Sentinels" {
+	if got := addressChanges(redisMemory{Addresses: map[string]string{"redis-1": r1}}, "shop", was.Addresses); got.Moved != "the stack would get Sentinels" {
 		t.Errorf("moves = %+v", got)
 	}
-	if got := moves(redisMemory{}, "shop", was.Addresses); got.Moved != "" || !got.Any {
+	if got := addressChanges(redisMemory{}, "shop", was.Addresses); got.Moved != "" || !got.Any {
 		t.Errorf("at the first boot: %+v", got)
 	}
 }

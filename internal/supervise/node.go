@@ -283,7 +283,7 @@ func (n *node) command(c command) {
 	}
 	switch c.action {
 	case actReload, actTake:
-		c.answer <- n.take(c.action)
+		c.answer <- n.applySettings(c.action)
 		return
 	case ActStart:
 		n.wantUpAgain()
@@ -370,7 +370,7 @@ func (n *node) start(ctx context.Context) {
 
 	if n.spec().Kind.Traits().Optional {
 		if why := n.sup.prepareKeepalived(ctx, *n.spec()); why != "" {
-			n.cannot(why)
+			n.markUnable(why)
 			return
 		}
 	}

@@ -105,7 +105,7 @@ func Remember(ctx context.Context, stateDir, node string, services map[string]st
 	}
 	// A master that is no known node is not returned, but its epoch is: see Remembered.
 	memory, files := byName(k.Redis, services, files)
-	replication, _ := recall(memory, files)
+	replication, _ := lastKnownMaster(memory, files)
 	r := Remembered{Booted: k.Booted || replication.ConfigEpoch > 0, Replication: replication}
 	if master := files[node].Address; isRedis(master) && !k.Redis.Rewriting && !moved(k.Redis.Addresses, services) {
 		r.WatchedMaster = master

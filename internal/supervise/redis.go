@@ -128,7 +128,7 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	stuck, looks := "", 0
-	silent := map[string]int{} // how many looks in a row found the node wedged
+	silent := map[string]int{} // how many looks in a row found the node hung
 	for {
 		select {
 		case <-ctx.Done():
@@ -144,7 +144,7 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 			s.leaveOldMaster(ctx)
 		}
 		s.noteBoot(f)
-		s.endWedged(ctx, wedged(f), silent)
+		s.endHung(ctx, hungNodes(f), silent)
 		if f.failing() {
 			continue // the Sentinels are at work, so nothing follows from this look
 		}
@@ -173,14 +173,14 @@ func (s *Supervisor) mayBeCutOff(ctx context.Context, node string) bool {
 	return err != nil || facts.Across
 }
 
-// wedgedLooks is how many looks in a row have to find a redis node wedged before it is killed.
+// hungLooks is how many looks in a row have to find a redis node hung before it is killed.
 // That takes about as long as a web node may hang.
-const wedgedLooks = 5
+const hungLooks = 5
 
-// endWedged kills a redis node that has been wedged for too long; silent counts the looks for
+// endHung kills a redis node that has been hung for too long; silent counts the looks for
 // each node. A script that has written cannot be ended in another way (manual, SCRIPT KILL),
 // and a write that the node has and the new master lacks was never acknowledged.
-func (s *Supervisor) endWedged(ctx context.Context, nodes []string, silent map[string]int) {
+func (s *Supervisor) endHung(ctx context.Context, nodes []string, silent map[string]int) {
 	nodes = slices.DeleteFunc(slices.Clone(nodes), func(name string) bool {
 		st, _ := s.statusBoard.snapshot().Node(name)
 		// On a host that a drill has cut off, its state cannot be known from here.
@@ -190,13 +190,13 @@ func (s *Supervisor) endWedged(ctx context.Context, nodes []string, silent map[s
 	if name == "" {
 		return
 	}
-	s.log.Error("a redis node that is not the master does not answer: killed", "node", name, "looks", wedgedLooks)
+	s.log.Error("a redis node that is not the master does not answer: killed", "node", name, "looks", hungLooks)
 	if err := s.send(ctx, name, command{action: ActKill}); err != nil {
 		s.log.Error("cannot kill it", "node", name, "error", err)
 	}
 }
 
-// overdue counts a look that found these nodes wedged, and returns the one to kill; empty:
+// overdue counts a look that found these nodes hung, and returns the one to kill; empty:
 // none. It returns one node at a time and then counts anew, because if all nodes hang the
 // machine may be the cause.
 func overdue(nodes []string, silent map[string]int) string {
@@ -209,7 +209,7 @@ func overdue(nodes []string, silent map[string]int) string {
 		silent[name]++
 	}
 	for _, name := range nodes {
-		if silent[name] >= wedgedLooks {
+		if silent[name] >= hungLooks {
 			clear(silent)
 			return name
 		}

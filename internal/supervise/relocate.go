@@ -28,7 +28,7 @@ func (x *stepper) relocate(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := x.spare(ctx); err != nil {
+	if err := x.requireOtherServing(ctx); err != nil {
 		return err
 	}
 	if x.to.process.Kind == plan.Web {

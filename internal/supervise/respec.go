@@ -17,13 +17,13 @@ func (n *node) spec() *plan.Process {
 func (n *node) takeNext() {
 	if n.next != nil {
 		n.now.Store(n.next)
-		n.sup.reach(*n.next)
+		n.sup.directClient(*n.next)
 		n.next = nil
 	}
 }
 
-// take makes other settings the current ones, also for the running process.
-func (n *node) take(how Action) error {
+// applySettings makes other settings the current ones, also for the running process.
+func (n *node) applySettings(how Action) error {
 	n.takeNext()
 	if n.proc == nil {
 		return nil

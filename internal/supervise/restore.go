@@ -293,7 +293,7 @@ func Unstage(stateDir string) {
 // that a Sentinel or web node may know, so for them this is like a failover. The Sentinels' files
 // have to be rewritten.
 func (k *persistedState) markRestored(node string, files map[string]sentinelFile) {
-	r, _ := recall(k.Redis, files)
+	r, _ := lastKnownMaster(k.Redis, files)
 	for _, f := range files {
 		r.CurrentEpoch = max(r.CurrentEpoch, f.CurrentEpoch)
 	}
@@ -328,7 +328,7 @@ func Restore(c RestoreConfig) (Restored, error) {
 		return Restored{}, err
 	}
 	done := Restored{Manifest: r.Manifest, Node: r.Node}
-	x.aside(ctx, r, &done)
+	x.addAsideDirs(ctx, r, &done)
 	return done, nil
 }
 

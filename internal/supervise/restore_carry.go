@@ -268,8 +268,8 @@ func (h home) withoutFiles(ctx context.Context, name string) (bool, error) {
 	return true, nil
 }
 
-// aside adds the directories with the old data to done.
-func (x restoring) aside(ctx context.Context, r decidedRestore, done *Restored) {
+// addAsideDirs adds the directories with the old data to done.
+func (x restoring) addAsideDirs(ctx context.Context, r decidedRestore, done *Restored) {
 	for _, host := range x.all() {
 		switch {
 		case !host.has(ctx, r.Aside):
@@ -298,12 +298,12 @@ func (x restoring) end(ctx context.Context, r decidedRestore) error {
 // resume carries out a decided restore, if there is one. The caller holds the lock of the state
 // directory, and does not look after nodes yet. Redis nodes and Sentinels that run are ended.
 //
-// On several hosts, a host may have been lost by now. If data has not been moved yet, the
-// restore is given up, because what runs on that host cannot be ended. If the host with the
-// data is lost, the restore is also given up, and what was moved is put back. No write was
-// acknowledged meanwhile (see untilCopied), so nothing is lost. The same happens if that host no longer has the data, or
-// a host cannot move its data: its disk may be new, or mounted there. The hosts' decision
-// cannot be undone by hand.
+// On several hosts, a host may have been lost by now. If data has not been moved yet, the restore
+// is given up, because what runs on that host cannot be ended. If the host with the data is lost,
+// the restore is also given up, and what was moved is put back. No write was acknowledged meanwhile
+// (see untilCopied), so nothing is lost. The same happens if that host no longer has the data, or a
+// host cannot move its data: its disk may be new, or mounted there. The hosts' decision cannot be
+// undone by hand.
 //
 // copying is true, on several hosts, if the decision still stands because no other host has a copy
 // of the new data yet: see finishRestore.
@@ -359,7 +359,7 @@ func (x restoring) carryThrough(ctx context.Context, r *decidedRestore, log *slo
 		}
 	}
 	var done Restored
-	x.aside(ctx, *r, &done)
+	x.addAsideDirs(ctx, *r, &done)
 	log.Info("the data is restored from a backup", "file", r.File, "node", r.Node, "former", cmp.Or(done.Aside, r.Aside))
 	return nil
 }

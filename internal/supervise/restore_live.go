@@ -188,7 +188,7 @@ func (s *Supervisor) restore(ctx context.Context, host, id string) (Restored, er
 		return Restored{}, notCarriedOut(err)
 	}
 	done := Restored{Manifest: r.Manifest, Node: node}
-	x.aside(ctx, r, &done)
+	x.addAsideDirs(ctx, r, &done)
 	err = s.startRestored(ctx, r, again)
 	if errors.As(err, new(*RestoreCutError)) {
 		return Restored{}, err

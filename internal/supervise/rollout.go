@@ -205,8 +205,8 @@ func (c *changeRun) allowed(group []plan.Step) []plan.Step {
 	return group
 }
 
-// halfway returns the nodes that have other settings than the stack has for them.
-func (s *Supervisor) halfway() (names []string, err error) {
+// divergingNodes returns the nodes that have other settings than the stack has for them.
+func (s *Supervisor) divergingNodes() (names []string, err error) {
 	now, _ := s.current()
 	whole, err := s.planned(now, now.overrides.Apply(now.file))
 	if err != nil {
@@ -227,11 +227,11 @@ func (s *Supervisor) putVersionBack(ctx context.Context, c *changeRun, r *Result
 		return
 	}
 	defer s.pruneReleases()
-	if left, err := s.halfway(); err == nil && len(left) == 0 {
+	if left, err := s.divergingNodes(); err == nil && len(left) == 0 {
 		return
 	}
 	defer func() {
-		r.Left, _ = s.halfway()
+		r.Left, _ = s.divergingNodes()
 		s.changing.keep(*r) // the status shows the rollout, not its undoing
 	}()
 	s.log.Info("the nodes that have the new version get the one before", "app", c.record.App)

@@ -152,12 +152,12 @@ func (s *Supervisor) tellHealth(ctx context.Context, node plan.Process, up bool)
 // knownElsewhere reports whether a balancer knows a node at a former address.
 func (s *Supervisor) knownElsewhere(ctx context.Context, balancer string, b *haproxy.Client, node plan.Process) bool {
 	rows, err := b.Stat(ctx)
-	return err == nil && elsewhere(rows, node.Node, s.addressFor(balancer, &node))
+	return err == nil && knownElsewhere(rows, node.Node, s.addressFor(balancer, &node))
 }
 
-// elsewhere reports whether, according to a balancer's statistics, it knows a node at another
+// knownElsewhere reports whether, according to a balancer's statistics, it knows a node at another
 // address.
-func elsewhere(rows []haproxy.Stat, node, address string) bool {
+func knownElsewhere(rows []haproxy.Stat, node, address string) bool {
 	return slices.ContainsFunc(rows, func(r haproxy.Stat) bool {
 		return r.Server == node && r.Address != "" && r.Address != address
 	})

@@ -68,7 +68,7 @@ func TestANodeThatMovesIsServedWhereItIsKnown(t *testing.T) {
 			t.Errorf("%s: it is served: %v", name, got)
 		}
 		// A balancer that has a former address is not told that the node is ready.
-		if got := elsewhere(c.rows, "shop-1", here); got != c.elsewhere {
+		if got := knownElsewhere(c.rows, "shop-1", here); got != c.elsewhere {
 			t.Errorf("%s: it is known elsewhere: %v", name, got)
 		}
 	}

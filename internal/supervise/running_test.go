@@ -88,9 +88,9 @@ func TestTheLastNodeThatServesIsNotStartedAnew(t *testing.T) {
 		}
 		s.overrides = stack.Overrides{Drained: map[string]bool{c.drained: c.drained != ""}}
 		ctx, cancel := context.WithCancel(t.Context())
-		cancel() // so that spare does not wait for a node to come up
+		cancel() // so that requireOtherServing does not wait for a node to come up
 		x := stepper{sup: s, step: plan.Step{Node: "shop-2", Action: plan.Restart}, to: nodePlan{process: s.host.Processes[len(s.host.Processes)-1]}}
-		err := x.spare(ctx)
+		err := x.requireOtherServing(ctx)
 		if (err == nil) != c.spared || err != nil && !strings.Contains(err.Error(), "no other node of shop serves") {
 			t.Errorf("%s: %v", what, err)
 		}

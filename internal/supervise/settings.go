@@ -16,9 +16,9 @@ const usersFile = "users.acl"
 // settingLimit is how long a redis node or Sentinel may take to accept its settings.
 const settingLimit = 5 * time.Second
 
-// set gives a redis node or Sentinel other settings while it runs. A node that does not run
-// reads them from its files.
-func (x *stepper) set(ctx context.Context, settings *plan.Settings) error {
+// changeSettings gives a redis node or Sentinel other settings while it runs. A node that does not
+// run reads them from its files.
+func (x *stepper) changeSettings(ctx context.Context, settings *plan.Settings) error {
 	s, name := x.sup, x.step.Node
 	x.touched = true
 	to := x.to
@@ -29,7 +29,7 @@ func (x *stepper) set(ctx context.Context, settings *plan.Settings) error {
 		return err
 	}
 	if st, _ := s.statusBoard.snapshot().Node(name); st.PID != 0 {
-		give := x.give
+		give := x.sendSettings
 		if x.step.Late {
 			give = x.dropUsers
 		}
@@ -58,8 +58,8 @@ func withFormerUsers(to, from nodePlan) nodePlan {
 	return to
 }
 
-// give sends the settings.
-func (x *stepper) give(ctx context.Context, settings *plan.Settings) error {
+// sendSettings sends the settings.
+func (x *stepper) sendSettings(ctx context.Context, settings *plan.Settings) error {
 	ctx, cancel := context.WithTimeout(ctx, settingLimit)
 	defer cancel()
 	s := x.sup
@@ -95,19 +95,19 @@ func (x *stepper) dropUsers(ctx context.Context, settings *plan.Settings) error 
 	return nil
 }
 
-// unset gives a node its former settings back.
-func (x *stepper) unset(ctx context.Context) error {
+// restoreSettings gives a node its former settings back.
+func (x *stepper) restoreSettings(ctx context.Context) error {
 	for _, c := range plan.Diff(plan.Host{Processes: []plan.Process{x.to.process}, Files: x.to.files}, plan.Host{Processes: []plan.Process{x.from.process}, Files: x.from.files}, nil) {
 		if c.Settings == nil {
 			continue
 		}
 		back := *x
 		back.to, back.from, back.step.Late = x.from, x.to, false
-		if err := back.set(ctx, c.Settings); err != nil || len(c.Settings.Gone) == 0 {
+		if err := back.changeSettings(ctx, c.Settings); err != nil || len(c.Settings.Gone) == 0 {
 			return err
 		}
 		back.step.Late = true
-		return back.set(ctx, c.Settings)
+		return back.changeSettings(ctx, c.Settings)
 	}
 	return nil
 }

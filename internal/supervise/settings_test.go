@@ -45,7 +45,7 @@ func TestAUserStaysUntilTheLatePartOfItsChange(t *testing.T) {
 				n := s.addNode(x.from.process)
 				s.tasks.Go(func() { n.run(s.ctx) })
 			}
-			if err := x.set(t.Context(), c.Settings); err != nil {
+			if err := x.changeSettings(t.Context(), c.Settings); err != nil {
 				t.Fatal(err)
 			}
 		}

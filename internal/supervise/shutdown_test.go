@@ -106,7 +106,7 @@ func TestAStopDoesNotWaitForAHostThatIsLost(t *testing.T) {
 		if err := <-stopped; !errors.As(err, &lost) || !slices.Equal(lost.Hosts, []string{"two"}) {
 			t.Errorf("the host was lost %s: %v", when, err)
 		}
-		if st := s.about(s.statusBoard.snapshot()); !slices.Equal(st.Unreached, []string{"two"}) {
+		if st := s.completeStatus(s.statusBoard.snapshot()); !slices.Equal(st.Unreached, []string{"two"}) {
 			t.Errorf("the host was lost %s, and the status has %q", when, st.Unreached)
 		}
 		m.away.Store(false)

@@ -48,7 +48,7 @@ func (x *stepper) do(ctx context.Context) error {
 	case plan.Reload:
 		return x.reload(ctx, x.to)
 	case plan.Set:
-		return x.set(ctx, x.settings)
+		return x.changeSettings(ctx, x.settings)
 	case plan.HandOver:
 		return x.handOver(ctx)
 	case plan.Forget:
@@ -110,7 +110,7 @@ func (x *stepper) restart(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := x.spare(ctx); err != nil {
+	if err := x.requireOtherServing(ctx); err != nil {
 		return err
 	}
 	if x.to.process.Kind == plan.Web && x.from.process.Address != x.to.process.Address {
@@ -134,9 +134,9 @@ func (x *stepper) restart(ctx context.Context) error {
 	return s.awaitAllKnown(ctx)
 }
 
-// spare returns an error if an application's node cannot be spared: the application has several
-// nodes, and no other one serves. It waits for a node that has just come up.
-func (x *stepper) spare(ctx context.Context) error {
+// requireOtherServing returns an error if an application's node cannot be spared: the application
+// has several nodes, and no other one serves. It waits for a node that has just come up.
+func (x *stepper) requireOtherServing(ctx context.Context) error {
 	s, name, app := x.sup, x.step.Node, x.to.process.App
 	if x.to.process.Kind != plan.Web || len(s.nodesOf(app)) < 2 {
 		return nil
@@ -295,14 +295,14 @@ func (x *stepper) putBack(ctx context.Context) error {
 	case plan.Reload:
 		return x.reload(ctx, x.from)
 	case plan.Set:
-		return x.unset(ctx)
+		return x.restoreSettings(ctx)
 	}
 	return nil
 }
 
-// aftermath describes the node and its last output to a person after a step that failed. back
+// describeFailure describes the node and its last output to a person after a step that failed. back
 // is the error of putBack.
-func (x *stepper) aftermath(back error) string {
+func (x *stepper) describeFailure(back error) string {
 	text := ""
 
 	for _, line := range x.lastOutput {

@@ -48,9 +48,9 @@ func (s *Supervisor) whyLeft() error {
 // unfinished reports whether an error leaves a change as it is.
 func unfinished(err error) bool { return errors.Is(err, errLeft) || errors.Is(err, errDown) }
 
-// Outlook returns what will become of a change of a kind that was interrupted when the stack
+// InterruptedText returns what will become of a change of a kind that was interrupted when the stack
 // was taken down.
-func Outlook(kind string) string {
+func InterruptedText(kind string) string {
 	if kind == "apply" || kind == kindUp {
 		return "the next 'holdfast up' starts every node as the stack file says then"
 	}
@@ -66,7 +66,7 @@ func (c *changeRun) run(ctx context.Context) Result {
 	}
 	s := c.sup
 	if errors.Is(err, errDown) {
-		r.Why = fmt.Sprintf("%v, after %d of %d steps; %s", errDown, r.Steps, r.Of, Outlook(r.Kind))
+		r.Why = fmt.Sprintf("%v, after %d of %d steps; %s", errDown, r.Steps, r.Of, InterruptedText(r.Kind))
 	}
 	if r.Unfinished = errors.Is(err, errLeft); r.Unfinished && s.cfg.Several {
 		r.Why = "this host does not lead any more, and the one that does goes on with the change"
@@ -85,7 +85,7 @@ func (c *changeRun) run(ctx context.Context) Result {
 		}
 	}
 
-	r.Left, _ = s.halfway()
+	r.Left, _ = s.divergingNodes()
 	s.changing.keep(r)
 	c.record.Result = &r
 	if err := s.dir.archive(c.record); err != nil {
@@ -181,7 +181,7 @@ func (c *changeRun) carryOutPart(ctx context.Context, l changePart) error {
 		if group = c.allowed(group); len(group) == 0 {
 			return errHeld
 		}
-		if err := c.relieve(ctx, l, group, changes); err != nil {
+		if err := c.moveMasterAway(ctx, l, group, changes); err != nil {
 			return err
 		}
 		steps = steps[len(group):]
@@ -198,12 +198,12 @@ func (c *changeRun) carryOutPart(ctx context.Context, l changePart) error {
 	return nil
 }
 
-// relieve makes another redis node the master if the current one leaves or moves in this part
+// moveMasterAway makes another redis node the master if the current one leaves or moves in this part
 // of the change, or if the balancers do not know its address yet. Otherwise programs that reach
 // Redis through the balancers would have no master until the node's own step hands over, or
 // until the balancers are reloaded. Mostly there is nothing to do; but the node that was the
 // master when the change began may have died since.
-func (c *changeRun) relieve(ctx context.Context, l changePart, next []plan.Step, changes []plan.NodeChange) error {
+func (c *changeRun) moveMasterAway(ctx context.Context, l changePart, next []plan.Step, changes []plan.NodeChange) error {
 	s := c.sup
 	step := plan.Step{Node: s.lastSeenMaster(), Action: plan.HandOver}
 	if step.Node == "" || slices.ContainsFunc(next, func(p plan.Step) bool { return p.Node == step.Node }) {
@@ -297,8 +297,8 @@ func (c *changeRun) step(ctx context.Context, l changePart, step plan.Step, chan
 	e.What, e.Text = "failed", err.Error()
 	c.report(e)
 	back := x.putBack(ctx)
-	text := fmt.Sprintf("%s %s: %s\n%s", step.Action, step.Node, err, x.aftermath(back))
-	e.What, e.Text = "put back", x.aftermath(back)
+	text := fmt.Sprintf("%s %s: %s\n%s", step.Action, step.Node, err, x.describeFailure(back))
+	e.What, e.Text = "put back", x.describeFailure(back)
 	c.report(e)
 	return errors.New(text)
 }

@@ -88,23 +88,23 @@ func (w *succession) writeDown(ctx context.Context) {
 		return
 	}
 	w.log.Error("cannot write down who is the Redis master: the replicas follow it when the Sentinels know", "error", err)
-	within(ctx, nameLimit, verifyPoll, w.named)
+	within(ctx, nameLimit, verifyPoll, w.majorityNamesSuccessor)
 }
 
-// named reports whether a majority of the Sentinels names the successor master.
-func (w *succession) named(ctx context.Context) bool {
+// majorityNamesSuccessor reports whether a majority of the Sentinels names the successor master.
+func (w *succession) majorityNamesSuccessor(ctx context.Context) bool {
 	return w.sup.gather(ctx, time.Second).majorityNames(w.address(w.to))
 }
 
-// turn makes a node follow the new master.
-func (w *succession) turn(ctx context.Context, node string) error {
+// followNewMaster makes a node follow the new master.
+func (w *succession) followNewMaster(ctx context.Context, node string) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
 	return w.admin(node).Follow(ctx, w.address(w.to))
 }
 
-// follows reports whether a node is in step with the new master.
-func (w *succession) follows(ctx context.Context, name string) bool {
+// isInStep reports whether a node is in step with the new master.
+func (w *succession) isInStep(ctx context.Context, name string) bool {
 	st, err := w.admin(name).Standing(ctx)
 	return err == nil && !st.Master && st.Linked && st.MasterAddress == w.address(w.to)
 }

@@ -457,12 +457,12 @@ func (s *Supervisor) Close() {
 
 // Status returns the stack's status.
 func (s *Supervisor) Status() Status {
-	return s.about(s.ownStatus(s.statusBoard.snapshot()))
+	return s.completeStatus(s.ownStatus(s.statusBoard.snapshot()))
 }
 
-// about adds to the status board's content what only the supervisor knows: the change, backups,
-// hosts, certificates.
-func (s *Supervisor) about(st Status) Status {
+// completeStatus adds to the status board's content what only the supervisor knows: the change,
+// backups, hosts, certificates.
+func (s *Supervisor) completeStatus(st Status) Status {
 	st.Supervisor = ownPID()
 	st.Backup, _ = LastBackup(s.dir.root)
 	st.Change, st.Stopped = s.changing.status()
@@ -494,7 +494,7 @@ func (s *Supervisor) about(st Status) Status {
 // cancel is called. The channel is closed if the subscriber is too slow.
 func (s *Supervisor) Subscribe() (now Status, changes <-chan NodeStatus, cancel func()) {
 	now, changes, cancel = s.statusBoard.subscribe()
-	return s.about(now), changes, cancel
+	return s.completeStatus(now), changes, cancel
 }
 
 // StateDir returns the path of the stack's state directory.

@@ -178,7 +178,7 @@ func (w *switchover) run(ctx context.Context) (waited time.Duration, err error) 
 	}
 	defer endGuard()
 	defer w.putBack()
-	leaders, err := w.steer(ctx)
+	leaders, err := w.preferSuccessor(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -195,15 +195,15 @@ func (w *switchover) run(ctx context.Context) (waited time.Duration, err error) 
 		return 0, err
 	}
 	w.writeDown(ctx)
-	w.turnOthers(ctx)
+	w.redirectReplicas(ctx)
 	waited = (time.Since(w.fencedAt) - w.open).Round(time.Millisecond)
 	w.routeToNewMaster()
 	return waited, w.verify(ctx, leaders)
 }
 
-// steer makes the Sentinels prefer the successor, and returns the Sentinels that can carry the
-// failover out.
-func (w *switchover) steer(ctx context.Context) (leaders []string, err error) {
+// preferSuccessor makes the Sentinels prefer the successor, and returns the Sentinels that can
+// carry the failover out.
+func (w *switchover) preferSuccessor(ctx context.Context) (leaders []string, err error) {
 	for _, name := range replicasOf(w.facts, w.from) {
 		priority := usual
 		if name == w.to {
@@ -220,7 +220,7 @@ func (w *switchover) steer(ctx context.Context) (leaders []string, err error) {
 	w.sup.applyPeriodSteps([]periodStep{{askPeriod, oneTick}, {holdPeriod, 2 * holdPeriod}})
 	var known int
 	ready := func(ctx context.Context) bool {
-		known, leaders = w.whoKnows(ctx)
+		known, leaders = w.countInformed(ctx)
 		return known > w.facts.Sentinels/2 && len(leaders) > 0
 	}
 	switch is := within(ctx, steerLimit, 50*time.Millisecond, ready); {
@@ -233,9 +233,9 @@ func (w *switchover) steer(ctx context.Context) (leaders []string, err error) {
 	return leaders, nil
 }
 
-// whoKnows returns how many Sentinels know that the successor is preferred, and which of them
+// countInformed returns how many Sentinels know that the successor is preferred, and which of them
 // would promote it at once.
-func (w *switchover) whoKnows(ctx context.Context) (known int, leaders []string) {
+func (w *switchover) countInformed(ctx context.Context) (known int, leaders []string) {
 	// A Sentinel that hangs must not delay the answers of the others.
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
@@ -243,7 +243,7 @@ func (w *switchover) whoKnows(ctx context.Context) (known int, leaders []string)
 	knows, leads := make([]bool, len(names)), make([]bool, len(names))
 	var all sync.WaitGroup
 	for i, name := range names {
-		all.Go(func() { knows[i], leads[i] = w.knows(ctx, name) })
+		all.Go(func() { knows[i], leads[i] = w.isInformed(ctx, name) })
 	}
 	all.Wait()
 
@@ -258,7 +258,7 @@ func (w *switchover) whoKnows(ctx context.Context) (known int, leaders []string)
 	return known, leaders
 }
 
-func (w *switchover) knows(ctx context.Context, sentinel string) (knows, leads bool) {
+func (w *switchover) isInformed(ctx context.Context, sentinel string) (knows, leads bool) {
 	view, err := w.admin(sentinel).View(ctx, w.sup.name())
 	if err != nil || view.Address != w.address(w.from) || view.Failing || view.Down {
 		return false, false
@@ -370,19 +370,19 @@ func (w *switchover) awaitPromotion(ctx context.Context) error {
 	return nil
 }
 
-// turnOthers makes the other replicas follow the new master, and then the old master. The order
+// redirectReplicas makes the other replicas follow the new master, and then the old master. The order
 // matters: a write that only the old master, as a replica of the new one, has acknowledged
 // would be lost if the new master died now, because the Sentinels would promote one of the
 // others.
-func (w *switchover) turnOthers(ctx context.Context) {
+func (w *switchover) redirectReplicas(ctx context.Context) {
 	var inStep sync.WaitGroup
 	for _, name := range w.others() {
 		turn := func() {
-			if err := w.turn(ctx, name); err != nil {
+			if err := w.followNewMaster(ctx, name); err != nil {
 				w.log.Warn("cannot turn a replica; the Sentinels will", "node", name, "error", err)
 				return
 			}
-			within(ctx, fenceLimit, switchPoll, func(ctx context.Context) bool { return w.follows(ctx, name) })
+			within(ctx, fenceLimit, switchPoll, func(ctx context.Context) bool { return w.isInStep(ctx, name) })
 		}
 		if slices.Contains(w.behind, name) {
 			w.sup.tasks.Go(turn) // writes do not wait for it
@@ -392,7 +392,7 @@ func (w *switchover) turnOthers(ctx context.Context) {
 	}
 	inStep.Wait()
 
-	if err := w.turn(ctx, w.from); err != nil {
+	if err := w.followNewMaster(ctx, w.from); err != nil {
 		w.log.Warn("cannot turn the old master; the Sentinels will", "node", w.from, "error", err)
 		return
 	}
@@ -406,7 +406,7 @@ func (w *switchover) turnOthers(ctx context.Context) {
 // it. A Sentinel that dies in the middle of its failover would leave the others with the old
 // master's name; then verify asks another Sentinel.
 func (w *switchover) verify(ctx context.Context, leaders []string) error {
-	is := within(ctx, nameLimit, verifyPoll, w.named)
+	is := within(ctx, nameLimit, verifyPoll, w.majorityNamesSuccessor)
 	for _, leader := range leaders {
 		if is {
 			break
@@ -419,9 +419,9 @@ func (w *switchover) verify(ctx context.Context, leaders []string) error {
 		w.log.Warn("the Sentinels do not name the new master yet: another one is asked", "sentinel", leader)
 		// While another failover is under way it refuses, which is as good.
 		_ = w.askOne(ctx, leader)
-		is = within(ctx, nameLimit, verifyPoll, w.named)
+		is = within(ctx, nameLimit, verifyPoll, w.majorityNamesSuccessor)
 	}
-	if !is && !within(ctx, nameLimit, verifyPoll, w.named) {
+	if !is && !within(ctx, nameLimit, verifyPoll, w.majorityNamesSuccessor) {
 		f := w.sup.gather(ctx, time.Second)
 		if address, _, err := f.master(); err == nil && f.Standings[f.nameOf(address)].Master {
 			return fmt.Errorf("%s was promoted, and %s is the master now: the Sentinels replaced it", w.to, f.nameOf(address))
@@ -430,7 +430,7 @@ func (w *switchover) verify(ctx context.Context, leaders []string) error {
 	}
 
 	for _, name := range append(w.others(), w.from) {
-		if !within(ctx, joinLimit, verifyPoll, func(ctx context.Context) bool { return w.follows(ctx, name) }) {
+		if !within(ctx, joinLimit, verifyPoll, func(ctx context.Context) bool { return w.isInStep(ctx, name) }) {
 			return fmt.Errorf("%s is the master, and %s does not follow it yet; the Sentinels bring it in", w.to, name)
 		}
 	}

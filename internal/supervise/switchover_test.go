@@ -64,7 +64,7 @@ func TestASwitchoverGoesOnBesideFaults(t *testing.T) {
 		is, err := s.admins["sentinel-1"].Tilted(ctx)
 		return is && err == nil
 	})
-	leaders, err := w.steer(ctx)
+	leaders, err := w.preferSuccessor(ctx)
 	if err != nil || slices.Contains(leaders, "sentinel-1") || len(leaders) == 0 {
 		t.Errorf("leaders = %v, %v", leaders, err)
 	}
@@ -103,7 +103,7 @@ func TestASwitchoverGoesOnBesideFaults(t *testing.T) {
 	if got := setting(1, "replica-priority"); got != "100" {
 		t.Errorf("replica-priority = %s", got)
 	}
-	w.turnOthers(ctx)
+	w.redirectReplicas(ctx)
 	if !w.turned {
 		t.Error("the old master does not follow the new one")
 	}

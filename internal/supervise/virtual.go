@@ -351,9 +351,9 @@ func (s *Supervisor) unable(ctx context.Context, p plan.Process) string {
 	return ""
 }
 
-// cannot makes a node that cannot run on its host wait. Its start is tried again every
+// markUnable makes a node that cannot run on its host wait. Its start is tried again every
 // backoffMost.
-func (n *node) cannot(why string) {
+func (n *node) markUnable(why string) {
 	if n.detail != why {
 		n.log.Warn("does not run", "why", why)
 	}
