@@ -64,6 +64,7 @@ var layers = []string{
 	"web/urlquery",    // parameters and escapes of URLs
 	"web/response",    // how results and errors are written
 	"web/httpfast",    // plain HTTP/1.1 as bytes
+	"web/routes",      // the table of routes. Pure
 
 	"static", // the file server
 	"token",  // who may do what. Pure
@@ -103,7 +104,7 @@ var layers = []string{
 }
 
 // pure are the packages that only compute: values in, values out.
-var pure = []string{"history", "doctor", "export", "plan", "stack", "token", "quote", "commands", "hostname", "servers", "yamltree", "kvdefault", "redis/ack", "redis/election"}
+var pure = []string{"history", "doctor", "export", "plan", "stack", "token", "quote", "commands", "hostname", "servers", "yamltree", "kvdefault", "redis/ack", "redis/election", "web/routes"}
 
 // stateless are the packages that serve requests. They may not import, even indirectly, what knows
 // about the stack (ofTheStack).

@@ -303,7 +303,9 @@ frontend entry
     # that do not fit into the buffer, so that their clients set the pace), and
     # what a node answers without the master, and so also while other requests
     # are held for want of one.
-    acl direct path_beg -i /subscribe/ /psubscribe/ /monitor /healthz/
+    acl direct path_beg -i `)
+		qw422016.N().S(directPaths)
+		qw422016.N().S(`
     acl direct pathq -m reg `)
 		streamquote(qw422016, lastingQuery)
 		qw422016.N().S(`
@@ -491,7 +493,9 @@ backend `)
 			if b.Tracks != "" {
 				qw422016.N().S(`    # Streams and long polls last, with a sign of life every 10 s or an answer
     # after a minute; the client makes the next one, not HAProxy.
-    acl lasts path_beg -i /subscribe/ /psubscribe/ /monitor
+    acl lasts path_beg -i `)
+				qw422016.N().S(lastingPaths)
+				qw422016.N().S(`
     acl lasts pathq -m reg `)
 				streamquote(qw422016, lastingQuery)
 				qw422016.N().S(`

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/web/routes"
 )
 
 // clientLimit is a limit on one client's requests. Condition compares a count of the balancer's
@@ -61,9 +63,22 @@ var (
 	tokenQueries = tokenQuery + "(.*[&;])?" + tokenName
 )
 
+// How the paths of a web node's lasting requests begin, and of those that go by its direct backend.
+var (
+	lastingPaths = strings.Join(routes.Streams(), " ")
+	directPaths  = strings.Join(append(routes.Streams(), routes.Answered()...), " ")
+)
+
 // lastingQuery matches a path with a query for a lasting request: a stream of changes, or a long
 // poll.
-var lastingQuery = "^/v1/[^?]*[?](.*&)?(" + spellingPattern("watch") + "|" + spellingPattern("wait") + ")(=|&|$)"
+var lastingQuery = func() string {
+	segment, parameters := routes.Lasting()
+	var patterns []string
+	for _, name := range parameters {
+		patterns = append(patterns, spellingPattern(name))
+	}
+	return "^/" + segment + "/[^?]*[?](.*&)?(" + strings.Join(patterns, "|") + ")(=|&|$)"
+}()
 
 // CountsAddresses and CountsTokens report whether requests are counted by client address, and by
 // token.

@@ -7,11 +7,12 @@
 //   - An event loop (loop.go; Linux on amd64 and arm64) reads short, complete, unambiguous requests,
 //     which package httpfast parses. fast_handler.go answers the commands among them without a goroutine for
 //     each. A loop sends reads on a connection of its own to the master (read_conn.go).
-//   - The HTTP server (fasthttp) has all other requests. route.go calls their handlers: package
+//   - The HTTP server (fasthttp) has all other requests. handlers.go calls their handlers: package
 //     command for commands, pipelines and transactions, package keyspace for /v1/keys, package sse for
 //     streams, package observe for health checks.
 //
-// Both ways share the rules, each in a package below this one: auth (who may do what, and which pages
+// Both ways find the route of a request in the table of package routes, and share the rules, each in
+// a package below this one: auth (who may do what, and which pages
 // may ask), consistency (what the options of a request mean), fair (what one client can take) and
 // response (how results and errors are written). None of these packages knows this one: server.go
 // puts them together. limits.go and room.go bound requests and connections.

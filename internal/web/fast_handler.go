@@ -19,6 +19,7 @@ import (
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/observe"
 	"holdfast/internal/web/response"
+	"holdfast/internal/web/routes"
 )
 
 // starter is a Store for callers that do not block: see redis.Client.
@@ -56,39 +57,17 @@ type fastHandler struct {
 
 // wants implements fastResponder.
 func (s *fastHandler) wants(q *httpfast.Request) bool {
-	_, ok := s.routeOf(q)
-	return ok && s.auth.AnswersTo(q.Host)
+	return formOf(q) != routes.NotOnLoop && s.auth.AnswersTo(q.Host)
 }
 
-// routeOf is Server.route for simple requests. It reports false when the request is not a command.
-// The names that are no commands have to be the same in both.
-func (s *fastHandler) routeOf(q *httpfast.Request) (route, bool) {
-	first, _, _ := bytes.Cut(q.Path[1:], []byte("/"))
-	var lower [len("psubscribe")]byte
-	if len(first) > len(lower) {
-		return byCommand, !observe.IsAdminPath(q.Path)
+// formOf returns how the command of a request comes; routes.NotOnLoop: the HTTP server has to answer
+// the request.
+func formOf(q *httpfast.Request) routes.Form {
+	r := routes.Find(q.Path, len(q.Body) > 0)
+	if !r.Methods.Has(q.Method) {
+		return routes.NotOnLoop
 	}
-	for i, c := range first {
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		lower[i] = c
-	}
-	switch string(lower[:len(first)]) {
-	case "":
-		return byCommand, len(q.Path) == 1 && q.Method != httpfast.MethodGet
-	case "set":
-		if string(q.Path) == "/set" && len(q.Body) == 0 {
-			return sourceSet, q.Method != httpfast.MethodPut
-		}
-	case "get":
-		if string(q.Path) == "/get" && len(q.Body) == 0 {
-			return sourceGet, q.Method == httpfast.MethodGet
-		}
-	case "healthz", "pipeline", "multi-exec", "subscribe", "psubscribe", "monitor", "v1":
-		return 0, false
-	}
-	return byCommand, !observe.IsAdminPath(q.Path)
+	return r.Loop
 }
 
 // respond implements fastResponder.
@@ -99,18 +78,18 @@ func (s *fastHandler) respond(f *pendingRequest, q *httpfast.Request, out []byte
 	if out, ok := s.serveCached(f, q, out); ok {
 		return out, answered
 	}
-	route, ok := s.routeOf(q)
-	if !ok {
+	came := formOf(q)
+	if came == routes.NotOnLoop {
 		return out, declined
 	}
 	r := &f.request
-	spec := s.prepare(f, q, route)
+	spec := s.prepare(f, q, came)
 	if spec == nil {
 		*r = redis.Request{Results: r.Results[:0]}
 		f.form = response.Form{}
 		return out, declined
 	}
-	f.began, f.method, f.route = f.memory.now, q.Method, route
+	f.began, f.method, f.came = f.memory.now, q.Method, came
 	s.metrics.InFlight.Add(1)
 	if f.board(spec) || !s.again(f) {
 		return out, pending
@@ -129,7 +108,7 @@ func (s *fastHandler) serveCached(f *pendingRequest, q *httpfast.Request, out []
 		return out, false
 	}
 
-	key, route := plainGet(q)
+	key, came := plainGet(q)
 	if len(key) == 0 {
 		return out, false
 	}
@@ -141,7 +120,7 @@ func (s *fastHandler) serveCached(f *pendingRequest, q *httpfast.Request, out []
 		return out, false
 	}
 	f.request.From = redis.ReadCached // for begin
-	if route == sourceGet {
+	if came == routes.TutorialGet {
 		kind := httpfast.TextPlain
 		if !readable {
 			kind = httpfast.OctetStream
@@ -158,30 +137,30 @@ func (s *fastHandler) serveCached(f *pendingRequest, q *httpfast.Request, out []
 
 // answered implements fastResponder.
 func (s *fastHandler) answered(hits int, took time.Duration) {
-	s.metrics.Observe(observe.StringClass, httpfast.MethodGet, observe.StatusOK, took, uint64(hits))
+	s.metrics.Observe(observe.StringClass, routes.Get, observe.StatusOK, took, uint64(hits))
 }
 
 // plainGet returns the key of a request for /get?key=K or /get/K whose key is not escaped, and nil
 // for any other request.
-func plainGet(q *httpfast.Request) (key []byte, r route) {
+func plainGet(q *httpfast.Request) (key []byte, came routes.Form) {
 	rest, ok := bytes.CutPrefix(q.Path, []byte("/get"))
 	switch {
-	case !ok || q.Method != httpfast.MethodGet:
+	case !ok || q.Method != routes.Get:
 		return nil, 0
 	case len(rest) == 0:
 		if key, ok = bytes.CutPrefix(q.Query, []byte("key=")); !ok {
 			return nil, 0
 		}
-		r = sourceGet
+		came = routes.TutorialGet
 	case rest[0] == '/' && len(q.Query) == 0:
-		key, r = rest[1:], byCommand
+		key, came = rest[1:], routes.InPath
 	}
 	for _, c := range key {
 		if c == '%' || c == '+' || c == '&' || c == '/' {
 			return nil, 0
 		}
 	}
-	return key, r
+	return key, came
 }
 
 // again implements fastResponder.
@@ -203,7 +182,7 @@ func (s *fastHandler) express(ctx context.Context) (*redis.Express, net.Conn, er
 
 // prepare makes the redis.Request of a request, and returns the spec of its command. It returns nil
 // if anything about the request is not plainly good, which the HTTP server then explains.
-func (s *fastHandler) prepare(f *pendingRequest, q *httpfast.Request, route route) *redis.Spec {
+func (s *fastHandler) prepare(f *pendingRequest, q *httpfast.Request, came routes.Form) *redis.Spec {
 	who, err := s.auth.Rights(q.Authorization, q.Query)
 	if err != nil {
 		return nil
@@ -211,12 +190,12 @@ func (s *fastHandler) prepare(f *pendingRequest, q *httpfast.Request, route rout
 
 	a := &f.memory.arguments
 	defer f.memory.tidy()
-	switch {
-	case route == sourceGet:
+	switch came {
+	case routes.TutorialGet:
 		err = s.commands.ReadTutorialGet(a, q.Query)
-	case route == sourceSet:
+	case routes.TutorialSet:
 		err = s.commands.ReadTutorialSet(a, q.Query)
-	case len(q.Path) == 1:
+	case routes.InBody:
 		err = a.ReadBody(q.Body)
 	default:
 		err = s.commandInPath(a, q)
@@ -235,7 +214,7 @@ func (s *fastHandler) prepare(f *pendingRequest, q *httpfast.Request, route rout
 	if spec == nil || s.commands.Check(who, r.Commands) != nil {
 		return nil
 	}
-	if route == byCommand {
+	if came.IsCommand() {
 		r.WantToken = true // on every answer
 		if f.form, err = consistency.ResponseForm(&q.Options); err != nil {
 			return nil
@@ -293,13 +272,13 @@ func (s *fastHandler) finish(f *pendingRequest, out []byte) []byte {
 	r := &f.request
 	now := f.memory.now
 	status := fasthttp.StatusOK
-	if f.err != nil || r.Results[0].Err != nil || r.From == redis.ReadReplica || f.route == sourceGet && r.Results[0].Reply.Type() == redis.Null {
+	if f.err != nil || r.Results[0].Err != nil || r.From == redis.ReadReplica || f.came == routes.TutorialGet && r.Results[0].Reply.Type() == redis.Null {
 		out, status = s.renderGeneric(f, out)
 	} else {
 		out = s.renderOK(f, out, now)
 	}
 	class := observe.StringClass
-	if f.route == byCommand {
+	if f.came.IsCommand() {
 		class = s.metrics.Class(r.Commands[0][0])
 	}
 	s.metrics.Observe(class, f.method, observe.StatusNumber(status), now.Sub(f.began), 1)
@@ -339,11 +318,11 @@ func (s *fastHandler) renderGeneric(f *pendingRequest, out []byte) ([]byte, int)
 		err = r.Results[0].Err
 	}
 	switch {
-	case f.route == byCommand:
+	case f.came.IsCommand():
 		s.commands.SendResult(ctx, r, f.form, err)
 	case err != nil:
 		response.SendTextError(ctx, err)
-	case f.route == sourceGet:
+	case f.came == routes.TutorialGet:
 		s.commands.SendTutorialGet(ctx, r)
 	default:
 		s.commands.SendTutorialSet(ctx, r)
@@ -364,12 +343,12 @@ func (s *fastHandler) renderGeneric(f *pendingRequest, out []byte) ([]byte, int)
 // renderOK renders a response with status 200.
 func (s *fastHandler) renderOK(f *pendingRequest, out []byte, now time.Time) []byte {
 	r := &f.request
-	switch {
-	case f.route == sourceGet:
+	switch f.came {
+	case routes.TutorialGet:
 		text := r.Results[0].Reply.Text()
 		out = s.begin(f, out, now, response.TypeOf(response.BytesOf(text)), len(text))
 		return append(out, text...)
-	case f.route == sourceSet:
+	case routes.TutorialSet:
 		key, value := r.Commands[0][1], r.Commands[0][2]
 		kind := httpfast.TextPlain
 		if !utf8.ValidString(key) || !utf8.ValidString(value) {
@@ -427,7 +406,7 @@ func (s *fastHandler) begin(f *pendingRequest, out []byte, now time.Time, kind s
 // finishTo implements fastResponder.
 func (s *fastHandler) finishTo(f *pendingRequest, conn net.Conn) error {
 	r := &f.request
-	if f.err != nil || r.Results[0].Err != nil || f.route == sourceSet || r.Results[0].Reply.Type() == redis.Null {
+	if f.err != nil || r.Results[0].Err != nil || f.came == routes.TutorialSet || r.Results[0].Reply.Type() == redis.Null {
 		out := s.finish(f, nil)
 		_ = conn.SetWriteDeadline(time.Now().Add(httpfast.WriteTimeout))
 		_, err := conn.Write(out)
@@ -438,13 +417,13 @@ func (s *fastHandler) finishTo(f *pendingRequest, conn net.Conn) error {
 	body, kind := &response.LongBody{Results: r.Results, Form: f.form}, httpfast.JSON
 	class := observe.StringClass
 	switch {
-	case f.route == sourceGet:
+	case f.came == routes.TutorialGet:
 		body.Raw = true
 		kind = response.TypeOf(response.BytesOf(r.Results[0].Reply.Text()))
 	case f.form.RESP2:
 		kind = httpfast.OctetStream
 	}
-	if f.route == byCommand {
+	if f.came.IsCommand() {
 		class = s.metrics.Class(r.Commands[0][0])
 	}
 
@@ -463,7 +442,7 @@ func (s *fastHandler) finishTo(f *pendingRequest, conn net.Conn) error {
 // asked about the command.
 func (s *fastHandler) commandInPath(a *command.Arguments, q *httpfast.Request) error {
 	words, err := a.ReadPath(q.Path, q.Query, q.Body)
-	if err != nil || q.Method == httpfast.MethodGet || len(q.Body) > 0 {
+	if err != nil || q.Method == routes.Get || len(q.Body) > 0 {
 		return err
 	}
 	cmd := a.Commands()[0]

@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/observe"
+	"holdfast/internal/web/routes"
 )
 
 // shelf is a Store that counts what a loop finds in the cache.
@@ -145,7 +146,7 @@ func TestALatencyIsInTheFirstBucketThatIsNoSmaller(t *testing.T) {
 	client, _ := single(t)
 	m := New(Config{}, client).metrics
 	for _, took := range []time.Duration{100 * time.Microsecond, 100*time.Microsecond + 1, 5 * time.Second, time.Hour} {
-		m.Observe(observe.StringClass, httpfast.MethodGet, observe.StatusOK, took, 2)
+		m.Observe(observe.StringClass, routes.Get, observe.StatusOK, took, 2)
 	}
 	h := metered(t, m)["holdfast_http_request_seconds string"]
 	if b := h.below; b[.0001] != 2 || b[.00025] != 4 || b[2.5] != 4 || b[5] != 6 || b[10] != 6 || h.count != 8 || int(h.value) != 2*3605 {
@@ -183,4 +184,17 @@ func metered(t *testing.T, m *observe.Metrics) map[string]metric {
 		}
 	}
 	return all
+}
+
+// What a loop looks up in the cache without asking the table is what the table says, too.
+func TestAPlainGetIsWhatTheTableSaysItIs(t *testing.T) {
+	for _, target := range []string{"/get?key=k", "/get/k", "/get/k?x", "/get", "/get/", "/getx/k", "/GET/k", "/get?key=", "/get?key=%6b"} {
+		var q httpfast.Request
+		if !q.Parse([]byte("GET " + target + " HTTP/1.1\r\n" + plainHead + "\r\n")) {
+			t.Fatalf("%s is not simple", target)
+		}
+		if key, came := plainGet(&q); len(key) > 0 && came != formOf(&q) {
+			t.Errorf("%s: %d, and in the table %d", target, came, formOf(&q))
+		}
+	}
 }

@@ -14,7 +14,7 @@ import (
 	"holdfast/internal/web/auth"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/httpfast"
-	"holdfast/internal/web/observe"
+	"holdfast/internal/web/routes"
 )
 
 const plainHead = "Host: x\r\nUser-Agent: t\r\n"
@@ -144,7 +144,7 @@ func sameAs(q *httpfast.Request, raw []byte) string {
 	if rest, _ := io.ReadAll(r); len(rest) > 0 {
 		return fmt.Sprintf("%q is left over there", rest)
 	}
-	if err := proper(&ctx); err != nil {
+	if err := validateRequest(&ctx); err != nil {
 		return fmt.Sprintf("it is turned down there: %v", err)
 	}
 	if ctx.Request.Header.ConnectionClose() {
@@ -156,7 +156,7 @@ func sameAs(q *httpfast.Request, raw []byte) string {
 	var w httpfast.Options
 	w.ReadHeader(&ctx.Request.Header)
 	for _, pair := range [][3]any{
-		{"method", observe.Methods[q.Method], string(ctx.Method())},
+		{"method", routes.Methods[q.Method], string(ctx.Method())},
 		{"path", string(q.Path), string(ctx.URI().PathOriginal())},
 		{"query", string(q.Query), string(ctx.URI().QueryString())},
 		{"body", string(q.Body), string(ctx.Request.Body())},

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/web/command"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/response"
+	"holdfast/internal/web/routes"
 )
 
 // fastResponder answers simple requests on a loop. Its methods do not block, except for finishTo and
@@ -63,7 +64,7 @@ type requestState struct {
 	borrowed bool
 	began    time.Time
 	method   int
-	route    route
+	came     routes.Form // how the command came
 	form     response.Form
 	err      error
 	memory   *scratch    // the loop's, or the request's own where the response is made aside
@@ -109,15 +110,6 @@ func (j *requestState) lands(err error) bool {
 	j.err = err
 	return !j.phase.CompareAndSwap(starting, early)
 }
-
-// route is the form in which a command came to a loop, which decides the form of its response.
-type route int
-
-const (
-	byCommand route = iota // in the path or the body
-	sourceGet              // /get?key=K
-	sourceSet              // /set?key=K&value=V
-)
 
 // tidy empties the arguments, and frees them if they grew large.
 func (m *scratch) tidy() {

@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/httpfast"
+	"holdfast/internal/web/routes"
 )
 
 // Fixed is a web node's server that makes its responses without a store: the ceiling to which a
@@ -56,10 +57,10 @@ type fixed struct {
 	value func(query []byte) []byte
 }
 
-func (x fixed) wants(q *httpfast.Request) bool { return q.Method == httpfast.MethodGet }
+func (x fixed) wants(q *httpfast.Request) bool { return q.Method == routes.Get }
 
 func (x fixed) respond(f *pendingRequest, q *httpfast.Request, out []byte) ([]byte, progress) {
-	if q.Method != httpfast.MethodGet {
+	if q.Method != routes.Get {
 		return out, declined
 	}
 	value := x.value(q.Query)

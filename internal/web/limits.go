@@ -45,10 +45,11 @@ func (s *Server) bodyTooLarge() error {
 	return response.NewError(fasthttp.StatusRequestEntityTooLarge, fmt.Sprintf("ERR the body is too large; at most %d bytes are possible", s.cfg.MaxBody))
 }
 
-// proper rejects requests that the HTTP server accepts although two parsers could read them in two
-// ways (request smuggling), or although no sound client sends them (RFC 9112, sections 2.2, 3.2,
-// 5.2 and 6.1). The caller closes the connection.
-func proper(ctx *fasthttp.RequestCtx) error {
+// validateRequest returns an error for requests that the HTTP server accepts although two parsers
+// could read them in two ways (request smuggling), or although no sound client sends them (RFC 9112,
+// sections 2.2, 3.2, 5.2 and 6.1). The caller closes the connection. An event loop needs no such
+// check: httpfast.Request.Parse takes none of these requests.
+func validateRequest(ctx *fasthttp.RequestCtx) error {
 	h := &ctx.Request.Header
 	switch version := h.Protocol(); {
 	case string(version) == "HTTP/1.1":

@@ -3,10 +3,6 @@ package web
 import (
 	"bytes"
 	"encoding/json"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -20,6 +16,7 @@ import (
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/keyspace"
+	"holdfast/internal/web/routes"
 )
 
 // openAPI is the part of the description that the tests read.
@@ -136,62 +133,49 @@ func openAPISchemas(t *testing.T) *jsonschema.Compiler {
 	return c
 }
 
-// Each route is described: each name in the router's switches begins a path of the description.
+// Each route is described, with its methods and no others, and nothing else is.
 func TestTheDescriptionHasEveryRoute(t *testing.T) {
 	doc := readOpenAPI(t, string(description))
-	var routes []string
-	literals := func(file, function, before string) {
-		tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found := 0
-		for _, d := range tree.Decls {
-			f, ok := d.(*ast.FuncDecl)
-			if !ok || f.Name.Name != function {
-				continue
+	described := func(path string) string {
+		var set routes.MethodSet
+		for i, name := range routes.Methods {
+			if _, there := doc.Paths[path][strings.ToLower(name)]; there {
+				set |= 1 << i
 			}
-			ast.Inspect(f, func(n ast.Node) bool {
-				var words []ast.Expr
-				switch n := n.(type) {
-				case *ast.CaseClause:
-					words = n.List
-				case *ast.CompositeLit: // the map of /healthz
-					for _, e := range n.Elts {
-						if kv, ok := e.(*ast.KeyValueExpr); ok {
-							words = append(words, kv.Key)
-						}
-					}
-				case *ast.BinaryExpr: // string(path) == "…"
-					words = append(words, n.Y)
-				}
-				for _, w := range words {
-					if b, ok := w.(*ast.BinaryExpr); ok {
-						w = b.Y
-					}
-					if l, ok := w.(*ast.BasicLit); ok && l.Kind == token.STRING {
-						word, _ := strconv.Unquote(l.Value)
-						routes = append(routes, before+strings.TrimPrefix(word, "/"))
-						found++
-					}
-				}
-				return true
-			})
 		}
-		if found == 0 {
-			t.Fatalf("%s in %s has no routes; this test has to follow", function, file)
+		return set.String()
+	}
+	routed := map[string]bool{}
+	for i := range routes.Table {
+		r := &routes.Table[i]
+		if r.Missing != "" {
+			continue
+		}
+		routed[r.Path] = true
+		if got, want := described(r.Path), r.Methods.String(); got != want {
+			t.Errorf("%s is described with the methods %q, and has %q", r.Path, got, want)
 		}
 	}
-	literals("route.go", "route", "/")
-	literals("observe/health.go", "Serve", "/healthz/")
-	literals("keyspace/keys.go", "Serve", "/")
-	for _, route := range routes {
-		described := slices.ContainsFunc(slices.Collect(maps.Keys(doc.Paths)), func(path string) bool {
-			return path == route || route != "/" && strings.HasPrefix(path, route+"/")
-		})
-		if !described {
-			t.Errorf("%s is not described", route)
+	routed["/{command}/{arguments}"] = true // the table's line /{command} has both
+	for path := range doc.Paths {
+		if !routed[path] {
+			t.Errorf("%s is described, and is no route", path)
 		}
+	}
+}
+
+func TestEveryRouteHasAHandler(t *testing.T) {
+	server := New(Config{}, &scripted{})
+	handlers := server.routeHandlers()
+	for i := range routes.Table {
+		r := &routes.Table[i]
+		if r.Number != i || (handlers[r.Path] == nil) != (r.Missing != "") || (server.handlers[i] == nil) != (r.Missing != "") {
+			t.Errorf("%s, number %d: handler %t, text of an error %q", r.Path, r.Number, handlers[r.Path] != nil, r.Missing)
+		}
+		delete(handlers, r.Path)
+	}
+	for path := range handlers {
+		t.Errorf("the handler of %s has no line in the table", path)
 	}
 }
 

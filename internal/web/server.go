@@ -109,6 +109,7 @@ type Server struct {
 	keys     *keyspace.Handler
 	http     *fasthttp.Server
 	conns    *connManager
+	handlers []handler // by the number of the route
 	draining atomic.Bool
 	rules    *consistency.Rules
 	node     []byte // Config.Node
@@ -171,9 +172,10 @@ func New(cfg Config, store Store) *Server {
 	s.commands = &command.Handler{Store: done, Auth: s.auth, Rules: s.rules, Senders: s.senders, MaxKey: cfg.MaxKey, MaxCommands: cfg.MaxPipeline}
 	s.keys = keyspace.New(keyspace.Config{
 		Store: done, Auth: s.auth, Rules: s.rules, Senders: s.senders, Places: s.places, Streams: s.streams,
-		Logger: cfg.Logger, MaxKey: cfg.MaxKey, Describe: describe,
+		Logger: cfg.Logger, MaxKey: cfg.MaxKey,
 	})
 
+	s.handlers = s.numberedHandlers()
 	s.http = bare(s.handle)
 	s.http.ErrorHandler, s.http.HeaderReceived, s.http.ExpectHandler = s.malformed, s.headerReceived, s.expect
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody

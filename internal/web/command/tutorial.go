@@ -12,10 +12,6 @@ import (
 // in the tutorial's plain text (docs/web.md, "Routes"). HEAD is not allowed here, since it must not
 // write.
 func (h *Handler) TutorialSet(ctx *fasthttp.RequestCtx, who *token.Rights) {
-	if err := response.RequireMethod(ctx, response.CommandMethods, response.GetPost...); err != nil {
-		response.SendTextError(ctx, err)
-		return
-	}
 	if err := h.doTutorial(ctx, who, h.ReadTutorialSet, h.SendTutorialSet); err != nil {
 		response.SendTextError(ctx, err)
 	}
@@ -59,10 +55,6 @@ func (h *Handler) SendTutorialSet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 
 // TutorialGet sends a value in the bytes in which it was stored: /get?key=K.
 func (h *Handler) TutorialGet(ctx *fasthttp.RequestCtx, who *token.Rights) {
-	if err := response.RequireMethod(ctx, response.CommandMethods, response.GetHead...); err != nil {
-		response.SendTextError(ctx, err)
-		return
-	}
 	if err := h.doTutorial(ctx, who, h.ReadTutorialGet, h.SendTutorialGet); err != nil {
 		response.SendTextError(ctx, err)
 	}

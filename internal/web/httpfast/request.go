@@ -3,13 +3,15 @@ package httpfast
 import (
 	"bytes"
 	"encoding/binary"
+
+	"holdfast/internal/web/routes"
 )
 
 // Request is a request that an event loop may serve: complete, alone in what was read, short, and of
 // a form that no two parsers read differently. Its slices are parts of the bytes that were read,
 // and valid until the next read.
 type Request struct {
-	Method        int // index in methods: GET, POST or PUT
+	Method        int // index in routes.Methods: GET, POST or PUT
 	Path, Query   []byte
 	Host          []byte
 	Body          []byte
@@ -17,13 +19,6 @@ type Request struct {
 	Source        []byte // fair.SourceHeader
 	Options       Options
 }
-
-// Indexes in methods.
-const (
-	MethodGet  = 1
-	methodPost = 3
-	MethodPut  = 4
-)
 
 // Parse reads the bytes of a request. It reports false for everything that is not simple: what is
 // unusual, wrong, incomplete, or followed by more. Such bytes are for the HTTP server, which has
@@ -33,11 +28,11 @@ func (q *Request) Parse(b []byte) bool {
 	*q = Request{}
 	switch {
 	case bytes.HasPrefix(b, []byte("GET /")):
-		q.Method, b = MethodGet, b[len("GET "):]
+		q.Method, b = routes.Get, b[len("GET "):]
 	case bytes.HasPrefix(b, []byte("POST /")):
-		q.Method, b = methodPost, b[len("POST "):]
+		q.Method, b = routes.Post, b[len("POST "):]
 	case bytes.HasPrefix(b, []byte("PUT /")):
-		q.Method, b = MethodPut, b[len("PUT "):]
+		q.Method, b = routes.Put, b[len("PUT "):]
 	default:
 		return false
 	}
@@ -79,7 +74,7 @@ func (q *Request) Parse(b []byte) bool {
 		seen |= field
 	}
 
-	if seen&hostField == 0 || (q.Method == MethodGet) != (length < 0) || len(b) != max(length, 0) {
+	if seen&hostField == 0 || (q.Method == routes.Get) != (length < 0) || len(b) != max(length, 0) {
 		return false
 	}
 	q.Body = b

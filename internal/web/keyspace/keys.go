@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/fair"
 	"holdfast/internal/web/response"
+	"holdfast/internal/web/routes"
 	"holdfast/internal/web/sse"
 	"holdfast/internal/web/urlquery"
 )
@@ -48,8 +49,6 @@ type Config struct {
 	Streams *sse.Streams
 	Logger  *slog.Logger
 	MaxKey  int // bytes of a key
-	// Describe sends the description of all routes.
-	Describe func(ctx *fasthttp.RequestCtx)
 }
 
 // Handler serves keys as resources, their list, and those who watch them. Many requests use it at
@@ -70,35 +69,23 @@ func (k *Handler) Wait() { k.hub.wait() }
 // Watchers returns how many requests watch a key.
 func (k *Handler) Watchers(key string) int { return k.hub.watchers(key) }
 
-// Serve serves everything below /v1/.
-func (k *Handler) Serve(ctx *fasthttp.RequestCtx, who *token.Rights) {
-	path := ctx.URI().PathOriginal()
-	var err error
-	switch rest, isKey := bytes.CutPrefix(path, []byte("/v1/keys/")); {
-	case isKey:
-		err = k.key(ctx, who, rest)
-	case string(path) == "/v1/keys":
-		if err = response.RequireMethod(ctx, response.ResourceMethods, response.GetHead...); err == nil {
-			err = k.keys(ctx, who)
-		}
-	case string(path) == "/v1/openapi.json":
-		if err = response.RequireMethod(ctx, response.ResourceMethods, response.GetHead...); err == nil {
-			k.Describe(ctx)
-		}
-	default:
-		err = response.NewError(fasthttp.StatusNotFound, "There is nothing here; /v1/openapi.json says what there is.")
-	}
-	if err != nil {
+// ServeList serves /v1/keys.
+func (k *Handler) ServeList(ctx *fasthttp.RequestCtx, who *token.Rights) {
+	if err := k.keys(ctx, who); err != nil {
 		response.SendError(ctx, err)
 	}
 }
 
-// key serves the requests for one key. name is the rest of the path as it came.
-func (k *Handler) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte) error {
-	if err := response.RequireMethod(ctx, response.ResourceMethods, "GET", "HEAD", "PUT", "DELETE"); err != nil {
-		return err
+// ServeKey serves /v1/keys/{key}.
+func (k *Handler) ServeKey(ctx *fasthttp.RequestCtx, who *token.Rights) {
+	if err := k.key(ctx, who); err != nil {
+		response.SendError(ctx, err)
 	}
-	key, err := k.keyName(name)
+}
+
+// key serves the requests for one key.
+func (k *Handler) key(ctx *fasthttp.RequestCtx, who *token.Rights) error {
+	key, err := k.keyName(bytes.TrimPrefix(ctx.URI().PathOriginal(), []byte("/v1/keys/")))
 	if err != nil {
 		return err
 	}
@@ -139,12 +126,12 @@ func (k *Handler) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string
 		return err
 	}
 	query := ctx.URI().QueryString()
-	if _, ok, err := urlquery.Parameter(query, "watch"); err != nil {
+	if _, ok, err := urlquery.Parameter(query, routes.Watch); err != nil {
 		return err
 	} else if ok {
 		return k.watchKey(ctx, who, key)
 	}
-	if text, ok, err := urlquery.Parameter(query, "wait"); err != nil {
+	if text, ok, err := urlquery.Parameter(query, routes.Wait); err != nil {
 		return err
 	} else if ok {
 		return k.waitForKey(ctx, who, key, given, string(text))

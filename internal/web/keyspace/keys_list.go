@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/token"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/response"
+	"holdfast/internal/web/routes"
 	"holdfast/internal/web/urlquery"
 )
 
@@ -61,7 +62,7 @@ func (k *Handler) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 		return err
 	}
 
-	if _, ok, err := urlquery.Parameter(query, "watch"); err != nil {
+	if _, ok, err := urlquery.Parameter(query, routes.Watch); err != nil {
 		return err
 	} else if ok {
 		return k.watchPrefix(ctx, who, prefix, encode)

@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/web/auth"
+	"holdfast/internal/web/routes"
 )
 
 // logAccess logs a fraction of the requests. It leaves out path, query and header, because keys,
@@ -19,7 +20,7 @@ func (o *Observer) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class
 	}
 	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs,
-		slog.String("method", Methods[methodNumber(ctx.Method())]),
+		slog.String("method", routes.Methods[routes.Number(ctx.Method())]),
 		slog.String("class", class),
 		slog.Int("status", ctx.Response.StatusCode()),
 		slog.Int64("micros", took.Microseconds()),

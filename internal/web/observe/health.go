@@ -33,28 +33,17 @@ func (h *Health) Ready() bool {
 	return !h.Draining() && st.Found && time.Since(st.Heard) <= ReachGrace
 }
 
-// Serve answers the three questions about a node: is the process there, can it serve, is there a
-// master.
-func (h *Health) Serve(ctx *fasthttp.RequestCtx, question string) (class string) {
-	handler := map[string]func(*fasthttp.RequestCtx){"live": h.live, "ready": h.ready, "master": h.master}[question]
-	if handler == nil {
-		response.SendText(ctx, fasthttp.StatusNotFound, "There is nothing here; there are /healthz/live, /healthz/ready and /healthz/master.")
-	} else if question == "master" && !h.Auth.AnswersTo(ctx.Request.Header.Host()) {
-		response.SendError(ctx, h.Auth.WrongHost())
-	} else if response.AllowMethods(ctx, response.GetHead...) {
-		h.respond(ctx) // a stack's file may name any of them in health.path
-		handler(ctx)
-	}
-	return "healthz"
+// Live serves /healthz/live: the process is there.
+func (h *Health) Live(ctx *fasthttp.RequestCtx) {
+	h.respond(ctx)
+	response.SendText(ctx, fasthttp.StatusOK, "live")
 }
 
-// live: the process is there.
-func (h *Health) live(ctx *fasthttp.RequestCtx) { response.SendText(ctx, fasthttp.StatusOK, "live") }
-
-// ready: the node can serve. The loss of the master does not make it unready, since every node has
-// to wait for the failover alike. It becomes unready when this node alone is cut off, or is about
-// to end.
-func (h *Health) ready(ctx *fasthttp.RequestCtx) {
+// ServeReady serves /healthz/ready: the node can serve. The loss of the master does not make it
+// unready, since every node has to wait for the failover alike. It becomes unready when this node
+// alone is cut off, or is about to end.
+func (h *Health) ServeReady(ctx *fasthttp.RequestCtx) {
+	h.respond(ctx)
 	st := h.Status()
 	switch {
 	case h.Draining():
@@ -71,7 +60,8 @@ func (h *Health) ready(ctx *fasthttp.RequestCtx) {
 // maxChallenge is how many bytes a challenge may have; a balancer's is a UUID.
 const maxChallenge = 64
 
-// respond proves to a balancer's health check that this is a node of its stack. A request that came
+// respond proves to a balancer's health check that this is a node of its stack. A stack's file may
+// name any of the three paths in health.path. A request that came
 // through a balancer has fair.SourceHeader and is a client's: it gets no response to a challenge, so
 // nobody learns one through the entry.
 func (h *Health) respond(ctx *fasthttp.RequestCtx) {
@@ -83,8 +73,13 @@ func (h *Health) respond(ctx *fasthttp.RequestCtx) {
 	ctx.Response.Header.Set(token.ResponseHeader, token.Response(h.Secret, string(challenge)))
 }
 
-// master tells what the node depends on. 200: there is a master now.
-func (h *Health) master(ctx *fasthttp.RequestCtx) {
+// Master serves /healthz/master, which tells what the node depends on. 200: there is a master now.
+func (h *Health) Master(ctx *fasthttp.RequestCtx) {
+	if !h.Auth.AnswersTo(ctx.Request.Header.Host()) {
+		response.SendError(ctx, h.Auth.WrongHost())
+		return
+	}
+	h.respond(ctx)
 	st := h.Status()
 	body, err := json.Marshal(st)
 	if err != nil {

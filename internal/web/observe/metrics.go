@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"bytes"
 	"maps"
 	"slices"
 	"strconv"
@@ -14,26 +13,25 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/web/fair"
+	"holdfast/internal/web/routes"
 )
 
-// classes are what requests are counted by: the kind of data that a command works on (Redis' ACL
-// categories), or the route. The first one takes whatever is in no other.
-var classes = [...]string{
+// classes are what requests are counted by: the kind of data that a command works on, the route, or
+// what became of them before there was either.
+var classes = slices.Concat(kinds, routes.Classes(), []string{"cors", "unauthorized", "invalid", "none"})
+
+// kinds are the kinds of data (Redis' ACL categories). The first one takes whatever is in no other.
+var kinds = []string{
 	"other",
 	"string", "hash", "list", "set", "sortedset", "stream", "bitmap", "hyperloglog", "geo",
 	"pubsub", "scripting", "keyspace", "connection",
-	"pipeline", "multi-exec", "subscribe", "monitor", "keys",
-	"healthz", "cors", "unauthorized", "invalid", "none",
 }
 
 // StringClass is the class of GET and SET.
 var StringClass = ClassNumber("string")
 
-// methods and statuses are those that are counted separately; the first one takes all others.
-var (
-	Methods  = [...]string{"other", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"}
-	statuses = [...]int{0, 200, 201, 204, 206, 304, 400, 401, 403, 404, 405, 406, 408, 409, 412, 413, 415, 428, 429, 431, 500, 503, 504}
-)
+// statuses are those that are counted separately; the first one takes all others.
+var statuses = [...]int{0, 200, 201, 204, 206, 304, 400, 401, 403, 404, 405, 406, 408, 409, 412, 413, 415, 428, 429, 431, 500, 503, 504}
 
 // latencyBuckets are in seconds. A request to a healthy stack takes some hundred microseconds; one
 // that waits for a failover to end takes some seconds.
@@ -44,7 +42,7 @@ var latencyBuckets = [...]float64{.0001, .00025, .0005, .001, .0025, .005, .01, 
 // cached value.
 type Metrics struct {
 	Registry *prometheus.Registry // everything that Prometheus is given
-	tallies  [len(classes)]tally
+	tallies  []tally              // by class
 	InFlight atomic.Int64
 	// classOf has the class of every command that came so far, and of the routes. The map is
 	// replaced, never changed.
@@ -54,7 +52,7 @@ type Metrics struct {
 
 // tally counts the requests of one class.
 type tally struct {
-	answered [len(Methods)][len(statuses)]atomic.Uint64
+	answered [len(routes.Methods)][len(statuses)]atomic.Uint64
 	took     [len(latencyBuckets) + 1]atomic.Uint64 // by the first bucket that fits
 	nanos    atomic.Int64                           // of all requests together
 }
@@ -70,7 +68,8 @@ type Sources struct {
 
 // NewMetrics returns the metrics of a node.
 func NewMetrics(of Sources) *Metrics {
-	m := &Metrics{Registry: prometheus.NewRegistry()}
+	m := &Metrics{Registry: prometheus.NewRegistry(), tallies: make([]tally, len(classes))}
+	// These commands are known before Redis has told of any.
 	named := map[string]int{"set": StringClass, "get": StringClass, "psubscribe": ClassNumber("subscribe")}
 	for i, class := range classes {
 		if i > 0 {
@@ -128,7 +127,7 @@ func ClassNumber(name string) int { return max(0, slices.Index(classes[:], name)
 // Learn stores a command's class.
 func (m *Metrics) Learn(spec *redis.Spec) {
 	class := 0
-	for i, name := range classes[:ClassNumber("pipeline")] {
+	for i, name := range kinds {
 		if i > 0 && slices.Contains(spec.Categories, name) {
 			class = i
 			break
@@ -190,15 +189,6 @@ func (m *Metrics) Observe(class, method, status int, took time.Duration, request
 // StatusOK is the index of 200 in statuses.
 var StatusOK = StatusNumber(200)
 
-func methodNumber(method []byte) int {
-	for i := 1; i < len(Methods); i++ {
-		if string(method) == Methods[i] {
-			return i
-		}
-	}
-	return 0
-}
-
 // StatusNumber returns the index of a status; 0 for one that is not counted separately.
 func StatusNumber(code int) int {
 	for i := 1; i < len(statuses); i++ {
@@ -241,7 +231,7 @@ func (c *tallyCollector) Collect(out chan<- prometheus.Metric) {
 					if status > 0 {
 						label = strconv.Itoa(statuses[status])
 					}
-					out <- prometheus.MustNewConstMetric(c.requests, prometheus.CounterValue, float64(n), classes[class], Methods[method], label)
+					out <- prometheus.MustNewConstMetric(c.requests, prometheus.CounterValue, float64(n), classes[class], routes.Methods[method], label)
 				}
 			}
 		}
@@ -318,9 +308,4 @@ func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
 	if !st.Heard.IsZero() {
 		gauge(c.silence, time.Since(st.Heard).Seconds())
 	}
-}
-
-// IsAdminPath reports whether a path belongs to the admin listener alone.
-func IsAdminPath(path []byte) bool {
-	return string(path) == "/metrics" || bytes.HasPrefix(path, []byte("/debug/"))
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/web/response"
+	"holdfast/internal/web/routes"
 )
 
 // Observer counts, logs and traces requests. Many requests use it at once.
@@ -26,12 +27,12 @@ func (o *Observer) Begin(ctx *fasthttp.RequestCtx) {
 }
 
 // End is called for every request when it has been answered, and for an event stream when it begins.
-// class is what was asked for: a command's name, or a route such as "pipeline" or "keys".
+// class is what was asked for: a command's name, or the class of a route.
 func (o *Observer) End(ctx *fasthttp.RequestCtx, began time.Time, class string) {
 	response.SetBrowserHeaders(ctx)
 	took := time.Since(began)
 	number := o.Metrics.Class(class)
-	o.Metrics.Observe(number, methodNumber(ctx.Method()), StatusNumber(ctx.Response.StatusCode()), took, 1)
+	o.Metrics.Observe(number, routes.Number(ctx.Method()), StatusNumber(ctx.Response.StatusCode()), took, 1)
 	if o.Fraction > 0 {
 		o.logAccess(ctx, took, classes[number])
 	}

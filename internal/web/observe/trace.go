@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/web/auth"
 	"holdfast/internal/web/consistency"
 	"holdfast/internal/web/response"
+	"holdfast/internal/web/routes"
 )
 
 // flushTime is how long sending the last spans may take at the end.
@@ -102,7 +103,7 @@ func (h header) Keys() []string        { return nil }
 // begin starts a request's span.
 func (t *Tracing) begin(ctx *fasthttp.RequestCtx) {
 	above := t.parent.Extract(context.Background(), header{&ctx.Request.Header})
-	within, _ := t.tracer.Start(above, Methods[methodNumber(ctx.Method())], trace.WithSpanKind(trace.SpanKindServer))
+	within, _ := t.tracer.Start(above, routes.Methods[routes.Number(ctx.Method())], trace.WithSpanKind(trace.SpanKindServer))
 	ctx.SetUserValue(consistency.SpanContext, within)
 }
 
@@ -120,7 +121,7 @@ func (t *Tracing) end(ctx *fasthttp.RequestCtx, class string) {
 	if !span.IsRecording() {
 		return
 	}
-	method, status := Methods[methodNumber(ctx.Method())], ctx.Response.StatusCode()
+	method, status := routes.Methods[routes.Number(ctx.Method())], ctx.Response.StatusCode()
 	span.SetName(method + " " + class)
 	span.SetAttributes(
 		attribute.String("http.request.method", method),

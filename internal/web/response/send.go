@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode/utf8"
 	"unsafe"
@@ -124,38 +123,4 @@ func ShownName(name string) string {
 // KeyTooLong returns the error of a key that is longer than most bytes.
 func KeyTooLong(most int) error {
 	return NewError(fasthttp.StatusRequestEntityTooLarge, fmt.Sprintf("The key is too long; at most %d bytes are possible.", most))
-}
-
-// The methods of the routes. HEAD is GET without the body.
-var (
-	GetHead   = []string{"GET", "HEAD"}
-	GetPost   = []string{"GET", "POST"}
-	PostPut   = []string{"POST", "PUT"}
-	AnyMethod = []string{"GET", "HEAD", "POST", "PUT"}
-)
-
-// The words of RequireMethod: those of commands begin like Redis' own, those of /v1 are a sentence.
-const (
-	CommandMethods  = "ERR the method is not allowed here; allowed are %s"
-	ResourceMethods = "The method is not allowed here; allowed are %s."
-)
-
-// RequireMethod returns the error of a request whose method is not one of methods, else nil. words
-// are the error's, with a %s for the methods.
-func RequireMethod(ctx *fasthttp.RequestCtx, words string, methods ...string) error {
-	if slices.Contains(methods, string(ctx.Method())) {
-		return nil
-	}
-	all := strings.Join(methods, ", ")
-	ctx.Response.Header.Set("Allow", all)
-	return NewError(fasthttp.StatusMethodNotAllowed, fmt.Sprintf(words, all))
-}
-
-// AllowMethods reports whether the method is one of methods. If not, it sends the error.
-func AllowMethods(ctx *fasthttp.RequestCtx, methods ...string) bool {
-	err := RequireMethod(ctx, CommandMethods, methods...)
-	if err != nil {
-		SendError(ctx, err)
-	}
-	return err == nil
 }
