@@ -427,6 +427,14 @@ func (n *node) start(ctx context.Context) {
 		}
 	}
 
+	if master != "" {
+		var err error
+		if args, err = n.sup.untilFilled(ctx, n.home(), n.spec().Node, args); err != nil {
+			n.cannot(err.Error())
+			return
+		}
+	}
+
 	n.unable = false
 	n.processLog.begin(time.Now(), n.sup.tokensOf(n.spec()))
 	variable, err := n.noteLaunch()

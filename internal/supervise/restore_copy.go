@@ -111,7 +111,7 @@ func (s *Supervisor) takeWrites(ctx context.Context) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 		defer cancel()
-		return s.admin(name).Configure(ctx, s.usualSettings())
+		return s.admin(name).Configure(ctx, s.usualSettings(name))
 	}))
 	if len(failures) > 0 {
 		s.unsettled.Store(true)

@@ -16,9 +16,13 @@ import (
 // A switchover changes settings of redis nodes for a short time. If its supervisor dies
 // meanwhile, or if a node does not answer at the end, the settings are put back later.
 
-// usualSettings returns the settings that a switchover changes, with the values of each redis
-// node's settings file.
-func (s *Supervisor) usualSettings() map[string]string {
+// usualSettings returns the settings that a switchover changes, with the values that a redis node
+// has otherwise: those of its settings file, see also untilFilled.
+func (s *Supervisor) usualSettings(node string) map[string]string {
+	priority := usual
+	if s.awaitsFirstCopy(node) {
+		priority = never
+	}
 	least := plan.MinReplicas
 	if s.stack().Redis.Replicas == 0 {
 		least = 0
@@ -26,7 +30,7 @@ func (s *Supervisor) usualSettings() map[string]string {
 	return map[string]string{
 		"min-replicas-to-write":    strconv.Itoa(least),
 		"repl-ping-replica-period": strconv.Itoa(plan.PingReplicas),
-		"replica-priority":         strconv.Itoa(usual),
+		"replica-priority":         strconv.Itoa(priority),
 	}
 }
 
@@ -39,6 +43,7 @@ func (s *Supervisor) keepSettled() {
 			looks = s.lookForLeft(s.ctx, looks)
 		}
 		s.settleRedis(s.ctx)
+		s.followFirstCopies(s.ctx)
 		if !clock.Sleep(s.ctx, time.Second) {
 			return
 		}
@@ -72,7 +77,7 @@ func (s *Supervisor) lookForLeft(ctx context.Context, looks int) int {
 // isUnusual reports whether one of the settings that a switchover changes has another value
 // than usual.
 func (s *Supervisor) isUnusual(ctx context.Context, name string) bool {
-	for setting, value := range s.usualSettings() {
+	for setting, value := range s.usualSettings(name) {
 		is, err := s.admin(name).Setting(ctx, setting)
 		if err != nil {
 			return false // it is asked again at the next look
@@ -118,7 +123,7 @@ func (s *Supervisor) settleRedis(ctx context.Context) {
 }
 
 func (s *Supervisor) settleSettings(ctx context.Context, name string) error {
-	for setting, value := range s.usualSettings() {
+	for setting, value := range s.usualSettings(name) {
 		is, err := s.admin(name).Setting(ctx, setting)
 		if err != nil {
 			return err

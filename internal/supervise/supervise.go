@@ -165,9 +165,12 @@ type Supervisor struct {
 	// that start refuse writes. reopen is for Reopen.
 	copying atomic.Bool
 	reopen  chan error
-	certs   entryCertificates
-	logs    logKeeper
-	tally   tally
+	// firstCopies has for each redis node whether it awaits its first copy of the data; none: not
+	// known yet.
+	firstCopies sync.Map
+	certs       entryCertificates
+	logs        logKeeper
+	tally       tally
 
 	// tasks are the goroutines; halt ends them.
 	tasks tasks

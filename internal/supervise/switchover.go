@@ -472,7 +472,7 @@ func (w *switchover) liftFence(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
 	_ = w.admin(w.from).Unpause(ctx) // it ends by itself
-	if err := w.admin(w.from).Configure(ctx, w.sup.usualSettings()); err != nil {
+	if err := w.admin(w.from).Configure(ctx, w.sup.usualSettings(w.from)); err != nil {
 		w.log.Warn("cannot lift the stop of writes; it is tried again", "node", w.from, "error", err)
 		w.sup.unsettled.Store(true)
 	}
