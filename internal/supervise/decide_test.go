@@ -105,7 +105,7 @@ func TestARedisNodeStartsInThePartThatTheFactsGiveIt(t *testing.T) {
 		{name: "and not while another replica runs, which may be promoted",
 			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: agreed.running("redis-1", "redis-2", "redis-3").unfilled("redis-2"), wait: "held back"},
 		{name: "nor in pods, where a node that does not reply may run",
-			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: apart(agreed.alive("redis-2").unfilled("redis-2")), wait: "held back"},
+			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: apart(threeNodes(view(r1, 4), view(r1, 4)).alive("redis-2").unfilled("redis-2")), wait: "held back"},
 		{name: "in pods one that sees nobody is held back: a replica may be starved, or cut off from it alone",
 			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: apart(agreed), wait: "held back"},
 		{name: "until the Sentinels had the time to promote one",

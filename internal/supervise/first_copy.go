@@ -58,6 +58,9 @@ func (s *Supervisor) untilFilled(ctx context.Context, host home, node string, ar
 		s.firstCopies.Store(node, false)
 		return args, nil
 	}
+	if err := host.MakeDir(ctx, dataOf(node)); err != nil {
+		return nil, err
+	}
 	if err := host.Write(ctx, machine.File{Name: firstCopy(node), Mode: 0o600, Content: []byte(firstCopyText)}); err != nil {
 		return nil, fmt.Errorf("note that it has no data yet: %w", err)
 	}

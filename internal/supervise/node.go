@@ -430,7 +430,7 @@ func (n *node) start(ctx context.Context) {
 	if master != "" {
 		var err error
 		if args, err = n.sup.untilFilled(ctx, n.home(), n.spec().Node, args); err != nil {
-			n.cannot(err.Error())
+			n.markUnable(err.Error())
 			return
 		}
 	}

@@ -145,6 +145,16 @@ var starting = []Mutant{{
 	Changes: []Change{at("supervise/decide.go", "c.Booted && c.Empty && !f.Standings[name].Master:", "c.Booted && c.Empty && len(f.Standings) == 0:")},
 	Tests:   tests("supervise", "TestARedisNodeStartsInThePartThatTheFactsGiveIt"),
 }, {
+	Name:    "first-copy",
+	Rule:    "a replica is not promoted before its first copy of the data is complete",
+	Changes: []Change{at("supervise/first_copy.go", `return slices.Concat(args, []string{"--replica-priority", strconv.Itoa(never)}), nil`, "return args, nil")},
+	Tests:   tests("supervise", "TestARedisNodeIsNotPromotedBeforeItsFirstCopy"),
+}, {
+	Name:    "broken-off-copy",
+	Rule:    "a first copy that was broken off counts as none",
+	Changes: []Change{at("supervise/data.go", "h.Stat(ctx, firstCopy(node)); err == nil {", "h.Stat(ctx, firstCopy(node)); false && err == nil {")},
+	Tests:   tests("supervise", "TestARedisNodeIsNotPromotedBeforeItsFirstCopy"),
+}, {
 	Name:    "no-hold-back",
 	Rule:    "a dead master is held back while the Sentinels promote a replica",
 	Changes: []Change{at("supervise/decide.go", "case c.Dead < c.HoldBack:", "case false:")},
