@@ -40,7 +40,9 @@ func (c *Cluster) volume(n int) string { return fmt.Sprintf("%s/volumes/%02d", c
 
 // storage returns the manifests of the default storage class and of its volumes. The volumes are
 // folders that every node sees, like network storage. A claim gets a volume that no claim has used
-// before, so a claim that is deleted and made again is empty.
+// before, so a claim that is deleted and made again is empty. The scheduler itself binds a claim when
+// it has a node for its pod. Otherwise it gives a pod up that it sees before the claim is bound, and
+// tries it again later.
 func (c *Cluster) storage() string {
 	var all strings.Builder
 	all.WriteString(`apiVersion: storage.k8s.io/v1
@@ -49,6 +51,7 @@ metadata:
   name: folders
   annotations: {storageclass.kubernetes.io/is-default-class: "true"}
 provisioner: kubernetes.io/no-provisioner
+volumeBindingMode: WaitForFirstConsumer
 `)
 	for n := 1; n <= volumes; n++ {
 		fmt.Fprintf(&all, `---
