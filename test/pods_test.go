@@ -166,6 +166,7 @@ func (l *podLife) start() error {
 	l.cmd = exec.Command("ip", "netns", "exec", l.netns,
 		"unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", inside, l.names,
 		binary, "pod", "--file", l.of.file, "--seed", filepath.Join(filepath.Dir(l.of.file), "seed"), "--state", l.state,
+		"--programs", filepath.Join(filepath.Dir(l.of.file), "programs"),
 		"--name", fmt.Sprintf("shop-%s-%d", kind, ordinal-1), "--address", l.address, "--log-format", "json")
 	l.cmd.Dir, l.cmd.Env = l.dir, append(os.Environ(), l.env...)
 	l.said, l.ended = &syncBuffer{}, make(chan struct{})

@@ -37,6 +37,10 @@ by. The Helm chart in deploy/chart makes the same objects, with more to choose.
 All secrets of the stack follow from one seed, which --secret makes, once. Who has the
 seed has all rights. Applied again, the manifests change what has changed in the stack file.
 
+An application with an image is a Deployment of that image. Its password at Redis is a Secret
+of its own, which --secret makes, too: where an application is added, 'kubectl create' makes
+that Secret, and says of the others that they exist.
+
 The entry is not the pods' loopback: the stack file has entry.listen, such as 0.0.0.0:6301,
 and tokens or "auth: none".`,
 		Example: `  holdfast export kubernetes --secret | kubectl create -f -
@@ -52,7 +56,7 @@ and tokens or "auth: none".`,
 	c.Flags().StringVar(&o.autoscale, "autoscale", "", "let an autoscaler choose how many nodes each application has, such as 2-10 (`MIN-MAX`)")
 	c.Flags().BoolVar(&o.policies, "network-policies", true, "let only the stack's own pods reach its nodes, and everybody the entry")
 	c.Flags().BoolVar(&o.monitor, "monitor", false, "add a PodMonitor for the Prometheus Operator, and the dashboard for Grafana")
-	c.Flags().BoolVar(&o.secret, "secret", false, "print a Secret with a new seed, and nothing else")
+	c.Flags().BoolVar(&o.secret, "secret", false, "print a Secret with a new seed, those with new passwords of programs, and nothing else")
 	return c
 }
 
@@ -89,15 +93,28 @@ func (o kubernetesExport) run(g *globals, stdout io.Writer) error {
 
 	text := k.Manifests()
 	if o.secret {
-		seed, err := plan.NewSeed(rand.Reader)
-		if err != nil {
+		if text, err = newSecrets(k); err != nil {
 			return err
 		}
-		text = k.Secret(seed)
 	}
 
 	_, err = fmt.Fprint(stdout, text)
 	return err
+}
+
+// newSecrets returns the Secrets of a stack, with random texts.
+func newSecrets(k export.Kubernetes) (string, error) {
+	seed, err := plan.NewSeed(rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	passwords := map[string]string{}
+	for _, app := range k.Stack.Programs() {
+		if passwords[app], err = plan.NewSeed(rand.Reader); err != nil {
+			return "", err
+		}
+	}
+	return k.Secrets(seed, passwords), nil
 }
 
 // autoscaleRange returns the least and the greatest number of nodes for an autoscaler.

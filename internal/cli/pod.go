@@ -31,6 +31,7 @@ import (
 type podOptions struct {
 	container
 	name, address, seedFile string
+	programs                string // directory; see readPrograms
 	linger                  time.Duration
 	certificateLife         time.Duration
 }
@@ -70,6 +71,7 @@ It answers at port ` + strconv.Itoa(plan.PodPort) + `: ` + pod.LivePath + ` and 
 	c.Flags().StringVar(&o.address, "address", g.getenv("POD_IP"), "the pod's `IP` address [POD_IP]")
 	c.Flags().DurationVar(&o.linger, "linger", 0, "how long the node serves on after SIGTERM")
 	pathVar(c.Flags(), &o.seedFile, g.getenv, "seed", "", "`FILE` with the stack's seed, from which its secrets follow")
+	pathVar(c.Flags(), &o.programs, g.getenv, "programs", "", "`DIR` with the passwords of users' programs at Redis: a file for each application, by its name")
 	c.Flags().DurationVar(&o.certificateLife, "certificate-life", identity.DefaultLife, "how long the pod's certificate is valid; it is renewed after two thirds of that")
 	return c
 }
@@ -92,7 +94,7 @@ type podProcess struct {
 	// stack is the stack as this pod plans it, and placed is where its nodes are.
 	stack  stack.Stack
 	placed plan.Placement
-	// hadServer is true once the balancer in this pod has had a server.
+	// hadServer is true once the balancer in this pod has had a server, or was ready without one.
 	hadServer atomic.Bool
 }
 
@@ -118,6 +120,9 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 		return usageError{err}
 	}
 	if err := p.readSeed(o.seedFile); err != nil {
+		return err
+	}
+	if err := p.readPrograms(o.programs); err != nil {
 		return err
 	}
 	if p.server, err = pod.Listen(); err != nil {
@@ -273,6 +278,29 @@ func (p *podProcess) readSeed(file string) error {
 	}
 	p.secrets, err = p.seed.Secrets(p.file)
 	return err
+}
+
+// readPrograms reads the passwords of users' programs, which do not follow from the seed: a program
+// has its password in its environment, and must not learn any other secret by it. Only a pod of
+// Redis needs them.
+func (p *podProcess) readPrograms(dir string) error {
+	if p.pod.Kind != plan.Redis {
+		return nil
+	}
+	for _, app := range p.file.Programs() {
+		if dir == "" {
+			return usagef("--programs DIR is missing: the directory with the password of apps.%s at Redis", app)
+		}
+		file := filepath.Join(dir, app)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return usagef("read the password of apps.%s at Redis: %w", app, err)
+		}
+		if p.secrets.Programs[app], err = plan.ParseProgramPassword(string(text)); err != nil {
+			return usagef("%s: %w", file, err)
+		}
+	}
+	return nil
 }
 
 // showLogs writes the output of the pod's nodes to w.

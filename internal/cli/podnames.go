@@ -41,8 +41,11 @@ func (p *podProcess) watchNames(ctx context.Context, found pod.DiscoveredService
 // discoveryName returns where the balancers find an application's pods. It is a full name, because
 // HAProxy does not add the search domains of the host.
 func (p *podProcess) discoveryName(app string) string {
-	return net.JoinHostPort(inNamespace(p.file.Name+"-"+app), strconv.Itoa(plan.PodWebPort))
+	return net.JoinHostPort(p.appName(app), strconv.Itoa(plan.PodAppPort(p.file.Apps[app])))
 }
+
+// appName returns the full name of the Service of an application's pods.
+func (p *podProcess) appName(app string) string { return inNamespace(p.file.Name + "-" + app) }
 
 // inNamespace returns the full name of a Service in the pod's namespace.
 func inNamespace(service string) string {

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"holdfast/internal/control"
@@ -34,17 +36,33 @@ func (p *podProcess) awaitServers() error {
 	if err != nil {
 		return err
 	}
+	const path = "/healthz/live"
+	host := net.JoinHostPort("127.0.0.1", port)
 	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Get("http://" + net.JoinHostPort("127.0.0.1", port) + "/healthz/live")
+	answer, err := client.Get("http://" + host + path)
 	if err != nil {
 		return err
 	}
 	answer.Body.Close()
-	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Holdfast-Balancer") != "" {
+	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Holdfast-Balancer") != "" && !p.programWaits(p.file.AppAt(http.MethodGet, host, path)) {
 		return errors.New("the balancer has found no server yet")
 	}
 	p.hadServer.Store(true)
 	return nil
+}
+
+// programWaits reports whether an application is a user's program of which no pod is ready, as DNS
+// says. The program may wait for Redis, which it reaches through a ready balancer, so this balancer
+// must not wait for the program. No other balancer has a server then either.
+func (p *podProcess) programWaits(app string) bool {
+	if !slices.Contains(p.file.Programs(), app) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, err := p.services.Lookup(ctx, p.appName(app))
+	said := new(net.DNSError)
+	return errors.As(err, &said) && said.IsNotFound
 }
 
 // control serves the commands that are run in the pod, such as 'holdfast status'.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -50,12 +51,16 @@ const scaleAt = 80
 // plan.CheckPods.
 func (k Kubernetes) Manifests() string { return manifests(k) }
 
-// Secret returns the object with the stack's seed.
-func (k Kubernetes) Secret(seed string) string { return secret(k, seed) }
+// Secrets returns the objects with the stack's seed, and with the password of each of
+// Stack.Programs.
+func (k Kubernetes) Secrets(seed string, passwords map[string]string) string {
+	return secrets(k, seed, passwords)
+}
 
 // podSet describes the pods of one kind.
 type podSet struct {
 	name     string // redis, sentinel, balancer or the application
+	program  bool   // the pods run an image of the user's own
 	count    int
 	portName string
 	port     int
@@ -77,8 +82,8 @@ const (
 	// balancerLinger is how long new connections may still arrive after a pod has left its
 	// Service.
 	balancerLinger = 5 * time.Second
-	// webLinger is how long it may take until the balancers know the web nodes that replace a
-	// pod: the DNS of most clusters caches names for 30 s (CoreDNS, "ttl" and "cache").
+	// webLinger is how long it may take until the balancers know the pods that replace a pod of
+	// an application: the DNS of most clusters caches names for 30 s (CoreDNS, "ttl" and "cache").
 	webLinger = 35 * time.Second
 	endMargin = 5 * time.Second
 )
@@ -119,13 +124,16 @@ func (k Kubernetes) redisMemory(halves, beside int64) string {
 }
 
 func (k Kubernetes) deployments() (sets []podSet) {
-	for _, app := range k.apps() {
-		grace := k.Stack.Apps[app].Grace
-		sets = append(sets, podSet{
-			name: app, portName: "http", count: k.Stack.Apps[app].Nodes, port: plan.PodWebPort, memory: "64Mi", limit: "512Mi",
-			figures: k.Stack.Metrics.Enabled, admin: k.Stack.Apps[app].KV.Admin,
-			grace: seconds(grace + webLinger + endMargin), linger: seconds(webLinger),
-		})
+	for _, name := range k.apps() {
+		app := k.Stack.Apps[name]
+		d := podSet{
+			name: name, portName: "http", count: app.Nodes, port: plan.PodAppPort(app), memory: "64Mi", limit: "512Mi",
+			grace: seconds(app.Grace + webLinger + endMargin), linger: seconds(webLinger),
+		}
+		if d.program = app.Kind() == stack.Image; !d.program {
+			d.figures, d.admin = k.Stack.Metrics.Enabled, app.KV.Admin
+		}
+		sets = append(sets, d)
 	}
 	longest := max(plan.BalancerGrace(k.Stack), plan.LongestRequest(k.Stack)) // the latter because its servers are found by DNS
 	return append(sets, podSet{
@@ -161,7 +169,7 @@ func (d podSet) metrics() (ports []namedPort) {
 // apps returns the applications that run in pods.
 func (k Kubernetes) apps() (names []string) {
 	for _, name := range k.Stack.AppNames() {
-		if k.Stack.Apps[name].Kind() == stack.KV {
+		if kind := k.Stack.Apps[name].Kind(); kind == stack.KV || kind == stack.Image {
 			names = append(names, name)
 		}
 	}
@@ -174,9 +182,21 @@ func (k Kubernetes) entryPort() int {
 	return n
 }
 
-// digest returns a quoted digest of the stack file, by which its versions can be told apart.
+// digest returns a quoted digest of what Holdfast's own pods take from the stack file. If it
+// changes, Kubernetes replaces them. A new version of a user's program must not do that.
 func (k Kubernetes) digest() string {
-	return fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256([]byte(k.File)))[:16])
+	text := []byte(k.File)
+	if len(k.programs()) > 0 {
+		s := k.Stack
+		s.Apps = maps.Clone(s.Apps)
+		for _, name := range k.programs() {
+			app := s.Apps[name]
+			app.Image, app.Args, app.Env = "image", nil, nil
+			s.Apps[name] = app
+		}
+		text = s.Show()
+	}
+	return fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256(text))[:16])
 }
 
 // labels returns the labels of the objects of one kind, or of all objects if of is empty.

@@ -7,6 +7,10 @@ import "holdfast/docs"
 
 import "holdfast/internal/plan"
 
+import "holdfast/internal/stack"
+
+import "strings"
+
 import (
 	qtio422016 "io"
 
@@ -94,7 +98,28 @@ spec:
 		qw422016.N().S(k.selector(app))
 		qw422016.N().S(`
   ports: [{name: http, port: `)
-		qw422016.N().D(plan.PodWebPort)
+		qw422016.N().D(plan.PodAppPort(k.Stack.Apps[app]))
+		qw422016.N().S(`}]
+`)
+	}
+	if len(k.Stack.Programs()) > 0 {
+		qw422016.N().S(`---
+# Where programs find the Redis master, through the balancers.
+apiVersion: v1
+kind: Service
+metadata:
+  name: `)
+		qw422016.N().S(k.Stack.Name)
+		qw422016.N().S(`-redis-master
+  labels: `)
+		qw422016.N().S(k.labels("balancer"))
+		qw422016.N().S(`
+spec:
+  selector: `)
+		qw422016.N().S(k.selector("balancer"))
+		qw422016.N().S(`
+  ports: [{name: redis, port: `)
+		qw422016.N().D(k.redisMasterPort())
 		qw422016.N().S(`}]
 `)
 	}
@@ -254,7 +279,11 @@ spec:
 		qw422016.N().S(k.selector(d.name))
 		qw422016.N().S(`
 `)
-		streampodTemplate(qw422016, k, d)
+		if d.program {
+			streamprogramTemplate(qw422016, k, d)
+		} else {
+			streampodTemplate(qw422016, k, d)
+		}
 	}
 	for _, d := range k.deployments() {
 		if k.scales(d) {
@@ -365,11 +394,34 @@ spec:
 			qw422016.N().D(d.port)
 			qw422016.N().S(`}]
 `)
-		} else if d.keeps {
-			qw422016.N().S(`  - from: [{podSelector: {matchLabels: `)
-			qw422016.N().S(k.selector(""))
-			qw422016.N().S(`}}]
+			if len(k.Stack.Programs()) > 0 {
+				qw422016.N().S(`  # Programs, which reach the Redis master through the balancers.
+  - from: [{podSelector: {matchLabels: `)
+				qw422016.N().S(k.selector(""))
+				qw422016.N().S(`, matchExpressions: [{key: app.kubernetes.io/component, operator: In, values: [`)
+				qw422016.N().S(strings.Join(k.Stack.Programs(), ", "))
+				qw422016.N().S(`]}]}}]
     ports: [{port: `)
+				qw422016.N().D(k.redisMasterPort())
+				qw422016.N().S(`}]
+`)
+			}
+		} else if d.keeps {
+			if len(k.programs()) > 0 {
+				qw422016.N().S(`  # The stack's own pods, but not those of programs.
+  - from: [{podSelector: {matchLabels: `)
+				qw422016.N().S(k.selector(""))
+				qw422016.N().S(`, matchExpressions: [{key: app.kubernetes.io/component, operator: In, values: [`)
+				qw422016.N().S(strings.Join(k.ownComponents(), ", "))
+				qw422016.N().S(`]}]}}]
+`)
+			} else {
+				qw422016.N().S(`  - from: [{podSelector: {matchLabels: `)
+				qw422016.N().S(k.selector(""))
+				qw422016.N().S(`}}]
+`)
+			}
+			qw422016.N().S(`    ports: [{port: `)
 			qw422016.N().D(d.port)
 			qw422016.N().S(`}, {port: `)
 			qw422016.N().D(plan.PodPort)
@@ -477,7 +529,11 @@ func streampodTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
 	qw422016.N().S(k.labels(d.name))
 	qw422016.N().S(`
       annotations:
-        # Another stack file is another pod.
+        # Another stack file is another pod`)
+	if len(k.programs()) > 0 {
+		qw422016.N().S(`, except for the image, args and env of a program`)
+	}
+	qw422016.N().S(`.
         holdfast/stack-file: `)
 	qw422016.N().S(k.digest())
 	qw422016.N().S(`
@@ -489,31 +545,9 @@ func streampodTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
       terminationGracePeriodSeconds: `)
 	qw422016.N().D(d.grace)
 	qw422016.N().S(`
-      topologySpreadConstraints:
 `)
-	for _, key := range []string{"kubernetes.io/hostname", "topology.kubernetes.io/zone"} {
-		qw422016.N().S(`      - maxSkew: 1
-        topologyKey: `)
-		qw422016.N().S(key)
-		qw422016.N().S(`
-        whenUnsatisfiable: ScheduleAnyway
-        labelSelector:
-          matchLabels: `)
-		qw422016.N().S(k.selector(d.name))
-		qw422016.N().S(`
-`)
-	}
-	qw422016.N().S(`      affinity:
-        podAntiAffinity:
-          preferredDuringSchedulingIgnoredDuringExecution:
-          - weight: 100
-            podAffinityTerm:
-              topologyKey: kubernetes.io/hostname
-              labelSelector:
-                matchLabels: `)
-	qw422016.N().S(k.selector(d.name))
-	qw422016.N().S(`
-      securityContext:
+	streamplacement(qw422016, k, d)
+	qw422016.N().S(`      securityContext:
         runAsNonRoot: true
         runAsUser: 10001
         runAsGroup: 10001
@@ -538,6 +572,10 @@ func streampodTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
 		qw422016.N().S(`        - --linger=`)
 		qw422016.N().D(d.linger)
 		qw422016.N().S(`s
+`)
+	}
+	if d.name == "redis" && len(k.Stack.Programs()) > 0 {
+		qw422016.N().S(`        - --programs=/etc/holdfast/programs
 `)
 	}
 	qw422016.N().S(`        env:
@@ -584,7 +622,12 @@ func streampodTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
         - {name: state, mountPath: /var/lib/holdfast}
         - {name: stack, mountPath: /etc/holdfast/stack, readOnly: true}
         - {name: secrets, mountPath: /etc/holdfast/secrets, readOnly: true}
-      volumes:
+`)
+	if d.name == "redis" && len(k.Stack.Programs()) > 0 {
+		qw422016.N().S(`        - {name: programs, mountPath: /etc/holdfast/programs, readOnly: true}
+`)
+	}
+	qw422016.N().S(`      volumes:
       - {name: stack, configMap: {name: `)
 	qw422016.N().S(k.Stack.Name)
 	qw422016.N().S(`}}
@@ -592,6 +635,23 @@ func streampodTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
 	qw422016.N().S(k.Stack.Name)
 	qw422016.N().S(`, defaultMode: 0440}}
 `)
+	if d.name == "redis" && len(k.Stack.Programs()) > 0 {
+		qw422016.N().S(`      - name: programs
+        projected:
+          defaultMode: 0440
+          sources:
+`)
+		for _, app := range k.Stack.Programs() {
+			qw422016.N().S(`          - secret: {name: `)
+			qw422016.N().S(k.Stack.Name)
+			qw422016.N().S(`-`)
+			qw422016.N().S(app)
+			qw422016.N().S(`, items: [{key: password, path: `)
+			qw422016.N().S(app)
+			qw422016.N().S(`}]}
+`)
+		}
+	}
 	if !d.keeps {
 		qw422016.N().S(`      - {name: state, emptyDir: {}}
 `)
@@ -612,13 +672,173 @@ func podTemplate(k Kubernetes, d podSet) string {
 	return qs422016
 }
 
-func streamsecret(qw422016 *qt422016.Writer, k Kubernetes, seed string) {
+func streamplacement(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
+	qw422016.N().S(`      topologySpreadConstraints:
+`)
+	for _, key := range []string{"kubernetes.io/hostname", "topology.kubernetes.io/zone"} {
+		qw422016.N().S(`      - maxSkew: 1
+        topologyKey: `)
+		qw422016.N().S(key)
+		qw422016.N().S(`
+        whenUnsatisfiable: ScheduleAnyway
+        labelSelector:
+          matchLabels: `)
+		qw422016.N().S(k.selector(d.name))
+		qw422016.N().S(`
+`)
+	}
+	qw422016.N().S(`      affinity:
+        podAntiAffinity:
+          preferredDuringSchedulingIgnoredDuringExecution:
+          - weight: 100
+            podAffinityTerm:
+              topologyKey: kubernetes.io/hostname
+              labelSelector:
+                matchLabels: `)
+	qw422016.N().S(k.selector(d.name))
+	qw422016.N().S(`
+`)
+}
+
+func writeplacement(qq422016 qtio422016.Writer, k Kubernetes, d podSet) {
+	qw422016 := qt422016.AcquireWriter(qq422016)
+	streamplacement(qw422016, k, d)
+	qt422016.ReleaseWriter(qw422016)
+}
+
+func placement(k Kubernetes, d podSet) string {
+	qb422016 := qt422016.AcquireByteBuffer()
+	writeplacement(qb422016, k, d)
+	qs422016 := string(qb422016.B)
+	qt422016.ReleaseByteBuffer(qb422016)
+	return qs422016
+}
+
+func streamprogramTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
+	app := k.Stack.Apps[d.name]
+	args := k.arguments(d.name)
+	every, within := k.checkTimes(d.name)
+
+	qw422016.N().S(`  template:
+    metadata:
+      labels: `)
+	qw422016.N().S(k.labels(d.name))
+	qw422016.N().S(`
+    spec:
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      # The program serves on (preStop) until the balancers, which find its pods by DNS, have left this one. Then
+      # it gets its signal, and has its grace.
+      terminationGracePeriodSeconds: `)
+	qw422016.N().D(d.grace)
+	qw422016.N().S(`
+`)
+	streamplacement(qw422016, k, d)
+	qw422016.N().S(`      securityContext:
+        # The user is the image's, which has to be a number other than 0.
+        runAsNonRoot: true
+        seccompProfile: {type: RuntimeDefault}
+      containers:
+      - name: program
+        image: `)
+	qw422016.N().S(quoted(app.Image))
+	qw422016.N().S(`
+`)
+	if len(args) > 0 {
+		qw422016.N().S(`        args:
+`)
+		for _, arg := range args {
+			qw422016.N().S(`        - `)
+			qw422016.N().S(quoted(arg))
+			qw422016.N().S(`
+`)
+		}
+	}
+	qw422016.N().S(`        env:
+        - {name: HOLDFAST_NODE, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+`)
+	if k.Stack.Redis.Enabled {
+		qw422016.N().S(`        - {name: `)
+		qw422016.N().S(stack.PodPasswordVariable)
+		qw422016.N().S(`, valueFrom: {secretKeyRef: {name: `)
+		qw422016.N().S(k.Stack.Name)
+		qw422016.N().S(`-`)
+		qw422016.N().S(d.name)
+		qw422016.N().S(`, key: password}}}
+`)
+	}
+	for _, v := range k.environment(d.name) {
+		qw422016.N().S(`        - {name: `)
+		qw422016.N().S(v.name)
+		qw422016.N().S(`, value: `)
+		qw422016.N().S(quoted(v.value))
+		qw422016.N().S(`}
+`)
+	}
+	qw422016.N().S(`        ports:
+        - {name: http, containerPort: `)
+	qw422016.N().D(d.port)
+	qw422016.N().S(`}
+        # Only a program that does not listen is started again: one that waits for Redis is not ready, and lives.
+        startupProbe: {`)
+	qw422016.N().S(k.handler(d.name, false))
+	qw422016.N().S(`, periodSeconds: 1, failureThreshold: `)
+	qw422016.N().D(programStart)
+	qw422016.N().S(`}
+        livenessProbe: {`)
+	qw422016.N().S(k.handler(d.name, false))
+	qw422016.N().S(`, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
+        readinessProbe: {`)
+	qw422016.N().S(k.handler(d.name, true))
+	qw422016.N().S(`, periodSeconds: `)
+	qw422016.N().D(every)
+	qw422016.N().S(`, timeoutSeconds: `)
+	qw422016.N().D(within)
+	qw422016.N().S(`, failureThreshold: `)
+	qw422016.N().D(app.Health.Fall)
+	qw422016.N().S(`}
+        lifecycle: {preStop: {sleep: {seconds: `)
+	qw422016.N().D(d.linger)
+	qw422016.N().S(`}}}
+        resources:
+          requests: {cpu: 50m, memory: `)
+	qw422016.N().S(d.memory)
+	qw422016.N().S(`}
+          limits: {memory: `)
+	qw422016.N().S(d.limit)
+	qw422016.N().S(`}
+        securityContext:
+          allowPrivilegeEscalation: false
+          readOnlyRootFilesystem: true
+          capabilities: {drop: [ALL]}
+        volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+      volumes:
+      - {name: tmp, emptyDir: {}}
+`)
+}
+
+func writeprogramTemplate(qq422016 qtio422016.Writer, k Kubernetes, d podSet) {
+	qw422016 := qt422016.AcquireWriter(qq422016)
+	streamprogramTemplate(qw422016, k, d)
+	qt422016.ReleaseWriter(qw422016)
+}
+
+func programTemplate(k Kubernetes, d podSet) string {
+	qb422016 := qt422016.AcquireByteBuffer()
+	writeprogramTemplate(qb422016, k, d)
+	qs422016 := string(qb422016.B)
+	qt422016.ReleaseByteBuffer(qb422016)
+	return qs422016
+}
+
+func streamsecrets(qw422016 *qt422016.Writer, k Kubernetes, seed string, passwords map[string]string) {
 	qw422016.N().S(`# The seed of the stack `)
 	qw422016.N().S(k.Stack.Name)
 	qw422016.N().S(`: random text of at least `)
 	qw422016.N().D(plan.MinSeed)
 	qw422016.N().S(` characters, from which all of its
-# secrets follow. Make it once, and keep it.
+# own secrets follow. Make it once, and keep it.
 apiVersion: v1
 kind: Secret
 metadata:
@@ -635,17 +855,40 @@ stringData:
 	qw422016.N().S(quoted(seed))
 	qw422016.N().S(`
 `)
+	for _, app := range k.Stack.Programs() {
+		qw422016.N().S(`---
+# The password of `)
+		qw422016.N().S(app)
+		qw422016.N().S(` at Redis, which does not follow from the seed.
+apiVersion: v1
+kind: Secret
+metadata:
+  name: `)
+		qw422016.N().S(k.Stack.Name)
+		qw422016.N().S(`-`)
+		qw422016.N().S(app)
+		qw422016.N().S(`
+  labels: `)
+		qw422016.N().S(k.labels(app))
+		qw422016.N().S(`
+immutable: true
+stringData:
+  password: `)
+		qw422016.N().S(quoted(passwords[app]))
+		qw422016.N().S(`
+`)
+	}
 }
 
-func writesecret(qq422016 qtio422016.Writer, k Kubernetes, seed string) {
+func writesecrets(qq422016 qtio422016.Writer, k Kubernetes, seed string, passwords map[string]string) {
 	qw422016 := qt422016.AcquireWriter(qq422016)
-	streamsecret(qw422016, k, seed)
+	streamsecrets(qw422016, k, seed, passwords)
 	qt422016.ReleaseWriter(qw422016)
 }
 
-func secret(k Kubernetes, seed string) string {
+func secrets(k Kubernetes, seed string, passwords map[string]string) string {
 	qb422016 := qt422016.AcquireByteBuffer()
-	writesecret(qb422016, k, seed)
+	writesecrets(qb422016, k, seed, passwords)
 	qs422016 := string(qb422016.B)
 	qt422016.ReleaseByteBuffer(qb422016)
 	return qs422016

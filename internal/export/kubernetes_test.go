@@ -2,6 +2,7 @@ package export
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,17 +27,83 @@ redis:
   memory: 256MB
 `
 
-func TestManifests(t *testing.T) {
-	s, _, err := stack.Parse("holdfast.yaml", []byte(shop))
-	if err != nil {
-		t.Fatal(err)
-	}
+// withPrograms is a stack with programs of the user's own.
+const withPrograms = `name: shop
+network: trusted
+entry:
+  listen: 0.0.0.0:6301
+  auth: none
+apps:
+  web: {kv: {}}
+  cart:
+    image: registry.example/cart:1
+    port: 8000
+    args: [serve, "--as=${HOLDFAST_NODE}", "$(id) of $HOME", "$$PORT"]
+    env: {DSN: "${REDIS_URL}?x=1", TEXT: "'a' $(HOST) $HOST"}
+    health: {path: /up, host: cart.example}
+  raw: {image: raw, send-proxy: true}
+routes:
+  - {path-prefix: /raw, app: raw}
+  - {path-prefix: /web, app: web}
+  - {app: cart}
+`
+
+// exported returns the manifests of a stack file.
+func exported(t *testing.T, text string) Kubernetes {
+	t.Helper()
+	s := parsed(t, text)
 	if err := plan.CheckPods(s); err != nil {
 		t.Fatal(err)
 	}
-	k := Kubernetes{Stack: s, File: shop, Image: "holdfast-stack:1", ServiceType: "NodePort", NodePort: 30063}
-	for name, got := range map[string]string{"kubernetes.yaml": k.Manifests(), "kubernetes-secret.yaml": k.Secret("0123456789abcdef0123456789abcdef")} {
+	return Kubernetes{Stack: s, File: text, Image: "holdfast-stack:1", ServiceType: "NodePort", NodePort: 30063}
+}
+
+func TestManifests(t *testing.T) {
+	const random = "0123456789abcdef0123456789abcdef"
+	k, programs := exported(t, shop), exported(t, withPrograms)
+	for name, got := range map[string]string{
+		"kubernetes.yaml": k.Manifests(), "kubernetes-secret.yaml": k.Secrets(random, nil),
+		"programs.kubernetes.yaml":        programs.Manifests(),
+		"programs.kubernetes-secret.yaml": programs.Secrets(random, map[string]string{"cart": "a" + random, "raw": "b" + random}),
+	} {
 		goldentest.Check(t, filepath.Join("testdata", name), got)
+	}
+}
+
+func TestADeployOfAProgramChangesItsOwnPodsAlone(t *testing.T) {
+	before := exported(t, withPrograms).digest()
+	for _, c := range []struct {
+		old, new string
+		same     bool
+	}{
+		{"cart:1", "cart:2", true},
+		{"serve", "all", true},
+		{"?x=1", "?x=2", true},
+		{"# none", "# a comment", true},
+		{"/up", "/well", false},
+		{"port: 8000", "port: 8001", false},
+		{"{kv: {}}", "{kv: {}, nodes: 3}", false},
+	} {
+		if after := exported(t, strings.Replace(withPrograms+"# none\n", c.old, c.new, 1)).digest(); (after == before) != c.same {
+			t.Errorf("%s to %s: the other pods stay as they are: %v", c.old, c.new, !c.same)
+		}
+	}
+}
+
+func TestKubernetesReplacesNoTextOfAProgram(t *testing.T) {
+	known := map[string]string{"HOST": "0.0.0.0", "HOLDFAST_NODE": reference("HOLDFAST_NODE")}
+	for text, want := range map[string]string{
+		"plain":             "plain",
+		"$HOST":             "0.0.0.0",
+		"${HOLDFAST_NODE}x": "$(HOLDFAST_NODE)x",
+		"$$HOST":            "$$HOST", // $HOST, once Kubernetes has read it
+		"$(HOST)":           "$$(HOST)",
+		"$HOSTNAME $":       "$$HOSTNAME $$",
+		"$$$HOST":           "$$0.0.0.0",
+	} {
+		if got := podText(text, known); got != want {
+			t.Errorf("%q is %q, want %q", text, got, want)
+		}
 	}
 }
 

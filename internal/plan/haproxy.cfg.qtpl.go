@@ -1233,7 +1233,7 @@ func streamhaproxyServers(qw422016 *qt422016.Writer, b backendData) {
 		qw422016.N().D(b.Health.Rise)
 		qw422016.N().S(` fall `)
 		qw422016.N().D(b.Health.Fall)
-		if !b.Limited {
+		if !b.Limited && b.DiscoveryName == "" {
 			qw422016.N().S(` on-marked-down shutdown-sessions`)
 		}
 		qw422016.N().S(b.ServerLimits)
@@ -1244,7 +1244,9 @@ func streamhaproxyServers(qw422016 *qt422016.Writer, b backendData) {
 `)
 	}
 	if b.DiscoveryName != "" {
-		qw422016.N().S(`    # As many of these are servers as the name has addresses.
+		qw422016.N().S(`    # As many of these are servers as the name has addresses. A server whose address is
+    # gone gets no more requests, and still answers those that it has: its pod is told
+    # to end, and serves on for a while.
     server-template node- `)
 		qw422016.N().D(b.Places)
 		qw422016.N().S(` `)

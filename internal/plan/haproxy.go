@@ -396,8 +396,11 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		d.What = "servers that run elsewhere"
 	case stack.Image:
 		d.What = "containers of " + app.Image
+		if app.Discovery != nil { // a new image is no reason for another configuration
+			d.What = "pods of an image of the user's own"
+		}
 	}
-	if app.Kind().Elsewhere() {
+	if app.Kind().Elsewhere() && app.Discovery == nil {
 		for i, address := range slices.Concat(app.Servers, app.At) {
 			server := serverData{Name: name + "-" + strconv.Itoa(i+1), Address: address}
 			if app.Kind() == stack.Image {
@@ -413,9 +416,12 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	if app.Discovery != nil {
 		d.DiscoveryName, d.Places = app.Discovery.At, MaxDiscovered
 		d.DiscoveredUnheard, d.Connect = unheardWeb, min(b.stack.Timeouts.Connect, connectLimit)
-		if b.encrypts() {
+		switch {
+		case app.Kind() == stack.Image: // nothing can prove that it belongs to the stack
+			d.DiscoveredUnheard = unheardProgram
+		case b.encrypts():
 			d.DiscoveredTLS = &serverTLS{b.wire(balancer), podWebNode(name)}
-		} else {
+		default:
 			d.Challenge = base64.StdEncoding.EncodeToString(token.ChallengeKey(b.facts.Secrets.Source))
 		}
 	}
@@ -533,16 +539,4 @@ func (b builder) entryListen() string {
 		return listen + "," + net.JoinHostPort("::1", port)
 	}
 	return listen
-}
-
-// masterListen returns where a balancer listens for programs that want the Redis master: at the
-// address of its host and at the loopback address. Programs on a machine that has just become one
-// of several hosts still know only the loopback address.
-func (b builder) masterListen(n node) string {
-	port := strconv.Itoa(b.facts.Ports[PortRedisMaster])
-	listen := net.JoinHostPort(n.host.Address, port)
-	if len(b.stack.Hosts) == 0 || n.host.loopback() {
-		return listen
-	}
-	return listen + "," + net.JoinHostPort(loopback, port)
 }

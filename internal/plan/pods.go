@@ -34,7 +34,22 @@ const (
 	PodMasterPort = 6378
 )
 
-// Pod is one pod of a stack.
+// PodAppPort returns where the pods of an application listen.
+func PodAppPort(app stack.App) int {
+	if app.Kind() == stack.Image {
+		return app.Port
+	}
+	return PodWebPort
+}
+
+// PodRedisMaster returns the name of the Service that leads to the Redis master through the
+// balancers, and its port. Users' programs connect there.
+func PodRedisMaster(s stack.Stack) (name string, port int) {
+	return s.Name + "-" + PortRedisMaster, cmp.Or(s.Redis.MasterPort, PodMasterPort)
+}
+
+// Pod is one pod of a stack that Holdfast looks after. The pods of users' programs are not among
+// them.
 type Pod struct {
 	Name string // the pod's own name
 	// Node is the node that runs there, such as redis-1. It is the same in all pods of a
@@ -71,6 +86,9 @@ func PodOf(s stack.Stack, name string) (Pod, error) {
 	slices.SortFunc(apps, func(a, b string) int { return len(b) - len(a) })
 	for _, app := range apps {
 		if strings.HasPrefix(rest, app+"-") {
+			if s.Apps[app].Kind() == stack.Image {
+				return Pod{}, fmt.Errorf("the pod %q runs the image of apps.%s: Holdfast has no part in it", name, app)
+			}
 			return Pod{Name: name, Node: podWebNode(app), Kind: Web, App: app}, nil
 		}
 	}
@@ -117,7 +135,7 @@ func PodPorts(pod Pod) map[string]int {
 
 // InPod returns the stack as one pod plans it, and the placement of its nodes. addresses has the
 // addresses of the Services of all DataNodes, and of the pod itself if it is not one of them. found
-// returns the DNS name under which the balancers find the pods of an application.
+// returns the DNS name and port at which the balancers find the pods of an application.
 func InPod(s stack.Stack, pod Pod, addresses map[string]string, found func(app string) string) (stack.Stack, Placement) {
 	s.Network, s.Hosts = cmp.Or(s.Network, stack.Encrypted), nil
 	s.Backup, s.Metrics.Enabled = stack.Backup{}, false
@@ -156,7 +174,8 @@ func InPod(s stack.Stack, pod Pod, addresses map[string]string, found func(app s
 	s.Apps = maps.Clone(s.Apps)
 	for name, app := range s.Apps {
 		app.Discovery = nil
-		if balances && app.Kind() == stack.KV {
+		// An image has no addresses in the plan of any pod, not even where nobody looks for them.
+		if balances && app.Kind() == stack.KV || app.Kind() == stack.Image {
 			app.Discovery = &stack.Discovery{At: found(name), Nodes: app.Nodes, Balancers: balancers}
 		}
 		app.Nodes, app.Ports = 0, nil
@@ -195,8 +214,16 @@ func CheckPods(s stack.Stack) error {
 
 	for _, name := range s.AppNames() {
 		switch app := s.Apps[name]; {
-		case app.Kind() != stack.KV && app.Kind() != stack.Servers:
-			return fmt.Errorf("apps.%s: only web nodes of Holdfast's own (kv) and servers that run elsewhere are exported yet", name)
+		case app.Kind() == stack.Command:
+			return fmt.Errorf("apps.%s.command: in Kubernetes a program of yours runs as an image of its own: write image in its place", name)
+		case app.Kind() == stack.Files:
+			return fmt.Errorf("apps.%s.files: no pod has the directory: put the files into an image with a web server, and write image in its place", name)
+		case len(app.At) > 0:
+			return fmt.Errorf("apps.%s.at: in Kubernetes the pods have addresses of their own: remove the key", name)
+		case app.Kind() == stack.Image && app.StopSignal != "SIGTERM":
+			return fmt.Errorf("apps.%s.stop-signal: Kubernetes sends the signal that the image names (STOPSIGNAL in its Dockerfile): remove the key", name)
+		case app.Kind() == stack.Image && s.Redis.Enabled && s.Network != stack.Trusted:
+			return fmt.Errorf("apps.%s.image: a program has no certificate of the stack, so it reaches Redis in plain: write network: trusted if the cluster's network is, or redis: {enabled: false} if no application needs Redis", name)
 		case app.Sticky != "":
 			return fmt.Errorf("apps.%s.sticky: pods of a Deployment have no names that a cookie could keep", name)
 		case app.KV != nil && app.KV.TokensFile != "":

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"strings"
 	"testing"
@@ -99,6 +100,86 @@ func TestPodsSpeakTLSUnlessTheirNetworkIsTrusted(t *testing.T) {
 				t.Errorf("%q: a web node has %q: %v", network, words, !encrypted)
 			}
 		}
+	}
+}
+
+const podProgram = `network: trusted
+apps:
+  web: {kv: {}}
+  shop: {image: "shop:1", port: 8000, args: [serve], env: {LEVEL: debug}, redis: {databases: [3]}}
+routes: [{path-prefix: /shop, app: shop}, {app: web}]
+`
+
+func TestProgramsInPods(t *testing.T) {
+	s := podStack(t, podProgram)
+	_, balancer := inPod(t, s, "shop-balancer-1-2")
+	conf := balancer["haproxy.cfg"]
+	begin := strings.Index(conf, "\nbackend shop\n")
+	if begin < 0 {
+		t.Fatal(conf)
+	}
+	backend := conf[begin:]
+	backend = backend[:strings.Index(backend[1:], "\nbackend ")]
+	for words, want := range map[string]bool{
+		"server-template node- 50 shop.shop.svc:5001 check": true,
+		" tcp-ut 30s":              true, // it may pause, which a web node does not
+		"init-addr libc":           false,
+		"hmac":                     false, // it knows no secret of the stack
+		" ssl ":                    false,
+		"shutdown-sessions":        false, // a pod that leaves DNS still has requests
+		"http-check send meth GET": true,
+	} {
+		if strings.Contains(backend, words) != want {
+			t.Errorf("the balancer's part has %q: %v\n%s", words, !want, backend)
+		}
+	}
+	if !strings.Contains(conf, "bind 198.18.0.99:6378,127.0.0.1:6378\n") {
+		t.Errorf("programs do not reach the Redis master through the balancer:\n%s", conf)
+	}
+
+	_, redis := inPod(t, s, "shop-redis-0")
+	if !strings.Contains(redis["users.acl"], "user app-shop ") {
+		t.Errorf("it has no user at Redis:\n%s", redis["users.acl"])
+	}
+	inPod(t, s, "shop-sentinel-0")
+	if web, _ := inPod(t, s, "shop-web-1-2"); len(web.Processes) != 1 {
+		t.Errorf("beside the web node run %d processes", len(web.Processes)-1)
+	}
+
+	next := podStack(t, strings.NewReplacer("shop:1", "shop:2", "[serve]", "[all]", "debug", "info").Replace(podProgram))
+	for _, name := range []string{"shop-balancer-1-2", "shop-redis-0", "shop-sentinel-0", "shop-web-1-2"} {
+		_, before := inPod(t, s, name)
+		if _, after := inPod(t, next, name); !maps.Equal(before, after) {
+			t.Errorf("another version of the program changes %s", name)
+		}
+	}
+}
+
+func TestWhatCannotRunInPodsIsRefused(t *testing.T) {
+	const program = "network: trusted\napps: {shop: {image: shop, "
+	for text, want := range map[string]string{
+		"apps: {shop: {image: shop}}":                       "apps.shop.image: a program has no certificate of the stack, so it reaches Redis in plain: write network: trusted",
+		program + "stop-signal: SIGINT}}":                   "apps.shop.stop-signal: Kubernetes sends the signal that the image names",
+		program + "at: [h:1, h:2]}}":                        "apps.shop.at: in Kubernetes the pods have addresses of their own: remove the key",
+		program + "sticky: node}}":                          "apps.shop.sticky",
+		"apps: {shop: {command: [run]}}":                    "apps.shop.command: in Kubernetes a program of yours runs as an image of its own",
+		"apps: {shop: {files: site}}":                       "apps.shop.files: no pod has the directory",
+		program + "stop-signal: SIGTERM}}":                  "",
+		"apps: {shop: {image: a}}\nredis: {enabled: false}": "",
+	} {
+		s, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\nentry: {listen: 0.0.0.0:6301, auth: none}\n"+text+"\n"))
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if err := CheckPods(s); (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v; want %q", text, err, want)
+		}
+	}
+}
+
+func TestAPodOfAProgramIsNotHoldfasts(t *testing.T) {
+	if _, err := PodOf(podStack(t, podProgram), "shop-shop-1-2"); err == nil || !strings.Contains(err.Error(), "the image of apps.shop") {
+		t.Errorf("it is one: %v", err)
 	}
 }
 

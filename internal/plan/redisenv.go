@@ -64,6 +64,18 @@ func (b builder) redisEntryFor(n node) (address string, encrypted bool) {
 	return net.JoinHostPort(host.Address, port), b.encrypts()
 }
 
+// masterListen returns where a balancer listens for programs that want the Redis master: at the
+// address of its host and at the loopback address. Programs on a machine that has just become one
+// of several hosts still know only the loopback address.
+func (b builder) masterListen(n node) string {
+	port := strconv.Itoa(b.facts.Ports[PortRedisMaster])
+	listen := net.JoinHostPort(n.host.Address, port)
+	if len(b.stack.Hosts) == 0 || n.host.loopback() {
+		return listen
+	}
+	return listen + "," + net.JoinHostPort(loopback, port)
+}
+
 // loopback is an address that only the host itself can reach.
 const loopback = "127.0.0.1"
 

@@ -1,6 +1,10 @@
 package plan
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,17 +20,26 @@ import (
 // nodes do not use TLS.
 func newDiscovered(t *testing.T, web *flaky) (*cluster, *dnstest.Server) {
 	t.Helper()
+	return newDiscoveredApp(t, web.serve(t), func(_ *stack.App, secret *string) { web.source.Store(secret) })
+}
+
+// newDiscoveredApp is newDiscovered with an application at a port that may be another kind. change
+// also gets the secret by which web nodes prove that they belong to the stack.
+func newDiscoveredApp(t *testing.T, port int, change func(app *stack.App, secret *string)) (*cluster, *dnstest.Server) {
+	t.Helper()
 	dns := dnstest.Start(t)
 	dns.Set("", "127.0.0.1")
 	s := httpStack(t)
 	app := s.Apps["web"]
 	app.Nodes, app.Ports = 0, nil
-	app.Discovery = &stack.Discovery{At: "web.test:" + strconv.Itoa(web.serve(t)), Nodes: 1, Balancers: 1}
+	app.Discovery = &stack.Discovery{At: "web.test:" + strconv.Itoa(port), Nodes: 1, Balancers: 1}
+	secret := new(string)
+	change(&app, secret)
 	s.Apps["web"] = app
 	other := &flaky{}
-	port := other.serve(t)
-	c := newCluster(t, s, map[string]int{"other-1": port, "other-2": port})
-	web.source.Store(&c.secrets.Source)
+	otherPort := other.serve(t)
+	c := newCluster(t, s, map[string]int{"other-1": otherPort, "other-2": otherPort})
+	*secret = c.secrets.Source
 
 	file := filepath.Join(c.dir, "nodes", "balancer-1", "haproxy.cfg")
 	text, err := os.ReadFile(file)
@@ -98,5 +111,46 @@ func TestAStrangerAtANodesAddressIsNoServer(t *testing.T) {
 	}
 	if !strings.Contains(string(log), "it is no web node of this stack") {
 		t.Errorf("the log does not say why: %s", log)
+	}
+}
+
+// A pod that ends leaves DNS at once, and answers on for a while what it has in hand. A POST shows
+// that: a GET would be sent again.
+func TestAPodThatLeavesDNSAnswersWhatItHas(t *testing.T) {
+	has, answer := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			io.Copy(io.Discard, r.Body)
+			has <- struct{}{}
+			<-answer
+		}
+	}))
+	t.Cleanup(server.Close)
+	at, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(at.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, dns := newDiscoveredApp(t, port, func(app *stack.App, _ *string) {
+		app.KV, app.Image, app.Port, app.Health.Path = nil, "shop:1", port, "/"
+		app.Connections, app.Queue = 0, 0
+	})
+
+	answered := make(chan response, 1)
+	go func() { answered <- c.request("POST", "/buy", "it", nil) }()
+	<-has
+	dns.Set("", "127.0.0.2") // where nothing listens
+	eventually(t, 5*time.Second, func() error { return c.get("/up").is(503) })
+	select {
+	case r := <-answered:
+		t.Errorf("the request was ended: %+v", r)
+	default:
+	}
+	close(answer)
+	if err := (<-answered).is(200); err != nil {
+		t.Error(err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -31,6 +32,19 @@ func ParseSeed(text string) (Seed, error) {
 	}
 	return Seed{text}, nil
 }
+
+// ParseProgramPassword returns the password of a program in a text, such as a file's content. It
+// ignores line ends at the end. The password stands in a URL and in Redis' file of users, so it has
+// letters and digits alone.
+func ParseProgramPassword(text string) (string, error) {
+	text = strings.TrimRight(text, "\r\n")
+	if !programPassword.MatchString(text) {
+		return "", fmt.Errorf("a program's password at Redis is random text of at least %d letters and digits: this one is shorter, or has other characters", MinSeed)
+	}
+	return text, nil
+}
+
+var programPassword = regexp.MustCompile(fmt.Sprintf(`^[A-Za-z0-9]{%d,1000}$`, MinSeed))
 
 // NewSeed draws the text of a seed from read, which has to be a source of cryptographic
 // randomness such as crypto/rand.Reader.

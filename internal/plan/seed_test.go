@@ -117,3 +117,15 @@ func TestASecretThatTheSeedDoesNotGiveIsMissed(t *testing.T) {
 		}
 	}
 }
+
+func TestAProgramsPasswordIsLettersAndDigits(t *testing.T) {
+	for text, good := range map[string]bool{
+		testSeed: true, testSeed + "\n": true, strings.Repeat("aZ9", 300): true,
+		"": false, testSeed[1:]: false, testSeed + " ": false, testSeed + "@": false, testSeed + "\n" + testSeed: false,
+	} {
+		got, err := ParseProgramPassword(text)
+		if (err == nil) != good || good && got != strings.TrimSpace(text) {
+			t.Errorf("%q is %q, %v", text, got, err)
+		}
+	}
+}

@@ -17,6 +17,10 @@ var NodeVariables = []string{"HOST", "PORT", "HOLDFAST_NODE"}
 // of the machine can see a password in an argument.
 var RedisVariables = []string{"REDIS_URL", "REDIS_SENTINELS", "REDIS_MASTER_NAME"}
 
+// PodPasswordVariable has the password of REDIS_URL in a pod of a user's program. Kubernetes puts it
+// into the URL.
+const PodPasswordVariable = "HOLDFAST_REDIS_PASSWORD"
+
 // Expand replaces $NAME and ${NAME} where value knows the name, and $$ by a single $. It leaves
 // everything else as it is, because it may be meant for a shell.
 func Expand(text string, value func(name string) (string, bool)) string {

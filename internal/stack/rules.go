@@ -318,7 +318,7 @@ var reserved = []string{"balancer", "redis", "sentinel", "redis-master", "keepal
 
 // ownVariables are the variables that tell one node from another. Variables about Redis may be set
 // by hand, for a Redis elsewhere.
-var ownVariables = NodeVariables
+var ownVariables = slices.Concat(NodeVariables, []string{PodPasswordVariable})
 
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 

@@ -212,7 +212,8 @@ type App struct {
 	// Digest names the copy that the nodes run from; empty: there is no copy yet. It cannot be set
 	// in a stack file.
 	Digest string `yaml:"-"`
-	// Discovery is how the balancers find the nodes of a KV by DNS; nil: the plan names the nodes.
+	// Discovery is how the balancers find the nodes of a KV or an Image by DNS; nil: the plan names
+	// the nodes.
 	// It cannot be set in a stack file.
 	Discovery *Discovery `yaml:"-"`
 	// Env is added to a Command's environment. Expand replaces variables in its values.

@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"holdfast/internal/pod"
+	"holdfast/internal/stack"
+)
+
+// A program may wait for Redis, which it reaches through a ready balancer. If the balancer waited
+// for the program, both would wait for ever.
+func TestABalancerWaitsForNoProgramThatWaitsForIt(t *testing.T) {
+	entry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Holdfast-Balancer", "shop-balancer-1")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(entry.Close)
+	listen := strings.TrimPrefix(entry.URL, "http://")
+
+	const program, routes = "{image: cart, port: 8000}", "routes: [{path-prefix: /web, app: web}, {app: cart}]\n"
+	none := &net.DNSError{Err: "no such host", IsNotFound: true}
+	for what, c := range map[string]struct {
+		file  string
+		err   error // of DNS
+		ready bool
+	}{
+		"none of its pods is ready":      {"apps: {web: {kv: {}}, cart: " + program + "}\n" + routes, none, true},
+		"a pod is ready":                 {"apps: {web: {kv: {}}, cart: " + program + "}\n" + routes, nil, false},
+		"DNS is silent":                  {"apps: {web: {kv: {}}, cart: " + program + "}\n" + routes, &net.DNSError{IsTimeout: true}, false},
+		"the entry leads to a web node":  {"apps: {web: {kv: {}}, cart: " + program + "}\nroutes: [{path-prefix: /cart, app: cart}, {app: web}]\n", none, false},
+		"a route leads to the web nodes": {"apps: {web: {kv: {}}, cart: " + program + "}\nroutes: [{path-prefix: /healthz, app: web}, {app: cart}]\n", none, false},
+		"it has no Redis":                {"apps: {cart: " + program + "}\nredis: {enabled: false}\n", none, false},
+	} {
+		s, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\nnetwork: trusted\nentry: {listen: \""+listen+"\", auth: none}\n"+c.file))
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		p := &podProcess{file: s, services: &pod.Services{Lookup: func(_ context.Context, name string) ([]string, error) {
+			if !strings.HasPrefix(name, "shop-cart") {
+				t.Errorf("%s: DNS is asked for %s", what, name)
+			}
+			return []string{"198.18.0.1"}, c.err
+		}}}
+		if err := p.awaitServers(); (err == nil) != c.ready || p.hadServer.Load() != c.ready {
+			t.Errorf("%s: the balancer is ready: %v, %v", what, !c.ready, err)
+		}
+	}
+}
