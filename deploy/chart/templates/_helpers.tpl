@@ -79,9 +79,68 @@ annotations:
 {{- define "holdfast.apps" -}}
 {{- $names := list -}}
 {{- range $name, $app := .Values.stack.apps | default (dict "web" (dict "kv" dict)) -}}
-{{- if hasKey $app "kv" }}{{ $names = append $names $name }}{{ end -}}
+{{- if or (hasKey $app "kv") (hasKey $app "image") }}{{ $names = append $names $name }}{{ end -}}
 {{- end -}}
 {{- sortAlpha $names | toJson -}}
+{{- end }}
+
+{{/* Those that are images of the user's own. */}}
+{{- define "holdfast.programs" -}}
+{{- $names := list -}}
+{{- range $name, $app := .Values.stack.apps | default dict -}}
+{{- if hasKey $app "image" }}{{ $names = append $names $name }}{{ end -}}
+{{- end -}}
+{{- sortAlpha $names | toJson -}}
+{{- end }}
+
+{{/* Whether the stack has Redis: "true", or nothing. */}}
+{{- define "holdfast.redis" -}}
+{{- $redis := .Values.stack.redis | default dict -}}
+{{- if ternary $redis.enabled (include "holdfast.apps" . | fromJsonArray) (kindIs "bool" $redis.enabled) }}true{{ end -}}
+{{- end }}
+
+{{/* The port at which the balancers lead to the Redis master. */}}
+{{- define "holdfast.masterPort" -}}
+{{- (.Values.stack.redis | default dict | dig "master-port" 6378) | int -}}
+{{- end }}
+
+{{/* A digest of what Holdfast's own pods take from the stack file. A new version of a program is no part of it. */}}
+{{- define "holdfast.digest" -}}
+{{- $root := deepCopy (dict "Values" (dict "stack" .Values.stack) "Release" (dict "Name" .Release.Name)) -}}
+{{- range $root.Values.stack.apps }}
+{{- if hasKey . "image" }}{{ $_ := set (unset (unset . "args") "env") "image" "image" }}{{ end -}}
+{{- end -}}
+{{- include "holdfast.stack" $root | sha256sum | trunc 16 -}}
+{{- end }}
+
+{{/*
+A text of the stack file for the environment or the arguments of a program, in which Kubernetes replaces $(NAME) itself,
+and $$ by a single $: (dict "text" TEXT "known" VALUES). Dollars of VALUES that stay are written as \x00.
+*/}}
+{{- define "holdfast.podText" -}}
+{{- $text := .text -}}
+{{- /* Helm reads numbers as floats. */ -}}
+{{- if kindIs "float64" $text }}{{ if eq (float64 (int64 $text)) $text }}{{ $text = int64 $text }}{{ end }}{{ end -}}
+{{- $text = replace "$$" "\x01" (toString $text) -}}
+{{- range $name, $value := .known -}}
+{{- $text = regexReplaceAllLiteral (printf `\$(%[1]s\b|\{%[1]s\})` $name) $text $value -}}
+{{- end -}}
+{{- $text | replace "$" "$$" | replace "\x01" "$$" | replace "\x00" "$" | toJson -}}
+{{- end }}
+
+{{/* The application to which the entry leads by default. */}}
+{{- define "holdfast.defaultApp" -}}
+{{- $stack := .Values.stack -}}
+{{- if $stack.routes -}}
+{{- range $stack.routes }}{{ if eq (len (without (keys .) "app" "strip-prefix")) 0 }}{{ .app }}{{ end }}{{ end -}}
+{{- else -}}
+{{- keys ($stack.apps | default (dict "web" dict)) | first -}}
+{{- end -}}
+{{- end }}
+
+{{/* Whether that is a kv: "true", or nothing. */}}
+{{- define "holdfast.defaultKV" -}}
+{{- if or (not .Values.stack.apps) (hasKey (get .Values.stack.apps (include "holdfast.defaultApp" .) | default dict) "kv") }}true{{ end -}}
 {{- end }}
 
 {{/*
@@ -93,10 +152,11 @@ numbers, ports and times are those of 'holdfast export kubernetes'.
 {{- $apps := include "holdfast.apps" . | fromJsonArray -}}
 {{- $declared := $stack.apps | default (dict "web" (dict "kv" dict)) -}}
 {{- $redis := $stack.redis | default dict -}}
+{{- $hasRedis := include "holdfast.redis" . -}}
 {{- $figures := ne (toString ((($stack.metrics | default dict).enabled))) "false" -}}
 {{- $metrics := ternary (list (dict "name" "metrics" "port" 9633)) list $figures -}}
 {{- $sets := list -}}
-{{- if or $apps $redis.enabled -}}
+{{- if $hasRedis -}}
 {{- $sets = append $sets (dict "name" "sentinel" "portName" "sentinel" "port" 26379 "metrics" $metrics
       "count" (dig "sentinels" 3 $redis) "keeps" true "grace" 40 "values" .Values.sentinel) -}}
 {{- $values := deepCopy .Values.redis -}}
@@ -111,24 +171,43 @@ numbers, ports and times are those of 'holdfast export kubernetes'.
 {{- $values = set $values "resources" $resources -}}
 {{- end -}}
 {{- $sets = append $sets (dict "name" "redis" "portName" "redis" "port" 6379 "metrics" $metrics
+      "programs" (include "holdfast.programs" . | fromJsonArray)
       "count" (add1 (dig "replicas" 2 $redis)) "keeps" true "grace" 50 "values" $values
       "settle" (include "holdfast.seconds" (printf "%[1]s%[1]s1s" (dig "failover-timeout" "2s" $redis)) | int)) -}}
 {{- end -}}
 {{- /* How long a balancer's pod waits: as long as a request or an application's end may take. */ -}}
 {{- $longest := include "holdfast.seconds" (dig "server" "60s" ($stack.timeouts | default dict)) | int | max 5 -}}
 {{- range $apps -}}
+{{- $name := . -}}
 {{- $app := get $declared . -}}
-{{- $values := mergeOverwrite (deepCopy $.Values.web) (deepCopy (get $.Values.apps . | default dict)) -}}
+{{- $program := hasKey $app "image" -}}
+{{- $own := deepCopy (get $.Values.apps . | default dict) -}}
+{{- if $program -}}
+{{- if and $hasRedis (ne (toString $stack.network) "trusted") -}}
+{{- fail (printf "stack.apps.%s.image: a program has no certificate of the stack, so it reaches Redis in plain: set stack.network to trusted if the cluster's network is, or stack.redis.enabled to false if no application needs Redis" .) -}}
+{{- end -}}
+{{- if semverCompare "<1.30.0-0" $.Capabilities.KubeVersion.Version -}}
+{{- fail (printf "stack.apps.%s.image: this cluster has Kubernetes %s, and a program's pod takes 1.30: older ones cannot let it serve on before it ends (preStop.sleep)" . $.Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- else -}}
+{{- range $key := keys (omit $.Values.program "resources" "lingerSeconds" "autoscaling" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" "podAnnotations" "podLabels") -}}
+{{- if hasKey $own $key }}{{ fail (printf "apps.%s.%s is for applications with an image: remove it" $name $key) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $values := mergeOverwrite (ternary $.Values.program $.Values.web $program | deepCopy) $own -}}
 {{- $grace := include "holdfast.seconds" ($app.grace | default "10s") | int -}}
 {{- $longest = max $longest $grace -}}
-{{- $own := $metrics -}}
+{{- $ports := $metrics -}}
+{{- if $program }}{{ $ports = list }}{{ end -}}
 {{- $kv := kindIs "map" $app.kv | ternary $app.kv dict -}}
+{{- if not $program -}}
 {{- $longest = max $longest (include "holdfast.seconds" (printf "%s5s" (dig "hold" "5s" $kv)) | int) -}}
-{{- if ne (toString (dig "admin" true $kv)) "false" -}}
-{{- $own = append $own (dict "name" "web-metrics" "port" 5002) -}}
 {{- end -}}
-{{- $sets = append $sets (dict "name" . "portName" "http" "port" 5001 "metrics" $own
-      "count" (dig "nodes" 2 $app) "keeps" false "scales" $values.autoscaling.enabled
+{{- if and (not $program) (ne (toString (dig "admin" true $kv)) "false") -}}
+{{- $ports = append $ports (dict "name" "web-metrics" "port" 5002) -}}
+{{- end -}}
+{{- $sets = append $sets (dict "name" . "portName" "http" "port" (ternary ($app.port | default 8080) 5001 $program) "metrics" $ports
+      "program" $program "count" (dig "nodes" 2 $app) "keeps" false "scales" $values.autoscaling.enabled
       "linger" $values.lingerSeconds "grace" (add $grace $values.lingerSeconds 5) "values" $values) -}}
 {{- end -}}
 {{- range $declared -}}
@@ -165,6 +244,41 @@ podAntiAffinity:
 {{- end }}
 {{- end }}
 
+{{/* What the pods of a kind are pulled with, and where they go: (list $ SET). */}}
+{{- define "holdfast.placement" -}}
+{{- $root := index . 0 -}}
+{{- $set := index . 1 -}}
+{{- $values := $set.values -}}
+{{- $of := list $root $set.name -}}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName | default $root.Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.nodeSelector | default $root.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations | default $root.Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+topologySpreadConstraints:
+  {{- with $values.topologySpreadConstraints | default $root.Values.topologySpreadConstraints }}
+  {{- toYaml . | nindent 2 }}
+  {{- else }}
+  {{- include "holdfast.spread" $of | trim | nindent 2 }}
+  {{- end }}
+affinity:
+  {{- with $values.affinity | default $root.Values.affinity }}
+  {{- toYaml . | nindent 2 }}
+  {{- else }}
+  {{- include "holdfast.affinity" $of | nindent 2 }}
+  {{- end }}
+{{- end }}
+
 {{/* The pods of one kind: (list $ SET). */}}
 {{- define "holdfast.pods" -}}
 {{- $root := index . 0 -}}
@@ -179,8 +293,8 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
-    # Another stack file is another pod.
-    holdfast/stack-file: {{ include "holdfast.stack" $root | sha256sum | trunc 16 | quote }}
+    # Another stack file is another pod{{ if ne (include "holdfast.programs" $root) "[]" }}, except for the image, args and env of a program{{ end }}.
+    holdfast/stack-file: {{ include "holdfast.digest" $root | quote }}
     {{- with mergeOverwrite (deepCopy $root.Values.commonAnnotations) $root.Values.podAnnotations $values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -190,33 +304,7 @@ spec:
   # There is no preStop hook: on SIGTERM the first process itself hands over what the node has to hand over
   # (the master's part to a replica), serves on for --linger, and then ends the node.
   terminationGracePeriodSeconds: {{ int $set.grace }}
-  {{- with $root.Values.imagePullSecrets }}
-  imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with $values.priorityClassName | default $root.Values.priorityClassName }}
-  priorityClassName: {{ . }}
-  {{- end }}
-  {{- with $values.nodeSelector | default $root.Values.nodeSelector }}
-  nodeSelector:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with $values.tolerations | default $root.Values.tolerations }}
-  tolerations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  topologySpreadConstraints:
-    {{- with $values.topologySpreadConstraints | default $root.Values.topologySpreadConstraints }}
-    {{- toYaml . | nindent 4 }}
-    {{- else }}
-    {{- include "holdfast.spread" $of | trim | nindent 4 }}
-    {{- end }}
-  affinity:
-    {{- with $values.affinity | default $root.Values.affinity }}
-    {{- toYaml . | nindent 4 }}
-    {{- else }}
-    {{- include "holdfast.affinity" $of | nindent 4 }}
-    {{- end }}
+  {{- include "holdfast.placement" (list $root $set) | trim | nindent 2 }}
   securityContext:
     {{- toYaml $root.Values.podSecurityContext | nindent 4 }}
   containers:
@@ -231,6 +319,9 @@ spec:
         - --log-format=json
         {{- with $set.linger }}
         - --linger={{ int . }}s
+        {{- end }}
+        {{- if $set.programs }}
+        - --programs=/etc/holdfast/programs
         {{- end }}
       env:
         - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
@@ -253,9 +344,21 @@ spec:
         - {name: state, mountPath: /var/lib/holdfast}
         - {name: stack, mountPath: /etc/holdfast/stack, readOnly: true}
         - {name: secrets, mountPath: /etc/holdfast/secrets, readOnly: true}
+        {{- if $set.programs }}
+        - {name: programs, mountPath: /etc/holdfast/programs, readOnly: true}
+        {{- end }}
   volumes:
     - {name: stack, configMap: {name: {{ $name }}}}
     - {name: secrets, secret: {secretName: {{ include "holdfast.secret" $root }}, defaultMode: 0440}}
+    {{- if $set.programs }}
+    - name: programs
+      projected:
+        defaultMode: 0440
+        sources:
+          {{- range $set.programs }}
+          - secret: {name: {{ $name }}-{{ . }}, items: [{key: password, path: {{ . }}}]}
+          {{- end }}
+    {{- end }}
     {{- if not $set.keeps }}
     - {name: state, emptyDir: {}}
     {{- end }}

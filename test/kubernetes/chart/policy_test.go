@@ -13,7 +13,78 @@ import (
 // The policies are applied to a table of connections, as the API's documentation describes. The
 // tests in holdfast/test/kubernetes show that a cluster enforces them.
 func TestWhoMayConnectToWhom(t *testing.T) {
-	chart := rendered(t, "metrics: {podMonitor: {enabled: true}}\nnetworkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]}")
+	connections(t, watched, 4, []connection{
+		{"stranger", "balancer", 6301, true},
+		{"prometheus", "balancer", 6301, true},
+		{"stranger", "balancer", 9633, false},
+		{"stranger", "balancer", 6378, false},
+		{"balancer", "web", 5001, true},
+		{"stranger", "web", 5001, false},
+		{"redis", "web", 5001, false},
+		{"web", "redis", 6379, true},
+		{"balancer", "redis", 6379, true},
+		{"sentinel", "redis", 6379, true},
+		{"redis", "redis", 6379, true},
+		{"redis", "redis", 6300, true},
+		{"sentinel", "redis", 6300, true},
+		{"other redis", "redis", 6379, false},
+		{"stranger", "redis", 6379, false},
+		{"stranger", "redis", 6300, false},
+		{"stranger", "sentinel", 26379, false},
+		{"web", "sentinel", 26379, true},
+		{"redis", "sentinel", 26379, true},
+		{"sentinel", "sentinel", 26379, true},
+		{"prometheus", "redis", 9633, true},
+		{"prometheus", "web", 5002, true},
+		{"prometheus", "web", 5001, false},
+		{"prometheus", "redis", 6379, false},
+		{"stranger", "redis", 9633, false},
+		{"redis", "stranger", 80, true}, // no pod of the stack; outgoing connections are allowed
+	})
+}
+
+func TestWhoMayConnectToWhomWithPrograms(t *testing.T) {
+	connections(t, watched+programs.values, 6, []connection{
+		{"stranger", "balancer", 6301, true},
+		{"stranger", "balancer", 6378, false},
+		{"stranger", "shop", 8000, false},
+		{"balancer", "shop", 8000, true},
+		{"balancer", "raw", 8080, true},
+		{"shop", "balancer", 6378, true},
+		{"raw", "balancer", 6378, true},
+		{"web", "balancer", 6378, false},
+		{"other redis", "balancer", 6378, false},
+		{"shop", "balancer", 9633, false},
+		{"shop", "redis", 6379, false},
+		{"shop", "redis", 6300, false},
+		{"shop", "sentinel", 26379, false},
+		{"shop", "web", 5001, false},
+		{"shop", "raw", 8080, false},
+		{"raw", "shop", 8000, false},
+		{"prometheus", "shop", 8000, false},
+		{"balancer", "redis", 6379, true},
+		{"web", "redis", 6379, true},
+		{"redis", "redis", 6300, true},
+		{"sentinel", "redis", 6379, true},
+		{"redis", "sentinel", 26379, true},
+		{"web", "sentinel", 26379, true},
+		{"balancer", "sentinel", 26379, true},
+	})
+}
+
+const watched = "metrics: {podMonitor: {enabled: true}}\nnetworkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]}\n"
+
+// connection is whether pods of one kind may connect to a port of another one's.
+type connection struct {
+	from, to string
+	port     int32
+	may      bool
+}
+
+// connections checks the policies of a release, of which there are count.
+func connections(t *testing.T, values string, count int, all []connection) {
+	t.Helper()
+	chart := rendered(t, values)
 	var policies []networking.NetworkPolicy
 	pods := map[string]map[string]string{ // the labels of pods, by what they are
 		"stranger":   {"app": "shop"},
@@ -41,43 +112,12 @@ func TestWhoMayConnectToWhom(t *testing.T) {
 			pods[strings.TrimPrefix(at(o, "metadata", "name").(string), "shop-")] = set
 		}
 	}
-	if len(policies) != 4 {
+	if len(policies) != count {
 		t.Fatalf("there are %d policies", len(policies))
 	}
 	outside := map[string]string{"prometheus": "monitoring"}
 
-	for _, c := range []struct {
-		from, to string
-		port     int32
-		may      bool
-	}{
-		{"stranger", "balancer", 6301, true},
-		{"prometheus", "balancer", 6301, true},
-		{"stranger", "balancer", 9633, false},
-		{"stranger", "balancer", 6378, false},
-		{"balancer", "web", 5001, true},
-		{"stranger", "web", 5001, false},
-		{"redis", "web", 5001, false},
-		{"web", "redis", 6379, true},
-		{"balancer", "redis", 6379, true},
-		{"sentinel", "redis", 6379, true},
-		{"redis", "redis", 6379, true},
-		{"redis", "redis", 6300, true},
-		{"sentinel", "redis", 6300, true},
-		{"other redis", "redis", 6379, false},
-		{"stranger", "redis", 6379, false},
-		{"stranger", "redis", 6300, false},
-		{"stranger", "sentinel", 26379, false},
-		{"web", "sentinel", 26379, true},
-		{"redis", "sentinel", 26379, true},
-		{"sentinel", "sentinel", 26379, true},
-		{"prometheus", "redis", 9633, true},
-		{"prometheus", "web", 5002, true},
-		{"prometheus", "web", 5001, false},
-		{"prometheus", "redis", 6379, false},
-		{"stranger", "redis", 9633, false},
-		{"redis", "stranger", 80, true}, // no pod of the stack; outgoing connections are allowed
-	} {
+	for _, c := range all {
 		if pods[c.from] == nil || pods[c.to] == nil {
 			t.Fatalf("there is no %s or no %s", c.from, c.to)
 		}

@@ -62,8 +62,8 @@ func forPods(s object) {
 	at(redis, "properties", "sentinels").(object)["minimum"] = 3.0
 	remove(stack["metrics"].(object), "listen", "auth")
 	app := at(stack, "apps", "additionalProperties").(object)
-	app["oneOf"] = []any{object{"required": []any{"kv"}}, object{"required": []any{"servers"}}}
-	remove(app, "command", "image", "args", "at", "port", "files", "dir", "env", "keep-releases", "release", "redis", "stop-signal", "sticky", "on", "ports")
+	app["oneOf"] = []any{object{"required": []any{"kv"}}, object{"required": []any{"servers"}}, object{"required": []any{"image"}}}
+	remove(app, "command", "at", "files", "dir", "keep-releases", "release", "stop-signal", "sticky", "on", "ports")
 	remove(at(app, "properties", "kv").(object), "tokens-file")
 	older(s)
 }
@@ -127,6 +127,9 @@ func TestTheSchemaRefusesWrongValues(t *testing.T) {
 		"web: {autoscaling: {minReplicas: 0}}":     "minReplicas",
 		"web: {nodeSelector: [a]}":                 "nodeSelector",
 		"apps: {web: {replicas: 3}}":               "replicas",
+		"program: {startSeconds: 0}":               "startSeconds",
+		"program: {envFrom: {secretRef: a}}":       "envFrom",
+		"apps: {shop: {user: 1}}":                  "user",
 		"tolerations: {a: b}":                      "tolerations",
 		"networkPolicy: {enabled: \"yes\"}":        "enabled",
 		"ingress: {hosts: [{host: a}]}":            "paths",
@@ -151,7 +154,12 @@ func TestTheSchemaRefusesWrongValues(t *testing.T) {
 		"stack: {redis: {memory: 1 GB}}":                     "memory",
 		"stack: {apps: {web: {nodes: 2}}}":                   "web",
 		"stack: {apps: {web: {command: [./shop]}}}":          "web",
-		"stack: {apps: {web: {image: shop}}}":                "web",
+		"stack: {apps: {web: {image: \"a b\"}}}":             "image",
+		"stack: {apps: {web: {image: shop, port: 0}}}":       "port",
+		"stack: {apps: {web: {image: shop, at: [\"a:1\"]}}}": "at",
+		"stack: {apps: {web: {image: a, env: {HOST: b}}}}":   "HOST",
+		"stack: {apps: {web: {image: a, stop-signal: b}}}":   "stop-signal",
+		"stack: {apps: {web: {image: a, kv: {}}}}":           "web",
 		"stack: {apps: {web: {files: site}}}":                "web",
 		"stack: {apps: {web: {kv: {}, sticky: node}}}":       "sticky",
 		"stack: {apps: {web: {kv: {tokens-file: a}}}}":       "tokens-file",
