@@ -75,7 +75,7 @@ test-versions: ## what servers do, on Debian 13 with Redis 8.0 and with Valkey 8
 # What takes long: it waits for minutes that Kubernetes or the stack gives itself. With
 # KUBERNETES=all it runs, too.
 KUBERNETES      := most
-KUBERNETES_LONG := TestAMasterIsBornAgainBeforeItIsHeldForDown|TestCertificatesAreRenewedWhilePodsLive|TestChart/(an_upgrade_to_another_stack_file|more_nodes|fewer_nodes|a_rollback|an_autoscaler)|TestDrill/(kill-master|roll|lose-volume|scale-zero|delete-all|a_machine)
+KUBERNETES_LONG := TestAMasterIsBornAgainBeforeItIsHeldForDown|TestCertificatesAreRenewedWhilePodsLive|TestAProgramOfOnesOwn|TestChart/(an_upgrade_to_another_stack_file|more_nodes|fewer_nodes|a_rollback|an_autoscaler)|TestDrill/(kill-master|roll|lose-volume|scale-zero|delete-all|a_machine)
 
 # The chart is first checked by Helm's own engine, without a cluster. The programs are compiled
 # without a test's deadline.

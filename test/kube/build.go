@@ -158,6 +158,11 @@ func (c *Cluster) podImage(ctx context.Context) (string, error) {
 // Image returns an image with some files, by path, in the format of 'docker save'. program is the
 // one that it starts. All files are executable.
 func Image(reference, program string, files map[string][]byte) ([]byte, error) {
+	return ImageAs("", reference, program, files)
+}
+
+// ImageAs is Image for a program that runs as a user, such as 65534, unless its pod names another.
+func ImageAs(user, reference, program string, files map[string][]byte) ([]byte, error) {
 	layer, err := archiveOf(files, 0o755)
 	if err != nil {
 		return nil, err
@@ -166,7 +171,7 @@ func Image(reference, program string, files map[string][]byte) ([]byte, error) {
 		"architecture": runtime.GOARCH,
 		"os":           "linux",
 		"config": map[string]any{
-			"Entrypoint": []string{program}, "WorkingDir": "/", "Env": []string{"PATH=/usr/sbin:/usr/bin"},
+			"User": user, "Entrypoint": []string{program}, "WorkingDir": "/", "Env": []string{"PATH=/usr/sbin:/usr/bin"},
 		},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
 	})
