@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"holdfast/internal/control"
@@ -51,9 +52,9 @@ func (p *podProcess) awaitServers() error {
 	return nil
 }
 
-// programWaits reports whether an application is a user's program of which no pod is ready, as DNS
-// says. The program may wait for Redis, which it reaches through a ready balancer, so this balancer
-// must not wait for the program. No other balancer has a server then either.
+// programWaits reports whether an application is a user's program that may wait for this balancer:
+// DNS says that no pod of it is ready, and no other balancer leads to Redis. The program reaches Redis
+// through a ready balancer, so this one must not wait for the program.
 func (p *podProcess) programWaits(app string) bool {
 	if !slices.Contains(p.file.Programs(), app) {
 		return false
@@ -62,7 +63,23 @@ func (p *podProcess) programWaits(app string) bool {
 	defer cancel()
 	_, err := p.services.Lookup(ctx, p.appName(app))
 	said := new(net.DNSError)
-	return errors.As(err, &said) && said.IsNotFound
+	return errors.As(err, &said) && said.IsNotFound && !p.balanced(ctx)
+}
+
+// balanced reports whether another balancer is ready: the Service by which programs reach the Redis
+// master leads to ready balancers alone.
+func (p *podProcess) balanced(ctx context.Context) bool {
+	name, port := plan.PodRedisMaster(p.file)
+	addresses, err := p.services.Lookup(ctx, inNamespace(name))
+	if err != nil || len(addresses) == 0 {
+		return false
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(addresses[0], strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // control serves the commands that are run in the pod, such as 'holdfast status'.

@@ -22,25 +22,53 @@ func TestABalancerWaitsForNoProgramThatWaitsForIt(t *testing.T) {
 	t.Cleanup(entry.Close)
 	listen := strings.TrimPrefix(entry.URL, "http://")
 
+	other, err := net.Listen("tcp", "127.0.0.1:0") // another balancer's port
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+	_, otherPort, err := net.SplitHostPort(other.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, nobody, err := net.SplitHostPort(closed.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+
 	const program, routes = "{image: cart, port: 8000}", "routes: [{path-prefix: /web, app: web}, {app: cart}]\n"
+	const leads = "apps: {web: {kv: {}}, cart: " + program + "}\n" + routes
 	none := &net.DNSError{Err: "no such host", IsNotFound: true}
 	for what, c := range map[string]struct {
 		file  string
-		err   error // of DNS
+		err   error // of DNS, for the program
+		port  string
 		ready bool
 	}{
-		"none of its pods is ready":      {"apps: {web: {kv: {}}, cart: " + program + "}\n" + routes, none, true},
-		"a pod is ready":                 {"apps: {web: {kv: {}}, cart: " + program + "}\n" + routes, nil, false},
-		"DNS is silent":                  {"apps: {web: {kv: {}}, cart: " + program + "}\n" + routes, &net.DNSError{IsTimeout: true}, false},
-		"the entry leads to a web node":  {"apps: {web: {kv: {}}, cart: " + program + "}\nroutes: [{path-prefix: /cart, app: cart}, {app: web}]\n", none, false},
-		"a route leads to the web nodes": {"apps: {web: {kv: {}}, cart: " + program + "}\nroutes: [{path-prefix: /healthz, app: web}, {app: cart}]\n", none, false},
-		"it has no Redis":                {"apps: {cart: " + program + "}\nredis: {enabled: false}\n", none, false},
+		"none of its pods is ready":      {leads, none, nobody, true},
+		"another balancer is ready":      {leads, none, otherPort, false},
+		"a pod is ready":                 {leads, nil, nobody, false},
+		"DNS is silent":                  {leads, &net.DNSError{IsTimeout: true}, nobody, false},
+		"the entry leads to a web node":  {"apps: {web: {kv: {}}, cart: " + program + "}\nroutes: [{path-prefix: /cart, app: cart}, {app: web}]\n", none, nobody, false},
+		"a route leads to the web nodes": {"apps: {web: {kv: {}}, cart: " + program + "}\nroutes: [{path-prefix: /healthz, app: web}, {app: cart}]\n", none, nobody, false},
+		"it has no Redis":                {"apps: {cart: " + program + "}\nredis: {enabled: false}\n", none, "", false},
 	} {
+		if c.port != "" {
+			c.file += "redis: {master-port: " + c.port + "}\n"
+		}
 		s, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\nnetwork: trusted\nentry: {listen: \""+listen+"\", auth: none}\n"+c.file))
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 		p := &podProcess{file: s, services: &pod.Services{Lookup: func(_ context.Context, name string) ([]string, error) {
+			if strings.HasPrefix(name, "shop-redis-master") {
+				return []string{"127.0.0.1"}, nil
+			}
 			if !strings.HasPrefix(name, "shop-cart") {
 				t.Errorf("%s: DNS is asked for %s", what, name)
 			}

@@ -395,12 +395,12 @@ spec:
 			qw422016.N().S(`}]
 `)
 			if len(k.Stack.Programs()) > 0 {
-				qw422016.N().S(`  # Programs, which reach the Redis master through the balancers.
+				qw422016.N().S(`  # Programs, which reach the Redis master through the balancers. A new balancer asks there whether there is another one.
   - from: [{podSelector: {matchLabels: `)
 				qw422016.N().S(k.selector(""))
 				qw422016.N().S(`, matchExpressions: [{key: app.kubernetes.io/component, operator: In, values: [`)
 				qw422016.N().S(strings.Join(k.Stack.Programs(), ", "))
-				qw422016.N().S(`]}]}}]
+				qw422016.N().S(`, balancer]}]}}]
     ports: [{port: `)
 				qw422016.N().D(k.redisMasterPort())
 				qw422016.N().S(`}]

@@ -53,6 +53,7 @@ func TestWhoMayConnectToWhomWithPrograms(t *testing.T) {
 		{"shop", "balancer", 6378, true},
 		{"raw", "balancer", 6378, true},
 		{"web", "balancer", 6378, false},
+		{"balancer", "balancer", 6378, true},
 		{"other redis", "balancer", 6378, false},
 		{"shop", "balancer", 9633, false},
 		{"shop", "redis", 6379, false},
