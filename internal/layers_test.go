@@ -1,6 +1,6 @@
 // Package internal holds no code, only tests of the tree's structure: which package may import
-// which, what the pure packages may not use, that every package has a comment, and that no file is
-// too long.
+// which, what the pure packages may not use, that every package has a comment, and that no file and
+// no package is too long.
 package internal
 
 import (
@@ -30,7 +30,6 @@ var layers = []string{
 	"load",      // paced clients
 	"attack",    // clients that ask too much
 	"history",   // recorded operations. Pure
-	"dashboard", // the web page and its events
 	"metrics",   // the stack's figures for Prometheus
 	"kubectl",   // a cluster of Kubernetes, by the program kubectl
 	"control",   // HTTP on a unix socket: server and client
@@ -69,13 +68,17 @@ var layers = []string{
 	"static", // the file server
 	"token",  // who may do what. Pure
 
-	"redis",           // discovery, connections, durable writes
+	"redis",           // the client, and durable writes
 	"redis/pubsub",    // what the master pushes
 	"redis/admin",     // one process, asked and changed
+	"redis/config",    // a client's settings
 	"redis/discovery", // finds the master and follows it
 	"redis/ack",       // when a write is acknowledged, a read answered. Pure
 	"redis/election",  // who is the master. Pure
+	"redis/rewrite",   // what clients see of names and cursors
+	"redis/request",   // requests and their results
 	"redis/cost",      // what a command that is not brief takes
+	"redis/hashslot",  // which slot of a cluster a key is in
 	"redis/command",   // what is known of Redis' commands
 	"redis/conn",      // connections to nodes and Sentinels
 	"redis/cache",     // values that a connection has read
@@ -141,8 +144,31 @@ var pureNetNames = []string{"SplitHostPort", "JoinHostPort", "ParseIP", "ParseCI
 // noName are package names that do not say what a package contains.
 var noName = []string{"util", "utils", "common", "helper", "helpers", "misc", "shared", "types"}
 
-// maxLines is the greatest length of a source file.
-const maxLines = 550
+// maxLines is the greatest length of a source file, and maxPackage that of a package, without
+// tests and without what programs have generated.
+const (
+	maxLines   = 550
+	maxPackage = 3000
+)
+
+// largePackages are the packages that are longer than maxPackage, with the most lines that each
+// may have: about as many as it has. Divide a package rather than raise its ceiling. When it has
+// become shorter by lowerBy lines or more, the ceiling has to follow.
+var largePackages = map[string]int{
+	"bench":              3090,
+	"internal/cli":       11590,
+	"internal/drill":     11590,
+	"internal/history":   3090,
+	"internal/host":      3250,
+	"internal/plan":      5150,
+	"internal/redis":     10150,
+	"internal/stack":     6400,
+	"internal/supervise": 20120,
+	"internal/web":       3290,
+}
+
+// lowerBy is how many lines a large package may be shorter than its ceiling, and one less.
+const lowerBy = 100
 
 // source is one Go file.
 type source struct {
@@ -485,6 +511,32 @@ func lengths(sources []source) []string {
 	return wrong
 }
 
+// sizes holds packages to maxPackage, and the large ones to their ceilings.
+func sizes(sources []source, ceilings map[string]int) []string {
+	lines := map[string]int{}
+	for _, s := range sources {
+		if !s.test && !s.made {
+			lines[s.dir] += s.lines
+		}
+	}
+	var wrong []string
+	for dir, n := range lines {
+		ceiling, large := ceilings[dir]
+		switch {
+		case !large && n > maxPackage:
+			wrong = append(wrong, fmt.Sprintf("%s has %d lines; more than %d want two packages", dir, n, maxPackage))
+		case large && n > ceiling:
+			wrong = append(wrong, fmt.Sprintf("%s has %d lines, and %d are the most: divide it (largePackages in internal/layers_test.go)", dir, n, ceiling))
+		case large && n <= maxPackage:
+			wrong = append(wrong, fmt.Sprintf("%s has only %d lines: take it out of largePackages in internal/layers_test.go", dir, n))
+		case large && n <= ceiling-lowerBy:
+			wrong = append(wrong, fmt.Sprintf("%s has only %d lines: lower its ceiling of %d in largePackages in internal/layers_test.go", dir, n, ceiling))
+		}
+	}
+	slices.Sort(wrong)
+	return wrong
+}
+
 // forTests reports whether a package exists only for tests, like httptest.
 func forTests(dir string) bool {
 	return strings.HasSuffix(dir, "test")
@@ -544,8 +596,34 @@ func TestTheTreeKeepsItsLayers(t *testing.T) {
 	if len(sources) < len(layers)/2 {
 		t.Fatalf("found only %d source files above internal/; is this the whole tree?", len(sources))
 	}
-	for _, wrong := range complaints(sources) {
+	for _, wrong := range slices.Concat(complaints(sources), sizes(sources, largePackages)) {
 		t.Error(wrong)
+	}
+}
+
+func TestAPackageKeepsItsSize(t *testing.T) {
+	ceilings := map[string]int{"internal/plan": 5000}
+	for _, c := range []struct {
+		pkg   string
+		lines int
+		want  string // part of the complaint; empty: there is none
+	}{
+		{"internal/attack", maxPackage, ""},
+		{"internal/attack", maxPackage + 1, "want two packages"},
+		{"internal/plan", 5000, ""},
+		{"internal/plan", 5001, "divide it"},
+		{"internal/plan", 5000 - lowerBy + 1, ""},
+		{"internal/plan", 5000 - lowerBy, "lower its ceiling"},
+		{"internal/plan", maxPackage, "take it out"},
+	} {
+		half := c.lines / 2
+		got := strings.Join(sizes([]source{
+			{dir: c.pkg, lines: half}, {dir: c.pkg, lines: c.lines - half},
+			{dir: c.pkg, lines: 9000, test: true}, {dir: c.pkg, lines: 9000, made: true}, {dir: "internal/stack", lines: 9},
+		}, ceilings), "\n")
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s of %d lines: %q, want %q", c.pkg, c.lines, got, c.want)
+		}
 	}
 }
 
@@ -598,6 +676,23 @@ func TestEachRuleSeesItsBreach(t *testing.T) {
 				t.Errorf("complaints: %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// A layer whose package is gone would be a place that nothing holds to the rules.
+func TestEveryLayerIsThere(t *testing.T) {
+	for _, name := range slices.Concat(layers, pure, stateless, ofTheStack) {
+		if !slices.Contains(layers, name) {
+			t.Errorf("%s has a rule, and is not among the layers", name)
+		}
+		if found, err := fs.Glob(os.DirFS(name), "*.go"); err != nil || len(found) == 0 {
+			t.Errorf("the layer %s has no package", name)
+		}
+	}
+	for dir := range largePackages {
+		if _, err := os.Stat("../" + dir); err != nil {
+			t.Errorf("largePackages names a package that is not there: %v", err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -16,7 +17,7 @@ func TestABoundedReadHasTheAnswerOfGET(t *testing.T) {
 	master, replica := cluster.Nodes[0], cluster.Nodes[1]
 	x := ride(t, client)
 
-	values := []string{"short", strings.Repeat("l", 3<<20), "", "7", strings.Repeat("a", largeAnswer), "none", strings.Repeat("b", largeAnswer+1), "short", ""}
+	values := []string{"short", strings.Repeat("l", 3<<20), "", "7", strings.Repeat("a", meter.LargeAnswer), "none", strings.Repeat("b", meter.LargeAnswer+1), "short", ""}
 	for _, value := range values {
 		if value == "none" {
 			master.Do("DEL", "k")
@@ -25,9 +26,9 @@ func TestABoundedReadHasTheAnswerOfGET(t *testing.T) {
 		}
 		redistest.Eventually(t, 5*time.Second, "the replica has it", func() bool { return replica.Do("GET", "k") == master.Do("GET", "k") })
 		want := reading("GET", "k")
-		client.cfg.answers.plainReads.Store(true)
+		client.cfg.Answers.PlainReads.Store(true)
 		do(t, client, want)
-		client.cfg.answers.plainReads.Store(false)
+		client.cfg.Answers.PlainReads.Store(false)
 
 		for name, r := range map[string]*Request{
 			"the master":  reading("GET", "k"),
@@ -46,7 +47,7 @@ func TestABoundedReadHasTheAnswerOfGET(t *testing.T) {
 		redistest.Eventually(t, 5*time.Second, "an answer counts", func() bool {
 			reads(t, client, 5*time.Millisecond)
 			if !x.takes(t, r) {
-				return len(value) > largeAnswer
+				return len(value) > meter.LargeAnswer
 			}
 			x.send(t)
 			return x.arrive(t, 1<<20)
@@ -85,7 +86,7 @@ func TestAUserWithoutGETRANGEReads(t *testing.T) {
 			t.Errorf("it reads %q", got)
 		}
 	}
-	if !client.cfg.answers.plainReads.Load() {
+	if !client.cfg.Answers.PlainReads.Load() {
 		t.Error("every read is refused first")
 	}
 	if got := master.Do("GET", "k"); got != "v" {

@@ -10,10 +10,8 @@ import (
 // Causes of errors.
 var (
 	errNoTurn      = errors.New("its turn did not come in time, or there was no Redis master")
-	errTooManySlow = fmt.Errorf("%d commands of this sender that are not brief wait already", maxWaitingSlow)
 	errReservedKey = fmt.Errorf("keys that start with %q are Holdfast's own", command.ReservedPrefix)
 	errNoAck       = errors.New("neither the master nor enough replicas confirmed the write in time")
-	errUncertain   = errors.New("no majority of Sentinels was heard, and not every other node is a replica of the master")
 	errNoAnswer    = errors.New("the Redis node did not answer in time")
 	errOwnAnswers  = errors.New("they are its own client's")
 	errRoom        = errors.New("there is no room for it")

@@ -14,15 +14,16 @@ import (
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 )
 
 // Redis gives its replicas the end of a key's life as a time of day (redis.io, "Replication",
-// expires). Where a replica's clock is ahead of the master's, it holds the records of writes
-// for expired as soon as it is promoted, and a write that is repeated then would happen a
-// second time. So the clocks of the nodes are compared, and a record lives longer by as much
-// as the replica furthest ahead is. What would be of no more use in memory for all that time
-// is removed by the process that made it, when the record has had its time.
+// expires). If a replica's clock is ahead of the master's, it considers the records of writes
+// expired as soon as it is promoted, and a write that is repeated then would happen a second time.
+// So the clocks of the nodes are compared, and a record lives longer by as much as the replica
+// furthest ahead is. It would be of no use in memory for all that time, so the process that made
+// it removes it when it has had its time.
 
 // Times of the comparison of clocks.
 const (
@@ -53,8 +54,9 @@ type clocks struct {
 	ahead    map[string]time.Duration // of this process' clock, by address
 	retiring []retiring               // records that live longer, the oldest first
 
-	// attempts is how long a record of a balancer's request lives. The lists are runLists' alone:
-	// what was seen of them, by name, at which master, and whether it was told that they stay.
+	// attempts is how long a record of a balancer's request lives. lists is what was seen of the
+	// lists, by name, at the master listsAt; told is true if it was logged that they stay. These
+	// belong to runLists.
 	attempts    time.Duration
 	lists       map[string]recordList
 	listsAt     string
@@ -110,8 +112,8 @@ func (c *clocks) compare(ctx context.Context) {
 	}
 }
 
-// furthest is how far the clock of the node that is furthest ahead is ahead of the
-// master's; 0: it makes no difference.
+// furthest returns how far the clock of the node that is furthest ahead is ahead of the master's;
+// 0: it makes no difference.
 func (c *clocks) furthest() time.Duration {
 	now, _ := c.monitor.Now()
 	c.mu.Lock()
@@ -132,7 +134,8 @@ func (c *clocks) furthest() time.Duration {
 	return most + clocksAgree // it is measured to within some milliseconds
 }
 
-// recordLife is how long a record is to live at the master, in Redis' milliseconds.
+// recordLife returns how long a record is to live at the master, in Redis' milliseconds; usual if
+// no clock differs.
 func (c *clocks) recordLife(usual string) string {
 	if c == nil {
 		return usual
@@ -156,9 +159,9 @@ func (c *clocks) made(record string) {
 	}
 }
 
-// retiringRecords removes records that have had their time: those that live no longer than
-// the clocks are apart. One that was renewed meanwhile lives longer.
-var retiringRecords = newScript(`
+// retiringRecords removes records that have had their time: those that live no longer than the
+// clocks differ by. A record that was renewed meanwhile lives longer.
+var retiringRecords = request.NewScript(`
 redis.call('SELECT', ARGV[1])
 for _, rec in ipairs(KEYS) do
   local left = redis.call('PTTL', rec)
@@ -168,7 +171,7 @@ return 1`, false)
 
 // lengtheningRecords has records that were made before a clock was set live as long as later
 // ones, and returns the next cursor and the records that end by themselves.
-var lengtheningRecords = newScript(`
+var lengtheningRecords = request.NewScript(`
 redis.call('SELECT', ARGV[1])
 local page = redis.call('SCAN', ARGV[2], 'MATCH', ARGV[3], 'COUNT', ARGV[4])
 local ending = {}
@@ -179,7 +182,7 @@ for _, rec in ipairs(page[2]) do
 end
 return {page[1], ending}`, false)
 
-// database is where the records are.
+// database returns the database of the records.
 func (c *clocks) database() string {
 	if c.cfg.RecordDB >= 0 {
 		return strconv.Itoa(c.cfg.RecordDB)
@@ -192,14 +195,14 @@ func (c *clocks) database() string {
 // the monitor's questions must not, or the master would be taken for silent.
 type toMaster struct{ link *conn.Client }
 
-// to is the connection to the present master; nil: there is no master.
+// to returns the connection to the present master; nil: there is no master.
 func (t *toMaster) to(cfg Config, m *discovery.Monitor) *conn.Client {
 	now, _ := m.Now()
 	if t.link != nil && t.link.Address != now.Master {
 		t.close()
 	}
 	if t.link == nil && now.Master != "" {
-		t.link = cfg.connTo(now.Master, conn.Probing)
+		t.link = cfg.ConnTo(now.Master, conn.Probing)
 	}
 	return t.link
 }
@@ -211,7 +214,7 @@ func (t *toMaster) close() {
 	}
 }
 
-// retire removes the records whose time has come. Where that fails they expire later.
+// retire removes the records whose time has come. If that fails, they expire later.
 func (c *clocks) retire(ctx context.Context) {
 	c.mu.Lock()
 	now, n := time.Since(c.began), 0
@@ -234,8 +237,8 @@ func (c *clocks) retire(ctx context.Context) {
 	}
 }
 
-// lengthen has the records that there are live longer, since a clock was set, or one that
-// was not known is wrong.
+// lengthen has the existing records live longer, because a clock was set or turned out to be
+// wrong.
 func (c *clocks) lengthen(ctx context.Context, extra int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
@@ -267,7 +270,7 @@ func (c *clocks) call(ctx context.Context, by *toMaster, script *Script, keys []
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	cmd := l.B().Eval().Script(script.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+	cmd := l.B().Eval().Script(script.Source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 	answer := l.Do(ctx, cmd)
 	if answer.NonRedisError() != nil {
 		by.close()

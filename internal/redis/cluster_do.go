@@ -12,14 +12,16 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/request"
 )
 
-// A request to a cluster is parted by shard; each part is an operation of that
-// shard's writer. What a node turns down because the slot is elsewhere (MOVED,
-// ASK) certainly did not happen, and goes there, until the request's time is
-// over.
+// A request to a cluster is divided by shard; each part is an operation of that shard's writer.
+// What a node refuses because the slot is elsewhere (MOVED, ASK) certainly did not happen, and goes
+// there, until the request's time is over.
 
+// errNotInCluster returns the error of what a cluster does not have.
 func errNotInCluster(what string) error {
 	return fmt.Errorf("%s: not available with Redis Cluster", what)
 }
@@ -31,37 +33,39 @@ type item struct {
 	keys   []string
 	slot   int
 	merge  merger // not nil: it is for every master
-	// asks is whom a node named that has the slot on its way there; empty: the
-	// map says who.
+	// asks is the node that another node named because the slot is on its way there; empty: the
+	// topology has the owner.
 	asks string
-	// sent: it may have happened.
+	// sent is true if it may have happened.
 	sent bool
-	// replies are those of the masters, where merge wants several; they are those
-	// of this topology.
+	// replies are those of the masters, if merge wants several. They are the masters of the
+	// topology seen.
 	replies []Result
 	seen    *topology
 }
 
 // journey is one request on its way through a cluster.
 type journey struct {
-	*Client
-	r      *Request
-	record string // without a slot
-	// whole: it cannot be parted (a script, a transaction).
+	cluster *cluster
+	maker   *maker
+	r       *Request
+	record  string // without a slot
+	// whole is true if it cannot be divided (a script, a transaction).
 	whole   bool
 	guarded bool
-	// most is how many commands a shard gets at once now, and usual how many it
-	// gets otherwise: see parts.
+	// most is how many commands a shard gets at once now, and usual how many it gets otherwise:
+	// see parts.
 	most, usual int
-	// once: some of it was sent already.
+	// once is true if some of it was sent already.
 	once    bool
 	nodes   []string
 	tokens  []string
 	results []Result
 }
 
-func (c *Client) doInCluster(ctx context.Context, r *Request) error {
-	j := &journey{Client: c, r: r, whole: r.Script != nil || r.Atomic}
+// do carries a request out.
+func (c *cluster) do(ctx context.Context, r *Request) error {
+	j := &journey{cluster: c, maker: c.maker, r: r, whole: r.Script != nil || r.Atomic}
 	if r.IdempotencyKey != "" {
 		j.record = recordKey(c.cfg.App, r)
 	}
@@ -82,48 +86,48 @@ func (c *Client) doInCluster(ctx context.Context, r *Request) error {
 	}
 	r.Results = append(r.Results, j.results...)
 	r.Node = strings.Join(j.nodes, ",")
-	t, _ := c.cluster.now()
+	t, _ := c.now()
 	if len(j.tokens) > 0 && t != nil {
 		r.Token = fmt.Sprintf("%s%x.%s", clusterToken, t.mark, strings.Join(j.tokens, "."))
 	}
 	return nil
 }
 
-// items says where everything of the request belongs. What crosses slots is
-// refused in Redis' words.
+// items returns the request's commands with the slots that they belong to. Commands that cross
+// slots are refused in Redis' words.
 func (j *journey) items(ctx context.Context) ([]*item, error) {
 	r := j.r
 	if r.Script == nil && len(r.Commands) == 0 {
 		return nil, &Error{Kind: Invalid, Cause: errNoCommand}
 	}
 	var items []*item
-	slots := anySlot // of the first that has keys
+	slots := hashslot.Any // of the first that has keys
 	brief, merges := true, false
 	for i, cmd := range r.Commands {
 		if len(cmd) == 0 || cmd[0] == "" {
 			return nil, &Error{Kind: Invalid, Cause: errNoCommand}
 		}
-		spec, err := j.Spec(ctx, cmd)
+		spec, err := j.maker.Spec(ctx, cmd)
 		if err != nil {
 			return nil, err
 		}
-		it := &item{number: i, cmd: cmd, slot: anySlot}
+		it := &item{number: i, cmd: cmd, slot: hashslot.Any}
 		brief = brief && spec != nil && spec.BriefFor(cmd)
 		if spec != nil {
 			it.merge = mergerOf(spec)
 			if it.keys, err = placeOf(spec, cmd); err == nil {
-				it.slot, err = slotOfAll(it.keys)
+				it.slot, err = hashslot.OfAll(it.keys)
 			}
 			merges = merges || it.merge != nil
 			if err != nil {
-				// A slot is none: Redis' own refusal of it needs no Redis.
+				// The keys span slots: CROSSSLOT can be returned without asking Redis.
 				it.slot = noSlot
 			}
 		}
 		if j.whole && it.merge != nil {
 			return nil, &Error{Kind: Invalid, Cause: fmt.Errorf("ERR %s is about every master of Redis Cluster, and a transaction is at one", strings.ToUpper(spec.Name))}
 		}
-		if slots == anySlot {
+		if slots == hashslot.Any {
 			slots = it.slot
 		}
 		items = append(items, it)
@@ -137,18 +141,18 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 		j.usual = slowTogether
 	}
 	if r.Script != nil {
-		slot, err := slotOfAll(r.Keys)
+		slot, err := hashslot.OfAll(r.Keys)
 		if err != nil {
-			return nil, &Error{Kind: Refused, Cause: errCrossSlot}
+			return nil, &Error{Kind: Refused, Cause: hashslot.ErrCross}
 		}
 		return []*item{{keys: r.Keys, slot: j.settled(slot)}}, nil
 	}
 	if r.Atomic {
-		whole := &item{slot: anySlot}
+		whole := &item{slot: hashslot.Any}
 		for _, it := range items {
 			whole.keys = append(whole.keys, it.keys...)
-			if it.slot == noSlot || it.slot != anySlot && whole.slot != anySlot && it.slot != whole.slot {
-				return nil, &Error{Kind: Refused, Cause: &discarded{errCrossSlot}}
+			if it.slot == noSlot || it.slot != hashslot.Any && whole.slot != hashslot.Any && it.slot != whole.slot {
+				return nil, &Error{Kind: Refused, Cause: &discarded{hashslot.ErrCross}}
 			}
 			whole.slot = max(whole.slot, it.slot)
 		}
@@ -157,30 +161,30 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 	}
 	slots = j.settled(slots)
 	for _, it := range items {
-		if it.slot == anySlot {
+		if it.slot == hashslot.Any {
 			it.slot = slots
 		}
 	}
 	return items, nil
 }
 
-// noSlot is the slot of what crosses slots.
+// noSlot stands for the slot of a command that crosses slots.
 const noSlot = -2
 
-// settled is the slot of what may be anywhere: that of the request's others,
-// or, so that a repetition finds its record, the record's.
+// settled returns the slot of commands that may be in any: that of the request's other commands,
+// or the record's, so that a repetition finds its record.
 func (j *journey) settled(slot int) int {
 	switch {
 	case slot >= 0:
 		return slot
 	case j.record != "":
-		return slotOf(j.record[len(idemPrefix):])
+		return hashslot.Of(j.record[len(idemPrefix):])
 	}
-	return rand.IntN(slotCount)
+	return rand.IntN(hashslot.Count)
 }
 
-// placeOf are a command's keys, as far as they can be told: where they cannot,
-// the first one has to do, and Redis has the last word.
+// placeOf returns a command's keys, as far as they can be told. If they cannot, it returns the first
+// one, and Redis decides.
 func placeOf(spec *Spec, cmd Command) ([]string, error) {
 	if keys, ok := spec.Keys(cmd); ok {
 		return keys, nil
@@ -193,7 +197,7 @@ func placeOf(spec *Spec, cmd Command) ([]string, error) {
 	return nil, nil
 }
 
-// leg is what one shard gets at once.
+// leg is the part of a request that one shard gets at once.
 type leg struct {
 	shard *clusterShard
 	asks  bool
@@ -203,10 +207,10 @@ type leg struct {
 	err   error
 }
 
-// travel sends what there is and what was sent back, until all is answered or
-// the context ends. Its error is for the whole request.
+// travel sends the commands, and again those that were redirected, until all are answered or the
+// context ends. Its error is for the whole request.
 func (j *journey) travel(ctx context.Context, items []*item) error {
-	var last error // why something was sent back
+	var last error // why something was redirected
 	for {
 		t, changed := j.cluster.now()
 		parts, stuck, later := j.parts(t, items)
@@ -260,7 +264,7 @@ func (j *journey) travel(ctx context.Context, items []*item) error {
 	}
 }
 
-// giveUp tells what is left that its time is over.
+// giveUp gives the commands that are left the error that their time is over.
 func (j *journey) giveUp(items []*item, why error) error {
 	if why == nil {
 		why = outcome.ErrNoMaster
@@ -281,9 +285,8 @@ func (j *journey) giveUp(items []*item, why error) error {
 	return nil
 }
 
-// parts says who gets what, in the order of the request; stuck is what has no
-// owner now. Where some command is not brief, a shard gets a few at once, and the
-// others later.
+// parts returns what each shard gets, in the order of the request. stuck are the commands whose slot
+// has no owner now. If some command is not brief, a shard gets a few at once, and the others later.
 func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck, later []*item) {
 	if t == nil {
 		return nil, items, nil
@@ -305,7 +308,7 @@ func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck, later 
 		case full:
 			later = append(later, it)
 		case it.slot == noSlot:
-			j.results[it.number] = Result{Err: &Error{Kind: Refused, Cause: errCrossSlot}}
+			j.results[it.number] = Result{Err: &Error{Kind: Refused, Cause: hashslot.ErrCross}}
 		case it.merge != nil:
 			shards := it.merge.shards(t, it)
 			if it.replies, it.seen = nil, t; len(shards) == 0 {
@@ -318,8 +321,8 @@ func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck, later 
 			s := t.of(it.asks)
 			it.asks = ""
 			if s == nil || j.guarded {
-				// It owns nothing yet, or a record needs several steps: when
-				// the slot has settled.
+				// It owns nothing yet, or a record needs several steps: this waits until the slot
+				// has moved.
 				stuck = append(stuck, it)
 				continue
 			}
@@ -338,8 +341,7 @@ func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck, later 
 // prepare makes the parts' operations. It fails before anything is sent.
 func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 	for _, p := range parts {
-		p.req = *j.r
-		p.req.Results, p.req.held = nil, 0
+		p.req = j.r.Part()
 		place := &placement{asking: p.asks}
 		if j.whole {
 			place.keys = [][]string{p.items[0].keys}
@@ -356,7 +358,7 @@ func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 				place.keys = append(place.keys, it.keys)
 			}
 		}
-		o, err := j.operation(ctx, &p.req)
+		o, err := j.maker.operation(ctx, &p.req)
 		if err != nil {
 			return err
 		}
@@ -369,8 +371,8 @@ func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 			case o.atomic: // it would wait, and may not
 				o.record = itemRecord(recordIn(place.slots[0], j.record), place.at[0])
 			}
-			// Said of the whole request: how a record is kept must not hang on
-			// how the request is parted.
+			// This is for the whole request: how a record is kept must not depend on how the request
+			// is divided.
 			j.guarded = j.guarded || o.guarded
 		}
 		p.o = o
@@ -388,7 +390,7 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 		if after, ok := tokenFor(t, p.shard, r.After); ok {
 			r.After = after
 			if p.shard.readers.replica(ctx, r, o) {
-				p.err = j.claim(r, o)
+				p.err = o.claim(r)
 				o.free()
 				return
 			}
@@ -397,7 +399,8 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 	r.From = ReadMaster
 	over, err := p.shard.writer.do(ctx, o)
 	if over && err == errLarge {
-		over, err = j.putAside(ctx, p.shard.writer, o)
+		j.maker.enlarge(o)
+		over, err = p.shard.writer.putAside(ctx, o)
 	}
 	if err == errNoScript {
 		j.guarded = true // it is whole, and so has no other part
@@ -409,17 +412,17 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 		over, err = p.shard.writer.byExec(ctx, o)
 	}
 	if over && err == errNoRoom {
-		j.enlarge(o)
+		j.maker.enlarge(o)
 		over, err = p.shard.writer.withRoom(ctx, o)
 	}
 	if err == nil {
-		err = j.claim(r, o)
+		err = o.claim(r)
 	}
 	if p.err = err; err == nil {
 		r.Results = append(r.Results[:0], o.outcome()...)
 		s, _ := p.shard.monitor.Now()
 		r.Node = s.Master
-		r.Token = tokenOf(cmp.Or(o.offset, s.MasterNode().Offset))
+		r.Token = request.TokenOf(cmp.Or(o.offset, s.MasterNode().Offset))
 	} else if KindOf(err) == Unknown {
 		p.shard.writer.stats.unknown.Add(1)
 	}
@@ -428,22 +431,22 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 	}
 }
 
-// arrive takes what became of a part: back is what has to be sent again, and
-// why. The error is for the whole request, where the part is all of it.
+// arrive takes in what became of a part. back are the commands that have to be sent again, and why
+// is the reason. err is the error of the whole request, if the part is all of it.
 func (j *journey) arrive(p *leg, alone bool) (back []*item, why, err error) {
 	r := &p.req
 	if p.err == errNoScript {
-		return p.items, nil, nil // when the slot has settled
+		return p.items, nil, nil // when the slot has moved
 	}
 	if p.err != nil {
-		if way := redirectionOf(p.err); j.whole && way.code != "" {
+		if way := outcome.RedirectionOf(p.err); j.whole && way.Code != "" {
 			it := p.items[0]
 			it.sent = KindOf(p.err) == Unknown
-			it.asks = way.ask()
+			it.asks = way.Ask()
 			return p.items, p.err, nil
 		}
 		if KindOf(p.err) == NotExecuted && p.shard.ended() && !j.cluster.over() {
-			return p.items, p.err, nil // its slots are another's now
+			return p.items, p.err, nil // another shard has its slots now
 		}
 		if alone && !j.once {
 			return nil, nil, p.err
@@ -460,21 +463,21 @@ func (j *journey) arrive(p *leg, alone bool) (back []*item, why, err error) {
 	}
 	for i, it := range p.items {
 		result := r.Results[i]
-		way := redirectionOf(result.Err)
-		if way.code == "" || it.merge != nil || way.code == "TRYAGAIN" && followedBy(p.items, r.Results, i) {
+		way := outcome.RedirectionOf(result.Err)
+		if way.Code == "" || it.merge != nil || way.Code == "TRYAGAIN" && followedBy(p.items, r.Results, i) {
 			j.result(it, result)
 			continue
 		}
 		it.sent = it.sent || KindOf(result.Err) == Unknown
-		it.asks = way.ask()
+		it.asks = way.Ask()
 		back, why = append(back, it), result.Err
 	}
 	j.once = j.once || len(back) < len(p.items)
 	return back, why, nil
 }
 
-// followedBy says that a command of the same slot behind this one was carried
-// out: this one would come too late.
+// followedBy reports whether a command of the same slot behind command i was carried out: then
+// command i would come too late.
 func followedBy(items []*item, results []Result, i int) bool {
 	for k := i + 1; k < len(items); k++ {
 		if items[k].slot == items[i].slot && results[k].Err == nil {
@@ -484,7 +487,7 @@ func followedBy(items []*item, results []Result, i int) bool {
 	return false
 }
 
-// result keeps one command's result.
+// result keeps the result of one command.
 func (j *journey) result(it *item, result Result) {
 	if it.merge == nil {
 		j.results[it.number] = result
@@ -494,10 +497,10 @@ func (j *journey) result(it *item, result Result) {
 	j.results[it.number] = it.merge.merge(it.seen, it)
 }
 
-// met notes who answered.
+// met notes the node that answered a part.
 func (j *journey) met(p *leg) {
 	r := &p.req
-	j.r.absorb(r)
+	j.r.Absorb(r)
 	first := len(j.nodes) == 0
 	if !slices.Contains(j.nodes, r.Node) {
 		j.nodes = append(j.nodes, r.Node)
@@ -508,5 +511,5 @@ func (j *journey) met(p *leg) {
 	if j.r.Lag = max(j.r.Lag, r.Lag); j.r.From == ReadMaster {
 		j.r.Lag = 0
 	}
-	j.tokens = append(j.tokens, p.shard.name()[:tokenName]+"-"+strings.TrimPrefix(r.Token, tokenPrefix))
+	j.tokens = append(j.tokens, p.shard.name()[:tokenName]+"-"+strings.TrimPrefix(r.Token, request.TokenPrefix))
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
@@ -100,7 +101,7 @@ func keysAt(c *Client, master string, n int) []string {
 	var keys []string
 	for i := 0; len(keys) < n; i++ {
 		key := "key-" + strconv.Itoa(i)
-		if s := t.at(slotOf(key)); s.master() == master {
+		if s := t.at(hashslot.Of(key)); s.master() == master {
 			keys = append(keys, key)
 		}
 	}
@@ -230,7 +231,7 @@ func TestATransactionThatWaitsForItsSlotHoldsNobodyUp(t *testing.T) {
 	do(t, client, &Request{Commands: commands("SET "+one+" 1", "SET "+other+" 1")})
 	done := make(chan []string, 1)
 	pauses := 0
-	reshard(t, cluster, slotOf(keys[0]), from, to, func() {
+	reshard(t, cluster, hashslot.Of(keys[0]), from, to, func() {
 		if pauses++; pauses != 2 {
 			return
 		}
@@ -291,7 +292,7 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 		redistest.Eventually(t, 10*time.Second, keys[i]+" is counted up", func() bool { return load.acked[i].Load() > 20 && plain.acked[i].Load() > 20 })
 	}
 	for _, key := range keys {
-		reshard(t, cluster, slotOf(key), from, to, func() { time.Sleep(10 * time.Millisecond) })
+		reshard(t, cluster, hashslot.Of(key), from, to, func() { time.Sleep(10 * time.Millisecond) })
 	}
 	for i := range keys {
 		before := load.acked[i].Load()

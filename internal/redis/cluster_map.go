@@ -1,3 +1,5 @@
+// Package cluster carries requests out at a Redis Cluster. It knows who owns which slot, has a group
+// commit and readers for each shard, divides requests by shard, and puts the answers together.
 package redis
 
 import (
@@ -13,25 +15,27 @@ import (
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/moment"
+	"holdfast/internal/redis/rewrite"
 )
 
-// mapInterval lies between two looks at who owns which slot; whoever is sent
-// elsewhere asks for one at once.
+// mapInterval lies between two looks at who owns which slot. A request that is redirected asks for
+// a look at once.
 const mapInterval = time.Second
 
-// goneAfter is how many looks in a row have to miss a shard before it is given
-// up: nodes that join or come back may see little of the cluster at first.
+// goneAfter is how many looks in a row have to miss a shard before it is given up: nodes that join
+// or come back may see little of the cluster at first.
 const goneAfter = 3
 
-// cluster knows who owns which slot of a Redis Cluster, and keeps a shard for
-// each master that does. Its methods may be called by anybody at any time; run
-// owns the shards.
+// cluster knows who owns which slot of a Redis Cluster, and keeps a shard for each master that owns
+// some. Its methods are safe for concurrent use; run owns the shards.
 type cluster struct {
 	cfg Config
-	// anchor follows some master, for what any node can answer: subscriptions
-	// and the table of commands.
+	// anchor follows some master, for what any node can answer: subscriptions and the table of
+	// commands.
 	anchor *discovery.Monitor
+	maker  *maker        // of operations
 	nudge  chan struct{} // asks for a look at once
 
 	mu      sync.Mutex
@@ -44,7 +48,7 @@ type cluster struct {
 	unknown int64 // of shards that are gone
 	ended   bool
 
-	// What follows belongs to run alone.
+	// These belong to run alone.
 	links  map[string]*conn.Client
 	shards []*clusterShard
 }
@@ -55,13 +59,13 @@ type topology struct {
 	shards []*clusterShard // of the same indices as slots.shards
 	order  []int           // of the shards, by their first slot
 	moving map[int]bool    // slots on their way to another master
-	// mark is the same for the same owners of all slots; firsts, for as many
-	// masters with the same first slots, whichever nodes these are.
+	// mark is the same for the same owners of all slots. firsts is the same for as many masters
+	// with the same first slots, whichever nodes these are.
 	mark   uint64
-	firsts origin
+	firsts rewrite.Origin
 }
 
-// at is the shard of a slot; nil when nobody has it.
+// at returns the shard of a slot; nil: no node owns it.
 func (t *topology) at(slot int) *clusterShard {
 	if i := t.slots.owner[slot]; i >= 0 {
 		return t.shards[i]
@@ -69,7 +73,7 @@ func (t *topology) at(slot int) *clusterShard {
 	return nil
 }
 
-// of is the shard whose master has that address; nil when none has.
+// of returns the shard whose master has an address; nil: there is none.
 func (t *topology) of(addr string) *clusterShard {
 	for _, s := range t.shards {
 		if s.master() == addr {
@@ -81,20 +85,22 @@ func (t *topology) of(addr string) *clusterShard {
 
 func newCluster(cfg Config) *cluster {
 	quiet := cfg
-	quiet.Logger = Config{}.withDefaults().Logger
+	quiet.Logger = Config{}.WithDefaults().Logger
+	anchor := discovery.New(quiet.MonitorConfig())
 	return &cluster{
-		cfg: cfg, anchor: discovery.New(quiet.monitorConfig()), nudge: make(chan struct{}, 1), changed: make(chan struct{}),
+		cfg: cfg, anchor: anchor, maker: newMaker(cfg, anchor, true), nudge: make(chan struct{}, 1), changed: make(chan struct{}),
 		links: map[string]*conn.Client{}, why: "nobody was asked yet",
 	}
 }
 
-// now is the last topology, and a channel that is closed when it is not.
+// now returns the last topology, and a channel that is closed when there is another one.
 func (c *cluster) now() (*topology, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.last, c.changed
 }
 
+// look asks for a look at who owns which slot.
 func (c *cluster) look() {
 	select {
 	case c.nudge <- struct{}{}:
@@ -142,8 +148,8 @@ func (c *cluster) run(ctx context.Context) {
 	}
 }
 
-// ask asks every node that is known, and those of the configuration while none
-// is, who owns what.
+// ask asks every known node who owns what. While none is known or answers, it asks those of the
+// configuration, too.
 func (c *cluster) ask(ctx context.Context) [][]clusterNode {
 	ctx, cancel := context.WithTimeout(ctx, discovery.SteadyTimeout)
 	defer cancel()
@@ -181,23 +187,24 @@ func (c *cluster) ask(ctx context.Context) [][]clusterNode {
 	return views
 }
 
-// silent says that nobody has answered lately.
+// silent reports whether no node has answered lately.
 func (c *cluster) silent() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return time.Since(c.heard) > 2*mapInterval
 }
 
+// link returns the connection to a node.
 func (c *cluster) link(addr string) *conn.Client {
 	l := c.links[addr]
 	if l == nil {
-		l = c.cfg.connTo(addr, conn.Probing)
+		l = c.cfg.ConnTo(addr, conn.Probing)
 		c.links[addr] = l
 	}
 	return l
 }
 
-// askNodes: CLUSTER NODES (manual, there).
+// askNodes asks a node what it knows of all nodes (manual, CLUSTER NODES).
 func askNodes(ctx context.Context, l *conn.Client) ([]clusterNode, error) {
 	text, err := l.Do(ctx, l.B().ClusterNodes().Build()).ToString()
 	if err != nil {
@@ -206,7 +213,7 @@ func askNodes(ctx context.Context, l *conn.Client) ([]clusterNode, error) {
 	return parseClusterNodes(text, l.Address)
 }
 
-// take makes the topology of what the nodes said, and publishes it.
+// take makes the topology of what the nodes answered, and publishes it.
 func (c *cluster) take(ctx context.Context, views [][]clusterNode) {
 	m := mergeViews(views...)
 	t := &topology{slots: m, shards: make([]*clusterShard, len(m.shards)), moving: map[int]bool{}}
@@ -219,8 +226,8 @@ func (c *cluster) take(ctx context.Context, views [][]clusterNode) {
 			}
 		}
 	}
-	// First those whose master is the same, so that a former member of a shard
-	// that got slots of its own does not pass for it.
+	// First those whose master is the same, so that a former member of a shard that got slots of
+	// its own is not taken for that shard.
 	for i := range m.shards {
 		find(i, func(s *clusterShard) bool { return s.name() == m.shards[i].id })
 	}
@@ -238,7 +245,7 @@ func (c *cluster) take(ctx context.Context, views [][]clusterNode) {
 	first := make([]int, len(m.shards))
 	mark := fnv.New64a()
 	before := int16(-2)
-	for slot := slotCount - 1; slot >= 0; slot-- {
+	for slot := hashslot.Count - 1; slot >= 0; slot-- {
 		owner := m.owner[slot]
 		if owner >= 0 {
 			first[owner] = slot
@@ -257,7 +264,7 @@ func (c *cluster) take(ctx context.Context, views [][]clusterNode) {
 		t.order = append(t.order, i)
 	}
 	slices.SortFunc(t.order, func(a, b int) int { return cmp.Compare(first[a], first[b]) })
-	t.firsts = originOf(fmt.Sprint(slices.Sorted(slices.Values(first))))
+	t.firsts = rewrite.OriginOf(fmt.Sprint(slices.Sorted(slices.Values(first))))
 	known := map[string]bool{}
 	var voters []*conn.Client
 	for _, s := range m.shards {
@@ -276,7 +283,7 @@ func (c *cluster) take(ctx context.Context, views [][]clusterNode) {
 	c.forget(taken, known)
 }
 
-// membersOf are the ids of all nodes of each shard.
+// membersOf returns the ids of all nodes of each shard.
 func membersOf(m *slotMap, views [][]clusterNode) []map[string]bool {
 	members := make([]map[string]bool, len(m.shards))
 	for i, s := range m.shards {
@@ -292,6 +299,7 @@ func membersOf(m *slotMap, views [][]clusterNode) []map[string]bool {
 	return members
 }
 
+// publish makes a topology the present one.
 func (c *cluster) publish(t *topology, voters []*conn.Client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -333,8 +341,8 @@ func (c *cluster) forget(taken map[*clusterShard]bool, known map[string]bool) {
 	ending.Wait()
 }
 
-// anchorTo has the anchor stay with its master while that is one, and choose
-// another one then.
+// anchorTo has the anchor stay with its node while that is a master, and take another master
+// otherwise.
 func (c *cluster) anchorTo() {
 	t, _ := c.now()
 	if t == nil {
@@ -351,7 +359,7 @@ func (c *cluster) anchorTo() {
 	c.anchor.Publish(s)
 }
 
-// status adds up what the shards say.
+// status returns the state of all shards together.
 func (c *cluster) status() Status {
 	t, _ := c.now()
 	c.mu.Lock()
@@ -393,14 +401,14 @@ func (c *cluster) status() Status {
 		}
 	}
 	if st.Why = strings.Join(missing, "; "); st.Why == "" {
-		// One master that is missing is none: whoever asks wants to know
-		// whether everything can be written.
+		// If any shard lacks a master, there is none: callers use this to learn whether all writes
+		// can succeed.
 		st.Master, st.Why = strings.Join(masters, ","), "every slot has a master"
 	}
 	return st
 }
 
-// over says that run has ended, or is about to.
+// over reports whether run has ended, or is about to.
 func (c *cluster) over() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,14 +9,14 @@ import (
 	"strings"
 
 	"holdfast/internal/redis/resp"
+	"holdfast/internal/redis/rewrite"
 )
 
-// Some commands name no key and are about all of them, or about what every
-// master has a copy of. In a cluster they go to every master, and what those
-// answer is put together.
+// Some commands name no key and are about all keys, or about what every master has a copy of. In a
+// cluster they go to every master, and the answers are put together.
 
-// merger carries such a command out: whom it goes to, as which command, and
-// what the answers make.
+// merger carries such a command out: to which shards it goes, as which command, and what becomes of
+// the answers.
 type merger interface {
 	// shards returns the shards that the command goes to; empty if there are no shards.
 	shards(t *topology, it *item) []*clusterShard
@@ -25,8 +25,7 @@ type merger interface {
 	merge(t *topology, it *item) Result
 }
 
-// mergerOf is how a command is carried out at several masters; nil: it goes to
-// one.
+// mergerOf returns how a command is carried out at several masters; nil: it goes to one.
 func mergerOf(s *Spec) merger {
 	switch s.Name {
 	case "flushall", "flushdb", "script|load", "script|flush", "script|kill",
@@ -48,8 +47,7 @@ func mergerOf(s *Spec) merger {
 	return nil
 }
 
-// everywhere goes to every master; it is how replies without an error are put
-// together.
+// everywhere goes to every master. The function puts replies without an error together.
 type everywhere func(replies []resp.Reply) resp.Reply
 
 func (everywhere) shards(t *topology, _ *item) []*clusterShard {
@@ -101,7 +99,7 @@ func anyOf(replies []resp.Reply) resp.Reply {
 	return found[rand.IntN(len(found))]
 }
 
-// least is, of arrays of numbers, the least number at each place.
+// least returns the least number at each place of arrays of numbers.
 func least(replies []resp.Reply) resp.Reply {
 	all := &resp.Value{Kind: resp.Array}
 	for k := range replies[0].Len() {
@@ -117,8 +115,8 @@ func least(replies []resp.Reply) resp.Reply {
 	return all.Reply()
 }
 
-// infoOf is what one master says of itself, with a run_id that stands for all of
-// them: it is another one when any of the processes is.
+// infoOf returns what one master tells of itself, with a run_id that stands for all masters: it is
+// another one when any of the processes is another one.
 func infoOf(replies []resp.Reply) resp.Reply {
 	const field = "\nrun_id:"
 	var ids []string
@@ -138,30 +136,29 @@ func infoOf(replies []resp.Reply) resp.Reply {
 	return (&resp.Value{Kind: resp.Text, Text: head + field + hex.EncodeToString(sum[:]) + "\r\n" + tail}).Reply()
 }
 
-// scanner carries SCAN out, one master after the other. Its cursors are a
-// master's (see origin), with the master's number among them, by their slots, in
-// the lowest bits: any process goes on with them. Bits of topology.firsts are
-// mixed in: with other masters, or others' numbers, one could be left out. While
-// slots move from one master to another, keys of these may be left out or named
-// twice.
+// scanner carries SCAN out, one master after the other. Its cursors are a master's (see origin),
+// with the number of the master in the lowest bits, by the order of their slots: any web node can go
+// on with them. Bits of topology.firsts are mixed in, because with other masters, or other numbers
+// of them, one could be left out. While slots move from one master to another, keys of these may be
+// left out or named twice.
 type scanner struct{}
 
-// cursorBits are for the number of the master.
+// cursorBits is how many bits the number of the master has.
 const cursorBits = 10
 
-// place is the master and what it gets as cursor; the first one, where it is no
-// cursor of these masters.
+// place returns the number of the master and the cursor that it gets. If the cursor is not one of
+// these masters, it is the first one.
 func (scanner) place(t *topology, cmd Command) (number int, cursor string) {
 	if len(cmd) < 2 {
 		return 0, "" // Redis has words for that
 	}
-	n, begins, ok := readCursor(cmd[1])
+	n, begins, ok := rewrite.ReadCursor(cmd[1])
 	if begins || !ok {
 		return 0, cmd[1]
 	}
 	number, n = int(n&(1<<cursorBits-1)), n>>cursorBits^uint64(t.firsts)
-	if number >= len(t.order) || n>>originBits == 0 && n != 0 {
-		return 0, foreignCursor
+	if number >= len(t.order) || n>>rewrite.OriginBits == 0 && n != 0 {
+		return 0, rewrite.ForeignCursor
 	}
 	return number, strconv.FormatUint(n, 10)
 }
@@ -193,12 +190,12 @@ func (s scanner) merge(t *topology, it *item) Result {
 	cursor, err := strconv.ParseUint(next.Text(), 10, 64)
 	switch {
 	case err != nil || cursor>>(64-cursorBits) != 0:
-		return Result{Err: &Error{Kind: Refused, Cause: errCursorTooBig}}
+		return Result{Err: &Error{Kind: Refused, Cause: rewrite.ErrCursorTooBig}}
 	case cursor == 0 && number+1 == len(t.order):
 	case cursor == 0:
 		cursor = uint64(t.firsts)<<cursorBits | uint64(number+1)
 	default:
 		cursor = (cursor^uint64(t.firsts))<<cursorBits | uint64(number)
 	}
-	return Result{Reply: withCursor(strconv.FormatUint(cursor, 10), keys)}
+	return Result{Reply: rewrite.WithCursor(strconv.FormatUint(cursor, 10), keys)}
 }

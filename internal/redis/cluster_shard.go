@@ -7,12 +7,13 @@ import (
 
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/pubsub"
 )
 
-// clusterShard is a master of a cluster and its replicas, as long as they own
-// slots. It has all that a single replicated Redis has: a monitor, which says
-// who of its nodes is the master, a writer and readers.
+// clusterShard is a master of a cluster and its replicas, as long as they own slots. It has all
+// that a single replicated Redis has: a monitor, which knows which of its nodes is the master, a
+// writer and readers.
 type clusterShard struct {
 	cluster *cluster
 	monitor *discovery.Monitor
@@ -28,22 +29,21 @@ type clusterShard struct {
 	members map[string]bool // the ids of its nodes
 }
 
-// patienceInCluster stands in for the Sentinels' down-after where a replica is
-// silent (see session.patient). How long the nodes of a cluster wait before
-// they hold one for down (cluster-node-timeout) only an administrator can ask.
-// It is bounded by what a request waits at most, half of it, so that a replica
-// that hangs costs nobody an answer.
+// patienceInCluster takes the place of the Sentinels' down-after when a replica is silent (see
+// ack.InSync). How long the nodes of a cluster wait before they consider one down
+// (cluster-node-timeout) only an administrator can ask. It is half of the time that a request waits
+// at most, so that no request loses its answer to a replica that hangs.
 func patienceInCluster(cfg Config) time.Duration { return cfg.Hold / 2 }
 
-// newShard starts a shard; end ends it.
+// newShard starts a shard, which end ends.
 func newShard(ctx context.Context, c *cluster) *clusterShard {
 	cfg := c.cfg
 	cfg.RecordDB = -1 // a cluster has one database
-	s := &clusterShard{cluster: c, monitor: discovery.New(cfg.monitorConfig())}
+	s := &clusterShard{cluster: c, monitor: discovery.New(cfg.MonitorConfig())}
 	s.monitor.Voters = s.ask
 	s.writer, s.readers = newWriter(cfg, s.monitor), newReaders(cfg, s.monitor)
 	s.writer.slot, s.writer.aside.slot = s.anySlot, s.anySlot
-	s.changes = pubsub.NewBroker(cfg.options(), cfg.Logger, s.monitor)
+	s.changes = pubsub.NewBroker(cfg.Options(), cfg.Logger, s.monitor)
 	ctx, cancel := context.WithCancel(ctx)
 	s.gone = ctx.Done()
 	var parts sync.WaitGroup
@@ -58,8 +58,8 @@ func newShard(ctx context.Context, c *cluster) *clusterShard {
 	return s
 }
 
-// know takes what the map says of the shard. Who was a member stays one, as a
-// master that died is before it comes back, unless it belongs elsewhere now.
+// know takes in what the map tells of the shard. A node that was a member stays one unless it
+// belongs to another shard now: a master that died is a member before it comes back.
 func (s *clusterShard) know(id string, own int, members []map[string]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,28 +79,30 @@ func (s *clusterShard) know(id string, own int, members []map[string]bool) {
 	}
 }
 
+// name returns the id of the node that is the shard's master, as the map has it.
 func (s *clusterShard) name() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.id
 }
 
+// has reports whether a node is a member.
 func (s *clusterShard) has(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.members[id]
 }
 
+// master returns the address of the present master; empty: there is none.
 func (s *clusterShard) master() string {
 	now, _ := s.monitor.Now()
 	return now.Master
 }
 
-// ask asks the masters of the cluster what a Sentinel would be asked. They
-// alone, not every node: a failover takes the votes of most masters that own
-// slots, each of which holds the old one for failed (specification, "Replica
-// election and promotion"). So of any majority of them that is heard, one knows
-// of it. A majority of all nodes could be on the wrong side of a cut, with
+// ask asks the masters of the cluster what a Sentinel would be asked. It asks only them, because a
+// failover takes the votes of most masters that own slots, each of which considers the old one
+// failed (specification, "Replica election and promotion"). So in any majority of them that
+// answers, one knows of it. A majority of all nodes could be on the wrong side of a cut, with
 // enough replicas there.
 func (s *clusterShard) ask(ctx context.Context) []election.SentinelReply {
 	s.cluster.mu.Lock()
@@ -119,7 +121,7 @@ func (s *clusterShard) ask(ctx context.Context) []election.SentinelReply {
 	return words
 }
 
-// word is what a node's view says of this shard.
+// word returns what a node's view tells of this shard.
 func (s *clusterShard) word(view []clusterNode) election.SentinelReply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +138,7 @@ func (s *clusterShard) word(view []clusterNode) election.SentinelReply {
 	}
 	w.Master, w.Doubts = master.addr, master.down
 	for _, n := range view {
-		// Also who was its master and has not come back as a replica yet.
+		// Also a node that was its master and has not come back as a replica yet.
 		alone := n.master && len(n.slots) == 0 && s.members[n.id]
 		if n.follows == master.id || alone {
 			w.Replicas = append(w.Replicas, n.addr)
@@ -145,7 +147,7 @@ func (s *clusterShard) word(view []clusterNode) election.SentinelReply {
 	return w
 }
 
-// ended says that it owns no slots any more, or that the client has ended.
+// ended reports whether the shard owns no slots any more, or the client has ended.
 func (s *clusterShard) ended() bool {
 	select {
 	case <-s.gone:
@@ -155,10 +157,10 @@ func (s *clusterShard) ended() bool {
 	}
 }
 
-// anySlot returns the first slot that the shard owns; 0 if it owns none.
+// Any returns the first slot that the shard owns; 0 if it owns none.
 func (s *clusterShard) anySlot() int {
 	t, _ := s.cluster.now()
-	for slot := range slotCount {
+	for slot := range hashslot.Count {
 		if t.at(slot) == s {
 			return slot
 		}

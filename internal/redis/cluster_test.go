@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -47,7 +48,7 @@ func TestTheOwnersOfAllSlotsAreFoundAlsoAfterAFailover(t *testing.T) {
 	}
 	write := func(m *slotMap) error {
 		for _, key := range keys {
-			slot := slotOf(key)
+			slot := hashslot.Of(key)
 			if said := cluster.Nodes[2].Do("CLUSTER", "KEYSLOT", key); said != strconv.Itoa(slot) {
 				return fmt.Errorf("%q is in slot %d, Redis says %s", key, slot, said)
 			}
@@ -92,7 +93,7 @@ func TestNewsOfAHigherEpochWins(t *testing.T) {
 	newer := parse(fmt.Sprintf(head, "master,fail", 1, "", "myself,master", "-", 7, "0-100 102 [5->-aaaa]"), "10.0.0.2:7002")
 	for _, views := range [][][]clusterNode{{cutOff, newer}, {newer, cutOff}} {
 		m := mergeViews(views...)
-		if len(m.shards) != 1 || m.at(0).master != "10.0.0.2:7002" || m.at(102) == nil || m.at(101) != nil || m.unowned != slotCount-102 {
+		if len(m.shards) != 1 || m.at(0).master != "10.0.0.2:7002" || m.at(102) == nil || m.at(101) != nil || m.unowned != hashslot.Count-102 {
 			t.Errorf("%+v, %d without an owner", m.shards, m.unowned)
 		}
 	}
@@ -111,26 +112,5 @@ func TestNewsOfAHigherEpochWins(t *testing.T) {
 		if nodes, err := parseClusterNodes(text, "h:1"); err == nil {
 			t.Errorf("%q: %+v", text, nodes)
 		}
-	}
-}
-
-func TestKeysOfOneCommandHaveToShareASlot(t *testing.T) {
-	client, _ := single(t)
-	for words, want := range map[string]int{
-		"get foo":            12182,
-		"mset {a}x 1 {a}y 2": slotOf("a"),
-		"ping":               anySlot,
-		"eval return 0":      anySlot,
-		"xread streams s 0":  slotOf("s"),
-	} {
-		if slot, err := slotFor(specOf(t, client, words), strings.Fields(words)); slot != want || err != nil {
-			t.Errorf("%s: slot %d, %v; want %d", words, slot, err, want)
-		}
-	}
-	if _, err := slotFor(specOf(t, client, "mget"), Command{"MGET", "a", "b"}); !strings.HasPrefix(Words(err), "CROSSSLOT") {
-		t.Errorf("two slots: %v", err)
-	}
-	if _, err := slotFor(specOf(t, client, "sort"), Command{"SORT", "a"}); err == nil {
-		t.Error("the keys of SORT are not told")
 	}
 }

@@ -85,7 +85,7 @@ func TestToPublishToManyPatternsIsNotBrief(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := strings.Repeat("a", 100000)
-	if client.publishesToMany(spec, Command{"PUBLISH", "a", "b"}) || !client.publishesToMany(spec, Command{"PUBLISH", long, "b"}) {
+	if client.maker.publishesToMany(spec, Command{"PUBLISH", "a", "b"}) || !client.maker.publishesToMany(spec, Command{"PUBLISH", long, "b"}) {
 		t.Error("without a pattern a long name is not brief, and a short one is")
 	}
 	if err := client.Subscribe(t.Context(), true, []string{"*" + strings.Repeat("a", 50) + "b"}, func(Message) {}); KindOf(err) != Invalid {
@@ -99,7 +99,7 @@ func TestToPublishToManyPatternsIsNotBrief(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = client.Subscribe(ctx, true, patterns, func(Message) {}) }()
 	redistest.Eventually(t, 5*time.Second, "the patterns are there", func() bool { return cluster.Nodes[0].Do("PUBSUB", "NUMPAT") == "200" })
-	if !client.publishesToMany(spec, Command{"PUBLISH", "a", "b"}) {
+	if !client.maker.publishesToMany(spec, Command{"PUBLISH", "a", "b"}) {
 		t.Error("to publish to 200 patterns is brief")
 	}
 	r := &Request{Commands: []Command{{"PUBLISH", "a7", "b"}, {"PUBLISH", long, "b"}}}
@@ -108,7 +108,7 @@ func TestToPublishToManyPatternsIsNotBrief(t *testing.T) {
 	}
 	cancel()
 	<-ended
-	if client.publishesToMany(spec, Command{"PUBLISH", "a", "b"}) {
+	if client.maker.publishesToMany(spec, Command{"PUBLISH", "a", "b"}) {
 		t.Error("nobody listens any more, and to publish is not brief")
 	}
 }
@@ -138,12 +138,12 @@ func TestAPipelineThatReadsOneValueAgainAndAgainIsNotBrief(t *testing.T) {
 		"different keys": {different, false}, "different fields": {fields, false}, "writes of one key": {same("INCR", "n"), false},
 		"one key": {same("GET", "string"), true}, "one key of several": {same("MGET", "string", "none"), true}, "one field": {same("HGET", "hash", "1"), true},
 	} {
-		if got := client.readsAgain(c.cmds); got != c.want {
+		if got := client.maker.readsAgain(c.cmds); got != c.want {
 			t.Errorf("%s: %t", what, got)
 		}
 	}
 	r := &Request{Commands: same("GET", "string")}
-	o, err := client.operation(t.Context(), r)
+	o, err := client.maker.operation(t.Context(), r)
 	if err != nil || o.brief {
 		t.Errorf("the operation is brief: %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/rewrite"
 )
 
 // fillForScans makes 1,000 keys and a hash, a set and a sorted set of as many
@@ -108,7 +109,7 @@ func TestACursorOfAnotherProcessIsAnError(t *testing.T) {
 		t.Helper()
 		if err := client.Do(t.Context(), r); err != nil {
 			t.Errorf("%s: %v", name, err)
-		} else if err := r.Results[at].Err; !errors.Is(err, ErrCursorGone) || KindOf(err) != Refused {
+		} else if err := r.Results[at].Err; !errors.Is(err, rewrite.ErrCursorGone) || KindOf(err) != Refused {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -153,36 +154,11 @@ func TestRedisHasItsWordsForWhatIsNoCursor(t *testing.T) {
 		"SCAN 0 NOSUCH 1": "!ERR syntax error", "SCAN -0 TYPE string": "[0 [k]]", "SSCAN none 0": "[0 []]",
 		// With a number that is no cursor, too; and a small hash comes whole whatever the cursor is.
 		"SCAN 7 NOSUCH 1": "!ERR syntax error", "HSCAN k -1": "!WRONGTYPE Operation against a key holding the wrong kind of value",
-		"HSCAN h 7": "[0 [f v]]", "SCAN 7": "!" + ErrCursorGone.Error(), "SCAN -1": "!" + ErrCursorGone.Error(),
+		"HSCAN h 7": "[0 [f v]]", "SCAN 7": "!" + rewrite.ErrCursorGone.Error(), "SCAN -1": "!" + rewrite.ErrCursorGone.Error(),
 	} {
 		if got := do(t, client, &Request{Commands: commands(line)}); got[0] != want {
 			t.Errorf("%s: %s, want %s", line, got[0], want)
 		}
-	}
-}
-
-func TestACursorsNumberHasRoomForLargeTables(t *testing.T) {
-	a, b := originOf("a process"), originOf("another process")
-	if a == b {
-		t.Fatal("two processes are one")
-	}
-	for _, raw := range []uint64{1, 2, 1 << 20, 1<<32 - 1, 1 << 40} {
-		text, ok := a.give(strconv.FormatUint(raw, 10))
-		if !ok {
-			t.Errorf("no room for %d", raw)
-		}
-		if back, whose := a.take(text); whose != own || back != strconv.FormatUint(raw, 10) {
-			t.Errorf("%d comes back as %s", raw, back)
-		}
-		if _, whose := b.take(text); whose != foreign {
-			t.Errorf("%s is taken for its own by another process", text)
-		}
-		if n, _ := strconv.ParseUint(text, 10, 64); raw < 1<<32 && n >= 1<<53 {
-			t.Errorf("%d is %d, more than a float has room for", raw, n)
-		}
-	}
-	if _, ok := a.give("9223372036854775808"); ok {
-		t.Error("a cursor that has no room for its origin")
 	}
 }
 
@@ -243,7 +219,7 @@ func TestACursorInAClusterIsOfItsMasterAndOfTheSameMasters(t *testing.T) {
 	gone := func(line string) {
 		t.Helper()
 		r := &Request{Commands: commands(line)}
-		if err := client.Do(t.Context(), r); err != nil || !errors.Is(r.Results[0].Err, ErrCursorGone) {
+		if err := client.Do(t.Context(), r); err != nil || !errors.Is(r.Results[0].Err, rewrite.ErrCursorGone) {
 			t.Errorf("%s: %v, %v", line, err, r.Results)
 		}
 	}
@@ -261,7 +237,7 @@ func TestACursorInAClusterIsOfItsMasterAndOfTheSameMasters(t *testing.T) {
 
 	topo, _ := client.cluster.now()
 	moved := *topo
-	moved.firsts = originOf("other masters")
+	moved.firsts = rewrite.OriginOf("other masters")
 	for _, cursor := range []string{inFirst, inSecond} {
 		before := scanner{}.command(topo, &item{cmd: Command{"SCAN", cursor}})
 		if again := (scanner{}).command(&moved, &item{cmd: Command{"SCAN", cursor}}); again[1] == before[1] || again[1] == "0" {

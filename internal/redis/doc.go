@@ -1,17 +1,14 @@
-// Package redis is the way to the replicated store: it finds the master and follows it,
-// reads, and writes durably, so that an acknowledged write is on the master and on every
-// in-sync replica, and on one at least. With the packages below it, it is the only importer
-// of the Redis client library. Its callers need none of those (names.go).
+// Package redis is the client of the replicated store. It finds the master and follows it, reads,
+// and writes durably: an acknowledged write is on the master and on every in-sync replica, and on
+// one at least. With the packages below it, it is the only importer of the Redis client library. Its
+// callers need no other package of these, because names.go has the names that they need.
 //
-// Here are the Client (client.go, start.go), the group commit (writer.go, follow.go,
-// session.go, operation.go), how writes are repeated safely (script.go, transaction.go,
-// guard.go, onceset.go), turns for what is slow (slow.go, fair.go, lease.go), long answers
-// (answers.go, lengths.go, bounded.go), replicas (readers.go), reads on a connection that its
-// caller polls (express.go), and a Redis Cluster (cluster*.go).
-//
-// Below are, each in a package of its own: when operations are answered (ack), who the
-// master is (election, discovery), connections (conn, resp, meter, cache, pubsub), what is
-// known of commands (command, cost), and what became of them (outcome). How Redis itself is
-// started or failed over does not live here; what the control plane asks of one process does
-// (admin).
+// Here is the Client: it chooses the way that a request takes (client.go, start.go), cuts pipelines
+// into parts (slices.go), and has what subscribers hear (subscribe.go). A request goes to the group
+// commit (commit), to replicas and the cache (replica), on a connection that its caller polls
+// (readpipe), or to a Redis Cluster (cluster). On its way it is an operation; below that package are
+// records of writes that happen once (once), scripts of clients (scripts), the acknowledgement
+// of writes (ack), who the master is (election, discovery), connections (conn, resp, meter, cache,
+// pubsub), and what is known of commands (command, cost). How Redis itself is started or failed over
+// does not live here; what the control plane asks of one process does (admin).
 package redis

@@ -1,3 +1,5 @@
+// Package readpipe reads from the master on a connection that its caller polls, such as an event
+// loop. It answers only under the conditions that a session of the group commit has verified.
 package redis
 
 import (
@@ -13,6 +15,7 @@ import (
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 )
 
@@ -31,9 +34,9 @@ type Express struct {
 	next     []byte // the commands of the batch to come
 	nextAsks []expressAsk
 
-	met      encounters // of the batch to come
-	expected int        // bytes of those of its answers that are known to be long
-	misses   int        // how many of its GETs also ask whether an unknown key exists
+	met      meter.Encounters // of the batch to come
+	expected int              // bytes of those of its answers that are known to be long
+	misses   int              // how many of its GETs also ask whether an unknown key exists
 
 	sent     []byte // the commands of the batch that is under way
 	sentAsks []expressAsk
@@ -61,10 +64,8 @@ type expressAsk struct {
 const (
 	maxExpress      = 512
 	maxExpressBytes = 64 << 10
-	// maxAnswer is how many bytes one answer may have, and maxAnswers how many all of
-	// a batch may have together: everybody waits for the longest answer, and a batch
-	// that takes long to arrive is too old to count.
-	maxAnswer   = 1 << 20
+	// maxAnswers is how many bytes the answers of a batch may have together: a batch that takes
+	// long to arrive is too old to count.
 	maxAnswers  = 16 << 20
 	keepAnswers = 256 << 10 // how much memory is kept for the next answers
 )
@@ -75,25 +76,25 @@ var ErrTooLong = errors.New("the answers are too long")
 // errNoLease is the error if no session has given a read lease.
 var errNoLease = errors.New("no master is read without confirmation now")
 
-// Express connects to the present master. The caller owns the connection, which is of a
+// connect connects to the present master. The caller owns the connection, which is of a
 // kind that the kernel polls. The error is errors.ErrUnsupported if there can never be
 // such a connection, as with TLS, which the kernel does not poll.
-func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
-	if c.writer == nil || c.cfg.TLS != nil {
+func connect(ctx context.Context, w *writer) (*Express, net.Conn, error) {
+	if w.cfg.TLS != nil {
 		return nil, nil, errors.ErrUnsupported
 	}
-	p := c.writer.readLease.Load()
+	p := w.readLease.Load()
 	switch {
 	case p == nil:
 		return nil, nil, errNoLease
 	case p.session.process == "":
 		return nil, nil, errors.ErrUnsupported // the address may lead elsewhere, and nobody could tell
 	}
-	conn, err := c.cfg.options().DialProcess(ctx, p.session.process, p.session.master)
+	conn, err := w.cfg.Options().DialProcess(ctx, p.session.process, p.session.master)
 	if err != nil {
 		return nil, nil, fmt.Errorf("log in to %s: %w", p.session.master, err)
 	}
-	return &Express{w: c.writer, session: p.session}, conn, nil
+	return &Express{w: w, session: p.session}, conn, nil
 }
 
 // Over reports whether the session has ended that the Express belongs to. If so, it
@@ -144,7 +145,7 @@ func (x *Express) Waiting() bool { return x.count == 0 && len(x.nextAsks) > 0 }
 func (x *Express) Depart() []byte {
 	x.sent, x.next = append(x.next, "*1\r\n$4\r\nROLE\r\n"...), x.sent[:0]
 	x.sentAsks, x.nextAsks = x.nextAsks, x.sentAsks[:0]
-	x.met.begin()
+	x.met.Begin()
 	x.expected = 0
 	x.count = len(x.sentAsks)
 	for i := range x.sentAsks {
@@ -183,7 +184,7 @@ func (x *Express) Got(n int) (whole bool, err error) {
 		switch {
 		case err != nil:
 			return false, err
-		case !whole && (len(x.in)-x.scan.At > maxAnswer || len(x.in) > maxAnswers):
+		case !whole && (len(x.in)-x.scan.At > meter.MaxAnswer || len(x.in) > maxAnswers):
 			return false, ErrTooLong
 		case !whole:
 			return false, nil
@@ -270,7 +271,7 @@ func (x *Express) own(i int, r *Request) *resp.Value {
 	if at < 0 {
 		return &x.made[i]
 	}
-	text, ask, answers := x.long[at].text, x.long[at].ask, x.w.cfg.answers
+	text, ask, answers := x.long[at].text, x.long[at].ask, x.w.cfg.Answers
 	bytes := int64(len(text))
 	if !answers.Take(bytes) {
 		return nil
@@ -279,7 +280,7 @@ func (x *Express) own(i int, r *Request) *resp.Value {
 		answers.Give(bytes)
 		return nil
 	}
-	r.hold(answers.Ledger, bytes)
+	r.Hold(answers.Ledger, bytes)
 	m := new(resp.Value)
 	if text = strings.Clone(text); ask.end > 0 {
 		readBounded(m, text, ask)
@@ -306,7 +307,59 @@ func (x *Express) Answer(i int, r *Request) bool {
 	r.Results = append(r.Results[:0], Result{Reply: m.Reply()})
 	r.From, r.Node, r.Lag, r.Token = ReadMaster, x.session.master, 0, ""
 	if r.WantToken {
-		r.Token = tokenOf(x.offset)
+		r.Token = request.TokenOf(x.offset)
+	}
+	return true
+}
+
+// foresee looks up how long the answer to a command was lately. It returns false if the
+// batch's answers become too long, or if the length is not known and others of the batch
+// are about the same key: a writer then bounds what goes together.
+func (x *Express) foresee(cmd Command) (ask expressAsk, ok bool) {
+	answers := x.w.cfg.Answers
+	kind := command.ByKey
+	switch name := cmd[0]; {
+	case len(name) == 3 && strings.EqualFold(name, "get"):
+	case len(name) == 4 && strings.EqualFold(name, "hget"):
+		kind = command.ByField
+	case len(name) == 4 && strings.EqualFold(name, "mget"):
+		return ask, x.foreseeEach(cmd)
+	case len(name) == 5 && strings.EqualFold(name, "hmget"):
+		kind = command.ByHash
+	default:
+		return ask, true
+	}
+	if ask.key = kind.Key(cmd); ask.key == 0 {
+		return ask, true
+	}
+	length, seen := answers.Lengths.Of(ask.key)
+	if !seen {
+		length = 0 // it is another key's
+	}
+	if length > 0 {
+		x.expected += int(length)
+		if length >= meter.MaxAnswer || x.expected > meter.TogetherAnswers {
+			return ask, false
+		}
+	}
+	if boundable(cmd) && !answers.PlainReads.Load() {
+		ask.end = max(meter.LargeAnswer, int(length))
+		ask.exists = seen && answers.Lengths.WasMissing(ask.key) || !seen && x.misses > 0
+	}
+	if seen {
+		return ask, true
+	}
+	return ask, x.met.Add(ask.key) <= meter.UnseenTwice && (kind != command.ByHash || len(cmd) <= 2+meter.WaryFields)
+}
+
+// foreseeEach is foresee for a command about several keys.
+func (x *Express) foreseeEach(cmd Command) (ok bool) {
+	for i := range cmd[1:] {
+		key := command.ByKey.Key(cmd[i:])
+		length, seen := x.w.cfg.Answers.Lengths.Of(key)
+		if length > 0 && seen || !seen && (i >= meter.UnseenKeys || x.met.Add(key) > meter.UnseenTwice) {
+			return false
+		}
 	}
 	return true
 }

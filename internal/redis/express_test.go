@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 )
 
@@ -124,7 +125,7 @@ func TestAnExpressAnswersWhatRedisDoes(t *testing.T) {
 			}
 			x := ride(t, client)
 			// Else an empty answer is asked for again.
-			client.cfg.answers.lengths.learnMissing(command.ByKey.Key(Command{"GET", "nothing"}))
+			client.cfg.Answers.Lengths.LearnMissing(command.ByKey.Key(Command{"GET", "nothing"}))
 			requests := func() []*Request {
 				token := reading("get", "k")
 				token.WantToken = true
@@ -160,7 +161,7 @@ func TestAnExpressAnswersWhatRedisDoes(t *testing.T) {
 				if x.Done(true); x.made != nil || cap(x.in) > keepAnswers {
 					t.Errorf("of answers that others have %d are used again, and %d bytes were taken for the next", len(x.made), cap(x.in))
 				}
-				if !strings.HasPrefix(all[7].Token, tokenPrefix) || all[0].Token != "" {
+				if !strings.HasPrefix(all[7].Token, request.TokenPrefix) || all[0].Token != "" {
 					t.Errorf("the tokens: %q and %q", all[7].Token, all[0].Token)
 				}
 			}
@@ -312,7 +313,7 @@ func (x *Express) landing(t *testing.T, count int, answers string) {
 
 func TestABatchUsesTheMemoryOfTheOneBefore(t *testing.T) {
 	const role = "*3\r\n$6\r\nmaster\r\n:123456\r\n*1\r\n*3\r\n$9\r\n127.0.0.1\r\n$4\r\n6380\r\n$6\r\n123456\r\n"
-	x := &Express{w: &writer{cfg: Config{}.withDefaults()}, session: &session{}}
+	x := &Express{w: &writer{cfg: Config{}.WithDefaults()}, session: &session{}}
 	requests := []*Request{reading("GET", "a"), reading("GET", "b"), reading("STRLEN", "a"), reading("GET", "c")}
 	answers := func(first string) string { return first + "$-1\r\n:7\r\n+OK\r\n" + role }
 	batch := func(answers string, kept bool) {

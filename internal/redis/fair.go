@@ -1,34 +1,32 @@
+// Package turns decides which of the operations that are not brief is next.
+//
+// They wait in lines, one for each sender. The line that has had the least of Redis' time is next,
+// so that one sender's thousand commands cost another's single one about one batch. Operations
+// that need the lease for long ones wait in lines of their own: until this node has the lease,
+// nothing else waits for them.
 package redis
 
 import (
-	"hash/maphash"
 	"slices"
 	"time"
 )
 
-// The operations that are not brief wait in lines, one for each sender. The line
-// that has had the least of Redis' time is next, so that one sender's thousand
-// commands cost another's single one about one batch.
-
-// What needs the lease waits in lines of its own: until this node has the lease, it
-// is not to stand in the way of anything else.
-
-// maxWaitingSlow bounds the operations of one sender that wait. What is behind so
-// many would not be carried out within the time that a request has.
+// maxWaitingSlow bounds the operations of one sender that wait. An operation behind so many would
+// not be carried out within the time that a request has.
 const maxWaitingSlow = 1000
 
-// maxLines bounds the lines that are kept though they are empty.
+// maxLines bounds the lines that are kept although they are empty.
 const maxLines = 4096
 
 // guess is what an operation is taken to cost before it is weighed.
 const guess = time.Millisecond
 
-// senderLine is what one sender has waiting.
+// senderLine has the operations of one sender that wait.
 type senderLine struct {
 	ops  []*operation // with those that their callers gave up
 	live int          // without them
-	// used is the time that the sender has had of Redis, in a count that all lines
-	// share: one that was empty begins where the others are.
+	// used is the time that the sender has had of Redis, in a count that all lines share: a line
+	// that was empty begins where the others are.
 	used time.Duration
 	// overlong counts the scripts that had to be ended, less those that ended by
 	// themselves since. Until rests the line has no turn.
@@ -51,15 +49,15 @@ func (l *senderLine) ran(ended bool, rest time.Duration) {
 	l.rests = time.Now().Add(time.Duration(l.overlong) * rest)
 }
 
-// lines are the senders' lines. They belong to their writer, under its mu.
+// lines are the senders' lines. They belong to a writer of the group commit, under its lock.
 type lines struct {
 	of    map[string]*senderLine
 	there []*senderLine // those that are not empty
 	clock time.Duration // used of the line that was served last, before that
-	// shares are what the last batch has of each line.
+	// shares is what the last batch has of each line.
 	shares []share
-	// scripts are what a script took lately, by its hash, and running is the one of the
-	// last batch, which has one at the most. They belong to the writer's follow.
+	// scripts is how long each script took lately, by its hash, and running is the script of the
+	// last batch, which has at most one. They belong to the goroutine that sends the batches.
 	scripts map[uint64]time.Duration
 	running runningScript
 }
@@ -80,7 +78,7 @@ func newLines() *lines {
 	return &lines{of: map[string]*senderLine{}, scripts: map[uint64]time.Duration{}}
 }
 
-// line is a sender's line.
+// line returns a sender's line.
 func (l *lines) line(sender string) *senderLine {
 	line := l.of[sender]
 	if line == nil {
@@ -108,7 +106,7 @@ func (l *lines) prune() {
 	}
 }
 
-// live is how much of a sender's waits here.
+// live returns how many operations of a sender wait here.
 func (l *lines) live(sender string) int {
 	if line := l.of[sender]; line != nil {
 		return line.live
@@ -186,7 +184,7 @@ func (l *lines) taken(line *senderLine) {
 	l.shares = append(l.shares, share{line: line, weight: guess})
 }
 
-// weighed puts the estimates of what goes now in the place of the guesses.
+// weighed replaces the guesses by the estimates of what goes now.
 func (l *lines) weighed(fit []*operation) {
 	for _, s := range l.shares {
 		s.line.used -= s.weight
@@ -203,8 +201,8 @@ func (l *lines) weighed(fit []*operation) {
 	}
 }
 
-// spent puts the time that the batch took in the place of the estimates. own, fate and
-// long are those of learn.
+// spent replaces the estimates by the time that the batch took. own, fate and long are those of
+// learn.
 func (l *lines) spent(took, own time.Duration, fate scriptFate) (long bool) {
 	long = l.learn(took, own, fate)
 	var sum time.Duration
@@ -223,19 +221,11 @@ func (l *lines) spent(took, own time.Duration, fate scriptFate) (long bool) {
 	return long
 }
 
-// knownScripts is how many scripts are remembered that took little lately. One that is
+// knownScripts is how many scripts are remembered that took little time lately. A script that is
 // not among them needs the lease.
 const knownScripts = 4096
 
-var scriptSeed = maphash.MakeSeed()
-
-// oneScript reports whether an operation is one script of a user's.
-func (o *operation) oneScript() bool { return o.runsScript && len(o.cmds) == 1 && len(o.cmds[0]) > 1 }
-
-// scriptKey stands for the operation's script. It is never 0.
-func (o *operation) scriptKey() uint64 { return maphash.String(scriptSeed, o.cmds[0][1]) | 1 }
-
-// scriptCost is what a script is taken to cost in a batch.
+// scriptCost returns what a script is taken to cost in a batch.
 func (l *lines) scriptCost(o *operation) time.Duration {
 	if took, known := l.scripts[o.scriptKey()]; known {
 		return took
@@ -264,85 +254,14 @@ func (l *lines) learn(took, own time.Duration, fate scriptFate) (long bool) {
 	return false
 }
 
-// linesFor are those that an operation waits in.
-func (w *writer) linesFor(o *operation) *lines {
-	if o.lasts {
-		return w.lasting
-	}
-	return w.lines
-}
+// scriptFate is what became of the script of a batch.
+type scriptFate int
 
-// spent takes in what a batch took. own, fate and long are those of lines.learn; rest is
-// that of senderLine.ran, and with 0 nobody rests.
-func (w *writer) spent(took, own time.Duration, fate scriptFate, rest time.Duration) (long bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if script := w.turn.running; script.key != 0 && fate != scriptNotRun && rest > 0 {
-		w.lasting.line(script.sender).ran(fate == scriptEnded, rest)
-	}
-	return w.turn.spent(took, own, fate)
-}
+const (
+	scriptNotRun scriptFate = iota // Redis took it not now (BUSY), or there is none
+	scriptEnded                    // by itself
+	scriptKilled                   // it had to be ended, or nobody knows
+)
 
-// waitsForLease says when to ask for the lease again; nil: nothing needs it.
-func (w *writer) waitsForLease() <-chan time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.lasting.there) == 0 {
-		return nil
-	}
-	return time.After(time.Until(w.leaseAsked.Add(leaseAgain)))
-}
-
-// takeSlow is take for operations that are not brief. What needs the lease is a batch
-// of its own, when it is time to ask for that, and between two such the others have
-// theirs.
-func (w *writer) takeSlow(batch []*operation) []*operation {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	now := time.Now()
-	due := w.ended || now.Sub(w.leaseAsked) >= leaseAgain
-	if !due || w.turn == w.lasting {
-		w.turn = w.lines
-		if batch = w.takeFrom(batch, slowTogether, now); len(batch) > 0 || !due {
-			return batch
-		}
-	}
-	w.turn = w.lasting
-	if batch = w.takeFrom(batch, 1, now); len(batch) > 0 {
-		return batch
-	}
-	if len(w.lasting.there) > 0 {
-		w.leaseAsked = now // what is there rests
-	}
-	w.turn = w.lines
-	return w.takeFrom(batch, slowTogether, now)
-}
-
-// takeFrom takes so many operations at the most from the lines whose turn it is. A
-// guarded one is a batch of its own.
-func (w *writer) takeFrom(batch []*operation, most int, now time.Time) []*operation {
-	w.turn.shares = w.turn.shares[:0]
-	if w.ended {
-		now = now.Add(time.Hour) // nothing rests any more
-	}
-	for len(batch) < most {
-		line, o := w.turn.first(now)
-		if o == nil || o.guarded && len(batch) > 0 {
-			break
-		}
-		w.turn.pop(line)
-		if !w.ended && now.After(o.until) {
-			continue // its caller takes account of it
-		}
-		if o.state.CompareAndSwap(queued, taken) { // else its caller gave it up
-			w.live--
-			w.bytes -= o.size
-			w.turn.taken(line)
-			batch = append(batch, o)
-			if o.guarded {
-				break
-			}
-		}
-	}
-	return batch
-}
+// scriptPatience is how long a batch with a user's script may take before SCRIPT KILL is sent.
+const scriptPatience = 100 * time.Millisecond

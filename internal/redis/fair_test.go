@@ -13,7 +13,7 @@ import (
 // slowWriter is one that has slow operations of senders waiting, in that order.
 func slowWriter(t *testing.T, senders string) *writer {
 	t.Helper()
-	w := newWriter(Config{}.withDefaults(), nil).aside
+	w := newWriter(Config{}.WithDefaults(), nil).aside
 	for _, sender := range strings.Split(senders, "") {
 		if err := w.put(&operation{sender: sender, until: time.Now().Add(time.Minute)}); err != nil {
 			t.Fatal(err)
@@ -62,7 +62,7 @@ func TestSendersAreServedInTurn(t *testing.T) {
 }
 
 func TestAnOperationThatGoesBackKeepsItsPlace(t *testing.T) {
-	w := newWriter(Config{}.withDefaults(), nil).aside
+	w := newWriter(Config{}.WithDefaults(), nil).aside
 	for i := range 5 {
 		if err := w.put(&operation{sender: "a", base: i, until: time.Now().Add(time.Minute)}); err != nil {
 			t.Fatal(err)
@@ -80,7 +80,7 @@ func TestAnOperationThatGoesBackKeepsItsPlace(t *testing.T) {
 // What waits for the lease is a batch of its own, once in a while, and stands in no
 // other sender's way.
 func TestWhatWaitsForTheLeaseHoldsNobodyUp(t *testing.T) {
-	w := newWriter(Config{}.withDefaults(), nil).aside
+	w := newWriter(Config{}.WithDefaults(), nil).aside
 	for _, o := range []*operation{{sender: "a", guarded: true}, {sender: "b"}, {sender: "b"}} {
 		o.until = time.Now().Add(time.Minute)
 		if err := w.put(o); err != nil {

@@ -3,6 +3,7 @@ package redis
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -13,11 +14,15 @@ import (
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/rewrite"
 )
 
 // gatherFrom is the size of a batch, in operations, above which a writer lets other
 // goroutines run before it takes the next batch.
 const gatherFrom = 4
+
+// errUncertain ends a session whose master may have been replaced unheard.
+var errUncertain = errors.New("no majority of Sentinels was heard, and not every other node is a replica of the master")
 
 // follow carries operations out until the context ends: on one connection after another,
 // each to the node that is the master then.
@@ -46,13 +51,13 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	defer watcher.Wait()
 	defer cancel()
 
-	l := w.cfg.connTo(master, conn.Pipelining)
+	l := w.cfg.ConnTo(master, conn.Pipelining)
 	l.Kept = true // until it is known which process it leads to
 	defer l.Stop()
 	dedicated, release := l.Dedicate()
 	defer release()
 	defer l.Cut() // runs before release, which would wait for answers
-	s := &session{w: w, master: master, conn: dedicated, slot: -1, loaded: map[*Script]bool{}, scripts: newScripts()}
+	s := &session{w: w, master: master, conn: dedicated, slot: -1, loaded: map[*Script]bool{}, scripts: newPresumed()}
 	// The peer itself has to report that it is a master: the address may lead to another
 	// process than when the monitor asked.
 	words := dedicated.DoMulti(ctx, dedicated.B().Role().Build(), dedicated.B().Info().Section("server").Build())
@@ -66,7 +71,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	}
 	info, _ := words[1].ToString() // it may be refused
 	s.process = conn.ProcessOf(info)
-	s.origin = originOf(cmp.Or(s.process, master))
+	s.origin = rewrite.OriginOf(cmp.Or(s.process, master))
 	var ready []string
 	for _, r := range replicas {
 		if r.Offset > 0 {

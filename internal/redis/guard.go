@@ -9,9 +9,9 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
+	"holdfast/internal/redis/rewrite"
 )
 
 // No script of ours can carry out some writes with an idempotency key: scripts and
@@ -25,12 +25,8 @@ import (
 // The answer is added to the record afterwards. If that fails, a repetition is only told
 // that the request was carried out.
 
-var (
-	// errDone is the error of a repetition of a request whose answer was not kept.
-	errDone = errors.New("the request was carried out before, and its answer is gone")
-	// errRival is the error if another attempt of the same request came first.
-	errRival = errors.New("another attempt of the same request is under way")
-)
+// errRival is the error if another attempt of the same request came first.
+var errRival = errors.New("another attempt of the same request is under way")
 
 // guarded carries out one operation in this way. It returns what operation.read does.
 func (s *session) guarded(ctx context.Context, o *operation) (then next, broken error) {
@@ -61,7 +57,7 @@ func (s *session) guarded(ctx context.Context, o *operation) (then next, broken 
 			o.results = append(o.results, results...)
 		}
 	}
-	s.origin.stamp(o.cmds, o.results)
+	s.origin.Stamp(o.cmds, o.results)
 	return settle, nil
 }
 
@@ -150,7 +146,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 		login = len(cmds) - 1
 		cmds = append(cmds, s.logIn(as))
 	}
-	if hasCursor(commands) {
+	if rewrite.HasCursor(commands) {
 		// The record may be read at another process: see replayed.
 		cmds = append(cmds, b.Echo().Message(strconv.FormatUint(uint64(s.origin), 10)).Build())
 	}
@@ -197,7 +193,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 	}
 	out := results(list[before:])
 	if !keepable(list[before:]) {
-		s.origin.stamp(commands, out)
+		s.origin.Stamp(commands, out)
 		return out, nil
 	}
 	keep := s.records(nil, b.Set().Key(record).Value(string(all.CacheMarshal(nil))).Xx().PxMilliseconds(resp.Int(s.w.recordLife())).Build())
@@ -210,72 +206,8 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 			s.spoil(err)
 		}
 	}
-	s.origin.stamp(commands, out)
+	s.origin.Stamp(commands, out)
 	return out, nil
-}
-
-// keepable reports whether answers are short enough to stand in a record.
-func keepable(answers []rueidis.RedisMessage) bool {
-	bytes, elements := int64(maxKeptBytes), maxKeptElements
-	var weigh func([]rueidis.RedisMessage)
-	weigh = func(list []rueidis.RedisMessage) {
-		elements -= len(list)
-		for i := range list {
-			if inner, err := list[i].ToArray(); err == nil {
-				weigh(inner)
-			} else {
-				bytes -= meter.Length(&list[i])
-			}
-		}
-	}
-	weigh(answers)
-	return bytes >= 0 && elements >= 0
-}
-
-// replay answers a repetition from its record.
-func replay(kept []byte, n int) ([]Result, error) {
-	var all rueidis.RedisMessage
-	if len(kept) == 0 || all.CacheUnmarshalView(kept) != nil {
-		return nil, errDone
-	}
-	list, err := all.ToArray()
-	if err != nil || len(list) < n {
-		return nil, errDone
-	}
-	return results(list[len(list)-n:]), nil
-}
-
-// replayed is replay for commands that may have a cursor. It is of the process
-// that carried them out, whose origin stands before their answers.
-func replayed(kept []byte, commands []Command) ([]Result, error) {
-	if !hasCursor(commands) {
-		out, err := replay(kept, len(commands))
-		hideReserved(commands, out)
-		return out, err
-	}
-	out, err := replay(kept, 1+len(commands))
-	if err != nil {
-		return nil, err
-	}
-	from, err := strconv.ParseUint(out[0].Reply.Text(), 10, 64)
-	if err != nil {
-		return nil, errDone
-	}
-	origin(from).stamp(commands, out[1:])
-	return out[1:], nil
-}
-
-// results are the elements of EXEC's answer.
-func results(list []rueidis.RedisMessage) []Result {
-	out := make([]Result, 0, len(list))
-	for _, m := range list {
-		if err := m.Error(); err != nil && !rueidis.IsRedisNil(err) {
-			out = append(out, Result{Err: &Error{Kind: Refused, Cause: outcome.WordsOf(m)}})
-		} else {
-			out = append(out, Result{Reply: resp.FromMessage(m)})
-		}
-	}
-	return out
 }
 
 // records appends commands that are for the database of the records.

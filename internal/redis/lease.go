@@ -24,32 +24,27 @@ const leaseName = "long"
 // keptOff is the lease's value where nobody has it: see session.keepOff.
 const keptOff = "off"
 
-// leaseAgain is how long a node waits before it asks for the lease again, and
-// leaseUnsure how many times as long as the lease it waits where Redis cannot say
-// who has it, because its memory is full.
+// leaseAgain is how long a node waits before it asks for the lease again. leaseUnsure is how many
+// times as long as the lease it waits if Redis cannot tell who has it, because its memory is full.
 const (
 	leaseAgain  = 20 * time.Millisecond
 	leaseUnsure = 4
 )
 
-// lasting reports whether an operation needs the lease: it may take longer than a
-// batch of others, or its time is not known.
-func (o *operation) lasting() bool { return o.weight >= slowBudget }
-
-// leaseTime is how long the lease is kept by what takes long: one and a half times the
-// time after which a Sentinel considers the master down. A script is ended after a
-// little more than a quarter of that time, and a Sentinel pings at least once in the
-// rest. It is 0 where no Sentinel watches the master.
+// leaseTime returns for how long a long operation keeps the lease: one and a half times the time
+// after which a Sentinel considers the master down. A script is ended after a little more than a
+// quarter of that time, and a Sentinel pings at least once in the rest. It is 0 if no Sentinel
+// watches the master.
 func (s *session) leaseTime() time.Duration {
-	if s.w.cfg.alone() {
+	if s.w.cfg.Alone() {
 		return 0
 	}
 	now, _ := s.w.monitor.Now()
 	return now.DownAfter * 3 / 2
 }
 
-// leaseKey is the key of the lease; empty when it is not known which slot of a
-// cluster is this master's.
+// leaseKey returns the key of the lease; empty: it is not known which slot of a cluster is this
+// master's.
 func (s *session) leaseKey() string {
 	if s.w.slot == nil {
 		return idemPrefix + leaseName
@@ -102,11 +97,10 @@ func (s *session) askAboutLease(ctx context.Context, cmd rueidis.Completed) (rue
 	return answers[len(answers)/2], nil // between the ways to the database of the records and back
 }
 
-// strict reports whether no script is to be taken for a short one now. So it is when
-// Redis has said that a script keeps it which runs without the lease: one that was
-// short before, sent by this node or another. Others may have sent the same, and all
-// of them behind each other would keep Redis from the Sentinels. An error ends the
-// session.
+// strict reports whether no script may be considered short now. That is so if Redis has replied that
+// a script keeps it busy which runs without the lease: one that was short before, sent by this node
+// or another. Other nodes may have sent the same, and all of them behind each other would keep Redis
+// from the Sentinels. An error ends the session.
 func (s *session) strict(ctx context.Context) (bool, error) {
 	if time.Now().Before(s.strictUntil) {
 		return true, nil
@@ -126,15 +120,6 @@ func (s *session) strict(ctx context.Context) (bool, error) {
 	}
 	return false, nil
 }
-
-// scriptFate is what became of the script of a batch.
-type scriptFate int
-
-const (
-	scriptNotRun scriptFate = iota // Redis took it not now (BUSY), or there is none
-	scriptEnded                    // by itself
-	scriptKilled                   // it had to be ended, or nobody knows
-)
 
 // sawScript learns from an operation that was carried out what became of its script.
 func (s *session) sawScript(o *operation) {
@@ -175,9 +160,9 @@ func (t *trips) add(took time.Duration) {
 // Redis does.
 const longestWay = 50 * time.Millisecond
 
-// own is how long the batch itself took at the most, in a commit that has asked for the
-// lease: that question costs Redis next to nothing, and so its time is that of the way.
-// On a machine without enough processor time that is most of it.
+// own returns how long the batch itself took at most, in a commit that has asked for the lease. That
+// question costs Redis next to nothing, so its time is that of the way. On a machine without enough
+// processor time that is most of it.
 func (t *trips) own() time.Duration { return t.most - min(t.least, longestWay) }
 
 // endLease gives the lease back, if the session has it, after a batch that took so

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
 )
@@ -150,16 +151,16 @@ func TestAnExpressTakesNoLongAnswers(t *testing.T) {
 			}
 			return taken
 		}
-		known := &client.cfg.answers.lengths
+		known := &client.cfg.Answers.Lengths
 		known[c.key>>1%uint64(len(known))].Store(0)
-		x.met.begin()
+		x.met.Begin()
 		if taken := third(); taken != c.unseen {
 			t.Errorf("%q, unseen: the third is taken: %v", c.words, taken)
 		}
-		for _, length := range []int64{maxAnswer, togetherAnswers/3 + 1, largeAnswer} {
-			known.learn(c.key, length)
-			x.met.begin()
-			if taken, want := third(), c.unseen || length <= largeAnswer; taken != want {
+		for _, length := range []int64{meter.MaxAnswer, meter.TogetherAnswers/3 + 1, meter.LargeAnswer} {
+			known.Learn(c.key, length)
+			x.met.Begin()
+			if taken, want := third(), c.unseen || length <= meter.LargeAnswer; taken != want {
 				t.Errorf("%q of %d bytes is taken: %v", c.words, length, taken)
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -27,32 +26,6 @@ import (
 // that run scripts.
 const loginsHold = time.Second
 
-// scriptLogin returns the user that runs the scripts of a request; nil: our own.
-func (c Config) scriptLogin(r *Request) *Login {
-	if r.ReadScripts && c.ReadScriptUser != nil {
-		return c.ReadScriptUser
-	}
-	return c.ScriptUser
-}
-
-// runsScript reports whether a command of this name runs a script or a function.
-func runsScript(name string) bool {
-	for _, begin := range []string{"eval", "fcall"} {
-		if len(name) >= len(begin) && strings.EqualFold(name[:len(begin)], begin) {
-			return true
-		}
-	}
-	return false
-}
-
-// loginAround returns the user that carries out a command; nil: our own.
-func (o *operation) loginAround(cmd Command) *Login {
-	if o.login == nil || !runsScript(cmd[0]) {
-		return nil
-	}
-	return o.login
-}
-
 // logIn logs in as a user.
 func (s *session) logIn(as *Login) rueidis.Completed {
 	name := as.Username
@@ -64,7 +37,7 @@ func (s *session) logIn(as *Login) rueidis.Completed {
 
 // logBack logs in as ourselves.
 func (s *session) logBack() rueidis.Completed {
-	return s.logIn(&Login{s.w.cfg.user(), s.w.cfg.Password})
+	return s.logIn(&Login{Username: s.w.cfg.User(), Password: s.w.cfg.Password})
 }
 
 // loggedIn takes the answer to a login. A failed login ends the session.

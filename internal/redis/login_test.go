@@ -11,8 +11,8 @@ import (
 // asScripts has scripts run as users of their own, as in a stack.
 func asScripts(c *Config) {
 	c.MinAcks = 0
-	c.ScriptUser = &Login{redistest.ScriptUser, redistest.Password}
-	c.ReadScriptUser = &Login{redistest.ReadScriptUser, redistest.Password}
+	c.ScriptUser = &Login{Username: redistest.ScriptUser, Password: redistest.Password}
+	c.ReadScriptUser = &Login{Username: redistest.ReadScriptUser, Password: redistest.Password}
 }
 
 // ways are those in which a command gets to Redis: alone or among others, by itself

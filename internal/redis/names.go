@@ -2,13 +2,18 @@ package redis
 
 import (
 	"context"
+	"crypto/tls"
 
 	"holdfast/internal/redis/admin"
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/discovery"
+	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/pubsub"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
+	"holdfast/internal/redis/rewrite"
 )
 
 // Callers of this package need no other one: these are its names for what lives below.
@@ -17,6 +22,20 @@ type (
 	Reply = resp.Reply
 	// ReplyType is the type of a reply in the protocol RESP2.
 	ReplyType = resp.Type
+
+	// Config is where Redis is, and what has to be true before a write is acknowledged.
+	Config = config.Config
+	// Login is a Redis user with its password.
+	Login = config.Login
+
+	// Request is one request to Redis.
+	Request = request.Request
+	// Result is the outcome of one command.
+	Result = request.Result
+	// ReadFrom is where a request may be read from.
+	ReadFrom = request.ReadFrom
+	// Script is a Lua script of this program's own.
+	Script = request.Script
 
 	// Command is one Redis command: its name, then its arguments.
 	Command = command.Command
@@ -33,6 +52,34 @@ type (
 	// Kind says what a failed operation did to the data.
 	Kind = outcome.Kind
 )
+
+// The values of ReadFrom.
+const (
+	ReadMaster  = request.ReadMaster
+	ReadReplica = request.ReadReplica
+	ReadCached  = request.ReadCached
+)
+
+// The room for long answers, in answers of the greatest length: a Client has AnswersHeld, and
+// one client of it may have ClientAnswers of them.
+const (
+	AnswersHeld   = meter.AnswersHeld
+	ClientAnswers = meter.ClientAnswers
+)
+
+// URLForms are what ParseURL understands, for a person to read.
+const URLForms = config.URLForms
+
+// ParseURL takes from a URL (see URLForms) where Redis is: see config.ParseURL.
+func ParseURL(text string, cfg *Config) error { return config.ParseURL(text, cfg) }
+
+// TLS makes the settings for Config.TLS of PEM texts: see config.TLS.
+func TLS(authorities, certificate, key []byte) (*tls.Config, error) {
+	return config.TLS(authorities, certificate, key)
+}
+
+// ErrCursorGone is the error of a command with a cursor that the present master did not give.
+var ErrCursorGone = rewrite.ErrCursorGone
 
 // The types of a reply.
 const (

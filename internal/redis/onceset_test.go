@@ -392,7 +392,7 @@ func TestAListThatWasWrittenSinceTheLookIsLeft(t *testing.T) {
 	list := idemPrefix + "made" + name
 	hash := strings.TrimPrefix(recordKey("", attempt("a", "k", "1")), idemPrefix)
 	retire := func() string {
-		return master.Do("EVAL", retireList.source, "0", "15", idemPrefix, name, "1", hash)
+		return master.Do("EVAL", retireList.Source, "0", "15", idemPrefix, name, "1", hash)
 	}
 	inRecords(master, "return redis.call('RPUSH', ARGV[1], ARGV[2])", list, strings.Repeat("x", 20))
 	if got := retire(); got != "" {

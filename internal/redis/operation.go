@@ -1,9 +1,11 @@
+// Package operation has a request on its way to Redis: what is known of it before it is sent, how
+// its answer is read, what the answer takes of this process' memory, and when the operation may be
+// sent again. The master's command table is here, too, because it decides all that. Queues,
+// connections and the acknowledgement of writes are the group commit's (package commit).
 package redis
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +14,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/cost"
+	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
@@ -56,7 +59,7 @@ type operation struct {
 	// may be. room was taken for it before it is asked for, spent is how long it is, held
 	// is what it takes, and need is what another attempt needs if there was no room.
 	budget, room, spent, held, need int64
-	ledger                          *answers // of all answers of its Client
+	ledger                          *meter.Answers // of all answers of its Client
 	// brief is true if each of its commands is brief. silences counts the nodes that fell
 	// silent while they had it: see mayRepeat.
 	brief    bool
@@ -152,66 +155,6 @@ func (o *operation) single() bool {
 // whole carries out.
 func (o *operation) whole() bool { return o.atomic && o.record != "" && !o.guarded }
 
-// encode appends the operation's commands to a batch.
-func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands {
-	o.first = len(batch)
-	b := s.conn.B()
-	switch {
-	case o.script != nil:
-		batch = o.asked(b, batch)
-		batch = append(batch, s.run(o.script, o.record, o.keys, o.args))
-	case o.whole():
-		batch = append(o.asked(b, batch), o.encodeWhole(s))
-	case o.atomic:
-		batch = o.asked(b, batch)
-		batch = append(batch, b.Multi().Build())
-		if o.login != nil { // for all of it: at EXEC, Redis checks the commands' rights again
-			batch = append(batch, s.logIn(o.login))
-		}
-		for _, cmd := range o.cmds {
-			batch = append(batch, s.plain(cmd))
-		}
-		batch = append(batch, b.Exec().Build())
-		if o.login != nil {
-			batch = append(batch, s.logBack())
-		}
-	case o.bounded != unbounded && (o.site == nil || !o.site.asking):
-		batch = o.bounded.encode(b, batch, o.cmds[0][1])
-	default:
-		for i, cmd := range o.cmds {
-			login := o.loginAround(cmd)
-			if login != nil {
-				batch = append(batch, s.logIn(login))
-			}
-			batch = o.asked(b, batch)
-			if o.record != "" && o.effects[i] {
-				records := []string{o.itemRecord(i)}
-				s.w.clocks.made(records[0])
-				if o.site != nil {
-					script := onceInCluster
-					if o.frees[i] {
-						script = onceFreeingInCluster
-					}
-					batch = append(batch, s.call(script, append(records, o.site.keys[i]...), s.head(len(cmd)), cmd))
-				} else {
-					growing := "1"
-					if o.frees[i] {
-						growing = "0"
-					}
-					batch = append(batch, s.call(once, records, appendSized(append(s.head(2+len(cmd)), growing), cmd)))
-				}
-			} else {
-				batch = append(batch, s.plain(cmd))
-			}
-			if login != nil {
-				batch = append(batch, s.logBack())
-			}
-		}
-	}
-	o.count = len(batch) - o.first
-	return batch
-}
-
 func plain(b rueidis.Builder, cmd Command) rueidis.Completed {
 	return b.Arbitrary(cmd[0]).Args(cmd[1:]...).Build()
 }
@@ -224,88 +167,6 @@ const (
 	repeat              // not executed, or harmless to repeat
 	decided             // it has its outcome
 )
-
-// read takes the answers to the operation's commands. broken is why the session is of no
-// more use; nil: it is.
-func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (then next, broken error) {
-	o.results = o.results[:0]
-	answers = o.answered(s, answers)
-	if o.bounded != unbounded && len(answers) > 1 {
-		if answers, then = o.readBounded(answers); len(answers) == 0 || then != settle {
-			return then, nil
-		}
-	}
-	switch {
-	case o.script != nil:
-		return o.readScript(s, answers[0], sent)
-	case o.whole():
-		return o.readWhole(s, answers[0], sent)
-	case o.atomic:
-		return o.readTransaction(s, answers, sent)
-	}
-	var done, again, gone bool // writes that happened, that did not, that may have
-	unanswered := false
-	var cause error
-	for i, a := range answers {
-		m, err := a.ToMessage()
-		if err == nil && o.record != "" && o.effects[i] {
-			m, err = element(m, o.place)
-		}
-		fate := outcome.FateOf(err, sent)
-		if fate == outcome.Rejected && o.record != "" && o.effects[i] && isNoScript(err) {
-			s.forget(once)
-			s.forget(onceSets)
-			s.forget(onceInCluster)
-			s.forget(onceFreeingInCluster)
-			fate = outcome.Later
-		}
-		switch fate {
-		case outcome.Executed:
-			done = done || o.effects[i]
-			o.results = append(o.results, Result{Reply: o.reply(i, m)})
-		case outcome.Rejected:
-			if o.record != "" && o.effects[i] && isGone(err) {
-				done = true
-				o.results = append(o.results, Result{Err: &Error{Kind: Unknown, Cause: errDone}})
-				break
-			}
-			o.results = append(o.results, Result{Err: o.refusal(outcome.WordsOf(m))})
-		case outcome.Later:
-			again = true
-			if !isNoScript(err) {
-				broken = cmp.Or(broken, s.refused(err))
-			}
-			cause = err
-			o.results = append(o.results, Result{Err: &Error{Kind: NotExecuted, Cause: err}})
-		case outcome.Lost:
-			broken = fmt.Errorf("%w (%w)", outcome.ErrLost, err)
-			cause, unanswered = broken, true
-			if o.effects[i] {
-				gone = true
-			} else {
-				again = true
-			}
-			o.results = append(o.results, Result{Err: &Error{Kind: Unknown, Cause: err}})
-		}
-	}
-	switch {
-	case !again && !gone:
-		return settle, nil
-	case o.record == "" && gone:
-		o.finish(&Error{Kind: Unknown, Cause: cause})
-		return decided, broken
-	case o.record == "" && done:
-		// Some commands happened and some certainly did not: each has its own result.
-		return settle, broken
-	}
-	o.sent = o.sent || done || gone
-	if unanswered && !o.mayRepeat(s.loss()) {
-		o.finish(o.lost(cause, s.loss()))
-		return decided, broken
-	}
-	o.cause = cause
-	return repeat, broken
-}
 
 // element returns one of the several answers of a script, or the one answer that it gives
 // for all (see onceSets).
@@ -323,66 +184,6 @@ func element(m rueidis.RedisMessage, i int) (rueidis.RedisMessage, error) {
 // reply returns a command's reply. About counters see carrying.
 func (o *operation) reply(i int, m rueidis.RedisMessage) resp.Reply {
 	return resp.FromScript(m, o.record != "" && o.effects[i] && m.IsString() && counts(o.cmds[i][0]))
-}
-
-func (o *operation) readScript(s *session, a rueidis.RedisResult, sent bool) (next, error) {
-	m, err := a.ToMessage()
-	switch outcome.FateOf(err, sent) {
-	case outcome.Executed:
-		o.results = append(o.results, Result{Reply: resp.FromMessage(m)})
-		return settle, nil
-	case outcome.Rejected:
-		if isNoScript(err) {
-			s.forget(o.script)
-			o.cause = err
-			return repeat, nil
-		}
-		if isGone(err) {
-			o.finish(&Error{Kind: Unknown, Cause: errDone})
-			return decided, nil
-		}
-		o.results = append(o.results, Result{Err: o.refusal(outcome.WordsOf(m))})
-		return settle, nil
-	case outcome.Later:
-		o.cause = err
-		return repeat, s.refused(err)
-	}
-	return o.lose(outcome.ErrLost, s.loss()), outcome.ErrLost
-}
-
-// readTransaction takes the answers to MULTI, the commands, and EXEC. If Redis refused to
-// queue any of the commands, EXEC does nothing (manual, "Transactions", errors inside a
-// transaction).
-func (o *operation) readTransaction(s *session, answers []rueidis.RedisResult, sent bool) (next, error) {
-	exec := answers[len(answers)-1]
-	err := exec.NonRedisError()
-	if err != nil {
-		if !sent {
-			o.cause = err
-			return repeat, outcome.ErrLost
-		}
-		return o.lose(outcome.ErrLost, s.loss()), outcome.ErrLost
-	}
-	all, err := exec.ToArray()
-	if err == nil {
-		if o.login != nil && len(all) > 0 {
-			s.loggedIn(all[0].Error())
-			all = all[1:]
-		}
-		o.results = results(all)
-		return settle, nil
-	}
-	cause, may := aborted(answers)
-	if !transacted(answers) {
-		// Without MULTI the commands were carried out one by one.
-		return o.lose(cause, loss{}), cause
-	}
-	if may {
-		o.cause = cause
-		return repeat, s.refused(cause)
-	}
-	o.finish(o.refusal(&discarded{cause}))
-	return decided, nil
 }
 
 // transacted reports whether a transaction that EXEC refused did nothing: MULTI was

@@ -13,13 +13,9 @@ import (
 // SCRIPT KILL). The node that sent the script sends SCRIPT KILL before the Sentinels
 // consider the master down.
 
-// A batch with a user's script may take scriptPatience. Then SCRIPT KILL is sent every
-// scriptAgain. Redis reads it when the script has passed busy-reply-threshold, which
-// may be later.
-const (
-	scriptPatience = 100 * time.Millisecond
-	scriptAgain    = 50 * time.Millisecond
-)
+// scriptAgain is how often SCRIPT KILL is sent after scriptPatience. Redis reads it when the
+// script has passed busy-reply-threshold, which may be later.
+const scriptAgain = 50 * time.Millisecond
 
 // endOverlong sends SCRIPT KILL to the master when its script has run too long, until
 // stop is called. It uses a connection of its own: on the others SCRIPT KILL would wait
@@ -42,7 +38,7 @@ func (s *session) endOverlong() (stop func()) {
 // killScript asks a server once to end a script or a function. The reply does not
 // matter: if no script runs, or if it has written, nothing happens.
 func killScript(ctx context.Context, cfg Config, addr string) {
-	conn, err := conn.DialRaw(ctx, cfg.options(), addr)
+	conn, err := conn.DialRaw(ctx, cfg.Options(), addr)
 	if err != nil {
 		return
 	}

@@ -44,7 +44,7 @@ func (s *session) checkReadLease() {
 
 // solitary reports whether there is nothing but this Redis: no replica, and no Sentinel.
 func (s *session) solitary() bool {
-	return s.w.cfg.alone() && s.inSync.Count == 0 && s.w.monitor.State().Online == 0
+	return s.w.cfg.Alone() && s.inSync.Count == 0 && s.w.monitor.State().Online == 0
 }
 
 // observe takes note of a batch that the master has answered, and when it was sent.

@@ -1,9 +1,10 @@
+// Package replica answers reads that need not come from the master: from replicas, and from a cache
+// in this process. What it cannot answer goes to the group commit.
 package redis
 
 import (
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,27 +17,26 @@ import (
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
-	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
+	"holdfast/internal/redis/rewrite"
 )
 
-// cacheTTL bounds how long a value stays in the cache without being asked for
-// again.
+// cacheTTL bounds how long a value stays in the cache without being asked for again.
 const cacheTTL = time.Minute
 
-// cacheTrust is how old a value of the cache may be: how long after the last
-// round in which the master answered as one, and after the last question on the
-// cache's own connection that was answered, its invalidations are taken for
-// complete. Rounds come every SteadyInterval, and that question is asked every
-// cacheAsks, for cacheAsks at most.
+// cacheTrust is how old a value of the cache may be. For so long after the last round in which the
+// master answered as one, and after the last answered question on the cache's own connection, its
+// invalidations are considered complete. Rounds come every SteadyInterval, and that question is
+// asked every cacheAsks and may take that long.
 const (
 	cacheTrust = 1200 * time.Millisecond
 	cacheAsks  = 400 * time.Millisecond
 )
 
-// replicaTimeout bounds one read of a replica; the master answers after it. Commands
-// that are not brief get slowReplicaTimeout, on a link of their own: the brief ones
-// are not to wait behind them, nor to cut them off.
+// replicaTimeout bounds one read of a replica; the master answers after it. Commands that are not
+// brief get slowReplicaTimeout, on a connection of their own: brief ones must not wait behind them,
+// nor cut them off.
 const (
 	replicaTimeout     = 300 * time.Millisecond
 	slowReplicaTimeout = time.Second
@@ -85,7 +85,7 @@ type cacheConn struct {
 
 func newCacheConn(cfg Config, master string) *cacheConn {
 	l := &cacheConn{}
-	o := cfg.options()
+	o := cfg.Options()
 	o.NewCache = func() rueidis.CacheStore {
 		values := cache.New(cfg.CacheBytes)
 		l.values.Store(values)
@@ -181,7 +181,7 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 	asked := time.Now()
 	a := l.DoCache(ctx, l.B().Get().Key(r.Commands[0][1]).Cache(), cacheTTL)
 	m, err := a.ToMessage()
-	result, ok := resultOf(m, err)
+	result, ok := request.ResultOf(m, err)
 	ok = ok && o.takeRoom(&m)
 	if ok && !a.IsCacheHit() {
 		l.Hear(asked)
@@ -200,17 +200,17 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 // shortInCache reports whether a value is short enough for the cache, on whose connection
 // all requests wait for each other. If its length is not known, the master is asked.
 func (c *readers) shortInCache(ctx context.Context, l *cacheConn, get Command, o *operation) bool {
-	lengths := &c.cfg.answers.lengths
-	length, known := lengths.of(o.learns)
+	lengths := &c.cfg.Answers.Lengths
+	length, known := lengths.Of(o.learns)
 	if !known && o.learns != 0 {
 		n, err := l.Do(ctx, l.B().Strlen().Key(get[1]).Build()).AsInt64()
 		if err != nil {
 			return false
 		}
-		lengths.learn(o.learns, n)
-		length, _ = lengths.of(o.learns)
+		lengths.Learn(o.learns, n)
+		length, _ = lengths.Of(o.learns)
 	}
-	return length <= maxAnswer
+	return length <= meter.MaxAnswer
 }
 
 // trusted reports whether the cache's values are no older than they may be.
@@ -259,14 +259,14 @@ func (c *readers) hit(key string, now time.Time) *cache.Value {
 
 // replica answers from one of the replicas that are not behind.
 func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
-	if o.script != nil && !o.script.readOnly {
+	if o.script != nil && !o.script.ReadOnly {
 		return false
 	}
 	limit := r.MaxLag
 	if limit == 0 {
 		limit = c.cfg.MaxLag
 	}
-	after, ok := offsetOf(r.After)
+	after, ok := request.OffsetOf(r.After)
 	if !ok {
 		return false
 	}
@@ -321,7 +321,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		// The answers of many such commands may be long. The master is asked for their length first.
 		same := &l.unseen[o.learns>>1%uint64(len(l.unseen))]
 		defer same.Add(-1)
-		if same.Add(1) > unseenTwice {
+		if same.Add(1) > meter.UnseenTwice {
 			return false
 		}
 	}
@@ -344,7 +344,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	}
 	switch {
 	case o.script != nil:
-		cmds = append(cmds, b.EvalRo().Script(o.script.source).Numkeys(int64(len(o.keys))).Key(o.keys...).Arg(o.args...).Build())
+		cmds = append(cmds, b.EvalRo().Script(o.script.Source).Numkeys(int64(len(o.keys))).Key(o.keys...).Arg(o.args...).Build())
 	case o.atomic:
 		return false // a transaction has a connection to itself, at the master
 	}
@@ -424,9 +424,9 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 			return false
 		}
 	}
-	r.Token = tokenOf(max(after, standing.Offset))
+	r.Token = request.TokenOf(max(after, standing.Offset))
 	for _, a := range own {
-		result, ok := resultOf(a.ToMessage())
+		result, ok := request.ResultOf(a.ToMessage())
 		if !ok {
 			r.Results, r.Token = r.Results[:0], ""
 			return false
@@ -435,7 +435,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	}
 	o.teach(r.Results)
 	if o.script == nil {
-		hideReserved(o.cmds, r.Results)
+		rewrite.HideReserved(o.cmds, r.Results)
 	}
 	return true
 }
@@ -443,12 +443,13 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 // rest leaves a replica alone that did not answer.
 func (l *replicaConn) rest() {
 	l.resting.Store(time.Now().Add(replicaRest).UnixNano())
-	l.Cut() // with it goes whoever else waits
+	l.Cut() // with it go the other requests that wait for it
 }
 
-// slowLink begins the name of a replica's second link, before its address.
+// slowLink begins the name of a replica's second connection, before its address.
 const slowLink = "slow "
 
+// link returns the connection of a name to a replica; nil: the readers have ended.
 func (c *readers) link(name, addr string) *replicaConn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -457,40 +458,18 @@ func (c *readers) link(name, addr string) *replicaConn {
 	}
 	l := c.replicas[name]
 	if l == nil {
-		l = &replicaConn{Client: c.cfg.connTo(addr, conn.Pipelining)}
+		l = &replicaConn{Client: c.cfg.ConnTo(addr, conn.Pipelining)}
 		l.Each.Budget = int64(c.cfg.MaxAnswer / replicaPart)
 		c.replicas[name] = l
 	}
 	return l
 }
 
-// resultOf is an answer that stands; false where the master is to be asked.
-func resultOf(m rueidis.RedisMessage, err error) (Result, bool) {
-	switch outcome.FateOf(err, true) {
-	case outcome.Executed:
-		return Result{Reply: resp.FromMessage(m)}, true
-	case outcome.Rejected:
-		return Result{Err: &Error{Kind: Refused, Cause: outcome.WordsOf(m)}}, true
+// cacheable reports whether the cache could answer the request: see readers.cached.
+func cacheable(r *Request) bool {
+	if len(r.Commands) != 1 || r.After != "" {
+		return false
 	}
-	return Result{}, false
-}
-
-// tokenPrefix starts a Token; the replication offset of the master follows. A
-// failover goes on counting from what the new master had.
-const tokenPrefix = "hf1."
-
-func tokenOf(offset int64) string { return tokenPrefix + strconv.FormatInt(offset, 36) }
-
-// offsetOf reads a Token; no token is offset 0. It answers false to what is
-// none of ours: the master is asked then.
-func offsetOf(token string) (int64, bool) {
-	if token == "" {
-		return 0, true
-	}
-	digits, ok := strings.CutPrefix(token, tokenPrefix)
-	if !ok {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(digits, 36, 64)
-	return n, err == nil && n >= 0
+	cmd := r.Commands[0]
+	return len(cmd) == 2 && strings.EqualFold(cmd[0], "GET")
 }

@@ -1,33 +1,12 @@
 package redis
 
 import (
-	"cmp"
-	"errors"
-	"net"
 	"time"
 
 	"holdfast/internal/redis/discovery"
 )
 
-// An operation that a node had when it fell silent may have silenced it. Repeated on
-// the next master, it would silence that one too, and after three nodes none is left.
-// If the node died or closed the connection, its operations are repeated within the
-// request's time. But an operation may also have killed the node: if a second node dies
-// with it, no third one gets it.
-
-// Why an operation is not repeated.
-var (
-	errSilenced = errors.New("the Redis node fell silent while it carried this out, and it is not sent to another one, which it might silence as well")
-	errKilled   = errors.New("two Redis nodes ended or were replaced while they carried this out, and it is not sent to another one, which it might end as well")
-)
-
-// loss is how the answer of a node was lost: the node fell silent, or it left, or
-// this process has ended the connection for another reason.
-type loss struct {
-	node         string
-	silent, left bool
-}
-
+// loss returns how the answers that are missing were lost.
 func (s *session) loss() loss {
 	silent := s.silent()
 	replaced := silent && s.replaced()
@@ -48,44 +27,6 @@ func (s *session) replaced() bool {
 	return node.Answered && (s.answered || another || !node.Master) && node.SilentAt.Before(s.began)
 }
 
-// mayRepeat reports whether an operation whose answer was lost may be sent
-// again: to the next master, and if the node had fallen silent, once, and only
-// when it is brief.
-func (o *operation) mayRepeat(l loss) bool {
-	if !l.silent && !l.left {
-		return true
-	}
-	o.lostAt = cmp.Or(o.lostAt, l.node)
-	if l.silent {
-		o.silences++
-		return o.brief && o.silences == 1 && o.lostAt == l.node
-	}
-	return o.lostAt == l.node
-}
-
-// lose deals with an operation that was sent and has no answer. A write without
-// a record may have happened, and must not happen twice.
-func (o *operation) lose(cause error, l loss) next {
-	o.cause = cause
-	o.sent = o.sent || o.writes
-	if (!o.writes || o.record != "") && o.mayRepeat(l) {
-		return repeat
-	}
-	o.finish(o.lost(cause, l))
-	return decided
-}
-
-// lost is the outcome of an operation that has no answer and is not repeated.
-func (o *operation) lost(cause error, l loss) *Error {
-	switch {
-	case o.sent:
-		return &Error{Kind: Unknown, Cause: cause}
-	case l.left:
-		return &Error{Kind: GivenUp, Cause: errKilled}
-	}
-	return &Error{Kind: GivenUp, Cause: errSilenced}
-}
-
 // silent reports whether the session's connection ended because the node did not reply
 // for some time. The connection may also end with the node itself, or when another node
 // becomes the master in a switchover.
@@ -97,10 +38,3 @@ func (s *session) silent() bool {
 // these may have silenced it. It is longer than a WAIT takes, and shorter than the time
 // after which Sentinels replace a master.
 const leastSilence = 100 * time.Millisecond
-
-// dialling reports whether an error occurred while a connection was being made, so
-// that nothing was sent.
-func dialling(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
-}

@@ -99,7 +99,7 @@ func TestWhetherAnOperationIsRepeatedFollowsFromWhatItIs(t *testing.T) {
 
 // In a switchover the old master answers to its end: nothing there has silenced it.
 func TestANodeIsSilentOnlyWhenItHadTheCommandsForSomeTime(t *testing.T) {
-	w := newWriter(Config{}.withDefaults(), nil)
+	w := newWriter(Config{}.WithDefaults(), nil)
 	left := new(conn.Tracked)
 	left.Left.Store(true)
 	for _, tt := range []struct {
@@ -235,7 +235,7 @@ func TestANodeThatIsReplacedAndRepliesWasNotSilent(t *testing.T) {
 		if c.quick {
 			downAfter -= time.Millisecond
 		}
-		s.w = serving(Config{}.withDefaults(), election.Snapshot{Verdict: election.Verdict{Master: c.master}, Nodes: []election.Node{c.node}, DownAfter: downAfter})
+		s.w = serving(Config{}.WithDefaults(), election.Snapshot{Verdict: election.Verdict{Master: c.master}, Nodes: []election.Node{c.node}, DownAfter: downAfter})
 		if got := s.loss(); got != c.want {
 			t.Errorf("%s: %+v, want %+v", what, got, c.want)
 		}

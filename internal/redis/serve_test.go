@@ -38,9 +38,9 @@ func (s *scripted) Confirm(context.Context) (election.Snapshot, error) { return 
 // replicas in sync. Whoever asks hears that round.
 func settled(t *testing.T, round election.Snapshot) (s *session, write, read *operation) {
 	t.Helper()
-	m := discovery.New(Config{Sentinels: []string{"s"}}.withDefaults().monitorConfig())
+	m := discovery.New(Config{Sentinels: []string{"s"}}.WithDefaults().MonitorConfig())
 	m.Publish(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 100}))
-	w := &writer{monitor: &scripted{m, round}, cfg: Config{Sentinels: []string{"s"}, MinAcks: 1}.withDefaults()}
+	w := &writer{monitor: &scripted{m, round}, cfg: Config{Sentinels: []string{"s"}, MinAcks: 1}.WithDefaults()}
 	s = &session{w: w, master: "m", offset: 100, inSync: ack.NewInSync("a", "b"), proven: time.Now()}
 	for _, o := range []**operation{&write, &read} {
 		*o = &operation{done: make(chan error, 1)}
@@ -106,10 +106,10 @@ func TestAnOperationIsAnsweredWhenItsReplicasHaveIt(t *testing.T) {
 // An attempt's answers, as Redis and a broken connection give them.
 func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
 	node := redistest.Start(t, 0, 0).Nodes[0]
-	cfg := Config{Username: redistest.Username, Password: redistest.Password}.withDefaults()
-	l := cfg.connTo(node.Addr, conn.Pipelining)
+	cfg := Config{Username: redistest.Username, Password: redistest.Password}.WithDefaults()
+	l := cfg.ConnTo(node.Addr, conn.Pipelining)
 	defer l.Stop()
-	away := cfg.connTo("127.0.0.1:1", conn.Pipelining)
+	away := cfg.ConnTo("127.0.0.1:1", conn.Pipelining)
 	defer away.Stop()
 	b := l.B()
 	var ok rueidis.RedisResult
@@ -145,7 +145,7 @@ func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
 		}
 		o.state.Store(taken)
 		s := &session{w: newWriter(cfg, nil), wire: new(conn.Tracked), loaded: map[*Script]bool{}}
-		then, _ := o.read(s, c.answers, !c.unsent)
+		then, _ := s.read(o, c.answers, !c.unsent)
 		if then != c.want || o.sent != c.mayHaveRun {
 			t.Errorf("%s: %v, and it may have run before: %v", name, then, o.sent)
 			continue
@@ -163,7 +163,7 @@ func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
 
 // serving is a writer whose monitor asks nobody and says what it is told.
 func serving(cfg Config, now election.Snapshot) *writer {
-	m := discovery.New(cfg.monitorConfig())
+	m := discovery.New(cfg.MonitorConfig())
 	m.Publish(now)
 	return newWriter(cfg, m)
 }
@@ -176,7 +176,7 @@ func TestARefusalTellsOfTheNode(t *testing.T) {
 		"CLUSTERDOWN The cluster is down":                       {pause: true},
 		"READONLY You can't write against a read only replica.": {ends: true},
 	} {
-		w := serving(Config{}.withDefaults(), election.Snapshot{})
+		w := serving(Config{}.WithDefaults(), election.Snapshot{})
 		s := &session{w: w}
 		err := s.refused(errors.New(text))
 		if s.pause > 0 != c.pause || s.lonely != c.lonely || w.busy.Load() > 0 != c.busy || err != nil != c.ends {
@@ -214,7 +214,7 @@ func waits(t *testing.T, w *writer, master string, during func(*operation)) (sti
 func TestNothingIsSentToANodeThatMayBeNoMaster(t *testing.T) {
 	cluster := redistest.Start(t, 1, 0)
 	master, replica := cluster.Nodes[0].Addr, cluster.Nodes[1].Addr
-	cfg := Config{Address: master, Username: redistest.Username, Password: redistest.Password, MinAcks: 1}.withDefaults()
+	cfg := Config{Address: master, Username: redistest.Username, Password: redistest.Password, MinAcks: 1}.WithDefaults()
 	says := func(addr string, sentinels ...string) election.Snapshot {
 		return election.Snapshot{Verdict: election.Verdict{Master: addr}, Sentinels: sentinels, Nodes: []election.Node{
 			{Address: addr, Answered: true, Master: true, Replicas: []election.Replica{{Address: replica, Offset: 1}}}, {Address: "c"},

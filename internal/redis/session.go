@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
+	"holdfast/internal/redis/rewrite"
 )
 
 // session is one connection to one master, and what is known about that master and its
@@ -29,11 +29,11 @@ type session struct {
 	// process identifies the master's process, whatever its address is (see
 	// conn.ProcessOf); empty: it is not known.
 	process string
-	origin  origin // of the cursors that this master returns
+	origin  rewrite.Origin // of the cursors that this master returns
 	conn    rueidis.DedicatedClient
 	wire    *conn.Tracked
 	loaded  map[*Script]bool // our own scripts that the master has already
-	scripts scripts          // those of clients
+	scripts presumed         // those of clients
 	inSync  ack.InSync
 	// offset is the master's after the last batch; 0: it was not asked for.
 	offset int64
@@ -218,7 +218,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 			s.singles = append(s.singles, o)
 		} else {
 			before := len(cmds)
-			cmds = o.encode(s, cmds)
+			cmds = s.encode(o, cmds)
 			shares = append(shares, o.share(len(cmds)-before))
 		}
 	}
@@ -264,7 +264,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	var misworded []refusedCommand
 	for _, o := range batch {
 		single := o.single()
-		then, broken := o.read(s, answers[o.first:o.first+o.count], sent)
+		then, broken := s.read(o, answers[o.first:o.first+o.count], sent)
 		if then == settle {
 			o.teach(o.results)
 		}
@@ -275,7 +275,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 			then = decided
 		}
 		if then == settle && o.script == nil {
-			s.origin.stamp(o.cmds, o.results)
+			s.origin.Stamp(o.cmds, o.results)
 		}
 		if broken != nil {
 			ended = broken
@@ -284,7 +284,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		if then == settle {
 			s.doubt(o)
 			s.sawScript(o)
-			misworded = o.appendMisworded(misworded)
+			misworded = appendMisworded(misworded, o)
 		}
 	}
 	ended = s.reword(ctx, misworded, ended)
@@ -336,7 +336,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 func (s *session) state() ack.State {
 	known := s.w.monitor.State()
 	return ack.State{
-		Now: time.Now(), MinAcks: s.w.cfg.MinAcks, Alone: s.w.cfg.alone(),
+		Now: time.Now(), MinAcks: s.w.cfg.MinAcks, Alone: s.w.cfg.Alone(),
 		InSync: s.inSync.Count, Lagging: s.inSync.Lagging(), Online: known.Online, Others: known.Others, Proven: s.proven,
 	}
 }
@@ -358,38 +358,6 @@ func (s *session) fence(cmds rueidis.Commands, batch []*operation) (rueidis.Comm
 	before := len(cmds)
 	cmds = s.records(cmds, s.conn.B().Set().Key(key).Value("").PxMilliseconds(resp.Int(s.w.recordLife())).Build())
 	return cmds, len(cmds) - before
-}
-
-// maxSingles limits the commands in one call of a script, because everybody else waits at
-// the master meanwhile.
-const maxSingles = 128
-
-// encodeSingles appends the single commands with records, many of them in one call of a
-// script. Commands that need no memory come last: see once.
-func (s *session) encodeSingles(cmds rueidis.Commands, shares []meter.Allowance) (rueidis.Commands, []meter.Allowance) {
-	cmds, shares, others := s.encodeSets(cmds, shares, s.singles)
-	for ops := range slices.Chunk(others, maxSingles) {
-		growing := len(ops)
-		for i := len(ops) - 1; i >= 0; i-- {
-			if ops[i].frees[0] {
-				growing--
-				ops[i], ops[growing] = ops[growing], ops[i]
-			}
-		}
-		records := make([]string, 0, len(ops))
-		args := append(s.head(1+4*len(ops)), strconv.Itoa(growing))
-		for i, o := range ops {
-			o.first, o.count, o.place = len(cmds), 1, i
-			records = append(records, o.record)
-			s.w.clocks.made(o.record)
-			args = appendSized(args, o.cmds[0])
-		}
-		cmds = append(cmds, s.call(once, records, args))
-		shares = append(shares, meter.Allowance{Replies: 1, Framed: true, Each: true, Budget: ops[0].budget, Always: true})
-	}
-	clear(s.singles)
-	s.singles = s.singles[:0]
-	return cmds, shares
 }
 
 // sort puts an operation where it belongs after an attempt.

@@ -88,7 +88,7 @@ func TestASlicedPipelineIsAnsweredAsOne(t *testing.T) {
 }
 
 func TestTheNextBatchIsThereThoughTheFirstOfItWasGivenUp(t *testing.T) {
-	w := newWriter(Config{}.withDefaults(), nil).aside
+	w := newWriter(Config{}.WithDefaults(), nil).aside
 	gone, there := new(operation), new(operation)
 	later := time.Now().Add(time.Minute)
 	gone.until, there.until = time.Now().Add(-time.Second), later
@@ -154,7 +154,7 @@ func TestScriptsOfOneBatchLeaveTimeForOthers(t *testing.T) {
 	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
 	script := `redis.call('RPUSH', 'order', 's') local n = 0 for i = 1, 1000000 do n = n + i end`
 	do(t, client, &Request{Commands: []Command{{"EVAL", "return 1", "0"}}})
-	conn, err := conn.DialRaw(t.Context(), client.cfg.options(), cluster.Nodes[0].Addr)
+	conn, err := conn.DialRaw(t.Context(), client.cfg.Options(), cluster.Nodes[0].Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestScriptsOfOneBatchLeaveTimeForOthers(t *testing.T) {
 	const n = 10
 	var batch []*operation
 	for range n {
-		o, err := client.operation(t.Context(), &Request{Commands: []Command{{"EVAL", script, "0"}}})
+		o, err := client.maker.operation(t.Context(), &Request{Commands: []Command{{"EVAL", script, "0"}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,7 +27,7 @@ func TestAMasterWithoutReplicasIsAskedAgainSoon(t *testing.T) {
 		{"BUSY Redis is busy running a script.", time.Second, retryPause},
 		{"TRYAGAIN Multiple keys request during rehashing of slot", time.Second, retryPause},
 	} {
-		s := &session{w: serving(Config{}.withDefaults(), election.Snapshot{})}
+		s := &session{w: serving(Config{}.WithDefaults(), election.Snapshot{})}
 		if err := s.refused(errors.New(c.refusal)); err != nil {
 			t.Errorf("%s: it ends the session: %v", c.refusal, err)
 		}

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -10,6 +9,7 @@ import (
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/request"
 )
 
 // Start is Do for a caller that does not wait, such as an event loop. It calls done
@@ -27,7 +27,7 @@ func (c *Client) Start(r *Request, done func(error)) {
 		return
 	}
 	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
-	o, err := c.operation(context.Background(), r)
+	o, err := c.maker.operation(context.Background(), r)
 	if err != nil {
 		done(err)
 		return
@@ -79,27 +79,18 @@ func (e *errands) end() {
 	e.work.Wait()
 }
 
-// prompt reports whether the specs of all of the request's commands are known, so
-// that Redis need not be asked for them.
+// prompt reports whether the specs of all of the request's commands are known, so that Redis need
+// not be asked for them.
 func (c *Client) prompt(r *Request) bool {
 	if c.cluster != nil {
 		return false
 	}
 	for _, cmd := range r.Commands {
-		if c.Known(cmd) == nil {
+		if c.maker.Known(cmd) == nil {
 			return false
 		}
 	}
 	return true
-}
-
-// Known is Spec for a caller that does not wait. It also returns nil if Redis would
-// have to be asked.
-func (c *Client) Known(cmd Command) *Spec {
-	if t := c.commands.table.Load(); t != nil {
-		return t.Lookup(cmd)
-	}
-	return nil
 }
 
 // conclude gives the caller of Start the outcome of its operation. over is true if
@@ -127,15 +118,6 @@ func (c *Client) conclude(o *operation, over bool, err error) {
 	heard(err)
 }
 
-// cacheable reports whether the cache could answer the request: see readers.cached.
-func cacheable(r *Request) bool {
-	if len(r.Commands) != 1 || r.After != "" {
-		return false
-	}
-	cmd := r.Commands[0]
-	return len(cmd) == 2 && strings.EqualFold(cmd[0], "GET")
-}
-
 // hit fills in a request's answer from the cache. It reports false if the cache does
 // not have it.
 func (c *Client) hit(r *Request) bool {
@@ -146,17 +128,17 @@ func (c *Client) hit(r *Request) bool {
 	if v == nil {
 		return false
 	}
-	result, ok := resultOf(v.Reply, v.Reply.Error())
+	result, ok := request.ResultOf(v.Reply, v.Reply.Error())
 	if text, _ := v.Reply.ToString(); len(text) > meter.ShortAnswer {
 		bytes := int64(len(text))
-		if !ok || !c.cfg.answers.Take(bytes) {
+		if !ok || !c.cfg.Answers.Take(bytes) {
 			return false
 		}
-		if !c.cfg.answers.Claim(r.Client, bytes, false) {
-			c.cfg.answers.Give(bytes)
+		if !c.cfg.Answers.Claim(r.Client, bytes, false) {
+			c.cfg.Answers.Give(bytes)
 			return false
 		}
-		r.hold(c.cfg.answers.Ledger, bytes)
+		r.Hold(c.cfg.Answers.Ledger, bytes)
 	}
 	if ok {
 		r.Results, r.From, r.Node, r.Lag, r.Token = append(r.Results[:0], result), ReadCached, "", 0, ""

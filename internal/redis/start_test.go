@@ -149,7 +149,7 @@ func TestWhatWaitsWhenTheClientEndsIsAnswered(t *testing.T) {
 // An operation that is watched may be given up before it is in the queue.
 func TestWhatIsGivenUpBeforeItIsQueuedIsNotCounted(t *testing.T) {
 	for _, ended := range []bool{false, true} {
-		w := newWriter(Config{}.withDefaults(), nil)
+		w := newWriter(Config{}.WithDefaults(), nil)
 		w.ended = ended
 		told := 0
 		o := &operation{done: make(chan error, 1), size: 10}

@@ -318,12 +318,12 @@ func TestTheSentinelsMayKnowUsByAnotherNameOrNone(t *testing.T) {
 		t.Fatal(got)
 	}
 	sentinel.Do("ACL", "DELUSER", redistest.Username)
-	for _, login := range []*Login{{}, {"watcher", "seen"}} {
+	for _, login := range []*Login{{}, {Username: "watcher", Password: "seen"}} {
 		client := open(t, cluster, func(c *Config) { c.Sentinel = login })
 		redistest.Eventually(t, 10*time.Second, "the master is found", func() bool { return client.Master() == cluster.Nodes[0].Addr })
 		redistest.Eventually(t, 10*time.Second, "the Sentinel's announcements are heard", func() bool {
 			for line := range strings.Lines(sentinel.Do("CLIENT", "LIST")) {
-				if strings.Contains(line, " sub=1 ") && strings.Contains(line, " user="+Config{Username: login.Username}.user()+" ") {
+				if strings.Contains(line, " sub=1 ") && strings.Contains(line, " user="+Config{Username: login.Username}.User()+" ") {
 					return true
 				}
 			}

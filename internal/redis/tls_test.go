@@ -6,12 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/redistest"
 )
 
 func tlsOf(t *testing.T, c *redistest.Cluster) *tls.Config {
 	t.Helper()
-	settings, err := TLS(c.TLS.Authority, c.TLS.Certificate, c.TLS.Key)
+	settings, err := config.TLS(c.TLS.Authority, c.TLS.Certificate, c.TLS.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +84,7 @@ func TestWhoIsNotTrustedIsNotSpokenTo(t *testing.T) {
 	}
 	// All of the way by a URL.
 	c := Config{}
-	if err := ParseURL("rediss://"+redistest.Username+":"+redistest.Password+"@"+cluster.Nodes[0].TLSAddr, &c); err != nil || c.TLS == nil {
+	if err := config.ParseURL("rediss://"+redistest.Username+":"+redistest.Password+"@"+cluster.Nodes[0].TLSAddr, &c); err != nil || c.TLS == nil {
 		t.Fatal(err)
 	}
 	client := open(t, cluster, func(o *Config) {
@@ -100,7 +101,7 @@ func TestCertificatesThatCannotBeReadAreRefused(t *testing.T) {
 		"missing":     {nil, []byte("x"), nil},
 		"key":         {nil, []byte("x"), []byte("x")},
 	} {
-		if _, err := TLS(try[0], try[1], try[2]); err == nil || !strings.Contains(err.Error(), what) {
+		if _, err := config.TLS(try[0], try[1], try[2]); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

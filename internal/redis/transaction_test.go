@@ -418,7 +418,7 @@ func TestATransactionThatIsNoneForAScriptEndsInTime(t *testing.T) {
 	do(t, client, &Request{Commands: commands("EVAL return(1) 0"), IdempotencyKey: "warm up both"})
 	client.writer.aside = newWriter(client.cfg, client.monitor).aside // does nothing
 	for _, before := range []bool{false, true} {
-		o, err := client.operation(t.Context(), &Request{Commands: commands("SET k v"), Atomic: true, IdempotencyKey: "once"})
+		o, err := client.maker.operation(t.Context(), &Request{Commands: commands("SET k v"), Atomic: true, IdempotencyKey: "once"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -541,7 +541,7 @@ func TestTheWayOfATransactionMayChangeBetweenRepetitions(t *testing.T) {
 	do(t, client, &Request{Commands: commands("SET warm up")})
 	attempt := func(idempotencyKey string, guarded bool) string {
 		r := &Request{Commands: commands("INCR n", "MGET none n"), Atomic: true, IdempotencyKey: idempotencyKey}
-		o, err := client.operation(t.Context(), r)
+		o, err := client.maker.operation(t.Context(), r)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,7 @@ func TestTheTimesOfTrustInCacheAndReplicasAreShortEnough(t *testing.T) {
 		{"cacheTrust", cacheTrust, 1200 * time.Millisecond, "docs/guarantees.md promises that a value of the cache is no older"},
 		{"cacheAsks", cacheAsks, cacheTrust / 3, "a connection that hangs has to be noticed within cacheTrust"},
 		{"steadyInterval", discovery.SteadyInterval + discovery.SteadyTimeout, cacheTrust - 300*time.Millisecond, "a master is heard within cacheTrust"},
-		{"replica's lag", Config{}.withDefaults().MaxLag, time.Second, "docs/guarantees.md promises that a replica's answer is no older"},
+		{"replica's lag", Config{}.WithDefaults().MaxLag, time.Second, "docs/guarantees.md promises that a replica's answer is no older"},
 	} {
 		if c.is <= 0 || c.is > c.atMost {
 			t.Errorf("%s is %v and may be %v at most: %s", c.what, c.is, c.atMost, c.sinceBeyond)
@@ -37,7 +37,7 @@ func known(master string, others int) election.Snapshot {
 // reply so long ago.
 func leasing(proof, reply time.Duration) (l *readLease, now time.Time) {
 	now = time.Now()
-	m := discovery.New(Config{Sentinels: []string{"s"}}.withDefaults().monitorConfig())
+	m := discovery.New(Config{Sentinels: []string{"s"}}.WithDefaults().MonitorConfig())
 	m.Publish(known("m", 2))
 	w := &writer{monitor: m, cfg: Config{Sentinels: []string{"s"}}}
 	s := &session{w: w, master: "m", inSync: ack.NewInSync("a", "b"), proven: now.Add(-proof)}

@@ -32,7 +32,7 @@ func wordedForScript(err error) bool {
 
 // appendMisworded appends the commands of an operation that were refused in words
 // for a script. Those of a user's own script are right as they are.
-func (o *operation) appendMisworded(list []refusedCommand) []refusedCommand {
+func appendMisworded(list []refusedCommand, o *operation) []refusedCommand {
 	if o.record == "" || o.guarded || o.script != nil {
 		return list
 	}
@@ -75,7 +75,7 @@ func (s *session) askWords(ctx context.Context, list []refusedCommand) error {
 		if outcome.FateOf(err, true) != outcome.Rejected {
 			continue
 		}
-		if words := outcome.WordsOf(m); redirectionOf(words).code == "" {
+		if words := outcome.WordsOf(m); outcome.RedirectionOf(words).Code == "" {
 			c.operation.results[c.number].Err = c.operation.refusal(words)
 		}
 	}

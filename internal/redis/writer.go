@@ -1,7 +1,11 @@
+// Package commit is the group commit: it sends operations to the master in batches, and answers
+// them when package ack lets it. It repeats what may be repeated, and takes turns with other nodes
+// for what is long.
 package redis
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"sync"
@@ -10,6 +14,7 @@ import (
 
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -56,14 +61,14 @@ type writer struct {
 	// take several trips and go one at a time, and those that are not brief, which go
 	// few at a time (see slow.go). The aside writer itself has none.
 	aside     *writer
-	lines     *lines       // aside's queues, instead of queue; under mu
-	lasting   *lines       // likewise, of operations that need the lease
-	turn      *lines       // the queues that the batch was taken from
-	met       encounters   // of the batch that is taken
-	wary      int          // for how many more batches they are kept small
-	large     []*operation // operations that turned out to be large while they waited
-	deadlines *deadlines   // of the operations whose callers do not wait; not in aside
-	slot      func() int   // a shard's first slot; nil: there is no cluster
+	lines     *lines           // aside's queues, instead of queue; under mu
+	lasting   *lines           // likewise, of operations that need the lease
+	turn      *lines           // the queues that the batch was taken from
+	met       meter.Encounters // of the batch that is taken
+	wary      int              // for how many more batches they are kept small
+	large     []*operation     // operations that turned out to be large while they waited
+	deadlines *deadlines       // of the operations whose callers do not wait; not in aside
+	slot      func() int       // a shard's first slot; nil: there is no cluster
 	// inSync is how many replicas have to have the next batch.
 	inSync atomic.Int64
 	// last is the master of the last session. It belongs to follow.
@@ -258,7 +263,7 @@ func (w *writer) take(batch []*operation) []*operation {
 func (w *writer) takeBrief(batch []*operation) []*operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.met.begin()
+	w.met.Begin()
 	bytes, n, left, unseen := 0, 0, 0, 0
 	w.wary = max(0, w.wary-1)
 	now := time.Now()
@@ -272,9 +277,9 @@ func (w *writer) takeBrief(batch []*operation) []*operation {
 		}
 		large := false
 		if o.learns != 0 && !w.ended {
-			length, known := o.ledger.lengths.of(o.learns)
+			length, known := o.ledger.Lengths.Of(o.learns)
 			if large = length > 0 && known; !known && o.unseen {
-				if unseen++; w.met.add(o.learns) > unseenTwice || o.bounded == unbounded && w.wary > 0 && unseen > waryKeys {
+				if unseen++; w.met.Add(o.learns) > meter.UnseenTwice || o.bounded == unbounded && w.wary > 0 && unseen > meter.WaryKeys {
 					w.queue[left] = o
 					left++
 					continue
@@ -349,4 +354,17 @@ func (w *writer) run(ctx context.Context) {
 			o.finish(o.without())
 		}
 	}
+}
+
+// errTooManySlow is the cause of the refusal of a sender that has too much waiting already.
+var errTooManySlow = fmt.Errorf("%d commands of this sender that are not brief wait already", maxWaitingSlow)
+
+// putAside has an operation carried out aside that turned out to have a long answer (see
+// maker.enlarge), within the time that it has left. It returns what do returns.
+func (w *writer) putAside(ctx context.Context, o *operation) (over bool, err error) {
+	o.expired.Store(false)
+	o.state.Store(queued)
+	ctx, cancel := context.WithDeadline(ctx, o.until)
+	defer cancel()
+	return w.do(ctx, o)
 }

@@ -54,7 +54,7 @@ func TestAWriteIsRememberedLongerThanItIsTried(t *testing.T) {
 	for hold, want := range map[time.Duration]time.Duration{
 		0: 30 * time.Second, time.Second: 30 * time.Second, time.Minute: 6 * time.Minute,
 	} {
-		if got := (Config{Hold: hold}).withDefaults().IdempotencyTTL; got != want {
+		if got := (Config{Hold: hold}).WithDefaults().IdempotencyTTL; got != want {
 			t.Errorf("held for %v, remembered for %v, want %v", hold, got, want)
 		}
 	}
@@ -64,7 +64,7 @@ func TestAWriteIsRememberedLongerThanItIsTried(t *testing.T) {
 // long given up: a balancer may have had it done elsewhere, and newer writes
 // come since.
 func TestAWriteIsNotSentAfterItsTime(t *testing.T) {
-	w := newWriter(Config{Hold: time.Minute}.withDefaults(), nil)
+	w := newWriter(Config{Hold: time.Minute}.WithDefaults(), nil)
 	stale, fresh := new(operation), new(operation)
 	stale.until, fresh.until = time.Now().Add(-time.Second), time.Now().Add(time.Minute)
 	w.queue, w.live = []*operation{stale, fresh}, 2

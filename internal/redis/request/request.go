@@ -1,9 +1,17 @@
-package redis
+// Package request is the vocabulary of a Client and of all that carries its requests out: a
+// request with its results, a script, and the token that stands for what was written up to an
+// answer. Nothing is sent here.
+package request
 
 import (
+	"math"
 	"time"
 
+	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
 
@@ -29,7 +37,7 @@ const (
 type Request struct {
 	// Commands are carried out in order. Other clients' commands may come in between,
 	// unless Atomic is set.
-	Commands []Command
+	Commands []command.Command
 	// Atomic is true if Commands are one transaction (MULTI, EXEC).
 	Atomic bool
 	// Script runs instead of Commands, with Keys and Args.
@@ -85,23 +93,30 @@ type Request struct {
 
 	// held is what its answers take of the room for long answers, in bytes, and holder the
 	// client that takes it. spent is how long its answers are so far, in bytes.
-	held, spent int64
-	// wary is true for a part of a request whose answers may be long.
-	wary   bool
+	held, Spent int64
+	// Wary is true for a part of a request whose answers may be long.
+	Wary   bool
 	holder string
 	ledger *meter.Ledger
 }
 
-// hold notes what an answer takes of the room for long ones.
-func (r *Request) hold(l *meter.Ledger, bytes int64) {
+// Hold notes what an answer takes of the room for long ones.
+func (r *Request) Hold(l *meter.Ledger, bytes int64) {
 	if bytes > 0 {
 		r.ledger, r.holder = l, r.Client
 		r.held += bytes
 	}
 }
 
-// absorb takes over what the answers to a part of the request take.
-func (r *Request) absorb(part *Request) {
+// Part returns a request that is to become a part of r: it has no results, and takes no room.
+func (r *Request) Part() Request {
+	part := *r
+	part.Results, part.held = nil, 0
+	return part
+}
+
+// Absorb takes over what the answers to a part of the request take.
+func (r *Request) Absorb(part *Request) {
 	if part.held > 0 {
 		r.held, r.ledger, r.holder = r.held+part.held, part.ledger, part.holder
 		part.held = 0
@@ -114,7 +129,7 @@ func (r *Request) Release() {
 	if r.held > 0 {
 		r.ledger.Release(r.holder, r.held)
 	}
-	r.held, r.spent = 0, 0
+	r.held, r.Spent = 0, 0
 }
 
 // Held returns how many bytes of the room for long answers the request takes; 0: its
@@ -127,4 +142,69 @@ type Result struct {
 	// Err is nil or an *Error. If Redis refused the command, the Error is of the kind
 	// Refused and has Redis' own words: see Words.
 	Err error
+}
+
+// Length returns how long an answer is that Redis gave just now. If a part of it was dropped,
+// it returns the greatest length that is told apart.
+func (r *Result) Length() int64 {
+	if r.Err != nil {
+		if yes, _ := meter.CutIn(outcome.Words(r.Err)); yes {
+			return math.MaxUint32
+		}
+		return 0
+	}
+	if yes, _ := meter.IsCut(r.Reply.Message()); yes {
+		return math.MaxUint32
+	}
+	return meter.Length(r.Reply.Message())
+}
+
+// InParts has a pipeline carried out in parts, one after the other, and puts their
+// results together. next returns where the part that begins at a command ends. carry may
+// make a part shorter. A part that fails as a whole ends the pipeline: its commands have
+// its error, and the commands behind it were not executed. If it is the first part, its
+// error is returned.
+func (r *Request) InParts(l *meter.Ledger, next func(begin int) int, carry func(part *Request, begin int) error) error {
+	results := r.Results[:0]
+	for begin, end := 0, 0; begin < len(r.Commands); begin = end {
+		end = next(begin)
+		part := r.Part()
+		part.Commands = r.Commands[begin:end]
+		err := carry(&part, begin)
+		end = begin + len(part.Commands)
+		r.Absorb(&part)
+		r.Spent = part.Spent
+		if more := meter.Charged(r.Spent) - r.held; more > 0 && l.Force(more) { // of many that are short
+			l.Claim(r.Client, more, true)
+			r.Hold(l, more)
+		}
+		if err != nil && begin == 0 {
+			return err
+		}
+		if err != nil {
+			for i := range r.Commands[begin:] {
+				if begin+i == end {
+					err = &outcome.Error{Kind: outcome.NotExecuted, Cause: err} // the parts behind were not sent
+				}
+				results = append(results, Result{Err: err})
+			}
+			break
+		}
+		results = append(results, part.Results...)
+		r.From, r.Node, r.Lag, r.Token = part.From, part.Node, part.Lag, part.Token
+	}
+	r.Results = results
+	return nil
+}
+
+// ResultOf returns the result of a command that a node has answered. It reports false if the
+// master has to be asked instead.
+func ResultOf(m rueidis.RedisMessage, err error) (Result, bool) {
+	switch outcome.FateOf(err, true) {
+	case outcome.Executed:
+		return Result{Reply: resp.FromMessage(m)}, true
+	case outcome.Rejected:
+		return Result{Err: &outcome.Error{Kind: outcome.Refused, Cause: outcome.WordsOf(m)}}, true
+	}
+	return Result{}, false
 }

@@ -1,20 +1,22 @@
-package redis
+// Package rewrite makes the answers of Redis what clients get: without Holdfast's own names, and
+// with cursors that name the Redis process that gave them.
+package rewrite
 
 import (
 	"strings"
 
 	rules "holdfast/internal/commands"
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 )
 
-// Holdfast has keys of its own among the data, and shows them to no client: the answers
-// to KEYS, SCAN and RANDOMKEY leave them out. The answer to PUBSUB CHANNELS leaves out
-// the Sentinels' channel.
+// Holdfast has keys of its own among the data, which no client sees: the answers to KEYS, SCAN
+// and RANDOMKEY leave them out. The answer to PUBSUB CHANNELS leaves out the Sentinels' channel.
 
 // hiddenOf returns which names the answer to a command leaves out; nil: the answer has
 // no names but those among the command's arguments.
-func hiddenOf(cmd Command) func(name string) bool {
+func hiddenOf(cmd command.Command) func(name string) bool {
 	name := cmd[0]
 	switch len(name) {
 	case len("pubsub"):
@@ -35,8 +37,8 @@ func hiddenOf(cmd Command) func(name string) bool {
 
 func isSentinels(channel string) bool { return channel == rules.SentinelChannel }
 
-// hideReserved removes our own names from the answers to commands.
-func hideReserved(cmds []Command, results []Result) {
+// HideReserved removes our own names from the answers to commands.
+func HideReserved(cmds []command.Command, results []request.Result) {
 	for i := range results {
 		if r := &results[i]; r.Err == nil {
 			if hidden := hiddenOf(cmds[i]); hidden != nil {
@@ -80,9 +82,9 @@ func without(r resp.Reply, hidden func(string) bool) resp.Reply {
 	return (&resp.Value{Kind: resp.Array, Items: kept}).Reply()
 }
 
-// anyKey is a RANDOMKEY that skips our own keys, whose names begin with ARGV[1]. It
+// AnyKey is a RANDOMKEY that skips our own keys, whose names begin with ARGV[1]. It
 // returns no key if it finds only our own for long.
-const anyKey = `
+const AnyKey = `
 for _ = 1, 1000 do
   local key = redis.call('RANDOMKEY')
   if not key or string.sub(key, 1, #ARGV[1]) ~= ARGV[1] then return key end

@@ -2,63 +2,60 @@ package redis
 
 import (
 	"context"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
 
-	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/moment"
+	"holdfast/internal/redis/request"
 )
 
 // Most writes through a balancer are plain SETs, each with a key of the balancer's
-// (Request.Attempt). A record with a time to live costs more than the SET itself: a
-// command at the master, one at each replica, and later the same for its end, since
-// Redis removes each key by a command of its own. So the records of a whole batch are
-// made by one command (MSETNX) without a time to live, as the values are set by one
-// (MSET), and are removed together: their names stand in a list, which is made in the
-// same transaction and so is wherever they are.
+// (Request.Attempt). A record with a time to live costs more than the SET itself: a command at the
+// master, one at each replica, and later the same for its end, since Redis removes each key by a
+// command of its own. So the records of a whole batch are made by one command (MSETNX) without a
+// time to live, as the values are set by one (MSET), and are removed together. Their names stand
+// in a list, which is made in the same transaction and so is wherever they are.
 //
-// A record of this kind is what it is to a node of an earlier version, and the other
-// way round: it has the same name, and its value is the same.
+// A node of an earlier version can read a record of this kind, and the other way round: it has the
+// same name and the same value.
 //
-// There are recordLists lists for each life of a record, which is in their names: nodes
-// that hold requests for different times may share a Redis. Those who write go on to the
-// next list from time to time, by the master's clock. When nothing was added to a list for
-// as long as its records live, by the clock of whoever looks, which nobody sets, all of its
-// records have had their time. Every process looks, so that no record stays when the one
-// that made it ends. Clocks of Redis decide nothing: they name the list, and no more.
+// There are recordLists lists for each life of a record, which is in their names: nodes that hold
+// requests for different times may share a Redis. Writers go on to the next list from time to time,
+// by the master's clock. If nothing was added to a list for as long as its records live, all of
+// them have had their time. Each process looks for such lists, and measures by its own monotonic
+// clock, so no record stays when the process that made it ends. Clocks of Redis decide nothing:
+// they only name the list.
 
 // recordLists is how many lists there are: those that are written take half of them
 // within the life of a record.
 const recordLists = 32
 
-// balancerSends is for how long a balancer may still send a request that it has sent
-// before, and room: a node refuses one that a balancer got more than 20 s ago (package
-// web, maxAge). A node that has it may hold it for Config.Hold after that.
+// balancerSends is for how long a balancer may still send a request that it has sent before, and a
+// margin: a node refuses one that a balancer got more than 20 s ago (package web, maxAge). A node
+// that has it may hold it for Config.Hold after that.
 const balancerSends = 25 * time.Second
 
-// attemptLife is how long a record of a balancer's request lives.
+// attemptLife returns how long a record of a balancer's request lives.
 func attemptLife(cfg Config) time.Duration { return min(cfg.IdempotencyTTL, balancerSends+cfg.Hold) }
 
 // retiredList is how many records one script removes, about.
 const retiredList = 256
 
-// hashSize is how long a record's own part of its name is.
+// hashSize is how many bytes of a record's name are its own.
 const hashSize = 20
 
-// onceSets carries plain SETs out, each with a record of its own, as once does. ARGV
-// are the three of recording, idemPrefix, the hashes of the records, how many
-// milliseconds a list is written and its records live, and the keys with their values. It returns one OK for all of
-// them, if none was carried out before and nothing is refused. Otherwise once's way
-// follows, by which each gets its own answer: nothing is done then but a list's entry,
-// whose records are made by the other way.
+// onceSets carries plain SETs out, each with a record of its own, as once does. ARGV are the three
+// of recording, idemPrefix, the hashes of the records, for how many milliseconds a list is written
+// and its records live, and the keys with their values. It returns one OK for all of them, if none
+// was carried out before and nothing is refused. Otherwise each command gets its own answer, as by
+// once: then only an entry of a list was made, and once makes its records.
 //
-// Redis looks at the memory and the replicas before a script's first write alone, so
-// what comes after the list's entry is not refused for want of them.
-var onceSets = newScript(`
+// Redis checks the memory and the replicas only before a script's first write, so what comes after
+// the list's entry is not refused for want of them.
+var onceSets = request.NewScript(`
 local KEYS, ARGV = {}, ARGV
 do
   local call, try, prefix, hashes = redis.call, redis.pcall, ARGV[4], ARGV[5]
@@ -95,47 +92,16 @@ do
 end
 `+onceEach, false)
 
-// plainSet reports whether an operation is one for onceSets.
-func (o *operation) plainSet() bool {
-	return o.attempt && len(o.cmds[0]) == 3 && strings.EqualFold(o.cmds[0][0], "set") && len(o.record) == len(idemPrefix)+hashSize
-}
+// usesLists reports whether plain SETs get records without a time to live. If c is nil, nobody
+// would remove them. If the clocks differ, records that are made the other way live longer.
+func (c *clocks) usesLists() bool { return c != nil && c.extra.Load() == 0 }
 
-// encodeSets appends those of the single commands that are plain SETs, many to a call.
-// It returns the others.
-func (s *session) encodeSets(cmds rueidis.Commands, shares []meter.Allowance, singles []*operation) (_ rueidis.Commands, _ []meter.Allowance, others []*operation) {
-	if s.w.clocks == nil || s.w.clocks.extra.Load() != 0 {
-		return cmds, shares, singles // nobody removes the records, or those that fall back live longer
-	}
-	n := 0
-	for i, o := range singles {
-		if o.plainSet() {
-			singles[n], singles[i] = o, singles[n]
-			n++
-		}
-	}
-	for ops := range slices.Chunk(singles[:n], maxSingles) {
-		args := s.head(4 + 2*len(ops))
-		hashes := make([]byte, 0, hashSize*len(ops))
-		for i, o := range ops {
-			o.first, o.count, o.place = len(cmds), 1, i
-			hashes = append(hashes, o.record[len(idemPrefix):]...)
-		}
-		args = append(args, idemPrefix, string(hashes), s.w.clocks.listSpan(), s.w.clocks.listLife())
-		for _, o := range ops {
-			args = append(args, o.cmds[0][1], o.cmds[0][2])
-		}
-		cmds = append(cmds, s.call(onceSets, nil, args))
-		shares = append(shares, meter.Allowance{Replies: 1, Framed: true, Each: true, Budget: ops[0].budget, Always: true})
-	}
-	return cmds, shares, singles[n:]
-}
-
-// listSpan is how long a list is written, in milliseconds.
+// listSpan returns how long a list is written, in milliseconds.
 func (c *clocks) listSpan() string {
 	return strconv.FormatInt(max(1, (c.attempts/(recordLists/2)).Milliseconds()), 10)
 }
 
-// listLife is how long the records of this process' lists live, in milliseconds.
+// listLife returns how long the records of this process' lists live, in milliseconds.
 func (c *clocks) listLife() string { return strconv.FormatInt(c.attempts.Milliseconds(), 10) }
 
 // recordList is what was last seen of a list: how long it is, its last record, and since
@@ -148,7 +114,7 @@ type recordList struct {
 
 // lookAtLists returns of each list that there is its name, how long it is and its last
 // record. It forgets a life of which there is no list: whoever makes one names it again.
-var lookAtLists = newScript(`
+var lookAtLists = request.NewScript(`
 redis.call('SELECT', ARGV[1])
 local prefix, out = ARGV[2], {}
 for _, life in ipairs(redis.call('SMEMBERS', prefix .. 'lives')) do
@@ -169,7 +135,7 @@ return out`, false)
 
 // retireList removes records at the beginning of a list, if it is still as long and ends
 // as it did, and returns how long it is then. The records go before their names do.
-var retireList = newScript(`
+var retireList = request.NewScript(`
 redis.call('SELECT', ARGV[1])
 local prefix, list, left = ARGV[2], ARGV[2] .. 'made' .. ARGV[3], tonumber(ARGV[4])
 if redis.call('LLEN', list) ~= left or string.sub(redis.call('LINDEX', list, -1) or '', -20) ~= ARGV[5] then return {} end

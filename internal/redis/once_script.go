@@ -1,51 +1,41 @@
+// Package once has what makes a write with an idempotency key happen once: the names and forms of
+// the records that are kept beside the data, the Lua scripts that carry writes out together with
+// their records, and the removal of records that have had their time. Sending those scripts is the
+// work of the group commit.
 package redis
 
 import (
-	"crypto/sha1"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"strconv"
 	"strings"
 
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/request"
 )
 
 // idemPrefix begins the names of the records of writes with an idempotency key.
 const idemPrefix = command.ReservedPrefix + "idem\x00"
 
-// Script is a Lua script of this program's own.
-type Script struct {
-	source, sha string
-	readOnly    bool
-}
-
-// NewScript makes a script of the body of a Lua function of KEYS and ARGV,
-// which may write. An error before its first write has to mean that nothing
-// happened, and no error may come after it.
+// NewScript returns a script with the body of a Lua function of KEYS and ARGV, which may write.
+// An error before its first write has to mean that nothing happened, and no error may come after
+// it.
 func NewScript(body string) *Script { return newWritingScript(body, "false") }
 
-// NewFreeingScript makes a script that writes and needs no memory, such as one that
-// deletes. Redis carries it out even when its memory is full.
+// NewFreeingScript returns a script that writes and needs no memory, such as one that deletes.
+// Redis carries it out even when its memory is full.
 func NewFreeingScript(body string) *Script { return newWritingScript(body, "true") }
 
 func newWritingScript(body, frees string) *Script {
-	return newScript("local function body(KEYS, ARGV)\n"+body+"\nend\n"+recording+`
+	return request.NewScript("local function body(KEYS, ARGV)\n"+body+"\nend\n"+recording+`
 local keys, args = {}, {}
 for i = 2, #KEYS do keys[i - 1] = KEYS[i] end
 for i = 4, #ARGV do args[i - 3] = ARGV[i] end
 return recorded(function() return body(keys, args) end, `+frees+`)`, false)
 }
 
-// NewReadScript makes a script that only reads.
-func NewReadScript(body string) *Script { return newScript(body, true) }
-
-func newScript(source string, readOnly bool) *Script {
-	sum := sha1.Sum([]byte(source))
-	return &Script{source, hex.EncodeToString(sum[:]), readOnly}
-}
+// NewReadScript returns a script that only reads.
+func NewReadScript(body string) *Script { return request.NewScript(body, true) }
 
 // renewing makes a record live longer, if Redis takes writes. So a repetition writes, too,
 // and the WAIT behind it covers the replication stream up to here, with the first attempt
@@ -99,10 +89,10 @@ func isGone(err error) bool {
 // KEYS[1] is some key that is there anyway). ARGV[2] is the database of the records and
 // ARGV[3] that of the data (both empty: it is the same one).
 //
-// The record is the first write, so that what keeps a script from writing
-// (read-only, too few replicas, out of memory: Redis 7.0, script.c) leaves
-// nothing behind, and what comes after it cannot fail for those reasons. It
-// holds the answer; empty stands for OK, the most frequent one.
+// The record is the first write. So what keeps a script from writing (read-only, too few
+// replicas, out of memory: Redis 7.0, script.c) leaves nothing behind, and what comes after the
+// record cannot fail for those reasons. The record holds the answer; empty stands for OK, the
+// most frequent one.
 //
 // When its memory is full, Redis still carries out what frees memory (DEL), and the record
 // must not prevent that. Redis checks its memory only before a script's first write
@@ -164,7 +154,7 @@ end
 // ARGV[4] is how many commands, the first ones, may need memory: the others are carried out
 // even when it is full. One call for many commands costs a fraction of many calls: at the
 // master, and also at the replicas, because it changes the database only twice.
-var once = newScript(onceEach, false)
+var once = request.NewScript(onceEach, false)
 
 const onceEach = renewing + keeping + carrying + `
 local call, ttl, recdb, datadb, growing = redis.call, ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -231,97 +221,19 @@ func counts(name string) bool {
 // out: Lua can unpack about 8,000 (LUAI_MAXCSTACK).
 const maxScriptArgs = 7000
 
-// run returns the call of a script that a user of this package made with NewScript.
-func (s *session) run(script *Script, record string, keys, args []string) rueidis.Completed {
-	if script.readOnly {
-		return s.call(script, keys, args)
-	}
-	head := s.head(len(args))
-	s.w.clocks.made(record)
-	if record == "" && len(s.w.cfg.Cluster) > 0 && len(keys) > 0 {
-		record, head[0] = keys[0], "" // an empty key is in a slot, too
-	}
-	all := make([]string, 0, 1+len(keys))
-	all = append(append(all, record), keys...)
-	return s.call(script, all, head, args)
-}
-
-// head returns the first arguments of our scripts (see recording), with room for more.
-func (s *session) head(room int) []string {
-	return append(make([]string, 0, 3+room), s.w.recordLife(), s.w.recordDB, s.w.dataDB)
-}
-
-// call returns the call of a script: as a whole the first time in this session, and by its
-// hash from then on.
-func (s *session) call(script *Script, keys []string, args ...[]string) rueidis.Completed {
-	c := s.conn.B().Arbitrary("EVALSHA")
-	if s.loaded[script] {
-		c = c.Args(script.sha)
-	} else {
-		s.loaded[script] = true
-		c = s.conn.B().Arbitrary("EVAL").Args(script.source)
-	}
-	c = c.Args(strconv.Itoa(len(keys))).Args(keys...)
-	for _, part := range args {
-		c = c.Args(part...)
-	}
-	return c.Build()
-}
-
-// forget makes call send a script as a whole the next time, because Redis has lost it
-// (SCRIPT FLUSH).
-func (s *session) forget(script *Script) { delete(s.loaded, script) }
-
+// isNoScript reports whether Redis refused a script because it does not have its text.
 func isNoScript(err error) bool {
 	reply, ok := rueidis.IsRedisErr(err)
 	return ok && reply.IsNoScript()
 }
 
-// recordKey names the record of a request to an application. Each part is hashed
-// with its length, so that no two requests share a record.
-func recordKey(app string, r *Request) string {
-	h := sha256.New()
-	part := func(p string) {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
-		h.Write(n[:])
-		h.Write([]byte(p))
-	}
-	part(r.IdempotencyKey)
-	if app != "" {
-		part("in")
-		part(app)
-	}
-	if r.Owner != "" {
-		part("of")
-		part(r.Owner)
-	}
-	if r.Atomic {
-		part("atomic") // its record has another form
-	}
-	if r.Script != nil {
-		part(r.Script.sha)
-		for _, k := range r.Keys {
-			part(k)
-		}
-		part("")
-		for _, a := range r.Args {
-			part(a)
-		}
-	}
-	for _, cmd := range r.Commands {
-		part("")
-		for _, a := range cmd {
-			part(a)
-		}
-	}
-	return idemPrefix + string(h.Sum(nil)[:20])
-}
-
-// itemRecord names the record of one command of a pipeline.
-func itemRecord(record string, i int) string {
-	if i == 0 {
-		return record
-	}
-	return record + strconv.Itoa(i)
-}
+// onceInCluster is once for one command, ARGV[4...]. Behind the record, KEYS has
+// the command's own: while a slot is on its way, Redis judges by them what of
+// it is where. Several commands are several calls, each being in its own slot.
+// onceFreeingInCluster is for one that takes no memory: see recording.
+var (
+	onceInCluster = request.NewScript(recording+carrying+`
+return {recorded(function() return carried(4, #ARGV) end)}`, false)
+	onceFreeingInCluster = request.NewScript(recording+carrying+`
+return {recorded(function() return carried(4, #ARGV) end, true)}`, false)
+)

@@ -1,7 +1,6 @@
-package redis
+package config
 
 import (
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -20,19 +19,5 @@ func FuzzURL(f *testing.F) {
 		if err != nil && strings.Contains(url, "hunter2") && strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the error quotes the URL: %v", err)
 		}
-	})
-}
-
-// FuzzCursor: a cursor is read as strtoul reads it, or is none.
-func FuzzCursor(f *testing.F) {
-	for _, cursor := range []string{"0", "00", "1", "18446744073709551615", "18446744073709551616", "-1", "+1", " 1", "x", ""} {
-		f.Add(cursor)
-	}
-	f.Fuzz(func(t *testing.T, cursor string) {
-		n, begins, ok := readCursor(cursor)
-		if want, err := strconv.ParseUint(cursor, 10, 64); err == nil && (!ok || n != want || begins != (want == 0)) {
-			t.Errorf("%q: %d, %v, %v", cursor, n, begins, ok)
-		}
-		originOf("x").take(cursor)
 	})
 }

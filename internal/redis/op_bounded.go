@@ -1,0 +1,142 @@
+package redis
+
+import (
+	"strings"
+
+	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/resp"
+)
+
+// How long the answer to a GET is cannot be known before it is there, and what it was lately is no
+// proof: the key may have another value by now. A value of tens of megabytes on a shared connection
+// would hold up all requests on it, and many at once the master itself, so that Sentinels replace
+// it. So a GET goes there as GETRANGE of no more than a short value has. What is longer is asked
+// for again aside, where its length is asked for first.
+//
+// GETRANGE returns an empty string also if there is no key, so EXISTS goes behind it. Another
+// client's write may come between the two: an empty string and a key that exists may be a key that
+// was set in between. Then both are asked for again in one transaction.
+
+// boundedRead is how a GET is carried out.
+type boundedRead uint8
+
+const (
+	unbounded boundedRead = iota // as GET
+	inPair                       // as GETRANGE and EXISTS
+	inExec                       // as these two in a transaction
+)
+
+// boundable reports whether a command is a GET that may go as a bounded read.
+func boundable(cmd Command) bool {
+	return len(cmd) == 2 && len(cmd[0]) == 3 && strings.EqualFold(cmd[0], "get")
+}
+
+// rangeEnd is the end of a range that has one byte more than a short value.
+const rangeEnd = int64(meter.LargeAnswer)
+
+func (r boundedRead) encode(b rueidis.Builder, batch rueidis.Commands, key string) rueidis.Commands {
+	if r == inExec {
+		batch = append(batch, b.Multi().Build())
+	}
+	batch = append(batch, b.Getrange().Key(key).Start(0).End(rangeEnd).Build(), b.Exists().Key(key).Build())
+	if r == inExec {
+		batch = append(batch, b.Exec().Build())
+	}
+	return batch
+}
+
+// readBounded takes the answers to a bounded read. It returns the one that stands for GET's. If it
+// returns none, the operation has its result or is not over: then tells which.
+func (o *operation) readBounded(answers []rueidis.RedisResult) (own []rueidis.RedisResult, then next) {
+	if o.bounded == inExec {
+		return o.readBoundedExec(answers)
+	}
+	text, err := answers[0].ToString()
+	switch {
+	case err != nil && o.unboundedInstead(answers[0]):
+		return nil, repeat
+	case err != nil || text != "":
+		return answers[:1], o.short(text)
+	}
+
+	exists, err := answers[1].AsInt64()
+	switch {
+	case err == nil && exists == 0:
+		return []rueidis.RedisResult{{}}, settle // which is no reply: see Reply.Type
+	case err == nil:
+		o.bounded = inExec
+	case !o.unboundedInstead(answers[1]):
+		return answers[1:], settle
+	}
+	return nil, repeat
+}
+
+// readBoundedExec is readBounded for a transaction.
+func (o *operation) readBoundedExec(answers []rueidis.RedisResult) (own []rueidis.RedisResult, then next) {
+	for i := range answers {
+		if err := answers[i].Error(); err != nil {
+			return answers[i : i+1], settle
+		}
+	}
+	list, _ := answers[len(answers)-1].ToArray()
+	if len(list) != 2 {
+		return answers[len(answers)-1:], settle
+	}
+	text, err := list[0].ToString()
+	exists, _ := list[1].AsInt64()
+	switch {
+	case err != nil:
+		o.results = append(o.results, Result{Err: o.refusal(outcome.WordsOf(list[0]))})
+	case text == "" && exists == 0:
+		o.results = append(o.results, Result{})
+	default:
+		o.results = append(o.results, Result{Reply: resp.FromMessage(list[0])})
+	}
+	return nil, o.short(text)
+}
+
+// short returns settle for a text that is the answer to GET. If it is only the beginning of a longer
+// one, the operation has to go aside.
+func (o *operation) short(text string) next {
+	if int64(len(text)) <= rangeEnd {
+		return settle
+	}
+	o.ledger.Lengths.Learn(o.learns, int64(len(text)))
+	o.results = o.results[:0]
+	o.drop()
+	o.spent = 0
+	o.finish(errLarge)
+	return decided
+}
+
+// unboundedInstead reports whether an operation has to go as GET, because Redis refused one of the
+// commands that stand for it: the Redis user may have the right to GET alone.
+func (o *operation) unboundedInstead(a rueidis.RedisResult) bool {
+	m, err := a.ToMessage()
+	if _, ok := rueidis.IsRedisErr(err); !ok {
+		return false
+	}
+	code, _, _ := strings.Cut(outcome.WordsOf(m).Error(), " ")
+	if code != "NOPERM" && code != "ERR" {
+		return false
+	}
+	o.bounded, o.wasBounded = unbounded, true
+	return true
+}
+
+// shortOf returns the answer of a replica that stands for GET's; nil: the master has to be asked.
+func (o *operation) shortOf(answers []rueidis.RedisResult) []rueidis.RedisResult {
+	text, err := answers[0].ToString()
+	switch exists, _ := answers[1].AsInt64(); {
+	case int64(len(text)) > rangeEnd:
+		o.ledger.Lengths.Learn(o.learns, int64(len(text)))
+	case err == nil && text != "":
+		return answers[:1]
+	case err == nil && answers[1].Error() == nil && exists == 0:
+		return []rueidis.RedisResult{{}}
+	}
+	return nil // a refusal is worded by the master
+}

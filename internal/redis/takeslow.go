@@ -1,0 +1,85 @@
+package redis
+
+import "time"
+
+// linesFor returns the lines that an operation waits in.
+func (w *writer) linesFor(o *operation) *lines {
+	if o.lasts {
+		return w.lasting
+	}
+	return w.lines
+}
+
+// spent takes in how long a batch took. own, fate and long are those of lines.learn, and rest is
+// that of senderLine.ran; with 0 no line rests.
+func (w *writer) spent(took, own time.Duration, fate scriptFate, rest time.Duration) (long bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if script := w.turn.running; script.key != 0 && fate != scriptNotRun && rest > 0 {
+		w.lasting.line(script.sender).ran(fate == scriptEnded, rest)
+	}
+	return w.turn.spent(took, own, fate)
+}
+
+// waitsForLease returns when to ask for the lease again; nil: nothing needs it.
+func (w *writer) waitsForLease() <-chan time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.lasting.there) == 0 {
+		return nil
+	}
+	return time.After(time.Until(w.leaseAsked.Add(leaseAgain)))
+}
+
+// takeSlow is take for operations that are not brief. An operation that needs the lease is a batch
+// of its own, when it is time to ask for the lease. Between two of them, the others have a batch.
+func (w *writer) takeSlow(batch []*operation) []*operation {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	due := w.ended || now.Sub(w.leaseAsked) >= leaseAgain
+	if !due || w.turn == w.lasting {
+		w.turn = w.lines
+		if batch = w.takeFrom(batch, slowTogether, now); len(batch) > 0 || !due {
+			return batch
+		}
+	}
+	w.turn = w.lasting
+	if batch = w.takeFrom(batch, 1, now); len(batch) > 0 {
+		return batch
+	}
+	if len(w.lasting.there) > 0 {
+		w.leaseAsked = now // what is there rests
+	}
+	w.turn = w.lines
+	return w.takeFrom(batch, slowTogether, now)
+}
+
+// takeFrom takes so many operations at most from the lines whose turn it is. A guarded one is a
+// batch of its own.
+func (w *writer) takeFrom(batch []*operation, most int, now time.Time) []*operation {
+	w.turn.shares = w.turn.shares[:0]
+	if w.ended {
+		now = now.Add(time.Hour) // nothing rests any more
+	}
+	for len(batch) < most {
+		line, o := w.turn.first(now)
+		if o == nil || o.guarded && len(batch) > 0 {
+			break
+		}
+		w.turn.pop(line)
+		if !w.ended && now.After(o.until) {
+			continue // its caller takes it off the counts
+		}
+		if o.state.CompareAndSwap(queued, taken) { // else its caller gave it up
+			w.live--
+			w.bytes -= o.size
+			w.turn.taken(line)
+			batch = append(batch, o)
+			if o.guarded {
+				break
+			}
+		}
+	}
+	return batch
+}

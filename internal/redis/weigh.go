@@ -1,0 +1,100 @@
+package redis
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/cost"
+	"holdfast/internal/redis/outcome"
+)
+
+// longestRest bounds the pause after a slow batch.
+const longestRest = 50 * time.Millisecond
+
+// rest leaves the master to others for a quarter of the time that a slow batch took.
+// A node does not know what other nodes send, and they may send as much.
+func (s *session) rest(took time.Duration) {
+	if took > slowBudget {
+		s.pause = max(s.pause, min(took/4, longestRest))
+	}
+}
+
+// weigh estimates how long the operations of a batch take, and returns those that go together now.
+// It refuses those that take too long; the others go back to the queue. An error ends the session:
+// nothing was sent then.
+func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, error) {
+	q := questioner{b: s.conn.B(), plain: s.plain, send: func(cmds rueidis.Commands) []rueidis.RedisResult {
+		answers, _ := s.exchange(ctx, cmds)
+		return answers
+	}}
+	if q.ask(batch) != nil {
+		for _, o := range batch {
+			o.cause = outcome.ErrLost
+			s.again = append(s.again, o)
+		}
+		return nil, outcome.ErrLost
+	}
+	fit, left, full := batch[:0], time.Duration(slowBudget), false
+	// A batch has at most one script, however short it was before: its arguments and the data
+	// decide how long it takes, and what is sent behind it cannot be called back.
+	scripts := false
+	for i, o := range batch {
+		costs := o.costs()
+		if o.oneScript() && costs[0] <= cost.LongestCommand {
+			costs[0] = s.w.lines.scriptCost(o)
+			strict, err := s.strict(ctx)
+			if err != nil {
+				s.again = append(append(s.again, fit...), batch[i:]...)
+				return nil, err
+			}
+			if strict {
+				costs[0] = max(costs[0], slowBudget)
+			}
+			o.loads[0] = costs[0]
+		}
+		costs, refused := o.tooLarge(costs)
+		if refused {
+			continue // it belongs to its caller again
+		}
+		switch o.weight = total(o.loads); {
+		case o.tooLong(costs):
+		case full, len(fit) > 0 && o.weight > left:
+			full = true
+			s.again = append(s.again, o)
+		case o.runsScript && scripts:
+			s.again = append(s.again, o)
+		case !o.atomic && len(o.loads) > 1 && o.weight > left:
+			n := 0
+			for n < len(o.loads) && (n == 0 || o.loads[n] <= left) {
+				left -= o.loads[n]
+				n++
+			}
+			o.finish(&tooMany{n})
+		case o.lasting() && !o.lasts:
+			o.lasts = true // others do not wait for it
+			s.again = append(s.again, o)
+		case o.lasting():
+			held, err := s.lease(ctx, o)
+			if err != nil {
+				s.again = append(s.again, batch[i:]...)
+				return nil, err
+			}
+			if held {
+				fit, full = append(fit, o), true
+				continue
+			}
+			s.w.leaseAsked = time.Now()
+			s.again = append(s.again, o)
+		default:
+			fit = append(fit, o)
+			left -= o.weight
+			scripts = scripts || o.runsScript
+		}
+	}
+	s.w.mu.Lock()
+	s.w.turn.weighed(fit)
+	s.w.mu.Unlock()
+	return fit, nil
+}
