@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/discovery"
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/pubsub"
 	"holdfast/internal/redis/request"
 )
@@ -60,7 +61,7 @@ func New(cfg Config) (*Client, error) {
 		maker: newMaker(cfg, m, false), published: pubsub.NewBroker(cfg.Options(), cfg.Logger, m), changes: pubsub.NewBroker(cfg.Options(), cfg.Logger, m),
 	}
 	c.concluding = c.conclude
-	c.writer.compareClocks(newClocks(cfg, m))
+	c.writer.compareClocks(once.NewClocks(cfg, m))
 	return c, nil
 }
 
@@ -78,8 +79,8 @@ func (c *Client) Run(ctx context.Context) {
 	}
 	parts.Go(func() { c.monitor.Run(ctx) })
 	parts.Go(func() { c.writer.run(ctx) })
-	parts.Go(func() { c.writer.clocks.run(ctx) })
-	parts.Go(func() { c.writer.clocks.runLists(ctx) })
+	parts.Go(func() { c.writer.clocks.Run(ctx) })
+	parts.Go(func() { c.writer.clocks.RunLists(ctx) })
 	parts.Go(func() { c.readers.run(ctx) })
 	parts.Go(func() { c.published.Run(ctx) })
 	parts.Go(func() { c.changes.Run(ctx) })

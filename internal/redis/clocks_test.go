@@ -2,10 +2,12 @@ package redis
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -55,11 +57,9 @@ func TestARepetitionCountsOnceAtANextMasterWhoseClockIsAhead(t *testing.T) {
 			first := map[string][]string{"before": do(t, client, requests["before"])}
 			cluster.Nodes[c.node].SetClock(t, c.by)
 			if ahead := c.node == 1 || c.by < 0; ahead {
-				redistest.Eventually(t, 10*time.Second, "the client notices", func() bool { return client.writer.clocks.extra.Load() > 0 })
 				redistest.Eventually(t, 10*time.Second, "the record from before lives longer", func() bool {
-					client.writer.clocks.mu.Lock()
-					defer client.writer.clocks.mu.Unlock()
-					return len(client.writer.clocks.retiring) > 0
+					left, _ := strconv.Atoi(lifeOf(cluster.Nodes[0], requests["before"]))
+					return left > int(time.Hour.Milliseconds())
 				})
 			}
 			for name, r := range requests {
@@ -90,13 +90,19 @@ func TestARecordThatLivesLongerForTheClocksIsRemovedInTime(t *testing.T) {
 	t.Parallel()
 	cluster, client := skewed(t, func(c *Config) { c.IdempotencyTTL, c.RecordDB = 4*time.Second, -1 })
 	cluster.Nodes[1].SetClock(t, time.Hour)
-	redistest.Eventually(t, 10*time.Second, "the client notices", func() bool { return client.writer.clocks.extra.Load() > 0 })
-	once := &Request{Commands: commands("INCR n"), IdempotencyKey: "once"}
+	noticed := &Request{Commands: commands("INCR noticed"), IdempotencyKey: "noticed"}
+	redistest.Eventually(t, 10*time.Second, "the client notices", func() bool {
+		noticed.Results = nil
+		do(t, client, noticed)
+		left, _ := strconv.Atoi(cluster.Nodes[0].Do("PTTL", once.Record("", noticed)))
+		return left > int(time.Hour.Milliseconds())
+	})
+	first := &Request{Commands: commands("INCR n"), IdempotencyKey: "once"}
 	renewed := &Request{Commands: commands("INCR m"), IdempotencyKey: "renewed"}
-	do(t, client, once)
+	do(t, client, first)
 	do(t, client, renewed)
 	made := time.Now()
-	exists := func(r *Request) bool { return cluster.Nodes[0].Do("EXISTS", recordKey("", r)) == "1" }
+	exists := func(r *Request) bool { return cluster.Nodes[0].Do("EXISTS", once.Record("", r)) == "1" }
 	var gone time.Duration
 	for repeated := false; gone == 0 || exists(renewed); time.Sleep(50 * time.Millisecond) {
 		if since := time.Since(made); since > 30*time.Second {
@@ -104,7 +110,7 @@ func TestARecordThatLivesLongerForTheClocksIsRemovedInTime(t *testing.T) {
 		} else if !repeated && since > 2*time.Second {
 			repeated = true
 			do(t, client, renewed)
-		} else if gone == 0 && !exists(once) {
+		} else if gone == 0 && !exists(first) {
 			gone = since
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/hashslot"
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/request"
 )
@@ -67,7 +68,7 @@ type journey struct {
 func (c *cluster) do(ctx context.Context, r *Request) error {
 	j := &journey{cluster: c, maker: c.maker, r: r, whole: r.Script != nil || r.Atomic}
 	if r.IdempotencyKey != "" {
-		j.record = recordKey(c.cfg.App, r)
+		j.record = once.Record(c.cfg.App, r)
 	}
 	items, err := j.items(ctx)
 	if err != nil {
@@ -178,7 +179,7 @@ func (j *journey) settled(slot int) int {
 	case slot >= 0:
 		return slot
 	case j.record != "":
-		return hashslot.Of(j.record[len(idemPrefix):])
+		return hashslot.Of(j.record[len(once.Prefix):])
 	}
 	return rand.IntN(hashslot.Count)
 }
@@ -367,9 +368,9 @@ func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 		if o.record != "" {
 			switch o.record = j.record; {
 			case j.whole:
-				o.record = recordIn(p.items[0].slot, j.record)
+				o.record = once.RecordIn(p.items[0].slot, j.record)
 			case o.atomic: // it would wait, and may not
-				o.record = itemRecord(recordIn(place.slots[0], j.record), place.at[0])
+				o.record = once.ItemRecord(once.RecordIn(place.slots[0], j.record), place.at[0])
 			}
 			// This is for the whole request: how a record is kept must not depend on how the request
 			// is divided.

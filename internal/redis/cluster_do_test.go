@@ -268,7 +268,7 @@ func TestMessagesAndChangesOfAWholeClusterAreHeard(t *testing.T) {
 	<-missedCalls
 	for _, n := range cluster.Nodes {
 		n.Do("PUBLISH", "news", "of "+n.Addr)
-		key := keysAt(client, n.Addr, 1)[0]
+		key := keysAt(n, 1)[0]
 		redistest.Eventually(t, 5*time.Second, "news and changes of "+n.Addr, func() bool {
 			// Again: that master may be the last one to be listened to.
 			do(t, client, &Request{Commands: commands("SET "+key+" v", "PUBLISH news "+key)})

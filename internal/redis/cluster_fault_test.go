@@ -95,13 +95,12 @@ func (l *counting) end(t *testing.T) (total int64) {
 	return total
 }
 
-// keysOf are n keys of the shard with that master, and none of its neighbours'.
-func keysAt(c *Client, master string, n int) []string {
-	t, _ := c.cluster.now()
+// keysAt returns n keys of the shard that has this master, and none of its neighbours'.
+func keysAt(master *redistest.Server, n int) []string {
 	var keys []string
 	for i := 0; len(keys) < n; i++ {
 		key := "key-" + strconv.Itoa(i)
-		if s := t.at(hashslot.Of(key)); s.master() == master {
+		if !strings.HasPrefix(master.Do("EXISTS", key), "MOVED") {
 			keys = append(keys, key)
 		}
 	}
@@ -135,13 +134,13 @@ func loseMaster(t *testing.T, lose func(*redistest.Cluster)) {
 	for _, n := range cluster.Nodes[:3] { // every replica is in sync
 		redistest.Eventually(t, 10*time.Second, "a write is acknowledged at "+n.Addr, func() bool {
 			s := client.Status()
-			return s.Replicas == 2 && client.Set(t.Context(), keysAt(client, n.Addr, 1)[0]+"-warm", nil, "") == nil
+			return s.Replicas == 2 && client.Set(t.Context(), keysAt(n, 1)[0]+"-warm", nil, "") == nil
 		})
 	}
 	victim := cluster.Nodes[0].Addr
 	var keys []string
 	for _, n := range cluster.Nodes[:3] {
-		keys = append(keys, keysAt(client, n.Addr, 8)...)
+		keys = append(keys, keysAt(n, 8)...)
 	}
 	load := count(t, client, keys, true)
 	plain := count(t, client, withSuffix(keys, "{%s}plain"), false)
@@ -226,7 +225,7 @@ func TestATransactionThatWaitsForItsSlotHoldsNobodyUp(t *testing.T) {
 	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
 	do(t, client, &Request{Commands: commands("SET warm up")})
 	from, to := cluster.Nodes[0], cluster.Nodes[1]
-	keys := keysAt(client, from.Addr, 2)
+	keys := keysAt(from, 2)
 	one, other, beside := "{"+keys[0]+"}1", "{"+keys[0]+"}2", keys[1]
 	do(t, client, &Request{Commands: commands("SET "+one+" 1", "SET "+other+" 1")})
 	done := make(chan []string, 1)
@@ -262,7 +261,7 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 		return s.Replicas == 1 && s.Master != ""
 	})
 	from, to := cluster.Nodes[0], cluster.Nodes[1]
-	keys := keysAt(client, from.Addr, 4)
+	keys := keysAt(from, 4)
 	more := withSuffix(keys, "{%s}plain")
 	load, plain := count(t, client, keys, true), count(t, client, more, false)
 	fresh := make(chan struct{})
@@ -333,7 +332,7 @@ func TestAReplicaInAClusterHangsAndWritesGoOn(t *testing.T) {
 		s := client.Status()
 		return s.Replicas == 2 && s.Master != ""
 	})
-	load := count(t, client, keysAt(client, cluster.Nodes[0].Addr, 4), true)
+	load := count(t, client, keysAt(cluster.Nodes[0], 4), true)
 	redistest.Eventually(t, 10*time.Second, "there is load", func() bool { return load.acked[0].Load() > 20 })
 	hung := cluster.Nodes[3]
 	hung.Signal(syscall.SIGSTOP)

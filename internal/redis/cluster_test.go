@@ -10,6 +10,8 @@ import (
 
 	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/resp"
+	"holdfast/internal/redis/rewrite"
 )
 
 // viewsOf asks all nodes that answer.
@@ -111,6 +113,31 @@ func TestNewsOfAHigherEpochWins(t *testing.T) {
 	for _, text := range []string{"aaaa 10.0.0.1:7001", "a b master - 0 0 1 connected", "a h:1@2 master - 0 0 1 connected 5-1", "a h:1@2 master - 0 0 1 connected 16384", "a h:1@2 master - 0 0 1 connected x"} {
 		if nodes, err := parseClusterNodes(text, "h:1"); err == nil {
 			t.Errorf("%q: %+v", text, nodes)
+		}
+	}
+}
+
+func TestACursorOfOtherMastersIsNotTakenForOneOfThese(t *testing.T) {
+	topo := &topology{shards: make([]*clusterShard, 2), order: []int{0, 1}, firsts: rewrite.OriginOf("these masters")}
+	moved := *topo
+	moved.firsts = rewrite.OriginOf("other masters")
+	scan := func(cursor string) *item { return &item{cmd: Command{"SCAN", cursor}} }
+	for number, raw := range []string{"123456789012", "4503599627370497"} {
+		last := scan("0")
+		if number == 1 { // the cursor that begins with the second master
+			last.replies = []Result{{Reply: rewrite.WithCursor("0", resp.Reply{})}}
+			r := scanner{}.merge(topo, last)
+			next := r.Reply.At(0)
+			last = scan(next.Text())
+		}
+		last.replies = []Result{{Reply: rewrite.WithCursor(raw, resp.Reply{})}}
+		r := scanner{}.merge(topo, last)
+		cursor := r.Reply.At(0)
+		if got := (scanner{}).command(topo, scan(cursor.Text())); got[1] != raw {
+			t.Errorf("%s comes back as %s", raw, got[1])
+		}
+		if got := (scanner{}).command(&moved, scan(cursor.Text())); got[1] == raw || got[1] == "0" {
+			t.Errorf("with other masters %s is taken for %s", cursor.Text(), got[1])
 		}
 	}
 }

@@ -200,10 +200,10 @@ func TestACursorInAClusterIsOfItsMasterAndOfTheSameMasters(t *testing.T) {
 	client := openCluster(t, cluster, nil)
 	for _, n := range cluster.Nodes[:3] {
 		redistest.Eventually(t, 10*time.Second, "a write is acknowledged at "+n.Addr, func() bool {
-			return client.Status().Replicas == 1 && client.Set(t.Context(), keysAt(client, n.Addr, 1)[0], nil, "") == nil
+			return client.Status().Replicas == 1 && client.Set(t.Context(), keysAt(n, 1)[0], nil, "") == nil
 		})
 	}
-	key := keysAt(client, cluster.Nodes[0].Addr, 1)[0]
+	key := keysAt(cluster.Nodes[0], 1)[0]
 	var sets []Command
 	for i := range 600 {
 		sets = append(sets, Command{"SET", "other-" + strconv.Itoa(i), ""}, Command{"SADD", key + "{" + key + "}", strconv.Itoa(i) + "x"})
@@ -211,7 +211,7 @@ func TestACursorInAClusterIsOfItsMasterAndOfTheSameMasters(t *testing.T) {
 	do(t, client, &Request{Commands: sets})
 	inFirst, _ := scanPage(t, client, &Request{Commands: commands("SCAN 0")})
 	inSet, _ := scanPage(t, client, &Request{Commands: commands("SSCAN " + key + "{" + key + "} 0")})
-	first := func(cursor string) bool { n, _ := strconv.ParseUint(cursor, 10, 64); return n&(1<<cursorBits-1) == 0 }
+	first := func(cursor string) bool { n, _ := strconv.ParseUint(cursor, 10, 64); return n&1023 == 0 }
 	inSecond := inFirst
 	for first(inSecond) {
 		inSecond, _ = scanPage(t, client, &Request{Commands: commands("SCAN " + inSecond + " COUNT 50")})
@@ -234,14 +234,4 @@ func TestACursorInAClusterIsOfItsMasterAndOfTheSameMasters(t *testing.T) {
 	scanPage(t, client, &Request{Commands: commands("SCAN " + inSecond)}) // that master has not changed
 	gone("SCAN " + inFirst)
 	gone("SSCAN " + key + "{" + key + "} " + inSet)
-
-	topo, _ := client.cluster.now()
-	moved := *topo
-	moved.firsts = rewrite.OriginOf("other masters")
-	for _, cursor := range []string{inFirst, inSecond} {
-		before := scanner{}.command(topo, &item{cmd: Command{"SCAN", cursor}})
-		if again := (scanner{}).command(&moved, &item{cmd: Command{"SCAN", cursor}}); again[1] == before[1] || again[1] == "0" {
-			t.Errorf("with other masters %s is taken for %s", cursor, again[1])
-		}
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
 )
@@ -94,7 +95,7 @@ func TestARepetitionGetsTheFirstAnswerAndChangesNothing(t *testing.T) {
 	cluster := redistest.Start(t, 1, 0)
 	client := open(t, cluster, nil)
 	reverse := NewScript("redis.call('SET', KEYS[1], string.reverse(ARGV[1])) return {redis.call('GET', KEYS[1]), 7}")
-	big := make(Command, 2*maxScriptArgs+1)
+	big := make(Command, 2*once.MaxScriptArgs+1)
 	for i := range big {
 		big[i] = strconv.Itoa(i)
 	}

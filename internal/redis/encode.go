@@ -10,7 +10,9 @@ import (
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/rewrite"
+	"holdfast/internal/redis/scripts"
 )
 
 // encode appends the operation's commands to a batch.
@@ -47,11 +49,11 @@ func (s *session) encode(o *operation, batch rueidis.Commands) rueidis.Commands 
 			batch = o.asked(b, batch)
 			if o.record != "" && o.effects[i] {
 				records := []string{o.itemRecord(i)}
-				s.w.clocks.made(records[0])
+				s.w.clocks.Made(records[0])
 				if o.site != nil {
-					script := onceInCluster
+					script := once.InCluster
 					if o.frees[i] {
-						script = onceFreeingInCluster
+						script = once.FreeingInCluster
 					}
 					batch = append(batch, s.call(script, append(records, o.site.keys[i]...), s.head(len(cmd)), cmd))
 				} else {
@@ -59,7 +61,7 @@ func (s *session) encode(o *operation, batch rueidis.Commands) rueidis.Commands 
 					if o.frees[i] {
 						growing = "0"
 					}
-					batch = append(batch, s.call(once, records, appendSized(append(s.head(2+len(cmd)), growing), cmd)))
+					batch = append(batch, s.call(once.Each, records, once.AppendSized(append(s.head(2+len(cmd)), growing), cmd)))
 				}
 			} else {
 				batch = append(batch, s.plain(cmd))
@@ -78,7 +80,7 @@ func (s *session) plain(cmd Command) rueidis.Completed {
 	at := command.CursorAt(cmd[0])
 	switch {
 	case s.w.recordDB == "" && len(cmd) == 1 && strings.EqualFold(cmd[0], "dbsize"):
-		return s.conn.B().Eval().Script(countData).Numkeys(0).Arg(s.keptKeys()...).Build()
+		return s.conn.B().Eval().Script(scripts.CountData).Numkeys(0).Arg(s.keptKeys()...).Build()
 	case len(cmd) == 1 && strings.EqualFold(cmd[0], "randomkey"):
 		return s.conn.B().Eval().Script(rewrite.AnyKey).Numkeys(0).Arg(command.ReservedPrefix).Build()
 	case at == 0 || at >= len(cmd):
@@ -96,14 +98,14 @@ func (s *session) encodeWhole(o *operation) rueidis.Completed {
 	}
 	args := s.head(words)
 	for _, cmd := range o.cmds {
-		args = appendSized(args, cmd)
+		args = once.AppendSized(args, cmd)
 	}
-	s.w.clocks.made(o.record)
+	s.w.clocks.Made(o.record)
 	keys := []string{o.record}
 	if o.site != nil {
 		keys = append(keys, o.site.keys[0]...)
 	}
-	return s.call(whole, keys, args)
+	return s.call(once.Transaction, keys, args)
 }
 
 // run returns the call of a script that a user of this package made with NewScript.
@@ -112,7 +114,7 @@ func (s *session) run(script *Script, record string, keys, args []string) rueidi
 		return s.call(script, keys, args)
 	}
 	head := s.head(len(args))
-	s.w.clocks.made(record)
+	s.w.clocks.Made(record)
 	if record == "" && len(s.w.cfg.Cluster) > 0 && len(keys) > 0 {
 		record, head[0] = keys[0], "" // an empty key is in a slot, too
 	}
@@ -150,7 +152,7 @@ func (s *session) forget(script *Script) { delete(s.loaded, script) }
 // encodeSets appends those of the single commands that are plain SETs, many to a call.
 // It returns the others.
 func (s *session) encodeSets(cmds rueidis.Commands, shares []meter.Allowance, singles []*operation) (_ rueidis.Commands, _ []meter.Allowance, others []*operation) {
-	if !s.w.clocks.usesLists() {
+	if !s.w.clocks.UsesLists() {
 		return cmds, shares, singles
 	}
 	n := 0
@@ -162,16 +164,16 @@ func (s *session) encodeSets(cmds rueidis.Commands, shares []meter.Allowance, si
 	}
 	for ops := range slices.Chunk(singles[:n], maxSingles) {
 		args := s.head(4 + 2*len(ops))
-		hashes := make([]byte, 0, hashSize*len(ops))
+		hashes := make([]byte, 0, once.HashSize*len(ops))
 		for i, o := range ops {
 			o.first, o.count, o.place = len(cmds), 1, i
-			hashes = append(hashes, o.record[len(idemPrefix):]...)
+			hashes = append(hashes, o.record[len(once.Prefix):]...)
 		}
-		args = append(args, idemPrefix, string(hashes), s.w.clocks.listSpan(), s.w.clocks.listLife())
+		args = append(args, once.Prefix, string(hashes), s.w.clocks.ListSpan(), s.w.clocks.ListLife())
 		for _, o := range ops {
 			args = append(args, o.cmds[0][1], o.cmds[0][2])
 		}
-		cmds = append(cmds, s.call(onceSets, nil, args))
+		cmds = append(cmds, s.call(once.PlainSets, nil, args))
 		shares = append(shares, meter.Allowance{Replies: 1, Framed: true, Each: true, Budget: ops[0].budget, Always: true})
 	}
 	return cmds, shares, singles[n:]
@@ -198,10 +200,10 @@ func (s *session) encodeSingles(cmds rueidis.Commands, shares []meter.Allowance)
 		for i, o := range ops {
 			o.first, o.count, o.place = len(cmds), 1, i
 			records = append(records, o.record)
-			s.w.clocks.made(o.record)
-			args = appendSized(args, o.cmds[0])
+			s.w.clocks.Made(o.record)
+			args = once.AppendSized(args, o.cmds[0])
 		}
-		cmds = append(cmds, s.call(once, records, args))
+		cmds = append(cmds, s.call(once.Each, records, args))
 		shares = append(shares, meter.Allowance{Replies: 1, Framed: true, Each: true, Budget: ops[0].budget, Always: true})
 	}
 	clear(s.singles)

@@ -30,6 +30,7 @@ import (
 type Express struct {
 	w       *writer
 	session *session
+	answers *meter.Answers
 
 	next     []byte // the commands of the batch to come
 	nextAsks []expressAsk
@@ -80,26 +81,27 @@ var errNoLease = errors.New("no master is read without confirmation now")
 // kind that the kernel polls. The error is errors.ErrUnsupported if there can never be
 // such a connection, as with TLS, which the kernel does not poll.
 func connect(ctx context.Context, w *writer) (*Express, net.Conn, error) {
-	if w.cfg.TLS != nil {
+	cfg := w.config()
+	if cfg.TLS != nil {
 		return nil, nil, errors.ErrUnsupported
 	}
-	p := w.readLease.Load()
+	p := w.lease()
 	switch {
 	case p == nil:
 		return nil, nil, errNoLease
 	case p.session.process == "":
 		return nil, nil, errors.ErrUnsupported // the address may lead elsewhere, and nobody could tell
 	}
-	conn, err := w.cfg.Options().DialProcess(ctx, p.session.process, p.session.master)
+	conn, err := cfg.Options().DialProcess(ctx, p.session.process, p.session.master)
 	if err != nil {
 		return nil, nil, fmt.Errorf("log in to %s: %w", p.session.master, err)
 	}
-	return &Express{w: w, session: p.session}, conn, nil
+	return &Express{w: w, session: p.session, answers: cfg.Answers}, conn, nil
 }
 
 // Over reports whether the session has ended that the Express belongs to. If so, it
 // answers nothing any more.
-func (x *Express) Over() bool { return x.w.session.Load() != x.session }
+func (x *Express) Over() bool { return x.w.present() != x.session }
 
 // ForExpress reports whether a request may go by an Express. spec is what Redis reports
 // about its command.
@@ -111,7 +113,7 @@ func ForExpress(r *Request, spec *Spec) bool {
 // Add puts a request for which ForExpress is true into the next batch. It reports false
 // if there is no valid read lease, or no room. now may be some milliseconds ago.
 func (x *Express) Add(r *Request, now time.Time) bool {
-	p := x.w.readLease.Load()
+	p := x.w.lease()
 	switch {
 	case p == nil || p.session != x.session || !p.valid(now, ack.ProofEvery, p.heard.Load()):
 		return false
@@ -154,7 +156,7 @@ func (x *Express) Depart() []byte {
 		}
 	}
 	x.began = time.Now()
-	if p := x.w.readLease.Load(); p != nil {
+	if p := x.w.lease(); p != nil {
 		x.heard = p.heard.Load()
 	}
 	return x.sent
@@ -224,7 +226,7 @@ func (x *Express) Land(now time.Time) bool {
 	role.Master, role.Offset, role.Online = resp.MasterRole(all)
 	x.offset = role.Offset
 
-	p := x.w.readLease.Load()
+	p := x.w.lease()
 	if p == nil || p.session != x.session {
 		return false
 	}
@@ -237,7 +239,7 @@ func (x *Express) Land(now time.Time) bool {
 	if !p.valid(now, ack.ProofAge, x.heard) {
 		return false
 	}
-	x.w.stats.batch(count)
+	x.w.count(count)
 	return true
 }
 
@@ -271,7 +273,7 @@ func (x *Express) own(i int, r *Request) *resp.Value {
 	if at < 0 {
 		return &x.made[i]
 	}
-	text, ask, answers := x.long[at].text, x.long[at].ask, x.w.cfg.Answers
+	text, ask, answers := x.long[at].text, x.long[at].ask, x.answers
 	bytes := int64(len(text))
 	if !answers.Take(bytes) {
 		return nil
@@ -316,7 +318,7 @@ func (x *Express) Answer(i int, r *Request) bool {
 // batch's answers become too long, or if the length is not known and others of the batch
 // are about the same key: a writer then bounds what goes together.
 func (x *Express) foresee(cmd Command) (ask expressAsk, ok bool) {
-	answers := x.w.cfg.Answers
+	answers := x.answers
 	kind := command.ByKey
 	switch name := cmd[0]; {
 	case len(name) == 3 && strings.EqualFold(name, "get"):
@@ -356,7 +358,7 @@ func (x *Express) foresee(cmd Command) (ask expressAsk, ok bool) {
 func (x *Express) foreseeEach(cmd Command) (ok bool) {
 	for i := range cmd[1:] {
 		key := command.ByKey.Key(cmd[i:])
-		length, seen := x.w.cfg.Answers.Lengths.Of(key)
+		length, seen := x.answers.Lengths.Of(key)
 		if length > 0 && seen || !seen && (i >= meter.UnseenKeys || x.met.Add(key) > meter.UnseenTwice) {
 			return false
 		}

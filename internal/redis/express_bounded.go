@@ -55,7 +55,7 @@ const missesAsked = 64
 
 // teach remembers how long the answer to a request of a batch was, of so many bytes.
 func (x *Express) teach(ask expressAsk, m *resp.Value, bytes int) {
-	known := &x.w.cfg.Answers.Lengths
+	known := &x.answers.Lengths
 	switch {
 	case ask.end == 0:
 		known.Learn(ask.key, int64(bytes))

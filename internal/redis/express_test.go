@@ -1,8 +1,6 @@
 package redis
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -16,7 +14,6 @@ import (
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/request"
-	"holdfast/internal/redis/resp"
 )
 
 // express is one, and its connection.
@@ -158,9 +155,7 @@ func TestAnExpressAnswersWhatRedisDoes(t *testing.T) {
 						t.Errorf("%v: %.100q, want %.100q", r.Commands, got, want)
 					}
 				}
-				if x.Done(true); x.made != nil || cap(x.in) > keepAnswers {
-					t.Errorf("of answers that others have %d are used again, and %d bytes were taken for the next", len(x.made), cap(x.in))
-				}
+				x.Done(true)
 				if !strings.HasPrefix(all[7].Token, request.TokenPrefix) || all[0].Token != "" {
 					t.Errorf("the tokens: %q and %q", all[7].Token, all[0].Token)
 				}
@@ -263,10 +258,10 @@ func TestAnAnswerThatComesLateDoesNotCount(t *testing.T) {
 	r := reading("GET", "k")
 	redistest.Eventually(t, 10*time.Second, "a read lease that is young enough", func() bool {
 		reads(t, client, 5*time.Millisecond)
-		l := client.writer.readLease.Load()
+		l := client.writer.lease()
 		return l != nil && time.Since(l.Proven) < ack.ProofAge-ack.MaxResponseGap-50*time.Millisecond && x.takes(t, r)
 	})
-	l := client.writer.readLease.Load()
+	l := client.writer.lease()
 	time.Sleep(ack.MaxResponseGap * 2 / 3)
 	master.Signal(syscall.SIGSTOP)
 	x.send(t)
@@ -290,75 +285,6 @@ func TestAnExpressEndsWithItsSession(t *testing.T) {
 	}
 	if _, _, err := client.Express(t.Context()); err == nil {
 		t.Error("there is another one without a master")
-	}
-}
-
-// landing is an Express without a connection to which this has come for so many
-// requests, and that has landed.
-func (x *Express) landing(t *testing.T, count int, answers string) {
-	t.Helper()
-	x.count = count
-	for len(x.sentAsks) < count {
-		x.sentAsks = append(x.sentAsks, expressAsk{})
-	}
-	for len(answers) > 0 {
-		n := copy(x.Room(), answers)
-		answers = answers[n:]
-		if whole, err := x.Got(n); err != nil || whole != (len(answers) == 0) {
-			t.Fatalf("%v, %v", whole, err)
-		}
-	}
-	x.Land(time.Now())
-}
-
-func TestABatchUsesTheMemoryOfTheOneBefore(t *testing.T) {
-	const role = "*3\r\n$6\r\nmaster\r\n:123456\r\n*1\r\n*3\r\n$9\r\n127.0.0.1\r\n$4\r\n6380\r\n$6\r\n123456\r\n"
-	x := &Express{w: &writer{cfg: Config{}.WithDefaults()}, session: &session{}}
-	requests := []*Request{reading("GET", "a"), reading("GET", "b"), reading("STRLEN", "a"), reading("GET", "c")}
-	answers := func(first string) string { return first + "$-1\r\n:7\r\n+OK\r\n" + role }
-	batch := func(answers string, kept bool) {
-		x.landing(t, len(requests), answers)
-		for i, r := range requests {
-			if !x.Answer(i, r) {
-				t.Fatalf("%v is not answered", r.Commands)
-			}
-		}
-		x.Done(kept)
-	}
-	usual := answers("$5\r\nvalue\r\n")
-	batch(usual, false)
-	if n := testing.AllocsPerRun(100, func() { batch(usual, false) }); n > 0 {
-		t.Errorf("%v allocations", n)
-	}
-	if x.offset != 123456 {
-		t.Errorf("the master's offset: %d", x.offset)
-	}
-	// One that is told of that somebody still reads an answer leaves it alone.
-	batch(answers("$5\r\nfirst\r\n"), true)
-	kept := requests[0].Results[0].Reply
-	batch(answers("$5\r\nother\r\n"), false)
-	batch(answers("*2\r\n+OK\r\n+OK\r\n"), false) // an array has memory of its own
-	if kept.Text() != "first" {
-		t.Errorf("an answer that was kept became %q", kept.Text())
-	}
-	batch(answers("$-1\r\n"), false)
-	if got := spell(&requests[0].Results[0].Reply); got != spell(&resp.Reply{}) {
-		t.Errorf("nil, where an array was before, is %s", got)
-	}
-	// Nor is memory kept that a long answer took.
-	batch(answers(fmt.Sprintf("$%d\r\n%s\r\n", 2*keepAnswers, strings.Repeat("x", 2*keepAnswers))), false)
-	if cap(x.in) > keepAnswers || x.made[0].Text != "" {
-		t.Errorf("%d bytes are kept, and of them %d", cap(x.in), len(x.made[0].Text))
-	}
-}
-
-func TestAnExpressTakesNoAnswerThatNobodyAskedFor(t *testing.T) {
-	for _, stray := range []string{"+OK\r\n", "HTTP/1.1 400 Bad Request\r\n"} {
-		x := &Express{}
-		n := copy(x.Room(), stray)
-		if _, err := x.Got(n); !errors.Is(err, resp.ErrProtocol) {
-			t.Errorf("%q: %v", stray, err)
-		}
 	}
 }
 
@@ -408,27 +334,7 @@ func TestASingleRedisWithAReplicaGivesNoReadLease(t *testing.T) {
 		return client.Status().Replicas == 1
 	})
 	reads(t, client, 10*time.Millisecond)
-	if l := client.writer.readLease.Load(); l != nil && !l.revoked.Load() {
+	if l := client.writer.lease(); l != nil && !l.revoked.Load() {
 		t.Errorf("there is a read lease: %+v", l)
-	}
-}
-
-func TestWhatAnExpressCannotBringIsTooLong(t *testing.T) {
-	for name, reply := range map[string]string{
-		"a string":  "$2000000\r\n" + strings.Repeat("x", 2_000_000) + "\r\n",
-		"an array":  "*20000\r\n" + strings.Repeat("$1000\r\n"+strings.Repeat("x", 1000)+"\r\n", 20_000),
-		"no end":    "$2000000\r\n",
-		"all right": "*1000\r\n" + strings.Repeat("$1000\r\n"+strings.Repeat("x", 1000)+"\r\n", 1000) + "*0\r\n",
-	} {
-		x := &Express{count: 1}
-		whole, err := false, error(nil)
-		for s := reply; len(s) > 0 && err == nil; {
-			n := copy(x.Room(), s)
-			s = s[n:]
-			whole, err = x.Got(n)
-		}
-		if name == "all right" && (!whole || err != nil) || name != "all right" && name != "no end" && !errors.Is(err, ErrTooLong) || name == "no end" && (whole || err != nil) {
-			t.Errorf("%s: %v, %v", name, whole, err)
-		}
 	}
 }

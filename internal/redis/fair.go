@@ -265,3 +265,22 @@ const (
 
 // scriptPatience is how long a batch with a user's script may take before SCRIPT KILL is sent.
 const scriptPatience = 100 * time.Millisecond
+
+// trips are how long the shortest and the longest exchange of a commit took.
+type trips struct{ least, most time.Duration }
+
+func (t *trips) add(took time.Duration) {
+	if t.least == 0 || took < t.least {
+		t.least = took
+	}
+	t.most = max(t.most, took)
+}
+
+// longestWay is how long the way to Redis may take so that it can be told from what
+// Redis does.
+const longestWay = 50 * time.Millisecond
+
+// own returns how long the batch itself took at most, in a commit that has asked for the lease. That
+// question costs Redis next to nothing, so its time is that of the way. On a machine without enough
+// processor time that is most of it.
+func (t *trips) own() time.Duration { return t.most - min(t.least, longestWay) }

@@ -3,11 +3,8 @@ package redis
 import (
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"holdfast/internal/redis/redistest"
 )
 
 // slowWriter is one that has slow operations of senders waiting, in that order.
@@ -127,34 +124,6 @@ func TestWhatWaitsForTheLeaseHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// On a machine without enough processor time every exchange takes long. A script is not
-// taken for a long one for that.
-func TestAScriptsTimeIsWithoutTheWayToRedis(t *testing.T) {
-	for _, c := range []struct {
-		what        string
-		lease, took time.Duration
-		fate        scriptFate
-		short       bool
-	}{
-		{"all is quick", time.Millisecond, 2 * time.Millisecond, scriptEnded, true},
-		{"the way is long", 40 * time.Millisecond, 45 * time.Millisecond, scriptEnded, true},
-		{"the script is long", 2 * time.Millisecond, 15 * time.Millisecond, scriptEnded, false},
-		{"both are long", 40 * time.Millisecond, 55 * time.Millisecond, scriptEnded, false},
-		{"the way is so long that it hides everything", 200 * time.Millisecond, 205 * time.Millisecond, scriptEnded, false},
-		{"it had to be ended", 100 * time.Millisecond, 105 * time.Millisecond, scriptKilled, false},
-	} {
-		var exchanges trips
-		exchanges.add(c.lease)
-		exchanges.add(c.took)
-		l := newLines()
-		l.running = runningScript{1, "a"}
-		l.learn(c.lease+c.took, exchanges.own(), c.fate)
-		if _, short := l.scripts[1]; short != c.short {
-			t.Errorf("%s: known as short: %v", c.what, short)
-		}
-	}
-}
-
 func TestOneSenderHasSoManySlowCommandsWaiting(t *testing.T) {
 	w := slowWriter(t, strings.Repeat("a", maxWaitingSlow))
 	err := w.put(&operation{sender: "a"})
@@ -164,54 +133,13 @@ func TestOneSenderHasSoManySlowCommandsWaiting(t *testing.T) {
 	if err := w.put(&operation{sender: "b"}); err != nil {
 		t.Errorf("another's: %v", err)
 	}
-	for range 2 { // whoever gives up makes room
-		o := w.lines.of["a"].ops[0]
+	for range 2 { // an operation that is given up makes room
+		line, o := w.lines.first(time.Now())
 		o.state.Store(finished)
-		w.lines.of["a"].ops = w.lines.of["a"].ops[1:]
+		w.lines.pop(line)
 		w.forget(o)
 	}
 	if err := w.put(&operation{sender: "a"}); err != nil {
 		t.Errorf("after others were given up: %v", err)
 	}
-}
-
-func TestLinesOfSendersThatAreGoneAreForgotten(t *testing.T) {
-	l := newLines()
-	for i := range 3 * maxLines {
-		o := &operation{sender: strconv.Itoa(i)}
-		l.push(o)
-		line, _ := l.first(time.Now())
-		l.pop(line)
-		l.taken(line)
-		l.weighed(nil)
-	}
-	if len(l.of) > maxLines {
-		t.Errorf("%d lines are kept", len(l.of))
-	}
-}
-
-// One sender's queue is no other's.
-func TestASlowCommandWaitsForFewOfAnotherSenders(t *testing.T) {
-	cluster := redistest.Start(t, 1, 0)
-	client := open(t, cluster, nil)
-	do(t, client, &Request{Commands: commands("SETRANGE bits 11999999 x", "HSET h f v")})
-	const many = 200
-	var wg sync.WaitGroup
-	for range many {
-		wg.Go(func() {
-			if err := client.Do(t.Context(), &Request{Commands: commands("BITCOUNT bits"), Sender: "busy"}); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	redistest.Eventually(t, 10*time.Second, "they wait", func() bool { return client.Status().Held > many/2 })
-	for _, line := range []string{"HGETALL h", "EVAL return(1) 0", "SORT none"} {
-		if err := client.Do(t.Context(), &Request{Commands: commands(line), Sender: "other"}); err != nil {
-			t.Error(err)
-		}
-	}
-	if left := client.Status().Held; left == 0 {
-		t.Error("none of the other sender's commands is left")
-	}
-	wg.Wait()
 }

@@ -57,7 +57,8 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	dedicated, release := l.Dedicate()
 	defer release()
 	defer l.Cut() // runs before release, which would wait for answers
-	s := &session{w: w, master: master, conn: dedicated, slot: -1, loaded: map[*Script]bool{}, scripts: newPresumed()}
+	s := newSession(w, master)
+	s.conn = dedicated
 	// The peer itself has to report that it is a master: the address may lead to another
 	// process than when the monitor asked.
 	words := dedicated.DoMulti(ctx, dedicated.B().Role().Build(), dedicated.B().Info().Section("server").Build())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"holdfast/internal/redis/rewrite"
@@ -69,8 +70,8 @@ func (s *session) unguarded(o *operation, err error) (next, error) {
 	case errors.As(err, &no):
 		o.finish(o.refusal(no))
 		return decided, nil
-	case errors.Is(err, errDone):
-		o.finish(&Error{Kind: Unknown, Cause: errDone})
+	case errors.Is(err, once.ErrDone):
+		o.finish(&Error{Kind: Unknown, Cause: once.ErrDone})
 		return decided, nil
 	case errors.Is(err, errRival):
 		o.cause, s.pause = err, retryPause
@@ -106,11 +107,11 @@ func (s *session) ask(ctx context.Context, cmd Command, as *Login) ([]Result, er
 }
 
 // guard carries commands out in one transaction, once. The commands run as a user (nil:
-// our own); our own user writes the record. The error is *discarded, errDone, errRival or
+// our own); our own user writes the record. The error is *discarded, ErrDone, errRival or
 // ErrLost. Any other error means that nothing happened, and that another node or a later
 // try may carry the commands out.
 func (s *session) guard(ctx context.Context, record string, commands []Command, as *Login) ([]Result, error) {
-	s.w.clocks.made(record)
+	s.w.clocks.Made(record)
 	b := s.conn.B()
 	cmds := s.records(nil, b.Watch().Key(record).Build(), b.Get().Key(record).Build())
 	answers, sent := s.exchange(ctx, cmds)
@@ -131,7 +132,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 		if err := s.unwatch(ctx); err != nil {
 			return nil, err
 		}
-		return replayed(kept, commands)
+		return once.Replayed(kept, commands)
 	}
 
 	cmds = s.records(rueidis.Commands{b.Multi().Build()},
@@ -191,8 +192,8 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 	if login >= 0 {
 		s.loggedIn(list[login].Error())
 	}
-	out := results(list[before:])
-	if !keepable(list[before:]) {
+	out := once.Results(list[before:])
+	if !once.Keepable(list[before:]) {
 		s.origin.Stamp(commands, out)
 		return out, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/moment"
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -47,13 +48,13 @@ func (s *session) leaseTime() time.Duration {
 // master's.
 func (s *session) leaseKey() string {
 	if s.w.slot == nil {
-		return idemPrefix + leaseName
+		return once.Prefix + leaseName
 	}
 	slot := s.w.slot()
 	if slot < 0 {
 		return ""
 	}
-	return recordIn(slot, leaseName)
+	return once.RecordIn(slot, leaseName)
 }
 
 // lease asks for the lease for an operation, and reports whether this session has it.
@@ -145,25 +146,6 @@ func (s *session) keepOff(ctx context.Context) {
 	}
 	s.changeLease(ctx, s.conn.B().Set().Key(key).Value(keptOff).PxMilliseconds(lasts.Milliseconds()).Build())
 }
-
-// trips are how long the shortest and the longest exchange of a commit took.
-type trips struct{ least, most time.Duration }
-
-func (t *trips) add(took time.Duration) {
-	if t.least == 0 || took < t.least {
-		t.least = took
-	}
-	t.most = max(t.most, took)
-}
-
-// longestWay is how long the way to Redis may take so that it can be told from what
-// Redis does.
-const longestWay = 50 * time.Millisecond
-
-// own returns how long the batch itself took at most, in a commit that has asked for the lease. That
-// question costs Redis next to nothing, so its time is that of the way. On a machine without enough
-// processor time that is most of it.
-func (t *trips) own() time.Duration { return t.most - min(t.least, longestWay) }
 
 // endLease gives the lease back, if the session has it, after a batch that took so
 // long, of which so much was its own. After a script that a ping may have met, the lease

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/redis/command"
-	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
 )
@@ -126,43 +124,4 @@ func figure(n *redistest.Server, name string) int64 {
 	_, rest, _ := strings.Cut(n.Do("INFO", "memory"), name+":")
 	digits, _, _ := strings.Cut(rest, "\r")
 	return resp.Int(digits)
-}
-
-// An Express takes no command whose answer was long, and few that are alike while nobody
-// knows.
-func TestAnExpressTakesNoLongAnswers(t *testing.T) {
-	client, _ := inSyncWith(t)
-	do(t, client, &Request{Commands: []Command{{"SET", "k", "v"}, {"HSET", "h", "f", "v"}}})
-	x := ride(t, client)
-	for _, c := range []struct {
-		words  Command
-		key    uint64
-		unseen bool // the third one of a batch is taken
-	}{
-		{Command{"get", "k"}, command.ByKey.Key(Command{"", "k"}), false},
-		{Command{"HGET", "h", "f"}, command.ByField.Key(Command{"", "h", "f"}), false},
-		{Command{"HMGET", "h", "f"}, command.ByHash.Key(Command{"", "h"}), false},
-		{Command{"MGET", "m"}, command.ByKey.Key(Command{"", "m"}), false},
-		{Command{"STRLEN", "k"}, command.ByKey.Key(Command{"", "k"}), true},
-	} {
-		third := func() (taken bool) {
-			for range 3 {
-				_, taken = x.foresee(c.words)
-			}
-			return taken
-		}
-		known := &client.cfg.Answers.Lengths
-		known[c.key>>1%uint64(len(known))].Store(0)
-		x.met.Begin()
-		if taken := third(); taken != c.unseen {
-			t.Errorf("%q, unseen: the third is taken: %v", c.words, taken)
-		}
-		for _, length := range []int64{meter.MaxAnswer, meter.TogetherAnswers/3 + 1, meter.LargeAnswer} {
-			known.Learn(c.key, length)
-			x.met.Begin()
-			if taken, want := third(), c.unseen || length <= meter.LargeAnswer; taken != want {
-				t.Errorf("%q of %d bytes is taken: %v", c.words, length, taken)
-			}
-		}
-	}
 }

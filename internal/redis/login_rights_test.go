@@ -39,7 +39,7 @@ func TestTheRightsOfScriptsAreThoseOfTheirClients(t *testing.T) {
 		rule, _ := rules.Judge(rules.Command{
 			Name: name, Container: spec.Container(), Dangerous: spec.Dangerous || spec.Admin, Blocking: spec.Blocking, Stateful: spec.Stateful,
 		}, true)
-		runs := runsScript(name) // it is noscript, and what the users are for
+		runs := strings.HasPrefix(name, "eval") || strings.HasPrefix(name, "fcall") // it is noscript, and what the users are for
 		if spec.NoScript && !runs || spec.Container() {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/pubsub"
 	"holdfast/internal/redis/request"
@@ -77,6 +78,15 @@ func ParseURL(text string, cfg *Config) error { return config.ParseURL(text, cfg
 func TLS(authorities, certificate, key []byte) (*tls.Config, error) {
 	return config.TLS(authorities, certificate, key)
 }
+
+// NewScript returns a script that may write: see once.NewScript.
+func NewScript(body string) *Script { return once.NewScript(body) }
+
+// NewFreeingScript returns a script that writes and needs no memory: see once.NewFreeingScript.
+func NewFreeingScript(body string) *Script { return once.NewFreeingScript(body) }
+
+// NewReadScript returns a script that only reads.
+func NewReadScript(body string) *Script { return once.NewReadScript(body) }
 
 // ErrCursorGone is the error of a command with a cursor that the present master did not give.
 var ErrCursorGone = rewrite.ErrCursorGone

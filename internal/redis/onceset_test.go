@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -35,12 +36,12 @@ func inRecords(n *redistest.Server, script string, args ...string) string {
 // lifeOf is the rest of the life of a request's record, in milliseconds; -1: it has no
 // end by itself, and -2: there is none.
 func lifeOf(n *redistest.Server, r *Request) string {
-	return inRecords(n, "return redis.call('PTTL', ARGV[1])", recordKey("", r))
+	return inRecords(n, "return redis.call('PTTL', ARGV[1])", once.Record("", r))
 }
 
 // recordsAt is how many keys of ours a node has, but for those of the proofs.
 func recordsAt(n *redistest.Server) string {
-	return inRecords(n, "return redis.call('DBSIZE') - redis.call('EXISTS', ARGV[1])", idemPrefix+"fence")
+	return inRecords(n, "return redis.call('DBSIZE') - redis.call('EXISTS', ARGV[1])", once.Prefix+"fence")
 }
 
 func TestAPlainSetThroughABalancerHappensOnce(t *testing.T) {
@@ -112,7 +113,7 @@ func TestABatchOfSetsThatAreRepeatedAndOfNewOnes(t *testing.T) {
 	do(t, client, &Request{Commands: commands("MSET old 2 older 2")})
 
 	batch := func(repeated bool) (all []*Request) {
-		for i := range 2 * maxSingles {
+		for i := range 2 * 128 {
 			name := fmt.Sprintf("new-%t-%d", repeated, i)
 			all = append(all, attempt(name, name, "1"))
 		}
@@ -255,7 +256,7 @@ func TestARefusedSetLeavesNoRecord(t *testing.T) {
 		"RPUSH is denied":      {[]string{"ACL", "SETUSER", redistest.Username, "-rpush"}, []string{"ACL", "SETUSER", redistest.Username, "+@all"}, ""},
 		"SADD is denied":       {[]string{"ACL", "SETUSER", redistest.Username, "-sadd"}, []string{"ACL", "SETUSER", redistest.Username, "+@all"}, ""},
 		"TIME is denied":       {[]string{"ACL", "SETUSER", redistest.Username, "-time"}, []string{"ACL", "SETUSER", redistest.Username, "+@all"}, ""},
-		"a list is no list":    {[]string{"EVAL", "redis.call('SELECT', 15) for i = 0, 31 do redis.call('SET', ARGV[1] .. 'made30000:' .. i, '') end return 'OK'", "0", idemPrefix}, []string{"EVAL", "redis.call('SELECT', 15) for i = 0, 31 do redis.call('DEL', ARGV[1] .. 'made30000:' .. i) end return 'OK'", "0", idemPrefix}, ""},
+		"a list is no list":    {[]string{"EVAL", "redis.call('SELECT', 15) for i = 0, 31 do redis.call('SET', ARGV[1] .. 'made30000:' .. i, '') end return 'OK'", "0", once.Prefix}, []string{"EVAL", "redis.call('SELECT', 15) for i = 0, 31 do redis.call('DEL', ARGV[1] .. 'made30000:' .. i) end return 'OK'", "0", once.Prefix}, ""},
 	} {
 		if got := master.Do(c.begin...); got != "OK" {
 			t.Fatalf("%s: %s", what, got)
@@ -381,32 +382,6 @@ func TestARecordLivesAsLongAsItsOwnNodeSays(t *testing.T) {
 	redistest.Eventually(t, time.Minute, "all is gone", func() bool { return recordsAt(master) == "0" })
 }
 
-// Who was stopped between its look and the deed removes nothing that was made since.
-func TestAListThatWasWrittenSinceTheLookIsLeft(t *testing.T) {
-	t.Parallel()
-	cluster := redistest.Start(t, 0, 0)
-	master := cluster.Nodes[0]
-	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
-	do(t, client, attempt("a", "k", "1"))
-	name := inRecords(master, "return string.sub(redis.call('KEYS', ARGV[1] .. 'made*')[1], #ARGV[1] + 5)", idemPrefix)
-	list := idemPrefix + "made" + name
-	hash := strings.TrimPrefix(recordKey("", attempt("a", "k", "1")), idemPrefix)
-	retire := func() string {
-		return master.Do("EVAL", retireList.Source, "0", "15", idemPrefix, name, "1", hash)
-	}
-	inRecords(master, "return redis.call('RPUSH', ARGV[1], ARGV[2])", list, strings.Repeat("x", 20))
-	if got := retire(); got != "" {
-		t.Errorf("a longer list: %q", got)
-	}
-	inRecords(master, "return redis.call('LPOP', ARGV[1])", list) // as long as before, with another end
-	if got := retire(); got != "" {
-		t.Errorf("another last record: %q", got)
-	}
-	if got := lifeOf(master, attempt("a", "k", "1")); got != "-1" {
-		t.Errorf("the record has %s ms to live", got)
-	}
-}
-
 // One list that is none keeps the records of the others from nothing.
 func TestRecordsAreRemovedBesideWhatIsNoList(t *testing.T) {
 	t.Parallel()
@@ -414,9 +389,9 @@ func TestRecordsAreRemovedBesideWhatIsNoList(t *testing.T) {
 	master := cluster.Nodes[0]
 	client := open(t, cluster, func(c *Config) { c.MinAcks, c.IdempotencyTTL = 0, time.Second })
 	do(t, client, attempt("a", "k", "1"))
-	inRecords(master, "return redis.call('SADD', ARGV[1] .. 'lives', '5', 'no number')", idemPrefix)
+	inRecords(master, "return redis.call('SADD', ARGV[1] .. 'lives', '5', 'no number')", once.Prefix)
 	for _, name := range []string{"5:0", "1000:5", "no number:1"} {
-		inRecords(master, "return redis.call('SET', ARGV[1] .. 'made' .. ARGV[2], '', 'NX')", idemPrefix, name)
+		inRecords(master, "return redis.call('SET', ARGV[1] .. 'made' .. ARGV[2], '', 'NX')", once.Prefix, name)
 	}
 	redistest.Eventually(t, 15*time.Second, "the record is gone", func() bool { return lifeOf(master, attempt("a", "k", "1")) == "-2" })
 }

@@ -11,6 +11,8 @@ import (
 	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/once"
+	"holdfast/internal/redis/scripts"
 )
 
 // maker makes the operations of requests, by what Redis says of their commands. It is safe for
@@ -147,7 +149,7 @@ func (m *maker) operation(ctx context.Context, r *Request) (*operation, error) {
 	}
 	// carried: a script of ours can carry out each command that writes;
 	// whole: all commands as one transaction.
-	carried, whole := true, len(o.cmds) <= maxWhole
+	carried, whole := true, len(o.cmds) <= once.MaxWhole
 	o.brief = true // a script of ours is
 	words, several := 0, len(o.cmds) > 1
 	if len(o.cmds) == 1 {
@@ -185,7 +187,7 @@ func (m *maker) operation(ctx context.Context, r *Request) (*operation, error) {
 		default:
 			o.effects[i], o.frees[i] = spec.Write, spec.Write && !spec.Grows
 			o.local = o.local || !spec.Replicated
-			o.uses = appendUses(o.uses, spec.Name, cmd)
+			o.uses = scripts.AppendUses(o.uses, spec.Name, cmd)
 			o.brief = o.brief && spec.BriefFor(cmd) && !m.publishesToMany(spec, cmd)
 			o.runsScript = o.runsScript || spec.RunsScript()
 			several = several || spec.AnswerKind >= command.ByKeys
@@ -201,8 +203,8 @@ func (m *maker) operation(ctx context.Context, r *Request) (*operation, error) {
 		o.size += len(cmd[0])
 		words += len(cmd)
 		o.writes = o.writes || o.effects[i]
-		carried = carried && len(cmd) < maxScriptArgs
-		whole = whole && carriable(spec, cmd, m.inCluster)
+		carried = carried && len(cmd) < once.MaxScriptArgs
+		whole = whole && once.Carriable(spec, cmd, m.inCluster)
 	}
 	if o.runsScript {
 		o.login = m.cfg.ScriptLogin(r.ReadScripts)
@@ -219,7 +221,7 @@ func (m *maker) operation(ctx context.Context, r *Request) (*operation, error) {
 		o.bounded = unbounded
 	}
 	if o.writes && r.IdempotencyKey != "" {
-		o.record, o.attempt = recordKey(m.cfg.App, r), r.Attempt
+		o.record, o.attempt = once.Record(m.cfg.App, r), r.Attempt
 		if o.atomic {
 			carried = whole
 		}

@@ -4,11 +4,13 @@ import (
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/once"
 )
 
-// plainSet reports whether an operation is one for onceSets.
+// plainSet reports whether an operation is one for PlainSets.
 func (o *operation) plainSet() bool {
-	return o.attempt && len(o.cmds[0]) == 3 && strings.EqualFold(o.cmds[0][0], "set") && isOfRequest(o.record)
+	return o.attempt && len(o.cmds[0]) == 3 && strings.EqualFold(o.cmds[0][0], "set") && once.IsOfRequest(o.record)
 }
 
 // placement says where the commands of an operation are in a cluster.
@@ -29,13 +31,13 @@ func (o *operation) asked(b rueidis.Builder, batch rueidis.Commands) rueidis.Com
 	return batch
 }
 
-// itemRecord returns the name of the record of one command. In a cluster it is in the slot of the
+// ItemRecord returns the name of the record of one command. In a cluster it is in the slot of the
 // command's keys, whichever other commands it is sent with.
 func (o *operation) itemRecord(i int) string {
 	if o.site == nil {
-		return itemRecord(o.record, o.base+i)
+		return once.ItemRecord(o.record, o.base+i)
 	}
-	return itemRecord(recordIn(o.site.slots[i], o.record), o.site.at[i])
+	return once.ItemRecord(once.RecordIn(o.site.slots[i], o.record), o.site.at[i])
 }
 
 // slotAmong returns a slot that operations name, and so one of their master's; negative: they name

@@ -15,8 +15,10 @@ import (
 
 	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
+	"holdfast/internal/redis/scripts"
 )
 
 // operation is one request on its way to the master. Its caller and the writer share it,
@@ -40,7 +42,7 @@ type operation struct {
 	// local is true if its answer is about the process that is asked, and not about the
 	// data. Then the master is asked.
 	local bool
-	uses  []scriptUse // of clients' own scripts
+	uses  []scripts.Use // of clients' own scripts
 	// record is the name of the record of a write with an idempotency key; empty: it has
 	// no key. A write with a record may be sent again when its answer was lost.
 	record string
@@ -169,7 +171,7 @@ const (
 )
 
 // element returns one of the several answers of a script, or the one answer that it gives
-// for all (see onceSets).
+// for all (see PlainSets).
 func element(m rueidis.RedisMessage, i int) (rueidis.RedisMessage, error) {
 	if m.IsString() {
 		return m, nil
@@ -183,7 +185,7 @@ func element(m rueidis.RedisMessage, i int) (rueidis.RedisMessage, error) {
 
 // reply returns a command's reply. About counters see carrying.
 func (o *operation) reply(i int, m rueidis.RedisMessage) resp.Reply {
-	return resp.FromScript(m, o.record != "" && o.effects[i] && m.IsString() && counts(o.cmds[i][0]))
+	return resp.FromScript(m, o.record != "" && o.effects[i] && m.IsString() && once.Counts(o.cmds[i][0]))
 }
 
 // transacted reports whether a transaction that EXEC refused did nothing: MULTI was

@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
@@ -38,11 +39,11 @@ func (s *session) read(o *operation, answers []rueidis.RedisResult, sent bool) (
 			m, err = element(m, o.place)
 		}
 		fate := outcome.FateOf(err, sent)
-		if fate == outcome.Rejected && o.record != "" && o.effects[i] && isNoScript(err) {
-			s.forget(once)
-			s.forget(onceSets)
-			s.forget(onceInCluster)
-			s.forget(onceFreeingInCluster)
+		if fate == outcome.Rejected && o.record != "" && o.effects[i] && once.IsNoScript(err) {
+			s.forget(once.Each)
+			s.forget(once.PlainSets)
+			s.forget(once.InCluster)
+			s.forget(once.FreeingInCluster)
 			fate = outcome.Later
 		}
 		switch fate {
@@ -50,15 +51,15 @@ func (s *session) read(o *operation, answers []rueidis.RedisResult, sent bool) (
 			done = done || o.effects[i]
 			o.results = append(o.results, Result{Reply: o.reply(i, m)})
 		case outcome.Rejected:
-			if o.record != "" && o.effects[i] && isGone(err) {
+			if o.record != "" && o.effects[i] && once.IsGone(err) {
 				done = true
-				o.results = append(o.results, Result{Err: &Error{Kind: Unknown, Cause: errDone}})
+				o.results = append(o.results, Result{Err: &Error{Kind: Unknown, Cause: once.ErrDone}})
 				break
 			}
 			o.results = append(o.results, Result{Err: o.refusal(outcome.WordsOf(m))})
 		case outcome.Later:
 			again = true
-			if !isNoScript(err) {
+			if !once.IsNoScript(err) {
 				broken = cmp.Or(broken, s.refused(err))
 			}
 			cause = err
@@ -100,13 +101,13 @@ func (s *session) readScript(o *operation, a rueidis.RedisResult, sent bool) (ne
 		o.results = append(o.results, Result{Reply: resp.FromMessage(m)})
 		return settle, nil
 	case outcome.Rejected:
-		if isNoScript(err) {
+		if once.IsNoScript(err) {
 			s.forget(o.script)
 			o.cause = err
 			return repeat, nil
 		}
-		if isGone(err) {
-			o.finish(&Error{Kind: Unknown, Cause: errDone})
+		if once.IsGone(err) {
+			o.finish(&Error{Kind: Unknown, Cause: once.ErrDone})
 			return decided, nil
 		}
 		o.results = append(o.results, Result{Err: o.refusal(outcome.WordsOf(m))})
@@ -137,7 +138,7 @@ func (s *session) readTransaction(o *operation, answers []rueidis.RedisResult, s
 			s.loggedIn(all[0].Error())
 			all = all[1:]
 		}
-		o.results = results(all)
+		o.results = once.Results(all)
 		return settle, nil
 	}
 	cause, may := aborted(answers)
@@ -166,8 +167,8 @@ func (s *session) readWhole(o *operation, a rueidis.RedisResult, sent bool) (nex
 	m, err := a.ToMessage()
 	switch outcome.FateOf(err, sent) {
 	case outcome.Rejected:
-		if isNoScript(err) {
-			s.forget(whole)
+		if once.IsNoScript(err) {
+			s.forget(once.Transaction)
 			o.cause = err
 			return repeat, nil
 		}
@@ -194,7 +195,7 @@ func (s *session) readWhole(o *operation, a rueidis.RedisResult, sent bool) (nex
 		return decided, nil
 	case m.IsString():
 		kept, _ := m.ToString()
-		if o.results, err = replay([]byte(kept), len(o.cmds)); err != nil {
+		if o.results, err = once.Replay([]byte(kept), len(o.cmds)); err != nil {
 			o.finish(&Error{Kind: Unknown, Cause: err})
 			return decided, nil
 		}
@@ -202,10 +203,10 @@ func (s *session) readWhole(o *operation, a rueidis.RedisResult, sent bool) (nex
 	}
 	list, _ := m.ToArray()
 	if len(list) != len(o.cmds) {
-		o.finish(&Error{Kind: Unknown, Cause: errDone})
+		o.finish(&Error{Kind: Unknown, Cause: once.ErrDone})
 		return decided, nil
 	}
-	o.results = results(list)
+	o.results = once.Results(list)
 	for i := range list {
 		if o.results[i].Err == nil {
 			o.results[i].Reply = o.reply(i, list[i])

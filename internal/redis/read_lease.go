@@ -19,15 +19,34 @@ type readLease struct {
 	revoked atomic.Bool
 }
 
+// lease returns the last lease that a session has given; nil: there is none.
+func (w *writer) lease() *readLease { return w.readLease.Load() }
+
+// present returns the present session; nil: there is none. Whoever has a lease learns by it
+// whether the session is over.
+func (w *writer) present() *session { return w.session.Load() }
+
+// count counts a batch of n operations that was read by a lease.
+func (w *writer) count(n int) { w.stats.batch(n) }
+
+// config returns the settings of the client.
+func (w *writer) config() *Config { return &w.cfg }
+
+// grant gives a lease of a session, whose master has answered a batch that was sent at a time.
+func (w *writer) grant(s *session, terms ack.ReadLease, heard time.Time) {
+	l := &readLease{session: s, ReadLease: terms}
+	l.observe(heard)
+	w.readLease.Store(l)
+}
+
 // grantReadLease lets others read as this session just did without WAIT.
 func (s *session) grantReadLease() {
-	l := &readLease{session: s, ReadLease: s.elision.Lease(s.state())}
-	if last := s.w.readLease.Load(); last != nil && !last.revoked.Load() && last.session == s && last.Same(&l.ReadLease) {
+	terms := s.elision.Lease(s.state())
+	if last := s.w.lease(); last != nil && !last.revoked.Load() && last.session == s && last.Same(&terms) {
 		last.observe(s.elision.Heard)
 		return
 	}
-	l.observe(s.elision.Heard)
-	s.w.readLease.Store(l)
+	s.w.grant(s, terms, s.elision.Heard)
 }
 
 // checkReadLease takes the lease back if this session itself does not go without WAIT any

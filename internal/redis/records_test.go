@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
 )
@@ -15,7 +16,7 @@ func TestALongAnswerIsInNoRecord(t *testing.T) {
 	cluster := redistest.Start(t, 1, 0)
 	master := cluster.Nodes[0]
 	client := open(t, cluster, nil)
-	long := strings.Repeat("x", maxKeptBytes+1)
+	long := strings.Repeat("x", once.MaxKeptBytes+1)
 	do(t, client, &Request{Commands: []Command{{"RPUSH", "l", long}, {"SET", "s", long}, {"SET", "short", long[1:]}, {"SET", "n", "0"}}})
 	script := NewScript("return redis.call('GETEX', 's', 'EX', '100')")
 	for name, c := range map[string]struct {
@@ -33,7 +34,7 @@ func TestALongAnswerIsInNoRecord(t *testing.T) {
 		if name == "many elements" {
 			c.r.Commands[0][1] = "local t = {} for i = 1, 10001 do t[i] = 1 end return t"
 		}
-		once := func() (string, error) {
+		attempt := func() (string, error) {
 			r := c.r
 			r.IdempotencyKey = name
 			if err := client.Do(t.Context(), &r); err != nil {
@@ -44,15 +45,15 @@ func TestALongAnswerIsInNoRecord(t *testing.T) {
 			}
 			return word(&r.Results[0].Reply), nil
 		}
-		first, err := once()
-		if err != nil || len(first) < maxKeptBytes && name != "many elements" {
+		first, err := attempt()
+		if err != nil || len(first) < once.MaxKeptBytes && name != "many elements" {
 			t.Fatalf("%s: the first answer has %d bytes, and the error is %v", name, len(first), err)
 		}
 		counted := master.Do("GET", "n")
-		switch again, err := once(); {
+		switch again, err := attempt(); {
 		case c.kept && (again != first || err != nil):
 			t.Errorf("%s: the repetition gets %d bytes, and the error is %v", name, len(again), err)
-		case !c.kept && (KindOf(err) != Unknown || !strings.Contains(err.Error(), errDone.Error())):
+		case !c.kept && (KindOf(err) != Unknown || !strings.Contains(err.Error(), once.ErrDone.Error())):
 			t.Errorf("%s: the repetition gets %d bytes, and the error is %v", name, len(again), err)
 		}
 		if master.Do("GET", "n") != counted {
@@ -60,7 +61,7 @@ func TestALongAnswerIsInNoRecord(t *testing.T) {
 		}
 	}
 	// Of all these records two have an answer that is as long as it may be.
-	if used := resp.Int(master.Do("EVAL", "redis.call('SELECT', 15) local n = 0 for _, k in ipairs(redis.call('KEYS', '*')) do n = n + redis.call('STRLEN', k) end return n", "0")); used > 2*maxKeptBytes+10_000 {
+	if used := resp.Int(master.Do("EVAL", "redis.call('SELECT', 15) local n = 0 for _, k in ipairs(redis.call('KEYS', '*')) do n = n + redis.call('STRLEN', k) end return n", "0")); used > 2*once.MaxKeptBytes+10_000 {
 		t.Errorf("the records have %d bytes", used)
 	}
 }

@@ -9,11 +9,13 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/scripts"
 )
 
 // demands returns what a batch asks for.
-func (s *session) demands(batch []*operation) (d demand, now time.Time) {
+func (s *session) demands(batch []*operation) (d scripts.Demand, now time.Time) {
 	for _, o := range batch {
 		if len(o.uses) == 0 {
 			continue
@@ -21,7 +23,7 @@ func (s *session) demands(batch []*operation) (d demand, now time.Time) {
 		if now.IsZero() {
 			now = time.Now()
 		}
-		d.add(o.uses, o.guarded, &s.scripts, now)
+		d.Add(o.uses, o.guarded, &s.scripts, now)
 	}
 	return d, now
 }
@@ -31,12 +33,12 @@ func (s *session) demands(batch []*operation) (d demand, now time.Time) {
 // ends the session.
 func (s *session) provide(ctx context.Context, batch []*operation) ([]*operation, error) {
 	d, now := s.demands(batch)
-	if d.empty() {
+	if d.Empty() {
 		return batch, nil
 	}
-	if d.doubt {
-		clear(s.scripts.ready)
-		clear(s.scripts.kept)
+	if d.Doubt {
+		clear(s.scripts.Ready)
+		clear(s.scripts.Kept)
 	}
 	later, err := s.supply(ctx, &d, now)
 	if err == nil && later == nil {
@@ -44,7 +46,7 @@ func (s *session) provide(ctx context.Context, batch []*operation) ([]*operation
 	}
 	s.pause, s.lonely = 0, false // of those that wait alone
 	return slices.DeleteFunc(slices.Clone(batch), func(o *operation) bool {
-		if err == nil && !slices.ContainsFunc(o.uses, func(u scriptUse) bool { return u.kind == loads || u.kind == flushes }) {
+		if err == nil && !slices.ContainsFunc(o.uses, func(u scripts.Use) bool { return u.Kind == scripts.Loads || u.Kind == scripts.Flushes }) {
 			return false
 		}
 		if o.cause = err; err == nil {
@@ -57,9 +59,9 @@ func (s *session) provide(ctx context.Context, batch []*operation) ([]*operation
 
 // supply keeps, drops and loads scripts. later is why nothing can be kept or dropped for the
 // moment. An error ends the session.
-func (s *session) supply(ctx context.Context, d *demand, now time.Time) (later, err error) {
+func (s *session) supply(ctx context.Context, d *scripts.Demand, now time.Time) (later, err error) {
 	var texts []rueidis.RedisMessage // of those that are needed; and whether the process has them
-	there := make([]int64, len(d.need))
+	there := make([]int64, len(d.Need))
 	for range 2 { // a SCRIPT FLUSH takes those of ours along
 		var cmds rueidis.Commands
 		var of []*Script
@@ -67,16 +69,16 @@ func (s *session) supply(ctx context.Context, d *demand, now time.Time) (later, 
 			cmds = append(cmds, s.call(script, s.keptKeys(), s.head(len(args)), args))
 			of = append(of, script)
 		}
-		if d.drop {
-			add(dropScripts, nil)
+		if d.Drop {
+			add(scripts.Drop, nil)
 		}
 		// Of more than can be kept, the last.
-		for some := range slices.Chunk(d.keep[max(0, len(d.keep)-maxKeptScripts):], maxSingles) {
-			add(keepScripts, keepArgs(some))
+		for some := range slices.Chunk(d.Keep[max(0, len(d.Keep)-scripts.MaxKept):], maxSingles) {
+			add(scripts.Keep, scripts.KeepArgs(some))
 		}
-		if len(d.need) > 0 {
-			add(findScripts, d.need)
-			cmds = append(cmds, s.conn.B().ScriptExists().Sha1(d.need...).Build())
+		if len(d.Need) > 0 {
+			add(scripts.Find, d.Need)
+			cmds = append(cmds, s.conn.B().ScriptExists().Sha1(d.Need...).Build())
 		}
 		if len(cmds) == 0 {
 			return nil, nil
@@ -90,22 +92,22 @@ func (s *session) supply(ctx context.Context, d *demand, now time.Time) (later, 
 		for i, script := range of {
 			m, err := answers[i].ToMessage()
 			switch {
-			case isNoScript(err):
+			case once.IsNoScript(err):
 				s.forget(script)
 				lost = true
-			case outcome.FateOf(err, true) == outcome.Later && script != findScripts:
+			case outcome.FateOf(err, true) == outcome.Later && script != scripts.Find:
 				if ended := s.refused(err); ended != nil {
 					return nil, ended
 				}
 				later = err
-			case err == nil && script == keepScripts:
-				note(s.scripts.kept, shasOf(d.keep), now)
-			case err == nil && script == findScripts:
+			case err == nil && script == scripts.Keep:
+				scripts.Note(s.scripts.Kept, scripts.ShasOf(d.Keep), now)
+			case err == nil && script == scripts.Find:
 				texts, _ = m.ToArray()
 			}
 		}
-		if len(d.need) > 0 {
-			if list, err := answers[len(answers)-1].AsIntSlice(); err == nil && len(list) == len(d.need) {
+		if len(d.Need) > 0 {
+			if list, err := answers[len(answers)-1].AsIntSlice(); err == nil && len(list) == len(d.Need) {
 				there = list
 			}
 		}
@@ -117,10 +119,10 @@ func (s *session) supply(ctx context.Context, d *demand, now time.Time) (later, 
 }
 
 // load gives the process those scripts that it lacks and that are kept.
-func (s *session) load(ctx context.Context, d *demand, there []int64, texts []rueidis.RedisMessage, now time.Time) error {
+func (s *session) load(ctx context.Context, d *scripts.Demand, there []int64, texts []rueidis.RedisMessage, now time.Time) error {
 	var cmds rueidis.Commands
 	var ready, asked []string
-	for i, sha := range d.need {
+	for i, sha := range d.Need {
 		if there[i] == 1 {
 			ready = append(ready, sha)
 		} else if i < len(texts) {
@@ -141,8 +143,8 @@ func (s *session) load(ctx context.Context, d *demand, there []int64, texts []ru
 			}
 		}
 	}
-	if !d.doubt { // else they may go with the batch
-		note(s.scripts.ready, ready, now)
+	if !d.Doubt { // else they may go with the batch
+		scripts.Note(s.scripts.Ready, ready, now)
 	}
 	return nil
 }
@@ -158,7 +160,7 @@ func (s *session) doubt(o *operation) {
 			continue
 		}
 		for _, u := range o.uses {
-			delete(s.scripts.ready, u.sha)
+			delete(s.scripts.Ready, u.Sha)
 		}
 		return
 	}
@@ -168,16 +170,16 @@ func (s *session) doubt(o *operation) {
 // by a hash would fail too late.
 func (s *session) drop() rueidis.Completed {
 	keys := s.keptKeys()
-	return s.conn.B().Eval().Script(dropScripts.Source).Numkeys(int64(len(keys))).Key(keys...).Arg(s.head(0)...).Build()
+	return s.conn.B().Eval().Script(scripts.Drop.Source).Numkeys(int64(len(keys))).Key(keys...).Arg(s.head(0)...).Build()
 }
 
 // keptKeys are where scripts are kept: among the records, in a cluster in the first
 // slot of the shard.
 func (s *session) keptKeys() []string {
-	texts, used := idemPrefix+"scripts", idemPrefix+"scripts-used"
+	texts, used := once.Prefix+"scripts", once.Prefix+"scripts-used"
 	if s.w.slot != nil {
 		slot := s.w.slot()
-		texts, used = recordIn(slot, texts), recordIn(slot, used)
+		texts, used = once.RecordIn(slot, texts), once.RecordIn(slot, used)
 	}
 	return []string{texts, used}
 }

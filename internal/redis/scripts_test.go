@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/scripts"
 )
 
 func shaOf(source string) string {
@@ -119,12 +121,12 @@ func TestWhatIsKeptOfScripts(t *testing.T) {
 
 	// Those that EVAL brought make room, and not those of SCRIPT LOAD.
 	var evals []Command
-	for i := range maxKeptScripts + 200 {
+	for i := range scripts.MaxKept + 200 {
 		evals = append(evals, Command{"EVAL", fmt.Sprintf("return %d", 1000000+i), "0"})
 	}
 	do(t, client, &Request{Commands: evals[:600]})
 	do(t, client, &Request{Commands: evals[600:]})
-	large := "return #'" + strings.Repeat("x", maxKeptScript-100) + "'"
+	large := "return #'" + strings.Repeat("x", scripts.MaxKeptText-100) + "'"
 	for i := range 5 {
 		do(t, client, &Request{Commands: []Command{{"EVAL", large + strconv.Itoa(i), "0"}, {"EVAL", large + strings.Repeat(" ", 200), "0"}}})
 	}
@@ -132,7 +134,7 @@ func TestWhatIsKeptOfScripts(t *testing.T) {
 		n, _ := strconv.Atoi(node.Do(append([]string{"EVAL", "redis.call('SELECT', 15) return redis.call(unpack(ARGV))", "0"}, words...)...))
 		return n
 	}
-	if n, bytes := kept("HLEN", idemPrefix+"scripts")-1, kept("HGET", idemPrefix+"scripts", "bytes"); n != maxKeptScripts || n != kept("ZCARD", idemPrefix+"scripts-used") || bytes > maxKeptScriptBytes || bytes < 5*(maxKeptScript-100) {
+	if n, bytes := kept("HLEN", once.Prefix+"scripts")-1, kept("HGET", once.Prefix+"scripts", "bytes"); n != scripts.MaxKept || n != kept("ZCARD", once.Prefix+"scripts-used") || bytes > scripts.MaxKeptBytes || bytes < 5*(scripts.MaxKeptText-100) {
 		t.Errorf("%d scripts with %d bytes are kept", n, bytes)
 	}
 	client = restart()
@@ -153,7 +155,7 @@ func TestScriptsOutliveAFailoverInACluster(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 1)
 	client := openCluster(t, cluster, nil)
 	redistest.Eventually(t, 10*time.Second, "every shard has a replica", func() bool { return client.Status().Replicas == 1 })
-	key := keysAt(client, cluster.Nodes[0].Addr, 1)[0]
+	key := keysAt(cluster.Nodes[0], 1)[0]
 	sha := do(t, client, &Request{Commands: commands("SCRIPT LOAD return(7)")})[0]
 	do(t, client, &Request{Commands: commands("EVAL return(8) 1 "+key, "SET "+key+" x")})
 	cluster.Nodes[0].Kill()

@@ -140,7 +140,7 @@ func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
 		"a record keeps them apart":              {answers: []rueidis.RedisResult{gone, gone}, record: "r", want: repeat, mayHaveRun: true},
 	} {
 		o := &operation{
-			cmds: commands("INCR n", "INCR n"), effects: []bool{!c.reads, !c.reads}, writes: !c.reads,
+			cmds: []Command{{"INCR", "n"}, {"INCR", "n"}}, effects: []bool{!c.reads, !c.reads}, writes: !c.reads,
 			record: c.record, brief: true, done: make(chan error, 1),
 		}
 		o.state.Store(taken)
@@ -189,7 +189,7 @@ func TestARefusalTellsOfTheNode(t *testing.T) {
 // write is still there, and why the session ended.
 func waits(t *testing.T, w *writer, master string, during func(*operation)) (still bool, cause error) {
 	t.Helper()
-	o := &operation{cmds: commands("SET k v"), effects: []bool{true}, frees: []bool{false}, writes: true, brief: true, async: true, done: make(chan error, 1)}
+	o := &operation{cmds: []Command{{"SET", "k", "v"}}, effects: []bool{true}, frees: []bool{false}, writes: true, brief: true, async: true, done: make(chan error, 1)}
 	o.until = time.Now().Add(time.Minute)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()

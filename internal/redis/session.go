@@ -16,9 +16,11 @@ import (
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/moment"
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"holdfast/internal/redis/rewrite"
+	"holdfast/internal/redis/scripts"
 )
 
 // session is one connection to one master, and what is known about that master and its
@@ -33,7 +35,7 @@ type session struct {
 	conn    rueidis.DedicatedClient
 	wire    *conn.Tracked
 	loaded  map[*Script]bool // our own scripts that the master has already
-	scripts presumed         // those of clients
+	scripts scripts.Presumed // those of clients
 	inSync  ack.InSync
 	// offset is the master's after the last batch; 0: it was not asked for.
 	offset int64
@@ -80,6 +82,11 @@ type session struct {
 	loose int64
 	// cut is true if parts of the replies were dropped.
 	cut bool
+}
+
+// newSession returns a session of a writer with a master, without a connection yet.
+func newSession(w *writer, master string) *session {
+	return &session{w: w, master: master, slot: -1, loaded: map[*Script]bool{}, scripts: scripts.NewPresumed()}
 }
 
 // exchange sends commands and waits for their answers. sent is false if none of the
@@ -345,7 +352,7 @@ func (s *session) state() ack.State {
 // many commands that is. There is none if it is not known which slot of a cluster is this
 // master's.
 func (s *session) fence(cmds rueidis.Commands, batch []*operation) (rueidis.Commands, int) {
-	key := idemPrefix + "fence"
+	key := once.Prefix + "fence"
 	if len(s.w.cfg.Cluster) > 0 {
 		if slot := slotAmong(batch); slot >= 0 {
 			s.slot = slot
@@ -353,7 +360,7 @@ func (s *session) fence(cmds rueidis.Commands, batch []*operation) (rueidis.Comm
 		if s.slot < 0 {
 			return cmds, 0
 		}
-		key = recordIn(s.slot, key)
+		key = once.RecordIn(s.slot, key)
 	}
 	before := len(cmds)
 	cmds = s.records(cmds, s.conn.B().Set().Key(key).Value("").PxMilliseconds(resp.Int(s.w.recordLife())).Build())

@@ -87,21 +87,6 @@ func TestASlicedPipelineIsAnsweredAsOne(t *testing.T) {
 	}
 }
 
-func TestTheNextBatchIsThereThoughTheFirstOfItWasGivenUp(t *testing.T) {
-	w := newWriter(Config{}.WithDefaults(), nil).aside
-	gone, there := new(operation), new(operation)
-	later := time.Now().Add(time.Minute)
-	gone.until, there.until = time.Now().Add(-time.Second), later
-	for _, o := range []*operation{gone, there} {
-		if err := w.put(o); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got := w.take(nil); len(got) != 1 || got[0] != there {
-		t.Errorf("%d operations are taken", len(got))
-	}
-}
-
 func TestAScriptThatRunsTooLongIsEnded(t *testing.T) {
 	cluster := redistest.Start(t, 2, 3)
 	client := open(t, cluster, func(c *Config) { c.Hold = 5 * time.Second })
@@ -152,40 +137,32 @@ func TestACountIsCutToWhatASlowCommandMayTake(t *testing.T) {
 func TestScriptsOfOneBatchLeaveTimeForOthers(t *testing.T) {
 	cluster := redistest.Start(t, 0, 0)
 	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
-	script := `redis.call('RPUSH', 'order', 's') local n = 0 for i = 1, 1000000 do n = n + i end`
+	script := `redis.call('RPUSH', 'order', 's') local n = 0 for i = 1, tonumber(ARGV[1]) do n = n + i end`
 	do(t, client, &Request{Commands: []Command{{"EVAL", "return 1", "0"}}})
 	conn, err := conn.DialRaw(t.Context(), client.cfg.Options(), cluster.Nodes[0].Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	w := client.writer.aside
 	const n = 10
-	var batch []*operation
-	for range n {
-		o, err := client.maker.operation(t.Context(), &Request{Commands: []Command{{"EVAL", script, "0"}}})
-		if err != nil {
-			t.Fatal(err)
+	run := func(turns string) {
+		r := &Request{Commands: []Command{{"EVAL", script, "0", turns}}}
+		if err := client.Do(t.Context(), r); err != nil || r.Results[0].Err != nil {
+			t.Error(err, r.Results)
 		}
-		o.until = time.Now().Add(time.Minute)
-		batch = append(batch, o)
 	}
-	w.mu.Lock()
-	w.lines.scripts[batch[0].scriptKey()] = time.Millisecond
-	for _, o := range batch {
-		w.lines.push(o)
-		w.live++
+	for range 3 { // from then on it is known to be short
+		run("1")
 	}
-	w.mu.Unlock()
-	w.wake()
+	cluster.Nodes[0].Do("DEL", "order")
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for _, o := range batch {
-			if err := <-o.done; err != nil {
-				t.Error(err)
-			}
+		var all sync.WaitGroup
+		for range n {
+			all.Go(func() { run("1000000") })
 		}
+		all.Wait()
 	}()
 	for busy := true; busy; {
 		if err := conn.Send([]string{"RPUSH", "order", "o"}); err != nil {
@@ -210,4 +187,30 @@ func TestScriptsOfOneBatchLeaveTimeForOthers(t *testing.T) {
 	if between < n/2 {
 		t.Errorf("others came between few of the scripts: %s", order)
 	}
+}
+
+// One sender's queue is no other's.
+func TestASlowCommandWaitsForFewOfAnotherSenders(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, nil)
+	do(t, client, &Request{Commands: commands("SETRANGE bits 11999999 x", "HSET h f v")})
+	const many = 200
+	var wg sync.WaitGroup
+	for range many {
+		wg.Go(func() {
+			if err := client.Do(t.Context(), &Request{Commands: commands("BITCOUNT bits"), Sender: "busy"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	redistest.Eventually(t, 10*time.Second, "they wait", func() bool { return client.Status().Held > many/2 })
+	for _, line := range []string{"HGETALL h", "EVAL return(1) 0", "SORT none"} {
+		if err := client.Do(t.Context(), &Request{Commands: commands(line), Sender: "other"}); err != nil {
+			t.Error(err)
+		}
+	}
+	if left := client.Status().Held; left == 0 {
+		t.Error("none of the other sender's commands is left")
+	}
+	wg.Wait()
 }

@@ -106,11 +106,6 @@ func TestWhatIsStartedIsGivenUpInTime(t *testing.T) {
 	if n := c.Status().Held; n != 0 {
 		t.Errorf("%d are held, and nobody waits", n)
 	}
-	c.writer.deadlines.mu.Lock()
-	defer c.writer.deadlines.mu.Unlock()
-	if c.writer.deadlines.open.head != nil || c.writer.deadlines.expired.head != nil {
-		t.Error("operations are watched that have their outcome")
-	}
 }
 
 // ending is a client of a single Redis that runs until cancel is called, and then
@@ -143,28 +138,6 @@ func TestWhatWaitsWhenTheClientEndsIsAnswered(t *testing.T) {
 	<-ended
 	if err := started(c, &Request{Commands: commands("SET k v")}); KindOf(err) != NotExecuted {
 		t.Errorf("after the end: %v", err)
-	}
-}
-
-// An operation that is watched may be given up before it is in the queue.
-func TestWhatIsGivenUpBeforeItIsQueuedIsNotCounted(t *testing.T) {
-	for _, ended := range []bool{false, true} {
-		w := newWriter(Config{}.WithDefaults(), nil)
-		w.ended = ended
-		told := 0
-		o := &operation{done: make(chan error, 1), size: 10}
-		o.then = func(*operation, bool, error) { told++ }
-		w.deadlines.add(o)
-		w.deadlines.sweep(time.Now().Add(time.Hour))
-		if err := w.putWatched(o); err != nil {
-			t.Errorf("%v, and it has had its outcome", err)
-		}
-		if batch := w.take(nil); len(batch) > 0 {
-			t.Error("what was given up is taken")
-		}
-		if told != 1 || w.live != 0 || w.bytes != 0 {
-			t.Errorf("told %d times; %d live of %d bytes, want none", told, w.live, w.bytes)
-		}
 	}
 }
 

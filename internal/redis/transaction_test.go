@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
 )
@@ -114,8 +115,8 @@ func TestATransactionWithAKeyAnswersAsOneWithout(t *testing.T) {
 		"deeply nested arrays":                   {byExec, commands("SET k v", "COMMAND INFO xautoclaim xgroup sort nosuch", "COMMAND DOCS sort xadd", "LCS text number IDX", "PUBSUB NUMSUB a b")},
 		"copied keys":                            {byScript, commands("COPY number other", "EXISTS text other")},
 		"many":                                   {byScript, slices.Repeat(commands("INCR n", "GET none"), 300)},
-		"more than a script takes":               {byExec, slices.Repeat(commands("INCR n"), maxWhole+1)},
-		"too many arguments":                     {byExec, []Command{append(Command{"RPUSH", "long"}, make([]string, maxScriptArgs)...)}},
+		"more than a script takes":               {byExec, slices.Repeat(commands("INCR n"), once.MaxWhole+1)},
+		"too many arguments":                     {byExec, []Command{append(Command{"RPUSH", "long"}, make([]string, once.MaxScriptArgs)...)}},
 		"a script":                               {byExec, commands("INCR n", "EVAL return{redis.call('INCR',KEYS[1]),false,'x'} 1 n", "GET n")},
 		"one that would wait":                    {byExec, commands("INCR n", "BLPOP none 0", "XREAD BLOCK 0 STREAMS none $")},
 		"all keys":                               {byExec, commands("SET k v", "FLUSHALL", "SET k w")},
@@ -172,8 +173,8 @@ func TestAnAnswerThatIsTooLongIsNotKept(t *testing.T) {
 	cluster := redistest.Start(t, 1, 0)
 	master := cluster.Nodes[0]
 	client := open(t, cluster, nil)
-	half := strings.Repeat("x", maxKeptBytes/2)
-	do(t, client, &Request{Commands: []Command{{"SET", "half", half}, {"SET", "little", half[:maxKeptBytes/2-100]}, {"HSET", "nested", "f", half}}})
+	half := strings.Repeat("x", once.MaxKeptBytes/2)
+	do(t, client, &Request{Commands: []Command{{"SET", "half", half}, {"SET", "little", half[:once.MaxKeptBytes/2-100]}, {"HSET", "nested", "f", half}}})
 	many := func(n int) []Command {
 		cmd := Command{"MGET"}
 		for range n / 2 {
@@ -188,8 +189,8 @@ func TestAnAnswerThatIsTooLongIsNotKept(t *testing.T) {
 		"bytes that are just kept":    {true, commands("GET half", "GET little", "INCR n")},
 		"one byte too many":           {false, commands("GET half", "GET half", "ECHO x", "INCR n")},
 		"bytes inside arrays":         {false, commands("MGET half none half", "HMGET nested none f", "INCR n")},
-		"elements that are just kept": {true, many(maxKeptElements - 10)},
-		"elements too many":           {false, many(maxKeptElements)},
+		"elements that are just kept": {true, many(once.MaxKeptElements - 10)},
+		"elements too many":           {false, many(once.MaxKeptElements)},
 	} {
 		counted := resp.Int(master.Do("GET", "n"))
 		want := transact(t, client, "", test.cmds[:len(test.cmds)-1])
@@ -234,23 +235,8 @@ func TestAScriptCarriesOutWhatHasAShortAnswer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := carriable(spec, cmd, false); got != want {
+		if got := once.Carriable(spec, cmd, false); got != want {
 			t.Errorf("%s: %v, want %v", line, got, want)
-		}
-	}
-	// Those for fields of hashes that expire came with Redis 7.4 and 8.0; Valkey has them since 9.0.
-	newer := map[string]bool{}
-	for _, name := range strings.Fields("hexpire hpexpire hexpireat hpexpireat hpersist httl hpttl hexpiretime hpexpiretime hgetdel hgetex hsetex") {
-		newer[name] = true
-	}
-	for name := range carriableNames {
-		cmd := Command(strings.Split(name, "|"))
-		spec, err := client.Spec(t.Context(), cmd)
-		if err == nil && spec == nil && newer[name] {
-			continue
-		}
-		if err != nil || spec == nil || spec.Name != name {
-			t.Errorf("%s: Redis knows no such command (%v)", name, err)
 		}
 	}
 }
@@ -555,17 +541,11 @@ func TestTheWayOfATransactionMayChangeBetweenRepetitions(t *testing.T) {
 	if first, again := attempt("exec first", true), attempt("exec first", false); first != `1 [nil "1"]` || again != first {
 		t.Errorf("EXEC: %s, and then a script: %s", first, again)
 	}
-	if first, again := attempt("script first", false), attempt("script first", true); first != `2 [nil "2"]` || again != (&Error{Kind: Unknown, Cause: errDone}).Error() {
+	if first, again := attempt("script first", false), attempt("script first", true); first != `2 [nil "2"]` || again != (&Error{Kind: Unknown, Cause: once.ErrDone}).Error() {
 		t.Errorf("a script: %s, and then EXEC: %s; want unknown", first, again)
 	}
 	if got := cluster.Nodes[0].Do("GET", "n"); got != "2" {
 		t.Errorf("two requests counted to %s", got)
-	}
-	// An older program reads no answer out of such a record.
-	for n := range 100 {
-		if _, err := replay([]byte(answersForm+strings.Repeat("\x00", n)), 0); !errors.Is(err, errDone) {
-			t.Errorf("a record of the script with %d bytes: %v", n, err)
-		}
 	}
 }
 

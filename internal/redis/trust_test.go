@@ -9,25 +9,6 @@ import (
 	"holdfast/internal/redis/election"
 )
 
-// The times by which an answer is trusted, and what each has to be less than. Other
-// tests wait for them by name, and would wait for longer ones, too. Package ack has more.
-func TestTheTimesOfTrustInCacheAndReplicasAreShortEnough(t *testing.T) {
-	for _, c := range []struct {
-		what        string
-		is, atMost  time.Duration
-		sinceBeyond string
-	}{
-		{"cacheTrust", cacheTrust, 1200 * time.Millisecond, "docs/guarantees.md promises that a value of the cache is no older"},
-		{"cacheAsks", cacheAsks, cacheTrust / 3, "a connection that hangs has to be noticed within cacheTrust"},
-		{"steadyInterval", discovery.SteadyInterval + discovery.SteadyTimeout, cacheTrust - 300*time.Millisecond, "a master is heard within cacheTrust"},
-		{"replica's lag", Config{}.WithDefaults().MaxLag, time.Second, "docs/guarantees.md promises that a replica's answer is no older"},
-	} {
-		if c.is <= 0 || c.is > c.atMost {
-			t.Errorf("%s is %v and may be %v at most: %s", c.what, c.is, c.atMost, c.sinceBeyond)
-		}
-	}
-}
-
 // known is a round that found a master, and so many other nodes.
 func known(master string, others int) election.Snapshot {
 	return election.Snapshot{Verdict: election.Verdict{Master: master}, Nodes: make([]election.Node, 1+others)}
@@ -114,27 +95,6 @@ func TestASessionThatNeedsConfirmationTakesItsReadLeaseBack(t *testing.T) {
 		l.session.checkReadLease()
 		if kept := l.session.w.readLease.Load() != nil; kept != c.kept {
 			t.Errorf("%s: kept is %v", name, kept)
-		}
-	}
-}
-
-// A batch that went to one master is not answered by leave of the next one.
-func TestALaneIsAnsweredByTheLeaseOfItsOwnSession(t *testing.T) {
-	const role = "*3\r\n$6\r\nmaster\r\n:100\r\n*2\r\n*3\r\n$1\r\na\r\n$1\r\n1\r\n$3\r\n100\r\n*3\r\n$1\r\nb\r\n$1\r\n1\r\n$3\r\n100\r\n"
-	for name, own := range map[string]bool{"its own": true, "another one's": false} {
-		l, now := leasing(0, 0)
-		w := l.session.w
-		w.stats = new(stats)
-		x := &Express{w: w, session: l.session, count: 1, sentAsks: make([]expressAsk, 1), began: now, heard: l.heard.Load()}
-		if !own {
-			x.session = &session{w: w, master: "m"}
-		}
-		n := copy(x.Room(), "$1\r\nv\r\n"+role)
-		if whole, err := x.Got(n); !whole || err != nil {
-			t.Fatal(whole, err)
-		}
-		if got := x.Land(now); got != own {
-			t.Errorf("%s: answered is %v", name, got)
 		}
 	}
 }

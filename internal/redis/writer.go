@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -54,7 +55,7 @@ type writer struct {
 	// ttl is Config.IdempotencyTTL in milliseconds. recordDB and dataDB are the
 	// databases of the records and of the data; both are empty if it is the same one.
 	ttl, recordDB, dataDB string
-	clocks                *clocks // nil: in a cluster
+	clocks                *once.Clocks // nil: in a cluster
 	stats                 *stats
 	busy                  *atomic.Int64 // the moment of Redis' last reply that a script keeps it busy
 	// aside has the operations that nobody else should wait for: guarded ones, which
@@ -107,11 +108,11 @@ func newWriter(cfg Config, m masterWatch) *writer {
 	return w
 }
 
-// recordLife returns how long a record lives that is made now, in milliseconds.
-func (w *writer) recordLife() string { return w.clocks.recordLife(w.ttl) }
+// RecordLife returns how long a record lives that is made now, in milliseconds.
+func (w *writer) recordLife() string { return w.clocks.RecordLife(w.ttl) }
 
 // compareClocks makes records live longer where the nodes' clocks differ.
-func (w *writer) compareClocks(c *clocks) { w.clocks, w.aside.clocks = c, c }
+func (w *writer) compareClocks(c *once.Clocks) { w.clocks, w.aside.clocks = c, c }
 
 // waiting returns how many operations wait, including aside's.
 func (w *writer) waiting() int {

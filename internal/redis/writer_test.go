@@ -60,22 +60,6 @@ func TestAWriteIsRememberedLongerThanItIsTried(t *testing.T) {
 	}
 }
 
-// A process that was stopped and goes on must not send what its callers have
-// long given up: a balancer may have had it done elsewhere, and newer writes
-// come since.
-func TestAWriteIsNotSentAfterItsTime(t *testing.T) {
-	w := newWriter(Config{Hold: time.Minute}.WithDefaults(), nil)
-	stale, fresh := new(operation), new(operation)
-	stale.until, fresh.until = time.Now().Add(-time.Second), time.Now().Add(time.Minute)
-	w.queue, w.live = []*operation{stale, fresh}, 2
-	if batch := w.take(nil); len(batch) != 1 || batch[0] != fresh {
-		t.Errorf("the batch has %d writes, want the fresh one alone", len(batch))
-	}
-	if stale.state.Load() != queued || len(w.queue) != 0 {
-		t.Errorf("the stale one is in state %d, %d are left in the queue", stale.state.Load(), len(w.queue))
-	}
-}
-
 // A connection whose packets are dropped stays open for minutes; the monitor's
 // own connections work all the while.
 func TestAConnectionThatLeadsNowhereIsReplaced(t *testing.T) {

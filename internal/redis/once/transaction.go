@@ -1,4 +1,4 @@
-package redis
+package once
 
 import (
 	"strconv"
@@ -27,15 +27,15 @@ const answersForm = "holdfast script:"
 // Answers to a request that are longer together, or have more elements, are not kept in its
 // record.
 const (
-	maxKeptBytes    = 256 << 10
-	maxKeptElements = 10000
+	MaxKeptBytes    = 256 << 10
+	MaxKeptElements = 10000
 
 	keptBytes, keptElements = "262144", "10000" // the same, for a script
 )
 
-// whole carries a transaction out. KEYS[1] is its record. Behind the first three of ARGV, which
+// Transaction carries a transaction out. KEYS[1] is its record. Behind the first three of ARGV, which
 // are those of recording, comes each command, after its length. In a cluster KEYS has the
-// commands' own keys, too: see onceInCluster. The script returns an array of the answers, or a
+// commands' own keys, too: see InCluster. The script returns an array of the answers, or a
 // record that is not of this form, or a number: then no script can carry the transaction out,
 // and nothing was done.
 //
@@ -44,7 +44,7 @@ const (
 // client learns that there is a record without an answer. The repetition of a transaction whose
 // answers are too long to be kept gets the same. redis.pcall leaves Redis' words as they are,
 // and an error that is raised ends in the script's name and line.
-var whole = request.NewScript(renewing+keeping+carrying+`
+var Transaction = request.NewScript(renewing+keeping+carrying+`
 local rec, ttl, recdb, datadb = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local form = '`+answersForm+`'
 local check = redis.acl_check_cmd
@@ -90,10 +90,10 @@ end)
 if not ok then return '' end
 return out`, false)
 
-// maxWhole is how many commands a transaction may have that a script carries out. All clients
+// MaxWhole is how many commands a transaction may have that a script carries out. All clients
 // wait for EXEC and for a script alike until they are done, but a script's answers are made
 // twice.
-const maxWhole = 1024
+const MaxWhole = 1024
 
 // carriableNames are the commands that such a script may carry out. Redis would not refuse them
 // before EXEC, they do in a script what they do otherwise, and their answers pass through Lua
@@ -124,10 +124,10 @@ var carriableNames = command.SetOf(
 // maxPopped is how many elements one of them may ask for by a number.
 const maxPopped = 1000
 
-// carriable reports whether a command can be part of a transaction in a script. In a cluster its
+// Carriable reports whether a command can be part of a transaction in a script. In a cluster its
 // keys have to be known: a script names them all beforehand.
-func carriable(s *Spec, cmd Command, inCluster bool) bool {
-	if s == nil || s.Old || !carriableNames[s.Name] || s.Module || s.NoScript || len(cmd) >= maxScriptArgs {
+func Carriable(s *command.Spec, cmd command.Command, inCluster bool) bool {
+	if s == nil || s.Old || !carriableNames[s.Name] || s.Module || s.NoScript || len(cmd) >= MaxScriptArgs {
 		return false
 	}
 	switch s.Name {

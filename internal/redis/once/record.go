@@ -1,4 +1,4 @@
-package redis
+package once
 
 import (
 	"crypto/sha256"
@@ -7,11 +7,12 @@ import (
 	"strings"
 
 	"holdfast/internal/redis/hashslot"
+	"holdfast/internal/redis/request"
 )
 
-// recordKey returns the name of the record of a request to an application. Each part is hashed
+// Record returns the name of the record of a request to an application. Each part is hashed
 // with its length, so that no two requests share a record.
-func recordKey(app string, r *Request) string {
+func Record(app string, r *request.Request) string {
 	h := sha256.New()
 	part := func(p string) {
 		var n [8]byte
@@ -47,21 +48,21 @@ func recordKey(app string, r *Request) string {
 			part(a)
 		}
 	}
-	return idemPrefix + string(h.Sum(nil)[:hashSize])
+	return Prefix + string(h.Sum(nil)[:HashSize])
 }
 
-// itemRecord returns the name of the record of command i of a pipeline.
-func itemRecord(record string, i int) string {
+// ItemRecord returns the name of the record of command i of a pipeline.
+func ItemRecord(record string, i int) string {
 	if i == 0 {
 		return record
 	}
 	return record + strconv.Itoa(i)
 }
 
-// recordIn returns the name of a record with a hash tag of a slot.
-func recordIn(slot int, record string) string {
-	return idemPrefix + "{" + hashslot.Tag(slot) + "}" + strings.TrimPrefix(record, idemPrefix)
+// RecordIn returns the name of a record with a hash tag of a slot.
+func RecordIn(slot int, record string) string {
+	return Prefix + "{" + hashslot.Tag(slot) + "}" + strings.TrimPrefix(record, Prefix)
 }
 
-// isOfRequest reports whether a record is that of a whole request, and not of a part of it.
-func isOfRequest(record string) bool { return len(record) == len(idemPrefix)+hashSize }
+// IsOfRequest reports whether a record is that of a whole request, and not of a part of it.
+func IsOfRequest(record string) bool { return len(record) == len(Prefix)+HashSize }

@@ -1,4 +1,4 @@
-package redis
+package once
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/moment"
@@ -40,9 +41,9 @@ const (
 	retiredTogether = 500
 )
 
-// clocks knows how far the clocks of nodes are apart. It is safe for concurrent use.
-type clocks struct {
-	cfg     Config
+// Clocks knows how far the clocks of nodes are apart. It is safe for concurrent use.
+type Clocks struct {
+	cfg     config.Config
 	monitor *discovery.Monitor
 	life    time.Duration // of a record, by a clock that is right
 	began   time.Time     // local times count from here, by the clock that nobody sets
@@ -56,12 +57,12 @@ type clocks struct {
 
 	// attempts is how long a record of a balancer's request lives. lists is what was seen of the
 	// lists, by name, at the master listsAt; told is true if it was logged that they stay. These
-	// belong to runLists.
+	// belong to RunLists.
 	attempts    time.Duration
 	lists       map[string]recordList
 	listsAt     string
 	told        bool
-	own, listed toMaster // of run and of runLists
+	own, listed toMaster // of run and of RunLists
 }
 
 // retiring is a record that is removed at a time.
@@ -70,12 +71,12 @@ type retiring struct {
 	due    time.Duration // since began
 }
 
-func newClocks(cfg Config, m *discovery.Monitor) *clocks {
-	return &clocks{cfg: cfg, monitor: m, life: cfg.IdempotencyTTL, attempts: attemptLife(cfg), began: time.Now(), ahead: map[string]time.Duration{}}
+func NewClocks(cfg config.Config, m *discovery.Monitor) *Clocks {
+	return &Clocks{cfg: cfg, monitor: m, life: cfg.IdempotencyTTL, attempts: attemptLife(cfg), began: time.Now(), ahead: map[string]time.Duration{}}
 }
 
-// run compares the clocks until the context ends.
-func (c *clocks) run(ctx context.Context) {
+// Run compares the clocks until the context ends.
+func (c *Clocks) Run(ctx context.Context) {
 	defer c.own.close()
 	for ctx.Err() == nil {
 		c.compare(ctx)
@@ -85,7 +86,7 @@ func (c *clocks) run(ctx context.Context) {
 }
 
 // compare asks every node for its time.
-func (c *clocks) compare(ctx context.Context) {
+func (c *Clocks) compare(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, clockTimeout)
 	defer cancel()
 	var all sync.WaitGroup
@@ -114,7 +115,7 @@ func (c *clocks) compare(ctx context.Context) {
 
 // furthest returns how far the clock of the node that is furthest ahead is ahead of the master's;
 // 0: it makes no difference.
-func (c *clocks) furthest() time.Duration {
+func (c *Clocks) furthest() time.Duration {
 	now, _ := c.monitor.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,9 +135,9 @@ func (c *clocks) furthest() time.Duration {
 	return most + clocksAgree // it is measured to within some milliseconds
 }
 
-// recordLife returns how long a record is to live at the master, in Redis' milliseconds; usual if
+// RecordLife returns how long a record is to live at the master, in Redis' milliseconds; usual if
 // no clock differs.
-func (c *clocks) recordLife(usual string) string {
+func (c *Clocks) RecordLife(usual string) string {
 	if c == nil {
 		return usual
 	}
@@ -147,8 +148,8 @@ func (c *clocks) recordLife(usual string) string {
 	return strconv.FormatInt(c.life.Milliseconds()+extra, 10)
 }
 
-// made notes a record that may have been made, to be removed when it has had its time.
-func (c *clocks) made(record string) {
+// Made notes a record that may have been made, to be removed when it has had its time.
+func (c *Clocks) Made(record string) {
 	if c == nil || c.extra.Load() == 0 || record == "" {
 		return
 	}
@@ -183,7 +184,7 @@ end
 return {page[1], ending}`, false)
 
 // database returns the database of the records.
-func (c *clocks) database() string {
+func (c *Clocks) database() string {
 	if c.cfg.RecordDB >= 0 {
 		return strconv.Itoa(c.cfg.RecordDB)
 	}
@@ -196,7 +197,7 @@ func (c *clocks) database() string {
 type toMaster struct{ link *conn.Client }
 
 // to returns the connection to the present master; nil: there is no master.
-func (t *toMaster) to(cfg Config, m *discovery.Monitor) *conn.Client {
+func (t *toMaster) to(cfg config.Config, m *discovery.Monitor) *conn.Client {
 	now, _ := m.Now()
 	if t.link != nil && t.link.Address != now.Master {
 		t.close()
@@ -215,7 +216,7 @@ func (t *toMaster) close() {
 }
 
 // retire removes the records whose time has come. If that fails, they expire later.
-func (c *clocks) retire(ctx context.Context) {
+func (c *Clocks) retire(ctx context.Context) {
 	c.mu.Lock()
 	now, n := time.Since(c.began), 0
 	for n < len(c.retiring) && c.retiring[n].due <= now {
@@ -239,11 +240,11 @@ func (c *clocks) retire(ctx context.Context) {
 
 // lengthen has the existing records live longer, because a clock was set or turned out to be
 // wrong.
-func (c *clocks) lengthen(ctx context.Context, extra int64) {
+func (c *Clocks) lengthen(ctx context.Context, extra int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	for cursor := "0"; ; {
-		reply, err := c.call(ctx, &c.own, lengtheningRecords, nil, c.database(), cursor, idemPrefix+"*", strconv.Itoa(retiredTogether),
+		reply, err := c.call(ctx, &c.own, lengtheningRecords, nil, c.database(), cursor, Prefix+"*", strconv.Itoa(retiredTogether),
 			strconv.FormatInt(extra, 10), strconv.FormatInt(extra, 10))
 		if err != nil || len(reply) != 2 {
 			return
@@ -251,7 +252,7 @@ func (c *clocks) lengthen(ctx context.Context, extra int64) {
 		cursor, _ = reply[0].ToString()
 		records, _ := reply[1].AsStrSlice()
 		for _, record := range records {
-			c.made(record)
+			c.Made(record)
 		}
 		if cursor == "0" {
 			return
@@ -263,7 +264,7 @@ func (c *clocks) lengthen(ctx context.Context, extra int64) {
 const callTimeout = 2 * time.Second
 
 // call has the master carry a script out.
-func (c *clocks) call(ctx context.Context, by *toMaster, script *Script, keys []string, args ...string) (reply []rueidis.RedisMessage, err error) {
+func (c *Clocks) call(ctx context.Context, by *toMaster, script *request.Script, keys []string, args ...string) (reply []rueidis.RedisMessage, err error) {
 	l := by.to(c.cfg, c.monitor)
 	if l == nil {
 		return nil, outcome.ErrNotSent

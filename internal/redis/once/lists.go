@@ -1,4 +1,4 @@
-package redis
+package once
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/request"
 )
@@ -39,23 +40,25 @@ const recordLists = 32
 const balancerSends = 25 * time.Second
 
 // attemptLife returns how long a record of a balancer's request lives.
-func attemptLife(cfg Config) time.Duration { return min(cfg.IdempotencyTTL, balancerSends+cfg.Hold) }
+func attemptLife(cfg config.Config) time.Duration {
+	return min(cfg.IdempotencyTTL, balancerSends+cfg.Hold)
+}
 
 // retiredList is how many records one script removes, about.
 const retiredList = 256
 
-// hashSize is how many bytes of a record's name are its own.
-const hashSize = 20
+// HashSize is how many bytes of a record's name are its own.
+const HashSize = 20
 
-// onceSets carries plain SETs out, each with a record of its own, as once does. ARGV are the three
-// of recording, idemPrefix, the hashes of the records, for how many milliseconds a list is written
+// PlainSets carries plain SETs out, each with a record of its own, as once does. ARGV are the three
+// of recording, Prefix, the hashes of the records, for how many milliseconds a list is written
 // and its records live, and the keys with their values. It returns one OK for all of them, if none
 // was carried out before and nothing is refused. Otherwise each command gets its own answer, as by
 // once: then only an entry of a list was made, and once makes its records.
 //
 // Redis checks the memory and the replicas only before a script's first write, so what comes after
 // the list's entry is not refused for want of them.
-var onceSets = request.NewScript(`
+var PlainSets = request.NewScript(`
 local KEYS, ARGV = {}, ARGV
 do
   local call, try, prefix, hashes = redis.call, redis.pcall, ARGV[4], ARGV[5]
@@ -90,19 +93,19 @@ do
   end
   ARGV = each
 end
-`+onceEach, false)
+`+each, false)
 
-// usesLists reports whether plain SETs get records without a time to live. If c is nil, nobody
+// UsesLists reports whether plain SETs get records without a time to live. If c is nil, nobody
 // would remove them. If the clocks differ, records that are made the other way live longer.
-func (c *clocks) usesLists() bool { return c != nil && c.extra.Load() == 0 }
+func (c *Clocks) UsesLists() bool { return c != nil && c.extra.Load() == 0 }
 
-// listSpan returns how long a list is written, in milliseconds.
-func (c *clocks) listSpan() string {
+// ListSpan returns how long a list is written, in milliseconds.
+func (c *Clocks) ListSpan() string {
 	return strconv.FormatInt(max(1, (c.attempts/(recordLists/2)).Milliseconds()), 10)
 }
 
-// listLife returns how long the records of this process' lists live, in milliseconds.
-func (c *clocks) listLife() string { return strconv.FormatInt(c.attempts.Milliseconds(), 10) }
+// ListLife returns how long the records of this process' lists live, in milliseconds.
+func (c *Clocks) ListLife() string { return strconv.FormatInt(c.attempts.Milliseconds(), 10) }
 
 // recordList is what was last seen of a list: how long it is, its last record, and since
 // when, as time since clocks.began.
@@ -149,8 +152,8 @@ if #gone > 0 then redis.call('UNLINK', unpack(gone)) end
 redis.call('LTRIM', list, at, -1)
 return {tostring(left - at)}`, false)
 
-// runLists removes records until the context ends.
-func (c *clocks) runLists(ctx context.Context) {
+// RunLists removes records until the context ends.
+func (c *Clocks) RunLists(ctx context.Context) {
 	defer c.listed.close()
 	for ctx.Err() == nil {
 		c.retireLists(ctx)
@@ -160,12 +163,12 @@ func (c *clocks) runLists(ctx context.Context) {
 
 // retireLists removes the records of the lists that have had their time. What fails is
 // done later, or by another process.
-func (c *clocks) retireLists(ctx context.Context) {
+func (c *Clocks) retireLists(ctx context.Context) {
 	if now, _ := c.monitor.Now(); now.Master != c.listsAt {
 		// A list of another master may look the same, and be younger.
 		c.lists, c.listsAt = map[string]recordList{}, now.Master
 	}
-	seen, err := c.call(ctx, &c.listed, lookAtLists, nil, c.database(), idemPrefix)
+	seen, err := c.call(ctx, &c.listed, lookAtLists, nil, c.database(), Prefix)
 	if err != nil || len(seen)%3 != 0 {
 		c.cannotRetire(err)
 		return
@@ -189,7 +192,7 @@ func (c *clocks) retireLists(ctx context.Context) {
 			continue
 		}
 		for l.length != "0" {
-			left, err := c.call(ctx, &c.listed, retireList, nil, c.database(), idemPrefix, name, l.length, l.last)
+			left, err := c.call(ctx, &c.listed, retireList, nil, c.database(), Prefix, name, l.length, l.last)
 			if err != nil {
 				c.cannotRetire(err)
 				break
@@ -204,7 +207,7 @@ func (c *clocks) retireLists(ctx context.Context) {
 }
 
 // cannotRetire says once that Redis refuses to remove records.
-func (c *clocks) cannotRetire(err error) {
+func (c *Clocks) cannotRetire(err error) {
 	if _, refused := rueidis.IsRedisErr(err); refused && !c.told {
 		c.told = true
 		c.cfg.Logger.Warn("Redis refuses to remove the records of what was carried out: they stay, and take memory", "error", err)

@@ -2,7 +2,7 @@
 // the records that are kept beside the data, the Lua scripts that carry writes out together with
 // their records, and the removal of records that have had their time. Sending those scripts is the
 // work of the group commit.
-package redis
+package once
 
 import (
 	"strconv"
@@ -14,19 +14,19 @@ import (
 	"holdfast/internal/redis/request"
 )
 
-// idemPrefix begins the names of the records of writes with an idempotency key.
-const idemPrefix = command.ReservedPrefix + "idem\x00"
+// Prefix begins the names of the records of writes with an idempotency key.
+const Prefix = command.ReservedPrefix + "idem\x00"
 
 // NewScript returns a script with the body of a Lua function of KEYS and ARGV, which may write.
 // An error before its first write has to mean that nothing happened, and no error may come after
 // it.
-func NewScript(body string) *Script { return newWritingScript(body, "false") }
+func NewScript(body string) *request.Script { return newWritingScript(body, "false") }
 
 // NewFreeingScript returns a script that writes and needs no memory, such as one that deletes.
 // Redis carries it out even when its memory is full.
-func NewFreeingScript(body string) *Script { return newWritingScript(body, "true") }
+func NewFreeingScript(body string) *request.Script { return newWritingScript(body, "true") }
 
-func newWritingScript(body, frees string) *Script {
+func newWritingScript(body, frees string) *request.Script {
 	return request.NewScript("local function body(KEYS, ARGV)\n"+body+"\nend\n"+recording+`
 local keys, args = {}, {}
 for i = 2, #KEYS do keys[i - 1] = KEYS[i] end
@@ -35,7 +35,7 @@ return recorded(function() return body(keys, args) end, `+frees+`)`, false)
 }
 
 // NewReadScript returns a script that only reads.
-func NewReadScript(body string) *Script { return request.NewScript(body, true) }
+func NewReadScript(body string) *request.Script { return request.NewScript(body, true) }
 
 // renewing makes a record live longer, if Redis takes writes. So a repetition writes, too,
 // and the WAIT behind it covers the replication stream up to here, with the first attempt
@@ -51,7 +51,7 @@ end
 `
 
 // keeping makes the record of an answer: packed(r). The record has the answer itself if it
-// is short (maxKeptBytes, maxKeptElements). Of a long answer it has only goneWords: the
+// is short (MaxKeptBytes, MaxKeptElements). Of a long answer it has only goneWords: the
 // answer would take its length once more in Redis' memory, at each replica and on disk.
 const keeping = `
 local bytes, elements
@@ -78,8 +78,8 @@ end
 // not kept.
 const goneWords = "HFGONE the request was carried out before, and its answer is gone"
 
-// isGone reports whether a refusal has goneWords.
-func isGone(err error) bool {
+// IsGone reports whether a refusal has goneWords.
+func IsGone(err error) bool {
 	reply, ok := rueidis.IsRedisErr(err)
 	return ok && reply.Error() == goneWords
 }
@@ -149,14 +149,14 @@ local function carried(from, to)
 end
 `
 
-// once carries commands out, each with a record of its own, as recording does for one.
+// Each carries commands out, each with a record of its own, as recording does for one.
 // KEYS are the records. Behind the first four of ARGV comes each command, after its length.
 // ARGV[4] is how many commands, the first ones, may need memory: the others are carried out
 // even when it is full. One call for many commands costs a fraction of many calls: at the
 // master, and also at the replicas, because it changes the database only twice.
-var once = request.NewScript(onceEach, false)
+var Each = request.NewScript(each, false)
 
-const onceEach = renewing + keeping + carrying + `
+const each = renewing + keeping + carrying + `
 local call, ttl, recdb, datadb, growing = redis.call, ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local out, place, same, mine, at = {}, {}, {}, {}, 5
 if recdb ~= '' then call('SELECT', recdb) end
@@ -203,13 +203,13 @@ end
 for i, j in pairs(same) do out[i] = out[j] end
 return out`
 
-// appendSized appends the length of a command, and the command.
-func appendSized(args []string, cmd Command) []string {
+// AppendSized appends the length of a command, and the command.
+func AppendSized(args []string, cmd command.Command) []string {
 	return append(append(args, strconv.Itoa(len(cmd))), cmd...)
 }
 
-// counts reports whether a command returns a counter's value: see carrying.
-func counts(name string) bool {
+// Counts reports whether a command returns a counter's value: see carrying.
+func Counts(name string) bool {
 	switch strings.ToUpper(name) {
 	case "INCR", "DECR", "INCRBY", "DECRBY", "HINCRBY":
 		return true
@@ -217,23 +217,23 @@ func counts(name string) bool {
 	return false
 }
 
-// maxScriptArgs is how many arguments a command may have that a script of ours carries
+// MaxScriptArgs is how many arguments a command may have that a script of ours carries
 // out: Lua can unpack about 8,000 (LUAI_MAXCSTACK).
-const maxScriptArgs = 7000
+const MaxScriptArgs = 7000
 
-// isNoScript reports whether Redis refused a script because it does not have its text.
-func isNoScript(err error) bool {
+// IsNoScript reports whether Redis refused a script because it does not have its text.
+func IsNoScript(err error) bool {
 	reply, ok := rueidis.IsRedisErr(err)
 	return ok && reply.IsNoScript()
 }
 
-// onceInCluster is once for one command, ARGV[4...]. Behind the record, KEYS has
+// InCluster is once for one command, ARGV[4...]. Behind the record, KEYS has
 // the command's own: while a slot is on its way, Redis judges by them what of
 // it is where. Several commands are several calls, each being in its own slot.
-// onceFreeingInCluster is for one that takes no memory: see recording.
+// FreeingInCluster is for one that takes no memory: see recording.
 var (
-	onceInCluster = request.NewScript(recording+carrying+`
+	InCluster = request.NewScript(recording+carrying+`
 return {recorded(function() return carried(4, #ARGV) end)}`, false)
-	onceFreeingInCluster = request.NewScript(recording+carrying+`
+	FreeingInCluster = request.NewScript(recording+carrying+`
 return {recorded(function() return carried(4, #ARGV) end, true)}`, false)
 )

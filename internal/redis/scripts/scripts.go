@@ -7,7 +7,7 @@
 // command with the hash. NOSCRIPT would come too late for a transaction or a pipeline, because
 // other commands of it are done by then. Any web node keeps texts and any fetches them, and
 // SCRIPT FLUSH drops them. Sending all that is the session's work.
-package redis
+package scripts
 
 import (
 	"crypto/sha1"
@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/request"
 )
 
@@ -23,9 +24,9 @@ import (
 // that was not used for the longest time is dropped first; those of EVAL before those of SCRIPT
 // LOAD, since clients that put values into texts bring a new one each time.
 const (
-	maxKeptScripts     = 1000
-	maxKeptScriptBytes = 8 << 20
-	maxKeptScript      = 1 << 20
+	MaxKept      = 1000
+	MaxKeptBytes = 8 << 20
+	MaxKeptText  = 1 << 20
 )
 
 // keptFresh is for how long a session takes for granted that a script is kept, or that the
@@ -35,50 +36,50 @@ const keptFresh = time.Minute
 // maxFresh bounds what a session takes for granted.
 const maxFresh = 10000
 
-// scriptUse is what a command of a client has to do with scripts.
-type scriptUse struct {
-	kind        useKind
-	sha, source string
+// Use is what a command of a client has to do with scripts.
+type Use struct {
+	Kind        useKind
+	Sha, source string
 }
 
 type useKind int
 
 const (
 	evaluates useKind = iota // EVAL: it brings a script
-	loads                    // SCRIPT LOAD: likewise, and that is all it is for
+	Loads                    // SCRIPT LOAD: likewise, and that is all it is for
 	needs                    // EVALSHA, SCRIPT EXISTS: the process is to have it
-	flushes                  // SCRIPT FLUSH
+	Flushes                  // SCRIPT FLUSH
 	clears                   // FLUSHALL, FLUSHDB: what is kept goes with the data
 )
 
-// appendUses appends what a command has to do with scripts, if it is well formed.
-func appendUses(uses []scriptUse, name string, cmd Command) []scriptUse {
+// AppendUses appends what a command has to do with scripts, if it is well formed.
+func AppendUses(uses []Use, name string, cmd command.Command) []Use {
 	switch {
 	case (name == "eval" || name == "eval_ro") && len(cmd) > 2:
 		return append(uses, bringing(evaluates, cmd[1]))
 	case name == "script|load" && len(cmd) == 3:
-		return append(uses, bringing(loads, cmd[2]))
+		return append(uses, bringing(Loads, cmd[2]))
 	case (name == "evalsha" || name == "evalsha_ro") && len(cmd) > 2:
 		return appendNeeds(uses, cmd[1:2])
 	case name == "script|exists":
 		return appendNeeds(uses, cmd[2:])
 	case name == "script|flush":
-		return append(uses, scriptUse{kind: flushes})
+		return append(uses, Use{Kind: Flushes})
 	case name == "flushall" || name == "flushdb":
-		return append(uses, scriptUse{kind: clears})
+		return append(uses, Use{Kind: clears})
 	}
 	return uses
 }
 
-func bringing(kind useKind, source string) scriptUse {
+func bringing(kind useKind, source string) Use {
 	sum := sha1.Sum([]byte(source))
-	return scriptUse{kind, hex.EncodeToString(sum[:]), source}
+	return Use{kind, hex.EncodeToString(sum[:]), source}
 }
 
-func appendNeeds(uses []scriptUse, hashes []string) []scriptUse {
+func appendNeeds(uses []Use, hashes []string) []Use {
 	for _, sha := range hashes {
 		if len(sha) == 2*sha1.Size {
-			uses = append(uses, scriptUse{kind: needs, sha: strings.ToLower(sha)})
+			uses = append(uses, Use{Kind: needs, Sha: strings.ToLower(sha)})
 		}
 	}
 	return uses
@@ -95,9 +96,9 @@ local now = time[1] * 1000000 + time[2]
 if ARGV[2] ~= '' then redis.call('SELECT', ARGV[2]) end
 `
 
-// keepScripts keeps scripts: behind the first three of ARGV stand for each "1" if
+// Keep keeps scripts: behind the first three of ARGV stand for each "1" if
 // it was loaded, its SHA-1 and its text.
-var keepScripts = request.NewScript(inKept+`
+var Keep = request.NewScript(inKept+`
 for i = 4, #ARGV, 3 do
   local sha, text = ARGV[i + 1], ARGV[i + 2]
   local score = tonumber(redis.call('ZSCORE', used, sha) or 0)
@@ -106,7 +107,7 @@ for i = 4, #ARGV, 3 do
   redis.call('ZADD', used, base + now + i, sha)
 end
 local bytes = tonumber(redis.call('HGET', texts, 'bytes') or 0)
-while redis.call('ZCARD', used) > `+strconv.Itoa(maxKeptScripts)+` or bytes > `+strconv.Itoa(maxKeptScriptBytes)+` do
+while redis.call('ZCARD', used) > `+strconv.Itoa(MaxKept)+` or bytes > `+strconv.Itoa(MaxKeptBytes)+` do
   local oldest = redis.call('ZRANGE', used, 0, 0)[1]
   if not oldest then return redis.call('DEL', texts) end
   bytes = redis.call('HINCRBY', texts, 'bytes', -redis.call('HSTRLEN', texts, oldest))
@@ -114,9 +115,9 @@ while redis.call('ZCARD', used) > `+strconv.Itoa(maxKeptScripts)+` or bytes > `+
   redis.call('ZREM', used, oldest)
 end`, false)
 
-// findScripts returns the texts of the SHA-1s behind the first three of ARGV, and
+// Find returns the texts of the SHA-1s behind the first three of ARGV, and
 // notes that they are used, where Redis takes writes now.
-var findScripts = request.NewScript(inKept+`
+var Find = request.NewScript(inKept+`
 local out = {}
 for i = 4, #ARGV do
   local text = redis.call('HGET', texts, ARGV[i])
@@ -128,17 +129,17 @@ for i = 4, #ARGV do
 end
 return out`, false)
 
-// dropScripts forgets them all.
-var dropScripts = request.NewScript(inKept+`return redis.call('DEL', texts, used)`, false)
+// Drop forgets them all.
+var Drop = request.NewScript(inKept+`return redis.call('DEL', texts, used)`, false)
 
-// presumed is what a session takes for granted of clients' scripts, and since when.
-type presumed struct {
-	kept  map[string]time.Time // they are kept
-	ready map[string]time.Time // this process has them
+// Presumed is what a session takes for granted of clients' scripts, and since when.
+type Presumed struct {
+	Kept  map[string]time.Time // they are kept
+	Ready map[string]time.Time // this process has them
 }
 
-func newPresumed() presumed {
-	return presumed{kept: map[string]time.Time{}, ready: map[string]time.Time{}}
+func NewPresumed() Presumed {
+	return Presumed{Kept: map[string]time.Time{}, Ready: map[string]time.Time{}}
 }
 
 // fresh reports whether a script is taken for granted still.
@@ -147,8 +148,8 @@ func fresh(since map[string]time.Time, sha string, now time.Time) bool {
 	return ok && now.Sub(at) < keptFresh
 }
 
-// note notes since when scripts are taken for granted.
-func note(since map[string]time.Time, shas []string, now time.Time) {
+// Note notes since when scripts are taken for granted.
+func Note(since map[string]time.Time, shas []string, now time.Time) {
 	if len(since) > maxFresh {
 		clear(since)
 	}
@@ -157,66 +158,66 @@ func note(since map[string]time.Time, shas []string, now time.Time) {
 	}
 }
 
-// demand is what a batch asks for that is not taken for granted.
-type demand struct {
-	drop  bool // what is kept
-	doubt bool // what is taken for granted will not last
-	keep  []scriptUse
-	need  []string
+// Demand is what a batch asks for that is not taken for granted.
+type Demand struct {
+	Drop  bool // what is kept
+	Doubt bool // what is taken for granted will not last
+	Keep  []Use
+	Need  []string
 	asked map[string]bool // those of need
 }
 
-// empty reports whether nothing is asked for.
-func (d *demand) empty() bool { return !d.doubt && len(d.keep) == 0 && len(d.need) == 0 }
+// Empty reports whether nothing is asked for.
+func (d *Demand) Empty() bool { return !d.Doubt && len(d.Keep) == 0 && len(d.Need) == 0 }
 
-// add adds the uses of an operation. What it brings before it flushes is not kept. A guarded
+// Add adds the uses of an operation. What it brings before it flushes is not kept. A guarded
 // operation drops what is kept by itself, once.
-func (d *demand) add(uses []scriptUse, guarded bool, have *presumed, now time.Time) {
-	mine := len(d.keep)
+func (d *Demand) Add(uses []Use, guarded bool, have *Presumed, now time.Time) {
+	mine := len(d.Keep)
 	for _, u := range uses {
-		switch u.kind {
-		case flushes:
-			d.drop, d.doubt, d.keep = d.drop || !guarded, true, d.keep[:mine]
+		switch u.Kind {
+		case Flushes:
+			d.Drop, d.Doubt, d.Keep = d.Drop || !guarded, true, d.Keep[:mine]
 		case clears:
-			d.doubt = true
+			d.Doubt = true
 		case needs:
-			if !fresh(have.ready, u.sha, now) && !d.asked[u.sha] {
+			if !fresh(have.Ready, u.Sha, now) && !d.asked[u.Sha] {
 				if d.asked == nil {
 					d.asked = map[string]bool{}
 				}
-				d.asked[u.sha] = true
-				d.need = append(d.need, u.sha)
+				d.asked[u.Sha] = true
+				d.Need = append(d.Need, u.Sha)
 			}
 		default: // to load a script again is a wish to keep it
-			if len(u.source) <= maxKeptScript && (u.kind == loads || !fresh(have.kept, u.sha, now)) {
-				d.keep = append(d.keep, u)
+			if len(u.source) <= MaxKeptText && (u.Kind == Loads || !fresh(have.Kept, u.Sha, now)) {
+				d.Keep = append(d.Keep, u)
 			}
 		}
 	}
 }
 
-func keepArgs(keep []scriptUse) []string {
+func KeepArgs(keep []Use) []string {
 	args := make([]string, 0, 3*len(keep))
 	for _, u := range keep {
 		loaded := "0"
-		if u.kind == loads {
+		if u.Kind == Loads {
 			loaded = "1"
 		}
-		args = append(args, loaded, u.sha, u.source)
+		args = append(args, loaded, u.Sha, u.source)
 	}
 	return args
 }
 
-func shasOf(uses []scriptUse) []string {
+func ShasOf(uses []Use) []string {
 	shas := make([]string, len(uses))
 	for i, u := range uses {
-		shas[i] = u.sha
+		shas[i] = u.Sha
 	}
 	return shas
 }
 
-// countData is DBSIZE where what is kept of scripts, ARGV, stands among the data.
-const countData = `
+// CountData is DBSIZE where what is kept of scripts, ARGV, stands among the data.
+const CountData = `
 local n = redis.call('DBSIZE')
 for _, key in ipairs(ARGV) do
   local there = redis.pcall('EXISTS', key)

@@ -1,0 +1,63 @@
+package redis
+
+import (
+	"testing"
+	"time"
+)
+
+// An operation that is watched may be given up before it is in the queue.
+func TestWhatIsGivenUpBeforeItIsQueuedIsNotCounted(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		w := newWriter(Config{}.WithDefaults(), nil)
+		w.ended = ended
+		told := 0
+		o := &operation{done: make(chan error, 1), size: 10}
+		o.then = func(*operation, bool, error) { told++ }
+		w.deadlines.add(o)
+		w.deadlines.sweep(time.Now().Add(time.Hour))
+		if err := w.putWatched(o); err != nil {
+			t.Errorf("%v, and it has had its outcome", err)
+		}
+		if batch := w.take(nil); len(batch) > 0 {
+			t.Error("what was given up is taken")
+		}
+		if told != 1 || w.live != 0 || w.bytes != 0 {
+			t.Errorf("told %d times; %d live of %d bytes, want none", told, w.live, w.bytes)
+		}
+	}
+}
+
+// An operation is watched until its caller has its outcome, and no longer: its memory is used again.
+func TestAnOperationWithItsOutcomeIsNotWatched(t *testing.T) {
+	w := newWriter(Config{}.WithDefaults(), nil)
+	watched := func() (n int) {
+		for _, l := range []line{w.deadlines.open, w.deadlines.expired} {
+			for o := l.head; o != nil; o = o.next {
+				n++
+			}
+		}
+		return n
+	}
+	told := 0
+	start := func() *operation {
+		o := &operation{done: make(chan error, 1), writes: true}
+		o.then = func(*operation, bool, error) { told++ }
+		w.deadlines.add(o)
+		return o
+	}
+	answered, waiting, sent := start(), start(), start()
+	sent.state.Store(taken)
+	if n := watched(); n != 3 {
+		t.Errorf("%d of 3 are watched", n)
+	}
+	w.deadlines.remove(answered)
+	w.deadlines.sweep(time.Now().Add(time.Hour)) // the one that waits is given up; the other one may be answered yet
+	if n := watched(); n != 1 || told != 1 || waiting.state.Load() != finished {
+		t.Errorf("%d are watched, %d were told", n, told)
+	}
+	w.deadlines.sweep(time.Now().Add(2 * time.Hour))
+	w.deadlines.remove(sent)
+	if n := watched(); n != 0 || told != 2 {
+		t.Errorf("in the end %d are watched, %d were told", n, told)
+	}
+}

@@ -1,0 +1,37 @@
+package redis
+
+import (
+	"testing"
+	"time"
+)
+
+// A process that was stopped and goes on must not send what its callers have
+// long given up: a balancer may have had it done elsewhere, and newer writes
+// come since.
+func TestAWriteIsNotSentAfterItsTime(t *testing.T) {
+	w := newWriter(Config{Hold: time.Minute}.WithDefaults(), nil)
+	stale, fresh := new(operation), new(operation)
+	stale.until, fresh.until = time.Now().Add(-time.Second), time.Now().Add(time.Minute)
+	w.queue, w.live = []*operation{stale, fresh}, 2
+	if batch := w.take(nil); len(batch) != 1 || batch[0] != fresh {
+		t.Errorf("the batch has %d writes, want the fresh one alone", len(batch))
+	}
+	if stale.state.Load() != queued || len(w.queue) != 0 {
+		t.Errorf("the stale one is in state %d, %d are left in the queue", stale.state.Load(), len(w.queue))
+	}
+}
+
+func TestTheNextBatchIsThereThoughTheFirstOfItWasGivenUp(t *testing.T) {
+	w := newWriter(Config{}.WithDefaults(), nil).aside
+	gone, there := new(operation), new(operation)
+	later := time.Now().Add(time.Minute)
+	gone.until, there.until = time.Now().Add(-time.Second), later
+	for _, o := range []*operation{gone, there} {
+		if err := w.put(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.take(nil); len(got) != 1 || got[0] != there {
+		t.Errorf("%d operations are taken", len(got))
+	}
+}

@@ -1,0 +1,51 @@
+package redis
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/discovery"
+	"holdfast/internal/redis/redistest"
+)
+
+// A replica that carries out a slow read gets no other one: the master has to answer it.
+func TestAReplicaHasOneSlowReadAtATime(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.Start(t, 2, 0)
+	cfg := Config{Address: cluster.Nodes[0].Addr, Username: redistest.Username, Password: redistest.Password}.WithDefaults()
+	monitor := discovery.New(cfg.MonitorConfig())
+	c, m := newReaders(cfg, monitor), newMaker(cfg, monitor, false)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { monitor.Run(ctx) })
+	running.Go(func() { c.run(ctx) })
+	defer running.Wait()
+	defer cancel()
+
+	cluster.Nodes[0].Do("SET", "k", "v")
+	reads := func(line string) bool {
+		r := &Request{Commands: []Command{strings.Fields(line)}, Read: ReadReplica, MaxLag: time.Hour}
+		o, err := m.operation(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.free()
+		return c.read(t.Context(), r, o)
+	}
+	const slow = "BITCOUNT k"
+	for _, line := range []string{"GET k", slow} {
+		redistest.Eventually(t, 10*time.Second, "a replica answers "+line, func() bool { return reads(line) })
+	}
+	for _, n := range cluster.Nodes[1:] {
+		c.link(slowLink+n.Addr, n.Addr).slow.Store(true)
+	}
+	for range 4 {
+		if reads(slow) {
+			t.Fatal("a replica that is busy answered a slow read")
+		}
+	}
+	redistest.Eventually(t, 10*time.Second, "a replica answers a brief read", func() bool { return reads("GET k") })
+}
