@@ -7,6 +7,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/operation"
 )
 
 // An operation takes room for its answer here. If a part of the answer was dropped
@@ -17,17 +18,17 @@ const roomPatience = time.Second
 
 // withRoom has another attempt made at an operation whose answer found no room, as
 // soon as there is some, within roomPatience. It returns what do returns.
-func (w *writer) withRoom(ctx context.Context, o *operation) (over bool, err error) {
+func (w *writer) withRoom(ctx context.Context, o *operation.Operation) (over bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, roomPatience)
 	defer cancel()
 	for {
-		if !o.ledger.Wait(ctx, o.need) {
+		if !o.Ledger.Wait(ctx, o.Need) {
 			return true, &Error{Kind: Crowded, Cause: nil}
 		}
-		o.room = o.ledger.Most(o.need)
-		o.expired.Store(false)
-		o.state.Store(queued)
-		if over, err = w.do(context.WithoutCancel(ctx), o); err != errNoRoom {
+		o.Room = o.Ledger.Most(o.Need)
+		o.Expired.Store(false)
+		o.State.Store(operation.Queued)
+		if over, err = w.do(context.WithoutCancel(ctx), o); err != operation.ErrNoRoom {
 			return over, err
 		}
 	}
@@ -46,7 +47,7 @@ func (s *session) exchangeShared(ctx context.Context, cmds rueidis.Commands, sha
 // takeIn takes in what the replies to a batch took: there is a share for each
 // operation but the single ones, and then one for each call that carries out some of
 // those.
-func (s *session) takeIn(batch []*operation, shares []meter.Allowance) {
+func (s *session) takeIn(batch []*operation.Operation, shares []meter.Allowance) {
 	s.shares = shares
 	need, sum := int64(0), int64(0)
 	for i := range shares {
@@ -58,8 +59,8 @@ func (s *session) takeIn(batch []*operation, shares []meter.Allowance) {
 	}
 	i := 0
 	for _, o := range batch {
-		if !o.single() {
-			o.weigh(shares[i], need)
+		if !o.Single() {
+			o.Weigh(shares[i], need)
 			i++
 		}
 	}
@@ -70,10 +71,10 @@ func (s *session) takeIn(batch []*operation, shares []meter.Allowance) {
 
 // weighSingle takes in what the answer to a single operation took of what was charged
 // for all of them.
-func (s *session) weighSingle(o *operation) {
-	if s.loose > 0 && len(o.results) == 1 {
-		o.held = min(s.loose, meter.Charged(meter.Length(o.results[0].Reply.Message())))
-		s.loose -= o.held
+func (s *session) weighSingle(o *operation.Operation) {
+	if s.loose > 0 && len(o.Results) == 1 {
+		o.Held = min(s.loose, meter.Charged(meter.Length(o.Results[0].Reply.Message())))
+		s.loose -= o.Held
 	}
 }
 

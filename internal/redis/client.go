@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/once"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/pubsub"
 	"holdfast/internal/redis/request"
 )
@@ -24,12 +25,12 @@ type Client struct {
 	// follows the master of some shard. Otherwise it is nil.
 	cluster *cluster
 
-	maker *maker // of the operations of requests
+	maker *operation.Maker // of the operations of requests
 	// published has the messages that clients subscribe to, and changes the keys that
 	// changed: see subscribe.go.
 	published, changes *pubsub.Broker
-	concluding         func(o *operation, over bool, err error) // conclude, made once
-	errands            errands                                  // the goroutines that wait for requests of Start
+	concluding         func(o *operation.Operation, over bool, err error) // conclude, made once
+	errands            errands                                            // the goroutines that wait for requests of Start
 }
 
 // New makes a client, which connects when Run runs.
@@ -58,7 +59,7 @@ func New(cfg Config) (*Client, error) {
 	m := discovery.New(cfg.MonitorConfig())
 	c := &Client{
 		cfg: cfg, monitor: m, writer: newWriter(cfg, m), readers: newReaders(cfg, m),
-		maker: newMaker(cfg, m, false), published: pubsub.NewBroker(cfg.Options(), cfg.Logger, m), changes: pubsub.NewBroker(cfg.Options(), cfg.Logger, m),
+		maker: operation.NewMaker(cfg, m, false), published: pubsub.NewBroker(cfg.Options(), cfg.Logger, m), changes: pubsub.NewBroker(cfg.Options(), cfg.Logger, m),
 	}
 	c.concluding = c.conclude
 	c.writer.compareClocks(once.NewClocks(cfg, m))
@@ -110,30 +111,30 @@ func (c *Client) do(ctx context.Context, r *Request) error {
 	if c.cluster != nil {
 		return c.cluster.do(ctx, r)
 	}
-	o, err := c.maker.operation(ctx, r)
+	o, err := c.maker.Make(ctx, r)
 	if err != nil {
 		return err
 	}
-	if o.hasWaiting(r) {
-		o.free()
+	if o.HasWaiting(r) {
+		o.Free()
 		return c.doInParts(ctx, r)
 	}
-	if o.aside() && !o.atomic && len(o.cmds) > 1 {
+	if o.Aside() && !o.Atomic && len(o.Cmds) > 1 {
 		return c.doInSlices(ctx, r, o)
 	}
 	return c.carryOut(ctx, r, o)
 }
 
 // carryOut has an operation of a request carried out, and fills in its answer.
-func (c *Client) carryOut(ctx context.Context, r *Request, o *operation) error {
-	if !o.writes && !o.local && r.Read != ReadMaster {
+func (c *Client) carryOut(ctx context.Context, r *Request, o *operation.Operation) error {
+	if !o.Writes && !o.Local && r.Read != ReadMaster {
 		if c.readers.read(ctx, r, o) {
-			defer o.free()
-			return o.claim(r)
+			defer o.Free()
+			return o.Claim(r)
 		}
-		if !o.brief && o.silences > 0 {
-			o.free()
-			return &Error{Kind: GivenUp, Cause: errSilenced}
+		if !o.Brief && o.Silences > 0 {
+			o.Free()
+			return &Error{Kind: GivenUp, Cause: operation.ErrSilenced}
 		}
 	}
 	return c.finish(ctx, r, o, false, nil)
@@ -141,24 +142,24 @@ func (c *Client) carryOut(ctx context.Context, r *Request, o *operation) error {
 
 // finish has an operation carried out until it has its outcome, and fills in the answer.
 // again is true if there was an attempt already, with the outcome err.
-func (c *Client) finish(ctx context.Context, r *Request, o *operation, again bool, err error) error {
+func (c *Client) finish(ctx context.Context, r *Request, o *operation.Operation, again bool, err error) error {
 	over := true
 	if !again {
 		over, err = c.writer.do(ctx, o)
 	}
-	if over && err == errLarge {
-		c.maker.enlarge(o)
+	if over && err == operation.ErrLarge {
+		c.maker.Enlarge(o)
 		over, err = c.writer.putAside(ctx, o)
 	}
 	if err == errNoScript {
 		over, err = c.writer.byExec(ctx, o)
 	}
-	if over && err == errNoRoom {
-		c.maker.enlarge(o)
+	if over && err == operation.ErrNoRoom {
+		c.maker.Enlarge(o)
 		over, err = c.writer.withRoom(ctx, o)
 	}
 	if over {
-		defer o.free()
+		defer o.Free()
 	}
 	if err == nil {
 		err = c.tell(r, o)
@@ -174,14 +175,14 @@ func (c *Client) finish(ctx context.Context, r *Request, o *operation, again boo
 // every connection of a server while Do waits.
 //
 //go:noinline
-func (c *Client) tell(r *Request, o *operation) error {
-	if err := o.claim(r); err != nil {
+func (c *Client) tell(r *Request, o *operation.Operation) error {
+	if err := o.Claim(r); err != nil {
 		return err
 	}
-	r.Results = append(r.Results, o.outcome()...)
+	r.Results = append(r.Results, o.Outcome()...)
 	r.Node = c.monitor.State().Master
-	if o.told {
-		r.Token = request.TokenOf(o.offset)
+	if o.HasOffset {
+		r.Token = request.TokenOf(o.Offset)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/once"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/request"
 )
@@ -48,7 +49,7 @@ type item struct {
 // journey is one request on its way through a cluster.
 type journey struct {
 	cluster *cluster
-	maker   *maker
+	maker   *operation.Maker
 	r       *Request
 	record  string // without a slot
 	// whole is true if it cannot be divided (a script, a transaction).
@@ -99,14 +100,14 @@ func (c *cluster) do(ctx context.Context, r *Request) error {
 func (j *journey) items(ctx context.Context) ([]*item, error) {
 	r := j.r
 	if r.Script == nil && len(r.Commands) == 0 {
-		return nil, &Error{Kind: Invalid, Cause: errNoCommand}
+		return nil, &Error{Kind: Invalid, Cause: operation.ErrNoCommand}
 	}
 	var items []*item
 	slots := hashslot.Any // of the first that has keys
 	brief, merges := true, false
 	for i, cmd := range r.Commands {
 		if len(cmd) == 0 || cmd[0] == "" {
-			return nil, &Error{Kind: Invalid, Cause: errNoCommand}
+			return nil, &Error{Kind: Invalid, Cause: operation.ErrNoCommand}
 		}
 		spec, err := j.maker.Spec(ctx, cmd)
 		if err != nil {
@@ -139,7 +140,7 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 	case merges:
 		j.usual = 1 // what is for every master is not to be sent twice
 	default:
-		j.usual = slowTogether
+		j.usual = operation.SlowTogether
 	}
 	if r.Script != nil {
 		slot, err := hashslot.OfAll(r.Keys)
@@ -153,7 +154,7 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 		for _, it := range items {
 			whole.keys = append(whole.keys, it.keys...)
 			if it.slot == noSlot || it.slot != hashslot.Any && whole.slot != hashslot.Any && it.slot != whole.slot {
-				return nil, &Error{Kind: Refused, Cause: &discarded{hashslot.ErrCross}}
+				return nil, &Error{Kind: Refused, Cause: &operation.Discarded{Cause: hashslot.ErrCross}}
 			}
 			whole.slot = max(whole.slot, it.slot)
 		}
@@ -204,7 +205,7 @@ type leg struct {
 	asks  bool
 	items []*item
 	req   Request
-	o     *operation
+	o     *operation.Operation
 	err   error
 }
 
@@ -229,9 +230,9 @@ func (j *journey) travel(ctx context.Context, items []*item) error {
 		all.Wait()
 		items, j.most = stuck, j.usual
 		for _, p := range parts {
-			var many *tooMany
+			var many *operation.TooMany
 			if errors.As(p.err, &many) {
-				j.most = min(j.most, many.n)
+				j.most = min(j.most, many.N)
 				later = append(later, p.items...)
 				continue
 			}
@@ -265,7 +266,7 @@ func (j *journey) travel(ctx context.Context, items []*item) error {
 	}
 }
 
-// giveUp gives the commands that are left the error that their time is over.
+// GiveUp gives the commands that are left the error that their time is over.
 func (j *journey) giveUp(items []*item, why error) error {
 	if why == nil {
 		why = outcome.ErrNoMaster
@@ -343,9 +344,9 @@ func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck, later 
 func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 	for _, p := range parts {
 		p.req = j.r.Part()
-		place := &placement{asking: p.asks}
+		place := &operation.Placement{Asking: p.asks}
 		if j.whole {
-			place.keys = [][]string{p.items[0].keys}
+			place.Keys = [][]string{p.items[0].keys}
 		} else {
 			p.req.Commands = make([]Command, 0, len(p.items))
 			for _, it := range p.items {
@@ -354,32 +355,32 @@ func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 					slot, cmd = p.shard.anySlot(), it.merge.command(it.seen, it)
 				}
 				p.req.Commands = append(p.req.Commands, cmd)
-				place.at = append(place.at, it.number)
-				place.slots = append(place.slots, slot)
-				place.keys = append(place.keys, it.keys)
+				place.At = append(place.At, it.number)
+				place.Slots = append(place.Slots, slot)
+				place.Keys = append(place.Keys, it.keys)
 			}
 		}
-		o, err := j.maker.operation(ctx, &p.req)
+		o, err := j.maker.Make(ctx, &p.req)
 		if err != nil {
 			return err
 		}
-		o.site = place
-		o.sent = slices.ContainsFunc(p.items, func(it *item) bool { return it.sent })
-		if o.record != "" {
-			switch o.record = j.record; {
+		o.Placement = place
+		o.Sent = slices.ContainsFunc(p.items, func(it *item) bool { return it.sent })
+		if o.Record != "" {
+			switch o.Record = j.record; {
 			case j.whole:
-				o.record = once.RecordIn(p.items[0].slot, j.record)
-			case o.atomic: // it would wait, and may not
-				o.record = once.ItemRecord(once.RecordIn(place.slots[0], j.record), place.at[0])
+				o.Record = once.RecordIn(p.items[0].slot, j.record)
+			case o.Atomic: // it would wait, and may not
+				o.Record = once.ItemRecord(once.RecordIn(place.Slots[0], j.record), place.At[0])
 			}
 			// This is for the whole request: how a record is kept must not depend on how the request
 			// is divided.
-			j.guarded = j.guarded || o.guarded
+			j.guarded = j.guarded || o.Guarded
 		}
 		p.o = o
 	}
 	for _, p := range parts {
-		p.o.guarded = p.o.record != "" && j.guarded
+		p.o.Guarded = p.o.Record != "" && j.guarded
 	}
 	return nil
 }
@@ -387,48 +388,48 @@ func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 // carry has one part carried out.
 func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 	r, o := &p.req, p.o
-	if r.Read == ReadReplica && !o.writes && !o.local && !p.asks && !slices.ContainsFunc(p.items, func(it *item) bool { return it.merge != nil || t.moving[it.slot] }) {
+	if r.Read == ReadReplica && !o.Writes && !o.Local && !p.asks && !slices.ContainsFunc(p.items, func(it *item) bool { return it.merge != nil || t.moving[it.slot] }) {
 		if after, ok := tokenFor(t, p.shard, r.After); ok {
 			r.After = after
 			if p.shard.readers.replica(ctx, r, o) {
-				p.err = o.claim(r)
-				o.free()
+				p.err = o.Claim(r)
+				o.Free()
 				return
 			}
 		}
 	}
 	r.From = ReadMaster
 	over, err := p.shard.writer.do(ctx, o)
-	if over && err == errLarge {
-		j.maker.enlarge(o)
+	if over && err == operation.ErrLarge {
+		j.maker.Enlarge(o)
 		over, err = p.shard.writer.putAside(ctx, o)
 	}
 	if err == errNoScript {
 		j.guarded = true // it is whole, and so has no other part
 		if p.asks {
-			p.err, p.items[0].sent = err, o.sent
-			o.free()
+			p.err, p.items[0].sent = err, o.Sent
+			o.Free()
 			return
 		}
 		over, err = p.shard.writer.byExec(ctx, o)
 	}
-	if over && err == errNoRoom {
-		j.maker.enlarge(o)
+	if over && err == operation.ErrNoRoom {
+		j.maker.Enlarge(o)
 		over, err = p.shard.writer.withRoom(ctx, o)
 	}
 	if err == nil {
-		err = o.claim(r)
+		err = o.Claim(r)
 	}
 	if p.err = err; err == nil {
-		r.Results = append(r.Results[:0], o.outcome()...)
+		r.Results = append(r.Results[:0], o.Outcome()...)
 		s, _ := p.shard.monitor.Now()
 		r.Node = s.Master
-		r.Token = request.TokenOf(cmp.Or(o.offset, s.MasterNode().Offset))
+		r.Token = request.TokenOf(cmp.Or(o.Offset, s.MasterNode().Offset))
 	} else if KindOf(err) == Unknown {
 		p.shard.writer.stats.unknown.Add(1)
 	}
 	if over {
-		o.free()
+		o.Free()
 	}
 }
 

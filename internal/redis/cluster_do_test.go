@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -80,7 +81,7 @@ func TestACommandGoesToTheShardOfItsKeys(t *testing.T) {
 func TestASlowPipelineInAClusterIsAnsweredInOrder(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 0)
 	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
-	const n = 3 * slowTogether
+	const n = 3 * operation.SlowTogether
 	for _, key := range []string{"", "once", "once"} {
 		var cmds []Command
 		for i := range n {

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/moment"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/rewrite"
 )
 
@@ -35,8 +36,8 @@ type cluster struct {
 	// anchor follows some master, for what any node can answer: subscriptions and the table of
 	// commands.
 	anchor *discovery.Monitor
-	maker  *maker        // of operations
-	nudge  chan struct{} // asks for a look at once
+	maker  *operation.Maker // of operations
+	nudge  chan struct{}    // asks for a look at once
 
 	mu      sync.Mutex
 	last    *topology // never changed; nil: nobody has answered yet
@@ -88,7 +89,7 @@ func newCluster(cfg Config) *cluster {
 	quiet.Logger = Config{}.WithDefaults().Logger
 	anchor := discovery.New(quiet.MonitorConfig())
 	return &cluster{
-		cfg: cfg, anchor: anchor, maker: newMaker(cfg, anchor, true), nudge: make(chan struct{}, 1), changed: make(chan struct{}),
+		cfg: cfg, anchor: anchor, maker: operation.NewMaker(cfg, anchor, true), nudge: make(chan struct{}, 1), changed: make(chan struct{}),
 		links: map[string]*conn.Client{}, why: "nobody was asked yet",
 	}
 }

@@ -82,8 +82,8 @@ func TestToPublishToManyPatternsIsNotBrief(t *testing.T) {
 	cluster, client := filled(t)
 	long := strings.Repeat("a", 100000)
 	brief := func(channel string) bool {
-		o, err := client.maker.operation(t.Context(), &Request{Commands: []Command{{"PUBLISH", channel, "b"}}})
-		return err == nil && o.brief
+		o, err := client.maker.Make(t.Context(), &Request{Commands: []Command{{"PUBLISH", channel, "b"}}})
+		return err == nil && o.Brief
 	}
 	if !brief("a") || brief(long) {
 		t.Error("without a pattern a long name is not brief, and a short one is")
@@ -120,8 +120,8 @@ func TestAPipelineThatReadsOneValueAgainAndAgainIsAnswered(t *testing.T) {
 	for range 20 {
 		r.Commands = append(r.Commands, Command{"GET", "string"}, Command{"SET", "x", "1"})
 	}
-	o, err := client.maker.operation(t.Context(), r)
-	if err != nil || o.brief {
+	o, err := client.maker.Make(t.Context(), r)
+	if err != nil || o.Brief {
 		t.Errorf("the operation is brief: %v", err)
 	}
 	if got := do(t, client, r); len(got) != len(r.Commands) || len(got[38]) != 10000 || got[39] != "OK" {

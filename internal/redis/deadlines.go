@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"holdfast/internal/redis/operation"
 )
 
 // sweepEvery is how often deadlines looks for operations whose time is over. A timer for
@@ -30,37 +32,37 @@ type deadlines struct {
 func newDeadlines(w *writer) *deadlines { return &deadlines{w: w, first: make(chan struct{}, 1)} }
 
 // line is a list of operations.
-type line struct{ head, tail *operation }
+type line struct{ head, tail *operation.Operation }
 
-func (l *line) push(o *operation) {
-	o.before, o.next = l.tail, nil
+func (l *line) push(o *operation.Operation) {
+	o.Before, o.Next = l.tail, nil
 	if l.tail == nil {
 		l.head = o
 	} else {
-		l.tail.next = o
+		l.tail.Next = o
 	}
 	l.tail = o
 }
 
-func (l *line) drop(o *operation) {
-	if o.before == nil {
-		l.head = o.next
+func (l *line) drop(o *operation.Operation) {
+	if o.Before == nil {
+		l.head = o.Next
 	} else {
-		o.before.next = o.next
+		o.Before.Next = o.Next
 	}
-	if o.next == nil {
-		l.tail = o.before
+	if o.Next == nil {
+		l.tail = o.Before
 	} else {
-		o.next.before = o.before
+		o.Next.Before = o.Before
 	}
-	o.before, o.next = nil, nil
+	o.Before, o.Next = nil, nil
 }
 
 // add gives an operation its deadline, and begins to watch it. If several come at once,
 // one may be in the list behind another whose deadline is some microseconds later.
-func (t *deadlines) add(o *operation) {
-	o.until = time.Now().Add(t.w.cfg.Hold)
-	o.giveUp, o.watched = o.until, true
+func (t *deadlines) add(o *operation.Operation) {
+	o.Until = time.Now().Add(t.w.cfg.Hold)
+	o.GiveUp, o.Watched = o.Until, true
 	t.mu.Lock()
 	t.open.push(o)
 	wake := t.asleep
@@ -75,11 +77,11 @@ func (t *deadlines) add(o *operation) {
 }
 
 // remove ends the watch over an operation.
-func (t *deadlines) remove(o *operation) {
+func (t *deadlines) remove(o *operation.Operation) {
 	t.mu.Lock()
-	if o.watched {
-		o.watched = false
-		if o.expired.Load() {
+	if o.Watched {
+		o.Watched = false
+		if o.Expired.Load() {
 			t.expired.drop(o)
 		} else {
 			t.open.drop(o)
@@ -116,7 +118,7 @@ func (t *deadlines) run(ctx context.Context) {
 
 // given is an operation that is given up, with its outcome.
 type given struct {
-	o      *operation
+	o      *operation.Operation
 	err    error
 	waited bool // it was still in the queue
 }
@@ -125,23 +127,23 @@ type given struct {
 func (t *deadlines) sweep(now time.Time) {
 	var all []given
 	t.mu.Lock()
-	for o := t.open.head; o != nil && now.After(o.giveUp); o = t.open.head {
+	for o := t.open.head; o != nil && now.After(o.GiveUp); o = t.open.head {
 		t.open.drop(o)
-		if o.state.CompareAndSwap(queued, finished) {
-			o.watched = false
-			all = append(all, given{o, o.without(), true})
+		if o.State.CompareAndSwap(operation.Queued, operation.Finished) {
+			o.Watched = false
+			all = append(all, given{o, o.Without(), true})
 			continue
 		}
 		// The writer has it, and mostly knows the outcome after one more WAIT.
-		o.expired.Store(true)
-		o.giveUp = now.Add(2 * t.w.cfg.AckTimeout)
+		o.Expired.Store(true)
+		o.GiveUp = now.Add(2 * t.w.cfg.AckTimeout)
 		t.expired.push(o)
 	}
-	for o := t.expired.head; o != nil && now.After(o.giveUp); {
-		next := o.next
-		if waited, err := o.dismiss(); err != nil {
+	for o := t.expired.head; o != nil && now.After(o.GiveUp); {
+		next := o.Next
+		if waited, err := o.Dismiss(); err != nil {
 			t.expired.drop(o)
-			o.watched = false
+			o.Watched = false
 			all = append(all, given{o, err, waited})
 		}
 		o = next
@@ -151,6 +153,6 @@ func (t *deadlines) sweep(now time.Time) {
 		if g.waited {
 			t.w.forget(g.o)
 		}
-		g.o.then(g.o, false, g.err)
+		g.o.OnDone(g.o, false, g.err)
 	}
 }

@@ -3,6 +3,8 @@ package redis
 import (
 	"testing"
 	"time"
+
+	"holdfast/internal/redis/operation"
 )
 
 // An operation that is watched may be given up before it is in the queue.
@@ -11,8 +13,8 @@ func TestWhatIsGivenUpBeforeItIsQueuedIsNotCounted(t *testing.T) {
 		w := newWriter(Config{}.WithDefaults(), nil)
 		w.ended = ended
 		told := 0
-		o := &operation{done: make(chan error, 1), size: 10}
-		o.then = func(*operation, bool, error) { told++ }
+		o := &operation.Operation{Done: make(chan error, 1), Size: 10}
+		o.OnDone = func(*operation.Operation, bool, error) { told++ }
 		w.deadlines.add(o)
 		w.deadlines.sweep(time.Now().Add(time.Hour))
 		if err := w.putWatched(o); err != nil {
@@ -32,27 +34,27 @@ func TestAnOperationWithItsOutcomeIsNotWatched(t *testing.T) {
 	w := newWriter(Config{}.WithDefaults(), nil)
 	watched := func() (n int) {
 		for _, l := range []line{w.deadlines.open, w.deadlines.expired} {
-			for o := l.head; o != nil; o = o.next {
+			for o := l.head; o != nil; o = o.Next {
 				n++
 			}
 		}
 		return n
 	}
 	told := 0
-	start := func() *operation {
-		o := &operation{done: make(chan error, 1), writes: true}
-		o.then = func(*operation, bool, error) { told++ }
+	start := func() *operation.Operation {
+		o := &operation.Operation{Done: make(chan error, 1), Writes: true}
+		o.OnDone = func(*operation.Operation, bool, error) { told++ }
 		w.deadlines.add(o)
 		return o
 	}
 	answered, waiting, sent := start(), start(), start()
-	sent.state.Store(taken)
+	sent.State.Store(operation.Taken)
 	if n := watched(); n != 3 {
 		t.Errorf("%d of 3 are watched", n)
 	}
 	w.deadlines.remove(answered)
 	w.deadlines.sweep(time.Now().Add(time.Hour)) // the one that waits is given up; the other one may be answered yet
-	if n := watched(); n != 1 || told != 1 || waiting.state.Load() != finished {
+	if n := watched(); n != 1 || told != 1 || waiting.State.Load() != operation.Finished {
 		t.Errorf("%d are watched, %d were told", n, told)
 	}
 	w.deadlines.sweep(time.Now().Add(2 * time.Hour))

@@ -11,54 +11,55 @@ import (
 	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/once"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/rewrite"
 	"holdfast/internal/redis/scripts"
 )
 
 // encode appends the operation's commands to a batch.
-func (s *session) encode(o *operation, batch rueidis.Commands) rueidis.Commands {
-	o.first = len(batch)
+func (s *session) encode(o *operation.Operation, batch rueidis.Commands) rueidis.Commands {
+	o.First = len(batch)
 	b := s.conn.B()
 	switch {
-	case o.script != nil:
-		batch = o.asked(b, batch)
-		batch = append(batch, s.run(o.script, o.record, o.keys, o.args))
-	case o.whole():
-		batch = append(o.asked(b, batch), s.encodeWhole(o))
-	case o.atomic:
-		batch = o.asked(b, batch)
+	case o.Script != nil:
+		batch = o.Asked(b, batch)
+		batch = append(batch, s.run(o.Script, o.Record, o.Keys, o.Args))
+	case o.Whole():
+		batch = append(o.Asked(b, batch), s.encodeWhole(o))
+	case o.Atomic:
+		batch = o.Asked(b, batch)
 		batch = append(batch, b.Multi().Build())
-		if o.login != nil { // for all of it: at EXEC, Redis checks the commands' rights again
-			batch = append(batch, s.logIn(o.login))
+		if o.Login != nil { // for all of it: at EXEC, Redis checks the commands' rights again
+			batch = append(batch, s.logIn(o.Login))
 		}
-		for _, cmd := range o.cmds {
+		for _, cmd := range o.Cmds {
 			batch = append(batch, s.plain(cmd))
 		}
 		batch = append(batch, b.Exec().Build())
-		if o.login != nil {
+		if o.Login != nil {
 			batch = append(batch, s.logBack())
 		}
-	case o.bounded != unbounded && (o.site == nil || !o.site.asking):
-		batch = o.bounded.encode(b, batch, o.cmds[0][1])
+	case o.Bounded != operation.Unbounded && (o.Placement == nil || !o.Placement.Asking):
+		batch = o.Bounded.Encode(b, batch, o.Cmds[0][1])
 	default:
-		for i, cmd := range o.cmds {
-			login := o.loginAround(cmd)
+		for i, cmd := range o.Cmds {
+			login := o.LoginAround(cmd)
 			if login != nil {
 				batch = append(batch, s.logIn(login))
 			}
-			batch = o.asked(b, batch)
-			if o.record != "" && o.effects[i] {
-				records := []string{o.itemRecord(i)}
+			batch = o.Asked(b, batch)
+			if o.Record != "" && o.Effects[i] {
+				records := []string{o.ItemRecord(i)}
 				s.w.clocks.Made(records[0])
-				if o.site != nil {
+				if o.Placement != nil {
 					script := once.InCluster
-					if o.frees[i] {
+					if o.Frees[i] {
 						script = once.FreeingInCluster
 					}
-					batch = append(batch, s.call(script, append(records, o.site.keys[i]...), s.head(len(cmd)), cmd))
+					batch = append(batch, s.call(script, append(records, o.Placement.Keys[i]...), s.head(len(cmd)), cmd))
 				} else {
 					growing := "1"
-					if o.frees[i] {
+					if o.Frees[i] {
 						growing = "0"
 					}
 					batch = append(batch, s.call(once.Each, records, once.AppendSized(append(s.head(2+len(cmd)), growing), cmd)))
@@ -71,7 +72,7 @@ func (s *session) encode(o *operation, batch rueidis.Commands) rueidis.Commands 
 			}
 		}
 	}
-	o.count = len(batch) - o.first
+	o.Count = len(batch) - o.First
 	return batch
 }
 
@@ -84,26 +85,26 @@ func (s *session) plain(cmd Command) rueidis.Completed {
 	case len(cmd) == 1 && strings.EqualFold(cmd[0], "randomkey"):
 		return s.conn.B().Eval().Script(rewrite.AnyKey).Numkeys(0).Arg(command.ReservedPrefix).Build()
 	case at == 0 || at >= len(cmd):
-		return plain(s.conn.B(), cmd)
+		return operation.Plain(s.conn.B(), cmd)
 	}
 	raw, _ := s.origin.Take(cmd[at])
 	return s.conn.B().Arbitrary(cmd[0]).Args(cmd[1:at]...).Args(raw).Args(cost.WithShortCount(cmd[at+1:])...).Build()
 }
 
 // encodeWhole returns the call of the script for a transaction.
-func (s *session) encodeWhole(o *operation) rueidis.Completed {
-	words := len(o.cmds)
-	for _, cmd := range o.cmds {
+func (s *session) encodeWhole(o *operation.Operation) rueidis.Completed {
+	words := len(o.Cmds)
+	for _, cmd := range o.Cmds {
 		words += len(cmd)
 	}
 	args := s.head(words)
-	for _, cmd := range o.cmds {
+	for _, cmd := range o.Cmds {
 		args = once.AppendSized(args, cmd)
 	}
-	s.w.clocks.Made(o.record)
-	keys := []string{o.record}
-	if o.site != nil {
-		keys = append(keys, o.site.keys[0]...)
+	s.w.clocks.Made(o.Record)
+	keys := []string{o.Record}
+	if o.Placement != nil {
+		keys = append(keys, o.Placement.Keys[0]...)
 	}
 	return s.call(once.Transaction, keys, args)
 }
@@ -151,13 +152,13 @@ func (s *session) forget(script *Script) { delete(s.loaded, script) }
 
 // encodeSets appends those of the single commands that are plain SETs, many to a call.
 // It returns the others.
-func (s *session) encodeSets(cmds rueidis.Commands, shares []meter.Allowance, singles []*operation) (_ rueidis.Commands, _ []meter.Allowance, others []*operation) {
+func (s *session) encodeSets(cmds rueidis.Commands, shares []meter.Allowance, singles []*operation.Operation) (_ rueidis.Commands, _ []meter.Allowance, others []*operation.Operation) {
 	if !s.w.clocks.UsesLists() {
 		return cmds, shares, singles
 	}
 	n := 0
 	for i, o := range singles {
-		if o.plainSet() {
+		if o.PlainSet() {
 			singles[n], singles[i] = o, singles[n]
 			n++
 		}
@@ -166,15 +167,15 @@ func (s *session) encodeSets(cmds rueidis.Commands, shares []meter.Allowance, si
 		args := s.head(4 + 2*len(ops))
 		hashes := make([]byte, 0, once.HashSize*len(ops))
 		for i, o := range ops {
-			o.first, o.count, o.place = len(cmds), 1, i
-			hashes = append(hashes, o.record[len(once.Prefix):]...)
+			o.First, o.Count, o.Place = len(cmds), 1, i
+			hashes = append(hashes, o.Record[len(once.Prefix):]...)
 		}
 		args = append(args, once.Prefix, string(hashes), s.w.clocks.ListSpan(), s.w.clocks.ListLife())
 		for _, o := range ops {
-			args = append(args, o.cmds[0][1], o.cmds[0][2])
+			args = append(args, o.Cmds[0][1], o.Cmds[0][2])
 		}
 		cmds = append(cmds, s.call(once.PlainSets, nil, args))
-		shares = append(shares, meter.Allowance{Replies: 1, Framed: true, Each: true, Budget: ops[0].budget, Always: true})
+		shares = append(shares, meter.Allowance{Replies: 1, Framed: true, Each: true, Budget: ops[0].Budget, Always: true})
 	}
 	return cmds, shares, singles[n:]
 }
@@ -190,7 +191,7 @@ func (s *session) encodeSingles(cmds rueidis.Commands, shares []meter.Allowance)
 	for ops := range slices.Chunk(others, maxSingles) {
 		growing := len(ops)
 		for i := len(ops) - 1; i >= 0; i-- {
-			if ops[i].frees[0] {
+			if ops[i].Frees[0] {
 				growing--
 				ops[i], ops[growing] = ops[growing], ops[i]
 			}
@@ -198,13 +199,13 @@ func (s *session) encodeSingles(cmds rueidis.Commands, shares []meter.Allowance)
 		records := make([]string, 0, len(ops))
 		args := append(s.head(1+4*len(ops)), strconv.Itoa(growing))
 		for i, o := range ops {
-			o.first, o.count, o.place = len(cmds), 1, i
-			records = append(records, o.record)
-			s.w.clocks.Made(o.record)
-			args = once.AppendSized(args, o.cmds[0])
+			o.First, o.Count, o.Place = len(cmds), 1, i
+			records = append(records, o.Record)
+			s.w.clocks.Made(o.Record)
+			args = once.AppendSized(args, o.Cmds[0])
 		}
 		cmds = append(cmds, s.call(once.Each, records, args))
-		shares = append(shares, meter.Allowance{Replies: 1, Framed: true, Each: true, Budget: ops[0].budget, Always: true})
+		shares = append(shares, meter.Allowance{Replies: 1, Framed: true, Each: true, Budget: ops[0].Budget, Always: true})
 	}
 	clear(s.singles)
 	s.singles = s.singles[:0]

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 )
@@ -344,7 +345,7 @@ func (x *Express) foresee(cmd Command) (ask expressAsk, ok bool) {
 			return ask, false
 		}
 	}
-	if boundable(cmd) && !answers.PlainReads.Load() {
+	if operation.Boundable(cmd) && !answers.PlainReads.Load() {
 		ask.end = max(meter.LargeAnswer, int(length))
 		ask.exists = seen && answers.Lengths.WasMissing(ask.key) || !seen && x.misses > 0
 	}

@@ -9,6 +9,8 @@ package redis
 import (
 	"slices"
 	"time"
+
+	"holdfast/internal/redis/operation"
 )
 
 // maxWaitingSlow bounds the operations of one sender that wait. An operation behind so many would
@@ -23,8 +25,8 @@ const guess = time.Millisecond
 
 // senderLine has the operations of one sender that wait.
 type senderLine struct {
-	ops  []*operation // with those that their callers gave up
-	live int          // without them
+	ops  []*operation.Operation // with those that their callers gave up
+	live int                    // without them
 	// used is the time that the sender has had of Redis, in a count that all lines share: a line
 	// that was empty begins where the others are.
 	used time.Duration
@@ -64,7 +66,7 @@ type lines struct {
 
 // runningScript is a script that is under way.
 type runningScript struct {
-	key    uint64 // see operation.scriptKey; 0: there is none
+	key    uint64 // see operation.ScriptKey; 0: there is none
 	sender string
 }
 
@@ -115,8 +117,8 @@ func (l *lines) live(sender string) int {
 }
 
 // push puts an operation at the end of its sender's line.
-func (l *lines) push(o *operation) {
-	line := l.line(o.sender)
+func (l *lines) push(o *operation.Operation) {
+	line := l.line(o.Sender)
 	if line.live == 0 {
 		line.used = max(line.used, l.clock)
 	}
@@ -126,8 +128,8 @@ func (l *lines) push(o *operation) {
 }
 
 // back puts an operation at the head of its sender's line.
-func (l *lines) back(o *operation) {
-	line := l.line(o.sender)
+func (l *lines) back(o *operation.Operation) {
+	line := l.line(o.Sender)
 	l.enter(line)
 	line.ops = slices.Insert(line.ops, 0, o)
 	line.live++
@@ -140,11 +142,11 @@ func (l *lines) enter(line *senderLine) {
 }
 
 // forget takes account of one operation that its caller gave up.
-func (l *lines) forget(o *operation) {
-	line := l.line(o.sender)
+func (l *lines) forget(o *operation.Operation) {
+	line := l.line(o.Sender)
 	line.live--
 	if len(line.ops) > 2*line.live+64 {
-		line.ops = slices.DeleteFunc(line.ops, func(o *operation) bool { return o.state.Load() == finished })
+		line.ops = slices.DeleteFunc(line.ops, func(o *operation.Operation) bool { return o.State.Load() == operation.Finished })
 		if len(line.ops) == 0 {
 			l.leave(line)
 		}
@@ -156,7 +158,7 @@ func (l *lines) leave(line *senderLine) {
 }
 
 // first returns the operation whose turn it is; nil if no operation waits.
-func (l *lines) first(now time.Time) (line *senderLine, o *operation) {
+func (l *lines) first(now time.Time) (line *senderLine, o *operation.Operation) {
 	for _, other := range l.there {
 		if (line == nil || other.used < line.used) && !now.Before(other.rests) {
 			line = other
@@ -185,19 +187,19 @@ func (l *lines) taken(line *senderLine) {
 }
 
 // weighed replaces the guesses by the estimates of what goes now.
-func (l *lines) weighed(fit []*operation) {
+func (l *lines) weighed(fit []*operation.Operation) {
 	for _, s := range l.shares {
 		s.line.used -= s.weight
 	}
 	l.shares, l.running = l.shares[:0], runningScript{}
 	for _, o := range fit {
-		if o.oneScript() {
-			l.running = runningScript{o.scriptKey(), o.sender}
+		if o.OneScript() {
+			l.running = runningScript{o.ScriptKey(), o.Sender}
 		}
-		line := l.line(o.sender)
+		line := l.line(o.Sender)
 		l.clock = max(l.clock, line.used)
-		line.used += o.weight
-		l.shares = append(l.shares, share{line, o.weight, o.runsScript})
+		line.used += o.Weight
+		l.shares = append(l.shares, share{line, o.Weight, o.RunsScript})
 	}
 }
 
@@ -226,11 +228,11 @@ func (l *lines) spent(took, own time.Duration, fate scriptFate) (long bool) {
 const knownScripts = 4096
 
 // scriptCost returns what a script is taken to cost in a batch.
-func (l *lines) scriptCost(o *operation) time.Duration {
-	if took, known := l.scripts[o.scriptKey()]; known {
+func (l *lines) scriptCost(o *operation.Operation) time.Duration {
+	if took, known := l.scripts[o.ScriptKey()]; known {
 		return took
 	}
-	return slowBudget
+	return operation.SlowBudget
 }
 
 // learn takes in how long a batch took, of which one may be a script, and how much of
@@ -245,7 +247,7 @@ func (l *lines) learn(took, own time.Duration, fate scriptFate) (long bool) {
 	case fate == scriptKilled && took >= scriptPatience:
 		delete(l.scripts, key)
 		return true
-	case fate == scriptEnded && own < slowBudget:
+	case fate == scriptEnded && own < operation.SlowBudget:
 		if len(l.scripts) >= knownScripts {
 			clear(l.scripts)
 		}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/redis/operation"
 )
 
 // slowWriter is one that has slow operations of senders waiting, in that order.
@@ -12,7 +14,7 @@ func slowWriter(t *testing.T, senders string) *writer {
 	t.Helper()
 	w := newWriter(Config{}.WithDefaults(), nil).aside
 	for _, sender := range strings.Split(senders, "") {
-		if err := w.put(&operation{sender: sender, until: time.Now().Add(time.Minute)}); err != nil {
+		if err := w.put(&operation.Operation{Sender: sender, Until: time.Now().Add(time.Minute)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -26,8 +28,8 @@ func batchOf(w *writer, n int, cost time.Duration) string {
 	n = min(n, len(batch))
 	var senders string
 	for _, o := range batch[:n] {
-		senders += o.sender
-		o.weight = cost
+		senders += o.Sender
+		o.Weight = cost
 	}
 	w.lines.weighed(batch[:n])
 	w.giveBack(batch[n:])
@@ -46,7 +48,7 @@ func TestSendersAreServedInTurn(t *testing.T) {
 	// A sender that comes anew begins where the others are: none gathers a claim by not
 	// asking for anything.
 	for _, sender := range []string{"c", "b", "b"} {
-		if err := w.put(&operation{sender: sender, until: time.Now().Add(time.Minute)}); err != nil {
+		if err := w.put(&operation.Operation{Sender: sender, Until: time.Now().Add(time.Minute)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -61,14 +63,14 @@ func TestSendersAreServedInTurn(t *testing.T) {
 func TestAnOperationThatGoesBackKeepsItsPlace(t *testing.T) {
 	w := newWriter(Config{}.WithDefaults(), nil).aside
 	for i := range 5 {
-		if err := w.put(&operation{sender: "a", base: i, until: time.Now().Add(time.Minute)}); err != nil {
+		if err := w.put(&operation.Operation{Sender: "a", Base: i, Until: time.Now().Add(time.Minute)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i := range 5 {
 		batch := w.take(nil)
-		if len(batch) != 5-i || batch[0].base != i {
-			t.Fatalf("%d are taken, the first is %d", len(batch), batch[0].base)
+		if len(batch) != 5-i || batch[0].Base != i {
+			t.Fatalf("%d are taken, the first is %d", len(batch), batch[0].Base)
 		}
 		w.giveBack(batch[1:])
 	}
@@ -78,29 +80,29 @@ func TestAnOperationThatGoesBackKeepsItsPlace(t *testing.T) {
 // other sender's way.
 func TestWhatWaitsForTheLeaseHoldsNobodyUp(t *testing.T) {
 	w := newWriter(Config{}.WithDefaults(), nil).aside
-	for _, o := range []*operation{{sender: "a", guarded: true}, {sender: "b"}, {sender: "b"}} {
-		o.until = time.Now().Add(time.Minute)
+	for _, o := range []*operation.Operation{{Sender: "a", Guarded: true}, {Sender: "b"}, {Sender: "b"}} {
+		o.Until = time.Now().Add(time.Minute)
 		if err := w.put(o); err != nil {
 			t.Fatal(err)
 		}
 	}
 	batch := w.take(nil)
-	if len(batch) != 1 || !batch[0].guarded {
+	if len(batch) != 1 || !batch[0].Guarded {
 		t.Fatalf("the first batch has %d operations", len(batch))
 	}
-	batch[0].lasts = true // as weigh finds out
+	batch[0].Lasts = true // as weigh finds out
 	w.giveBack(batch)
-	if batch = w.take(nil); len(batch) != 1 || batch[0].sender != "a" {
-		t.Fatalf("the next batch has %d operations, the first is %s's: what needs the lease is to ask for it", len(batch), batch[0].sender)
+	if batch = w.take(nil); len(batch) != 1 || batch[0].Sender != "a" {
+		t.Fatalf("the next batch has %d operations, the first is %s's: what needs the lease is to ask for it", len(batch), batch[0].Sender)
 	}
 	w.giveBack(batch)
-	if batch = w.take(nil); len(batch) != 2 || batch[0].sender != "b" {
+	if batch = w.take(nil); len(batch) != 2 || batch[0].Sender != "b" {
 		t.Fatalf("then %d go that do not need it", len(batch))
 	}
 	w.giveBack(batch)
 	w.leaseAsked = time.Now().Add(time.Minute) // another node has it
 	for range 2 {
-		if batch = w.take(nil); len(batch) != 2 || batch[0].sender != "b" {
+		if batch = w.take(nil); len(batch) != 2 || batch[0].Sender != "b" {
 			t.Fatalf("while another node has it, %d go", len(batch))
 		}
 		w.giveBack(batch)
@@ -112,34 +114,34 @@ func TestWhatWaitsForTheLeaseHoldsNobodyUp(t *testing.T) {
 	// After a script that had to be ended its sender leaves the lease to others.
 	w.leaseAsked = time.Time{}
 	w.lasting.line("a").ran(false, time.Hour)
-	if batch = w.take(nil); len(batch) != 2 || batch[0].sender != "b" {
+	if batch = w.take(nil); len(batch) != 2 || batch[0].Sender != "b" {
 		t.Errorf("while a rests, %d go", len(batch))
 	}
 	if w.leaseAsked.IsZero() {
 		t.Error("a line that rests is looked at again at once")
 	}
 	w.ended = true
-	if batch = w.take(nil); len(batch) != 1 || batch[0].sender != "a" {
+	if batch = w.take(nil); len(batch) != 1 || batch[0].Sender != "a" {
 		t.Errorf("in the end %d are left", len(batch))
 	}
 }
 
 func TestOneSenderHasSoManySlowCommandsWaiting(t *testing.T) {
 	w := slowWriter(t, strings.Repeat("a", maxWaitingSlow))
-	err := w.put(&operation{sender: "a"})
+	err := w.put(&operation.Operation{Sender: "a"})
 	if KindOf(err) != Overloaded || !strings.Contains(err.Error(), strconv.Itoa(maxWaitingSlow)) {
 		t.Errorf("one more: %v", err)
 	}
-	if err := w.put(&operation{sender: "b"}); err != nil {
+	if err := w.put(&operation.Operation{Sender: "b"}); err != nil {
 		t.Errorf("another's: %v", err)
 	}
 	for range 2 { // an operation that is given up makes room
 		line, o := w.lines.first(time.Now())
-		o.state.Store(finished)
+		o.State.Store(operation.Finished)
 		w.lines.pop(line)
 		w.forget(o)
 	}
-	if err := w.put(&operation{sender: "a"}); err != nil {
+	if err := w.put(&operation.Operation{Sender: "a"}); err != nil {
 		t.Errorf("after others were given up: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/moment"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/rewrite"
 )
@@ -103,7 +104,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		w.session.Store(nil)
 		s.end(cause)
 	}()
-	var batch []*operation
+	var batch []*operation.Operation
 	for {
 		now, changed := w.monitor.Now()
 		if now.Master != master {

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/once"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"holdfast/internal/redis/rewrite"
@@ -30,57 +31,57 @@ import (
 var errRival = errors.New("another attempt of the same request is under way")
 
 // guarded carries out one operation in this way. It returns what operation.read does.
-func (s *session) guarded(ctx context.Context, o *operation) (then next, broken error) {
-	o.results = o.results[:0]
-	if o.atomic {
-		results, err := s.guard(ctx, o.record, o.cmds, o.login)
+func (s *session) guarded(ctx context.Context, o *operation.Operation) (then operation.Next, broken error) {
+	o.Results = o.Results[:0]
+	if o.Atomic {
+		results, err := s.guard(ctx, o.Record, o.Cmds, o.Login)
 		if err != nil {
 			return s.unguarded(o, err)
 		}
-		o.results = results
-		return settle, nil
+		o.Results = results
+		return operation.Settle, nil
 	}
-	for i, cmd := range o.cmds {
+	for i, cmd := range o.Cmds {
 		var results []Result
 		var err error
-		if o.effects[i] {
-			results, err = s.guard(ctx, o.itemRecord(i), o.cmds[i:i+1], o.loginAround(cmd))
+		if o.Effects[i] {
+			results, err = s.guard(ctx, o.ItemRecord(i), o.Cmds[i:i+1], o.LoginAround(cmd))
 		} else {
-			results, err = s.ask(ctx, cmd, o.loginAround(cmd))
+			results, err = s.ask(ctx, cmd, o.LoginAround(cmd))
 		}
-		var no *discarded
+		var no *operation.Discarded
 		switch {
 		case errors.As(err, &no):
-			o.results = append(o.results, Result{Err: o.refusal(no.cause)})
+			o.Results = append(o.Results, Result{Err: o.Refusal(no.Cause)})
 		case err != nil:
 			return s.unguarded(o, err)
 		default:
-			o.results = append(o.results, results...)
+			o.Results = append(o.Results, results...)
 		}
 	}
-	s.origin.Stamp(o.cmds, o.results)
-	return settle, nil
+	s.origin.Stamp(o.Cmds, o.Results)
+	return operation.Settle, nil
 }
 
 // unguarded deals with an operation that was not carried out as a whole. All of it may be
 // sent again, because what was carried out has its record.
-func (s *session) unguarded(o *operation, err error) (next, error) {
-	var no *discarded
+func (s *session) unguarded(o *operation.Operation, err error) (operation.Next, error) {
+	var no *operation.Discarded
 	switch {
 	case errors.As(err, &no):
-		o.finish(o.refusal(no))
-		return decided, nil
+		o.Finish(o.Refusal(no))
+		return operation.Decided, nil
 	case errors.Is(err, once.ErrDone):
-		o.finish(&Error{Kind: Unknown, Cause: once.ErrDone})
-		return decided, nil
+		o.Finish(&Error{Kind: Unknown, Cause: once.ErrDone})
+		return operation.Decided, nil
 	case errors.Is(err, errRival):
-		o.cause, s.pause = err, retryPause
-		return repeat, nil
+		o.Cause, s.pause = err, retryPause
+		return operation.Repeat, nil
 	case errors.Is(err, outcome.ErrLost):
-		return o.lose(err, s.loss()), outcome.ErrLost
+		return o.Lose(err, s.loss()), outcome.ErrLost
 	}
-	o.cause = err
-	return repeat, s.refused(err)
+	o.Cause = err
+	return operation.Repeat, s.refused(err)
 }
 
 // ask carries out a command that only reads, as a user; nil: as our own.
@@ -99,7 +100,7 @@ func (s *session) ask(ctx context.Context, cmd Command, as *Login) ([]Result, er
 	case outcome.Executed:
 		return []Result{{Reply: resp.FromMessage(m)}}, nil
 	case outcome.Rejected:
-		return nil, &discarded{outcome.WordsOf(m)}
+		return nil, &operation.Discarded{Cause: outcome.WordsOf(m)}
 	case outcome.Later:
 		return nil, err
 	}
@@ -119,7 +120,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 		if m, err := a.ToMessage(); err != nil && !rueidis.IsRedisNil(err) {
 			s.spoil(err) // the connection may still be in the wrong database
 			if outcome.FateOf(err, sent) == outcome.Rejected {
-				return nil, errors.Join(&discarded{outcome.WordsOf(m)}, s.unwatch(ctx))
+				return nil, errors.Join(&operation.Discarded{Cause: outcome.WordsOf(m)}, s.unwatch(ctx))
 			}
 			return nil, err // nothing was written yet
 		}
@@ -175,14 +176,14 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 		return nil, errRival
 	}
 	if exec.Error() != nil {
-		cause, may := aborted(answers)
-		if !transacted(answers) {
+		cause, may := operation.Aborted(answers)
+		if !operation.Transacted(answers) {
 			return nil, outcome.ErrLost
 		}
 		if may {
 			return nil, cause
 		}
-		return nil, &discarded{cause}
+		return nil, &operation.Discarded{Cause: cause}
 	}
 	all, err := exec.ToMessage()
 	if err != nil {

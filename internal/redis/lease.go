@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/once"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -59,7 +60,7 @@ func (s *session) leaseKey() string {
 
 // lease asks for the lease for an operation, and reports whether this session has it.
 // An error ends the session.
-func (s *session) lease(ctx context.Context, o *operation) (bool, error) {
+func (s *session) lease(ctx context.Context, o *operation.Operation) (bool, error) {
 	lasts := s.leaseTime()
 	if lasts == 0 {
 		return true, nil
@@ -75,7 +76,7 @@ func (s *session) lease(ctx context.Context, o *operation) (bool, error) {
 	err = answer.Error()
 	switch {
 	case err == nil:
-		s.leased, s.leasedScript = key, o.runsScript
+		s.leased, s.leasedScript = key, o.RunsScript
 		return true, nil
 	case rueidis.IsRedisNil(err):
 		return false, nil
@@ -123,13 +124,13 @@ func (s *session) strict(ctx context.Context) (bool, error) {
 }
 
 // sawScript learns from an operation that was carried out what became of its script.
-func (s *session) sawScript(o *operation) {
-	if !o.runsScript {
+func (s *session) sawScript(o *operation.Operation) {
+	if !o.RunsScript {
 		return
 	}
 	s.script = scriptEnded
-	for i := range o.results {
-		if err := o.results[i].Err; err != nil && strings.Contains(err.Error(), "killed by user") {
+	for i := range o.Results {
+		if err := o.Results[i].Err; err != nil && strings.Contains(err.Error(), "killed by user") {
 			s.script = scriptKilled
 		}
 	}

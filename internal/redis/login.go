@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -50,14 +51,14 @@ func (s *session) loggedIn(err error) {
 // checkLogins checks that the session can log in as the users that run the scripts of
 // a batch. It returns those operations that can be sent; the others, and all when
 // there is an error, which ends the session, are to be tried again.
-func (s *session) checkLogins(ctx context.Context, batch []*operation) ([]*operation, error) {
+func (s *session) checkLogins(ctx context.Context, batch []*operation.Operation) ([]*operation.Operation, error) {
 	if time.Since(s.loginsChecked) < loginsHold {
 		return batch, nil
 	}
 	var logins []*Login
 	for _, o := range batch {
-		if o.login != nil && !slices.Contains(logins, o.login) {
-			logins = append(logins, o.login)
+		if o.Login != nil && !slices.Contains(logins, o.Login) {
+			logins = append(logins, o.Login)
 		}
 	}
 	if len(logins) == 0 {
@@ -83,12 +84,12 @@ func (s *session) checkLogins(ctx context.Context, batch []*operation) ([]*opera
 	if back != nil {
 		back = fmt.Errorf("%w (%w)", outcome.ErrLost, back)
 	}
-	return slices.DeleteFunc(slices.Clone(batch), func(o *operation) bool {
-		why := cmp.Or(back, bad[o.login])
+	return slices.DeleteFunc(slices.Clone(batch), func(o *operation.Operation) bool {
+		why := cmp.Or(back, bad[o.Login])
 		if why == nil {
 			return false
 		}
-		o.cause, s.pause = why, retryPause
+		o.Cause, s.pause = why, retryPause
 		s.again = append(s.again, o)
 		return true
 	}), back

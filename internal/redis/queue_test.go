@@ -3,6 +3,8 @@ package redis
 import (
 	"testing"
 	"time"
+
+	"holdfast/internal/redis/operation"
 )
 
 // A process that was stopped and goes on must not send what its callers have
@@ -10,23 +12,23 @@ import (
 // come since.
 func TestAWriteIsNotSentAfterItsTime(t *testing.T) {
 	w := newWriter(Config{Hold: time.Minute}.WithDefaults(), nil)
-	stale, fresh := new(operation), new(operation)
-	stale.until, fresh.until = time.Now().Add(-time.Second), time.Now().Add(time.Minute)
-	w.queue, w.live = []*operation{stale, fresh}, 2
+	stale, fresh := new(operation.Operation), new(operation.Operation)
+	stale.Until, fresh.Until = time.Now().Add(-time.Second), time.Now().Add(time.Minute)
+	w.queue, w.live = []*operation.Operation{stale, fresh}, 2
 	if batch := w.take(nil); len(batch) != 1 || batch[0] != fresh {
 		t.Errorf("the batch has %d writes, want the fresh one alone", len(batch))
 	}
-	if stale.state.Load() != queued || len(w.queue) != 0 {
-		t.Errorf("the stale one is in state %d, %d are left in the queue", stale.state.Load(), len(w.queue))
+	if stale.State.Load() != operation.Queued || len(w.queue) != 0 {
+		t.Errorf("the stale one is in state %d, %d are left in the queue", stale.State.Load(), len(w.queue))
 	}
 }
 
 func TestTheNextBatchIsThereThoughTheFirstOfItWasGivenUp(t *testing.T) {
 	w := newWriter(Config{}.WithDefaults(), nil).aside
-	gone, there := new(operation), new(operation)
+	gone, there := new(operation.Operation), new(operation.Operation)
 	later := time.Now().Add(time.Minute)
-	gone.until, there.until = time.Now().Add(-time.Second), later
-	for _, o := range []*operation{gone, there} {
+	gone.Until, there.Until = time.Now().Add(-time.Second), later
+	for _, o := range []*operation.Operation{gone, there} {
 		if err := w.put(o); err != nil {
 			t.Fatal(err)
 		}

@@ -8,26 +8,27 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/once"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
 
 // read takes the answers to the operation's commands. broken is why the session is of no
 // more use; nil: it is.
-func (s *session) read(o *operation, answers []rueidis.RedisResult, sent bool) (then next, broken error) {
-	o.results = o.results[:0]
+func (s *session) read(o *operation.Operation, answers []rueidis.RedisResult, sent bool) (then operation.Next, broken error) {
+	o.Results = o.Results[:0]
 	answers = s.ownAnswers(o, answers)
-	if o.bounded != unbounded && len(answers) > 1 {
-		if answers, then = o.readBounded(answers); len(answers) == 0 || then != settle {
+	if o.Bounded != operation.Unbounded && len(answers) > 1 {
+		if answers, then = o.ReadBounded(answers); len(answers) == 0 || then != operation.Settle {
 			return then, nil
 		}
 	}
 	switch {
-	case o.script != nil:
+	case o.Script != nil:
 		return s.readScript(o, answers[0], sent)
-	case o.whole():
+	case o.Whole():
 		return s.readWhole(o, answers[0], sent)
-	case o.atomic:
+	case o.Atomic:
 		return s.readTransaction(o, answers, sent)
 	}
 	var done, again, gone bool // writes that happened, that did not, that may have
@@ -35,11 +36,11 @@ func (s *session) read(o *operation, answers []rueidis.RedisResult, sent bool) (
 	var cause error
 	for i, a := range answers {
 		m, err := a.ToMessage()
-		if err == nil && o.record != "" && o.effects[i] {
-			m, err = element(m, o.place)
+		if err == nil && o.Record != "" && o.Effects[i] {
+			m, err = operation.Element(m, o.Place)
 		}
 		fate := outcome.FateOf(err, sent)
-		if fate == outcome.Rejected && o.record != "" && o.effects[i] && once.IsNoScript(err) {
+		if fate == outcome.Rejected && o.Record != "" && o.Effects[i] && once.IsNoScript(err) {
 			s.forget(once.Each)
 			s.forget(once.PlainSets)
 			s.forget(once.InCluster)
@@ -48,110 +49,110 @@ func (s *session) read(o *operation, answers []rueidis.RedisResult, sent bool) (
 		}
 		switch fate {
 		case outcome.Executed:
-			done = done || o.effects[i]
-			o.results = append(o.results, Result{Reply: o.reply(i, m)})
+			done = done || o.Effects[i]
+			o.Results = append(o.Results, Result{Reply: o.Reply(i, m)})
 		case outcome.Rejected:
-			if o.record != "" && o.effects[i] && once.IsGone(err) {
+			if o.Record != "" && o.Effects[i] && once.IsGone(err) {
 				done = true
-				o.results = append(o.results, Result{Err: &Error{Kind: Unknown, Cause: once.ErrDone}})
+				o.Results = append(o.Results, Result{Err: &Error{Kind: Unknown, Cause: once.ErrDone}})
 				break
 			}
-			o.results = append(o.results, Result{Err: o.refusal(outcome.WordsOf(m))})
+			o.Results = append(o.Results, Result{Err: o.Refusal(outcome.WordsOf(m))})
 		case outcome.Later:
 			again = true
 			if !once.IsNoScript(err) {
 				broken = cmp.Or(broken, s.refused(err))
 			}
 			cause = err
-			o.results = append(o.results, Result{Err: &Error{Kind: NotExecuted, Cause: err}})
+			o.Results = append(o.Results, Result{Err: &Error{Kind: NotExecuted, Cause: err}})
 		case outcome.Lost:
 			broken = fmt.Errorf("%w (%w)", outcome.ErrLost, err)
 			cause, unanswered = broken, true
-			if o.effects[i] {
+			if o.Effects[i] {
 				gone = true
 			} else {
 				again = true
 			}
-			o.results = append(o.results, Result{Err: &Error{Kind: Unknown, Cause: err}})
+			o.Results = append(o.Results, Result{Err: &Error{Kind: Unknown, Cause: err}})
 		}
 	}
 	switch {
 	case !again && !gone:
-		return settle, nil
-	case o.record == "" && gone:
-		o.finish(&Error{Kind: Unknown, Cause: cause})
-		return decided, broken
-	case o.record == "" && done:
+		return operation.Settle, nil
+	case o.Record == "" && gone:
+		o.Finish(&Error{Kind: Unknown, Cause: cause})
+		return operation.Decided, broken
+	case o.Record == "" && done:
 		// Some commands happened and some certainly did not: each has its own result.
-		return settle, broken
+		return operation.Settle, broken
 	}
-	o.sent = o.sent || done || gone
-	if unanswered && !o.mayRepeat(s.loss()) {
-		o.finish(o.lost(cause, s.loss()))
-		return decided, broken
+	o.Sent = o.Sent || done || gone
+	if unanswered && !o.MayRepeat(s.loss()) {
+		o.Finish(o.Lost(cause, s.loss()))
+		return operation.Decided, broken
 	}
-	o.cause = cause
-	return repeat, broken
+	o.Cause = cause
+	return operation.Repeat, broken
 }
 
-func (s *session) readScript(o *operation, a rueidis.RedisResult, sent bool) (next, error) {
+func (s *session) readScript(o *operation.Operation, a rueidis.RedisResult, sent bool) (operation.Next, error) {
 	m, err := a.ToMessage()
 	switch outcome.FateOf(err, sent) {
 	case outcome.Executed:
-		o.results = append(o.results, Result{Reply: resp.FromMessage(m)})
-		return settle, nil
+		o.Results = append(o.Results, Result{Reply: resp.FromMessage(m)})
+		return operation.Settle, nil
 	case outcome.Rejected:
 		if once.IsNoScript(err) {
-			s.forget(o.script)
-			o.cause = err
-			return repeat, nil
+			s.forget(o.Script)
+			o.Cause = err
+			return operation.Repeat, nil
 		}
 		if once.IsGone(err) {
-			o.finish(&Error{Kind: Unknown, Cause: once.ErrDone})
-			return decided, nil
+			o.Finish(&Error{Kind: Unknown, Cause: once.ErrDone})
+			return operation.Decided, nil
 		}
-		o.results = append(o.results, Result{Err: o.refusal(outcome.WordsOf(m))})
-		return settle, nil
+		o.Results = append(o.Results, Result{Err: o.Refusal(outcome.WordsOf(m))})
+		return operation.Settle, nil
 	case outcome.Later:
-		o.cause = err
-		return repeat, s.refused(err)
+		o.Cause = err
+		return operation.Repeat, s.refused(err)
 	}
-	return o.lose(outcome.ErrLost, s.loss()), outcome.ErrLost
+	return o.Lose(outcome.ErrLost, s.loss()), outcome.ErrLost
 }
 
 // readTransaction takes the answers to MULTI, the commands, and EXEC. If Redis refused to
 // queue any of the commands, EXEC does nothing (manual, "Transactions", errors inside a
 // transaction).
-func (s *session) readTransaction(o *operation, answers []rueidis.RedisResult, sent bool) (next, error) {
+func (s *session) readTransaction(o *operation.Operation, answers []rueidis.RedisResult, sent bool) (operation.Next, error) {
 	exec := answers[len(answers)-1]
 	err := exec.NonRedisError()
 	if err != nil {
 		if !sent {
-			o.cause = err
-			return repeat, outcome.ErrLost
+			o.Cause = err
+			return operation.Repeat, outcome.ErrLost
 		}
-		return o.lose(outcome.ErrLost, s.loss()), outcome.ErrLost
+		return o.Lose(outcome.ErrLost, s.loss()), outcome.ErrLost
 	}
 	all, err := exec.ToArray()
 	if err == nil {
-		if o.login != nil && len(all) > 0 {
+		if o.Login != nil && len(all) > 0 {
 			s.loggedIn(all[0].Error())
 			all = all[1:]
 		}
-		o.results = once.Results(all)
-		return settle, nil
+		o.Results = once.Results(all)
+		return operation.Settle, nil
 	}
-	cause, may := aborted(answers)
-	if !transacted(answers) {
+	cause, may := operation.Aborted(answers)
+	if !operation.Transacted(answers) {
 		// Without MULTI the commands were carried out one by one.
-		return o.lose(cause, loss{}), cause
+		return o.Lose(cause, operation.Loss{}), cause
 	}
 	if may {
-		o.cause = cause
-		return repeat, s.refused(cause)
+		o.Cause = cause
+		return operation.Repeat, s.refused(cause)
 	}
-	o.finish(o.refusal(&discarded{cause}))
-	return decided, nil
+	o.Finish(o.Refusal(&operation.Discarded{Cause: cause}))
+	return operation.Decided, nil
 }
 
 // aboutScript reports whether Redis refused the script before it did anything, and not the
@@ -163,79 +164,79 @@ func aboutScript(words error) bool {
 }
 
 // readWhole takes the answer of the script for a transaction.
-func (s *session) readWhole(o *operation, a rueidis.RedisResult, sent bool) (next, error) {
+func (s *session) readWhole(o *operation.Operation, a rueidis.RedisResult, sent bool) (operation.Next, error) {
 	m, err := a.ToMessage()
 	switch outcome.FateOf(err, sent) {
 	case outcome.Rejected:
 		if once.IsNoScript(err) {
 			s.forget(once.Transaction)
-			o.cause = err
-			return repeat, nil
+			o.Cause = err
+			return operation.Repeat, nil
 		}
 		if words := outcome.WordsOf(m); !aboutScript(words) {
-			o.finish(o.refusal(&discarded{words}))
+			o.Finish(o.Refusal(&operation.Discarded{Cause: words}))
 		} else {
-			o.finish(errNoScript)
+			o.Finish(errNoScript)
 		}
-		return decided, nil
+		return operation.Decided, nil
 	case outcome.Later:
-		if words := outcome.WordsOf(m); o.site != nil && outcome.RedirectionOf(words).Code == "TRYAGAIN" {
+		if words := outcome.WordsOf(m); o.Placement != nil && outcome.RedirectionOf(words).Code == "TRYAGAIN" {
 			// Only its caller waits for the slot: see arrive.
-			o.finish(o.refusal(words))
-			return decided, nil
+			o.Finish(o.Refusal(words))
+			return operation.Decided, nil
 		}
-		o.cause = err
-		return repeat, s.refused(err)
+		o.Cause = err
+		return operation.Repeat, s.refused(err)
 	case outcome.Lost:
-		return o.lose(outcome.ErrLost, s.loss()), outcome.ErrLost
+		return o.Lose(outcome.ErrLost, s.loss()), outcome.ErrLost
 	}
 	switch {
 	case m.IsInt64():
-		o.finish(errNoScript)
-		return decided, nil
+		o.Finish(errNoScript)
+		return operation.Decided, nil
 	case m.IsString():
 		kept, _ := m.ToString()
-		if o.results, err = once.Replay([]byte(kept), len(o.cmds)); err != nil {
-			o.finish(&Error{Kind: Unknown, Cause: err})
-			return decided, nil
+		if o.Results, err = once.Replay([]byte(kept), len(o.Cmds)); err != nil {
+			o.Finish(&Error{Kind: Unknown, Cause: err})
+			return operation.Decided, nil
 		}
-		return settle, nil
+		return operation.Settle, nil
 	}
 	list, _ := m.ToArray()
-	if len(list) != len(o.cmds) {
-		o.finish(&Error{Kind: Unknown, Cause: once.ErrDone})
-		return decided, nil
+	if len(list) != len(o.Cmds) {
+		o.Finish(&Error{Kind: Unknown, Cause: once.ErrDone})
+		return operation.Decided, nil
 	}
-	o.results = once.Results(list)
+	o.Results = once.Results(list)
 	for i := range list {
-		if o.results[i].Err == nil {
-			o.results[i].Reply = o.reply(i, list[i])
+		if o.Results[i].Err == nil {
+			o.Results[i].Reply = o.Reply(i, list[i])
 		}
 	}
-	return settle, nil
+	return operation.Settle, nil
 }
 
 // ownAnswers returns the answers to the operation's own commands without those to ASKING and to logins.
-func (s *session) ownAnswers(o *operation, answers []rueidis.RedisResult) []rueidis.RedisResult {
-	asking := o.site != nil && o.site.asking
-	if !asking && o.login == nil {
+func (s *session) ownAnswers(o *operation.Operation, answers []rueidis.RedisResult) []rueidis.RedisResult {
+	asking := o.Placement != nil && o.Placement.Asking
+	if !asking && o.Login == nil {
 		return answers
 	}
-	if o.script != nil || o.atomic { // it holds for all of a transaction
+	if o.Script != nil || o.Atomic { // it holds for all of a transaction
 		if asking {
 			answers = answers[1:]
 		}
-		if o.login != nil {
+		if o.Login != nil {
 			last := len(answers) - 1
 			s.loggedIn(answers[last].Error())
 			answers = answers[:last]
 		}
 		return answers
 	}
-	own := make([]rueidis.RedisResult, 0, len(o.cmds))
+	own := make([]rueidis.RedisResult, 0, len(o.Cmds))
 	at := 0
-	for _, cmd := range o.cmds {
-		login := o.loginAround(cmd) != nil
+	for _, cmd := range o.Cmds {
+		login := o.LoginAround(cmd) != nil
 		if login {
 			s.loggedIn(answers[at].Error())
 			at++

@@ -17,6 +17,8 @@ import (
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/operation"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 	"holdfast/internal/redis/rewrite"
@@ -155,7 +157,7 @@ func (c *readers) gone(s election.Snapshot) (gone []*replicaConn) {
 }
 
 // read answers a request that only reads. It reports false if the master has to.
-func (c *readers) read(ctx context.Context, r *Request, o *operation) bool {
+func (c *readers) read(ctx context.Context, r *Request, o *operation.Operation) bool {
 	if r.Read == ReadCached {
 		return c.cached(ctx, r, o)
 	}
@@ -165,7 +167,7 @@ func (c *readers) read(ctx context.Context, r *Request, o *operation) bool {
 // cached answers GET of one key from the cache, which asks the master for what it does not
 // have. A value may be out of date for as long as an invalidation takes to arrive, and for
 // cacheTrust at most.
-func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
+func (c *readers) cached(ctx context.Context, r *Request, o *operation.Operation) bool {
 	if !cacheable(r) {
 		return false
 	}
@@ -182,7 +184,7 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 	a := l.DoCache(ctx, l.B().Get().Key(r.Commands[0][1]).Cache(), cacheTTL)
 	m, err := a.ToMessage()
 	result, ok := request.ResultOf(m, err)
-	ok = ok && o.takeRoom(&m)
+	ok = ok && o.TakeRoom(&m)
 	if ok && !a.IsCacheHit() {
 		l.Hear(asked)
 	}
@@ -199,16 +201,16 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 
 // shortInCache reports whether a value is short enough for the cache, on whose connection
 // all requests wait for each other. If its length is not known, the master is asked.
-func (c *readers) shortInCache(ctx context.Context, l *cacheConn, get Command, o *operation) bool {
+func (c *readers) shortInCache(ctx context.Context, l *cacheConn, get Command, o *operation.Operation) bool {
 	lengths := &c.cfg.Answers.Lengths
-	length, known := lengths.Of(o.learns)
-	if !known && o.learns != 0 {
+	length, known := lengths.Of(o.Learns)
+	if !known && o.Learns != 0 {
 		n, err := l.Do(ctx, l.B().Strlen().Key(get[1]).Build()).AsInt64()
 		if err != nil {
 			return false
 		}
-		lengths.Learn(o.learns, n)
-		length, _ = lengths.Of(o.learns)
+		lengths.Learn(o.Learns, n)
+		length, _ = lengths.Of(o.Learns)
 	}
 	return length <= meter.MaxAnswer
 }
@@ -258,8 +260,8 @@ func (c *readers) hit(key string, now time.Time) *cache.Value {
 }
 
 // replica answers from one of the replicas that are not behind.
-func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
-	if o.script != nil && !o.script.ReadOnly {
+func (c *readers) replica(ctx context.Context, r *Request, o *operation.Operation) bool {
+	if o.Script != nil && !o.Script.ReadOnly {
 		return false
 	}
 	limit := r.MaxLag
@@ -288,7 +290,7 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 			r.From, r.Node, r.Lag = ReadReplica, rep.Address, age
 			return true
 		}
-		if o.aside() && o.silences > 0 {
+		if o.Aside() && o.Silences > 0 {
 			return false
 		}
 	}
@@ -296,9 +298,9 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 }
 
 // ask asks one replica. It does not answer unless the replica has the offset after.
-func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation, after int64) (answered bool) {
+func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation.Operation, after int64) (answered bool) {
 	l, timeout := c.link(addr, addr), replicaTimeout
-	if o.aside() {
+	if o.Aside() {
 		l, timeout = c.link(slowLink+addr, addr), slowReplicaTimeout
 	}
 	if l == nil || time.Now().UnixNano() < l.resting.Load() {
@@ -310,16 +312,16 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	if l.asking.Add(1) > maxAsking {
 		return false
 	}
-	if o.aside() {
+	if o.Aside() {
 		// A busy replica confirms no writes, so everybody's writes would wait for it.
 		if !l.slow.CompareAndSwap(false, true) {
 			return false
 		}
 		defer l.slow.Store(false)
 	}
-	if o.unseen {
+	if o.Unseen {
 		// The answers of many such commands may be long. The master is asked for their length first.
-		same := &l.unseen[o.learns>>1%uint64(len(l.unseen))]
+		same := &l.unseen[o.Learns>>1%uint64(len(l.unseen))]
 		defer same.Add(-1)
 		if same.Add(1) > meter.UnseenTwice {
 			return false
@@ -327,8 +329,8 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if o.aside() {
-		ok, err := o.affordable(limited, l.Client, len(c.cfg.Cluster) > 0)
+	if o.Aside() {
+		ok, err := o.Affordable(limited, l.Client, len(c.cfg.Cluster) > 0)
 		if err != nil && ctx.Err() == nil {
 			l.rest()
 		}
@@ -343,16 +345,16 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		cmds = rueidis.Commands{b.Readonly().Build(), cmds[0]}
 	}
 	switch {
-	case o.script != nil:
-		cmds = append(cmds, b.EvalRo().Script(o.script.Source).Numkeys(int64(len(o.keys))).Key(o.keys...).Arg(o.args...).Build())
-	case o.atomic:
+	case o.Script != nil:
+		cmds = append(cmds, b.EvalRo().Script(o.Script.Source).Numkeys(int64(len(o.Keys))).Key(o.Keys...).Arg(o.Args...).Build())
+	case o.Atomic:
 		return false // a transaction has a connection to itself, at the master
 	}
-	if o.bounded != unbounded {
-		cmds = inPair.encode(b, cmds, o.cmds[0][1])
+	if o.Bounded != operation.Unbounded {
+		cmds = operation.InPair.Encode(b, cmds, o.Cmds[0][1])
 	} else {
-		for _, cmd := range o.cmds {
-			cmds = append(cmds, plain(b, cmd))
+		for _, cmd := range o.Cmds {
+			cmds = append(cmds, operation.Plain(b, cmd))
 		}
 	}
 	cmds = append(cmds, b.Role().Build()) // what the answers show is no newer
@@ -366,26 +368,26 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		}
 		for i := range some {
 			m, err := some[i].ToMessage()
-			if o.unseen && len(some) == len(cmds) && i == len(some)-2 {
-				o.teach([]Result{{Reply: resp.FromMessage(m)}})
+			if o.Unseen && len(some) == len(cmds) && i == len(some)-2 {
+				o.Teach([]Result{{Reply: resp.FromMessage(m)}})
 			}
-			if err == nil && !o.takeRoom(&m) {
+			if err == nil && !o.TakeRoom(&m) {
 				return false
 			}
 		}
 	}
 	defer func() {
 		if !answered {
-			o.drop()
-			o.spent = 0
+			o.Drop()
+			o.Spent = 0
 		}
 	}()
 	if ctx.Err() != nil {
 		return false // the caller has gone; that says nothing of the replica
 	}
 	if err := answers[len(answers)-1].NonRedisError(); err != nil {
-		if !dialling(err) {
-			o.silences++
+		if !outcome.Dialling(err) {
+			o.Silences++
 		}
 		l.rest()
 		return false
@@ -419,8 +421,8 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		return false
 	}
 	own := answers[1:last]
-	if o.bounded != unbounded {
-		if own = o.shortOf(own); own == nil {
+	if o.Bounded != operation.Unbounded {
+		if own = o.ShortOf(own); own == nil {
 			return false
 		}
 	}
@@ -433,9 +435,9 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		}
 		r.Results = append(r.Results, result)
 	}
-	o.teach(r.Results)
-	if o.script == nil {
-		rewrite.HideReserved(o.cmds, r.Results)
+	o.Teach(r.Results)
+	if o.Script == nil {
+		rewrite.HideReserved(o.Cmds, r.Results)
 	}
 	return true
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/discovery"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -17,7 +18,7 @@ func TestAReplicaHasOneSlowReadAtATime(t *testing.T) {
 	cluster := redistest.Start(t, 2, 0)
 	cfg := Config{Address: cluster.Nodes[0].Addr, Username: redistest.Username, Password: redistest.Password}.WithDefaults()
 	monitor := discovery.New(cfg.MonitorConfig())
-	c, m := newReaders(cfg, monitor), newMaker(cfg, monitor, false)
+	c, m := newReaders(cfg, monitor), operation.NewMaker(cfg, monitor, false)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { monitor.Run(ctx) })
@@ -28,11 +29,11 @@ func TestAReplicaHasOneSlowReadAtATime(t *testing.T) {
 	cluster.Nodes[0].Do("SET", "k", "v")
 	reads := func(line string) bool {
 		r := &Request{Commands: []Command{strings.Fields(line)}, Read: ReadReplica, MaxLag: time.Hour}
-		o, err := m.operation(t.Context(), r)
+		o, err := m.Make(t.Context(), r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer o.free()
+		defer o.Free()
 		return c.read(t.Context(), r, o)
 	}
 	const slow = "BITCOUNT k"

@@ -4,13 +4,14 @@ import (
 	"time"
 
 	"holdfast/internal/redis/discovery"
+	"holdfast/internal/redis/operation"
 )
 
 // loss returns how the answers that are missing were lost.
-func (s *session) loss() loss {
+func (s *session) loss() operation.Loss {
 	silent := s.silent()
 	replaced := silent && s.replaced()
-	return loss{node: s.master, silent: silent && !replaced, left: replaced || s.wire != nil && s.wire.Left.Load()}
+	return operation.Loss{Node: s.master, Silent: silent && !replaced, Left: replaced || s.wire != nil && s.wire.Left.Load()}
 }
 
 // replaced reports whether the node is no master any more, and has replied to the

@@ -10,20 +10,21 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/once"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/scripts"
 )
 
 // demands returns what a batch asks for.
-func (s *session) demands(batch []*operation) (d scripts.Demand, now time.Time) {
+func (s *session) demands(batch []*operation.Operation) (d scripts.Demand, now time.Time) {
 	for _, o := range batch {
-		if len(o.uses) == 0 {
+		if len(o.Uses) == 0 {
 			continue
 		}
 		if now.IsZero() {
 			now = time.Now()
 		}
-		d.Add(o.uses, o.guarded, &s.scripts, now)
+		d.Add(o.Uses, o.Guarded, &s.scripts, now)
 	}
 	return d, now
 }
@@ -31,7 +32,7 @@ func (s *session) demands(batch []*operation) (d scripts.Demand, now time.Time) 
 // provide keeps and loads the scripts of a batch before it is sent. It returns those operations
 // that can be sent. The others are to be tried again, and so are all if there is an error, which
 // ends the session.
-func (s *session) provide(ctx context.Context, batch []*operation) ([]*operation, error) {
+func (s *session) provide(ctx context.Context, batch []*operation.Operation) ([]*operation.Operation, error) {
 	d, now := s.demands(batch)
 	if d.Empty() {
 		return batch, nil
@@ -45,12 +46,12 @@ func (s *session) provide(ctx context.Context, batch []*operation) ([]*operation
 		return batch, nil
 	}
 	s.pause, s.lonely = 0, false // of those that wait alone
-	return slices.DeleteFunc(slices.Clone(batch), func(o *operation) bool {
-		if err == nil && !slices.ContainsFunc(o.uses, func(u scripts.Use) bool { return u.Kind == scripts.Loads || u.Kind == scripts.Flushes }) {
+	return slices.DeleteFunc(slices.Clone(batch), func(o *operation.Operation) bool {
+		if err == nil && !slices.ContainsFunc(o.Uses, func(u scripts.Use) bool { return u.Kind == scripts.Loads || u.Kind == scripts.Flushes }) {
 			return false
 		}
-		if o.cause = err; err == nil {
-			o.cause, s.pause = later, retryPause
+		if o.Cause = err; err == nil {
+			o.Cause, s.pause = later, retryPause
 		}
 		s.again = append(s.again, o)
 		return true
@@ -151,15 +152,15 @@ func (s *session) load(ctx context.Context, d *scripts.Demand, there []int64, te
 
 // doubt takes nothing of an operation's scripts for granted any more where Redis
 // turned out not to have one: somebody else has flushed them.
-func (s *session) doubt(o *operation) {
-	if len(o.uses) == 0 {
+func (s *session) doubt(o *operation.Operation) {
+	if len(o.Uses) == 0 {
 		return
 	}
-	for i := range o.results {
-		if err := o.results[i].Err; err == nil || !strings.HasPrefix(Words(err), "NOSCRIPT ") {
+	for i := range o.Results {
+		if err := o.Results[i].Err; err == nil || !strings.HasPrefix(Words(err), "NOSCRIPT ") {
 			continue
 		}
-		for _, u := range o.uses {
+		for _, u := range o.Uses {
 			delete(s.scripts.Ready, u.Sha)
 		}
 		return

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/redistest"
 )
@@ -36,18 +37,18 @@ func (s *scripted) Confirm(context.Context) (election.Snapshot, error) { return 
 
 // settled is a session that has carried out a write and a read, at a master with two
 // replicas in sync. Whoever asks hears that round.
-func settled(t *testing.T, round election.Snapshot) (s *session, write, read *operation) {
+func settled(t *testing.T, round election.Snapshot) (s *session, write, read *operation.Operation) {
 	t.Helper()
 	m := discovery.New(Config{Sentinels: []string{"s"}}.WithDefaults().MonitorConfig())
 	m.Publish(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 100}))
 	w := &writer{monitor: &scripted{m, round}, cfg: Config{Sentinels: []string{"s"}, MinAcks: 1}.WithDefaults()}
 	s = &session{w: w, master: "m", offset: 100, inSync: ack.NewInSync("a", "b"), proven: time.Now()}
-	for _, o := range []**operation{&write, &read} {
-		*o = &operation{done: make(chan error, 1)}
-		(*o).state.Store(taken)
+	for _, o := range []**operation.Operation{&write, &read} {
+		*o = &operation.Operation{Done: make(chan error, 1)}
+		(*o).State.Store(operation.Taken)
 		s.done = append(s.done, *o)
 	}
-	write.writes = true
+	write.Writes = true
 	return s, write, read
 }
 
@@ -95,7 +96,7 @@ func TestAnOperationIsAnsweredWhenItsReplicasHaveIt(t *testing.T) {
 				s.w.monitor.(*scripted).Publish(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 100}, election.Replica{Address: "c", Offset: 1}))
 			}
 			err := s.settle(t.Context(), c.acks, c.err)
-			is := func(o *operation) bool { return o.state.Load() == finished }
+			is := func(o *operation.Operation) bool { return o.State.Load() == operation.Finished }
 			if is(write) != c.write || is(read) != c.read || (err != nil) != c.ends {
 				t.Errorf("the write is answered: %v, the read: %v, the session: %v", is(write), is(read), err)
 			}
@@ -125,38 +126,38 @@ func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
 		reads      bool
 		record     string
 		unsent     bool
-		want       next
+		want       operation.Next
 		kind       Kind // of the outcome, when that is all
 		second     Kind // of the second command's own
 		mayHaveRun bool
 	}{
-		"both happened":                          {answers: []rueidis.RedisResult{ok, ok}, want: settle},
-		"one happened and one certainly did not": {answers: []rueidis.RedisResult{ok, later}, want: settle, second: NotExecuted},
-		"neither happened":                       {answers: []rueidis.RedisResult{later, later}, want: repeat},
-		"one has no answer":                      {answers: []rueidis.RedisResult{ok, gone}, want: decided, kind: Unknown},
-		"neither has":                            {answers: []rueidis.RedisResult{gone, gone}, want: decided, kind: Unknown},
-		"neither was sent":                       {answers: []rueidis.RedisResult{gone, gone}, unsent: true, want: repeat},
-		"reads without an answer":                {answers: []rueidis.RedisResult{gone, gone}, reads: true, want: repeat},
-		"a record keeps them apart":              {answers: []rueidis.RedisResult{gone, gone}, record: "r", want: repeat, mayHaveRun: true},
+		"both happened":                          {answers: []rueidis.RedisResult{ok, ok}, want: operation.Settle},
+		"one happened and one certainly did not": {answers: []rueidis.RedisResult{ok, later}, want: operation.Settle, second: NotExecuted},
+		"neither happened":                       {answers: []rueidis.RedisResult{later, later}, want: operation.Repeat},
+		"one has no answer":                      {answers: []rueidis.RedisResult{ok, gone}, want: operation.Decided, kind: Unknown},
+		"neither has":                            {answers: []rueidis.RedisResult{gone, gone}, want: operation.Decided, kind: Unknown},
+		"neither was sent":                       {answers: []rueidis.RedisResult{gone, gone}, unsent: true, want: operation.Repeat},
+		"reads without an answer":                {answers: []rueidis.RedisResult{gone, gone}, reads: true, want: operation.Repeat},
+		"a record keeps them apart":              {answers: []rueidis.RedisResult{gone, gone}, record: "r", want: operation.Repeat, mayHaveRun: true},
 	} {
-		o := &operation{
-			cmds: []Command{{"INCR", "n"}, {"INCR", "n"}}, effects: []bool{!c.reads, !c.reads}, writes: !c.reads,
-			record: c.record, brief: true, done: make(chan error, 1),
+		o := &operation.Operation{
+			Cmds: []Command{{"INCR", "n"}, {"INCR", "n"}}, Effects: []bool{!c.reads, !c.reads}, Writes: !c.reads,
+			Record: c.record, Brief: true, Done: make(chan error, 1),
 		}
-		o.state.Store(taken)
+		o.State.Store(operation.Taken)
 		s := &session{w: newWriter(cfg, nil), wire: new(conn.Tracked), loaded: map[*Script]bool{}}
 		then, _ := s.read(o, c.answers, !c.unsent)
-		if then != c.want || o.sent != c.mayHaveRun {
-			t.Errorf("%s: %v, and it may have run before: %v", name, then, o.sent)
+		if then != c.want || o.Sent != c.mayHaveRun {
+			t.Errorf("%s: %v, and it may have run before: %v", name, then, o.Sent)
 			continue
 		}
-		if then == decided {
-			if err := <-o.done; KindOf(err) != c.kind {
+		if then == operation.Decided {
+			if err := <-o.Done; KindOf(err) != c.kind {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if c.second != 0 && KindOf(o.results[1].Err) != c.second {
-			t.Errorf("%s: the second is told %v", name, o.results[1].Err)
+		if c.second != 0 && KindOf(o.Results[1].Err) != c.second {
+			t.Errorf("%s: the second is told %v", name, o.Results[1].Err)
 		}
 	}
 }
@@ -187,10 +188,10 @@ func TestARefusalTellsOfTheNode(t *testing.T) {
 
 // waits puts a write into the queue and serves for a while. It reports whether the
 // write is still there, and why the session ended.
-func waits(t *testing.T, w *writer, master string, during func(*operation)) (still bool, cause error) {
+func waits(t *testing.T, w *writer, master string, during func(*operation.Operation)) (still bool, cause error) {
 	t.Helper()
-	o := &operation{cmds: []Command{{"SET", "k", "v"}}, effects: []bool{true}, frees: []bool{false}, writes: true, brief: true, async: true, done: make(chan error, 1)}
-	o.until = time.Now().Add(time.Minute)
+	o := &operation.Operation{Cmds: []Command{{"SET", "k", "v"}}, Effects: []bool{true}, Frees: []bool{false}, Writes: true, Brief: true, Async: true, Done: make(chan error, 1)}
+	o.Until = time.Now().Add(time.Minute)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	ended := make(chan error, 1)
@@ -208,7 +209,7 @@ func waits(t *testing.T, w *writer, master string, during func(*operation)) (sti
 		cancel()
 		cause = <-ended
 	}
-	return o.state.Load() == queued, cause
+	return o.State.Load() == operation.Queued, cause
 }
 
 func TestNothingIsSentToANodeThatMayBeNoMaster(t *testing.T) {
@@ -235,7 +236,7 @@ func TestNothingIsSentToANodeThatMayBeNoMaster(t *testing.T) {
 		t.Errorf("no majority of Sentinels is heard: %v, and it was sent something: %v", cause, !still)
 	}
 	doubtful := serving(cfg, says(master))
-	if still, _ := waits(t, doubtful, master, func(*operation) { doubtful.monitor.(*discovery.Monitor).Publish(election.Snapshot{}) }); !still {
+	if still, _ := waits(t, doubtful, master, func(*operation.Operation) { doubtful.monitor.(*discovery.Monitor).Publish(election.Snapshot{}) }); !still {
 		t.Error("the evidence contradicts itself")
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/once"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 	"holdfast/internal/redis/rewrite"
@@ -74,9 +75,9 @@ type session struct {
 
 	// Of one batch; kept for their memory.
 	cmds    rueidis.Commands
-	done    []*operation
-	again   []*operation
-	singles []*operation
+	done    []*operation.Operation
+	again   []*operation.Operation
+	singles []*operation.Operation
 	shares  []meter.Allowance
 	// loose is the room taken for replies that belong to no particular operation.
 	loose int64
@@ -114,7 +115,7 @@ func (s *session) exchangeBare(ctx context.Context, cmds rueidis.Commands) (answ
 
 // commit carries out one batch. Each of its operations then has its outcome, or is back
 // in the queue, or is kept (done) until replicas confirm it. An error ends the session.
-func (s *session) commit(ctx context.Context, batch []*operation) error {
+func (s *session) commit(ctx context.Context, batch []*operation.Operation) error {
 	// After Hold nobody waits for this batch any more. If the connection is silent for so
 	// long, while the monitor's own connections show that the master is well, its packets
 	// are dropped, and only a new connection helps.
@@ -139,19 +140,19 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 			return err
 		}
 	}
-	if slices.ContainsFunc(batch, func(o *operation) bool { return o.runsScript }) {
+	if slices.ContainsFunc(batch, func(o *operation.Operation) bool { return o.RunsScript }) {
 		defer s.endOverlong()()
 	}
-	if len(batch) > 0 && batch[0].guarded {
+	if len(batch) > 0 && batch[0].Guarded {
 		s.cut = false
 		then, broken := s.guarded(ctx, batch[0])
-		if then != decided { // otherwise it belongs to its caller again
-			batch[0].held, s.loose = batch[0].held+s.loose, 0
+		if then != operation.Decided { // otherwise it belongs to its caller again
+			batch[0].Held, s.loose = batch[0].Held+s.loose, 0
 		}
-		if s.cut && then == settle && !batch[0].cutShort() {
-			then = decided
+		if s.cut && then == operation.Settle && !batch[0].CutShort() {
+			then = operation.Decided
 		}
-		if then == settle {
+		if then == operation.Settle {
 			s.doubt(batch[0])
 			s.sawScript(batch[0])
 		}
@@ -207,7 +208,7 @@ func (s *session) waited(took time.Duration) {
 // the queue. cause is what ended the session.
 func (s *session) end(cause error) {
 	for _, o := range s.done {
-		if o.lose(cause, s.loss()) == repeat {
+		if o.Lose(cause, s.loss()) == operation.Repeat {
 			s.again = append(s.again, o)
 		}
 	}
@@ -218,15 +219,15 @@ func (s *session) end(cause error) {
 
 // pass sends a batch, with a WAIT or ROLE behind it that also covers the operations that
 // were carried out before and are not confirmed yet (done). Then it settles them.
-func (s *session) pass(ctx context.Context, batch []*operation) error {
+func (s *session) pass(ctx context.Context, batch []*operation.Operation) error {
 	cmds, shares := s.cmds[:0], s.shares[:0]
 	for _, o := range batch {
-		if o.single() {
+		if o.Single() {
 			s.singles = append(s.singles, o)
 		} else {
 			before := len(cmds)
 			cmds = s.encode(o, cmds)
-			shares = append(shares, o.share(len(cmds)-before))
+			shares = append(shares, o.Share(len(cmds)-before))
 		}
 	}
 	cmds, shares = s.encodeSingles(cmds, shares)
@@ -270,25 +271,25 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	var ended error
 	var misworded []refusedCommand
 	for _, o := range batch {
-		single := o.single()
-		then, broken := s.read(o, answers[o.first:o.first+o.count], sent)
-		if then == settle {
-			o.teach(o.results)
+		single := o.Single()
+		then, broken := s.read(o, answers[o.First:o.First+o.Count], sent)
+		if then == operation.Settle {
+			o.Teach(o.Results)
 		}
-		if single && then != decided { // otherwise it belongs to its caller again
+		if single && then != operation.Decided { // otherwise it belongs to its caller again
 			s.weighSingle(o)
 		}
-		if cut && then == settle && !o.cutShort() {
-			then = decided
+		if cut && then == operation.Settle && !o.CutShort() {
+			then = operation.Decided
 		}
-		if then == settle && o.script == nil {
-			s.origin.Stamp(o.cmds, o.results)
+		if then == operation.Settle && o.Script == nil {
+			s.origin.Stamp(o.Cmds, o.Results)
 		}
 		if broken != nil {
 			ended = broken
 		}
 		s.sort(o, then)
-		if then == settle {
+		if then == operation.Settle {
 			s.doubt(o)
 			s.sawScript(o)
 			misworded = appendMisworded(misworded, o)
@@ -351,10 +352,10 @@ func (s *session) state() ack.State {
 // fence appends the write that proves that the replicas follow this master, and returns how
 // many commands that is. There is none if it is not known which slot of a cluster is this
 // master's.
-func (s *session) fence(cmds rueidis.Commands, batch []*operation) (rueidis.Commands, int) {
+func (s *session) fence(cmds rueidis.Commands, batch []*operation.Operation) (rueidis.Commands, int) {
 	key := once.Prefix + "fence"
 	if len(s.w.cfg.Cluster) > 0 {
-		if slot := slotAmong(batch); slot >= 0 {
+		if slot := operation.SlotAmong(batch); slot >= 0 {
 			s.slot = slot
 		}
 		if s.slot < 0 {
@@ -368,22 +369,22 @@ func (s *session) fence(cmds rueidis.Commands, batch []*operation) (rueidis.Comm
 }
 
 // sort puts an operation where it belongs after an attempt.
-func (s *session) sort(o *operation, then next) {
+func (s *session) sort(o *operation.Operation, then operation.Next) {
 	switch then {
-	case settle:
+	case operation.Settle:
 		s.done = append(s.done, o)
-	case repeat:
+	case operation.Repeat:
 		s.again = append(s.again, o)
 	}
 }
 
 // kinds returns what operations need, and whether one of them wants the master's offset.
-func kinds(ops []*operation) (needs ack.Needs, token bool) {
+func kinds(ops []*operation.Operation) (needs ack.Needs, token bool) {
 	for _, o := range ops {
-		needs.Write = needs.Write || o.writes && !o.async
-		needs.Async = needs.Async || o.writes && o.async
-		needs.Read = needs.Read || !o.writes
-		token = token || o.wantToken
+		needs.Write = needs.Write || o.Writes && !o.Async
+		needs.Async = needs.Async || o.Writes && o.Async
+		needs.Read = needs.Read || !o.Writes
+		token = token || o.WantToken
 	}
 	return needs, token
 }
@@ -399,7 +400,7 @@ func (s *session) tell(role rueidis.RedisResult, token bool) (said ack.Role) {
 	s.offset = standing.Offset
 	if token {
 		for _, o := range s.done {
-			o.offset, o.told = standing.Offset, true
+			o.Offset, o.HasOffset = standing.Offset, true
 		}
 	}
 	return ack.Role{Master: standing.Master, Offset: standing.Offset, Online: len(replicas)}
@@ -409,7 +410,9 @@ func (s *session) tell(role rueidis.RedisResult, token bool) (said ack.Role) {
 // it answer; the others stay. acks is how many replicas have confirmed, and err is why that is not known.
 // It returns an error when it cannot be known here any more.
 func (s *session) settle(ctx context.Context, acks int, err error) error {
-	s.answer(func(o *operation) bool { return ack.AtOnce(o.writes, o.async) || o.state.Load() == finished })
+	s.answer(func(o *operation.Operation) bool {
+		return ack.AtOnce(o.Writes, o.Async) || o.State.Load() == operation.Finished
+	})
 	if len(s.done) == 0 {
 		s.inSync.CaughtUp()
 		return nil
@@ -444,7 +447,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		case ack.Confirmed:
 			if s.agreed(now) {
 				s.inSync.CaughtUp()
-				s.answer(func(o *operation) bool { return state.Answered(o.writes, acks) })
+				s.answer(func(o *operation.Operation) bool { return state.Answered(o.Writes, acks) })
 			}
 		}
 	}
@@ -476,14 +479,14 @@ func (s *session) grow() {
 	s.w.inSync.Store(int64(s.inSync.Count))
 }
 
-func all(*operation) bool { return true }
+func all(*operation.Operation) bool { return true }
 
 // answer gives the done operations that are ready their outcome.
-func (s *session) answer(ready func(*operation) bool) {
+func (s *session) answer(ready func(*operation.Operation) bool) {
 	left := s.done[:0]
 	for _, o := range s.done {
 		if ready(o) {
-			o.finish(nil)
+			o.Finish(nil)
 		} else {
 			left = append(left, o)
 		}

@@ -7,6 +7,7 @@ import (
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
+	"holdfast/internal/redis/operation"
 )
 
 // A session that ends in a switchover has not been silenced: what it had under way goes
@@ -14,12 +15,12 @@ import (
 func TestANodeThatIsReplacedAndRepliesWasNotSilent(t *testing.T) {
 	began := time.Now()
 	before, after := began.Add(-time.Second), began.Add(time.Second)
-	silent, left := loss{node: "a", silent: true}, loss{node: "a", left: true}
+	silent, left := operation.Loss{Node: "a", Silent: true}, operation.Loss{Node: "a", Left: true}
 	for what, c := range map[string]struct {
 		master   string
 		node     election.Node
 		answered bool // the session's last exchange
-		want     loss
+		want     operation.Loss
 		quick    bool // Sentinels replace masters more quickly than rounds come
 	}{
 		"it is silent":     {"b", election.Node{Address: "a"}, false, silent, false},

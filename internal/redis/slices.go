@@ -4,46 +4,48 @@ import (
 	"context"
 	"errors"
 	"strconv"
+
+	"holdfast/internal/redis/operation"
 )
 
 // doInSlices carries out a pipeline in slices, one after the other, within the time of one request.
 // Each is as long as a batch of slow commands may be. Where they begin and end may differ at each
 // attempt: the records are those of the request, by the places of its commands.
-func (c *Client) doInSlices(ctx context.Context, r *Request, whole *operation) error {
+func (c *Client) doInSlices(ctx context.Context, r *Request, whole *operation.Operation) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Hold)
 	defer cancel()
-	record, guarded := whole.record, whole.guarded
-	together := slowTogether
-	if whole.brief { // the answers' bytes bound it
+	record, guarded := whole.Record, whole.Guarded
+	together := operation.SlowTogether
+	if whole.Brief { // the answers' bytes bound it
 		together = maxExpress
 	}
-	whole.free()
+	whole.Free()
 	next := func(begin int) int { return min(begin+together, len(r.Commands)) }
 	return r.InParts(c.cfg.Answers.Ledger, next, func(part *Request, begin int) error {
 		part.Wary = true
 		for {
-			o, err := c.maker.operation(ctx, part)
+			o, err := c.maker.Make(ctx, part)
 			if err != nil {
 				return err
 			}
-			o.base = begin
-			if o.record != "" {
+			o.Base = begin
+			if o.Record != "" {
 				// A record has one of two forms: which one must not depend on where
 				// a slice ends.
-				o.record, o.guarded = record, guarded
+				o.Record, o.Guarded = record, guarded
 			}
 			err = c.carryOut(ctx, part, o)
-			var many *tooMany
+			var many *operation.TooMany
 			if !errors.As(err, &many) {
 				return err
 			}
-			part.Commands = part.Commands[:many.n]
+			part.Commands = part.Commands[:many.N]
 		}
 	})
 }
 
 // doInParts carries out a pipeline with commands that may wait for data (see
-// operation.hasWaiting), one part after the other.
+// operation.HasWaiting), one part after the other.
 func (c *Client) doInParts(ctx context.Context, r *Request) error {
 	all := r.Commands
 	waits := func(i int) bool {

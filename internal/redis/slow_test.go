@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/cost"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -58,7 +59,7 @@ func TestSlowCommandsLeaveTheMasterTimeForOthers(t *testing.T) {
 func TestASlicedPipelineIsAnsweredAsOne(t *testing.T) {
 	cluster := redistest.Start(t, 1, 0)
 	client := open(t, cluster, nil)
-	const n = 3*slowTogether + 1
+	const n = 3*operation.SlowTogether + 1
 	var cmds []Command
 	for i := range n {
 		cmds = append(cmds, Command{"RPUSH", "list", strconv.Itoa(i)}, Command{"LRANGE", "list", "-1", "100"})

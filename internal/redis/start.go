@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/request"
 )
@@ -27,18 +28,18 @@ func (c *Client) Start(r *Request, done func(error)) {
 		return
 	}
 	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
-	o, err := c.maker.operation(context.Background(), r)
+	o, err := c.maker.Make(context.Background(), r)
 	if err != nil {
 		done(err)
 		return
 	}
 	switch {
-	case o.guarded || o.aside() || o.hasWaiting(r) || !o.writes && !o.local && (r.Read == ReadReplica || r.Read == ReadCached && cacheable(r)):
+	case o.Guarded || o.Aside() || o.HasWaiting(r) || !o.Writes && !o.Local && (r.Read == ReadReplica || r.Read == ReadCached && cacheable(r)):
 		// It takes several trips, or a connection on which others wait.
-		o.free()
+		o.Free()
 		c.errand(r, done)
 	default:
-		o.request, o.heard, o.then = r, done, c.concluding
+		o.Request, o.Callback, o.OnDone = r, done, c.concluding
 		c.writer.deadlines.add(o)
 		if err := c.writer.putWatched(o); err != nil {
 			c.conclude(o, true, err)
@@ -95,16 +96,16 @@ func (c *Client) prompt(r *Request) bool {
 
 // conclude gives the caller of Start the outcome of its operation. over is true if
 // nobody else uses the operation any more.
-func (c *Client) conclude(o *operation, over bool, err error) {
+func (c *Client) conclude(o *operation.Operation, over bool, err error) {
 	c.writer.deadlines.remove(o)
-	r, heard := o.request, o.heard
-	if err == errNoScript || err == errNoRoom || err == errLarge {
-		o.then = nil // from here on a goroutine waits for it
+	r, heard := o.Request, o.Callback
+	if err == errNoScript || err == operation.ErrNoRoom || err == operation.ErrLarge {
+		o.OnDone = nil // from here on a goroutine waits for it
 		if c.errands.run(func() { heard(c.finish(context.Background(), r, o, true, err)) }) {
 			return
 		}
-		o.cause = outcome.ErrClosed
-		err = o.without()
+		o.Cause = outcome.ErrClosed
+		err = o.Without()
 	}
 	if err == nil {
 		err = c.tell(r, o)
@@ -113,7 +114,7 @@ func (c *Client) conclude(o *operation, over bool, err error) {
 		c.writer.stats.unknown.Add(1)
 	}
 	if over {
-		o.free()
+		o.Free()
 	}
 	heard(err)
 }

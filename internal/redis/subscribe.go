@@ -32,8 +32,8 @@ func (c *Client) Subscribe(ctx context.Context, patterns bool, names []string, h
 		}
 	}
 	if patterns {
-		c.maker.patterns.Add(int64(len(names)))
-		defer c.maker.patterns.Add(-int64(len(names)))
+		c.maker.Patterns.Add(int64(len(names)))
+		defer c.maker.Patterns.Add(-int64(len(names)))
 	}
 	return c.published.Deliver(ctx, c.cfg.Hold, pubsub.NewSubscriber(false), topics, hear)
 }

@@ -1,10 +1,14 @@
 package redis
 
-import "time"
+import (
+	"time"
+
+	"holdfast/internal/redis/operation"
+)
 
 // linesFor returns the lines that an operation waits in.
-func (w *writer) linesFor(o *operation) *lines {
-	if o.lasts {
+func (w *writer) linesFor(o *operation.Operation) *lines {
+	if o.Lasts {
 		return w.lasting
 	}
 	return w.lines
@@ -33,14 +37,14 @@ func (w *writer) waitsForLease() <-chan time.Time {
 
 // takeSlow is take for operations that are not brief. An operation that needs the lease is a batch
 // of its own, when it is time to ask for the lease. Between two of them, the others have a batch.
-func (w *writer) takeSlow(batch []*operation) []*operation {
+func (w *writer) takeSlow(batch []*operation.Operation) []*operation.Operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
 	due := w.ended || now.Sub(w.leaseAsked) >= leaseAgain
 	if !due || w.turn == w.lasting {
 		w.turn = w.lines
-		if batch = w.takeFrom(batch, slowTogether, now); len(batch) > 0 || !due {
+		if batch = w.takeFrom(batch, operation.SlowTogether, now); len(batch) > 0 || !due {
 			return batch
 		}
 	}
@@ -52,31 +56,31 @@ func (w *writer) takeSlow(batch []*operation) []*operation {
 		w.leaseAsked = now // what is there rests
 	}
 	w.turn = w.lines
-	return w.takeFrom(batch, slowTogether, now)
+	return w.takeFrom(batch, operation.SlowTogether, now)
 }
 
 // takeFrom takes so many operations at most from the lines whose turn it is. A guarded one is a
 // batch of its own.
-func (w *writer) takeFrom(batch []*operation, most int, now time.Time) []*operation {
+func (w *writer) takeFrom(batch []*operation.Operation, most int, now time.Time) []*operation.Operation {
 	w.turn.shares = w.turn.shares[:0]
 	if w.ended {
 		now = now.Add(time.Hour) // nothing rests any more
 	}
 	for len(batch) < most {
 		line, o := w.turn.first(now)
-		if o == nil || o.guarded && len(batch) > 0 {
+		if o == nil || o.Guarded && len(batch) > 0 {
 			break
 		}
 		w.turn.pop(line)
-		if !w.ended && now.After(o.until) {
+		if !w.ended && now.After(o.Until) {
 			continue // its caller takes it off the counts
 		}
-		if o.state.CompareAndSwap(queued, taken) { // else its caller gave it up
+		if o.State.CompareAndSwap(operation.Queued, operation.Taken) { // else its caller gave it up
 			w.live--
-			w.bytes -= o.size
+			w.bytes -= o.Size
 			w.turn.taken(line)
 			batch = append(batch, o)
-			if o.guarded {
+			if o.Guarded {
 				break
 			}
 		}

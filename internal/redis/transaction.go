@@ -3,6 +3,8 @@ package redis
 import (
 	"context"
 	"errors"
+
+	"holdfast/internal/redis/operation"
 )
 
 // errNoScript ends an attempt by a script at a transaction that no script can carry out. The
@@ -11,14 +13,14 @@ var errNoScript = errors.New("the transaction is none for a script")
 
 // byExec has such a transaction take the two trips, within the time that it has left. It returns
 // what do returns.
-func (w *writer) byExec(ctx context.Context, o *operation) (over bool, err error) {
-	o.guarded = true
-	o.expired.Store(false)
-	o.state.Store(queued)
-	ctx, cancel := context.WithDeadline(ctx, o.until)
+func (w *writer) byExec(ctx context.Context, o *operation.Operation) (over bool, err error) {
+	o.Guarded = true
+	o.Expired.Store(false)
+	o.State.Store(operation.Queued)
+	ctx, cancel := context.WithDeadline(ctx, o.Until)
 	defer cancel()
 	over, err = w.do(ctx, o)
-	if kind := KindOf(err); o.sent && (kind == NotExecuted || kind == Overloaded) {
+	if kind := KindOf(err); o.Sent && (kind == NotExecuted || kind == Overloaded) {
 		err = &Error{Kind: Unknown, Cause: err} // this attempt did not happen; one before it may have
 	}
 	return over, err

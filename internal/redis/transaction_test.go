@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/once"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
 )
@@ -404,17 +405,17 @@ func TestATransactionThatIsNoneForAScriptEndsInTime(t *testing.T) {
 	do(t, client, &Request{Commands: commands("EVAL return(1) 0"), IdempotencyKey: "warm up both"})
 	client.writer.aside = newWriter(client.cfg, client.monitor).aside // does nothing
 	for _, before := range []bool{false, true} {
-		o, err := client.maker.operation(t.Context(), &Request{Commands: commands("SET k v"), Atomic: true, IdempotencyKey: "once"})
+		o, err := client.maker.Make(t.Context(), &Request{Commands: commands("SET k v"), Atomic: true, IdempotencyKey: "once"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.until, o.sent = time.Now().Add(50*time.Millisecond), before
-		o.state.Store(finished)
+		o.Until, o.Sent = time.Now().Add(50*time.Millisecond), before
+		o.State.Store(operation.Finished)
 		_, err = client.writer.byExec(t.Context(), o)
 		if want := map[bool]Kind{false: NotExecuted, true: Unknown}[before]; KindOf(err) != want {
 			t.Errorf("sent before: %v: %v", before, err)
 		}
-		if late := time.Since(o.until); late < 0 || late > client.cfg.Hold/2 {
+		if late := time.Since(o.Until); late < 0 || late > client.cfg.Hold/2 {
 			t.Errorf("given up %v after its time", late)
 		}
 	}
@@ -527,11 +528,11 @@ func TestTheWayOfATransactionMayChangeBetweenRepetitions(t *testing.T) {
 	do(t, client, &Request{Commands: commands("SET warm up")})
 	attempt := func(idempotencyKey string, guarded bool) string {
 		r := &Request{Commands: commands("INCR n", "MGET none n"), Atomic: true, IdempotencyKey: idempotencyKey}
-		o, err := client.maker.operation(t.Context(), r)
+		o, err := client.maker.Make(t.Context(), r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.guarded = guarded
+		o.Guarded = guarded
 		if _, err := client.writer.do(t.Context(), o); err != nil {
 			return err.Error()
 		}

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"holdfast/internal/redis/operation"
 )
 
 // On a machine without enough processor time every exchange takes long. A script is not
@@ -37,7 +39,7 @@ func TestAScriptsTimeIsWithoutTheWayToRedis(t *testing.T) {
 func TestLinesOfSendersThatAreGoneAreForgotten(t *testing.T) {
 	l := newLines()
 	for i := range 3 * maxLines {
-		o := &operation{sender: strconv.Itoa(i)}
+		o := &operation.Operation{Sender: strconv.Itoa(i)}
 		l.push(o)
 		line, _ := l.first(time.Now())
 		l.pop(line)

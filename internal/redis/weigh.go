@@ -7,6 +7,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/cost"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -16,7 +17,7 @@ const longestRest = 50 * time.Millisecond
 // rest leaves the master to others for a quarter of the time that a slow batch took.
 // A node does not know what other nodes send, and they may send as much.
 func (s *session) rest(took time.Duration) {
-	if took > slowBudget {
+	if took > operation.SlowBudget {
 		s.pause = max(s.pause, min(took/4, longestRest))
 	}
 }
@@ -24,25 +25,25 @@ func (s *session) rest(took time.Duration) {
 // weigh estimates how long the operations of a batch take, and returns those that go together now.
 // It refuses those that take too long; the others go back to the queue. An error ends the session:
 // nothing was sent then.
-func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, error) {
-	q := questioner{b: s.conn.B(), plain: s.plain, send: func(cmds rueidis.Commands) []rueidis.RedisResult {
+func (s *session) weigh(ctx context.Context, batch []*operation.Operation) ([]*operation.Operation, error) {
+	q := operation.Questioner{B: s.conn.B(), Plain: s.plain, Send: func(cmds rueidis.Commands) []rueidis.RedisResult {
 		answers, _ := s.exchange(ctx, cmds)
 		return answers
 	}}
-	if q.ask(batch) != nil {
+	if q.Ask(batch) != nil {
 		for _, o := range batch {
-			o.cause = outcome.ErrLost
+			o.Cause = outcome.ErrLost
 			s.again = append(s.again, o)
 		}
 		return nil, outcome.ErrLost
 	}
-	fit, left, full := batch[:0], time.Duration(slowBudget), false
+	fit, left, full := batch[:0], time.Duration(operation.SlowBudget), false
 	// A batch has at most one script, however short it was before: its arguments and the data
 	// decide how long it takes, and what is sent behind it cannot be called back.
 	scripts := false
 	for i, o := range batch {
-		costs := o.costs()
-		if o.oneScript() && costs[0] <= cost.LongestCommand {
+		costs := o.Costs()
+		if o.OneScript() && costs[0] <= cost.LongestCommand {
 			costs[0] = s.w.lines.scriptCost(o)
 			strict, err := s.strict(ctx)
 			if err != nil {
@@ -50,32 +51,32 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 				return nil, err
 			}
 			if strict {
-				costs[0] = max(costs[0], slowBudget)
+				costs[0] = max(costs[0], operation.SlowBudget)
 			}
-			o.loads[0] = costs[0]
+			o.Loads[0] = costs[0]
 		}
-		costs, refused := o.tooLarge(costs)
+		costs, refused := o.TooLarge(costs)
 		if refused {
 			continue // it belongs to its caller again
 		}
-		switch o.weight = total(o.loads); {
-		case o.tooLong(costs):
-		case full, len(fit) > 0 && o.weight > left:
+		switch o.Weight = operation.Total(o.Loads); {
+		case o.TooLong(costs):
+		case full, len(fit) > 0 && o.Weight > left:
 			full = true
 			s.again = append(s.again, o)
-		case o.runsScript && scripts:
+		case o.RunsScript && scripts:
 			s.again = append(s.again, o)
-		case !o.atomic && len(o.loads) > 1 && o.weight > left:
+		case !o.Atomic && len(o.Loads) > 1 && o.Weight > left:
 			n := 0
-			for n < len(o.loads) && (n == 0 || o.loads[n] <= left) {
-				left -= o.loads[n]
+			for n < len(o.Loads) && (n == 0 || o.Loads[n] <= left) {
+				left -= o.Loads[n]
 				n++
 			}
-			o.finish(&tooMany{n})
-		case o.lasting() && !o.lasts:
-			o.lasts = true // others do not wait for it
+			o.Finish(&operation.TooMany{N: n})
+		case o.Lasting() && !o.Lasts:
+			o.Lasts = true // others do not wait for it
 			s.again = append(s.again, o)
-		case o.lasting():
+		case o.Lasting():
 			held, err := s.lease(ctx, o)
 			if err != nil {
 				s.again = append(s.again, batch[i:]...)
@@ -89,8 +90,8 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 			s.again = append(s.again, o)
 		default:
 			fit = append(fit, o)
-			left -= o.weight
-			scripts = scripts || o.runsScript
+			left -= o.Weight
+			scripts = scripts || o.RunsScript
 		}
 	}
 	s.w.mu.Lock()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -21,7 +22,7 @@ import (
 
 // refusedCommand is a command that Redis refused in words for a script.
 type refusedCommand struct {
-	operation *operation
+	operation *operation.Operation
 	number    int
 }
 
@@ -32,12 +33,12 @@ func wordedForScript(err error) bool {
 
 // appendMisworded appends the commands of an operation that were refused in words
 // for a script. Those of a user's own script are right as they are.
-func appendMisworded(list []refusedCommand, o *operation) []refusedCommand {
-	if o.record == "" || o.guarded || o.script != nil {
+func appendMisworded(list []refusedCommand, o *operation.Operation) []refusedCommand {
+	if o.Record == "" || o.Guarded || o.Script != nil {
 		return list
 	}
-	for i := range o.results {
-		if o.results[i].Err != nil && wordedForScript(o.results[i].Err) {
+	for i := range o.Results {
+		if o.Results[i].Err != nil && wordedForScript(o.Results[i].Err) {
 			list = append(list, refusedCommand{o, i})
 		}
 	}
@@ -59,7 +60,7 @@ func (s *session) askWords(ctx context.Context, list []refusedCommand) error {
 
 	cmds := make(rueidis.Commands, 0, len(list)+1)
 	for _, c := range list {
-		cmds = append(cmds, plain(b, c.operation.cmds[c.number]))
+		cmds = append(cmds, operation.Plain(b, c.operation.Cmds[c.number]))
 	}
 	answers, _ = s.exchange(ctx, append(cmds, b.Discard().Build()))
 	last := answers[len(list)]
@@ -76,7 +77,7 @@ func (s *session) askWords(ctx context.Context, list []refusedCommand) error {
 			continue
 		}
 		if words := outcome.WordsOf(m); outcome.RedirectionOf(words).Code == "" {
-			c.operation.results[c.number].Err = c.operation.refusal(words)
+			c.operation.Results[c.number].Err = c.operation.Refusal(words)
 		}
 	}
 	return nil
@@ -96,15 +97,15 @@ func (s *session) reword(ctx context.Context, list []refusedCommand, broken erro
 		return nil
 	}
 
-	back := make(map[*operation]bool, len(list))
+	back := make(map[*operation.Operation]bool, len(list))
 	for _, c := range list {
 		if o := c.operation; !back[o] {
 			back[o] = true
-			o.cause = broken
-			o.sent = o.sent || len(o.cmds) > 1 // others of it may have happened
+			o.Cause = broken
+			o.Sent = o.Sent || len(o.Cmds) > 1 // others of it may have happened
 			s.again = append(s.again, o)
 		}
 	}
-	s.done = slices.DeleteFunc(s.done, func(o *operation) bool { return back[o] })
+	s.done = slices.DeleteFunc(s.done, func(o *operation.Operation) bool { return back[o] })
 	return broken
 }

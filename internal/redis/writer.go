@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/once"
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -62,14 +63,14 @@ type writer struct {
 	// take several trips and go one at a time, and those that are not brief, which go
 	// few at a time (see slow.go). The aside writer itself has none.
 	aside     *writer
-	lines     *lines           // aside's queues, instead of queue; under mu
-	lasting   *lines           // likewise, of operations that need the lease
-	turn      *lines           // the queues that the batch was taken from
-	met       meter.Encounters // of the batch that is taken
-	wary      int              // for how many more batches they are kept small
-	large     []*operation     // operations that turned out to be large while they waited
-	deadlines *deadlines       // of the operations whose callers do not wait; not in aside
-	slot      func() int       // a shard's first slot; nil: there is no cluster
+	lines     *lines                 // aside's queues, instead of queue; under mu
+	lasting   *lines                 // likewise, of operations that need the lease
+	turn      *lines                 // the queues that the batch was taken from
+	met       meter.Encounters       // of the batch that is taken
+	wary      int                    // for how many more batches they are kept small
+	large     []*operation.Operation // operations that turned out to be large while they waited
+	deadlines *deadlines             // of the operations whose callers do not wait; not in aside
+	slot      func() int             // a shard's first slot; nil: there is no cluster
 	// inSync is how many replicas have to have the next batch.
 	inSync atomic.Int64
 	// last is the master of the last session. It belongs to follow.
@@ -82,9 +83,9 @@ type writer struct {
 	readLease atomic.Pointer[readLease]
 
 	mu    sync.Mutex
-	queue []*operation // including those that their callers gave up
-	live  int          // how many their callers still wait for
-	bytes int          // of the live ones
+	queue []*operation.Operation // including those that their callers gave up
+	live  int                    // how many their callers still wait for
+	bytes int                    // of the live ones
 	ended bool
 	more  chan struct{} // told when the queue is no longer empty
 }
@@ -127,16 +128,16 @@ func (w *writer) waiting() int {
 
 // put puts an operation into the queue. Its deadline has to be set. The error is why
 // there is no place for it.
-func (w *writer) put(o *operation) error {
+func (w *writer) put(o *operation.Operation) error {
 	w.mu.Lock()
 	switch {
 	case w.ended:
 		w.mu.Unlock()
 		return &Error{Kind: NotExecuted, Cause: outcome.ErrClosed}
-	case w.live >= w.cfg.MaxHeld || w.live > 0 && w.bytes+o.size > w.cfg.MaxHeldBytes:
+	case w.live >= w.cfg.MaxHeld || w.live > 0 && w.bytes+o.Size > w.cfg.MaxHeldBytes:
 		w.mu.Unlock()
 		return &Error{Kind: Overloaded, Cause: outcome.ErrTooManyHeld}
-	case w.lines != nil && w.lines.live(o.sender)+w.lasting.live(o.sender) >= maxWaitingSlow:
+	case w.lines != nil && w.lines.live(o.Sender)+w.lasting.live(o.Sender) >= maxWaitingSlow:
 		w.mu.Unlock()
 		return &Error{Kind: Overloaded, Cause: errTooManySlow}
 	}
@@ -146,7 +147,7 @@ func (w *writer) put(o *operation) error {
 		w.queue = append(w.queue, o)
 	}
 	w.live++
-	w.bytes += o.size
+	w.bytes += o.Size
 	w.mu.Unlock()
 	w.wake()
 	return nil
@@ -155,85 +156,85 @@ func (w *writer) put(o *operation) error {
 // putWatched is put for an operation that deadlines watches already, and may have given
 // up before it came here. If putWatched returns an error, the caller of Start has not
 // been told of any outcome yet.
-func (w *writer) putWatched(o *operation) error {
+func (w *writer) putWatched(o *operation.Operation) error {
 	err := w.put(o)
-	if err == nil || o.state.CompareAndSwap(queued, finished) {
+	if err == nil || o.State.CompareAndSwap(operation.Queued, operation.Finished) {
 		return err
 	}
 	// deadlines took it off the counts, in which it never was.
 	w.mu.Lock()
 	w.live++
-	w.bytes += o.size
+	w.bytes += o.Size
 	w.mu.Unlock()
 	return nil
 }
 
 // do has an operation carried out, and waits for its outcome for about Hold. over is
 // true if nobody else uses the operation any more.
-func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
-	if (o.guarded || o.aside()) && w.aside != nil {
+func (w *writer) do(ctx context.Context, o *operation.Operation) (over bool, err error) {
+	if (o.Guarded || o.Aside()) && w.aside != nil {
 		return w.aside.do(ctx, o)
 	}
-	o.until = time.Now().Add(w.cfg.Hold)
-	if end, ok := ctx.Deadline(); ok && end.Before(o.until) {
-		o.until = end
+	o.Until = time.Now().Add(w.cfg.Hold)
+	if end, ok := ctx.Deadline(); ok && end.Before(o.Until) {
+		o.Until = end
 	}
 	if err := w.put(o); err != nil {
 		return true, err
 	}
-	deadline := o.timer
+	deadline := o.Timer
 	if deadline == nil {
 		deadline = time.NewTimer(w.cfg.Hold)
-		o.timer = deadline
+		o.Timer = deadline
 	} else {
 		deadline.Reset(w.cfg.Hold)
 	}
 	defer deadline.Stop()
 	select {
-	case err := <-o.done:
+	case err := <-o.Done:
 		return true, err
 	case <-deadline.C:
 	case <-ctx.Done():
 	}
 	// Give it up. Only if the writer has taken it, it may have been carried out.
-	if o.state.CompareAndSwap(queued, finished) {
+	if o.State.CompareAndSwap(operation.Queued, operation.Finished) {
 		w.forget(o)
-		return false, o.without()
+		return false, o.Without()
 	}
 	// The writer has it, and mostly knows the outcome after one more WAIT.
-	o.expired.Store(true)
+	o.Expired.Store(true)
 	deadline.Reset(2 * w.cfg.AckTimeout)
 	select {
-	case err := <-o.done:
+	case err := <-o.Done:
 		return true, err
 	case <-deadline.C:
 	}
 	for {
-		waited, err := o.dismiss()
+		waited, err := o.Dismiss()
 		switch {
 		case waited:
 			w.forget(o)
 			return false, err
 		case err != nil:
 			return false, err
-		case o.state.Load() == finished:
-			return true, <-o.done
+		case o.State.Load() == operation.Finished:
+			return true, <-o.Done
 		}
 	}
 }
 
 // forget takes an operation in the queue that its caller gave up off the counts.
-func (w *writer) forget(o *operation) {
+func (w *writer) forget(o *operation.Operation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.live--
-	w.bytes -= o.size
+	w.bytes -= o.Size
 	if w.lines != nil {
 		w.linesFor(o).forget(o)
 		return
 	}
 	if len(w.queue) > 2*w.live+64 {
-		w.queue = slices.DeleteFunc(w.queue, func(o *operation) bool { return o.state.Load() == finished })
+		w.queue = slices.DeleteFunc(w.queue, func(o *operation.Operation) bool { return o.State.Load() == operation.Finished })
 	}
 }
 
@@ -245,13 +246,13 @@ func (w *writer) wake() {
 }
 
 // take takes the next batch from the queue. It is empty if nothing waits.
-func (w *writer) take(batch []*operation) []*operation {
+func (w *writer) take(batch []*operation.Operation) []*operation.Operation {
 	if w.lines != nil {
 		return w.takeSlow(batch)
 	}
 	batch = w.takeBrief(batch)
 	for _, o := range w.large {
-		o.finish(errLarge)
+		o.Finish(operation.ErrLarge)
 	}
 	clear(w.large)
 	w.large = w.large[:0]
@@ -261,7 +262,7 @@ func (w *writer) take(batch []*operation) []*operation {
 // takeBrief is take for brief operations. If several of them read a key whose length is
 // not known yet, it leaves most of them for the next batch: the first answer tells the
 // length.
-func (w *writer) takeBrief(batch []*operation) []*operation {
+func (w *writer) takeBrief(batch []*operation.Operation) []*operation.Operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.met.Begin()
@@ -269,33 +270,33 @@ func (w *writer) takeBrief(batch []*operation) []*operation {
 	w.wary = max(0, w.wary-1)
 	now := time.Now()
 	for _, o := range w.queue {
-		if len(batch) > 0 && (len(batch) == maxBatch || bytes+o.size > maxBatchBytes) {
+		if len(batch) > 0 && (len(batch) == maxBatch || bytes+o.Size > maxBatchBytes) {
 			break
 		}
 		n++
-		if !w.ended && now.After(o.until) {
+		if !w.ended && now.After(o.Until) {
 			continue // its caller takes it off the counts
 		}
 		large := false
-		if o.learns != 0 && !w.ended {
-			length, known := o.ledger.Lengths.Of(o.learns)
-			if large = length > 0 && known; !known && o.unseen {
-				if unseen++; w.met.Add(o.learns) > meter.UnseenTwice || o.bounded == unbounded && w.wary > 0 && unseen > meter.WaryKeys {
+		if o.Learns != 0 && !w.ended {
+			length, known := o.Ledger.Lengths.Of(o.Learns)
+			if large = length > 0 && known; !known && o.Unseen {
+				if unseen++; w.met.Add(o.Learns) > meter.UnseenTwice || o.Bounded == operation.Unbounded && w.wary > 0 && unseen > meter.WaryKeys {
 					w.queue[left] = o
 					left++
 					continue
 				}
 			}
 		}
-		if o.state.CompareAndSwap(queued, taken) { // else its caller gave it up
+		if o.State.CompareAndSwap(operation.Queued, operation.Taken) { // else its caller gave it up
 			w.live--
-			w.bytes -= o.size
+			w.bytes -= o.Size
 			if large {
 				w.large = append(w.large, o)
 				continue
 			}
 			batch = append(batch, o)
-			bytes += o.size
+			bytes += o.Size
 		}
 	}
 	left += copy(w.queue[left:], w.queue[n:])
@@ -305,21 +306,21 @@ func (w *writer) takeBrief(batch []*operation) []*operation {
 }
 
 // giveBack puts operations back at the head of the queue.
-func (w *writer) giveBack(ops []*operation) {
+func (w *writer) giveBack(ops []*operation.Operation) {
 	if len(ops) == 0 {
 		return
 	}
 	w.mu.Lock()
-	back := make([]*operation, 0, len(ops)+len(w.queue))
+	back := make([]*operation.Operation, 0, len(ops)+len(w.queue))
 	for _, o := range ops {
-		o.drop()
-		if o.expired.Load() {
-			o.finish(o.without())
+		o.Drop()
+		if o.Expired.Load() {
+			o.Finish(o.Without())
 			continue
 		}
-		if o.state.CompareAndSwap(taken, queued) {
+		if o.State.CompareAndSwap(operation.Taken, operation.Queued) {
 			w.live++
-			w.bytes += o.size
+			w.bytes += o.Size
 			back = append(back, o)
 		}
 	}
@@ -349,10 +350,10 @@ func (w *writer) run(ctx context.Context) {
 	w.mu.Unlock()
 	for batch := w.take(nil); len(batch) > 0; batch = w.take(nil) {
 		for _, o := range batch {
-			if o.cause == nil {
-				o.cause = outcome.ErrClosed
+			if o.Cause == nil {
+				o.Cause = outcome.ErrClosed
 			}
-			o.finish(o.without())
+			o.Finish(o.Without())
 		}
 	}
 }
@@ -362,10 +363,10 @@ var errTooManySlow = fmt.Errorf("%d commands of this sender that are not brief w
 
 // putAside has an operation carried out aside that turned out to have a long answer (see
 // maker.enlarge), within the time that it has left. It returns what do returns.
-func (w *writer) putAside(ctx context.Context, o *operation) (over bool, err error) {
-	o.expired.Store(false)
-	o.state.Store(queued)
-	ctx, cancel := context.WithDeadline(ctx, o.until)
+func (w *writer) putAside(ctx context.Context, o *operation.Operation) (over bool, err error) {
+	o.Expired.Store(false)
+	o.State.Store(operation.Queued)
+	ctx, cancel := context.WithDeadline(ctx, o.Until)
 	defer cancel()
 	return w.do(ctx, o)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -34,18 +35,18 @@ func TestNoReplicaIsGivenUpWithoutAMajorityOfSentinels(t *testing.T) {
 
 func TestARefusalAfterALostAttemptIsUnknown(t *testing.T) {
 	cause := errors.New("OOM command not allowed")
-	o := &operation{writes: true, record: "record"}
-	if err := o.refusal(cause); KindOf(err) != Refused {
+	o := &operation.Operation{Writes: true, Record: "record"}
+	if err := o.Refusal(cause); KindOf(err) != Refused {
 		t.Errorf("the first attempt: %v, want refused", err)
 	}
-	o.sent = true
-	if err := o.refusal(cause); KindOf(err) != Unknown || !errors.Is(err, cause) {
+	o.Sent = true
+	if err := o.Refusal(cause); KindOf(err) != Unknown || !errors.Is(err, cause) {
 		t.Errorf("after an attempt that was lost: %v, want unknown", err)
 	}
-	if err := o.without(); KindOf(err) != Unknown {
+	if err := o.Without(); KindOf(err) != Unknown {
 		t.Errorf("given up after an attempt that was lost: %v, want unknown", err)
 	}
-	if err := new(operation).without(); KindOf(err) != NotExecuted {
+	if err := new(operation.Operation).Without(); KindOf(err) != NotExecuted {
 		t.Errorf("given up before any attempt: %v, want not executed", err)
 	}
 }

@@ -1,24 +1,25 @@
-package redis
+package operation
 
 import (
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/cost"
 )
 
-// questioner asks a server for what estimates need.
-type questioner struct {
-	b     rueidis.Builder
-	plain func(Command) rueidis.Completed
-	// send sends commands and returns their answers.
-	send func(rueidis.Commands) []rueidis.RedisResult
+// Questioner asks a server for what estimates need.
+type Questioner struct {
+	B     rueidis.Builder
+	Plain func(command.Command) rueidis.Completed
+	// Send sends commands and returns their answers.
+	Send func(rueidis.Commands) []rueidis.RedisResult
 }
 
-// ask asks for the sizes of the keys of some operations and then, where these are
+// Ask asks for the sizes of the keys of some operations and then, where these are
 // large enough, for how many bytes they have. An error means that the connection was
 // lost.
-func (q *questioner) ask(batch []*operation) error {
-	err := q.round(batch, func(e *cost.Estimate) []Command { return e.Asks }, func(e *cost.Estimate, told []float64) { e.Sizes = told })
+func (q *Questioner) Ask(batch []*Operation) error {
+	err := q.round(batch, func(e *cost.Estimate) []command.Command { return e.Asks }, func(e *cost.Estimate, told []float64) { e.Sizes = told })
 	if err != nil {
 		return err
 	}
@@ -28,7 +29,7 @@ func (q *questioner) ask(batch []*operation) error {
 // round sends one kind of questions, each of which Redis answers with a number. An
 // error in its place, since a key has another type or is elsewhere, counts as 0, and so
 // does what needs no question.
-func (q *questioner) round(batch []*operation, questions func(*cost.Estimate) []Command, tell func(e *cost.Estimate, told []float64)) error {
+func (q *Questioner) round(batch []*Operation, questions func(*cost.Estimate) []command.Command, tell func(e *cost.Estimate, told []float64)) error {
 	var cmds rueidis.Commands
 	var told []*float64
 	for _, o := range batch {
@@ -40,7 +41,7 @@ func (q *questioner) round(batch []*operation, questions func(*cost.Estimate) []
 				if ask == nil {
 					continue
 				}
-				cmds = append(o.asked(q.b, cmds), q.plain(ask))
+				cmds = append(o.Asked(q.B, cmds), q.Plain(ask))
 				for len(told) < len(cmds)-1 {
 					told = append(told, nil) // the answer to ASKING
 				}
@@ -53,7 +54,7 @@ func (q *questioner) round(batch []*operation, questions func(*cost.Estimate) []
 		return nil
 	}
 
-	answers := q.send(cmds)
+	answers := q.Send(cmds)
 	if err := answers[len(answers)-1].NonRedisError(); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package redis
+package operation
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/redistest"
 )
@@ -13,31 +15,31 @@ import (
 // A pipeline that reads one value again and again is not brief, and one of different values is.
 func TestAPipelineThatReadsOneValueAgainAndAgainIsNotBrief(t *testing.T) {
 	node := redistest.Start(t, 0, 0).Nodes[0]
-	cfg := Config{Address: node.Addr, Username: redistest.Username, Password: redistest.Password}.WithDefaults()
+	cfg := config.Config{Address: node.Addr, Username: redistest.Username, Password: redistest.Password}.WithDefaults()
 	monitor := discovery.New(cfg.MonitorConfig())
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { monitor.Run(ctx) })
 	defer running.Wait()
 	defer cancel()
-	m := newMaker(cfg, monitor, false)
-	if _, err := m.Spec(ctx, Command{"GET", "a"}); err != nil {
+	m := NewMaker(cfg, monitor, false)
+	if _, err := m.Spec(ctx, command.Command{"GET", "a"}); err != nil {
 		t.Fatal(err)
 	}
 
-	var different, fields []Command
+	var different, fields []command.Command
 	for i := range 10000 {
-		different = append(different, Command{"GET", "key:" + strconv.Itoa(i)})
-		fields = append(fields, Command{"HGET", "hash", strconv.Itoa(i)})
+		different = append(different, command.Command{"GET", "key:" + strconv.Itoa(i)})
+		fields = append(fields, command.Command{"HGET", "hash", strconv.Itoa(i)})
 	}
-	same := func(cmd ...string) (cmds []Command) {
+	same := func(cmd ...string) (cmds []command.Command) {
 		for range 20 {
-			cmds = append(cmds, cmd, Command{"SET", "x", "1"})
+			cmds = append(cmds, cmd, command.Command{"SET", "x", "1"})
 		}
 		return cmds
 	}
 	for what, c := range map[string]struct {
-		cmds []Command
+		cmds []command.Command
 		want bool
 	}{
 		"different keys": {different, false}, "different fields": {fields, false}, "writes of one key": {same("INCR", "n"), false},

@@ -1,4 +1,4 @@
-package redis
+package operation
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/moment"
@@ -15,7 +16,7 @@ import (
 // specs is what the master says of its commands, which it is asked once. It is safe for
 // concurrent use.
 type specs struct {
-	cfg     Config
+	cfg     config.Config
 	monitor *discovery.Monitor
 	table   atomic.Pointer[command.Table]
 	loading chan struct{} // holds one while somebody loads
@@ -25,7 +26,7 @@ type specs struct {
 // Spec returns what Redis says of a command; nil: Redis knows none of that name. If Redis has
 // not been asked yet, Spec waits for its answer, for Config.Hold at most. The error is an
 // *Error.
-func (c *specs) Spec(ctx context.Context, cmd Command) (*Spec, error) {
+func (c *specs) Spec(ctx context.Context, cmd command.Command) (*command.Spec, error) {
 	t := c.table.Load()
 	if t != nil {
 		// Another master may be another version of Redis.
@@ -45,7 +46,7 @@ func (c *specs) Spec(ctx context.Context, cmd Command) (*Spec, error) {
 
 // Known is Spec for a caller that does not wait. It also returns nil if Redis would have to be
 // asked.
-func (c *specs) Known(cmd Command) *Spec {
+func (c *specs) Known(cmd command.Command) *command.Spec {
 	if t := c.table.Load(); t != nil {
 		return t.Lookup(cmd)
 	}
@@ -56,7 +57,7 @@ func (c *specs) Known(cmd Command) *Spec {
 func (c *specs) load(ctx context.Context, old *command.Table) (*command.Table, error) {
 	defer c.waiting.Add(-1)
 	if c.waiting.Add(1) > int64(c.cfg.MaxHeld) {
-		return nil, &Error{Kind: Overloaded, Cause: outcome.ErrTooManyHeld}
+		return nil, &outcome.Error{Kind: outcome.Overloaded, Cause: outcome.ErrTooManyHeld}
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Hold)
 	defer cancel()
@@ -64,7 +65,7 @@ func (c *specs) load(ctx context.Context, old *command.Table) (*command.Table, e
 	case c.loading <- struct{}{}:
 		defer func() { <-c.loading }()
 	case <-ctx.Done():
-		return nil, &Error{Kind: NotExecuted, Cause: outcome.ErrNoMaster}
+		return nil, &outcome.Error{Kind: outcome.NotExecuted, Cause: outcome.ErrNoMaster}
 	}
 	if t := c.table.Load(); t != nil && t != old {
 		return t, nil
@@ -73,7 +74,7 @@ func (c *specs) load(ctx context.Context, old *command.Table) (*command.Table, e
 	for {
 		s, err := c.monitor.Wait(ctx)
 		if err != nil {
-			return nil, &Error{Kind: NotExecuted, Cause: cause}
+			return nil, &outcome.Error{Kind: outcome.NotExecuted, Cause: cause}
 		}
 		t, err := askCommands(ctx, c.cfg, s.Master)
 		if err == nil {
@@ -81,17 +82,17 @@ func (c *specs) load(ctx context.Context, old *command.Table) (*command.Table, e
 			return t, nil
 		}
 		if outcome.FateOf(err, false) == outcome.Rejected {
-			return nil, &Error{Kind: Refused, Cause: fmt.Errorf("the Redis user %q may not run COMMAND, without which no command can be judged: %w", c.cfg.User(), outcome.RedisError(err.Error()))}
+			return nil, &outcome.Error{Kind: outcome.Refused, Cause: fmt.Errorf("the Redis user %q may not run COMMAND, without which no command can be judged: %w", c.cfg.User(), outcome.RedisError(err.Error()))}
 		}
 		cause = err
 		if !moment.Sleep(ctx, conn.DialPause) {
-			return nil, &Error{Kind: NotExecuted, Cause: cause}
+			return nil, &outcome.Error{Kind: outcome.NotExecuted, Cause: cause}
 		}
 	}
 }
 
 // askCommands asks a server for its command table (manual, COMMAND).
-func askCommands(ctx context.Context, cfg Config, addr string) (*command.Table, error) {
+func askCommands(ctx context.Context, cfg config.Config, addr string) (*command.Table, error) {
 	l := cfg.ConnTo(addr, conn.Probing)
 	defer l.Stop()
 	answer, err := l.Do(ctx, l.B().Arbitrary("COMMAND").Build()).ToArray()

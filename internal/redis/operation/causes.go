@@ -1,4 +1,4 @@
-package redis
+package operation
 
 import (
 	"errors"
@@ -15,6 +15,6 @@ var (
 	errNoAnswer    = errors.New("the Redis node did not answer in time")
 	errOwnAnswers  = errors.New("they are its own client's")
 	errRoom        = errors.New("there is no room for it")
-	errNoCommand   = errors.New("ERR empty command")
+	ErrNoCommand   = errors.New("ERR empty command")
 	errStateful    = errors.New("ERR the command belongs to a connection of its own, and there is none here")
 )

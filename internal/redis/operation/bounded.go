@@ -1,12 +1,14 @@
-package redis
+package operation
 
 import (
 	"strings"
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 )
 
@@ -24,20 +26,20 @@ import (
 type boundedRead uint8
 
 const (
-	unbounded boundedRead = iota // as GET
-	inPair                       // as GETRANGE and EXISTS
+	Unbounded boundedRead = iota // as GET
+	InPair                       // as GETRANGE and EXISTS
 	inExec                       // as these two in a transaction
 )
 
-// boundable reports whether a command is a GET that may go as a bounded read.
-func boundable(cmd Command) bool {
+// Boundable reports whether a command is a GET that may go as a bounded read.
+func Boundable(cmd command.Command) bool {
 	return len(cmd) == 2 && len(cmd[0]) == 3 && strings.EqualFold(cmd[0], "get")
 }
 
 // rangeEnd is the end of a range that has one byte more than a short value.
 const rangeEnd = int64(meter.LargeAnswer)
 
-func (r boundedRead) encode(b rueidis.Builder, batch rueidis.Commands, key string) rueidis.Commands {
+func (r boundedRead) Encode(b rueidis.Builder, batch rueidis.Commands, key string) rueidis.Commands {
 	if r == inExec {
 		batch = append(batch, b.Multi().Build())
 	}
@@ -48,16 +50,16 @@ func (r boundedRead) encode(b rueidis.Builder, batch rueidis.Commands, key strin
 	return batch
 }
 
-// readBounded takes the answers to a bounded read. It returns the one that stands for GET's. If it
+// ReadBounded takes the answers to a bounded read. It returns the one that stands for GET's. If it
 // returns none, the operation has its result or is not over: then tells which.
-func (o *operation) readBounded(answers []rueidis.RedisResult) (own []rueidis.RedisResult, then next) {
-	if o.bounded == inExec {
+func (o *Operation) ReadBounded(answers []rueidis.RedisResult) (own []rueidis.RedisResult, then Next) {
+	if o.Bounded == inExec {
 		return o.readBoundedExec(answers)
 	}
 	text, err := answers[0].ToString()
 	switch {
 	case err != nil && o.unboundedInstead(answers[0]):
-		return nil, repeat
+		return nil, Repeat
 	case err != nil || text != "":
 		return answers[:1], o.short(text)
 	}
@@ -65,56 +67,56 @@ func (o *operation) readBounded(answers []rueidis.RedisResult) (own []rueidis.Re
 	exists, err := answers[1].AsInt64()
 	switch {
 	case err == nil && exists == 0:
-		return []rueidis.RedisResult{{}}, settle // which is no reply: see Reply.Type
+		return []rueidis.RedisResult{{}}, Settle // which is no reply: see Reply.Type
 	case err == nil:
-		o.bounded = inExec
+		o.Bounded = inExec
 	case !o.unboundedInstead(answers[1]):
-		return answers[1:], settle
+		return answers[1:], Settle
 	}
-	return nil, repeat
+	return nil, Repeat
 }
 
-// readBoundedExec is readBounded for a transaction.
-func (o *operation) readBoundedExec(answers []rueidis.RedisResult) (own []rueidis.RedisResult, then next) {
+// readBoundedExec is ReadBounded for a transaction.
+func (o *Operation) readBoundedExec(answers []rueidis.RedisResult) (own []rueidis.RedisResult, then Next) {
 	for i := range answers {
 		if err := answers[i].Error(); err != nil {
-			return answers[i : i+1], settle
+			return answers[i : i+1], Settle
 		}
 	}
 	list, _ := answers[len(answers)-1].ToArray()
 	if len(list) != 2 {
-		return answers[len(answers)-1:], settle
+		return answers[len(answers)-1:], Settle
 	}
 	text, err := list[0].ToString()
 	exists, _ := list[1].AsInt64()
 	switch {
 	case err != nil:
-		o.results = append(o.results, Result{Err: o.refusal(outcome.WordsOf(list[0]))})
+		o.Results = append(o.Results, request.Result{Err: o.Refusal(outcome.WordsOf(list[0]))})
 	case text == "" && exists == 0:
-		o.results = append(o.results, Result{})
+		o.Results = append(o.Results, request.Result{})
 	default:
-		o.results = append(o.results, Result{Reply: resp.FromMessage(list[0])})
+		o.Results = append(o.Results, request.Result{Reply: resp.FromMessage(list[0])})
 	}
 	return nil, o.short(text)
 }
 
 // short returns settle for a text that is the answer to GET. If it is only the beginning of a longer
 // one, the operation has to go aside.
-func (o *operation) short(text string) next {
+func (o *Operation) short(text string) Next {
 	if int64(len(text)) <= rangeEnd {
-		return settle
+		return Settle
 	}
-	o.ledger.Lengths.Learn(o.learns, int64(len(text)))
-	o.results = o.results[:0]
-	o.drop()
-	o.spent = 0
-	o.finish(errLarge)
-	return decided
+	o.Ledger.Lengths.Learn(o.Learns, int64(len(text)))
+	o.Results = o.Results[:0]
+	o.Drop()
+	o.Spent = 0
+	o.Finish(ErrLarge)
+	return Decided
 }
 
 // unboundedInstead reports whether an operation has to go as GET, because Redis refused one of the
 // commands that stand for it: the Redis user may have the right to GET alone.
-func (o *operation) unboundedInstead(a rueidis.RedisResult) bool {
+func (o *Operation) unboundedInstead(a rueidis.RedisResult) bool {
 	m, err := a.ToMessage()
 	if _, ok := rueidis.IsRedisErr(err); !ok {
 		return false
@@ -123,16 +125,16 @@ func (o *operation) unboundedInstead(a rueidis.RedisResult) bool {
 	if code != "NOPERM" && code != "ERR" {
 		return false
 	}
-	o.bounded, o.wasBounded = unbounded, true
+	o.Bounded, o.wasBounded = Unbounded, true
 	return true
 }
 
-// shortOf returns the answer of a replica that stands for GET's; nil: the master has to be asked.
-func (o *operation) shortOf(answers []rueidis.RedisResult) []rueidis.RedisResult {
+// ShortOf returns the answer of a replica that stands for GET's; nil: the master has to be asked.
+func (o *Operation) ShortOf(answers []rueidis.RedisResult) []rueidis.RedisResult {
 	text, err := answers[0].ToString()
 	switch exists, _ := answers[1].AsInt64(); {
 	case int64(len(text)) > rangeEnd:
-		o.ledger.Lengths.Learn(o.learns, int64(len(text)))
+		o.Ledger.Lengths.Learn(o.Learns, int64(len(text)))
 	case err == nil && text != "":
 		return answers[:1]
 	case err == nil && answers[1].Error() == nil && exists == 0:

@@ -1,4 +1,4 @@
-package redis
+package operation
 
 import (
 	"context"
@@ -8,32 +8,35 @@ import (
 	"sync/atomic"
 
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/once"
+	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/scripts"
 )
 
-// maker makes the operations of requests, by what Redis says of their commands. It is safe for
+// Maker makes the operations of requests, by what Redis says of their commands. It is safe for
 // concurrent use.
-type maker struct {
+type Maker struct {
 	specs
 	inCluster bool
-	// patterns is how many patterns the subscribers of this process have together.
-	patterns atomic.Int64
+	// Patterns is how many patterns the subscribers of this process have together.
+	Patterns atomic.Int64
 }
 
-// newMaker returns a maker that asks the master which a monitor follows.
-func newMaker(cfg Config, m *discovery.Monitor, inCluster bool) *maker {
-	return &maker{specs: specs{cfg: cfg, monitor: m, loading: make(chan struct{}, 1)}, inCluster: inCluster}
+// NewMaker returns a maker that asks the master which a monitor follows.
+func NewMaker(cfg config.Config, m *discovery.Monitor, inCluster bool) *Maker {
+	return &Maker{specs: specs{cfg: cfg, monitor: m, loading: make(chan struct{}, 1)}, inCluster: inCluster}
 }
 
 // foreseeMany is foresee for several commands, or one about several keys. wary is true if an
 // answer of the same request was long, so that one of unknown length may be, too.
 //
 //go:noinline
-func (m *maker) foreseeMany(o *operation, wary bool) {
+func (m *Maker) foreseeMany(o *Operation, wary bool) {
 	var seen, again meter.Encounters
 	unseen := 0
 	met := func(key uint64) {
@@ -41,20 +44,20 @@ func (m *maker) foreseeMany(o *operation, wary bool) {
 		o.large = o.large || wary || unseen > meter.UnseenKeys || seen.Add(key) > meter.UnseenTwice
 	}
 	look := func(key uint64, cmd, element int) (strange bool) {
-		length, known := o.ledger.Lengths.Of(key)
+		length, known := o.Ledger.Lengths.Of(key)
 		if known && length == 0 {
 			// It may have become long since, so it is not read many times at once.
 			o.large = o.large || again.Add(key) > command.MaxNamed
 			return false
 		}
 		if o.lessons == nil {
-			o.lessons = make([]lesson, 0, len(o.cmds))
+			o.lessons = make([]lesson, 0, len(o.Cmds))
 		}
 		o.lessons = append(o.lessons, lesson{key, cmd, element})
 		o.large = o.large || known
 		return !known
 	}
-	for i, cmd := range o.cmds {
+	for i, cmd := range o.Cmds {
 		spec := m.Known(cmd)
 		switch {
 		case spec == nil || spec.AnswerKind == command.ByNothing || len(cmd) < 2:
@@ -71,29 +74,29 @@ func (m *maker) foreseeMany(o *operation, wary bool) {
 			}
 			if met(key); spec.AnswerKind == command.ByHash && len(cmd) > 3 {
 				for _, field := range cmd[2:] {
-					met(command.ByField.Key(Command{"", cmd[1], field}))
+					met(command.ByField.Key(command.Command{"", cmd[1], field}))
 				}
 			}
 		}
 	}
 }
 
-// enlarge has an operation go aside, because its answer turned out to be long.
-func (m *maker) enlarge(o *operation) {
-	if !o.aside() {
-		o.large, o.bounded, o.estimates = true, unbounded, m.estimates(o)
+// Enlarge has an operation go aside, because its answer turned out to be long.
+func (m *Maker) Enlarge(o *Operation) {
+	if !o.Aside() {
+		o.large, o.Bounded, o.estimates = true, Unbounded, m.estimates(o)
 	}
 }
 
 // measure adds to an estimate what is known, or can be asked, of how long the answer is.
-func measure(s *Spec, e *cost.Estimate, cmd Command, known *meter.Lengths) {
+func measure(s *command.Spec, e *cost.Estimate, cmd command.Command, known *meter.Lengths) {
 	e.Timed = len(e.Asks)
 	if s == nil || !s.Takes(cmd) {
 		return
 	}
 	switch s.Name {
 	case "getdel":
-		e.Asks = append(e.Asks, Command{"STRLEN", cmd[1]})
+		e.Asks = append(e.Asks, command.Command{"STRLEN", cmd[1]})
 	case "get", "getex", "mget", "hget", "hmget":
 		e.Whole = true
 	case "getrange", "substr":
@@ -109,57 +112,57 @@ func measure(s *Spec, e *cost.Estimate, cmd Command, known *meter.Lengths) {
 }
 
 // estimates returns the estimates of an operation's commands.
-func (m *maker) estimates(o *operation) []cost.Estimate {
+func (m *Maker) estimates(o *Operation) []cost.Estimate {
 	all := o.estimate[:]
-	if len(o.cmds) > 1 {
-		all = make([]cost.Estimate, len(o.cmds))
+	if len(o.Cmds) > 1 {
+		all = make([]cost.Estimate, len(o.Cmds))
 	}
-	for i, cmd := range o.cmds {
+	for i, cmd := range o.Cmds {
 		spec := m.Known(cmd)
 		all[i] = cost.Of(spec, cmd)
 		if spec != nil && spec.RunsScript() {
 			all[i].Base += float64(scriptEstimate)
 		}
-		measure(spec, &all[i], cmd, &o.ledger.Lengths)
+		measure(spec, &all[i], cmd, &o.Ledger.Lengths)
 	}
 	return all
 }
 
-// hasWaiting reports whether an operation is a pipeline with a command that may wait for data.
+// HasWaiting reports whether an operation is a pipeline with a command that may wait for data.
 // Such a command is carried out in a transaction, where Redis does not let it wait. In a
 // pipeline it has a transaction of its own: Redis discards a transaction as a whole when it
 // refuses to queue one of its commands, and the commands of a pipeline do not depend on each
 // other.
-func (o *operation) hasWaiting(r *Request) bool {
-	return o.atomic && !r.Atomic && len(r.Commands) > 1
+func (o *Operation) HasWaiting(r *request.Request) bool {
+	return o.Atomic && !r.Atomic && len(r.Commands) > 1
 }
 
-// operation makes the operation of a request. The error is why the request is refused.
-func (m *maker) operation(ctx context.Context, r *Request) (*operation, error) {
-	o := operations.Get().(*operation)
-	o.cmds, o.atomic, o.script, o.keys, o.args = r.Commands, r.Atomic, r.Script, r.Keys, r.Args
-	o.async, o.wantToken, o.sender = r.Async, r.WantToken, r.Sender
-	o.ledger, o.budget = m.cfg.Answers, max(0, int64(m.cfg.MaxAnswer)-r.Spent)
-	if o.script != nil {
-		o.writes = !o.script.ReadOnly
-		o.size = size(o.keys) + size(o.args)
+// Make makes the operation of a request. The error is why the request is refused.
+func (m *Maker) Make(ctx context.Context, r *request.Request) (*Operation, error) {
+	o := operations.Get().(*Operation)
+	o.Cmds, o.Atomic, o.Script, o.Keys, o.Args = r.Commands, r.Atomic, r.Script, r.Keys, r.Args
+	o.Async, o.WantToken, o.Sender = r.Async, r.WantToken, r.Sender
+	o.Ledger, o.Budget = m.cfg.Answers, max(0, int64(m.cfg.MaxAnswer)-r.Spent)
+	if o.Script != nil {
+		o.Writes = !o.Script.ReadOnly
+		o.Size = size(o.Keys) + size(o.Args)
 	}
-	if len(o.cmds) == 0 && o.script == nil {
-		return nil, &Error{Kind: Invalid, Cause: errNoCommand}
+	if len(o.Cmds) == 0 && o.Script == nil {
+		return nil, &outcome.Error{Kind: outcome.Invalid, Cause: ErrNoCommand}
 	}
 	// carried: a script of ours can carry out each command that writes;
 	// whole: all commands as one transaction.
-	carried, whole := true, len(o.cmds) <= once.MaxWhole
-	o.brief = true // a script of ours is
-	words, several := 0, len(o.cmds) > 1
-	if len(o.cmds) == 1 {
-		o.effects, o.frees = o.oneEffect[:], o.oneFree[:]
+	carried, whole := true, len(o.Cmds) <= once.MaxWhole
+	o.Brief = true // a script of ours is
+	words, several := 0, len(o.Cmds) > 1
+	if len(o.Cmds) == 1 {
+		o.Effects, o.Frees = o.oneEffect[:], o.oneFree[:]
 	} else {
-		o.effects, o.frees = make([]bool, len(o.cmds)), make([]bool, len(o.cmds))
+		o.Effects, o.Frees = make([]bool, len(o.Cmds)), make([]bool, len(o.Cmds))
 	}
-	for i, cmd := range o.cmds {
+	for i, cmd := range o.Cmds {
 		if len(cmd) == 0 || cmd[0] == "" {
-			return nil, &Error{Kind: Invalid, Cause: errNoCommand}
+			return nil, &outcome.Error{Kind: outcome.Invalid, Cause: ErrNoCommand}
 		}
 		spec, err := m.Spec(ctx, cmd)
 		if err != nil {
@@ -168,64 +171,64 @@ func (m *maker) operation(ctx context.Context, r *Request) (*operation, error) {
 		suspect := false
 		for _, arg := range cmd[1:] {
 			suspect = suspect || command.Reserved(arg)
-			o.size += len(arg)
+			o.Size += len(arg)
 		}
 		if suspect && !r.Own && namesReserved(spec, cmd) {
-			return nil, &Error{Kind: Invalid, Cause: errReservedKey}
+			return nil, &outcome.Error{Kind: outcome.Invalid, Cause: errReservedKey}
 		}
 		switch {
 		case spec == nil:
 			// Redis is the one to refuse a command that is not known here. But the client
 			// library would take some names for commands of its own.
 			if strings.HasSuffix(strings.ToUpper(cmd[0]), "SUBSCRIBE") {
-				return nil, &Error{Kind: Invalid, Cause: errStateful}
+				return nil, &outcome.Error{Kind: outcome.Invalid, Cause: errStateful}
 			}
-			o.effects[i] = true
-			carried, o.brief = false, false
+			o.Effects[i] = true
+			carried, o.Brief = false, false
 		case spec.Stateful:
-			return nil, &Error{Kind: Invalid, Cause: fmt.Errorf("%w: %s", errStateful, spec.Name)}
+			return nil, &outcome.Error{Kind: outcome.Invalid, Cause: fmt.Errorf("%w: %s", errStateful, spec.Name)}
 		default:
-			o.effects[i], o.frees[i] = spec.Write, spec.Write && !spec.Grows
-			o.local = o.local || !spec.Replicated
-			o.uses = scripts.AppendUses(o.uses, spec.Name, cmd)
-			o.brief = o.brief && spec.BriefFor(cmd) && !m.publishesToMany(spec, cmd)
-			o.runsScript = o.runsScript || spec.RunsScript()
+			o.Effects[i], o.Frees[i] = spec.Write, spec.Write && !spec.Grows
+			o.Local = o.Local || !spec.Replicated
+			o.Uses = scripts.AppendUses(o.Uses, spec.Name, cmd)
+			o.Brief = o.Brief && spec.BriefFor(cmd) && !m.publishesToMany(spec, cmd)
+			o.RunsScript = o.RunsScript || spec.RunsScript()
 			several = several || spec.AnswerKind >= command.ByKeys
-			if len(o.cmds) == 1 && (spec.AnswerKind == command.ByKey || spec.AnswerKind == command.ByField) {
+			if len(o.Cmds) == 1 && (spec.AnswerKind == command.ByKey || spec.AnswerKind == command.ByField) {
 				o.foresee(spec.AnswerKind, cmd)
 			}
 			// A command that waits would hold up everybody else on the connection. In a
 			// transaction Redis answers it at once, as if its time were over.
-			o.atomic = o.atomic || spec.Waits(cmd)
+			o.Atomic = o.Atomic || spec.Waits(cmd)
 			// BITFIELD returns integers of 64 bits, and those of Lua have 53.
 			carried = carried && (!spec.Write || !spec.NoScript && spec.Name != "bitfield")
 		}
-		o.size += len(cmd[0])
+		o.Size += len(cmd[0])
 		words += len(cmd)
-		o.writes = o.writes || o.effects[i]
+		o.Writes = o.Writes || o.Effects[i]
 		carried = carried && len(cmd) < once.MaxScriptArgs
 		whole = whole && once.Carriable(spec, cmd, m.inCluster)
 	}
-	if o.runsScript {
-		o.login = m.cfg.ScriptLogin(r.ReadScripts)
+	if o.RunsScript {
+		o.Login = m.cfg.ScriptLogin(r.ReadScripts)
 	}
-	o.brief = o.brief && words <= command.BriefTogether && (len(o.cmds) <= 2*command.MaxNamed || o.script != nil || !m.readsAgain(o.cmds))
+	o.Brief = o.Brief && words <= command.BriefTogether && (len(o.Cmds) <= 2*command.MaxNamed || o.Script != nil || !m.readsAgain(o.Cmds))
 	if several {
 		m.foreseeMany(o, r.Wary)
 	}
 	o.large = o.large || r.Long
-	if o.aside() && o.script == nil {
-		o.bounded, o.estimates = unbounded, m.estimates(o)
+	if o.Aside() && o.Script == nil {
+		o.Bounded, o.estimates = Unbounded, m.estimates(o)
 	}
-	if o.atomic {
-		o.bounded = unbounded
+	if o.Atomic {
+		o.Bounded = Unbounded
 	}
-	if o.writes && r.IdempotencyKey != "" {
-		o.record, o.attempt = once.Record(m.cfg.App, r), r.Attempt
-		if o.atomic {
+	if o.Writes && r.IdempotencyKey != "" {
+		o.Record, o.attempt = once.Record(m.cfg.App, r), r.Attempt
+		if o.Atomic {
 			carried = whole
 		}
-		o.guarded = o.script == nil && !carried
+		o.Guarded = o.Script == nil && !carried
 	}
 	return o, nil
 }
@@ -241,7 +244,7 @@ func size(args []string) int {
 // namesReserved reports whether one of a command's keys is Holdfast's own, as far as
 // Redis tells which of its words are keys. Where it does not (SORT), no word may be
 // like one.
-func namesReserved(spec *Spec, cmd Command) bool {
+func namesReserved(spec *command.Spec, cmd command.Command) bool {
 	if spec == nil {
 		return true
 	}
@@ -251,13 +254,13 @@ func namesReserved(spec *Spec, cmd Command) bool {
 
 // publishesToMany reports whether a command publishes something, and that may take
 // long. The patterns of other nodes' listeners are about as many as this one's.
-func (m *maker) publishesToMany(s *Spec, cmd Command) bool {
-	return s.Name == "publish" && len(cmd) == 3 && (len(cmd[1]) > cost.ShortChannel || m.patterns.Load() > cost.FewPatterns)
+func (m *Maker) publishesToMany(s *command.Spec, cmd command.Command) bool {
+	return s.Name == "publish" && len(cmd) == 3 && (len(cmd[1]) > cost.ShortChannel || m.Patterns.Load() > cost.FewPatterns)
 }
 
 // readsAgain reports whether a pipeline reads one value again and again: all of it
 // is one answer, and if the value is a long one, that takes long.
-func (m *maker) readsAgain(cmds []Command) bool {
+func (m *Maker) readsAgain(cmds []command.Command) bool {
 	var t command.Tally
 	for _, cmd := range cmds {
 		switch s := m.Known(cmd); {
