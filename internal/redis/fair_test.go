@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/operation"
+	"holdfast/internal/redis/turns"
 )
 
 // slowWriter is one that has slow operations of senders waiting, in that order.
@@ -31,9 +32,9 @@ func batchOf(w *writer, n int, cost time.Duration) string {
 		senders += o.Sender
 		o.Weight = cost
 	}
-	w.lines.weighed(batch[:n])
+	w.lines.Weighed(batch[:n])
 	w.giveBack(batch[n:])
-	w.lines.spent(time.Duration(n)*cost, time.Duration(n)*cost, scriptEnded)
+	w.lines.Spent(time.Duration(n)*cost, time.Duration(n)*cost, turns.ScriptEnded)
 	return senders
 }
 
@@ -113,7 +114,7 @@ func TestWhatWaitsForTheLeaseHoldsNobodyUp(t *testing.T) {
 
 	// After a script that had to be ended its sender leaves the lease to others.
 	w.leaseAsked = time.Time{}
-	w.lasting.line("a").ran(false, time.Hour)
+	w.lasting.Line("a").Ran(false, time.Hour)
 	if batch = w.take(nil); len(batch) != 2 || batch[0].Sender != "b" {
 		t.Errorf("while a rests, %d go", len(batch))
 	}
@@ -127,18 +128,18 @@ func TestWhatWaitsForTheLeaseHoldsNobodyUp(t *testing.T) {
 }
 
 func TestOneSenderHasSoManySlowCommandsWaiting(t *testing.T) {
-	w := slowWriter(t, strings.Repeat("a", maxWaitingSlow))
+	w := slowWriter(t, strings.Repeat("a", turns.MaxWaiting))
 	err := w.put(&operation.Operation{Sender: "a"})
-	if KindOf(err) != Overloaded || !strings.Contains(err.Error(), strconv.Itoa(maxWaitingSlow)) {
+	if KindOf(err) != Overloaded || !strings.Contains(err.Error(), strconv.Itoa(turns.MaxWaiting)) {
 		t.Errorf("one more: %v", err)
 	}
 	if err := w.put(&operation.Operation{Sender: "b"}); err != nil {
 		t.Errorf("another's: %v", err)
 	}
 	for range 2 { // an operation that is given up makes room
-		line, o := w.lines.first(time.Now())
+		line, o := w.lines.First(time.Now())
 		o.State.Store(operation.Finished)
-		w.lines.pop(line)
+		w.lines.Pop(line)
 		w.forget(o)
 	}
 	if err := w.put(&operation.Operation{Sender: "a"}); err != nil {

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/rewrite"
+	"holdfast/internal/redis/turns"
 )
 
 // gatherFrom is the size of a batch, in operations, above which a writer lets other
@@ -152,11 +153,11 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 			rest := s.leaseTime()
 			if err != nil {
 				// The node may have ended, and not because of the script.
-				s.script, rest = scriptKilled, 0
+				s.script, rest = turns.ScriptKilled, 0
 			}
 			own := took
 			if s.leased != "" {
-				own = s.trips.own()
+				own = s.trips.Own()
 			}
 			long := w.spent(took, own, s.script, rest)
 			s.rest(took)

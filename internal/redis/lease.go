@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/turns"
 )
 
 // Redis carries out one long operation at a time, whichever node sends it. While a
@@ -128,10 +129,10 @@ func (s *session) sawScript(o *operation.Operation) {
 	if !o.RunsScript {
 		return
 	}
-	s.script = scriptEnded
+	s.script = turns.ScriptEnded
 	for i := range o.Results {
 		if err := o.Results[i].Err; err != nil && strings.Contains(err.Error(), "killed by user") {
-			s.script = scriptKilled
+			s.script = turns.ScriptKilled
 		}
 	}
 }
@@ -155,7 +156,7 @@ func (s *session) endLease(ctx context.Context, took, own time.Duration) {
 	key, lasts := s.leased, s.leaseTime()
 	s.leased = ""
 	// A lease that is as old as that may be another's already.
-	if key == "" || took > lasts/2 || s.leasedScript && own > scriptPatience/2 {
+	if key == "" || took > lasts/2 || s.leasedScript && own > turns.ScriptPatience/2 {
 		return
 	}
 	s.changeLease(ctx, s.conn.B().Del().Key(key).Build())

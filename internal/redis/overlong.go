@@ -6,6 +6,7 @@ import (
 
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/moment"
+	"holdfast/internal/redis/turns"
 )
 
 // While a user's script runs, Redis serves no other client. After
@@ -13,7 +14,7 @@ import (
 // SCRIPT KILL). The node that sent the script sends SCRIPT KILL before the Sentinels
 // consider the master down.
 
-// scriptAgain is how often SCRIPT KILL is sent after scriptPatience. Redis reads it when the
+// scriptAgain is how often SCRIPT KILL is sent after ScriptPatience. Redis reads it when the
 // script has passed busy-reply-threshold, which may be later.
 const scriptAgain = 50 * time.Millisecond
 
@@ -25,7 +26,7 @@ func (s *session) endOverlong() (stop func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for wait := scriptPatience; moment.Sleep(ctx, wait); wait = scriptAgain {
+		for wait := turns.ScriptPatience; moment.Sleep(ctx, wait); wait = scriptAgain {
 			killScript(ctx, s.w.cfg, s.master)
 		}
 	}()

@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/redis/resp"
 	"holdfast/internal/redis/rewrite"
 	"holdfast/internal/redis/scripts"
+	"holdfast/internal/redis/turns"
 )
 
 // session is one connection to one master, and what is known about that master and its
@@ -59,10 +60,10 @@ type session struct {
 	leased       string
 	leasedScript bool // for a script
 	// trips are how long the exchanges of the batch under way took.
-	trips trips
+	trips turns.Trips
 	// script is what became of the script of the last batch. Until strictUntil, every
 	// script is considered long.
-	script      scriptFate
+	script      turns.ScriptFate
 	strictUntil time.Time
 	busyChecked int64 // the value of the writer's busy at the last question who has the lease
 	unsure      time.Time
@@ -104,7 +105,7 @@ func (s *session) exchangeBare(ctx context.Context, cmds rueidis.Commands) (answ
 	answers = s.conn.DoMulti(ctx, cmds...)
 	took := time.Since(began)
 	s.took = max(s.took, took)
-	s.trips.add(took)
+	s.trips.Add(took)
 	if s.answered = answers[len(answers)-1].NonRedisError() == nil; s.answered {
 		return answers, true
 	}
@@ -124,7 +125,7 @@ func (s *session) commit(ctx context.Context, batch []*operation.Operation) erro
 	if len(s.done) == 0 {
 		s.began, s.took = time.Now(), 0
 	}
-	s.script, s.trips = scriptNotRun, trips{}
+	s.script, s.trips = turns.ScriptNotRun, turns.Trips{}
 	s.grow()
 	s.checkReadLease()
 	s.w.stats.batch(len(batch))

@@ -4,10 +4,11 @@ import (
 	"time"
 
 	"holdfast/internal/redis/operation"
+	"holdfast/internal/redis/turns"
 )
 
 // linesFor returns the lines that an operation waits in.
-func (w *writer) linesFor(o *operation.Operation) *lines {
+func (w *writer) linesFor(o *operation.Operation) *turns.Lines {
 	if o.Lasts {
 		return w.lasting
 	}
@@ -16,20 +17,20 @@ func (w *writer) linesFor(o *operation.Operation) *lines {
 
 // spent takes in how long a batch took. own, fate and long are those of lines.learn, and rest is
 // that of senderLine.ran; with 0 no line rests.
-func (w *writer) spent(took, own time.Duration, fate scriptFate, rest time.Duration) (long bool) {
+func (w *writer) spent(took, own time.Duration, fate turns.ScriptFate, rest time.Duration) (long bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if script := w.turn.running; script.key != 0 && fate != scriptNotRun && rest > 0 {
-		w.lasting.line(script.sender).ran(fate == scriptEnded, rest)
+	if script := w.turn.Running; script.Key != 0 && fate != turns.ScriptNotRun && rest > 0 {
+		w.lasting.Line(script.Sender).Ran(fate == turns.ScriptEnded, rest)
 	}
-	return w.turn.spent(took, own, fate)
+	return w.turn.Spent(took, own, fate)
 }
 
 // waitsForLease returns when to ask for the lease again; nil: nothing needs it.
 func (w *writer) waitsForLease() <-chan time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.lasting.there) == 0 {
+	if len(w.lasting.There) == 0 {
 		return nil
 	}
 	return time.After(time.Until(w.leaseAsked.Add(leaseAgain)))
@@ -52,7 +53,7 @@ func (w *writer) takeSlow(batch []*operation.Operation) []*operation.Operation {
 	if batch = w.takeFrom(batch, 1, now); len(batch) > 0 {
 		return batch
 	}
-	if len(w.lasting.there) > 0 {
+	if len(w.lasting.There) > 0 {
 		w.leaseAsked = now // what is there rests
 	}
 	w.turn = w.lines
@@ -62,23 +63,23 @@ func (w *writer) takeSlow(batch []*operation.Operation) []*operation.Operation {
 // takeFrom takes so many operations at most from the lines whose turn it is. A guarded one is a
 // batch of its own.
 func (w *writer) takeFrom(batch []*operation.Operation, most int, now time.Time) []*operation.Operation {
-	w.turn.shares = w.turn.shares[:0]
+	w.turn.Shares = w.turn.Shares[:0]
 	if w.ended {
 		now = now.Add(time.Hour) // nothing rests any more
 	}
 	for len(batch) < most {
-		line, o := w.turn.first(now)
+		line, o := w.turn.First(now)
 		if o == nil || o.Guarded && len(batch) > 0 {
 			break
 		}
-		w.turn.pop(line)
+		w.turn.Pop(line)
 		if !w.ended && now.After(o.Until) {
 			continue // its caller takes it off the counts
 		}
 		if o.State.CompareAndSwap(operation.Queued, operation.Taken) { // else its caller gave it up
 			w.live--
 			w.bytes -= o.Size
-			w.turn.taken(line)
+			w.turn.Taken(line)
 			batch = append(batch, o)
 			if o.Guarded {
 				break

@@ -44,7 +44,7 @@ func (s *session) weigh(ctx context.Context, batch []*operation.Operation) ([]*o
 	for i, o := range batch {
 		costs := o.Costs()
 		if o.OneScript() && costs[0] <= cost.LongestCommand {
-			costs[0] = s.w.lines.scriptCost(o)
+			costs[0] = s.w.lines.ScriptCost(o)
 			strict, err := s.strict(ctx)
 			if err != nil {
 				s.again = append(append(s.again, fit...), batch[i:]...)
@@ -95,7 +95,7 @@ func (s *session) weigh(ctx context.Context, batch []*operation.Operation) ([]*o
 		}
 	}
 	s.w.mu.Lock()
-	s.w.turn.weighed(fit)
+	s.w.turn.Weighed(fit)
 	s.w.mu.Unlock()
 	return fit, nil
 }

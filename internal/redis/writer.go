@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/turns"
 )
 
 // Bounds of one batch, so that a batch is short and the pipeline's memory is
@@ -63,9 +64,9 @@ type writer struct {
 	// take several trips and go one at a time, and those that are not brief, which go
 	// few at a time (see slow.go). The aside writer itself has none.
 	aside     *writer
-	lines     *lines                 // aside's queues, instead of queue; under mu
-	lasting   *lines                 // likewise, of operations that need the lease
-	turn      *lines                 // the queues that the batch was taken from
+	lines     *turns.Lines           // aside's queues, instead of queue; under mu
+	lasting   *turns.Lines           // likewise, of operations that need the lease
+	turn      *turns.Lines           // the queues that the batch was taken from
 	met       meter.Encounters       // of the batch that is taken
 	wary      int                    // for how many more batches they are kept small
 	large     []*operation.Operation // operations that turned out to be large while they waited
@@ -102,8 +103,8 @@ func newWriter(cfg Config, m masterWatch) *writer {
 		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: w.stats, busy: w.busy,
 		ttl: w.ttl, recordDB: w.recordDB, dataDB: w.dataDB,
 	}
-	w.aside.lines, w.aside.lasting = newLines(), newLines()
-	w.aside.lasting.scripts = w.aside.lines.scripts
+	w.aside.lines, w.aside.lasting = turns.NewLines(), turns.NewLines()
+	w.aside.lasting.Scripts = w.aside.lines.Scripts
 	w.aside.turn = w.aside.lines
 	w.deadlines = newDeadlines(w)
 	return w
@@ -137,12 +138,12 @@ func (w *writer) put(o *operation.Operation) error {
 	case w.live >= w.cfg.MaxHeld || w.live > 0 && w.bytes+o.Size > w.cfg.MaxHeldBytes:
 		w.mu.Unlock()
 		return &Error{Kind: Overloaded, Cause: outcome.ErrTooManyHeld}
-	case w.lines != nil && w.lines.live(o.Sender)+w.lasting.live(o.Sender) >= maxWaitingSlow:
+	case w.lines != nil && w.lines.Live(o.Sender)+w.lasting.Live(o.Sender) >= turns.MaxWaiting:
 		w.mu.Unlock()
 		return &Error{Kind: Overloaded, Cause: errTooManySlow}
 	}
 	if w.lines != nil {
-		w.linesFor(o).push(o)
+		w.linesFor(o).Push(o)
 	} else {
 		w.queue = append(w.queue, o)
 	}
@@ -230,7 +231,7 @@ func (w *writer) forget(o *operation.Operation) {
 	w.live--
 	w.bytes -= o.Size
 	if w.lines != nil {
-		w.linesFor(o).forget(o)
+		w.linesFor(o).Forget(o)
 		return
 	}
 	if len(w.queue) > 2*w.live+64 {
@@ -326,7 +327,7 @@ func (w *writer) giveBack(ops []*operation.Operation) {
 	}
 	if w.lines != nil {
 		for _, o := range slices.Backward(back) {
-			w.linesFor(o).back(o)
+			w.linesFor(o).Back(o)
 		}
 	} else {
 		w.queue = append(back, w.queue...)
@@ -359,7 +360,7 @@ func (w *writer) run(ctx context.Context) {
 }
 
 // errTooManySlow is the cause of the refusal of a sender that has too much waiting already.
-var errTooManySlow = fmt.Errorf("%d commands of this sender that are not brief wait already", maxWaitingSlow)
+var errTooManySlow = fmt.Errorf("%d commands of this sender that are not brief wait already", turns.MaxWaiting)
 
 // putAside has an operation carried out aside that turned out to have a long answer (see
 // maker.enlarge), within the time that it has left. It returns what do returns.

@@ -4,7 +4,7 @@
 // so that one sender's thousand commands cost another's single one about one batch. Operations
 // that need the lease for long ones wait in lines of their own: until this node has the lease,
 // nothing else waits for them.
-package redis
+package turns
 
 import (
 	"slices"
@@ -13,9 +13,9 @@ import (
 	"holdfast/internal/redis/operation"
 )
 
-// maxWaitingSlow bounds the operations of one sender that wait. An operation behind so many would
+// MaxWaiting bounds the operations of one sender that wait. An operation behind so many would
 // not be carried out within the time that a request has.
-const maxWaitingSlow = 1000
+const MaxWaiting = 1000
 
 // maxLines bounds the lines that are kept although they are empty.
 const maxLines = 4096
@@ -39,10 +39,10 @@ type senderLine struct {
 // maxOverlong bounds senderLine.overlong.
 const maxOverlong = 4
 
-// ran takes in that a script of the sender's ended by itself, or had to be ended. After
+// Ran takes in that a script of the sender's ended by itself, or had to be ended. After
 // one that had to be, the line has no turn for rest, and for a multiple of it where that
 // happens again and again: the lease is to be others' meanwhile, those of other nodes too.
-func (l *senderLine) ran(ended bool, rest time.Duration) {
+func (l *senderLine) Ran(ended bool, rest time.Duration) {
 	if ended {
 		l.overlong = max(l.overlong-1, 0)
 		return
@@ -51,23 +51,23 @@ func (l *senderLine) ran(ended bool, rest time.Duration) {
 	l.rests = time.Now().Add(time.Duration(l.overlong) * rest)
 }
 
-// lines are the senders' lines. They belong to a writer of the group commit, under its lock.
-type lines struct {
+// Lines are the senders' lines. They belong to a writer of the group commit, under its lock.
+type Lines struct {
 	of    map[string]*senderLine
-	there []*senderLine // those that are not empty
+	There []*senderLine // those that are not empty
 	clock time.Duration // used of the line that was served last, before that
-	// shares is what the last batch has of each line.
-	shares []share
-	// scripts is how long each script took lately, by its hash, and running is the script of the
+	// Shares is what the last batch has of each line.
+	Shares []share
+	// Scripts is how long each script took lately, by its hash, and running is the script of the
 	// last batch, which has at most one. They belong to the goroutine that sends the batches.
-	scripts map[uint64]time.Duration
-	running runningScript
+	Scripts map[uint64]time.Duration
+	Running runningScript
 }
 
 // runningScript is a script that is under way.
 type runningScript struct {
-	key    uint64 // see operation.ScriptKey; 0: there is none
-	sender string
+	Key    uint64 // see operation.ScriptKey; 0: there is none
+	Sender string
 }
 
 type share struct {
@@ -76,12 +76,12 @@ type share struct {
 	script bool          // and so nobody knew beforehand
 }
 
-func newLines() *lines {
-	return &lines{of: map[string]*senderLine{}, scripts: map[uint64]time.Duration{}}
+func NewLines() *Lines {
+	return &Lines{of: map[string]*senderLine{}, Scripts: map[uint64]time.Duration{}}
 }
 
-// line returns a sender's line.
-func (l *lines) line(sender string) *senderLine {
+// Line returns a sender's line.
+func (l *Lines) Line(sender string) *senderLine {
 	line := l.of[sender]
 	if line == nil {
 		if len(l.of) >= maxLines {
@@ -95,7 +95,7 @@ func (l *lines) line(sender string) *senderLine {
 
 // prune forgets empty lines: those that the others have caught up with or, if there
 // are still too many, all.
-func (l *lines) prune() {
+func (l *Lines) prune() {
 	for _, all := range []bool{false, true} {
 		for sender, line := range l.of {
 			if len(line.ops) == 0 && line.live == 0 && (all || line.used <= l.clock && line.overlong == 0) {
@@ -108,17 +108,17 @@ func (l *lines) prune() {
 	}
 }
 
-// live returns how many operations of a sender wait here.
-func (l *lines) live(sender string) int {
+// Live returns how many operations of a sender wait here.
+func (l *Lines) Live(sender string) int {
 	if line := l.of[sender]; line != nil {
 		return line.live
 	}
 	return 0
 }
 
-// push puts an operation at the end of its sender's line.
-func (l *lines) push(o *operation.Operation) {
-	line := l.line(o.Sender)
+// Push puts an operation at the end of its sender's line.
+func (l *Lines) Push(o *operation.Operation) {
+	line := l.Line(o.Sender)
 	if line.live == 0 {
 		line.used = max(line.used, l.clock)
 	}
@@ -127,23 +127,23 @@ func (l *lines) push(o *operation.Operation) {
 	line.live++
 }
 
-// back puts an operation at the head of its sender's line.
-func (l *lines) back(o *operation.Operation) {
-	line := l.line(o.Sender)
+// Back puts an operation at the head of its sender's line.
+func (l *Lines) Back(o *operation.Operation) {
+	line := l.Line(o.Sender)
 	l.enter(line)
 	line.ops = slices.Insert(line.ops, 0, o)
 	line.live++
 }
 
-func (l *lines) enter(line *senderLine) {
+func (l *Lines) enter(line *senderLine) {
 	if len(line.ops) == 0 {
-		l.there = append(l.there, line)
+		l.There = append(l.There, line)
 	}
 }
 
-// forget takes account of one operation that its caller gave up.
-func (l *lines) forget(o *operation.Operation) {
-	line := l.line(o.Sender)
+// Forget takes account of one operation that its caller gave up.
+func (l *Lines) Forget(o *operation.Operation) {
+	line := l.Line(o.Sender)
 	line.live--
 	if len(line.ops) > 2*line.live+64 {
 		line.ops = slices.DeleteFunc(line.ops, func(o *operation.Operation) bool { return o.State.Load() == operation.Finished })
@@ -153,13 +153,13 @@ func (l *lines) forget(o *operation.Operation) {
 	}
 }
 
-func (l *lines) leave(line *senderLine) {
-	l.there = slices.DeleteFunc(l.there, func(other *senderLine) bool { return other == line })
+func (l *Lines) leave(line *senderLine) {
+	l.There = slices.DeleteFunc(l.There, func(other *senderLine) bool { return other == line })
 }
 
-// first returns the operation whose turn it is; nil if no operation waits.
-func (l *lines) first(now time.Time) (line *senderLine, o *operation.Operation) {
-	for _, other := range l.there {
+// First returns the operation whose turn it is; nil if no operation waits.
+func (l *Lines) First(now time.Time) (line *senderLine, o *operation.Operation) {
+	for _, other := range l.There {
 		if (line == nil || other.used < line.used) && !now.Before(other.rests) {
 			line = other
 		}
@@ -170,48 +170,48 @@ func (l *lines) first(now time.Time) (line *senderLine, o *operation.Operation) 
 	return line, line.ops[0]
 }
 
-// pop takes the first operation out of a line.
-func (l *lines) pop(line *senderLine) {
+// Pop takes the first operation out of a line.
+func (l *Lines) Pop(line *senderLine) {
 	line.ops[0] = nil
 	if line.ops = line.ops[1:]; len(line.ops) == 0 {
 		l.leave(line)
 	}
 }
 
-// taken counts an operation as under way. What it costs is guessed until it is
+// Taken counts an operation as under way. What it costs is guessed until it is
 // weighed, so that the next one of the same batch is another sender's.
-func (l *lines) taken(line *senderLine) {
+func (l *Lines) Taken(line *senderLine) {
 	line.live--
 	line.used += guess
-	l.shares = append(l.shares, share{line: line, weight: guess})
+	l.Shares = append(l.Shares, share{line: line, weight: guess})
 }
 
-// weighed replaces the guesses by the estimates of what goes now.
-func (l *lines) weighed(fit []*operation.Operation) {
-	for _, s := range l.shares {
+// Weighed replaces the guesses by the estimates of what goes now.
+func (l *Lines) Weighed(fit []*operation.Operation) {
+	for _, s := range l.Shares {
 		s.line.used -= s.weight
 	}
-	l.shares, l.running = l.shares[:0], runningScript{}
+	l.Shares, l.Running = l.Shares[:0], runningScript{}
 	for _, o := range fit {
 		if o.OneScript() {
-			l.running = runningScript{o.ScriptKey(), o.Sender}
+			l.Running = runningScript{o.ScriptKey(), o.Sender}
 		}
-		line := l.line(o.Sender)
+		line := l.Line(o.Sender)
 		l.clock = max(l.clock, line.used)
 		line.used += o.Weight
-		l.shares = append(l.shares, share{line, o.Weight, o.RunsScript})
+		l.Shares = append(l.Shares, share{line, o.Weight, o.RunsScript})
 	}
 }
 
-// spent replaces the estimates by the time that the batch took. own, fate and long are those of
+// Spent replaces the estimates by the time that the batch took. own, fate and long are those of
 // learn.
-func (l *lines) spent(took, own time.Duration, fate scriptFate) (long bool) {
+func (l *Lines) Spent(took, own time.Duration, fate ScriptFate) (long bool) {
 	long = l.learn(took, own, fate)
 	var sum time.Duration
-	for _, s := range l.shares {
+	for _, s := range l.Shares {
 		sum += s.weight
 	}
-	for _, s := range l.shares {
+	for _, s := range l.Shares {
 		cost := time.Duration(float64(took) * float64(s.weight) / float64(max(sum, 1)))
 		if !s.script {
 			// What it took longer it waited for others, of other nodes too.
@@ -219,7 +219,7 @@ func (l *lines) spent(took, own time.Duration, fate scriptFate) (long bool) {
 		}
 		s.line.used += cost - s.weight
 	}
-	l.shares = l.shares[:0]
+	l.Shares = l.Shares[:0]
 	return long
 }
 
@@ -227,9 +227,9 @@ func (l *lines) spent(took, own time.Duration, fate scriptFate) (long bool) {
 // not among them needs the lease.
 const knownScripts = 4096
 
-// scriptCost returns what a script is taken to cost in a batch.
-func (l *lines) scriptCost(o *operation.Operation) time.Duration {
-	if took, known := l.scripts[o.ScriptKey()]; known {
+// ScriptCost returns what a script is taken to cost in a batch.
+func (l *Lines) ScriptCost(o *operation.Operation) time.Duration {
+	if took, known := l.Scripts[o.ScriptKey()]; known {
 		return took
 	}
 	return operation.SlowBudget
@@ -239,39 +239,39 @@ func (l *lines) scriptCost(o *operation.Operation) time.Duration {
 // that was its own and not the way to Redis. It reports whether the script was long:
 // then it is not known to be short any more. One that ended by itself may have waited
 // for another node's.
-func (l *lines) learn(took, own time.Duration, fate scriptFate) (long bool) {
-	key := l.running.key
-	l.running = runningScript{}
+func (l *Lines) learn(took, own time.Duration, fate ScriptFate) (long bool) {
+	key := l.Running.Key
+	l.Running = runningScript{}
 	switch {
 	case key == 0:
-	case fate == scriptKilled && took >= scriptPatience:
-		delete(l.scripts, key)
+	case fate == ScriptKilled && took >= ScriptPatience:
+		delete(l.Scripts, key)
 		return true
-	case fate == scriptEnded && own < operation.SlowBudget:
-		if len(l.scripts) >= knownScripts {
-			clear(l.scripts)
+	case fate == ScriptEnded && own < operation.SlowBudget:
+		if len(l.Scripts) >= knownScripts {
+			clear(l.Scripts)
 		}
-		l.scripts[key] = own
+		l.Scripts[key] = own
 	}
 	return false
 }
 
-// scriptFate is what became of the script of a batch.
-type scriptFate int
+// ScriptFate is what became of the script of a batch.
+type ScriptFate int
 
 const (
-	scriptNotRun scriptFate = iota // Redis took it not now (BUSY), or there is none
-	scriptEnded                    // by itself
-	scriptKilled                   // it had to be ended, or nobody knows
+	ScriptNotRun ScriptFate = iota // Redis took it not now (BUSY), or there is none
+	ScriptEnded                    // by itself
+	ScriptKilled                   // it had to be ended, or nobody knows
 )
 
-// scriptPatience is how long a batch with a user's script may take before SCRIPT KILL is sent.
-const scriptPatience = 100 * time.Millisecond
+// ScriptPatience is how long a batch with a user's script may take before SCRIPT KILL is sent.
+const ScriptPatience = 100 * time.Millisecond
 
-// trips are how long the shortest and the longest exchange of a commit took.
-type trips struct{ least, most time.Duration }
+// Trips are how long the shortest and the longest exchange of a commit took.
+type Trips struct{ least, most time.Duration }
 
-func (t *trips) add(took time.Duration) {
+func (t *Trips) Add(took time.Duration) {
 	if t.least == 0 || took < t.least {
 		t.least = took
 	}
@@ -282,7 +282,7 @@ func (t *trips) add(took time.Duration) {
 // Redis does.
 const longestWay = 50 * time.Millisecond
 
-// own returns how long the batch itself took at most, in a commit that has asked for the lease. That
+// Own returns how long the batch itself took at most, in a commit that has asked for the lease. That
 // question costs Redis next to nothing, so its time is that of the way. On a machine without enough
 // processor time that is most of it.
-func (t *trips) own() time.Duration { return t.most - min(t.least, longestWay) }
+func (t *Trips) Own() time.Duration { return t.most - min(t.least, longestWay) }
