@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/operation"
@@ -19,7 +20,7 @@ import (
 type Client struct {
 	cfg     Config
 	monitor *discovery.Monitor
-	writer  *writer
+	writer  *commit.Writer
 	readers *readers
 	// cluster takes the place of writer and readers if Redis is a cluster; monitor then
 	// follows the master of some shard. Otherwise it is nil.
@@ -58,11 +59,11 @@ func New(cfg Config) (*Client, error) {
 	}
 	m := discovery.New(cfg.MonitorConfig())
 	c := &Client{
-		cfg: cfg, monitor: m, writer: newWriter(cfg, m), readers: newReaders(cfg, m),
+		cfg: cfg, monitor: m, writer: commit.New(cfg, m), readers: newReaders(cfg, m),
 		maker: operation.NewMaker(cfg, m, false), published: pubsub.NewBroker(cfg.Options(), cfg.Logger, m), changes: pubsub.NewBroker(cfg.Options(), cfg.Logger, m),
 	}
 	c.concluding = c.conclude
-	c.writer.compareClocks(once.NewClocks(cfg, m))
+	c.writer.CompareClocks(once.NewClocks(cfg, m))
 	return c, nil
 }
 
@@ -79,9 +80,9 @@ func (c *Client) Run(ctx context.Context) {
 		return
 	}
 	parts.Go(func() { c.monitor.Run(ctx) })
-	parts.Go(func() { c.writer.run(ctx) })
-	parts.Go(func() { c.writer.clocks.Run(ctx) })
-	parts.Go(func() { c.writer.clocks.RunLists(ctx) })
+	parts.Go(func() { c.writer.Run(ctx) })
+	parts.Go(func() { c.writer.Clocks.Run(ctx) })
+	parts.Go(func() { c.writer.Clocks.RunLists(ctx) })
 	parts.Go(func() { c.readers.run(ctx) })
 	parts.Go(func() { c.published.Run(ctx) })
 	parts.Go(func() { c.changes.Run(ctx) })
@@ -145,18 +146,18 @@ func (c *Client) carryOut(ctx context.Context, r *Request, o *operation.Operatio
 func (c *Client) finish(ctx context.Context, r *Request, o *operation.Operation, again bool, err error) error {
 	over := true
 	if !again {
-		over, err = c.writer.do(ctx, o)
+		over, err = c.writer.Do(ctx, o)
 	}
 	if over && err == operation.ErrLarge {
 		c.maker.Enlarge(o)
-		over, err = c.writer.putAside(ctx, o)
+		over, err = c.writer.PutAside(ctx, o)
 	}
-	if err == errNoScript {
-		over, err = c.writer.byExec(ctx, o)
+	if err == commit.ErrNoScript {
+		over, err = c.writer.ByExec(ctx, o)
 	}
 	if over && err == operation.ErrNoRoom {
 		c.maker.Enlarge(o)
-		over, err = c.writer.withRoom(ctx, o)
+		over, err = c.writer.WithRoom(ctx, o)
 	}
 	if over {
 		defer o.Free()
@@ -165,7 +166,7 @@ func (c *Client) finish(ctx context.Context, r *Request, o *operation.Operation,
 		err = c.tell(r, o)
 	}
 	if KindOf(err) == Unknown {
-		c.writer.stats.unknown.Add(1)
+		c.writer.Stats.Unknown.Add(1)
 	}
 	return err
 }
@@ -195,11 +196,11 @@ func (c *Client) Status() Status {
 	s, _ := c.monitor.Now()
 	st := Status{
 		Master: s.Master, Why: s.Why, Since: s.Since, Found: s.Found, Heard: s.Heard,
-		Replicas: len(s.MasterNode().Replicas), InSync: min(int(c.writer.inSync.Load()), len(s.MasterNode().Replicas)), Held: c.writer.waiting(),
-		Unknown: c.writer.stats.unknown.Load(), Operations: c.writer.stats.operations.Load(),
+		Replicas: len(s.MasterNode().Replicas), InSync: min(int(c.writer.InSync.Load()), len(s.MasterNode().Replicas)), Held: c.writer.Waiting(),
+		Unknown: c.writer.Stats.Unknown.Load(), Operations: c.writer.Stats.Operations.Load(),
 	}
 	for i := range st.Batches {
-		st.Batches[i] = c.writer.stats.batches[i].Load()
+		st.Batches[i] = c.writer.Stats.Batches[i].Load()
 	}
 	return st
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/operation"
@@ -252,7 +253,7 @@ func (j *journey) travel(ctx context.Context, items []*item) error {
 		slices.SortFunc(items, func(a, b *item) int { return cmp.Compare(a.number, b.number) })
 		if waits {
 			j.cluster.look()
-			next := time.NewTimer(retryPause)
+			next := time.NewTimer(commit.RetryPause)
 			select {
 			case <-changed:
 			case <-next.C:
@@ -399,23 +400,23 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 		}
 	}
 	r.From = ReadMaster
-	over, err := p.shard.writer.do(ctx, o)
+	over, err := p.shard.writer.Do(ctx, o)
 	if over && err == operation.ErrLarge {
 		j.maker.Enlarge(o)
-		over, err = p.shard.writer.putAside(ctx, o)
+		over, err = p.shard.writer.PutAside(ctx, o)
 	}
-	if err == errNoScript {
+	if err == commit.ErrNoScript {
 		j.guarded = true // it is whole, and so has no other part
 		if p.asks {
 			p.err, p.items[0].sent = err, o.Sent
 			o.Free()
 			return
 		}
-		over, err = p.shard.writer.byExec(ctx, o)
+		over, err = p.shard.writer.ByExec(ctx, o)
 	}
 	if over && err == operation.ErrNoRoom {
 		j.maker.Enlarge(o)
-		over, err = p.shard.writer.withRoom(ctx, o)
+		over, err = p.shard.writer.WithRoom(ctx, o)
 	}
 	if err == nil {
 		err = o.Claim(r)
@@ -426,7 +427,7 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 		r.Node = s.Master
 		r.Token = request.TokenOf(cmp.Or(o.Offset, s.MasterNode().Offset))
 	} else if KindOf(err) == Unknown {
-		p.shard.writer.stats.unknown.Add(1)
+		p.shard.writer.Stats.Unknown.Add(1)
 	}
 	if over {
 		o.Free()
@@ -437,7 +438,7 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 // is the reason. err is the error of the whole request, if the part is all of it.
 func (j *journey) arrive(p *leg, alone bool) (back []*item, why, err error) {
 	r := &p.req
-	if p.err == errNoScript {
+	if p.err == commit.ErrNoScript {
 		return p.items, nil, nil // when the slot has moved
 	}
 	if p.err != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/redistest"
@@ -241,7 +242,7 @@ func TestATransactionThatWaitsForItsSlotHoldsNobodyUp(t *testing.T) {
 			do(t, client, &Request{Commands: commands("SET " + beside + " x")})
 			time.Sleep(time.Millisecond)
 		}
-		if took := time.Since(began); took > many*retryPause/2 {
+		if took := time.Since(began); took > many*commit.RetryPause/2 {
 			t.Errorf("%d writes beside it took %v", many, took)
 		}
 		if len(done) > 0 {

@@ -329,7 +329,7 @@ func (c *cluster) forget(taken map[*clusterShard]bool, known map[string]bool) {
 		}
 		ending.Go(s.end)
 		c.mu.Lock()
-		c.unknown += s.writer.stats.unknown.Load()
+		c.unknown += s.writer.Stats.Unknown.Load()
 		c.mu.Unlock()
 		return true
 	})
@@ -381,7 +381,7 @@ func (c *cluster) status() Status {
 		} else {
 			masters = append(masters, s.Master)
 		}
-		replicas, inSync := len(s.MasterNode().Replicas), int(w.inSync.Load())
+		replicas, inSync := len(s.MasterNode().Replicas), int(w.InSync.Load())
 		if n == 0 || replicas < st.Replicas {
 			st.Replicas = replicas
 		}
@@ -394,11 +394,11 @@ func (c *cluster) status() Status {
 		if s.Heard.After(st.Heard) {
 			st.Heard = s.Heard
 		}
-		st.Held += w.waiting()
-		st.Unknown += w.stats.unknown.Load()
-		st.Operations += w.stats.operations.Load()
+		st.Held += w.Waiting()
+		st.Unknown += w.Stats.Unknown.Load()
+		st.Operations += w.Stats.Operations.Load()
 		for b := range st.Batches {
-			st.Batches[b] += w.stats.batches[b].Load()
+			st.Batches[b] += w.Stats.Batches[b].Load()
 		}
 	}
 	if st.Why = strings.Join(missing, "; "); st.Why == "" {

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/hashslot"
@@ -17,7 +18,7 @@ import (
 type clusterShard struct {
 	cluster *cluster
 	monitor *discovery.Monitor
-	writer  *writer
+	writer  *commit.Writer
 	readers *readers
 	changes *pubsub.Broker // of its keys
 	end     func()         // ends it, and waits for its end
@@ -41,14 +42,14 @@ func newShard(ctx context.Context, c *cluster) *clusterShard {
 	cfg.RecordDB = -1 // a cluster has one database
 	s := &clusterShard{cluster: c, monitor: discovery.New(cfg.MonitorConfig())}
 	s.monitor.Voters = s.ask
-	s.writer, s.readers = newWriter(cfg, s.monitor), newReaders(cfg, s.monitor)
-	s.writer.slot, s.writer.aside.slot = s.anySlot, s.anySlot
+	s.writer, s.readers = commit.New(cfg, s.monitor), newReaders(cfg, s.monitor)
+	s.writer.Slot, s.writer.Aside.Slot = s.anySlot, s.anySlot
 	s.changes = pubsub.NewBroker(cfg.Options(), cfg.Logger, s.monitor)
 	ctx, cancel := context.WithCancel(ctx)
 	s.gone = ctx.Done()
 	var parts sync.WaitGroup
 	parts.Go(func() { s.monitor.Run(ctx) })
-	parts.Go(func() { s.writer.run(ctx) })
+	parts.Go(func() { s.writer.Run(ctx) })
 	parts.Go(func() { s.readers.run(ctx) })
 	parts.Go(func() { s.changes.Run(ctx) })
 	s.end = func() {

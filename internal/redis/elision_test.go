@@ -180,7 +180,7 @@ func TestAMasterThatStallsAnswersNoReadsWithoutConfirmation(t *testing.T) {
 	stall := func(quiet, stall time.Duration) int {
 		for {
 			reads(t, client, 5*time.Millisecond)
-			if p := client.writer.lease(); p != nil && time.Since(p.Proven) < ack.ProofEvery/3 {
+			if p := client.writer.Lease(); p != nil && time.Since(p.Proven) < ack.ProofEvery/3 {
 				break
 			}
 		}

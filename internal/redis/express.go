@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/request"
@@ -29,8 +30,8 @@ import (
 // session without WAIT. A batch is made by Add, sent by Depart, read by Room and Got,
 // judged by Land, handed out by Answer, and ended by Done.
 type Express struct {
-	w       *writer
-	session *session
+	w       *commit.Writer
+	session *commit.Session
 	answers *meter.Answers
 
 	next     []byte // the commands of the batch to come
@@ -81,28 +82,28 @@ var errNoLease = errors.New("no master is read without confirmation now")
 // connect connects to the present master. The caller owns the connection, which is of a
 // kind that the kernel polls. The error is errors.ErrUnsupported if there can never be
 // such a connection, as with TLS, which the kernel does not poll.
-func connect(ctx context.Context, w *writer) (*Express, net.Conn, error) {
-	cfg := w.config()
+func connect(ctx context.Context, w *commit.Writer) (*Express, net.Conn, error) {
+	cfg := w.Config()
 	if cfg.TLS != nil {
 		return nil, nil, errors.ErrUnsupported
 	}
-	p := w.lease()
+	p := w.Lease()
 	switch {
 	case p == nil:
 		return nil, nil, errNoLease
-	case p.session.process == "":
+	case p.Session.Process == "":
 		return nil, nil, errors.ErrUnsupported // the address may lead elsewhere, and nobody could tell
 	}
-	conn, err := cfg.Options().DialProcess(ctx, p.session.process, p.session.master)
+	conn, err := cfg.Options().DialProcess(ctx, p.Session.Process, p.Session.Master)
 	if err != nil {
-		return nil, nil, fmt.Errorf("log in to %s: %w", p.session.master, err)
+		return nil, nil, fmt.Errorf("log in to %s: %w", p.Session.Master, err)
 	}
-	return &Express{w: w, session: p.session, answers: cfg.Answers}, conn, nil
+	return &Express{w: w, session: p.Session, answers: cfg.Answers}, conn, nil
 }
 
 // Over reports whether the session has ended that the Express belongs to. If so, it
 // answers nothing any more.
-func (x *Express) Over() bool { return x.w.present() != x.session }
+func (x *Express) Over() bool { return x.w.Present() != x.session }
 
 // ForExpress reports whether a request may go by an Express. spec is what Redis reports
 // about its command.
@@ -114,9 +115,9 @@ func ForExpress(r *Request, spec *Spec) bool {
 // Add puts a request for which ForExpress is true into the next batch. It reports false
 // if there is no valid read lease, or no room. now may be some milliseconds ago.
 func (x *Express) Add(r *Request, now time.Time) bool {
-	p := x.w.lease()
+	p := x.w.Lease()
 	switch {
-	case p == nil || p.session != x.session || !p.valid(now, ack.ProofEvery, p.heard.Load()):
+	case p == nil || p.Session != x.session || !p.Valid(now, ack.ProofEvery, p.Heard.Load()):
 		return false
 	case len(x.nextAsks) == maxExpress || len(x.next) > maxExpressBytes:
 		return false
@@ -157,8 +158,8 @@ func (x *Express) Depart() []byte {
 		}
 	}
 	x.began = time.Now()
-	if p := x.w.lease(); p != nil {
-		x.heard = p.heard.Load()
+	if p := x.w.Lease(); p != nil {
+		x.heard = p.Heard.Load()
 	}
 	return x.sent
 }
@@ -227,20 +228,20 @@ func (x *Express) Land(now time.Time) bool {
 	role.Master, role.Offset, role.Online = resp.MasterRole(all)
 	x.offset = role.Offset
 
-	p := x.w.lease()
-	if p == nil || p.session != x.session {
+	p := x.w.Lease()
+	if p == nil || p.Session != x.session {
 		return false
 	}
 	if role.Master {
-		p.observe(x.began)
+		p.Observe(x.began)
 	}
-	if !p.confirmedBy(role) {
-		p.revoked.Store(true)
+	if !p.ConfirmedBy(role) {
+		p.Revoked.Store(true)
 	}
-	if !p.valid(now, ack.ProofAge, x.heard) {
+	if !p.Valid(now, ack.ProofAge, x.heard) {
 		return false
 	}
-	x.w.count(count)
+	x.w.Count(count)
 	return true
 }
 
@@ -308,7 +309,7 @@ func (x *Express) Answer(i int, r *Request) bool {
 		}
 	}
 	r.Results = append(r.Results[:0], Result{Reply: m.Reply()})
-	r.From, r.Node, r.Lag, r.Token = ReadMaster, x.session.master, 0, ""
+	r.From, r.Node, r.Lag, r.Token = ReadMaster, x.session.Master, 0, ""
 	if r.WantToken {
 		r.Token = request.TokenOf(x.offset)
 	}

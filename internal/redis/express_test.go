@@ -258,10 +258,10 @@ func TestAnAnswerThatComesLateDoesNotCount(t *testing.T) {
 	r := reading("GET", "k")
 	redistest.Eventually(t, 10*time.Second, "a read lease that is young enough", func() bool {
 		reads(t, client, 5*time.Millisecond)
-		l := client.writer.lease()
+		l := client.writer.Lease()
 		return l != nil && time.Since(l.Proven) < ack.ProofAge-ack.MaxResponseGap-50*time.Millisecond && x.takes(t, r)
 	})
-	l := client.writer.lease()
+	l := client.writer.Lease()
 	time.Sleep(ack.MaxResponseGap * 2 / 3)
 	master.Signal(syscall.SIGSTOP)
 	x.send(t)
@@ -334,7 +334,7 @@ func TestASingleRedisWithAReplicaGivesNoReadLease(t *testing.T) {
 		return client.Status().Replicas == 1
 	})
 	reads(t, client, 10*time.Millisecond)
-	if l := client.writer.lease(); l != nil && !l.revoked.Load() {
+	if l := client.writer.Lease(); l != nil && !l.Revoked.Load() {
 		t.Errorf("there is a read lease: %+v", l)
 	}
 }

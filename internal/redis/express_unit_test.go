@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
@@ -24,9 +25,9 @@ func unconnected(t *testing.T) *Express {
 	cfg := Config{Sentinels: []string{"s"}}.WithDefaults()
 	m := discovery.New(cfg.MonitorConfig())
 	m.Publish(election.Snapshot{Verdict: election.Verdict{Master: "m"}, Nodes: make([]election.Node, 3)})
-	w := newWriter(cfg, m)
-	s := newSession(w, "m")
-	w.grant(s, ack.ReadLease{Others: 2, Covered: 100, Proven: time.Now()}, time.Now())
+	w := commit.New(cfg, m)
+	s := commit.NewSession(w, "m")
+	w.Grant(s, ack.ReadLease{Others: 2, Covered: 100, Proven: time.Now()}, time.Now())
 	return &Express{w: w, session: s, answers: cfg.Answers}
 }
 
@@ -143,9 +144,9 @@ func TestALaneIsAnsweredByTheLeaseOfItsOwnSession(t *testing.T) {
 	const role = "*3\r\n$6\r\nmaster\r\n:100\r\n*2\r\n*3\r\n$1\r\na\r\n$1\r\n1\r\n$3\r\n100\r\n*3\r\n$1\r\nb\r\n$1\r\n1\r\n$3\r\n100\r\n"
 	for name, own := range map[string]bool{"its own": true, "another one's": false} {
 		x, now := unconnected(t), time.Now()
-		x.count, x.sentAsks, x.began, x.heard = 1, make([]expressAsk, 1), now, x.w.lease().heard.Load()
+		x.count, x.sentAsks, x.began, x.heard = 1, make([]expressAsk, 1), now, x.w.Lease().Heard.Load()
 		if !own {
-			x.session = newSession(x.w, "m")
+			x.session = commit.NewSession(x.w, "m")
 		}
 		n := copy(x.Room(), "$1\r\nv\r\n"+role)
 		if whole, err := x.Got(n); !whole || err != nil {

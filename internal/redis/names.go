@@ -6,6 +6,7 @@ import (
 
 	"holdfast/internal/redis/admin"
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/meter"
@@ -28,6 +29,9 @@ type (
 	Config = config.Config
 	// Login is a Redis user with its password.
 	Login = config.Login
+
+	// Status is what a Client knows about Redis at a moment.
+	Status = commit.Status
 
 	// Request is one request to Redis.
 	Request = request.Request
@@ -60,6 +64,9 @@ const (
 	ReadReplica = request.ReadReplica
 	ReadCached  = request.ReadCached
 )
+
+// BatchBuckets are the upper bounds of Status.Batches: powers of two, the last without bound.
+var BatchBuckets = commit.BatchBuckets
 
 // The room for long answers, in answers of the greatest length: a Client has AnswersHeld, and
 // one client of it may have ClientAnswers of them.

@@ -64,7 +64,7 @@ func TestWhatADeadMasterHadIsReadFromTheNext(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { err = client.Do(t.Context(), r) })
 	redistest.Eventually(t, 5*time.Second, "the read is under way", func() bool {
-		s := client.writer.present()
+		s := client.writer.Present()
 		return s != nil && client.Status().Held == 0
 	})
 	master.Kill()

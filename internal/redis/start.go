@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
@@ -40,8 +41,8 @@ func (c *Client) Start(r *Request, done func(error)) {
 		c.errand(r, done)
 	default:
 		o.Request, o.Callback, o.OnDone = r, done, c.concluding
-		c.writer.deadlines.add(o)
-		if err := c.writer.putWatched(o); err != nil {
+		c.writer.Deadlines.Add(o)
+		if err := c.writer.PutWatched(o); err != nil {
 			c.conclude(o, true, err)
 		}
 	}
@@ -97,9 +98,9 @@ func (c *Client) prompt(r *Request) bool {
 // conclude gives the caller of Start the outcome of its operation. over is true if
 // nobody else uses the operation any more.
 func (c *Client) conclude(o *operation.Operation, over bool, err error) {
-	c.writer.deadlines.remove(o)
+	c.writer.Deadlines.Remove(o)
 	r, heard := o.Request, o.Callback
-	if err == errNoScript || err == operation.ErrNoRoom || err == operation.ErrLarge {
+	if err == commit.ErrNoScript || err == operation.ErrNoRoom || err == operation.ErrLarge {
 		o.OnDone = nil // from here on a goroutine waits for it
 		if c.errands.run(func() { heard(c.finish(context.Background(), r, o, true, err)) }) {
 			return
@@ -111,7 +112,7 @@ func (c *Client) conclude(o *operation.Operation, over bool, err error) {
 		err = c.tell(r, o)
 	}
 	if KindOf(err) == Unknown {
-		c.writer.stats.unknown.Add(1)
+		c.writer.Stats.Unknown.Add(1)
 	}
 	if over {
 		o.Free()

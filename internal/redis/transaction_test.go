@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/redistest"
@@ -373,8 +374,8 @@ func TestATransactionThatIsNoneForAScriptHoldsNobodyUp(t *testing.T) {
 	client := open(t, cluster, nil)
 	do(t, client, &Request{Commands: commands("EVAL return(1) 0"), IdempotencyKey: "warm up both"})
 	cluster.Nodes[0].Do("ACL", "SETUSER", redistest.Username, "-incr")
-	aside := newWriter(client.cfg, client.monitor).aside // does nothing yet
-	client.writer.aside = aside
+	aside := commit.New(client.cfg, client.monitor).Aside // does nothing yet
+	client.writer.Aside = aside
 	request := func(idempotencyKey string) *Request {
 		return &Request{Commands: commands("SET k v", "INCR n"), Atomic: true, IdempotencyKey: idempotencyKey}
 	}
@@ -384,11 +385,11 @@ func TestATransactionThatIsNoneForAScriptHoldsNobodyUp(t *testing.T) {
 	outcomes := make(chan error, 2)
 	go func() { outcomes <- client.Do(t.Context(), request("done")) }()
 	client.Start(request("started"), func(err error) { outcomes <- err })
-	redistest.Eventually(t, 2*time.Second, "both are aside", func() bool { return aside.waiting() == 2 })
+	redistest.Eventually(t, 2*time.Second, "both are aside", func() bool { return aside.Waiting() == 2 })
 	do(t, client, &Request{Commands: commands("SET another goes-on")})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { aside.run(ctx) })
+	running.Go(func() { aside.Run(ctx) })
 	for range 2 {
 		if err := <-outcomes; KindOf(err) != Refused || !strings.HasPrefix(Words(err), "NOPERM") {
 			t.Errorf("%v, want Redis' own refusal", err)
@@ -403,7 +404,7 @@ func TestATransactionThatIsNoneForAScriptHoldsNobodyUp(t *testing.T) {
 func TestATransactionThatIsNoneForAScriptEndsInTime(t *testing.T) {
 	client := open(t, redistest.Start(t, 1, 0), nil)
 	do(t, client, &Request{Commands: commands("EVAL return(1) 0"), IdempotencyKey: "warm up both"})
-	client.writer.aside = newWriter(client.cfg, client.monitor).aside // does nothing
+	client.writer.Aside = commit.New(client.cfg, client.monitor).Aside // does nothing
 	for _, before := range []bool{false, true} {
 		o, err := client.maker.Make(t.Context(), &Request{Commands: commands("SET k v"), Atomic: true, IdempotencyKey: "once"})
 		if err != nil {
@@ -411,7 +412,7 @@ func TestATransactionThatIsNoneForAScriptEndsInTime(t *testing.T) {
 		}
 		o.Until, o.Sent = time.Now().Add(50*time.Millisecond), before
 		o.State.Store(operation.Finished)
-		_, err = client.writer.byExec(t.Context(), o)
+		_, err = client.writer.ByExec(t.Context(), o)
 		if want := map[bool]Kind{false: NotExecuted, true: Unknown}[before]; KindOf(err) != want {
 			t.Errorf("sent before: %v: %v", before, err)
 		}
@@ -533,7 +534,7 @@ func TestTheWayOfATransactionMayChangeBetweenRepetitions(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.Guarded = guarded
-		if _, err := client.writer.do(t.Context(), o); err != nil {
+		if _, err := client.writer.Do(t.Context(), o); err != nil {
 			return err.Error()
 		}
 		client.tell(r, o)

@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"math/bits"
@@ -12,17 +12,17 @@ var BatchBuckets = [...]int{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
 
 // stats count what the writer did.
 type stats struct {
-	batches    [len(BatchBuckets)]atomic.Int64
-	operations atomic.Int64
-	unknown    atomic.Int64
+	Batches    [len(BatchBuckets)]atomic.Int64
+	Operations atomic.Int64
+	Unknown    atomic.Int64
 }
 
 func (s *stats) batch(n int) {
 	if n == 0 {
 		return
 	}
-	s.batches[min(bits.Len(uint(n-1)), len(s.batches)-1)].Add(1)
-	s.operations.Add(int64(n))
+	s.Batches[min(bits.Len(uint(n-1)), len(s.Batches)-1)].Add(1)
+	s.Operations.Add(int64(n))
 }
 
 // Status is what the client knows about Redis at a moment.

@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"cmp"
@@ -28,7 +28,7 @@ var errUncertain = errors.New("no majority of Sentinels was heard, and not every
 
 // follow carries operations out until the context ends: on one connection after another,
 // each to the node that is the master then.
-func (w *writer) follow(ctx context.Context) {
+func (w *Writer) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		s, err := w.monitor.Wait(ctx)
 		if err != nil {
@@ -36,14 +36,14 @@ func (w *writer) follow(ctx context.Context) {
 		}
 		if err := w.serve(ctx, s.Master); err != nil {
 			w.monitor.Look()
-			moment.Sleep(ctx, retryPause)
+			moment.Sleep(ctx, RetryPause)
 		}
 	}
 }
 
 // serve carries operations out at one master, on one connection, until the connection
 // breaks or another node is the master. cause is why it ended.
-func (w *writer) serve(ctx context.Context, master string) (cause error) {
+func (w *Writer) serve(ctx context.Context, master string) (cause error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watcher sync.WaitGroup
 	watcher.Go(func() {
@@ -59,7 +59,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	dedicated, release := l.Dedicate()
 	defer release()
 	defer l.Cut() // runs before release, which would wait for answers
-	s := newSession(w, master)
+	s := NewSession(w, master)
 	s.conn = dedicated
 	// The peer itself has to report that it is a master: the address may lead to another
 	// process than when the monitor asked.
@@ -73,8 +73,8 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		return fmt.Errorf("%s is not a master any more", master)
 	}
 	info, _ := words[1].ToString() // it may be refused
-	s.process = conn.ProcessOf(info)
-	s.origin = rewrite.OriginOf(cmp.Or(s.process, master))
+	s.Process = conn.ProcessOf(info)
+	s.origin = rewrite.OriginOf(cmp.Or(s.Process, master))
 	var ready []string
 	for _, r := range replicas {
 		if r.Offset > 0 {
@@ -186,7 +186,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 
 // watch returns when another node is the master, when there has been no master for so
 // long that nobody waits for an answer any more, or when the context ends.
-func (w *writer) watch(ctx context.Context, master string) {
+func (w *Writer) watch(ctx context.Context, master string) {
 	for {
 		s, changed := w.monitor.Now()
 		var late <-chan time.Time

@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"cmp"
@@ -10,12 +10,13 @@ import (
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 )
 
 // read takes the answers to the operation's commands. broken is why the session is of no
 // more use; nil: it is.
-func (s *session) read(o *operation.Operation, answers []rueidis.RedisResult, sent bool) (then operation.Next, broken error) {
+func (s *Session) read(o *operation.Operation, answers []rueidis.RedisResult, sent bool) (then operation.Next, broken error) {
 	o.Results = o.Results[:0]
 	answers = s.ownAnswers(o, answers)
 	if o.Bounded != operation.Unbounded && len(answers) > 1 {
@@ -50,21 +51,21 @@ func (s *session) read(o *operation.Operation, answers []rueidis.RedisResult, se
 		switch fate {
 		case outcome.Executed:
 			done = done || o.Effects[i]
-			o.Results = append(o.Results, Result{Reply: o.Reply(i, m)})
+			o.Results = append(o.Results, request.Result{Reply: o.Reply(i, m)})
 		case outcome.Rejected:
 			if o.Record != "" && o.Effects[i] && once.IsGone(err) {
 				done = true
-				o.Results = append(o.Results, Result{Err: &Error{Kind: Unknown, Cause: once.ErrDone}})
+				o.Results = append(o.Results, request.Result{Err: &outcome.Error{Kind: outcome.Unknown, Cause: once.ErrDone}})
 				break
 			}
-			o.Results = append(o.Results, Result{Err: o.Refusal(outcome.WordsOf(m))})
+			o.Results = append(o.Results, request.Result{Err: o.Refusal(outcome.WordsOf(m))})
 		case outcome.Later:
 			again = true
 			if !once.IsNoScript(err) {
 				broken = cmp.Or(broken, s.refused(err))
 			}
 			cause = err
-			o.Results = append(o.Results, Result{Err: &Error{Kind: NotExecuted, Cause: err}})
+			o.Results = append(o.Results, request.Result{Err: &outcome.Error{Kind: outcome.NotExecuted, Cause: err}})
 		case outcome.Lost:
 			broken = fmt.Errorf("%w (%w)", outcome.ErrLost, err)
 			cause, unanswered = broken, true
@@ -73,14 +74,14 @@ func (s *session) read(o *operation.Operation, answers []rueidis.RedisResult, se
 			} else {
 				again = true
 			}
-			o.Results = append(o.Results, Result{Err: &Error{Kind: Unknown, Cause: err}})
+			o.Results = append(o.Results, request.Result{Err: &outcome.Error{Kind: outcome.Unknown, Cause: err}})
 		}
 	}
 	switch {
 	case !again && !gone:
 		return operation.Settle, nil
 	case o.Record == "" && gone:
-		o.Finish(&Error{Kind: Unknown, Cause: cause})
+		o.Finish(&outcome.Error{Kind: outcome.Unknown, Cause: cause})
 		return operation.Decided, broken
 	case o.Record == "" && done:
 		// Some commands happened and some certainly did not: each has its own result.
@@ -95,11 +96,11 @@ func (s *session) read(o *operation.Operation, answers []rueidis.RedisResult, se
 	return operation.Repeat, broken
 }
 
-func (s *session) readScript(o *operation.Operation, a rueidis.RedisResult, sent bool) (operation.Next, error) {
+func (s *Session) readScript(o *operation.Operation, a rueidis.RedisResult, sent bool) (operation.Next, error) {
 	m, err := a.ToMessage()
 	switch outcome.FateOf(err, sent) {
 	case outcome.Executed:
-		o.Results = append(o.Results, Result{Reply: resp.FromMessage(m)})
+		o.Results = append(o.Results, request.Result{Reply: resp.FromMessage(m)})
 		return operation.Settle, nil
 	case outcome.Rejected:
 		if once.IsNoScript(err) {
@@ -108,10 +109,10 @@ func (s *session) readScript(o *operation.Operation, a rueidis.RedisResult, sent
 			return operation.Repeat, nil
 		}
 		if once.IsGone(err) {
-			o.Finish(&Error{Kind: Unknown, Cause: once.ErrDone})
+			o.Finish(&outcome.Error{Kind: outcome.Unknown, Cause: once.ErrDone})
 			return operation.Decided, nil
 		}
-		o.Results = append(o.Results, Result{Err: o.Refusal(outcome.WordsOf(m))})
+		o.Results = append(o.Results, request.Result{Err: o.Refusal(outcome.WordsOf(m))})
 		return operation.Settle, nil
 	case outcome.Later:
 		o.Cause = err
@@ -123,7 +124,7 @@ func (s *session) readScript(o *operation.Operation, a rueidis.RedisResult, sent
 // readTransaction takes the answers to MULTI, the commands, and EXEC. If Redis refused to
 // queue any of the commands, EXEC does nothing (manual, "Transactions", errors inside a
 // transaction).
-func (s *session) readTransaction(o *operation.Operation, answers []rueidis.RedisResult, sent bool) (operation.Next, error) {
+func (s *Session) readTransaction(o *operation.Operation, answers []rueidis.RedisResult, sent bool) (operation.Next, error) {
 	exec := answers[len(answers)-1]
 	err := exec.NonRedisError()
 	if err != nil {
@@ -164,7 +165,7 @@ func aboutScript(words error) bool {
 }
 
 // readWhole takes the answer of the script for a transaction.
-func (s *session) readWhole(o *operation.Operation, a rueidis.RedisResult, sent bool) (operation.Next, error) {
+func (s *Session) readWhole(o *operation.Operation, a rueidis.RedisResult, sent bool) (operation.Next, error) {
 	m, err := a.ToMessage()
 	switch outcome.FateOf(err, sent) {
 	case outcome.Rejected:
@@ -176,7 +177,7 @@ func (s *session) readWhole(o *operation.Operation, a rueidis.RedisResult, sent 
 		if words := outcome.WordsOf(m); !aboutScript(words) {
 			o.Finish(o.Refusal(&operation.Discarded{Cause: words}))
 		} else {
-			o.Finish(errNoScript)
+			o.Finish(ErrNoScript)
 		}
 		return operation.Decided, nil
 	case outcome.Later:
@@ -192,19 +193,19 @@ func (s *session) readWhole(o *operation.Operation, a rueidis.RedisResult, sent 
 	}
 	switch {
 	case m.IsInt64():
-		o.Finish(errNoScript)
+		o.Finish(ErrNoScript)
 		return operation.Decided, nil
 	case m.IsString():
 		kept, _ := m.ToString()
 		if o.Results, err = once.Replay([]byte(kept), len(o.Cmds)); err != nil {
-			o.Finish(&Error{Kind: Unknown, Cause: err})
+			o.Finish(&outcome.Error{Kind: outcome.Unknown, Cause: err})
 			return operation.Decided, nil
 		}
 		return operation.Settle, nil
 	}
 	list, _ := m.ToArray()
 	if len(list) != len(o.Cmds) {
-		o.Finish(&Error{Kind: Unknown, Cause: once.ErrDone})
+		o.Finish(&outcome.Error{Kind: outcome.Unknown, Cause: once.ErrDone})
 		return operation.Decided, nil
 	}
 	o.Results = once.Results(list)
@@ -217,7 +218,7 @@ func (s *session) readWhole(o *operation.Operation, a rueidis.RedisResult, sent 
 }
 
 // ownAnswers returns the answers to the operation's own commands without those to ASKING and to logins.
-func (s *session) ownAnswers(o *operation.Operation, answers []rueidis.RedisResult) []rueidis.RedisResult {
+func (s *Session) ownAnswers(o *operation.Operation, answers []rueidis.RedisResult) []rueidis.RedisResult {
 	asking := o.Placement != nil && o.Placement.Asking
 	if !asking && o.Login == nil {
 		return answers

@@ -1,23 +1,24 @@
-package redis
+package commit
 
 import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/operation"
 )
 
 // An operation that is watched may be given up before it is in the queue.
 func TestWhatIsGivenUpBeforeItIsQueuedIsNotCounted(t *testing.T) {
 	for _, ended := range []bool{false, true} {
-		w := newWriter(Config{}.WithDefaults(), nil)
+		w := New(config.Config{}.WithDefaults(), nil)
 		w.ended = ended
 		told := 0
 		o := &operation.Operation{Done: make(chan error, 1), Size: 10}
 		o.OnDone = func(*operation.Operation, bool, error) { told++ }
-		w.deadlines.add(o)
-		w.deadlines.sweep(time.Now().Add(time.Hour))
-		if err := w.putWatched(o); err != nil {
+		w.Deadlines.Add(o)
+		w.Deadlines.sweep(time.Now().Add(time.Hour))
+		if err := w.PutWatched(o); err != nil {
 			t.Errorf("%v, and it has had its outcome", err)
 		}
 		if batch := w.take(nil); len(batch) > 0 {
@@ -31,9 +32,9 @@ func TestWhatIsGivenUpBeforeItIsQueuedIsNotCounted(t *testing.T) {
 
 // An operation is watched until its caller has its outcome, and no longer: its memory is used again.
 func TestAnOperationWithItsOutcomeIsNotWatched(t *testing.T) {
-	w := newWriter(Config{}.WithDefaults(), nil)
+	w := New(config.Config{}.WithDefaults(), nil)
 	watched := func() (n int) {
-		for _, l := range []line{w.deadlines.open, w.deadlines.expired} {
+		for _, l := range []line{w.Deadlines.open, w.Deadlines.expired} {
 			for o := l.head; o != nil; o = o.Next {
 				n++
 			}
@@ -44,7 +45,7 @@ func TestAnOperationWithItsOutcomeIsNotWatched(t *testing.T) {
 	start := func() *operation.Operation {
 		o := &operation.Operation{Done: make(chan error, 1), Writes: true}
 		o.OnDone = func(*operation.Operation, bool, error) { told++ }
-		w.deadlines.add(o)
+		w.Deadlines.Add(o)
 		return o
 	}
 	answered, waiting, sent := start(), start(), start()
@@ -52,13 +53,13 @@ func TestAnOperationWithItsOutcomeIsNotWatched(t *testing.T) {
 	if n := watched(); n != 3 {
 		t.Errorf("%d of 3 are watched", n)
 	}
-	w.deadlines.remove(answered)
-	w.deadlines.sweep(time.Now().Add(time.Hour)) // the one that waits is given up; the other one may be answered yet
+	w.Deadlines.Remove(answered)
+	w.Deadlines.sweep(time.Now().Add(time.Hour)) // the one that waits is given up; the other one may be answered yet
 	if n := watched(); n != 1 || told != 1 || waiting.State.Load() != operation.Finished {
 		t.Errorf("%d are watched, %d were told", n, told)
 	}
-	w.deadlines.sweep(time.Now().Add(2 * time.Hour))
-	w.deadlines.remove(sent)
+	w.Deadlines.sweep(time.Now().Add(2 * time.Hour))
+	w.Deadlines.Remove(sent)
 	if n := watched(); n != 0 || told != 2 {
 		t.Errorf("in the end %d are watched, %d were told", n, told)
 	}

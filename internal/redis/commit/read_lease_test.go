@@ -1,10 +1,11 @@
-package redis
+package commit
 
 import (
 	"testing"
 	"time"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 )
@@ -16,12 +17,12 @@ func known(master string, others int) election.Snapshot {
 
 // leasing is a session that has given a read lease, its last proof and its master's last
 // reply so long ago.
-func leasing(proof, reply time.Duration) (l *readLease, now time.Time) {
+func leasing(proof, reply time.Duration) (l *ReadLease, now time.Time) {
 	now = time.Now()
-	m := discovery.New(Config{Sentinels: []string{"s"}}.WithDefaults().MonitorConfig())
+	m := discovery.New(config.Config{Sentinels: []string{"s"}}.WithDefaults().MonitorConfig())
 	m.Publish(known("m", 2))
-	w := &writer{monitor: m, cfg: Config{Sentinels: []string{"s"}}}
-	s := &session{w: w, master: "m", inSync: ack.NewInSync("a", "b"), proven: now.Add(-proof)}
+	w := &Writer{monitor: m, cfg: config.Config{Sentinels: []string{"s"}}}
+	s := &Session{w: w, Master: "m", inSync: ack.NewInSync("a", "b"), proven: now.Add(-proof)}
 	s.elision.Heard = now.Add(-reply)
 	s.elision.Proved()
 	role := ack.Role{Master: true, Offset: 100, Online: 2}
@@ -34,20 +35,20 @@ func leasing(proof, reply time.Duration) (l *readLease, now time.Time) {
 func TestAReadLeaseIsValidWhileItsProofIsYoungAndItsMasterHeard(t *testing.T) {
 	for name, c := range map[string]struct {
 		proof, word time.Duration
-		change      func(*readLease)
+		change      func(*ReadLease)
 		want        bool
 	}{
 		"a young proof": {ack.ProofAge / 2, ack.MaxResponseGap / 2, nil, true},
 		"an old proof":  {ack.ProofAge, ack.MaxResponseGap / 2, nil, false},
 		"a master that was not heard ack.MaxResponseGap": {ack.ProofAge / 2, ack.MaxResponseGap, nil, false},
-		"something spoke against it":                     {ack.ProofAge / 2, ack.MaxResponseGap / 2, func(l *readLease) { l.revoked.Store(true) }, false},
-		"a single Redis":                                 {time.Hour, time.Hour, func(l *readLease) { l.Alone = true }, true},
+		"something spoke against it":                     {ack.ProofAge / 2, ack.MaxResponseGap / 2, func(l *ReadLease) { l.Revoked.Store(true) }, false},
+		"a single Redis":                                 {time.Hour, time.Hour, func(l *ReadLease) { l.Alone = true }, true},
 	} {
 		l, now := leasing(c.proof, c.word)
 		if c.change != nil {
 			c.change(l)
 		}
-		if got := l.valid(now, ack.ProofAge, l.heard.Load()); got != c.want {
+		if got := l.Valid(now, ack.ProofAge, l.Heard.Load()); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -70,8 +71,8 @@ func TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch(t *testing.T) {
 		"nobody knows who the master is by now": {master, 2, known("", 2), false},
 	} {
 		l, _ := leasing(0, 0)
-		l.session.w.monitor.(*discovery.Monitor).Publish(c.now)
-		if got := l.confirmedBy(ack.Role{Master: c.standing.Master, Offset: c.standing.Offset, Online: c.online}); got != c.want {
+		l.Session.w.monitor.(*discovery.Monitor).Publish(c.now)
+		if got := l.ConfirmedBy(ack.Role{Master: c.standing.Master, Offset: c.standing.Offset, Online: c.online}); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -80,20 +81,20 @@ func TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch(t *testing.T) {
 // A session that has to wait for its replicas again gives nobody else leave not to.
 func TestASessionThatNeedsConfirmationTakesItsReadLeaseBack(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(*session)
+		change func(*Session)
 		kept   bool
 	}{
-		"all is well":                {func(*session) {}, true},
-		"something spoke against it": {func(s *session) { s.elision = ack.WaitElision{} }, false},
-		"one left the in-sync set":   {func(s *session) { s.inSync = ack.NewInSync("a") }, false},
-		"one misses deadlines": {func(s *session) {
+		"all is well":                {func(*Session) {}, true},
+		"something spoke against it": {func(s *Session) { s.elision = ack.WaitElision{} }, false},
+		"one left the in-sync set":   {func(s *Session) { s.inSync = ack.NewInSync("a") }, false},
+		"one misses deadlines": {func(s *Session) {
 			s.inSync.Agreed(confirmed(election.Replica{Address: "a"}, election.Replica{Address: "b"}), 100, time.Hour, time.Now())
 		}, false},
 	} {
 		l, _ := leasing(0, 0)
-		c.change(l.session)
-		l.session.checkReadLease()
-		if kept := l.session.w.readLease.Load() != nil; kept != c.kept {
+		c.change(l.Session)
+		l.Session.checkReadLease()
+		if kept := l.Session.w.readLease.Load() != nil; kept != c.kept {
 			t.Errorf("%s: kept is %v", name, kept)
 		}
 	}

@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"cmp"
@@ -19,25 +19,26 @@ import (
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 	"holdfast/internal/redis/rewrite"
 	"holdfast/internal/redis/scripts"
 	"holdfast/internal/redis/turns"
 )
 
-// session is one connection to one master, and what is known about that master and its
+// Session is one connection to one master, and what is known about that master and its
 // replicas. It belongs to the goroutine of its writer.
-type session struct {
-	w      *writer
-	master string
-	// process identifies the master's process, whatever its address is (see
+type Session struct {
+	w      *Writer
+	Master string
+	// Process identifies the master's process, whatever its address is (see
 	// conn.ProcessOf); empty: it is not known.
-	process string
+	Process string
 	origin  rewrite.Origin // of the cursors that this master returns
 	conn    rueidis.DedicatedClient
 	wire    *conn.Tracked
-	loaded  map[*Script]bool // our own scripts that the master has already
-	scripts scripts.Presumed // those of clients
+	loaded  map[*request.Script]bool // our own scripts that the master has already
+	scripts scripts.Presumed         // those of clients
 	inSync  ack.InSync
 	// offset is the master's after the last batch; 0: it was not asked for.
 	offset int64
@@ -86,21 +87,21 @@ type session struct {
 	cut bool
 }
 
-// newSession returns a session of a writer with a master, without a connection yet.
-func newSession(w *writer, master string) *session {
-	return &session{w: w, master: master, slot: -1, loaded: map[*Script]bool{}, scripts: scripts.NewPresumed()}
+// NewSession returns a session of a writer with a master, without a connection yet.
+func NewSession(w *Writer, master string) *Session {
+	return &Session{w: w, Master: master, slot: -1, loaded: map[*request.Script]bool{}, scripts: scripts.NewPresumed()}
 }
 
 // exchange sends commands and waits for their answers. sent is false if none of the
 // commands can have left this process.
-func (s *session) exchange(ctx context.Context, cmds rueidis.Commands) (answers []rueidis.RedisResult, sent bool) {
+func (s *Session) exchange(ctx context.Context, cmds rueidis.Commands) (answers []rueidis.RedisResult, sent bool) {
 	answers, sent, cut := s.exchangeShared(ctx, cmds, nil)
 	s.cut = s.cut || cut
 	return answers, sent
 }
 
 // exchangeBare does the work of exchange.
-func (s *session) exchangeBare(ctx context.Context, cmds rueidis.Commands) (answers []rueidis.RedisResult, sent bool) {
+func (s *Session) exchangeBare(ctx context.Context, cmds rueidis.Commands) (answers []rueidis.RedisResult, sent bool) {
 	mark, began := s.wire.Written(), time.Now()
 	answers = s.conn.DoMulti(ctx, cmds...)
 	took := time.Since(began)
@@ -116,7 +117,7 @@ func (s *session) exchangeBare(ctx context.Context, cmds rueidis.Commands) (answ
 
 // commit carries out one batch. Each of its operations then has its outcome, or is back
 // in the queue, or is kept (done) until replicas confirm it. An error ends the session.
-func (s *session) commit(ctx context.Context, batch []*operation.Operation) error {
+func (s *Session) commit(ctx context.Context, batch []*operation.Operation) error {
 	// After Hold nobody waits for this batch any more. If the connection is silent for so
 	// long, while the monitor's own connections show that the master is well, its packets
 	// are dropped, and only a new connection helps.
@@ -128,7 +129,7 @@ func (s *session) commit(ctx context.Context, batch []*operation.Operation) erro
 	s.script, s.trips = turns.ScriptNotRun, turns.Trips{}
 	s.grow()
 	s.checkReadLease()
-	s.w.stats.batch(len(batch))
+	s.w.Stats.batch(len(batch))
 	batch, err := s.provide(ctx, batch)
 	if err == nil {
 		batch, err = s.checkLogins(ctx, batch)
@@ -172,11 +173,11 @@ func (s *session) commit(ctx context.Context, batch []*operation.Operation) erro
 }
 
 // spoil ends the session when the present batch is done.
-func (s *session) spoil(cause error) { s.spoiled = cmp.Or(s.spoiled, cause) }
+func (s *Session) spoil(cause error) { s.spoiled = cmp.Or(s.spoiled, cause) }
 
 // refused handles the refusal of a command that may succeed later. It returns an error if
 // this node cannot carry it out, so that the session has to end.
-func (s *session) refused(err error) error {
+func (s *Session) refused(err error) error {
 	switch code, _, _ := strings.Cut(err.Error(), " "); code {
 	case "NOREPLICAS":
 		s.lonely = true
@@ -186,7 +187,7 @@ func (s *session) refused(err error) error {
 	default:
 		return err
 	}
-	s.pause = retryPause
+	s.pause = RetryPause
 	return nil
 }
 
@@ -199,15 +200,15 @@ const replicaPause = 5 * time.Millisecond
 // want of replicas: the WAIT ends as soon as a replica is there and has answered. Often
 // the WAIT does not wait at all. It asks for the offset of the connection's last write,
 // which a refused write does not move, and which may have been confirmed before.
-func (s *session) waited(took time.Duration) {
+func (s *Session) waited(took time.Duration) {
 	if s.lonely {
-		s.pause = max(replicaPause, retryPause-took)
+		s.pause = max(replicaPause, RetryPause-took)
 	}
 }
 
 // end gives each operation that the session still has its outcome, or puts it back into
 // the queue. cause is what ended the session.
-func (s *session) end(cause error) {
+func (s *Session) end(cause error) {
 	for _, o := range s.done {
 		if o.Lose(cause, s.loss()) == operation.Repeat {
 			s.again = append(s.again, o)
@@ -220,7 +221,7 @@ func (s *session) end(cause error) {
 
 // pass sends a batch, with a WAIT or ROLE behind it that also covers the operations that
 // were carried out before and are not confirmed yet (done). Then it settles them.
-func (s *session) pass(ctx context.Context, batch []*operation.Operation) error {
+func (s *Session) pass(ctx context.Context, batch []*operation.Operation) error {
 	cmds, shares := s.cmds[:0], s.shares[:0]
 	for _, o := range batch {
 		if o.Single() {
@@ -311,7 +312,7 @@ func (s *session) pass(ctx context.Context, batch []*operation.Operation) error 
 			ended = cmp.Or(ended, fmt.Errorf("%w (%w)", outcome.ErrLost, err))
 		}
 		if said = s.tell(answers[role], token); said == (ack.Role{}) {
-			s.pause = retryPause // the master does not answer ROLE now
+			s.pause = RetryPause // the master does not answer ROLE now
 		}
 	}
 	if wait >= 0 {
@@ -331,7 +332,7 @@ func (s *session) pass(ctx context.Context, batch []*operation.Operation) error 
 	if wait >= 0 {
 		acks, err = answers[wait].AsInt64()
 		if err != nil && outcome.FateOf(err, sent) == outcome.Later { // a script keeps the master busy
-			s.pause, err = retryPause, nil
+			s.pause, err = RetryPause, nil
 		}
 	}
 	if err == nil && fences > 0 && state.Proves(int(acks)) {
@@ -342,7 +343,7 @@ func (s *session) pass(ctx context.Context, batch []*operation.Operation) error 
 }
 
 // state returns what decides about answers; see package ack.
-func (s *session) state() ack.State {
+func (s *Session) state() ack.State {
 	known := s.w.monitor.State()
 	return ack.State{
 		Now: time.Now(), MinAcks: s.w.cfg.MinAcks, Alone: s.w.cfg.Alone(),
@@ -353,7 +354,7 @@ func (s *session) state() ack.State {
 // fence appends the write that proves that the replicas follow this master, and returns how
 // many commands that is. There is none if it is not known which slot of a cluster is this
 // master's.
-func (s *session) fence(cmds rueidis.Commands, batch []*operation.Operation) (rueidis.Commands, int) {
+func (s *Session) fence(cmds rueidis.Commands, batch []*operation.Operation) (rueidis.Commands, int) {
 	key := once.Prefix + "fence"
 	if len(s.w.cfg.Cluster) > 0 {
 		if slot := operation.SlotAmong(batch); slot >= 0 {
@@ -370,7 +371,7 @@ func (s *session) fence(cmds rueidis.Commands, batch []*operation.Operation) (ru
 }
 
 // sort puts an operation where it belongs after an attempt.
-func (s *session) sort(o *operation.Operation, then operation.Next) {
+func (s *Session) sort(o *operation.Operation, then operation.Next) {
 	switch then {
 	case operation.Settle:
 		s.done = append(s.done, o)
@@ -392,7 +393,7 @@ func kinds(ops []*operation.Operation) (needs ack.Needs, token bool) {
 
 // tell returns what the master says of itself after the operations, and gives them its
 // replication offset if any wants it.
-func (s *session) tell(role rueidis.RedisResult, token bool) (said ack.Role) {
+func (s *Session) tell(role rueidis.RedisResult, token bool) (said ack.Role) {
 	answer, err := role.ToArray()
 	if err != nil {
 		return said
@@ -410,7 +411,7 @@ func (s *session) tell(role rueidis.RedisResult, token bool) (said ack.Role) {
 // settle answers the operations that the master has carried out and that package ack lets
 // it answer; the others stay. acks is how many replicas have confirmed, and err is why that is not known.
 // It returns an error when it cannot be known here any more.
-func (s *session) settle(ctx context.Context, acks int, err error) error {
+func (s *Session) settle(ctx context.Context, acks int, err error) error {
 	s.answer(func(o *operation.Operation) bool {
 		return ack.AtOnce(o.Writes, o.Async) || o.State.Load() == operation.Finished
 	})
@@ -439,11 +440,11 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		if err != nil {
 			return fmt.Errorf("%w: %d of %d replicas confirmed, and nobody could be asked: %w", outcome.ErrLost, acks, state.Replicas(needs), err)
 		}
-		switch ack.Judge(now, s.master) {
+		switch ack.Judge(now, s.Master) {
 		case ack.Replaced:
 			return fmt.Errorf("%w: %d of %d replicas confirmed, and then %s", outcome.ErrLost, acks, state.Replicas(needs), cmp.Or(now.Master, "nobody")+" was the master: "+now.Why)
 		case ack.Doubtful:
-			s.pause = retryPause
+			s.pause = RetryPause
 			s.inSync.Restart(time.Now())
 		case ack.Confirmed:
 			if s.agreed(now) {
@@ -452,38 +453,38 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 			}
 		}
 	}
-	if master := s.w.monitor.State().Master; master != "" && master != s.master {
+	if master := s.w.monitor.State().Master; master != "" && master != s.Master {
 		return fmt.Errorf("%w: %s is the master now", outcome.ErrLost, master)
 	}
 	return nil
 }
 
 // agreed reports whether every in-sync replica has the operations that are done.
-func (s *session) agreed(now election.Snapshot) bool {
+func (s *Session) agreed(now election.Snapshot) bool {
 	agreed, again := s.inSync.Agreed(now, s.offset, s.w.cfg.AckTimeout-s.w.slice(), time.Now())
 	if again {
-		s.pause = retryPause
+		s.pause = RetryPause
 	}
 	if agreed && s.offset != 0 {
-		s.w.inSync.Store(int64(s.inSync.Count))
+		s.w.InSync.Store(int64(s.inSync.Count))
 	}
 	return agreed
 }
 
 // grow looks at which replicas are in sync now.
-func (s *session) grow() {
+func (s *Session) grow() {
 	now, _ := s.w.monitor.Now()
-	if now.Master != s.master {
+	if now.Master != s.Master {
 		return
 	}
 	s.inSync.Grow(now.MasterNode(), time.Now())
-	s.w.inSync.Store(int64(s.inSync.Count))
+	s.w.InSync.Store(int64(s.inSync.Count))
 }
 
 func all(*operation.Operation) bool { return true }
 
 // answer gives the done operations that are ready their outcome.
-func (s *session) answer(ready func(*operation.Operation) bool) {
+func (s *Session) answer(ready func(*operation.Operation) bool) {
 	left := s.done[:0]
 	for _, o := range s.done {
 		if ready(o) {
@@ -498,9 +499,9 @@ func (s *session) answer(ready func(*operation.Operation) bool) {
 
 // wait returns the WAIT for so many replicas. WAIT does not notice when a replica's
 // connection ends (manual, WAIT), so each one lasts for only a slice of AckTimeout.
-func (s *session) wait(replicas int) rueidis.Completed {
+func (s *Session) wait(replicas int) rueidis.Completed {
 	return s.conn.B().Wait().Numreplicas(int64(replicas)).Timeout(s.w.slice().Milliseconds()).Build()
 }
 
 // slice returns how long one WAIT may take.
-func (w *writer) slice() time.Duration { return max(w.cfg.AckTimeout/3, time.Millisecond) }
+func (w *Writer) slice() time.Duration { return max(w.cfg.AckTimeout/3, time.Millisecond) }

@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"context"
@@ -10,12 +10,15 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/ack"
+	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/request"
 )
 
 // confirmed is what the nodes say: the master with these replicas, and what
@@ -37,12 +40,12 @@ func (s *scripted) Confirm(context.Context) (election.Snapshot, error) { return 
 
 // settled is a session that has carried out a write and a read, at a master with two
 // replicas in sync. Whoever asks hears that round.
-func settled(t *testing.T, round election.Snapshot) (s *session, write, read *operation.Operation) {
+func settled(t *testing.T, round election.Snapshot) (s *Session, write, read *operation.Operation) {
 	t.Helper()
-	m := discovery.New(Config{Sentinels: []string{"s"}}.WithDefaults().MonitorConfig())
+	m := discovery.New(config.Config{Sentinels: []string{"s"}}.WithDefaults().MonitorConfig())
 	m.Publish(confirmed(election.Replica{Address: "a", Offset: 100}, election.Replica{Address: "b", Offset: 100}))
-	w := &writer{monitor: &scripted{m, round}, cfg: Config{Sentinels: []string{"s"}, MinAcks: 1}.WithDefaults()}
-	s = &session{w: w, master: "m", offset: 100, inSync: ack.NewInSync("a", "b"), proven: time.Now()}
+	w := &Writer{monitor: &scripted{m, round}, cfg: config.Config{Sentinels: []string{"s"}, MinAcks: 1}.WithDefaults()}
+	s = &Session{w: w, Master: "m", offset: 100, inSync: ack.NewInSync("a", "b"), proven: time.Now()}
 	for _, o := range []**operation.Operation{&write, &read} {
 		*o = &operation.Operation{Done: make(chan error, 1)}
 		(*o).State.Store(operation.Taken)
@@ -107,7 +110,7 @@ func TestAnOperationIsAnsweredWhenItsReplicasHaveIt(t *testing.T) {
 // An attempt's answers, as Redis and a broken connection give them.
 func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
 	node := redistest.Start(t, 0, 0).Nodes[0]
-	cfg := Config{Username: redistest.Username, Password: redistest.Password}.WithDefaults()
+	cfg := config.Config{Username: redistest.Username, Password: redistest.Password}.WithDefaults()
 	l := cfg.ConnTo(node.Addr, conn.Pipelining)
 	defer l.Stop()
 	away := cfg.ConnTo("127.0.0.1:1", conn.Pipelining)
@@ -127,46 +130,46 @@ func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
 		record     string
 		unsent     bool
 		want       operation.Next
-		kind       Kind // of the outcome, when that is all
-		second     Kind // of the second command's own
+		kind       outcome.Kind // of the outcome, when that is all
+		second     outcome.Kind // of the second command's own
 		mayHaveRun bool
 	}{
 		"both happened":                          {answers: []rueidis.RedisResult{ok, ok}, want: operation.Settle},
-		"one happened and one certainly did not": {answers: []rueidis.RedisResult{ok, later}, want: operation.Settle, second: NotExecuted},
+		"one happened and one certainly did not": {answers: []rueidis.RedisResult{ok, later}, want: operation.Settle, second: outcome.NotExecuted},
 		"neither happened":                       {answers: []rueidis.RedisResult{later, later}, want: operation.Repeat},
-		"one has no answer":                      {answers: []rueidis.RedisResult{ok, gone}, want: operation.Decided, kind: Unknown},
-		"neither has":                            {answers: []rueidis.RedisResult{gone, gone}, want: operation.Decided, kind: Unknown},
+		"one has no answer":                      {answers: []rueidis.RedisResult{ok, gone}, want: operation.Decided, kind: outcome.Unknown},
+		"neither has":                            {answers: []rueidis.RedisResult{gone, gone}, want: operation.Decided, kind: outcome.Unknown},
 		"neither was sent":                       {answers: []rueidis.RedisResult{gone, gone}, unsent: true, want: operation.Repeat},
 		"reads without an answer":                {answers: []rueidis.RedisResult{gone, gone}, reads: true, want: operation.Repeat},
 		"a record keeps them apart":              {answers: []rueidis.RedisResult{gone, gone}, record: "r", want: operation.Repeat, mayHaveRun: true},
 	} {
 		o := &operation.Operation{
-			Cmds: []Command{{"INCR", "n"}, {"INCR", "n"}}, Effects: []bool{!c.reads, !c.reads}, Writes: !c.reads,
+			Cmds: []command.Command{{"INCR", "n"}, {"INCR", "n"}}, Effects: []bool{!c.reads, !c.reads}, Writes: !c.reads,
 			Record: c.record, Brief: true, Done: make(chan error, 1),
 		}
 		o.State.Store(operation.Taken)
-		s := &session{w: newWriter(cfg, nil), wire: new(conn.Tracked), loaded: map[*Script]bool{}}
+		s := &Session{w: New(cfg, nil), wire: new(conn.Tracked), loaded: map[*request.Script]bool{}}
 		then, _ := s.read(o, c.answers, !c.unsent)
 		if then != c.want || o.Sent != c.mayHaveRun {
 			t.Errorf("%s: %v, and it may have run before: %v", name, then, o.Sent)
 			continue
 		}
 		if then == operation.Decided {
-			if err := <-o.Done; KindOf(err) != c.kind {
+			if err := <-o.Done; outcome.KindOf(err) != c.kind {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if c.second != 0 && KindOf(o.Results[1].Err) != c.second {
+		if c.second != 0 && outcome.KindOf(o.Results[1].Err) != c.second {
 			t.Errorf("%s: the second is told %v", name, o.Results[1].Err)
 		}
 	}
 }
 
 // serving is a writer whose monitor asks nobody and says what it is told.
-func serving(cfg Config, now election.Snapshot) *writer {
+func serving(cfg config.Config, now election.Snapshot) *Writer {
 	m := discovery.New(cfg.MonitorConfig())
 	m.Publish(now)
-	return newWriter(cfg, m)
+	return New(cfg, m)
 }
 
 func TestARefusalTellsOfTheNode(t *testing.T) {
@@ -177,8 +180,8 @@ func TestARefusalTellsOfTheNode(t *testing.T) {
 		"CLUSTERDOWN The cluster is down":                       {pause: true},
 		"READONLY You can't write against a read only replica.": {ends: true},
 	} {
-		w := serving(Config{}.WithDefaults(), election.Snapshot{})
-		s := &session{w: w}
+		w := serving(config.Config{}.WithDefaults(), election.Snapshot{})
+		s := &Session{w: w}
 		err := s.refused(errors.New(text))
 		if s.pause > 0 != c.pause || s.lonely != c.lonely || w.busy.Load() > 0 != c.busy || err != nil != c.ends {
 			t.Errorf("%s: a pause of %v, lonely: %v, busy since %d, %v", text, s.pause, s.lonely, w.busy.Load(), err)
@@ -188,9 +191,9 @@ func TestARefusalTellsOfTheNode(t *testing.T) {
 
 // waits puts a write into the queue and serves for a while. It reports whether the
 // write is still there, and why the session ended.
-func waits(t *testing.T, w *writer, master string, during func(*operation.Operation)) (still bool, cause error) {
+func waits(t *testing.T, w *Writer, master string, during func(*operation.Operation)) (still bool, cause error) {
 	t.Helper()
-	o := &operation.Operation{Cmds: []Command{{"SET", "k", "v"}}, Effects: []bool{true}, Frees: []bool{false}, Writes: true, Brief: true, Async: true, Done: make(chan error, 1)}
+	o := &operation.Operation{Cmds: []command.Command{{"SET", "k", "v"}}, Effects: []bool{true}, Frees: []bool{false}, Writes: true, Brief: true, Async: true, Done: make(chan error, 1)}
 	o.Until = time.Now().Add(time.Minute)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
@@ -215,7 +218,7 @@ func waits(t *testing.T, w *writer, master string, during func(*operation.Operat
 func TestNothingIsSentToANodeThatMayBeNoMaster(t *testing.T) {
 	cluster := redistest.Start(t, 1, 0)
 	master, replica := cluster.Nodes[0].Addr, cluster.Nodes[1].Addr
-	cfg := Config{Address: master, Username: redistest.Username, Password: redistest.Password, MinAcks: 1}.WithDefaults()
+	cfg := config.Config{Address: master, Username: redistest.Username, Password: redistest.Password, MinAcks: 1}.WithDefaults()
 	says := func(addr string, sentinels ...string) election.Snapshot {
 		return election.Snapshot{Verdict: election.Verdict{Master: addr}, Sentinels: sentinels, Nodes: []election.Node{
 			{Address: addr, Answered: true, Master: true, Replicas: []election.Replica{{Address: replica, Offset: 1}}}, {Address: "c"},

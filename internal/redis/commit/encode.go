@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"slices"
@@ -12,12 +12,13 @@ import (
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/operation"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/rewrite"
 	"holdfast/internal/redis/scripts"
 )
 
 // encode appends the operation's commands to a batch.
-func (s *session) encode(o *operation.Operation, batch rueidis.Commands) rueidis.Commands {
+func (s *Session) encode(o *operation.Operation, batch rueidis.Commands) rueidis.Commands {
 	o.First = len(batch)
 	b := s.conn.B()
 	switch {
@@ -50,7 +51,7 @@ func (s *session) encode(o *operation.Operation, batch rueidis.Commands) rueidis
 			batch = o.Asked(b, batch)
 			if o.Record != "" && o.Effects[i] {
 				records := []string{o.ItemRecord(i)}
-				s.w.clocks.Made(records[0])
+				s.w.Clocks.Made(records[0])
 				if o.Placement != nil {
 					script := once.InCluster
 					if o.Frees[i] {
@@ -77,7 +78,7 @@ func (s *session) encode(o *operation.Operation, batch rueidis.Commands) rueidis
 }
 
 // plain returns a command of a client as this session's Redis is to get it.
-func (s *session) plain(cmd Command) rueidis.Completed {
+func (s *Session) plain(cmd command.Command) rueidis.Completed {
 	at := command.CursorAt(cmd[0])
 	switch {
 	case s.w.recordDB == "" && len(cmd) == 1 && strings.EqualFold(cmd[0], "dbsize"):
@@ -92,7 +93,7 @@ func (s *session) plain(cmd Command) rueidis.Completed {
 }
 
 // encodeWhole returns the call of the script for a transaction.
-func (s *session) encodeWhole(o *operation.Operation) rueidis.Completed {
+func (s *Session) encodeWhole(o *operation.Operation) rueidis.Completed {
 	words := len(o.Cmds)
 	for _, cmd := range o.Cmds {
 		words += len(cmd)
@@ -101,7 +102,7 @@ func (s *session) encodeWhole(o *operation.Operation) rueidis.Completed {
 	for _, cmd := range o.Cmds {
 		args = once.AppendSized(args, cmd)
 	}
-	s.w.clocks.Made(o.Record)
+	s.w.Clocks.Made(o.Record)
 	keys := []string{o.Record}
 	if o.Placement != nil {
 		keys = append(keys, o.Placement.Keys[0]...)
@@ -110,12 +111,12 @@ func (s *session) encodeWhole(o *operation.Operation) rueidis.Completed {
 }
 
 // run returns the call of a script that a user of this package made with NewScript.
-func (s *session) run(script *Script, record string, keys, args []string) rueidis.Completed {
+func (s *Session) run(script *request.Script, record string, keys, args []string) rueidis.Completed {
 	if script.ReadOnly {
 		return s.call(script, keys, args)
 	}
 	head := s.head(len(args))
-	s.w.clocks.Made(record)
+	s.w.Clocks.Made(record)
 	if record == "" && len(s.w.cfg.Cluster) > 0 && len(keys) > 0 {
 		record, head[0] = keys[0], "" // an empty key is in a slot, too
 	}
@@ -125,13 +126,13 @@ func (s *session) run(script *Script, record string, keys, args []string) rueidi
 }
 
 // head returns the first arguments of our scripts (see recording), with room for more.
-func (s *session) head(room int) []string {
+func (s *Session) head(room int) []string {
 	return append(make([]string, 0, 3+room), s.w.recordLife(), s.w.recordDB, s.w.dataDB)
 }
 
 // call returns the call of a script: as a whole the first time in this session, and by its
 // hash from then on.
-func (s *session) call(script *Script, keys []string, args ...[]string) rueidis.Completed {
+func (s *Session) call(script *request.Script, keys []string, args ...[]string) rueidis.Completed {
 	c := s.conn.B().Arbitrary("EVALSHA")
 	if s.loaded[script] {
 		c = c.Args(script.SHA)
@@ -148,12 +149,12 @@ func (s *session) call(script *Script, keys []string, args ...[]string) rueidis.
 
 // forget makes call send a script as a whole the next time, because Redis has lost it
 // (SCRIPT FLUSH).
-func (s *session) forget(script *Script) { delete(s.loaded, script) }
+func (s *Session) forget(script *request.Script) { delete(s.loaded, script) }
 
 // encodeSets appends those of the single commands that are plain SETs, many to a call.
 // It returns the others.
-func (s *session) encodeSets(cmds rueidis.Commands, shares []meter.Allowance, singles []*operation.Operation) (_ rueidis.Commands, _ []meter.Allowance, others []*operation.Operation) {
-	if !s.w.clocks.UsesLists() {
+func (s *Session) encodeSets(cmds rueidis.Commands, shares []meter.Allowance, singles []*operation.Operation) (_ rueidis.Commands, _ []meter.Allowance, others []*operation.Operation) {
+	if !s.w.Clocks.UsesLists() {
 		return cmds, shares, singles
 	}
 	n := 0
@@ -170,7 +171,7 @@ func (s *session) encodeSets(cmds rueidis.Commands, shares []meter.Allowance, si
 			o.First, o.Count, o.Place = len(cmds), 1, i
 			hashes = append(hashes, o.Record[len(once.Prefix):]...)
 		}
-		args = append(args, once.Prefix, string(hashes), s.w.clocks.ListSpan(), s.w.clocks.ListLife())
+		args = append(args, once.Prefix, string(hashes), s.w.Clocks.ListSpan(), s.w.Clocks.ListLife())
 		for _, o := range ops {
 			args = append(args, o.Cmds[0][1], o.Cmds[0][2])
 		}
@@ -186,7 +187,7 @@ const maxSingles = 128
 
 // encodeSingles appends the single commands with records, many of them in one call of a
 // script. Commands that need no memory come last: see once.
-func (s *session) encodeSingles(cmds rueidis.Commands, shares []meter.Allowance) (rueidis.Commands, []meter.Allowance) {
+func (s *Session) encodeSingles(cmds rueidis.Commands, shares []meter.Allowance) (rueidis.Commands, []meter.Allowance) {
 	cmds, shares, others := s.encodeSets(cmds, shares, s.singles)
 	for ops := range slices.Chunk(others, maxSingles) {
 		growing := len(ops)
@@ -201,7 +202,7 @@ func (s *session) encodeSingles(cmds rueidis.Commands, shares []meter.Allowance)
 		for i, o := range ops {
 			o.First, o.Count, o.Place = len(cmds), 1, i
 			records = append(records, o.Record)
-			s.w.clocks.Made(o.Record)
+			s.w.Clocks.Made(o.Record)
 			args = once.AppendSized(args, o.Cmds[0])
 		}
 		cmds = append(cmds, s.call(once.Each, records, args))

@@ -1,9 +1,10 @@
-package redis
+package commit
 
 import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
@@ -35,12 +36,12 @@ func TestANodeThatIsReplacedAndRepliesWasNotSilent(t *testing.T) {
 		"and Sentinels are quick":                     {"b", election.Node{Address: "a", Answered: true}, true, silent, true},
 		"and it was silent before":                    {"b", election.Node{Address: "a", Answered: true, SilentAt: before}, false, left, false},
 	} {
-		s := &session{master: "a", began: began, took: time.Second, wire: new(conn.Tracked), answered: c.answered}
+		s := &Session{Master: "a", began: began, took: time.Second, wire: new(conn.Tracked), answered: c.answered}
 		downAfter := discovery.SteadyInterval
 		if c.quick {
 			downAfter -= time.Millisecond
 		}
-		s.w = serving(Config{}.WithDefaults(), election.Snapshot{Verdict: election.Verdict{Master: c.master}, Nodes: []election.Node{c.node}, DownAfter: downAfter})
+		s.w = serving(config.Config{}.WithDefaults(), election.Snapshot{Verdict: election.Verdict{Master: c.master}, Nodes: []election.Node{c.node}, DownAfter: downAfter})
 		if got := s.loss(); got != c.want {
 			t.Errorf("%s: %+v, want %+v", what, got, c.want)
 		}
@@ -49,7 +50,7 @@ func TestANodeThatIsReplacedAndRepliesWasNotSilent(t *testing.T) {
 
 // In a switchover the old master answers to its end: nothing there has silenced it.
 func TestANodeIsSilentOnlyWhenItHadTheCommandsForSomeTime(t *testing.T) {
-	w := newWriter(Config{}.WithDefaults(), nil)
+	w := New(config.Config{}.WithDefaults(), nil)
 	left := new(conn.Tracked)
 	left.Left.Store(true)
 	for _, tt := range []struct {
@@ -62,7 +63,7 @@ func TestANodeIsSilentOnlyWhenItHadTheCommandsForSomeTime(t *testing.T) {
 		{"another has become the master while a WAIT was under way", new(conn.Tracked), w.slice(), false},
 		{"it died", left, 500 * time.Millisecond, false},
 	} {
-		s := &session{w: w, wire: tt.wire, took: tt.took}
+		s := &Session{w: w, wire: tt.wire, took: tt.took}
 		if got := s.silent(); got != tt.want {
 			t.Errorf("%s: silent is %t", tt.what, got)
 		}

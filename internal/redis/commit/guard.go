@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"context"
@@ -9,9 +9,12 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 	"holdfast/internal/redis/rewrite"
 )
@@ -31,7 +34,7 @@ import (
 var errRival = errors.New("another attempt of the same request is under way")
 
 // guarded carries out one operation in this way. It returns what operation.read does.
-func (s *session) guarded(ctx context.Context, o *operation.Operation) (then operation.Next, broken error) {
+func (s *Session) guarded(ctx context.Context, o *operation.Operation) (then operation.Next, broken error) {
 	o.Results = o.Results[:0]
 	if o.Atomic {
 		results, err := s.guard(ctx, o.Record, o.Cmds, o.Login)
@@ -42,7 +45,7 @@ func (s *session) guarded(ctx context.Context, o *operation.Operation) (then ope
 		return operation.Settle, nil
 	}
 	for i, cmd := range o.Cmds {
-		var results []Result
+		var results []request.Result
 		var err error
 		if o.Effects[i] {
 			results, err = s.guard(ctx, o.ItemRecord(i), o.Cmds[i:i+1], o.LoginAround(cmd))
@@ -52,7 +55,7 @@ func (s *session) guarded(ctx context.Context, o *operation.Operation) (then ope
 		var no *operation.Discarded
 		switch {
 		case errors.As(err, &no):
-			o.Results = append(o.Results, Result{Err: o.Refusal(no.Cause)})
+			o.Results = append(o.Results, request.Result{Err: o.Refusal(no.Cause)})
 		case err != nil:
 			return s.unguarded(o, err)
 		default:
@@ -65,17 +68,17 @@ func (s *session) guarded(ctx context.Context, o *operation.Operation) (then ope
 
 // unguarded deals with an operation that was not carried out as a whole. All of it may be
 // sent again, because what was carried out has its record.
-func (s *session) unguarded(o *operation.Operation, err error) (operation.Next, error) {
+func (s *Session) unguarded(o *operation.Operation, err error) (operation.Next, error) {
 	var no *operation.Discarded
 	switch {
 	case errors.As(err, &no):
 		o.Finish(o.Refusal(no))
 		return operation.Decided, nil
 	case errors.Is(err, once.ErrDone):
-		o.Finish(&Error{Kind: Unknown, Cause: once.ErrDone})
+		o.Finish(&outcome.Error{Kind: outcome.Unknown, Cause: once.ErrDone})
 		return operation.Decided, nil
 	case errors.Is(err, errRival):
-		o.Cause, s.pause = err, retryPause
+		o.Cause, s.pause = err, RetryPause
 		return operation.Repeat, nil
 	case errors.Is(err, outcome.ErrLost):
 		return o.Lose(err, s.loss()), outcome.ErrLost
@@ -85,7 +88,7 @@ func (s *session) unguarded(o *operation.Operation, err error) (operation.Next, 
 }
 
 // ask carries out a command that only reads, as a user; nil: as our own.
-func (s *session) ask(ctx context.Context, cmd Command, as *Login) ([]Result, error) {
+func (s *Session) ask(ctx context.Context, cmd command.Command, as *config.Login) ([]request.Result, error) {
 	cmds, at := rueidis.Commands{s.plain(cmd)}, 0
 	if as != nil {
 		cmds, at = rueidis.Commands{s.logIn(as), cmds[0], s.logBack()}, 1
@@ -98,7 +101,7 @@ func (s *session) ask(ctx context.Context, cmd Command, as *Login) ([]Result, er
 	m, err := answers[at].ToMessage()
 	switch outcome.FateOf(err, sent) {
 	case outcome.Executed:
-		return []Result{{Reply: resp.FromMessage(m)}}, nil
+		return []request.Result{{Reply: resp.FromMessage(m)}}, nil
 	case outcome.Rejected:
 		return nil, &operation.Discarded{Cause: outcome.WordsOf(m)}
 	case outcome.Later:
@@ -111,8 +114,8 @@ func (s *session) ask(ctx context.Context, cmd Command, as *Login) ([]Result, er
 // our own); our own user writes the record. The error is *discarded, ErrDone, errRival or
 // ErrLost. Any other error means that nothing happened, and that another node or a later
 // try may carry the commands out.
-func (s *session) guard(ctx context.Context, record string, commands []Command, as *Login) ([]Result, error) {
-	s.w.clocks.Made(record)
+func (s *Session) guard(ctx context.Context, record string, commands []command.Command, as *config.Login) ([]request.Result, error) {
+	s.w.Clocks.Made(record)
 	b := s.conn.B()
 	cmds := s.records(nil, b.Watch().Key(record).Build(), b.Get().Key(record).Build())
 	answers, sent := s.exchange(ctx, cmds)
@@ -138,7 +141,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 
 	cmds = s.records(rueidis.Commands{b.Multi().Build()},
 		b.Set().Key(record).Value("").PxMilliseconds(resp.Int(s.w.recordLife())).Build())
-	if slices.ContainsFunc(commands, func(cmd Command) bool {
+	if slices.ContainsFunc(commands, func(cmd command.Command) bool {
 		return len(cmd) > 1 && strings.EqualFold(cmd[0], "script") && strings.EqualFold(cmd[1], "flush")
 	}) {
 		cmds = append(cmds, s.drop())
@@ -213,7 +216,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 }
 
 // records appends commands that are for the database of the records.
-func (s *session) records(cmds rueidis.Commands, inside ...rueidis.Completed) rueidis.Commands {
+func (s *Session) records(cmds rueidis.Commands, inside ...rueidis.Completed) rueidis.Commands {
 	if s.w.recordDB == "" {
 		return append(cmds, inside...)
 	}
@@ -222,7 +225,7 @@ func (s *session) records(cmds rueidis.Commands, inside ...rueidis.Completed) ru
 	return append(cmds, s.selectDB(s.w.dataDB))
 }
 
-func (s *session) unwatch(ctx context.Context) error {
+func (s *Session) unwatch(ctx context.Context) error {
 	answers, _ := s.exchange(ctx, rueidis.Commands{s.conn.B().Unwatch().Build()})
 	if answers[0].Error() != nil {
 		return outcome.ErrLost
@@ -230,7 +233,7 @@ func (s *session) unwatch(ctx context.Context) error {
 	return nil
 }
 
-func (s *session) selectDB(db string) rueidis.Completed {
+func (s *Session) selectDB(db string) rueidis.Completed {
 	n, _ := strconv.ParseInt(db, 10, 64)
 	return s.conn.B().Select().Index(n).Build()
 }

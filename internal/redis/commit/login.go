@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"cmp"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 )
@@ -28,7 +29,7 @@ import (
 const loginsHold = time.Second
 
 // logIn logs in as a user.
-func (s *session) logIn(as *Login) rueidis.Completed {
+func (s *Session) logIn(as *config.Login) rueidis.Completed {
 	name := as.Username
 	if name == "" {
 		name = "default"
@@ -37,12 +38,12 @@ func (s *session) logIn(as *Login) rueidis.Completed {
 }
 
 // logBack logs in as ourselves.
-func (s *session) logBack() rueidis.Completed {
-	return s.logIn(&Login{Username: s.w.cfg.User(), Password: s.w.cfg.Password})
+func (s *Session) logBack() rueidis.Completed {
+	return s.logIn(&config.Login{Username: s.w.cfg.User(), Password: s.w.cfg.Password})
 }
 
 // loggedIn takes the answer to a login. A failed login ends the session.
-func (s *session) loggedIn(err error) {
+func (s *Session) loggedIn(err error) {
 	if _, refused := rueidis.IsRedisErr(err); refused {
 		s.spoil(fmt.Errorf("log in as the Redis user of scripts, or as ourselves again: %w", err))
 	}
@@ -51,11 +52,11 @@ func (s *session) loggedIn(err error) {
 // checkLogins checks that the session can log in as the users that run the scripts of
 // a batch. It returns those operations that can be sent; the others, and all when
 // there is an error, which ends the session, are to be tried again.
-func (s *session) checkLogins(ctx context.Context, batch []*operation.Operation) ([]*operation.Operation, error) {
+func (s *Session) checkLogins(ctx context.Context, batch []*operation.Operation) ([]*operation.Operation, error) {
 	if time.Since(s.loginsChecked) < loginsHold {
 		return batch, nil
 	}
-	var logins []*Login
+	var logins []*config.Login
 	for _, o := range batch {
 		if o.Login != nil && !slices.Contains(logins, o.Login) {
 			logins = append(logins, o.Login)
@@ -71,7 +72,7 @@ func (s *session) checkLogins(ctx context.Context, batch []*operation.Operation)
 	}
 	answers, _ := s.exchange(ctx, append(cmds, s.logBack()))
 	back := answers[len(logins)].Error()
-	bad := map[*Login]error{}
+	bad := map[*config.Login]error{}
 	for i, login := range logins {
 		if err := answers[i].Error(); err != nil {
 			bad[login] = fmt.Errorf("scripts run as the Redis user %q, and it cannot log in: %w", login.Username, err)
@@ -89,7 +90,7 @@ func (s *session) checkLogins(ctx context.Context, batch []*operation.Operation)
 		if why == nil {
 			return false
 		}
-		o.Cause, s.pause = why, retryPause
+		o.Cause, s.pause = why, RetryPause
 		s.again = append(s.again, o)
 		return true
 	}), back

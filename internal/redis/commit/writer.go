@@ -1,7 +1,7 @@
 // Package commit is the group commit: it sends operations to the master in batches, and answers
 // them when package ack lets it. It repeats what may be repeated, and takes turns with other nodes
 // for what is long.
-package redis
+package commit
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
@@ -28,8 +29,8 @@ const (
 	maxBatchBytes = 4 << 20
 )
 
-// retryPause is the pause between two attempts at operations that were turned down.
-const retryPause = 25 * time.Millisecond
+// RetryPause is the pause between two attempts at operations that were turned down.
+const RetryPause = 25 * time.Millisecond
 
 // masterWatch tells a writer who the master is. Look has it ask anew, for instance after
 // a connection broke. Its implementation is discovery.Monitor.
@@ -42,7 +43,7 @@ type masterWatch interface {
 	Look()
 }
 
-// writer is the group commit. The operations that wait, reads too, go to the master as
+// Writer is the group commit. The operations that wait, reads too, go to the master as
 // one batch, in one pipeline on one connection, followed by one WAIT. While a batch is
 // under way, the next one gathers.
 //
@@ -51,37 +52,37 @@ type masterWatch interface {
 // processCommand). So nobody sees a value that the next master might not have. That this
 // holds now, and not only at some earlier time, is what session.fence proves. A batch
 // that only reads what the replicas have goes without WAIT (package ack).
-type writer struct {
-	cfg     Config
+type Writer struct {
+	cfg     config.Config
 	monitor masterWatch
 	// ttl is Config.IdempotencyTTL in milliseconds. recordDB and dataDB are the
 	// databases of the records and of the data; both are empty if it is the same one.
 	ttl, recordDB, dataDB string
-	clocks                *once.Clocks // nil: in a cluster
-	stats                 *stats
+	Clocks                *once.Clocks // nil: in a cluster
+	Stats                 *stats
 	busy                  *atomic.Int64 // the moment of Redis' last reply that a script keeps it busy
-	// aside has the operations that nobody else should wait for: guarded ones, which
+	// Aside has the operations that nobody else should wait for: guarded ones, which
 	// take several trips and go one at a time, and those that are not brief, which go
 	// few at a time (see slow.go). The aside writer itself has none.
-	aside     *writer
+	Aside     *Writer
 	lines     *turns.Lines           // aside's queues, instead of queue; under mu
 	lasting   *turns.Lines           // likewise, of operations that need the lease
 	turn      *turns.Lines           // the queues that the batch was taken from
 	met       meter.Encounters       // of the batch that is taken
 	wary      int                    // for how many more batches they are kept small
 	large     []*operation.Operation // operations that turned out to be large while they waited
-	deadlines *deadlines             // of the operations whose callers do not wait; not in aside
-	slot      func() int             // a shard's first slot; nil: there is no cluster
-	// inSync is how many replicas have to have the next batch.
-	inSync atomic.Int64
+	Deadlines *deadlines             // of the operations whose callers do not wait; not in aside
+	Slot      func() int             // a shard's first slot; nil: there is no cluster
+	// InSync is how many replicas have to have the next batch.
+	InSync atomic.Int64
 	// last is the master of the last session. It belongs to follow.
 	last string
 	// leaseAsked is when the lease was last asked for in vain. It belongs to follow.
 	leaseAsked time.Time
 	// session is the present session, and readLease the last lease that it gave to the
 	// connections that read beside it (see Express).
-	session   atomic.Pointer[session]
-	readLease atomic.Pointer[readLease]
+	session   atomic.Pointer[Session]
+	readLease atomic.Pointer[ReadLease]
 
 	mu    sync.Mutex
 	queue []*operation.Operation // including those that their callers gave up
@@ -91,56 +92,56 @@ type writer struct {
 	more  chan struct{} // told when the queue is no longer empty
 }
 
-func newWriter(cfg Config, m masterWatch) *writer {
-	w := &writer{
-		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: new(stats), busy: new(atomic.Int64),
+func New(cfg config.Config, m masterWatch) *Writer {
+	w := &Writer{
+		cfg: cfg, monitor: m, more: make(chan struct{}, 1), Stats: new(stats), busy: new(atomic.Int64),
 		ttl: strconv.FormatInt(cfg.IdempotencyTTL.Milliseconds(), 10),
 	}
 	if cfg.RecordDB >= 0 && cfg.RecordDB != cfg.DB {
 		w.recordDB, w.dataDB = strconv.Itoa(cfg.RecordDB), strconv.Itoa(cfg.DB)
 	}
-	w.aside = &writer{
-		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: w.stats, busy: w.busy,
+	w.Aside = &Writer{
+		cfg: cfg, monitor: m, more: make(chan struct{}, 1), Stats: w.Stats, busy: w.busy,
 		ttl: w.ttl, recordDB: w.recordDB, dataDB: w.dataDB,
 	}
-	w.aside.lines, w.aside.lasting = turns.NewLines(), turns.NewLines()
-	w.aside.lasting.Scripts = w.aside.lines.Scripts
-	w.aside.turn = w.aside.lines
-	w.deadlines = newDeadlines(w)
+	w.Aside.lines, w.Aside.lasting = turns.NewLines(), turns.NewLines()
+	w.Aside.lasting.Scripts = w.Aside.lines.Scripts
+	w.Aside.turn = w.Aside.lines
+	w.Deadlines = newDeadlines(w)
 	return w
 }
 
 // RecordLife returns how long a record lives that is made now, in milliseconds.
-func (w *writer) recordLife() string { return w.clocks.RecordLife(w.ttl) }
+func (w *Writer) recordLife() string { return w.Clocks.RecordLife(w.ttl) }
 
-// compareClocks makes records live longer where the nodes' clocks differ.
-func (w *writer) compareClocks(c *once.Clocks) { w.clocks, w.aside.clocks = c, c }
+// CompareClocks makes records live longer where the nodes' clocks differ.
+func (w *Writer) CompareClocks(c *once.Clocks) { w.Clocks, w.Aside.Clocks = c, c }
 
-// waiting returns how many operations wait, including aside's.
-func (w *writer) waiting() int {
+// Waiting returns how many operations wait, including aside's.
+func (w *Writer) Waiting() int {
 	w.mu.Lock()
 	n := w.live
 	w.mu.Unlock()
-	if w.aside != nil {
-		n += w.aside.waiting()
+	if w.Aside != nil {
+		n += w.Aside.Waiting()
 	}
 	return n
 }
 
 // put puts an operation into the queue. Its deadline has to be set. The error is why
 // there is no place for it.
-func (w *writer) put(o *operation.Operation) error {
+func (w *Writer) put(o *operation.Operation) error {
 	w.mu.Lock()
 	switch {
 	case w.ended:
 		w.mu.Unlock()
-		return &Error{Kind: NotExecuted, Cause: outcome.ErrClosed}
+		return &outcome.Error{Kind: outcome.NotExecuted, Cause: outcome.ErrClosed}
 	case w.live >= w.cfg.MaxHeld || w.live > 0 && w.bytes+o.Size > w.cfg.MaxHeldBytes:
 		w.mu.Unlock()
-		return &Error{Kind: Overloaded, Cause: outcome.ErrTooManyHeld}
+		return &outcome.Error{Kind: outcome.Overloaded, Cause: outcome.ErrTooManyHeld}
 	case w.lines != nil && w.lines.Live(o.Sender)+w.lasting.Live(o.Sender) >= turns.MaxWaiting:
 		w.mu.Unlock()
-		return &Error{Kind: Overloaded, Cause: errTooManySlow}
+		return &outcome.Error{Kind: outcome.Overloaded, Cause: errTooManySlow}
 	}
 	if w.lines != nil {
 		w.linesFor(o).Push(o)
@@ -154,10 +155,10 @@ func (w *writer) put(o *operation.Operation) error {
 	return nil
 }
 
-// putWatched is put for an operation that deadlines watches already, and may have given
-// up before it came here. If putWatched returns an error, the caller of Start has not
+// PutWatched is put for an operation that deadlines watches already, and may have given
+// up before it came here. If PutWatched returns an error, the caller of Start has not
 // been told of any outcome yet.
-func (w *writer) putWatched(o *operation.Operation) error {
+func (w *Writer) PutWatched(o *operation.Operation) error {
 	err := w.put(o)
 	if err == nil || o.State.CompareAndSwap(operation.Queued, operation.Finished) {
 		return err
@@ -170,11 +171,11 @@ func (w *writer) putWatched(o *operation.Operation) error {
 	return nil
 }
 
-// do has an operation carried out, and waits for its outcome for about Hold. over is
+// Do has an operation carried out, and waits for its outcome for about Hold. over is
 // true if nobody else uses the operation any more.
-func (w *writer) do(ctx context.Context, o *operation.Operation) (over bool, err error) {
-	if (o.Guarded || o.Aside()) && w.aside != nil {
-		return w.aside.do(ctx, o)
+func (w *Writer) Do(ctx context.Context, o *operation.Operation) (over bool, err error) {
+	if (o.Guarded || o.Aside()) && w.Aside != nil {
+		return w.Aside.Do(ctx, o)
 	}
 	o.Until = time.Now().Add(w.cfg.Hold)
 	if end, ok := ctx.Deadline(); ok && end.Before(o.Until) {
@@ -225,7 +226,7 @@ func (w *writer) do(ctx context.Context, o *operation.Operation) (over bool, err
 }
 
 // forget takes an operation in the queue that its caller gave up off the counts.
-func (w *writer) forget(o *operation.Operation) {
+func (w *Writer) forget(o *operation.Operation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.live--
@@ -239,7 +240,7 @@ func (w *writer) forget(o *operation.Operation) {
 	}
 }
 
-func (w *writer) wake() {
+func (w *Writer) wake() {
 	select {
 	case w.more <- struct{}{}:
 	default:
@@ -247,7 +248,7 @@ func (w *writer) wake() {
 }
 
 // take takes the next batch from the queue. It is empty if nothing waits.
-func (w *writer) take(batch []*operation.Operation) []*operation.Operation {
+func (w *Writer) take(batch []*operation.Operation) []*operation.Operation {
 	if w.lines != nil {
 		return w.takeSlow(batch)
 	}
@@ -263,7 +264,7 @@ func (w *writer) take(batch []*operation.Operation) []*operation.Operation {
 // takeBrief is take for brief operations. If several of them read a key whose length is
 // not known yet, it leaves most of them for the next batch: the first answer tells the
 // length.
-func (w *writer) takeBrief(batch []*operation.Operation) []*operation.Operation {
+func (w *Writer) takeBrief(batch []*operation.Operation) []*operation.Operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.met.Begin()
@@ -307,7 +308,7 @@ func (w *writer) takeBrief(batch []*operation.Operation) []*operation.Operation 
 }
 
 // giveBack puts operations back at the head of the queue.
-func (w *writer) giveBack(ops []*operation.Operation) {
+func (w *Writer) giveBack(ops []*operation.Operation) {
 	if len(ops) == 0 {
 		return
 	}
@@ -336,13 +337,13 @@ func (w *writer) giveBack(ops []*operation.Operation) {
 	w.wake()
 }
 
-// run carries operations out until the context ends. What still waits then was not
+// Run carries operations out until the context ends. What still waits then was not
 // executed, and its callers are told so.
-func (w *writer) run(ctx context.Context) {
-	if w.aside != nil {
+func (w *Writer) Run(ctx context.Context) {
+	if w.Aside != nil {
 		var aside sync.WaitGroup
-		aside.Go(func() { w.aside.run(ctx) })
-		aside.Go(func() { w.deadlines.run(ctx) })
+		aside.Go(func() { w.Aside.Run(ctx) })
+		aside.Go(func() { w.Deadlines.run(ctx) })
 		defer aside.Wait()
 	}
 	w.follow(ctx)
@@ -362,12 +363,12 @@ func (w *writer) run(ctx context.Context) {
 // errTooManySlow is the cause of the refusal of a sender that has too much waiting already.
 var errTooManySlow = fmt.Errorf("%d commands of this sender that are not brief wait already", turns.MaxWaiting)
 
-// putAside has an operation carried out aside that turned out to have a long answer (see
+// PutAside has an operation carried out aside that turned out to have a long answer (see
 // maker.enlarge), within the time that it has left. It returns what do returns.
-func (w *writer) putAside(ctx context.Context, o *operation.Operation) (over bool, err error) {
+func (w *Writer) PutAside(ctx context.Context, o *operation.Operation) (over bool, err error) {
 	o.Expired.Store(false)
 	o.State.Store(operation.Queued)
 	ctx, cancel := context.WithDeadline(ctx, o.Until)
 	defer cancel()
-	return w.do(ctx, o)
+	return w.Do(ctx, o)
 }

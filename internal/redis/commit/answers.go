@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/operation"
+	"holdfast/internal/redis/outcome"
 )
 
 // An operation takes room for its answer here. If a part of the answer was dropped
@@ -16,19 +17,19 @@ import (
 // roomPatience is how long an operation waits for room for its answer.
 const roomPatience = time.Second
 
-// withRoom has another attempt made at an operation whose answer found no room, as
+// WithRoom has another attempt made at an operation whose answer found no room, as
 // soon as there is some, within roomPatience. It returns what do returns.
-func (w *writer) withRoom(ctx context.Context, o *operation.Operation) (over bool, err error) {
+func (w *Writer) WithRoom(ctx context.Context, o *operation.Operation) (over bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, roomPatience)
 	defer cancel()
 	for {
 		if !o.Ledger.Wait(ctx, o.Need) {
-			return true, &Error{Kind: Crowded, Cause: nil}
+			return true, &outcome.Error{Kind: outcome.Crowded, Cause: nil}
 		}
 		o.Room = o.Ledger.Most(o.Need)
 		o.Expired.Store(false)
 		o.State.Store(operation.Queued)
-		if over, err = w.do(context.WithoutCancel(ctx), o); err != operation.ErrNoRoom {
+		if over, err = w.Do(context.WithoutCancel(ctx), o); err != operation.ErrNoRoom {
 			return over, err
 		}
 	}
@@ -36,7 +37,7 @@ func (w *writer) withRoom(ctx context.Context, o *operation.Operation) (over boo
 
 // exchangeShared is exchange for commands of which the first ones belong together:
 // what their replies may take is theirs. cut reports whether something was dropped.
-func (s *session) exchangeShared(ctx context.Context, cmds rueidis.Commands, shares []meter.Allowance) (answers []rueidis.RedisResult, sent, cut bool) {
+func (s *Session) exchangeShared(ctx context.Context, cmds rueidis.Commands, shares []meter.Allowance) (answers []rueidis.RedisResult, sent, cut bool) {
 	s.wire.Meter.Begin(shares)
 	answers, sent = s.exchangeBare(ctx, cmds)
 	loose, cuts := s.wire.Meter.End()
@@ -47,7 +48,7 @@ func (s *session) exchangeShared(ctx context.Context, cmds rueidis.Commands, sha
 // takeIn takes in what the replies to a batch took: there is a share for each
 // operation but the single ones, and then one for each call that carries out some of
 // those.
-func (s *session) takeIn(batch []*operation.Operation, shares []meter.Allowance) {
+func (s *Session) takeIn(batch []*operation.Operation, shares []meter.Allowance) {
 	s.shares = shares
 	need, sum := int64(0), int64(0)
 	for i := range shares {
@@ -71,7 +72,7 @@ func (s *session) takeIn(batch []*operation.Operation, shares []meter.Allowance)
 
 // weighSingle takes in what the answer to a single operation took of what was charged
 // for all of them.
-func (s *session) weighSingle(o *operation.Operation) {
+func (s *Session) weighSingle(o *operation.Operation) {
 	if s.loose > 0 && len(o.Results) == 1 {
 		o.Held = min(s.loose, meter.Charged(meter.Length(o.Results[0].Reply.Message())))
 		s.loose -= o.Held
@@ -79,7 +80,7 @@ func (s *session) weighSingle(o *operation.Operation) {
 }
 
 // give gives back what was charged for replies that are dropped.
-func (s *session) give() {
+func (s *Session) give() {
 	s.w.cfg.Answers.Give(s.loose)
 	s.loose = 0
 }

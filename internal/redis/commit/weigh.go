@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"context"
@@ -16,7 +16,7 @@ const longestRest = 50 * time.Millisecond
 
 // rest leaves the master to others for a quarter of the time that a slow batch took.
 // A node does not know what other nodes send, and they may send as much.
-func (s *session) rest(took time.Duration) {
+func (s *Session) rest(took time.Duration) {
 	if took > operation.SlowBudget {
 		s.pause = max(s.pause, min(took/4, longestRest))
 	}
@@ -25,7 +25,7 @@ func (s *session) rest(took time.Duration) {
 // weigh estimates how long the operations of a batch take, and returns those that go together now.
 // It refuses those that take too long; the others go back to the queue. An error ends the session:
 // nothing was sent then.
-func (s *session) weigh(ctx context.Context, batch []*operation.Operation) ([]*operation.Operation, error) {
+func (s *Session) weigh(ctx context.Context, batch []*operation.Operation) ([]*operation.Operation, error) {
 	q := operation.Questioner{B: s.conn.B(), Plain: s.plain, Send: func(cmds rueidis.Commands) []rueidis.RedisResult {
 		answers, _ := s.exchange(ctx, cmds)
 		return answers

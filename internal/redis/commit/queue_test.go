@@ -1,9 +1,10 @@
-package redis
+package commit
 
 import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/operation"
 )
 
@@ -11,7 +12,7 @@ import (
 // long given up: a balancer may have had it done elsewhere, and newer writes
 // come since.
 func TestAWriteIsNotSentAfterItsTime(t *testing.T) {
-	w := newWriter(Config{Hold: time.Minute}.WithDefaults(), nil)
+	w := New(config.Config{Hold: time.Minute}.WithDefaults(), nil)
 	stale, fresh := new(operation.Operation), new(operation.Operation)
 	stale.Until, fresh.Until = time.Now().Add(-time.Second), time.Now().Add(time.Minute)
 	w.queue, w.live = []*operation.Operation{stale, fresh}, 2
@@ -24,7 +25,7 @@ func TestAWriteIsNotSentAfterItsTime(t *testing.T) {
 }
 
 func TestTheNextBatchIsThereThoughTheFirstOfItWasGivenUp(t *testing.T) {
-	w := newWriter(Config{}.WithDefaults(), nil).aside
+	w := New(config.Config{}.WithDefaults(), nil).Aside
 	gone, there := new(operation.Operation), new(operation.Operation)
 	later := time.Now().Add(time.Minute)
 	gone.Until, there.Until = time.Now().Add(-time.Second), later

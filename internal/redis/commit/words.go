@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"context"
@@ -28,7 +28,7 @@ type refusedCommand struct {
 
 // wordedForScript reports whether a refusal speaks of a script.
 func wordedForScript(err error) bool {
-	return strings.Contains(strings.ToLower(Words(err)), "script")
+	return strings.Contains(strings.ToLower(outcome.Words(err)), "script")
 }
 
 // appendMisworded appends the commands of an operation that were refused in words
@@ -48,7 +48,7 @@ func appendMisworded(list []refusedCommand, o *operation.Operation) []refusedCom
 // askWords replaces the words of refusals by those that Redis has for the
 // commands themselves. Where it has none, they stay. The error means that the
 // connection was lost.
-func (s *session) askWords(ctx context.Context, list []refusedCommand) error {
+func (s *Session) askWords(ctx context.Context, list []refusedCommand) error {
 	b := s.conn.B()
 	answers, _ := s.exchange(ctx, rueidis.Commands{b.Multi().Build()})
 	if err := answers[0].NonRedisError(); err != nil {
@@ -86,7 +86,7 @@ func (s *session) askWords(ctx context.Context, list []refusedCommand) error {
 // reword gives refused commands Redis' words for them. Where the connection is
 // lost before that (broken says why), their operations are repeated: what they did
 // has its record.
-func (s *session) reword(ctx context.Context, list []refusedCommand, broken error) error {
+func (s *Session) reword(ctx context.Context, list []refusedCommand, broken error) error {
 	if len(list) == 0 {
 		return broken
 	}

@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"time"
@@ -8,7 +8,7 @@ import (
 )
 
 // linesFor returns the lines that an operation waits in.
-func (w *writer) linesFor(o *operation.Operation) *turns.Lines {
+func (w *Writer) linesFor(o *operation.Operation) *turns.Lines {
 	if o.Lasts {
 		return w.lasting
 	}
@@ -17,7 +17,7 @@ func (w *writer) linesFor(o *operation.Operation) *turns.Lines {
 
 // spent takes in how long a batch took. own, fate and long are those of lines.learn, and rest is
 // that of senderLine.ran; with 0 no line rests.
-func (w *writer) spent(took, own time.Duration, fate turns.ScriptFate, rest time.Duration) (long bool) {
+func (w *Writer) spent(took, own time.Duration, fate turns.ScriptFate, rest time.Duration) (long bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if script := w.turn.Running; script.Key != 0 && fate != turns.ScriptNotRun && rest > 0 {
@@ -27,7 +27,7 @@ func (w *writer) spent(took, own time.Duration, fate turns.ScriptFate, rest time
 }
 
 // waitsForLease returns when to ask for the lease again; nil: nothing needs it.
-func (w *writer) waitsForLease() <-chan time.Time {
+func (w *Writer) waitsForLease() <-chan time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.lasting.There) == 0 {
@@ -38,7 +38,7 @@ func (w *writer) waitsForLease() <-chan time.Time {
 
 // takeSlow is take for operations that are not brief. An operation that needs the lease is a batch
 // of its own, when it is time to ask for the lease. Between two of them, the others have a batch.
-func (w *writer) takeSlow(batch []*operation.Operation) []*operation.Operation {
+func (w *Writer) takeSlow(batch []*operation.Operation) []*operation.Operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
@@ -62,7 +62,7 @@ func (w *writer) takeSlow(batch []*operation.Operation) []*operation.Operation {
 
 // takeFrom takes so many operations at most from the lines whose turn it is. A guarded one is a
 // batch of its own.
-func (w *writer) takeFrom(batch []*operation.Operation, most int, now time.Time) []*operation.Operation {
+func (w *Writer) takeFrom(batch []*operation.Operation, most int, now time.Time) []*operation.Operation {
 	w.turn.Shares = w.turn.Shares[:0]
 	if w.ended {
 		now = now.Add(time.Hour) // nothing rests any more

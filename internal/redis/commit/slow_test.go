@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"strconv"
@@ -6,14 +6,16 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/operation"
+	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/turns"
 )
 
 // slowWriter is one that has slow operations of senders waiting, in that order.
-func slowWriter(t *testing.T, senders string) *writer {
+func slowWriter(t *testing.T, senders string) *Writer {
 	t.Helper()
-	w := newWriter(Config{}.WithDefaults(), nil).aside
+	w := New(config.Config{}.WithDefaults(), nil).Aside
 	for _, sender := range strings.Split(senders, "") {
 		if err := w.put(&operation.Operation{Sender: sender, Until: time.Now().Add(time.Minute)}); err != nil {
 			t.Fatal(err)
@@ -24,7 +26,7 @@ func slowWriter(t *testing.T, senders string) *writer {
 
 // batchOf takes a batch, of which the first n cost what is said and the others go
 // back, and returns the senders of those.
-func batchOf(w *writer, n int, cost time.Duration) string {
+func batchOf(w *Writer, n int, cost time.Duration) string {
 	batch := w.take(nil)
 	n = min(n, len(batch))
 	var senders string
@@ -56,13 +58,13 @@ func TestSendersAreServedInTurn(t *testing.T) {
 	if got := batchOf(w, 10, time.Millisecond); strings.Count(got[:5], "b") != 2 || strings.Count(got[:5], "c") != 1 {
 		t.Errorf("then come %s", got)
 	}
-	if rest := w.take(nil); len(rest) != 0 || w.waiting() != 0 {
-		t.Errorf("%d are left, %d are said to wait", len(rest), w.waiting())
+	if rest := w.take(nil); len(rest) != 0 || w.Waiting() != 0 {
+		t.Errorf("%d are left, %d are said to wait", len(rest), w.Waiting())
 	}
 }
 
 func TestAnOperationThatGoesBackKeepsItsPlace(t *testing.T) {
-	w := newWriter(Config{}.WithDefaults(), nil).aside
+	w := New(config.Config{}.WithDefaults(), nil).Aside
 	for i := range 5 {
 		if err := w.put(&operation.Operation{Sender: "a", Base: i, Until: time.Now().Add(time.Minute)}); err != nil {
 			t.Fatal(err)
@@ -80,7 +82,7 @@ func TestAnOperationThatGoesBackKeepsItsPlace(t *testing.T) {
 // What waits for the lease is a batch of its own, once in a while, and stands in no
 // other sender's way.
 func TestWhatWaitsForTheLeaseHoldsNobodyUp(t *testing.T) {
-	w := newWriter(Config{}.WithDefaults(), nil).aside
+	w := New(config.Config{}.WithDefaults(), nil).Aside
 	for _, o := range []*operation.Operation{{Sender: "a", Guarded: true}, {Sender: "b"}, {Sender: "b"}} {
 		o.Until = time.Now().Add(time.Minute)
 		if err := w.put(o); err != nil {
@@ -108,8 +110,8 @@ func TestWhatWaitsForTheLeaseHoldsNobodyUp(t *testing.T) {
 		}
 		w.giveBack(batch)
 	}
-	if w.waiting() != 3 || w.waitsForLease() == nil {
-		t.Errorf("%d wait", w.waiting())
+	if w.Waiting() != 3 || w.waitsForLease() == nil {
+		t.Errorf("%d wait", w.Waiting())
 	}
 
 	// After a script that had to be ended its sender leaves the lease to others.
@@ -130,7 +132,7 @@ func TestWhatWaitsForTheLeaseHoldsNobodyUp(t *testing.T) {
 func TestOneSenderHasSoManySlowCommandsWaiting(t *testing.T) {
 	w := slowWriter(t, strings.Repeat("a", turns.MaxWaiting))
 	err := w.put(&operation.Operation{Sender: "a"})
-	if KindOf(err) != Overloaded || !strings.Contains(err.Error(), strconv.Itoa(turns.MaxWaiting)) {
+	if outcome.KindOf(err) != outcome.Overloaded || !strings.Contains(err.Error(), strconv.Itoa(turns.MaxWaiting)) {
 		t.Errorf("one more: %v", err)
 	}
 	if err := w.put(&operation.Operation{Sender: "b"}); err != nil {

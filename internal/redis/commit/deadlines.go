@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"context"
@@ -18,7 +18,7 @@ const sweepEvery = 25 * time.Millisecond
 // its caller has its outcome, and is not used again before. So the holder of mu may read
 // all of them.
 type deadlines struct {
-	w *writer
+	w *Writer
 
 	mu sync.Mutex
 	// open has the operations in the order of their deadlines. expired has those whose
@@ -29,7 +29,7 @@ type deadlines struct {
 	first         chan struct{} // told when there is an operation again
 }
 
-func newDeadlines(w *writer) *deadlines { return &deadlines{w: w, first: make(chan struct{}, 1)} }
+func newDeadlines(w *Writer) *deadlines { return &deadlines{w: w, first: make(chan struct{}, 1)} }
 
 // line is a list of operations.
 type line struct{ head, tail *operation.Operation }
@@ -58,9 +58,9 @@ func (l *line) drop(o *operation.Operation) {
 	o.Before, o.Next = nil, nil
 }
 
-// add gives an operation its deadline, and begins to watch it. If several come at once,
+// Add gives an operation its deadline, and begins to watch it. If several come at once,
 // one may be in the list behind another whose deadline is some microseconds later.
-func (t *deadlines) add(o *operation.Operation) {
+func (t *deadlines) Add(o *operation.Operation) {
 	o.Until = time.Now().Add(t.w.cfg.Hold)
 	o.GiveUp, o.Watched = o.Until, true
 	t.mu.Lock()
@@ -76,8 +76,8 @@ func (t *deadlines) add(o *operation.Operation) {
 	}
 }
 
-// remove ends the watch over an operation.
-func (t *deadlines) remove(o *operation.Operation) {
+// Remove ends the watch over an operation.
+func (t *deadlines) Remove(o *operation.Operation) {
 	t.mu.Lock()
 	if o.Watched {
 		o.Watched = false

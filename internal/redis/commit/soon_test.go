@@ -1,10 +1,11 @@
-package redis
+package commit
 
 import (
 	"errors"
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/election"
 )
 
@@ -18,16 +19,16 @@ func TestAMasterWithoutReplicasIsAskedAgainSoon(t *testing.T) {
 		waited  time.Duration // none: no WAIT went behind it
 		want    time.Duration
 	}{
-		{lonely, none, retryPause},
-		{lonely, 0, retryPause}, // a WAIT that does not wait: else it would be asked all the time
-		{lonely, retryPause / 5, retryPause * 4 / 5},
-		{lonely, retryPause - replicaPause, replicaPause},
-		{lonely, retryPause, replicaPause},
+		{lonely, none, RetryPause},
+		{lonely, 0, RetryPause}, // a WAIT that does not wait: else it would be asked all the time
+		{lonely, RetryPause / 5, RetryPause * 4 / 5},
+		{lonely, RetryPause - replicaPause, replicaPause},
+		{lonely, RetryPause, replicaPause},
 		{lonely, time.Second, replicaPause},
-		{"BUSY Redis is busy running a script.", time.Second, retryPause},
-		{"TRYAGAIN Multiple keys request during rehashing of slot", time.Second, retryPause},
+		{"BUSY Redis is busy running a script.", time.Second, RetryPause},
+		{"TRYAGAIN Multiple keys request during rehashing of slot", time.Second, RetryPause},
 	} {
-		s := &session{w: serving(Config{}.WithDefaults(), election.Snapshot{})}
+		s := &Session{w: serving(config.Config{}.WithDefaults(), election.Snapshot{})}
 		if err := s.refused(errors.New(c.refusal)); err != nil {
 			t.Errorf("%s: it ends the session: %v", c.refusal, err)
 		}
@@ -38,7 +39,7 @@ func TestAMasterWithoutReplicasIsAskedAgainSoon(t *testing.T) {
 			t.Errorf("%s, with a WAIT behind it of %v: again after %v, want %v", c.refusal, c.waited, s.pause, c.want)
 		}
 	}
-	s := new(session)
+	s := new(Session)
 	if s.waited(0); s.pause != 0 {
 		t.Errorf("nothing was turned down, and there is a pause of %v", s.pause)
 	}

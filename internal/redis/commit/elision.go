@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 
 // covered reports whether the other nodes have what a batch without WAIT has read; said is
 // the master's ROLE behind it. They are asked if that is not known.
-func (s *session) covered(ctx context.Context, said ack.Role) bool {
+func (s *Session) covered(ctx context.Context, said ack.Role) bool {
 	others := s.w.monitor.State().Others
 	covered, probe := s.elision.Covered(said, others)
 	if !probe {
@@ -16,5 +16,5 @@ func (s *session) covered(ctx context.Context, said ack.Role) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.w.slice())
 	defer cancel()
-	return s.elision.Probed(said, others, s.w.monitor.Shared(ctx, s.master))
+	return s.elision.Probed(said, others, s.w.monitor.Shared(ctx, s.Master))
 }

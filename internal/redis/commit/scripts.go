@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"context"
@@ -12,11 +12,12 @@ import (
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/scripts"
 )
 
 // demands returns what a batch asks for.
-func (s *session) demands(batch []*operation.Operation) (d scripts.Demand, now time.Time) {
+func (s *Session) demands(batch []*operation.Operation) (d scripts.Demand, now time.Time) {
 	for _, o := range batch {
 		if len(o.Uses) == 0 {
 			continue
@@ -32,7 +33,7 @@ func (s *session) demands(batch []*operation.Operation) (d scripts.Demand, now t
 // provide keeps and loads the scripts of a batch before it is sent. It returns those operations
 // that can be sent. The others are to be tried again, and so are all if there is an error, which
 // ends the session.
-func (s *session) provide(ctx context.Context, batch []*operation.Operation) ([]*operation.Operation, error) {
+func (s *Session) provide(ctx context.Context, batch []*operation.Operation) ([]*operation.Operation, error) {
 	d, now := s.demands(batch)
 	if d.Empty() {
 		return batch, nil
@@ -51,7 +52,7 @@ func (s *session) provide(ctx context.Context, batch []*operation.Operation) ([]
 			return false
 		}
 		if o.Cause = err; err == nil {
-			o.Cause, s.pause = later, retryPause
+			o.Cause, s.pause = later, RetryPause
 		}
 		s.again = append(s.again, o)
 		return true
@@ -60,13 +61,13 @@ func (s *session) provide(ctx context.Context, batch []*operation.Operation) ([]
 
 // supply keeps, drops and loads scripts. later is why nothing can be kept or dropped for the
 // moment. An error ends the session.
-func (s *session) supply(ctx context.Context, d *scripts.Demand, now time.Time) (later, err error) {
+func (s *Session) supply(ctx context.Context, d *scripts.Demand, now time.Time) (later, err error) {
 	var texts []rueidis.RedisMessage // of those that are needed; and whether the process has them
 	there := make([]int64, len(d.Need))
 	for range 2 { // a SCRIPT FLUSH takes those of ours along
 		var cmds rueidis.Commands
-		var of []*Script
-		add := func(script *Script, args []string) {
+		var of []*request.Script
+		add := func(script *request.Script, args []string) {
 			cmds = append(cmds, s.call(script, s.keptKeys(), s.head(len(args)), args))
 			of = append(of, script)
 		}
@@ -120,7 +121,7 @@ func (s *session) supply(ctx context.Context, d *scripts.Demand, now time.Time) 
 }
 
 // load gives the process those scripts that it lacks and that are kept.
-func (s *session) load(ctx context.Context, d *scripts.Demand, there []int64, texts []rueidis.RedisMessage, now time.Time) error {
+func (s *Session) load(ctx context.Context, d *scripts.Demand, there []int64, texts []rueidis.RedisMessage, now time.Time) error {
 	var cmds rueidis.Commands
 	var ready, asked []string
 	for i, sha := range d.Need {
@@ -152,12 +153,12 @@ func (s *session) load(ctx context.Context, d *scripts.Demand, there []int64, te
 
 // doubt takes nothing of an operation's scripts for granted any more where Redis
 // turned out not to have one: somebody else has flushed them.
-func (s *session) doubt(o *operation.Operation) {
+func (s *Session) doubt(o *operation.Operation) {
 	if len(o.Uses) == 0 {
 		return
 	}
 	for i := range o.Results {
-		if err := o.Results[i].Err; err == nil || !strings.HasPrefix(Words(err), "NOSCRIPT ") {
+		if err := o.Results[i].Err; err == nil || !strings.HasPrefix(outcome.Words(err), "NOSCRIPT ") {
 			continue
 		}
 		for _, u := range o.Uses {
@@ -169,17 +170,17 @@ func (s *session) doubt(o *operation.Operation) {
 
 // drop is the call that forgets what is kept, inside a transaction, where the call
 // by a hash would fail too late.
-func (s *session) drop() rueidis.Completed {
+func (s *Session) drop() rueidis.Completed {
 	keys := s.keptKeys()
 	return s.conn.B().Eval().Script(scripts.Drop.Source).Numkeys(int64(len(keys))).Key(keys...).Arg(s.head(0)...).Build()
 }
 
 // keptKeys are where scripts are kept: among the records, in a cluster in the first
 // slot of the shard.
-func (s *session) keptKeys() []string {
+func (s *Session) keptKeys() []string {
 	texts, used := once.Prefix+"scripts", once.Prefix+"scripts-used"
-	if s.w.slot != nil {
-		slot := s.w.slot()
+	if s.w.Slot != nil {
+		slot := s.w.Slot()
 		texts, used = once.RecordIn(slot, texts), once.RecordIn(slot, used)
 	}
 	return []string{texts, used}

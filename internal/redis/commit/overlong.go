@@ -1,9 +1,10 @@
-package redis
+package commit
 
 import (
 	"context"
 	"time"
 
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/turns"
@@ -21,13 +22,13 @@ const scriptAgain = 50 * time.Millisecond
 // endOverlong sends SCRIPT KILL to the master when its script has run too long, until
 // stop is called. It uses a connection of its own: on the others SCRIPT KILL would wait
 // behind the script.
-func (s *session) endOverlong() (stop func()) {
+func (s *Session) endOverlong() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for wait := turns.ScriptPatience; moment.Sleep(ctx, wait); wait = scriptAgain {
-			killScript(ctx, s.w.cfg, s.master)
+			killScript(ctx, s.w.cfg, s.Master)
 		}
 	}()
 	return func() {
@@ -38,7 +39,7 @@ func (s *session) endOverlong() (stop func()) {
 
 // killScript asks a server once to end a script or a function. The reply does not
 // matter: if no script runs, or if it has written, nothing happens.
-func killScript(ctx context.Context, cfg Config, addr string) {
+func killScript(ctx context.Context, cfg config.Config, addr string) {
 	conn, err := conn.DialRaw(ctx, cfg.Options(), addr)
 	if err != nil {
 		return

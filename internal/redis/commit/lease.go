@@ -1,4 +1,4 @@
-package redis
+package commit
 
 import (
 	"context"
@@ -38,7 +38,7 @@ const (
 // after which a Sentinel considers the master down. A script is ended after a little more than a
 // quarter of that time, and a Sentinel pings at least once in the rest. It is 0 if no Sentinel
 // watches the master.
-func (s *session) leaseTime() time.Duration {
+func (s *Session) leaseTime() time.Duration {
 	if s.w.cfg.Alone() {
 		return 0
 	}
@@ -48,11 +48,11 @@ func (s *session) leaseTime() time.Duration {
 
 // leaseKey returns the key of the lease; empty: it is not known which slot of a cluster is this
 // master's.
-func (s *session) leaseKey() string {
-	if s.w.slot == nil {
+func (s *Session) leaseKey() string {
+	if s.w.Slot == nil {
 		return once.Prefix + leaseName
 	}
-	slot := s.w.slot()
+	slot := s.w.Slot()
 	if slot < 0 {
 		return ""
 	}
@@ -61,7 +61,7 @@ func (s *session) leaseKey() string {
 
 // lease asks for the lease for an operation, and reports whether this session has it.
 // An error ends the session.
-func (s *session) lease(ctx context.Context, o *operation.Operation) (bool, error) {
+func (s *Session) lease(ctx context.Context, o *operation.Operation) (bool, error) {
 	lasts := s.leaseTime()
 	if lasts == 0 {
 		return true, nil
@@ -92,7 +92,7 @@ func (s *session) lease(ctx context.Context, o *operation.Operation) (bool, erro
 }
 
 // askAboutLease sends a command about the lease. An error ends the session.
-func (s *session) askAboutLease(ctx context.Context, cmd rueidis.Completed) (rueidis.RedisResult, error) {
+func (s *Session) askAboutLease(ctx context.Context, cmd rueidis.Completed) (rueidis.RedisResult, error) {
 	answers, _ := s.exchange(ctx, s.records(nil, cmd))
 	if answers[len(answers)-1].NonRedisError() != nil {
 		return rueidis.RedisResult{}, outcome.ErrLost
@@ -104,7 +104,7 @@ func (s *session) askAboutLease(ctx context.Context, cmd rueidis.Completed) (rue
 // a script keeps it busy which runs without the lease: one that was short before, sent by this node
 // or another. Other nodes may have sent the same, and all of them behind each other would keep Redis
 // from the Sentinels. An error ends the session.
-func (s *session) strict(ctx context.Context) (bool, error) {
+func (s *Session) strict(ctx context.Context) (bool, error) {
 	if time.Now().Before(s.strictUntil) {
 		return true, nil
 	}
@@ -125,7 +125,7 @@ func (s *session) strict(ctx context.Context) (bool, error) {
 }
 
 // sawScript learns from an operation that was carried out what became of its script.
-func (s *session) sawScript(o *operation.Operation) {
+func (s *Session) sawScript(o *operation.Operation) {
 	if !o.RunsScript {
 		return
 	}
@@ -140,7 +140,7 @@ func (s *session) sawScript(o *operation.Operation) {
 // keepOff keeps long operations of all nodes away from this master for a while. This
 // node also holds back scripts that it takes for short ones, since one of them was long
 // and ran without the lease.
-func (s *session) keepOff(ctx context.Context) {
+func (s *Session) keepOff(ctx context.Context) {
 	lasts, key := s.leaseTime(), s.leaseKey()
 	s.strictUntil = time.Now().Add(lasts)
 	if lasts == 0 || key == "" {
@@ -152,7 +152,7 @@ func (s *session) keepOff(ctx context.Context) {
 // endLease gives the lease back, if the session has it, after a batch that took so
 // long, of which so much was its own. After a script that a ping may have met, the lease
 // expires instead.
-func (s *session) endLease(ctx context.Context, took, own time.Duration) {
+func (s *Session) endLease(ctx context.Context, took, own time.Duration) {
 	key, lasts := s.leased, s.leaseTime()
 	s.leased = ""
 	// A lease that is as old as that may be another's already.
@@ -164,7 +164,7 @@ func (s *session) endLease(ctx context.Context, took, own time.Duration) {
 
 // changeLease sends a command about the lease. When its answer is lost, the session
 // ends.
-func (s *session) changeLease(ctx context.Context, cmd rueidis.Completed) {
+func (s *Session) changeLease(ctx context.Context, cmd rueidis.Completed) {
 	ctx, cancel := context.WithTimeout(ctx, s.w.cfg.Hold)
 	defer cancel()
 	answers, _ := s.exchange(ctx, s.records(nil, cmd))
