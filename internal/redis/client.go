@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/pubsub"
+	"holdfast/internal/redis/replica"
 	"holdfast/internal/redis/request"
 )
 
@@ -21,7 +22,7 @@ type Client struct {
 	cfg     Config
 	monitor *discovery.Monitor
 	writer  *commit.Writer
-	readers *readers
+	readers *replica.Readers
 	// cluster takes the place of writer and readers if Redis is a cluster; monitor then
 	// follows the master of some shard. Otherwise it is nil.
 	cluster *cluster
@@ -59,7 +60,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	m := discovery.New(cfg.MonitorConfig())
 	c := &Client{
-		cfg: cfg, monitor: m, writer: commit.New(cfg, m), readers: newReaders(cfg, m),
+		cfg: cfg, monitor: m, writer: commit.New(cfg, m), readers: replica.New(cfg, m),
 		maker: operation.NewMaker(cfg, m, false), published: pubsub.NewBroker(cfg.Options(), cfg.Logger, m), changes: pubsub.NewBroker(cfg.Options(), cfg.Logger, m),
 	}
 	c.concluding = c.conclude
@@ -83,7 +84,7 @@ func (c *Client) Run(ctx context.Context) {
 	parts.Go(func() { c.writer.Run(ctx) })
 	parts.Go(func() { c.writer.Clocks.Run(ctx) })
 	parts.Go(func() { c.writer.Clocks.RunLists(ctx) })
-	parts.Go(func() { c.readers.run(ctx) })
+	parts.Go(func() { c.readers.Run(ctx) })
 	parts.Go(func() { c.published.Run(ctx) })
 	parts.Go(func() { c.changes.Run(ctx) })
 	parts.Wait()
@@ -129,7 +130,7 @@ func (c *Client) do(ctx context.Context, r *Request) error {
 // carryOut has an operation of a request carried out, and fills in its answer.
 func (c *Client) carryOut(ctx context.Context, r *Request, o *operation.Operation) error {
 	if !o.Writes && !o.Local && r.Read != ReadMaster {
-		if c.readers.read(ctx, r, o) {
+		if c.readers.Read(ctx, r, o) {
 			defer o.Free()
 			return o.Claim(r)
 		}

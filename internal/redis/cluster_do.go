@@ -392,7 +392,7 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 	if r.Read == ReadReplica && !o.Writes && !o.Local && !p.asks && !slices.ContainsFunc(p.items, func(it *item) bool { return it.merge != nil || t.moving[it.slot] }) {
 		if after, ok := tokenFor(t, p.shard, r.After); ok {
 			r.After = after
-			if p.shard.readers.replica(ctx, r, o) {
+			if p.shard.readers.Replica(ctx, r, o) {
 				p.err = o.Claim(r)
 				o.Free()
 				return

@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/pubsub"
+	"holdfast/internal/redis/replica"
 )
 
 // clusterShard is a master of a cluster and its replicas, as long as they own slots. It has all
@@ -19,7 +20,7 @@ type clusterShard struct {
 	cluster *cluster
 	monitor *discovery.Monitor
 	writer  *commit.Writer
-	readers *readers
+	readers *replica.Readers
 	changes *pubsub.Broker // of its keys
 	end     func()         // ends it, and waits for its end
 	gone    <-chan struct{}
@@ -42,7 +43,7 @@ func newShard(ctx context.Context, c *cluster) *clusterShard {
 	cfg.RecordDB = -1 // a cluster has one database
 	s := &clusterShard{cluster: c, monitor: discovery.New(cfg.MonitorConfig())}
 	s.monitor.Voters = s.ask
-	s.writer, s.readers = commit.New(cfg, s.monitor), newReaders(cfg, s.monitor)
+	s.writer, s.readers = commit.New(cfg, s.monitor), replica.New(cfg, s.monitor)
 	s.writer.Slot, s.writer.Aside.Slot = s.anySlot, s.anySlot
 	s.changes = pubsub.NewBroker(cfg.Options(), cfg.Logger, s.monitor)
 	ctx, cancel := context.WithCancel(ctx)
@@ -50,7 +51,7 @@ func newShard(ctx context.Context, c *cluster) *clusterShard {
 	var parts sync.WaitGroup
 	parts.Go(func() { s.monitor.Run(ctx) })
 	parts.Go(func() { s.writer.Run(ctx) })
-	parts.Go(func() { s.readers.run(ctx) })
+	parts.Go(func() { s.readers.Run(ctx) })
 	parts.Go(func() { s.changes.Run(ctx) })
 	s.end = func() {
 		cancel()

@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/redis/meter"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/replica"
 	"holdfast/internal/redis/request"
 )
 
@@ -35,7 +36,7 @@ func (c *Client) Start(r *Request, done func(error)) {
 		return
 	}
 	switch {
-	case o.Guarded || o.Aside() || o.HasWaiting(r) || !o.Writes && !o.Local && (r.Read == ReadReplica || r.Read == ReadCached && cacheable(r)):
+	case o.Guarded || o.Aside() || o.HasWaiting(r) || !o.Writes && !o.Local && (r.Read == ReadReplica || r.Read == ReadCached && replica.Cacheable(r)):
 		// It takes several trips, or a connection on which others wait.
 		o.Free()
 		c.errand(r, done)
@@ -123,10 +124,10 @@ func (c *Client) conclude(o *operation.Operation, over bool, err error) {
 // hit fills in a request's answer from the cache. It reports false if the cache does
 // not have it.
 func (c *Client) hit(r *Request) bool {
-	if c.readers == nil || !cacheable(r) || command.Reserved(r.Commands[0][1]) {
+	if c.readers == nil || !replica.Cacheable(r) || command.Reserved(r.Commands[0][1]) {
 		return false
 	}
-	v := c.readers.hit(r.Commands[0][1], time.Now())
+	v := c.readers.Hit(r.Commands[0][1], time.Now())
 	if v == nil {
 		return false
 	}
@@ -157,7 +158,7 @@ func (c *Client) Cached(key []byte, now time.Time) (text string, readable, ok bo
 	if c.readers == nil {
 		return "", false, false
 	}
-	v := c.readers.hit(unsafe.String(unsafe.SliceData(key), len(key)), now)
+	v := c.readers.Hit(unsafe.String(unsafe.SliceData(key), len(key)), now)
 	if v == nil || !v.IsText {
 		return "", false, false
 	}

@@ -1,9 +1,10 @@
-package redis
+package replica
 
 import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/discovery"
 )
 
@@ -18,7 +19,7 @@ func TestTheTimesOfTrustInCacheAndReplicasAreShortEnough(t *testing.T) {
 		{"cacheTrust", cacheTrust, 1200 * time.Millisecond, "docs/guarantees.md promises that a value of the cache is no older"},
 		{"cacheAsks", cacheAsks, cacheTrust / 3, "a connection that hangs has to be noticed within cacheTrust"},
 		{"steadyInterval", discovery.SteadyInterval + discovery.SteadyTimeout, cacheTrust - 300*time.Millisecond, "a master is heard within cacheTrust"},
-		{"replica's lag", Config{}.WithDefaults().MaxLag, time.Second, "docs/guarantees.md promises that a replica's answer is no older"},
+		{"replica's lag", config.Config{}.WithDefaults().MaxLag, time.Second, "docs/guarantees.md promises that a replica's answer is no older"},
 	} {
 		if c.is <= 0 || c.is > c.atMost {
 			t.Errorf("%s is %v and may be %v at most: %s", c.what, c.is, c.atMost, c.sinceBeyond)

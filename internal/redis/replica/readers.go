@@ -1,6 +1,6 @@
 // Package replica answers reads that need not come from the master: from replicas, and from a cache
 // in this process. What it cannot answer goes to the group commit.
-package redis
+package replica
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/redis/cache"
+	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
@@ -56,11 +58,11 @@ const (
 // counted before they are there.
 const replicaPart = 16
 
-// readers answer reads that need not come from the master: from replicas, and from a cache
+// Readers answer reads that need not come from the master: from replicas, and from a cache
 // in this process that the master invalidates (manual, "Client-side caching in Redis").
 // What they cannot answer goes to the writer.
-type readers struct {
-	cfg     Config
+type Readers struct {
+	cfg     config.Config
 	monitor *discovery.Monitor
 	cache   atomic.Pointer[cacheConn] // of the present master; nil: no master is known yet
 	turn    atomic.Uint32             // of the replicas
@@ -85,7 +87,7 @@ type cacheConn struct {
 	values atomic.Pointer[cache.Cache] // of the newest connection
 }
 
-func newCacheConn(cfg Config, master string) *cacheConn {
+func newCacheConn(cfg config.Config, master string) *cacheConn {
 	l := &cacheConn{}
 	o := cfg.Options()
 	o.NewCache = func() rueidis.CacheStore {
@@ -97,13 +99,13 @@ func newCacheConn(cfg Config, master string) *cacheConn {
 	return l
 }
 
-func newReaders(cfg Config, m *discovery.Monitor) *readers {
-	return &readers{cfg: cfg, monitor: m, replicas: map[string]*replicaConn{}}
+func New(cfg config.Config, m *discovery.Monitor) *Readers {
+	return &Readers{cfg: cfg, monitor: m, replicas: map[string]*replicaConn{}}
 }
 
-// run makes the cache anew when the master changes, and drops connections to replicas that
+// Run makes the cache anew when the master changes, and drops connections to replicas that
 // are gone, until the context ends.
-func (c *readers) run(ctx context.Context) {
+func (c *Readers) Run(ctx context.Context) {
 	var closing sync.WaitGroup
 	closing.Go(func() { c.listen(ctx) })
 	for ctx.Err() == nil {
@@ -140,7 +142,7 @@ func (c *readers) run(ctx context.Context) {
 }
 
 // gone removes the connections whose nodes are no replicas any more, and returns them.
-func (c *readers) gone(s election.Snapshot) (gone []*replicaConn) {
+func (c *Readers) gone(s election.Snapshot) (gone []*replicaConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for name, l := range c.replicas {
@@ -156,19 +158,19 @@ func (c *readers) gone(s election.Snapshot) (gone []*replicaConn) {
 	return gone
 }
 
-// read answers a request that only reads. It reports false if the master has to.
-func (c *readers) read(ctx context.Context, r *Request, o *operation.Operation) bool {
-	if r.Read == ReadCached {
+// Read answers a request that only reads. It reports false if the master has to.
+func (c *Readers) Read(ctx context.Context, r *request.Request, o *operation.Operation) bool {
+	if r.Read == request.ReadCached {
 		return c.cached(ctx, r, o)
 	}
-	return c.replica(ctx, r, o)
+	return c.Replica(ctx, r, o)
 }
 
 // cached answers GET of one key from the cache, which asks the master for what it does not
 // have. A value may be out of date for as long as an invalidation takes to arrive, and for
 // cacheTrust at most.
-func (c *readers) cached(ctx context.Context, r *Request, o *operation.Operation) bool {
-	if !cacheable(r) {
+func (c *Readers) cached(ctx context.Context, r *request.Request, o *operation.Operation) bool {
+	if !Cacheable(r) {
 		return false
 	}
 	l := c.cache.Load()
@@ -192,7 +194,7 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation.Operation
 		return false
 	}
 	r.Results = append(r.Results, result)
-	r.From = ReadCached
+	r.From = request.ReadCached
 	if !a.IsCacheHit() {
 		r.Node = l.Address
 	}
@@ -201,7 +203,7 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation.Operation
 
 // shortInCache reports whether a value is short enough for the cache, on whose connection
 // all requests wait for each other. If its length is not known, the master is asked.
-func (c *readers) shortInCache(ctx context.Context, l *cacheConn, get Command, o *operation.Operation) bool {
+func (c *Readers) shortInCache(ctx context.Context, l *cacheConn, get command.Command, o *operation.Operation) bool {
 	lengths := &c.cfg.Answers.Lengths
 	length, known := lengths.Of(o.Learns)
 	if !known && o.Learns != 0 {
@@ -216,13 +218,13 @@ func (c *readers) shortInCache(ctx context.Context, l *cacheConn, get Command, o
 }
 
 // trusted reports whether the cache's values are no older than they may be.
-func (c *readers) trusted(l *cacheConn, now time.Time) bool {
+func (c *Readers) trusted(l *cacheConn, now time.Time) bool {
 	return c.monitor.Fresh(l.Address, now, cacheTrust) && l.Silence(now) < cacheTrust
 }
 
 // listen pings on the cache's connection while it is in use. The reply comes after all
 // invalidations that were sent before it, so the cache is up to date as of the ping.
-func (c *readers) listen(ctx context.Context) {
+func (c *Readers) listen(ctx context.Context) {
 	tick := time.NewTicker(cacheAsks)
 	defer tick.Stop()
 	for {
@@ -246,9 +248,9 @@ func (c *readers) listen(ctx context.Context) {
 	}
 }
 
-// hit returns the value of a key from the cache; nil: the cache does not have it. It keeps
+// Hit returns the value of a key from the cache; nil: the cache does not have it. It keeps
 // no reference to the key.
-func (c *readers) hit(key string, now time.Time) *cache.Value {
+func (c *Readers) Hit(key string, now time.Time) *cache.Value {
 	l := c.cache.Load()
 	if l == nil || !c.trusted(l, now) {
 		return nil
@@ -259,8 +261,8 @@ func (c *readers) hit(key string, now time.Time) *cache.Value {
 	return nil
 }
 
-// replica answers from one of the replicas that are not behind.
-func (c *readers) replica(ctx context.Context, r *Request, o *operation.Operation) bool {
+// Replica answers from one of the replicas that are not behind.
+func (c *Readers) Replica(ctx context.Context, r *request.Request, o *operation.Operation) bool {
 	if o.Script != nil && !o.Script.ReadOnly {
 		return false
 	}
@@ -287,7 +289,7 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation.Operatio
 			continue
 		}
 		if c.ask(ctx, rep.Address, r, o, after) {
-			r.From, r.Node, r.Lag = ReadReplica, rep.Address, age
+			r.From, r.Node, r.Lag = request.ReadReplica, rep.Address, age
 			return true
 		}
 		if o.Aside() && o.Silences > 0 {
@@ -298,7 +300,7 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation.Operatio
 }
 
 // ask asks one replica. It does not answer unless the replica has the offset after.
-func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation.Operation, after int64) (answered bool) {
+func (c *Readers) ask(ctx context.Context, addr string, r *request.Request, o *operation.Operation, after int64) (answered bool) {
 	l, timeout := c.link(addr, addr), replicaTimeout
 	if o.Aside() {
 		l, timeout = c.link(slowLink+addr, addr), slowReplicaTimeout
@@ -369,7 +371,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		for i := range some {
 			m, err := some[i].ToMessage()
 			if o.Unseen && len(some) == len(cmds) && i == len(some)-2 {
-				o.Teach([]Result{{Reply: resp.FromMessage(m)}})
+				o.Teach([]request.Result{{Reply: resp.FromMessage(m)}})
 			}
 			if err == nil && !o.TakeRoom(&m) {
 				return false
@@ -452,7 +454,7 @@ func (l *replicaConn) rest() {
 const slowLink = "slow "
 
 // link returns the connection of a name to a replica; nil: the readers have ended.
-func (c *readers) link(name, addr string) *replicaConn {
+func (c *Readers) link(name, addr string) *replicaConn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
@@ -467,8 +469,8 @@ func (c *readers) link(name, addr string) *replicaConn {
 	return l
 }
 
-// cacheable reports whether the cache could answer the request: see readers.cached.
-func cacheable(r *Request) bool {
+// Cacheable reports whether the cache could answer the request: see readers.cached.
+func Cacheable(r *request.Request) bool {
 	if len(r.Commands) != 1 || r.After != "" {
 		return false
 	}
