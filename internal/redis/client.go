@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/pubsub"
+	"holdfast/internal/redis/readpipe"
 	"holdfast/internal/redis/replica"
 	"holdfast/internal/redis/request"
 )
@@ -217,11 +218,11 @@ func (c *Client) Known(cmd Command) *Spec { return c.maker.Known(cmd) }
 // Express connects to the present master. The caller owns the connection, which is of a
 // kind that the kernel polls. The error is errors.ErrUnsupported if there can never be
 // such a connection, as with TLS, which the kernel does not poll.
-func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
+func (c *Client) Express(ctx context.Context) (*readpipe.Express, net.Conn, error) {
 	if c.writer == nil {
 		return nil, nil, errors.ErrUnsupported
 	}
-	return connect(ctx, c.writer)
+	return readpipe.Connect(ctx, c.writer)
 }
 
 // Master returns the present master's host:port; empty: there is none.

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/cost"
+	"holdfast/internal/redis/readpipe"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -45,7 +46,7 @@ func TestFastCommandsWithLargeNumbersAreNotBrief(t *testing.T) {
 		if got := spec.BriefFor(cmd); got != want {
 			t.Errorf("%.40s is brief: %t", line, got)
 		}
-		if r := (&Request{Commands: []Command{cmd}}); spec.Fast && ForExpress(r, spec) && !want {
+		if r := (&Request{Commands: []Command{cmd}}); spec.Fast && readpipe.ForExpress(r, spec) && !want {
 			t.Errorf("%.40s is one for a lane", line)
 		}
 	}

@@ -12,13 +12,14 @@ import (
 
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/readpipe"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/request"
 )
 
 // express is one, and its connection.
 type express struct {
-	*Express
+	*readpipe.Express
 	net.Conn
 	client *Client
 }
@@ -44,7 +45,7 @@ func (x *express) takes(t *testing.T, r *Request) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ForExpress(r, spec) && x.Add(r, time.Now())
+	return readpipe.ForExpress(r, spec) && x.Add(r, time.Now())
 }
 
 // depart sends requests as one batch. Meanwhile the others read, without which
@@ -179,13 +180,13 @@ func TestAnExpressTakesWhatOnlyReadsAndIsSwift(t *testing.T) {
 		}
 	}
 	// Not more at once than fit into one batch.
-	for i := range 2 * maxExpress {
+	for i := range 2 * readpipe.MaxExpress {
 		if r := reading("GET", "k"); !x.takes(t, r) {
 			if i == 0 {
 				reads(t, client, 10*time.Millisecond)
 				continue
 			}
-			if i > maxExpress+1 {
+			if i > readpipe.MaxExpress+1 {
 				t.Errorf("%d in one batch", i)
 			}
 			break

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/redis/once"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/pubsub"
+	"holdfast/internal/redis/readpipe"
 	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 	"holdfast/internal/redis/rewrite"
@@ -41,6 +42,9 @@ type (
 	ReadFrom = request.ReadFrom
 	// Script is a Lua script of this program's own.
 	Script = request.Script
+
+	// Express reads from the master on a connection that its caller polls: see package readpipe.
+	Express = readpipe.Express
 
 	// Command is one Redis command: its name, then its arguments.
 	Command = command.Command
@@ -94,6 +98,12 @@ func NewFreeingScript(body string) *Script { return once.NewFreeingScript(body) 
 
 // NewReadScript returns a script that only reads.
 func NewReadScript(body string) *Script { return once.NewReadScript(body) }
+
+// ForExpress reports whether a request may go by an Express: see readpipe.ForExpress.
+func ForExpress(r *Request, spec *Spec) bool { return readpipe.ForExpress(r, spec) }
+
+// ErrTooLong is the error if the answers of a batch are too long for an Express.
+var ErrTooLong = readpipe.ErrTooLong
 
 // ErrCursorGone is the error of a command with a cursor that the present master did not give.
 var ErrCursorGone = rewrite.ErrCursorGone

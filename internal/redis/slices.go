@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"holdfast/internal/redis/operation"
+	"holdfast/internal/redis/readpipe"
 )
 
 // doInSlices carries out a pipeline in slices, one after the other, within the time of one request.
@@ -17,7 +18,7 @@ func (c *Client) doInSlices(ctx context.Context, r *Request, whole *operation.Op
 	record, guarded := whole.Record, whole.Guarded
 	together := operation.SlowTogether
 	if whole.Brief { // the answers' bytes bound it
-		together = maxExpress
+		together = readpipe.MaxExpress
 	}
 	whole.Free()
 	next := func(begin int) int { return min(begin+together, len(r.Commands)) }

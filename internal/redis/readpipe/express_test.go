@@ -1,4 +1,4 @@
-package redis
+package readpipe
 
 import (
 	"errors"
@@ -10,19 +10,23 @@ import (
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/commit"
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 )
 
-func asking(words ...string) *Request { return &Request{Commands: []Command{words}} }
+func asking(words ...string) *request.Request {
+	return &request.Request{Commands: []command.Command{words}}
+}
 
 // unconnected returns an Express of a master with two replicas, whose session has given a read
 // lease.
 func unconnected(t *testing.T) *Express {
 	t.Helper()
-	cfg := Config{Sentinels: []string{"s"}}.WithDefaults()
+	cfg := config.Config{Sentinels: []string{"s"}}.WithDefaults()
 	m := discovery.New(cfg.MonitorConfig())
 	m.Publish(election.Snapshot{Verdict: election.Verdict{Master: "m"}, Nodes: make([]election.Node, 3)})
 	w := commit.New(cfg, m)
@@ -51,7 +55,7 @@ func landing(t *testing.T, x *Express, count int, answers string) {
 func TestABatchUsesTheMemoryOfTheOneBefore(t *testing.T) {
 	const role = "*3\r\n$6\r\nmaster\r\n:123456\r\n*1\r\n*3\r\n$9\r\n127.0.0.1\r\n$4\r\n6380\r\n$6\r\n123456\r\n"
 	x := unconnected(t)
-	requests := []*Request{asking("GET", "a"), asking("GET", "b"), asking("STRLEN", "a"), asking("GET", "c")}
+	requests := []*request.Request{asking("GET", "a"), asking("GET", "b"), asking("STRLEN", "a"), asking("GET", "c")}
 	answers := func(first string) string { return first + "$-1\r\n:7\r\n+OK\r\n" + role }
 	batch := func(answers string, kept bool) {
 		landing(t, x, len(requests), answers)
@@ -105,17 +109,17 @@ func TestAnExpressTakesNoAnswerThatNobodyAskedFor(t *testing.T) {
 // An Express takes no command whose answer was long, and few that are alike while nobody
 // knows.
 func TestAnExpressTakesNoLongAnswers(t *testing.T) {
-	x := &Express{answers: Config{}.WithDefaults().Answers}
+	x := &Express{answers: config.Config{}.WithDefaults().Answers}
 	for _, c := range []struct {
-		words  Command
+		words  command.Command
 		key    uint64
 		unseen bool // the third one of a batch is taken
 	}{
-		{Command{"get", "k"}, command.ByKey.Key(Command{"", "k"}), false},
-		{Command{"HGET", "h", "f"}, command.ByField.Key(Command{"", "h", "f"}), false},
-		{Command{"HMGET", "h", "f"}, command.ByHash.Key(Command{"", "h"}), false},
-		{Command{"MGET", "m"}, command.ByKey.Key(Command{"", "m"}), false},
-		{Command{"STRLEN", "k"}, command.ByKey.Key(Command{"", "k"}), true},
+		{command.Command{"get", "k"}, command.ByKey.Key(command.Command{"", "k"}), false},
+		{command.Command{"HGET", "h", "f"}, command.ByField.Key(command.Command{"", "h", "f"}), false},
+		{command.Command{"HMGET", "h", "f"}, command.ByHash.Key(command.Command{"", "h"}), false},
+		{command.Command{"MGET", "m"}, command.ByKey.Key(command.Command{"", "m"}), false},
+		{command.Command{"STRLEN", "k"}, command.ByKey.Key(command.Command{"", "k"}), true},
 	} {
 		third := func() (taken bool) {
 			for range 3 {

@@ -1,6 +1,6 @@
 // Package readpipe reads from the master on a connection that its caller polls, such as an event
 // loop. It answers only under the conditions that a session of the group commit has verified.
-package redis
+package readpipe
 
 import (
 	"context"
@@ -65,7 +65,7 @@ type expressAsk struct {
 // Bounds of a batch. It has to be short, because everybody else waits at the master
 // meanwhile, and to fit into a socket's buffer.
 const (
-	maxExpress      = 512
+	MaxExpress      = 512
 	maxExpressBytes = 64 << 10
 	// maxAnswers is how many bytes the answers of a batch may have together: a batch that takes
 	// long to arrive is too old to count.
@@ -79,10 +79,10 @@ var ErrTooLong = errors.New("the answers are too long")
 // errNoLease is the error if no session has given a read lease.
 var errNoLease = errors.New("no master is read without confirmation now")
 
-// connect connects to the present master. The caller owns the connection, which is of a
+// Connect connects to the present master. The caller owns the connection, which is of a
 // kind that the kernel polls. The error is errors.ErrUnsupported if there can never be
 // such a connection, as with TLS, which the kernel does not poll.
-func connect(ctx context.Context, w *commit.Writer) (*Express, net.Conn, error) {
+func Connect(ctx context.Context, w *commit.Writer) (*Express, net.Conn, error) {
 	cfg := w.Config()
 	if cfg.TLS != nil {
 		return nil, nil, errors.ErrUnsupported
@@ -107,19 +107,19 @@ func (x *Express) Over() bool { return x.w.Present() != x.session }
 
 // ForExpress reports whether a request may go by an Express. spec is what Redis reports
 // about its command.
-func ForExpress(r *Request, spec *Spec) bool {
-	return len(r.Commands) == 1 && spec.Fast && len(r.Commands[0]) <= command.BriefWords && r.Read == ReadMaster && !r.Atomic && r.Script == nil &&
+func ForExpress(r *request.Request, spec *command.Spec) bool {
+	return len(r.Commands) == 1 && spec.Fast && len(r.Commands[0]) <= command.BriefWords && r.Read == request.ReadMaster && !r.Atomic && r.Script == nil &&
 		(!spec.Counted || spec.Few(r.Commands[0]))
 }
 
 // Add puts a request for which ForExpress is true into the next batch. It reports false
 // if there is no valid read lease, or no room. now may be some milliseconds ago.
-func (x *Express) Add(r *Request, now time.Time) bool {
+func (x *Express) Add(r *request.Request, now time.Time) bool {
 	p := x.w.Lease()
 	switch {
 	case p == nil || p.Session != x.session || !p.Valid(now, ack.ProofEvery, p.Heard.Load()):
 		return false
-	case len(x.nextAsks) == maxExpress || len(x.next) > maxExpressBytes:
+	case len(x.nextAsks) == MaxExpress || len(x.next) > maxExpressBytes:
 		return false
 	}
 	cmd := r.Commands[0]
@@ -270,7 +270,7 @@ type longAnswer struct {
 
 // own returns an answer of the batch. A long one is copied to memory of its own, because
 // its client may take long to read it; nil: there is no room for it now.
-func (x *Express) own(i int, r *Request) *resp.Value {
+func (x *Express) own(i int, r *request.Request) *resp.Value {
 	at := slices.IndexFunc(x.long, func(l longAnswer) bool { return l.i == i })
 	if at < 0 {
 		return &x.made[i]
@@ -297,7 +297,7 @@ func (x *Express) own(i int, r *Request) *resp.Value {
 // Answer fills in the answer of the request that was added as number i to the batch that
 // has landed. It reports false if Redis refused the command, or if there is no room for
 // the answer: asked again by Client.Start, the request gets the reason.
-func (x *Express) Answer(i int, r *Request) bool {
+func (x *Express) Answer(i int, r *request.Request) bool {
 	m := &x.made[i]
 	if m.Kind == resp.Failure {
 		return false
@@ -308,8 +308,8 @@ func (x *Express) Answer(i int, r *Request) bool {
 			return false
 		}
 	}
-	r.Results = append(r.Results[:0], Result{Reply: m.Reply()})
-	r.From, r.Node, r.Lag, r.Token = ReadMaster, x.session.Master, 0, ""
+	r.Results = append(r.Results[:0], request.Result{Reply: m.Reply()})
+	r.From, r.Node, r.Lag, r.Token = request.ReadMaster, x.session.Master, 0, ""
 	if r.WantToken {
 		r.Token = request.TokenOf(x.offset)
 	}
@@ -319,7 +319,7 @@ func (x *Express) Answer(i int, r *Request) bool {
 // foresee looks up how long the answer to a command was lately. It returns false if the
 // batch's answers become too long, or if the length is not known and others of the batch
 // are about the same key: a writer then bounds what goes together.
-func (x *Express) foresee(cmd Command) (ask expressAsk, ok bool) {
+func (x *Express) foresee(cmd command.Command) (ask expressAsk, ok bool) {
 	answers := x.answers
 	kind := command.ByKey
 	switch name := cmd[0]; {
@@ -357,7 +357,7 @@ func (x *Express) foresee(cmd Command) (ask expressAsk, ok bool) {
 }
 
 // foreseeEach is foresee for a command about several keys.
-func (x *Express) foreseeEach(cmd Command) (ok bool) {
+func (x *Express) foreseeEach(cmd command.Command) (ok bool) {
 	for i := range cmd[1:] {
 		key := command.ByKey.Key(cmd[i:])
 		length, seen := x.answers.Lengths.Of(key)

@@ -1,4 +1,4 @@
-package redis
+package readpipe
 
 import (
 	"strconv"
