@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/redis/cluster"
 	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/once"
@@ -26,7 +27,7 @@ type Client struct {
 	readers *replica.Readers
 	// cluster takes the place of writer and readers if Redis is a cluster; monitor then
 	// follows the master of some shard. Otherwise it is nil.
-	cluster *cluster
+	cluster *cluster.Cluster
 
 	maker *operation.Maker // of the operations of requests
 	// published has the messages that clients subscribe to, and changes the keys that
@@ -53,10 +54,10 @@ func New(cfg Config) (*Client, error) {
 	}
 	if len(cfg.Cluster) > 0 {
 		cfg.Sentinels, cfg.Address = nil, ""
-		c := newCluster(cfg)
+		c := cluster.NewCluster(cfg)
 		return &Client{
-			cfg: cfg, cluster: c, monitor: c.anchor,
-			maker: c.maker, published: pubsub.NewBroker(cfg.Options(), cfg.Logger, c.anchor),
+			cfg: cfg, cluster: c, monitor: c.Anchor,
+			maker: c.Maker, published: pubsub.NewBroker(cfg.Options(), cfg.Logger, c.Anchor),
 		}, nil
 	}
 	m := discovery.New(cfg.MonitorConfig())
@@ -76,7 +77,7 @@ func (c *Client) Run(ctx context.Context) {
 	defer c.errands.end() // last: they end when the operations have that they wait for
 	var parts sync.WaitGroup
 	if c.cluster != nil {
-		parts.Go(func() { c.cluster.run(ctx) })
+		parts.Go(func() { c.cluster.Run(ctx) })
 		parts.Go(func() { c.published.Run(ctx) })
 		parts.Wait()
 		return
@@ -112,7 +113,7 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 func (c *Client) do(ctx context.Context, r *Request) error {
 	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
 	if c.cluster != nil {
-		return c.cluster.do(ctx, r)
+		return c.cluster.Do(ctx, r)
 	}
 	o, err := c.maker.Make(ctx, r)
 	if err != nil {
@@ -193,7 +194,7 @@ func (c *Client) tell(r *Request, o *operation.Operation) error {
 // Status returns what the client knows now. It asks no Redis.
 func (c *Client) Status() Status {
 	if c.cluster != nil {
-		return c.cluster.status()
+		return c.cluster.Status()
 	}
 	s, _ := c.monitor.Now()
 	st := Status{

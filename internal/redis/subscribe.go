@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"holdfast/internal/redis/cluster"
 	"holdfast/internal/redis/cost"
 	"holdfast/internal/redis/pubsub"
 )
@@ -46,7 +47,7 @@ func (c *Client) Subscribe(ctx context.Context, patterns bool, names []string, h
 // within Config.Hold.
 func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
 	if c.cluster != nil {
-		return &Error{Kind: Invalid, Cause: errNotInCluster("MONITOR")}
+		return &Error{Kind: Invalid, Cause: cluster.ErrNotInCluster("MONITOR")}
 	}
 	return pubsub.HearCommands(ctx, c.cfg.Hold, c.cfg.Options(), c.monitor, hear)
 }
@@ -63,7 +64,7 @@ func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
 // be asked within Config.Hold.
 func (c *Client) Changes(ctx context.Context, hear func(Change)) error {
 	if c.cluster != nil {
-		return c.cluster.listen(ctx, hear)
+		return c.cluster.Listen(ctx, hear)
 	}
 	return c.changes.Deliver(ctx, c.cfg.Hold, pubsub.NewSubscriber(true), pubsub.EveryKey, func(m Message) { hear(m.AsChange()) })
 }

@@ -1,4 +1,4 @@
-package redis
+package cluster
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/once"
@@ -24,15 +25,15 @@ import (
 // What a node refuses because the slot is elsewhere (MOVED, ASK) certainly did not happen, and goes
 // there, until the request's time is over.
 
-// errNotInCluster returns the error of what a cluster does not have.
-func errNotInCluster(what string) error {
+// ErrNotInCluster returns the error of what a cluster does not have.
+func ErrNotInCluster(what string) error {
 	return fmt.Errorf("%s: not available with Redis Cluster", what)
 }
 
 // item is one command of a request, or all of it where it cannot be parted.
 type item struct {
 	number int
-	cmd    Command
+	cmd    command.Command
 	keys   []string
 	slot   int
 	merge  merger // not nil: it is for every master
@@ -43,15 +44,15 @@ type item struct {
 	sent bool
 	// replies are those of the masters, if merge wants several. They are the masters of the
 	// topology seen.
-	replies []Result
+	replies []request.Result
 	seen    *topology
 }
 
 // journey is one request on its way through a cluster.
 type journey struct {
-	cluster *cluster
+	cluster *Cluster
 	maker   *operation.Maker
-	r       *Request
+	r       *request.Request
 	record  string // without a slot
 	// whole is true if it cannot be divided (a script, a transaction).
 	whole   bool
@@ -63,12 +64,12 @@ type journey struct {
 	once    bool
 	nodes   []string
 	tokens  []string
-	results []Result
+	results []request.Result
 }
 
-// do carries a request out.
-func (c *cluster) do(ctx context.Context, r *Request) error {
-	j := &journey{cluster: c, maker: c.maker, r: r, whole: r.Script != nil || r.Atomic}
+// Do carries a request out.
+func (c *Cluster) Do(ctx context.Context, r *request.Request) error {
+	j := &journey{cluster: c, maker: c.Maker, r: r, whole: r.Script != nil || r.Atomic}
 	if r.IdempotencyKey != "" {
 		j.record = once.Record(c.cfg.App, r)
 	}
@@ -77,9 +78,9 @@ func (c *cluster) do(ctx context.Context, r *Request) error {
 		return err
 	}
 	if r.Script != nil {
-		j.results = make([]Result, 1)
+		j.results = make([]request.Result, 1)
 	} else {
-		j.results = make([]Result, len(r.Commands))
+		j.results = make([]request.Result, len(r.Commands))
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Hold)
 	defer cancel()
@@ -101,14 +102,14 @@ func (c *cluster) do(ctx context.Context, r *Request) error {
 func (j *journey) items(ctx context.Context) ([]*item, error) {
 	r := j.r
 	if r.Script == nil && len(r.Commands) == 0 {
-		return nil, &Error{Kind: Invalid, Cause: operation.ErrNoCommand}
+		return nil, &outcome.Error{Kind: outcome.Invalid, Cause: operation.ErrNoCommand}
 	}
 	var items []*item
 	slots := hashslot.Any // of the first that has keys
 	brief, merges := true, false
 	for i, cmd := range r.Commands {
 		if len(cmd) == 0 || cmd[0] == "" {
-			return nil, &Error{Kind: Invalid, Cause: operation.ErrNoCommand}
+			return nil, &outcome.Error{Kind: outcome.Invalid, Cause: operation.ErrNoCommand}
 		}
 		spec, err := j.maker.Spec(ctx, cmd)
 		if err != nil {
@@ -128,7 +129,7 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 			}
 		}
 		if j.whole && it.merge != nil {
-			return nil, &Error{Kind: Invalid, Cause: fmt.Errorf("ERR %s is about every master of Redis Cluster, and a transaction is at one", strings.ToUpper(spec.Name))}
+			return nil, &outcome.Error{Kind: outcome.Invalid, Cause: fmt.Errorf("ERR %s is about every master of Redis Cluster, and a transaction is at one", strings.ToUpper(spec.Name))}
 		}
 		if slots == hashslot.Any {
 			slots = it.slot
@@ -146,7 +147,7 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 	if r.Script != nil {
 		slot, err := hashslot.OfAll(r.Keys)
 		if err != nil {
-			return nil, &Error{Kind: Refused, Cause: hashslot.ErrCross}
+			return nil, &outcome.Error{Kind: outcome.Refused, Cause: hashslot.ErrCross}
 		}
 		return []*item{{keys: r.Keys, slot: j.settled(slot)}}, nil
 	}
@@ -155,7 +156,7 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 		for _, it := range items {
 			whole.keys = append(whole.keys, it.keys...)
 			if it.slot == noSlot || it.slot != hashslot.Any && whole.slot != hashslot.Any && it.slot != whole.slot {
-				return nil, &Error{Kind: Refused, Cause: &operation.Discarded{Cause: hashslot.ErrCross}}
+				return nil, &outcome.Error{Kind: outcome.Refused, Cause: &operation.Discarded{Cause: hashslot.ErrCross}}
 			}
 			whole.slot = max(whole.slot, it.slot)
 		}
@@ -188,7 +189,7 @@ func (j *journey) settled(slot int) int {
 
 // placeOf returns a command's keys, as far as they can be told. If they cannot, it returns the first
 // one, and Redis decides.
-func placeOf(spec *Spec, cmd Command) ([]string, error) {
+func placeOf(spec *command.Spec, cmd command.Command) ([]string, error) {
 	if keys, ok := spec.Keys(cmd); ok {
 		return keys, nil
 	}
@@ -205,7 +206,7 @@ type leg struct {
 	shard *clusterShard
 	asks  bool
 	items []*item
-	req   Request
+	req   request.Request
 	o     *operation.Operation
 	err   error
 }
@@ -273,17 +274,17 @@ func (j *journey) giveUp(items []*item, why error) error {
 		why = outcome.ErrNoMaster
 	}
 	for _, it := range items {
-		kind := NotExecuted
+		kind := outcome.NotExecuted
 		if it.sent {
-			kind = Unknown
+			kind = outcome.Unknown
 		}
-		if !j.once && kind == NotExecuted {
-			return &Error{Kind: kind, Cause: why}
+		if !j.once && kind == outcome.NotExecuted {
+			return &outcome.Error{Kind: kind, Cause: why}
 		}
 		if j.whole {
-			return &Error{Kind: kind, Cause: why}
+			return &outcome.Error{Kind: kind, Cause: why}
 		}
-		j.results[it.number] = Result{Err: &Error{Kind: kind, Cause: why}}
+		j.results[it.number] = request.Result{Err: &outcome.Error{Kind: kind, Cause: why}}
 	}
 	return nil
 }
@@ -311,7 +312,7 @@ func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck, later 
 		case full:
 			later = append(later, it)
 		case it.slot == noSlot:
-			j.results[it.number] = Result{Err: &Error{Kind: Refused, Cause: hashslot.ErrCross}}
+			j.results[it.number] = request.Result{Err: &outcome.Error{Kind: outcome.Refused, Cause: hashslot.ErrCross}}
 		case it.merge != nil:
 			shards := it.merge.shards(t, it)
 			if it.replies, it.seen = nil, t; len(shards) == 0 {
@@ -349,7 +350,7 @@ func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 		if j.whole {
 			place.Keys = [][]string{p.items[0].keys}
 		} else {
-			p.req.Commands = make([]Command, 0, len(p.items))
+			p.req.Commands = make([]command.Command, 0, len(p.items))
 			for _, it := range p.items {
 				slot, cmd := it.slot, it.cmd
 				if it.merge != nil {
@@ -389,7 +390,7 @@ func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 // carry has one part carried out.
 func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 	r, o := &p.req, p.o
-	if r.Read == ReadReplica && !o.Writes && !o.Local && !p.asks && !slices.ContainsFunc(p.items, func(it *item) bool { return it.merge != nil || t.moving[it.slot] }) {
+	if r.Read == request.ReadReplica && !o.Writes && !o.Local && !p.asks && !slices.ContainsFunc(p.items, func(it *item) bool { return it.merge != nil || t.moving[it.slot] }) {
 		if after, ok := tokenFor(t, p.shard, r.After); ok {
 			r.After = after
 			if p.shard.readers.Replica(ctx, r, o) {
@@ -399,7 +400,7 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 			}
 		}
 	}
-	r.From = ReadMaster
+	r.From = request.ReadMaster
 	over, err := p.shard.writer.Do(ctx, o)
 	if over && err == operation.ErrLarge {
 		j.maker.Enlarge(o)
@@ -426,7 +427,7 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 		s, _ := p.shard.monitor.Now()
 		r.Node = s.Master
 		r.Token = request.TokenOf(cmp.Or(o.Offset, s.MasterNode().Offset))
-	} else if KindOf(err) == Unknown {
+	} else if outcome.KindOf(err) == outcome.Unknown {
 		p.shard.writer.Stats.Unknown.Add(1)
 	}
 	if over {
@@ -444,18 +445,18 @@ func (j *journey) arrive(p *leg, alone bool) (back []*item, why, err error) {
 	if p.err != nil {
 		if way := outcome.RedirectionOf(p.err); j.whole && way.Code != "" {
 			it := p.items[0]
-			it.sent = KindOf(p.err) == Unknown
+			it.sent = outcome.KindOf(p.err) == outcome.Unknown
 			it.asks = way.Ask()
 			return p.items, p.err, nil
 		}
-		if KindOf(p.err) == NotExecuted && p.shard.ended() && !j.cluster.over() {
+		if outcome.KindOf(p.err) == outcome.NotExecuted && p.shard.ended() && !j.cluster.over() {
 			return p.items, p.err, nil // another shard has its slots now
 		}
 		if alone && !j.once {
 			return nil, nil, p.err
 		}
 		for _, it := range p.items {
-			j.result(it, Result{Err: p.err})
+			j.result(it, request.Result{Err: p.err})
 		}
 		return nil, nil, nil
 	}
@@ -471,7 +472,7 @@ func (j *journey) arrive(p *leg, alone bool) (back []*item, why, err error) {
 			j.result(it, result)
 			continue
 		}
-		it.sent = it.sent || KindOf(result.Err) == Unknown
+		it.sent = it.sent || outcome.KindOf(result.Err) == outcome.Unknown
 		it.asks = way.Ask()
 		back, why = append(back, it), result.Err
 	}
@@ -481,7 +482,7 @@ func (j *journey) arrive(p *leg, alone bool) (back []*item, why, err error) {
 
 // followedBy reports whether a command of the same slot behind command i was carried out: then
 // command i would come too late.
-func followedBy(items []*item, results []Result, i int) bool {
+func followedBy(items []*item, results []request.Result, i int) bool {
 	for k := i + 1; k < len(items); k++ {
 		if items[k].slot == items[i].slot && results[k].Err == nil {
 			return true
@@ -491,7 +492,7 @@ func followedBy(items []*item, results []Result, i int) bool {
 }
 
 // result keeps the result of one command.
-func (j *journey) result(it *item, result Result) {
+func (j *journey) result(it *item, result request.Result) {
 	if it.merge == nil {
 		j.results[it.number] = result
 		return
@@ -508,10 +509,10 @@ func (j *journey) met(p *leg) {
 	if !slices.Contains(j.nodes, r.Node) {
 		j.nodes = append(j.nodes, r.Node)
 	}
-	if first || r.From == ReadMaster {
+	if first || r.From == request.ReadMaster {
 		j.r.From = r.From
 	}
-	if j.r.Lag = max(j.r.Lag, r.Lag); j.r.From == ReadMaster {
+	if j.r.Lag = max(j.r.Lag, r.Lag); j.r.From == request.ReadMaster {
 		j.r.Lag = 0
 	}
 	j.tokens = append(j.tokens, p.shard.name()[:tokenName]+"-"+strings.TrimPrefix(r.Token, request.TokenPrefix))

@@ -1,4 +1,4 @@
-package redis
+package cluster
 
 import (
 	"crypto/sha1"
@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 
+	"holdfast/internal/redis/command"
+	"holdfast/internal/redis/outcome"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 	"holdfast/internal/redis/rewrite"
 )
@@ -20,13 +23,13 @@ import (
 type merger interface {
 	// shards returns the shards that the command goes to; empty if there are no shards.
 	shards(t *topology, it *item) []*clusterShard
-	command(t *topology, it *item) Command
+	command(t *topology, it *item) command.Command
 	// merge makes one result of it.replies, those that there are so far.
-	merge(t *topology, it *item) Result
+	merge(t *topology, it *item) request.Result
 }
 
 // mergerOf returns how a command is carried out at several masters; nil: it goes to one.
-func mergerOf(s *Spec) merger {
+func mergerOf(s *command.Spec) merger {
 	switch s.Name {
 	case "flushall", "flushdb", "script|load", "script|flush", "script|kill",
 		"function|load", "function|delete", "function|flush", "function|restore":
@@ -58,9 +61,9 @@ func (everywhere) shards(t *topology, _ *item) []*clusterShard {
 	return all
 }
 
-func (everywhere) command(_ *topology, it *item) Command { return it.cmd }
+func (everywhere) command(_ *topology, it *item) command.Command { return it.cmd }
 
-func (f everywhere) merge(_ *topology, it *item) Result {
+func (f everywhere) merge(_ *topology, it *item) request.Result {
 	var replies []resp.Reply
 	for _, r := range it.replies {
 		if r.Err != nil {
@@ -68,7 +71,7 @@ func (f everywhere) merge(_ *topology, it *item) Result {
 		}
 		replies = append(replies, r.Reply)
 	}
-	return Result{Reply: f(replies)}
+	return request.Result{Reply: f(replies)}
 }
 
 func same(replies []resp.Reply) resp.Reply { return replies[0] }
@@ -148,7 +151,7 @@ const cursorBits = 10
 
 // place returns the number of the master and the cursor that it gets. If the cursor is not one of
 // these masters, it is the first one.
-func (scanner) place(t *topology, cmd Command) (number int, cursor string) {
+func (scanner) place(t *topology, cmd command.Command) (number int, cursor string) {
 	if len(cmd) < 2 {
 		return 0, "" // Redis has words for that
 	}
@@ -171,7 +174,7 @@ func (s scanner) shards(t *topology, it *item) []*clusterShard {
 	return []*clusterShard{t.shards[t.order[number]]}
 }
 
-func (s scanner) command(t *topology, it *item) Command {
+func (s scanner) command(t *topology, it *item) command.Command {
 	if len(it.cmd) < 2 {
 		return it.cmd
 	}
@@ -180,7 +183,7 @@ func (s scanner) command(t *topology, it *item) Command {
 	return cmd
 }
 
-func (s scanner) merge(t *topology, it *item) Result {
+func (s scanner) merge(t *topology, it *item) request.Result {
 	r := it.replies[len(it.replies)-1]
 	if r.Err != nil || r.Reply.Len() != 2 {
 		return r
@@ -190,12 +193,12 @@ func (s scanner) merge(t *topology, it *item) Result {
 	cursor, err := strconv.ParseUint(next.Text(), 10, 64)
 	switch {
 	case err != nil || cursor>>(64-cursorBits) != 0:
-		return Result{Err: &Error{Kind: Refused, Cause: rewrite.ErrCursorTooBig}}
+		return request.Result{Err: &outcome.Error{Kind: outcome.Refused, Cause: rewrite.ErrCursorTooBig}}
 	case cursor == 0 && number+1 == len(t.order):
 	case cursor == 0:
 		cursor = uint64(t.firsts)<<cursorBits | uint64(number+1)
 	default:
 		cursor = (cursor^uint64(t.firsts))<<cursorBits | uint64(number)
 	}
-	return Result{Reply: rewrite.WithCursor(strconv.FormatUint(cursor, 10), keys)}
+	return request.Result{Reply: rewrite.WithCursor(strconv.FormatUint(cursor, 10), keys)}
 }

@@ -1,4 +1,4 @@
-package redis
+package cluster
 
 import (
 	"fmt"
@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/hashslot"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
 	"holdfast/internal/redis/rewrite"
 )
@@ -121,16 +123,16 @@ func TestACursorOfOtherMastersIsNotTakenForOneOfThese(t *testing.T) {
 	topo := &topology{shards: make([]*clusterShard, 2), order: []int{0, 1}, firsts: rewrite.OriginOf("these masters")}
 	moved := *topo
 	moved.firsts = rewrite.OriginOf("other masters")
-	scan := func(cursor string) *item { return &item{cmd: Command{"SCAN", cursor}} }
+	scan := func(cursor string) *item { return &item{cmd: command.Command{"SCAN", cursor}} }
 	for number, raw := range []string{"123456789012", "4503599627370497"} {
 		last := scan("0")
 		if number == 1 { // the cursor that begins with the second master
-			last.replies = []Result{{Reply: rewrite.WithCursor("0", resp.Reply{})}}
+			last.replies = []request.Result{{Reply: rewrite.WithCursor("0", resp.Reply{})}}
 			r := scanner{}.merge(topo, last)
 			next := r.Reply.At(0)
 			last = scan(next.Text())
 		}
-		last.replies = []Result{{Reply: rewrite.WithCursor(raw, resp.Reply{})}}
+		last.replies = []request.Result{{Reply: rewrite.WithCursor(raw, resp.Reply{})}}
 		r := scanner{}.merge(topo, last)
 		cursor := r.Reply.At(0)
 		if got := (scanner{}).command(topo, scan(cursor.Text())); got[1] != raw {

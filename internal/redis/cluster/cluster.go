@@ -1,6 +1,6 @@
 // Package cluster carries requests out at a Redis Cluster. It knows who owns which slot, has a group
 // commit and readers for each shard, divides requests by shard, and puts the answers together.
-package redis
+package cluster
 
 import (
 	"cmp"
@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/redis/commit"
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
@@ -29,14 +31,14 @@ const mapInterval = time.Second
 // or come back may see little of the cluster at first.
 const goneAfter = 3
 
-// cluster knows who owns which slot of a Redis Cluster, and keeps a shard for each master that owns
+// Cluster knows who owns which slot of a Redis Cluster, and keeps a shard for each master that owns
 // some. Its methods are safe for concurrent use; run owns the shards.
-type cluster struct {
-	cfg Config
-	// anchor follows some master, for what any node can answer: subscriptions and the table of
+type Cluster struct {
+	cfg config.Config
+	// Anchor follows some master, for what any node can answer: subscriptions and the table of
 	// commands.
-	anchor *discovery.Monitor
-	maker  *operation.Maker // of operations
+	Anchor *discovery.Monitor
+	Maker  *operation.Maker // of operations
 	nudge  chan struct{}    // asks for a look at once
 
 	mu      sync.Mutex
@@ -84,33 +86,33 @@ func (t *topology) of(addr string) *clusterShard {
 	return nil
 }
 
-func newCluster(cfg Config) *cluster {
+func NewCluster(cfg config.Config) *Cluster {
 	quiet := cfg
-	quiet.Logger = Config{}.WithDefaults().Logger
+	quiet.Logger = config.Config{}.WithDefaults().Logger
 	anchor := discovery.New(quiet.MonitorConfig())
-	return &cluster{
-		cfg: cfg, anchor: anchor, maker: operation.NewMaker(cfg, anchor, true), nudge: make(chan struct{}, 1), changed: make(chan struct{}),
+	return &Cluster{
+		cfg: cfg, Anchor: anchor, Maker: operation.NewMaker(cfg, anchor, true), nudge: make(chan struct{}, 1), changed: make(chan struct{}),
 		links: map[string]*conn.Client{}, why: "nobody was asked yet",
 	}
 }
 
 // now returns the last topology, and a channel that is closed when there is another one.
-func (c *cluster) now() (*topology, <-chan struct{}) {
+func (c *Cluster) now() (*topology, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.last, c.changed
 }
 
 // look asks for a look at who owns which slot.
-func (c *cluster) look() {
+func (c *Cluster) look() {
 	select {
 	case c.nudge <- struct{}{}:
 	default:
 	}
 }
 
-// run looks until the context ends, and then ends the shards.
-func (c *cluster) run(ctx context.Context) {
+// Run looks until the context ends, and then ends the shards.
+func (c *Cluster) Run(ctx context.Context) {
 	defer func() {
 		c.mu.Lock()
 		c.ended = true
@@ -151,7 +153,7 @@ func (c *cluster) run(ctx context.Context) {
 
 // ask asks every known node who owns what. While none is known or answers, it asks those of the
 // configuration, too.
-func (c *cluster) ask(ctx context.Context) [][]clusterNode {
+func (c *Cluster) ask(ctx context.Context) [][]clusterNode {
 	ctx, cancel := context.WithTimeout(ctx, discovery.SteadyTimeout)
 	defer cancel()
 	for _, addr := range c.cfg.Cluster {
@@ -189,14 +191,14 @@ func (c *cluster) ask(ctx context.Context) [][]clusterNode {
 }
 
 // silent reports whether no node has answered lately.
-func (c *cluster) silent() bool {
+func (c *Cluster) silent() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return time.Since(c.heard) > 2*mapInterval
 }
 
 // link returns the connection to a node.
-func (c *cluster) link(addr string) *conn.Client {
+func (c *Cluster) link(addr string) *conn.Client {
 	l := c.links[addr]
 	if l == nil {
 		l = c.cfg.ConnTo(addr, conn.Probing)
@@ -215,7 +217,7 @@ func askNodes(ctx context.Context, l *conn.Client) ([]clusterNode, error) {
 }
 
 // take makes the topology of what the nodes answered, and publishes it.
-func (c *cluster) take(ctx context.Context, views [][]clusterNode) {
+func (c *Cluster) take(ctx context.Context, views [][]clusterNode) {
 	m := mergeViews(views...)
 	t := &topology{slots: m, shards: make([]*clusterShard, len(m.shards)), moving: map[int]bool{}}
 	members := membersOf(m, views)
@@ -301,7 +303,7 @@ func membersOf(m *slotMap, views [][]clusterNode) []map[string]bool {
 }
 
 // publish makes a topology the present one.
-func (c *cluster) publish(t *topology, voters []*conn.Client) {
+func (c *Cluster) publish(t *topology, voters []*conn.Client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.masters = voters
@@ -317,7 +319,7 @@ func (c *cluster) publish(t *topology, voters []*conn.Client) {
 
 // forget ends the shards that own nothing any more, and the links to nodes that
 // are gone.
-func (c *cluster) forget(taken map[*clusterShard]bool, known map[string]bool) {
+func (c *Cluster) forget(taken map[*clusterShard]bool, known map[string]bool) {
 	var ending sync.WaitGroup
 	c.shards = slices.DeleteFunc(c.shards, func(s *clusterShard) bool {
 		if taken[s] {
@@ -344,27 +346,27 @@ func (c *cluster) forget(taken map[*clusterShard]bool, known map[string]bool) {
 
 // anchorTo has the anchor stay with its node while that is a master, and take another master
 // otherwise.
-func (c *cluster) anchorTo() {
+func (c *Cluster) anchorTo() {
 	t, _ := c.now()
 	if t == nil {
 		return
 	}
 	s := election.Snapshot{Asked: time.Now()}
-	before, _ := c.anchor.Now()
+	before, _ := c.Anchor.Now()
 	for _, shard := range t.shards {
 		master := shard.master()
 		if master != "" && (s.Master == "" || master == before.Master) {
 			s.Verdict = election.Verdict{Master: master, Why: "a master of the cluster"}
 		}
 	}
-	c.anchor.Publish(s)
+	c.Anchor.Publish(s)
 }
 
-// status returns the state of all shards together.
-func (c *cluster) status() Status {
+// Status returns the state of all shards together.
+func (c *Cluster) Status() commit.Status {
 	t, _ := c.now()
 	c.mu.Lock()
-	st := Status{Found: c.found, Heard: c.heard, Why: c.why, Unknown: c.unknown}
+	st := commit.Status{Found: c.found, Heard: c.heard, Why: c.why, Unknown: c.unknown}
 	c.mu.Unlock()
 	if t == nil {
 		return st
@@ -410,7 +412,7 @@ func (c *cluster) status() Status {
 }
 
 // over reports whether run has ended, or is about to.
-func (c *cluster) over() bool {
+func (c *Cluster) over() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.ended

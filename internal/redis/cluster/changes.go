@@ -1,4 +1,4 @@
-package redis
+package cluster
 
 import (
 	"context"
@@ -8,9 +8,9 @@ import (
 	"holdfast/internal/redis/pubsub"
 )
 
-// listen hears of the changes of keys at every master, as Client.Changes does. It tells Missed for
+// Listen hears of the changes of keys at every master, as Client.Changes does. It tells Missed for
 // each master that it begins to listen to, also for those that join later.
-func (c *cluster) listen(ctx context.Context, hear func(Change)) error {
+func (c *Cluster) Listen(ctx context.Context, hear func(pubsub.Change)) error {
 	l := pubsub.NewSubscriber(true)
 	hubs := map[*pubsub.Broker]bool{}
 	defer func() {
@@ -50,7 +50,7 @@ func (c *cluster) listen(ctx context.Context, hear func(Change)) error {
 			}
 		case <-moved:
 		case <-patience.C:
-			return &Error{Kind: NotExecuted, Cause: outcome.ErrNoMaster}
+			return &outcome.Error{Kind: outcome.NotExecuted, Cause: outcome.ErrNoMaster}
 		case <-ctx.Done():
 			return ctx.Err()
 		}

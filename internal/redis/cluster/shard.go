@@ -1,4 +1,4 @@
-package redis
+package cluster
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/commit"
+	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/hashslot"
@@ -17,7 +18,7 @@ import (
 // that a single replicated Redis has: a monitor, which knows which of its nodes is the master, a
 // writer and readers.
 type clusterShard struct {
-	cluster *cluster
+	cluster *Cluster
 	monitor *discovery.Monitor
 	writer  *commit.Writer
 	readers *replica.Readers
@@ -35,10 +36,10 @@ type clusterShard struct {
 // ack.InSync). How long the nodes of a cluster wait before they consider one down
 // (cluster-node-timeout) only an administrator can ask. It is half of the time that a request waits
 // at most, so that no request loses its answer to a replica that hangs.
-func patienceInCluster(cfg Config) time.Duration { return cfg.Hold / 2 }
+func patienceInCluster(cfg config.Config) time.Duration { return cfg.Hold / 2 }
 
 // newShard starts a shard, which end ends.
-func newShard(ctx context.Context, c *cluster) *clusterShard {
+func newShard(ctx context.Context, c *Cluster) *clusterShard {
 	cfg := c.cfg
 	cfg.RecordDB = -1 // a cluster has one database
 	s := &clusterShard{cluster: c, monitor: discovery.New(cfg.MonitorConfig())}
