@@ -18,7 +18,7 @@ import (
 // Start is Do for a caller that does not wait, such as an event loop. It calls done
 // once with what Do would return: before Start returns, or later from another
 // goroutine. done must not block. The deadline is that of Config.Hold, some
-// milliseconds late at most (see deadlines).
+// milliseconds late at most (see package deadline).
 func (c *Client) Start(r *Request, done func(error)) {
 	r.Release()
 	if r.Read == ReadCached && c.hit(r) {

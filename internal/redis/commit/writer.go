@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/redis/config"
+	"holdfast/internal/redis/deadline"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/meter"
@@ -71,7 +72,7 @@ type Writer struct {
 	met       meter.Encounters       // of the batch that is taken
 	wary      int                    // for how many more batches they are kept small
 	large     []*operation.Operation // operations that turned out to be large while they waited
-	Deadlines *deadlines             // of the operations whose callers do not wait; not in aside
+	Deadlines *deadline.Watch        // of the operations whose callers do not wait; not in aside
 	Slot      func() int             // a shard's first slot; nil: there is no cluster
 	// InSync is how many replicas have to have the next batch.
 	InSync atomic.Int64
@@ -107,7 +108,7 @@ func New(cfg config.Config, m masterWatch) *Writer {
 	w.Aside.lines, w.Aside.lasting = turns.NewLines(), turns.NewLines()
 	w.Aside.lasting.Scripts = w.Aside.lines.Scripts
 	w.Aside.turn = w.Aside.lines
-	w.Deadlines = newDeadlines(w)
+	w.Deadlines = deadline.New(cfg.Hold, 2*cfg.AckTimeout, w.forget)
 	return w
 }
 
@@ -155,7 +156,7 @@ func (w *Writer) put(o *operation.Operation) error {
 	return nil
 }
 
-// PutWatched is put for an operation that deadlines watches already, and may have given
+// PutWatched is put for an operation that Deadlines watches already, and may have given
 // up before it came here. If PutWatched returns an error, the caller of Start has not
 // been told of any outcome yet.
 func (w *Writer) PutWatched(o *operation.Operation) error {
@@ -163,7 +164,7 @@ func (w *Writer) PutWatched(o *operation.Operation) error {
 	if err == nil || o.State.CompareAndSwap(operation.Queued, operation.Finished) {
 		return err
 	}
-	// deadlines took it off the counts, in which it never was.
+	// Deadlines took it off the counts, in which it never was.
 	w.mu.Lock()
 	w.live++
 	w.bytes += o.Size
@@ -343,7 +344,7 @@ func (w *Writer) Run(ctx context.Context) {
 	if w.Aside != nil {
 		var aside sync.WaitGroup
 		aside.Go(func() { w.Aside.Run(ctx) })
-		aside.Go(func() { w.Deadlines.run(ctx) })
+		aside.Go(func() { w.Deadlines.Run(ctx) })
 		defer aside.Wait()
 	}
 	w.follow(ctx)

@@ -1,4 +1,6 @@
-package commit
+// Package deadline gives up operations whose time is over, for callers that do not wait for them
+// by themselves.
+package deadline
 
 import (
 	"context"
@@ -8,17 +10,19 @@ import (
 	"holdfast/internal/redis/operation"
 )
 
-// sweepEvery is how often deadlines looks for operations whose time is over. A timer for
+// sweepEvery is how often a Watch looks for operations whose time is over. A timer for
 // each operation would cost as much as some of the requests. An operation may be given up
 // late by twice that time, if it came just before a sweep that was late itself.
 const sweepEvery = 25 * time.Millisecond
 
-// deadlines keeps the operations of Client.Start, and gives up those whose time is over,
-// as writer.do does for its caller. An operation is kept from before it is queued until
+// Watch keeps the operations of Client.Start, and gives up those whose time is over, as
+// commit.Writer.Do does for its caller. An operation is kept from before it is queued until
 // its caller has its outcome, and is not used again before. So the holder of mu may read
 // all of them.
-type deadlines struct {
-	w *Writer
+type Watch struct {
+	hold   time.Duration                // the time that an operation has
+	grace  time.Duration                // how much longer it is waited for while the writer has it
+	forget func(o *operation.Operation) // takes an operation in the queue off its counts
 
 	mu sync.Mutex
 	// open has the operations in the order of their deadlines. expired has those whose
@@ -29,7 +33,11 @@ type deadlines struct {
 	first         chan struct{} // told when there is an operation again
 }
 
-func newDeadlines(w *Writer) *deadlines { return &deadlines{w: w, first: make(chan struct{}, 1)} }
+// New returns a Watch that gives operations up after hold, or that much later if the writer has
+// them. forget takes an operation off the counts of the queue that it was in.
+func New(hold, grace time.Duration, forget func(*operation.Operation)) *Watch {
+	return &Watch{hold: hold, grace: grace, forget: forget, first: make(chan struct{}, 1)}
+}
 
 // line is a list of operations.
 type line struct{ head, tail *operation.Operation }
@@ -60,8 +68,8 @@ func (l *line) drop(o *operation.Operation) {
 
 // Add gives an operation its deadline, and begins to watch it. If several come at once,
 // one may be in the list behind another whose deadline is some microseconds later.
-func (t *deadlines) Add(o *operation.Operation) {
-	o.Until = time.Now().Add(t.w.cfg.Hold)
+func (t *Watch) Add(o *operation.Operation) {
+	o.Until = time.Now().Add(t.hold)
 	o.GiveUp, o.Watched = o.Until, true
 	t.mu.Lock()
 	t.open.push(o)
@@ -77,7 +85,7 @@ func (t *deadlines) Add(o *operation.Operation) {
 }
 
 // Remove ends the watch over an operation.
-func (t *deadlines) Remove(o *operation.Operation) {
+func (t *Watch) Remove(o *operation.Operation) {
 	t.mu.Lock()
 	if o.Watched {
 		o.Watched = false
@@ -90,9 +98,9 @@ func (t *deadlines) Remove(o *operation.Operation) {
 	t.mu.Unlock()
 }
 
-// run gives up operations until the context ends. The writer then gives those that it
+// Run gives up operations until the context ends. The writer then gives those that it
 // still has their outcome.
-func (t *deadlines) run(ctx context.Context) {
+func (t *Watch) Run(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -109,7 +117,7 @@ func (t *deadlines) run(ctx context.Context) {
 		}
 		select {
 		case <-tick.C:
-			t.sweep(time.Now())
+			t.Sweep(time.Now())
 		case <-ctx.Done():
 			return
 		}
@@ -123,8 +131,8 @@ type given struct {
 	waited bool // it was still in the queue
 }
 
-// sweep gives up what is to be given up by now.
-func (t *deadlines) sweep(now time.Time) {
+// Sweep gives up what is to be given up by now.
+func (t *Watch) Sweep(now time.Time) {
 	var all []given
 	t.mu.Lock()
 	for o := t.open.head; o != nil && now.After(o.GiveUp); o = t.open.head {
@@ -136,7 +144,7 @@ func (t *deadlines) sweep(now time.Time) {
 		}
 		// The writer has it, and mostly knows the outcome after one more WAIT.
 		o.Expired.Store(true)
-		o.GiveUp = now.Add(2 * t.w.cfg.AckTimeout)
+		o.GiveUp = now.Add(t.grace)
 		t.expired.push(o)
 	}
 	for o := t.expired.head; o != nil && now.After(o.GiveUp); {
@@ -151,7 +159,7 @@ func (t *deadlines) sweep(now time.Time) {
 	t.mu.Unlock()
 	for _, g := range all {
 		if g.waited {
-			t.w.forget(g.o)
+			t.forget(g.o)
 		}
 		g.o.OnDone(g.o, false, g.err)
 	}
