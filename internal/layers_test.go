@@ -68,7 +68,16 @@ var layers = []string{
 	"static", // the file server
 	"token",  // who may do what. Pure
 
-	"redis",           // the client, and durable writes
+	"redis",           // the client
+	"redis/cluster",   // requests to a Redis Cluster
+	"redis/readpipe",  // reads on a connection that the caller polls
+	"redis/replica",   // reads of replicas and of the cache
+	"redis/commit",    // the group commit
+	"redis/deadline",  // gives up operations whose time is over
+	"redis/turns",     // which slow operation is next
+	"redis/operation", // a request on its way to Redis
+	"redis/scripts",   // what is kept of clients' scripts
+	"redis/once",      // writes that happen once: records and scripts
 	"redis/pubsub",    // what the master pushes
 	"redis/admin",     // one process, asked and changed
 	"redis/config",    // a client's settings

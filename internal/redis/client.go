@@ -219,7 +219,7 @@ func (c *Client) Known(cmd Command) *Spec { return c.maker.Known(cmd) }
 // Express connects to the present master. The caller owns the connection, which is of a
 // kind that the kernel polls. The error is errors.ErrUnsupported if there can never be
 // such a connection, as with TLS, which the kernel does not poll.
-func (c *Client) Express(ctx context.Context) (*readpipe.Express, net.Conn, error) {
+func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 	if c.writer == nil {
 		return nil, nil, errors.ErrUnsupported
 	}

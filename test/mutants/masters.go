@@ -89,23 +89,23 @@ var electing = []Mutant{{
 }, {
 	Name:    "no-role-asked",
 	Rule:    "a session begins with a node that says it is the master",
-	Changes: []Change{in("follow.go", "if !standing.Master {\n\t\treturn", "if !standing.Master && false {\n\t\treturn")},
-	Tests:   tests("redis", "TestNothingIsSentToANodeThatMayBeNoMaster"),
+	Changes: []Change{in("commit/follow.go", "if !standing.Master {\n\t\treturn", "if !standing.Master && false {\n\t\treturn")},
+	Tests:   tests("redis/commit", "TestNothingIsSentToANodeThatMayBeNoMaster"),
 }, {
 	Name:    "same-master-unasked",
 	Rule:    "a new session with the same master begins with a round that is newer than the last one's end",
-	Changes: []Change{in("follow.go", "if w.last == master {", "if false {")},
-	Tests:   tests("redis", "TestNothingIsSentToANodeThatMayBeNoMaster"),
+	Changes: []Change{in("commit/follow.go", "if w.last == master {", "if false {")},
+	Tests:   tests("redis/commit", "TestNothingIsSentToANodeThatMayBeNoMaster"),
 }, {
 	Name:    "uncertain-session",
 	Rule:    "a session begins where nobody can have been promoted unheard",
-	Changes: []Change{in("follow.go", "if !now.Certain() {", "if false {")},
-	Tests:   tests("redis", "TestNothingIsSentToANodeThatMayBeNoMaster"),
+	Changes: []Change{in("commit/follow.go", "if !now.Certain() {", "if false {")},
+	Tests:   tests("redis/commit", "TestNothingIsSentToANodeThatMayBeNoMaster"),
 }, {
 	Name:    "write-on-contradiction",
 	Rule:    "nothing is sent while the evidence contradicts itself",
-	Changes: []Change{in("follow.go", "if now.Master != master {\n\t\t\t// Not one", "if now.Master != master && false {\n\t\t\t// Not one")},
-	Tests:   tests("redis", "TestNothingIsSentToANodeThatMayBeNoMaster"),
+	Changes: []Change{in("commit/follow.go", "if now.Master != master {\n\t\t\t// Not one", "if now.Master != master && false {\n\t\t\t// Not one")},
+	Tests:   tests("redis/commit", "TestNothingIsSentToANodeThatMayBeNoMaster"),
 }}
 
 // starting are the supervisor's rules about which redis node starts as the master.

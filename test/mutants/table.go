@@ -20,43 +20,43 @@ func at(file, old, new string) Change { return Change{"internal/" + file, old, n
 // tests returns tests of a package below internal.
 func tests(pkg, run string) Tests { return Tests{"./internal/" + pkg, run} }
 
-// acknowledging are the rules by which a write is acknowledged (package ack, and session.go,
-// which asks it).
+// acknowledging are the rules by which a write is acknowledged (package ack, and the group
+// commit, which asks it).
 var acknowledging = []Mutant{{
 	Name:    "ack-before-wait",
 	Rule:    "a write is acknowledged when the replicas have it",
-	Changes: []Change{in("session.go", "s.answer(func(o *operation) bool { return ack.AtOnce(o.writes, o.async) || o.state.Load() == finished })", "s.answer(all)")},
+	Changes: []Change{in("commit/session.go", "s.answer(func(o *operation.Operation) bool {\n\t\treturn ack.AtOnce(o.Writes, o.Async) || o.State.Load() == operation.Finished\n\t})", "s.answer(all)")},
 	Fault:   "kill-stalled-master", Found: []string{"lost write"},
 }, {
 	Name:    "ack-without-replica",
 	Rule:    "a write that fewer than the least number of replicas have is not acknowledged, whoever else is answered",
 	Changes: []Change{in("ack/ack.go", "return !write || acks >= s.MinAcks }", "return true }")},
-	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
+	Tests:   tests("redis/commit", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-in-doubt",
 	Rule:    "where a replica has not confirmed, a majority of Sentinels has to stand by the master",
 	Changes: []Change{in("ack/ack.go", "case !round.Certain():", "case false:")},
-	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
+	Tests:   tests("redis/commit", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-of-a-stranger",
 	Rule:    "who has confirmed matters, and not how many",
-	Changes: []Change{in("session.go", "if s.agreed(now) {", "if true {")},
-	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
+	Changes: []Change{in("commit/session.go", "if s.agreed(now) {", "if true {")},
+	Tests:   tests("redis/commit", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-of-some",
 	Rule:    "a write is acknowledged at once when every node that could be promoted has confirmed",
 	Changes: []Change{in("ack/ack.go", "enough && acks >= s.Others && s.Now", "enough && s.Now")},
-	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
+	Tests:   tests("redis/commit", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-by-a-lost-wait",
 	Rule:    "where the answer to WAIT is lost nothing is answered",
-	Changes: []Change{in("session.go", "if err != nil {\n\t\treturn fmt.Errorf(\"%w (%w)\", outcome.ErrLost, err)\n\t}\n\n\tneeds", "needs")},
-	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
+	Changes: []Change{in("commit/session.go", "if err != nil {\n\t\treturn fmt.Errorf(\"%w (%w)\", outcome.ErrLost, err)\n\t}\n\n\tneeds", "needs")},
+	Tests:   tests("redis/commit", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-of-a-replaced-master",
 	Rule:    "where a replica has not confirmed, the nodes are asked whether this is still the master",
 	Changes: []Change{in("ack/ack.go", "case round.Master != master:", "case false:")},
-	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
+	Tests:   tests("redis/commit", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "short-doubt",
 	Rule:    "a silent replica is waited for as long as the Sentinels may take to promote it",
@@ -114,7 +114,7 @@ var reading = []Mutant{{
 	Name:    "read-what-no-replica-has",
 	Rule:    "what a read shows is on the replicas",
 	Covered: "who has confirmed matters, and not how many",
-	Changes: []Change{in("session.go", "if s.agreed(now) {", "if true {"), in("ack/ack.go", "return max(s.InSync, min(s.MinAcks, s.Online))", "return 0")},
+	Changes: []Change{in("commit/session.go", "if s.agreed(now) {", "if true {"), in("ack/ack.go", "return max(s.InSync, min(s.MinAcks, s.Online))", "return 0")},
 	Fault:   "kill-stalled-master", Found: []string{"lost write", "stale read", "not linearizable", "wrong counter", "wrong set"},
 }, {
 	Name:    "read-in-doubt",
@@ -124,27 +124,27 @@ var reading = []Mutant{{
 }, {
 	Name:    "replica-as-master",
 	Rule:    "who asks for the newest value is answered by the master",
-	Changes: []Change{in("client.go", "if !o.writes && !o.local && r.Read != ReadMaster {", "if r.MaxLag = 1 << 40; !o.writes {")},
+	Changes: []Change{in("client.go", "if !o.Writes && !o.Local && r.Read != ReadMaster {", "if r.MaxLag = 1 << 40; !o.Writes {")},
 	Fault:   "slow-link", Found: []string{"stale read", "not linearizable"},
 }, {
 	Name:    "old-replica",
 	Rule:    "a replica's answer is no older than was asked for",
-	Changes: []Change{in("readers.go", "if !known || age > limit {", "if !known {")},
+	Changes: []Change{in("replica/readers.go", "if !known || age > limit {", "if !known {")},
 	Tests:   tests("redis", "TestAReplicaWhoseDataIsTooOldDoesNotAnswer"),
 }, {
 	Name:    "token-forgotten",
 	Rule:    "a replica that lacks what the token stands for does not answer",
-	Changes: []Change{in("readers.go", "|| !standing.Linked || standing.Offset < after {", "|| !standing.Linked {")},
+	Changes: []Change{in("replica/readers.go", "|| !standing.Linked || standing.Offset < after {", "|| !standing.Linked {")},
 	Tests:   tests("redis", "TestTheTokenOfAReplicasAnswerIsAsNewAsTheAnswer"),
 }, {
 	Name:    "token-of-before",
 	Rule:    "the token of a replica's answer is as new as the answer",
-	Changes: []Change{in("readers.go", "r.Token = tokenOf(max(after, standing.Offset))", "r.Token = tokenOf(after)")},
+	Changes: []Change{in("replica/readers.go", "r.Token = request.TokenOf(max(after, standing.Offset))", "r.Token = request.TokenOf(after)")},
 	Tests:   tests("redis", "TestTheTokenOfAReplicasAnswerIsAsNewAsTheAnswer"),
 }, {
 	Name:    "old-cache",
 	Rule:    "a value of the cache is at most 1.2 s old",
-	Changes: []Change{in("readers.go", "cacheTrust = 1200 * time.Millisecond", "cacheTrust = 20 * time.Second")},
+	Changes: []Change{in("replica/readers.go", "cacheTrust = 1200 * time.Millisecond", "cacheTrust = 20 * time.Second")},
 	Tests:   tests("redis", "TestAValueIsNotTrustedWhenItsOwnConnectionHangs"),
 }, {
 	Name:    "cache-without-master",
@@ -169,7 +169,7 @@ var reading = []Mutant{{
 }, {
 	Name:    "foreign-cursor",
 	Rule:    "a cursor is good at the process that gave it",
-	Changes: []Change{in("cursor.go", "case by == foreign, by == madeUp && !(whole && ofKey):", "case false:")},
+	Changes: []Change{in("rewrite/cursor.go", "case by == foreign, by == madeUp && !(whole && ofKey):", "case false:")},
 	Tests:   tests("redis", "TestACursorOfAnotherProcessIsAnError"),
 }}
 
@@ -218,48 +218,48 @@ var withoutWait = []Mutant{{
 }, {
 	Name:    "quick-after-a-stall-in-flight",
 	Rule:    "what stalled while the batch was under way is confirmed",
-	Changes: []Change{in("session.go", "if ended != nil || stalled || !s.covered(", "if ended != nil || stalled && false || !s.covered(")},
+	Changes: []Change{in("commit/session.go", "if ended != nil || stalled || !s.covered(", "if ended != nil || stalled && false || !s.covered(")},
 	Tests:   tests("redis", "TestAMasterThatStallsAnswersNoReadsWithoutConfirmation"),
 }, {
 	Name:    "lease-for-ever",
 	Rule:    "a read lease rests on a proof that is young enough",
 	Changes: []Change{in("ack/elision.go", "now.Sub(l.Proven) < age &&", "true &&")},
-	Tests:   tests("redis", "TestAReadLeaseIsValidWhileItsProofIsYoungAndItsMasterHeard"),
+	Tests:   tests("redis/commit", "TestAReadLeaseIsValidWhileItsProofIsYoungAndItsMasterHeard"),
 }, {
 	Name:    "lease-of-the-unheard",
 	Rule:    "and on a master that was heard within 30 ms",
 	Changes: []Change{in("ack/elision.go", "&& gap < MaxResponseGap", "&& true")},
-	Tests:   tests("redis", "TestAReadLeaseIsValidWhileItsProofIsYoungAndItsMasterHeard"),
+	Tests:   tests("redis/commit", "TestAReadLeaseIsValidWhileItsProofIsYoungAndItsMasterHeard"),
 }, {
 	Name:    "lease-revoked",
 	Rule:    "and on nothing that spoke against it",
-	Changes: []Change{in("read_lease.go", "return !l.revoked.Load() && l.Valid", "return l.Valid")},
-	Tests:   tests("redis", "TestAReadLeaseIsValidWhileItsProofIsYoungAndItsMasterHeard"),
+	Changes: []Change{in("commit/read_lease.go", "return !l.Revoked.Load() && l.ReadLease.Valid", "return l.ReadLease.Valid")},
+	Tests:   tests("redis/commit", "TestAReadLeaseIsValidWhileItsProofIsYoungAndItsMasterHeard"),
 }, {
 	Name:    "express-ahead",
 	Rule:    "a lane shows nothing that some replica does not have",
 	Changes: []Change{in("ack/elision.go", "&& role.Offset <= l.Covered", "")},
-	Tests:   tests("redis", "TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch"),
+	Tests:   tests("redis/commit", "TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch"),
 }, {
 	Name:    "express-deserted",
 	Rule:    "a lane's master has every replica that could be promoted",
 	Changes: []Change{in("ack/elision.go", "&& role.Online >= l.Others &&", "&&")},
-	Tests:   tests("redis", "TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch"),
+	Tests:   tests("redis/commit", "TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch"),
 }, {
 	Name:    "express-of-no-master",
 	Rule:    "a lane's master is one, by its own word and everybody's",
 	Changes: []Change{in("ack/elision.go", "case !role.Master || !stands:", "case false:")},
-	Tests:   tests("redis", "TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch"),
+	Tests:   tests("redis/commit", "TestAReadLeaseIsBorneOutByTheMastersRoleBehindABatch"),
 }, {
 	Name:    "express-late",
 	Rule:    "a lane's answer that comes late does not count",
-	Changes: []Change{in("express.go", "if !p.valid(now, ack.ProofAge, x.heard) {", "if false {")},
+	Changes: []Change{in("readpipe/express.go", "if !p.Valid(now, ack.ProofAge, x.heard) {", "if false {")},
 	Tests:   tests("redis", "TestAnAnswerThatComesLateDoesNotCount"),
 }, {
 	Name:    "express-of-the-last-session",
 	Rule:    "a lane ends with its session",
-	Changes: []Change{in("express.go", "if p == nil || p.session != x.session {", "if p == nil {")},
-	Tests:   tests("redis", "TestALaneIsAnsweredByTheLeaseOfItsOwnSession"),
+	Changes: []Change{in("readpipe/express.go", "if p == nil || p.Session != x.session {", "if p == nil {")},
+	Tests:   tests("redis/readpipe", "TestALaneIsAnsweredByTheLeaseOfItsOwnSession"),
 }, {
 	Name:    "express-elsewhere",
 	Rule:    "a lane leads to the process that is written to",
@@ -268,11 +268,11 @@ var withoutWait = []Mutant{{
 }, {
 	Name:    "express-writes",
 	Rule:    "a lane takes what only reads, and from the master",
-	Changes: []Change{in("express.go", "len(r.Commands) == 1 && spec.Fast && len(r.Commands[0]) <= command.BriefWords && r.Read == ReadMaster", "len(r.Commands) == 1")},
+	Changes: []Change{in("readpipe/express.go", "len(r.Commands) == 1 && spec.Fast && len(r.Commands[0]) <= command.BriefWords && r.Read == request.ReadMaster", "len(r.Commands) == 1")},
 	Tests:   tests("redis", "TestAnExpressTakesWhatOnlyReadsAndIsSwift"),
 }, {
 	Name:    "lease-kept",
 	Rule:    "a session that may not go without WAIT any more takes its read lease back",
-	Changes: []Change{in("read_lease.go", "default:\n\t\ts.w.readLease.Store(nil)", "default:")},
-	Tests:   tests("redis", "TestASessionThatNeedsConfirmationTakesItsReadLeaseBack"),
+	Changes: []Change{in("commit/read_lease.go", "default:\n\t\ts.w.readLease.Store(nil)", "default:")},
+	Tests:   tests("redis/commit", "TestASessionThatNeedsConfirmationTakesItsReadLeaseBack"),
 }}

@@ -25,7 +25,7 @@ const (
 	WaryFields = 16
 )
 
-// missing stands for the answer to a GET of no key, or of an empty string: see bounded.go.
+// missing stands for the answer to a GET of no key, or of an empty string: see package operation, bounded.go.
 const missing = 1
 
 // Lengths remembers how long answers were. Several keys share a place, and the last one

@@ -34,7 +34,7 @@ const (
 const perAnswered = float64(SlowBudget) / meter.TogetherAnswers
 
 // scriptEstimate stands for the time of a user's script, which is not known beforehand:
-// it is ended after a quarter of the Sentinels' time at the earliest (see overlong.go).
+// it is ended after a quarter of the Sentinels' time at the earliest (package commit, overlong.go).
 // A batch has one script, and a transaction may have two.
 const scriptEstimate = cost.LongestCommand * 9 / 20
 

@@ -53,7 +53,7 @@ type Operation struct {
 	attempt bool
 	// Placement is where its commands belong in a cluster; nil: there is no cluster.
 	Placement *Placement
-	// Guarded is true if no script of ours can keep its record (see guard.go).
+	// Guarded is true if no script of ours can keep its record (package commit, guard.go).
 	Guarded bool
 	// Async is true if it does not wait for replicas.
 	Async bool
