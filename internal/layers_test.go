@@ -169,10 +169,9 @@ var largePackages = map[string]int{
 	"internal/drill":     11590,
 	"internal/history":   3090,
 	"internal/host":      3250,
-	"internal/plan":      5150,
-	"internal/redis":     10150,
+	"internal/plan":      5120,
 	"internal/stack":     6400,
-	"internal/supervise": 20120,
+	"internal/supervise": 20090,
 	"internal/web":       3290,
 }
 
