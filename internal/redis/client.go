@@ -54,7 +54,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	if len(cfg.Cluster) > 0 {
 		cfg.Sentinels, cfg.Address = nil, ""
-		c := cluster.NewCluster(cfg)
+		c := cluster.New(cfg)
 		return &Client{
 			cfg: cfg, cluster: c, monitor: c.Anchor,
 			maker: c.Maker, published: pubsub.NewBroker(cfg.Options(), cfg.Logger, c.Anchor),

@@ -86,7 +86,8 @@ func (t *topology) of(addr string) *clusterShard {
 	return nil
 }
 
-func NewCluster(cfg config.Config) *Cluster {
+// New returns a cluster that nobody has been asked about. It works while Run runs.
+func New(cfg config.Config) *Cluster {
 	quiet := cfg
 	quiet.Logger = config.Config{}.WithDefaults().Logger
 	anchor := discovery.New(quiet.MonitorConfig())

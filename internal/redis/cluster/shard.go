@@ -45,7 +45,7 @@ func newShard(ctx context.Context, c *Cluster) *clusterShard {
 	s := &clusterShard{cluster: c, monitor: discovery.New(cfg.MonitorConfig())}
 	s.monitor.Voters = s.ask
 	s.writer, s.readers = commit.New(cfg, s.monitor), replica.New(cfg, s.monitor)
-	s.writer.Slot, s.writer.Aside.Slot = s.anySlot, s.anySlot
+	s.writer.InCluster(s.anySlot)
 	s.changes = pubsub.NewBroker(cfg.Options(), cfg.Logger, s.monitor)
 	ctx, cancel := context.WithCancel(ctx)
 	s.gone = ctx.Done()

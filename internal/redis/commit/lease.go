@@ -24,7 +24,7 @@ import (
 // leaseName is the key of the lease among the records, without their prefix.
 const leaseName = "long"
 
-// keptOff is the lease's value where nobody has it: see session.keepOff.
+// keptOff is the lease's value where nobody has it: see Session.keepOff.
 const keptOff = "off"
 
 // leaseAgain is how long a node waits before it asks for the lease again. leaseUnsure is how many
@@ -49,10 +49,10 @@ func (s *Session) leaseTime() time.Duration {
 // leaseKey returns the key of the lease; empty: it is not known which slot of a cluster is this
 // master's.
 func (s *Session) leaseKey() string {
-	if s.w.Slot == nil {
+	if s.w.slot == nil {
 		return once.Prefix + leaseName
 	}
-	slot := s.w.Slot()
+	slot := s.w.slot()
 	if slot < 0 {
 		return ""
 	}

@@ -103,7 +103,7 @@ func (s *Session) supply(ctx context.Context, d *scripts.Demand, now time.Time) 
 				}
 				later = err
 			case err == nil && script == scripts.Keep:
-				scripts.Note(s.scripts.Kept, scripts.ShasOf(d.Keep), now)
+				scripts.Note(s.scripts.Kept, scripts.SHAsOf(d.Keep), now)
 			case err == nil && script == scripts.Find:
 				texts, _ = m.ToArray()
 			}
@@ -162,7 +162,7 @@ func (s *Session) doubt(o *operation.Operation) {
 			continue
 		}
 		for _, u := range o.Uses {
-			delete(s.scripts.Ready, u.Sha)
+			delete(s.scripts.Ready, u.SHA)
 		}
 		return
 	}
@@ -179,8 +179,8 @@ func (s *Session) drop() rueidis.Completed {
 // slot of the shard.
 func (s *Session) keptKeys() []string {
 	texts, used := once.Prefix+"scripts", once.Prefix+"scripts-used"
-	if s.w.Slot != nil {
-		slot := s.w.Slot()
+	if s.w.slot != nil {
+		slot := s.w.slot()
 		texts, used = once.RecordIn(slot, texts), once.RecordIn(slot, used)
 	}
 	return []string{texts, used}

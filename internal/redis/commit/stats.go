@@ -10,14 +10,14 @@ import (
 // without bound.
 var BatchBuckets = [...]int{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
 
-// stats count what the writer did.
-type stats struct {
+// Stats count what the writer did.
+type Stats struct {
 	Batches    [len(BatchBuckets)]atomic.Int64
 	Operations atomic.Int64
 	Unknown    atomic.Int64
 }
 
-func (s *stats) batch(n int) {
+func (s *Stats) batch(n int) {
 	if n == 0 {
 		return
 	}

@@ -51,7 +51,7 @@ type masterWatch interface {
 // The WAIT covers what the batch wrote and what it read, because Redis takes the
 // replication offset at the connection's last command of any kind (Redis 7.0, server.c,
 // processCommand). So nobody sees a value that the next master might not have. That this
-// holds now, and not only at some earlier time, is what session.fence proves. A batch
+// holds now, and not only at some earlier time, is what Session.fence proves. A batch
 // that only reads what the replicas have goes without WAIT (package ack).
 type Writer struct {
 	cfg     config.Config
@@ -60,7 +60,7 @@ type Writer struct {
 	// databases of the records and of the data; both are empty if it is the same one.
 	ttl, recordDB, dataDB string
 	Clocks                *once.Clocks // nil: in a cluster
-	Stats                 *stats
+	Stats                 *Stats
 	busy                  *atomic.Int64 // the moment of Redis' last reply that a script keeps it busy
 	// Aside has the operations that nobody else should wait for: guarded ones, which
 	// take several trips and go one at a time, and those that are not brief, which go
@@ -73,7 +73,7 @@ type Writer struct {
 	wary      int                    // for how many more batches they are kept small
 	large     []*operation.Operation // operations that turned out to be large while they waited
 	Deadlines *deadline.Watch        // of the operations whose callers do not wait; not in aside
-	Slot      func() int             // a shard's first slot; nil: there is no cluster
+	slot      func() int             // a shard's first slot; nil: there is no cluster
 	// InSync is how many replicas have to have the next batch.
 	InSync atomic.Int64
 	// last is the master of the last session. It belongs to follow.
@@ -93,9 +93,10 @@ type Writer struct {
 	more  chan struct{} // told when the queue is no longer empty
 }
 
+// New returns a writer that sends to the master which m knows. It sends while Run runs.
 func New(cfg config.Config, m masterWatch) *Writer {
 	w := &Writer{
-		cfg: cfg, monitor: m, more: make(chan struct{}, 1), Stats: new(stats), busy: new(atomic.Int64),
+		cfg: cfg, monitor: m, more: make(chan struct{}, 1), Stats: new(Stats), busy: new(atomic.Int64),
 		ttl: strconv.FormatInt(cfg.IdempotencyTTL.Milliseconds(), 10),
 	}
 	if cfg.RecordDB >= 0 && cfg.RecordDB != cfg.DB {
@@ -114,6 +115,9 @@ func New(cfg config.Config, m masterWatch) *Writer {
 
 // RecordLife returns how long a record lives that is made now, in milliseconds.
 func (w *Writer) recordLife() string { return w.Clocks.RecordLife(w.ttl) }
+
+// InCluster has the writer keep its own keys in a slot of its shard, which slot returns.
+func (w *Writer) InCluster(slot func() int) { w.slot, w.Aside.slot = slot, slot }
 
 // CompareClocks makes records live longer where the nodes' clocks differ.
 func (w *Writer) CompareClocks(c *once.Clocks) { w.Clocks, w.Aside.Clocks = c, c }
@@ -365,7 +369,7 @@ func (w *Writer) Run(ctx context.Context) {
 var errTooManySlow = fmt.Errorf("%d commands of this sender that are not brief wait already", turns.MaxWaiting)
 
 // PutAside has an operation carried out aside that turned out to have a long answer (see
-// maker.enlarge), within the time that it has left. It returns what do returns.
+// operation.Maker.Enlarge), within the time that it has left. It returns what do returns.
 func (w *Writer) PutAside(ctx context.Context, o *operation.Operation) (over bool, err error) {
 	o.Expired.Store(false)
 	o.State.Store(operation.Queued)

@@ -71,6 +71,7 @@ type retiring struct {
 	due    time.Duration // since began
 }
 
+// NewClocks returns clocks of the nodes that a monitor knows. They are compared while Run runs.
 func NewClocks(cfg config.Config, m *discovery.Monitor) *Clocks {
 	return &Clocks{cfg: cfg, monitor: m, life: cfg.IdempotencyTTL, attempts: attemptLife(cfg), began: time.Now(), ahead: map[string]time.Duration{}}
 }

@@ -227,10 +227,9 @@ func IsNoScript(err error) bool {
 	return ok && reply.IsNoScript()
 }
 
-// InCluster is once for one command, ARGV[4...]. Behind the record, KEYS has
-// the command's own: while a slot is on its way, Redis judges by them what of
-// it is where. Several commands are several calls, each being in its own slot.
-// FreeingInCluster is for one that takes no memory: see recording.
+// InCluster is Each for one command, ARGV[4...]. Behind the record, KEYS has the command's own:
+// while a slot is on its way, Redis judges by them what of it is where. Several commands are several
+// calls, each in its own slot. FreeingInCluster is for a command that takes no memory: see recording.
 var (
 	InCluster = request.NewScript(recording+carrying+`
 return {recorded(function() return carried(4, #ARGV) end)}`, false)

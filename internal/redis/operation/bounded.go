@@ -39,6 +39,7 @@ func Boundable(cmd command.Command) bool {
 // rangeEnd is the end of a range that has one byte more than a short value.
 const rangeEnd = int64(meter.LargeAnswer)
 
+// Encode appends the commands of a bounded read of a key.
 func (r boundedRead) Encode(b rueidis.Builder, batch rueidis.Commands, key string) rueidis.Commands {
 	if r == inExec {
 		batch = append(batch, b.Multi().Build())

@@ -94,6 +94,7 @@ func (o *Operation) Costs() (costs []time.Duration) {
 	return costs
 }
 
+// Total returns the sum of costs.
 func Total(costs []time.Duration) (sum time.Duration) {
 	for _, c := range costs {
 		sum += c

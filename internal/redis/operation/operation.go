@@ -24,8 +24,8 @@ import (
 	"holdfast/internal/redis/scripts"
 )
 
-// Operation is one request on its way to the master. Its caller and the writer share it,
-// and state is which of them owns it.
+// Operation is one request on its way to the master. Its caller and the writer of the group commit
+// share it, and State is which of them owns it.
 type Operation struct {
 	Cmds   []command.Command
 	Atomic bool
@@ -33,8 +33,8 @@ type Operation struct {
 	Keys   []string
 	Args   []string
 
-	// Effects has for each command whether it may change data, and writes whether any
-	// command may. What only reads may be repeated at will.
+	// Effects has for each command whether it may change data, and Writes whether any command
+	// may. An operation that only reads may be repeated at will.
 	Effects   []bool
 	oneEffect [1]bool // effects of a single command
 	// Frees has for each command whether it writes and needs no memory: Redis carries it
@@ -60,20 +60,20 @@ type Operation struct {
 	// WantToken asks for the master's replication offset after it.
 	WantToken bool
 	Size      int // of its data, in bytes, roughly
-	// These are bytes of its answer, as meter counts them. budget is how long the answer
-	// may be. room was taken for it before it is asked for, spent is how long it is, held
-	// is what it takes, and need is what another attempt needs if there was no room.
+	// These are bytes of its answer, as meter counts them. Budget is how long the answer may be.
+	// Room was taken for it before it is asked for, Spent is how long it is, Held is what it
+	// takes, and Need is what another attempt needs if there was no room.
 	Budget, Room, Spent, Held, Need int64
 	Ledger                          *meter.Answers // of all answers of its Client
-	// Brief is true if each of its commands is brief. silences counts the nodes that fell
-	// silent while they had it: see MayRepeat.
+	// Brief is true if each of its commands is brief. Silences counts the nodes that fell silent
+	// while they had it: see MayRepeat.
 	Brief    bool
 	Silences int
 	lostAt   string // the first node that fell silent or left while it had it
-	// The lengths of answers (see lengths.go). large is true if its answer is long or may
-	// be. learns is the hash of what a single command reads, whose length is remembered, and
-	// unseen is true if that length is not known yet. lessons are the same for several
-	// commands. expected is how long the answer is, as far as that is known beforehand.
+	// The lengths of answers (see lengths.go). large is true if its answer is long or may be.
+	// Learns is the hash of what a single command reads, whose length is remembered, and Unseen
+	// is true if that length is not known yet. lessons are the same for several commands.
+	// expected is how long the answer is, as far as that is known beforehand.
 	large  bool
 	Learns uint64
 	Unseen bool
@@ -87,8 +87,8 @@ type Operation struct {
 	// were left out because of their lengths.
 	lengths []float64
 	instead []error
-	// estimates are what is known of how long its commands take, if it is not brief. weight
-	// is the sum of loads.
+	// estimates are what is known of how long its commands take, if it is not brief. Weight is
+	// the sum of Loads.
 	estimates []cost.Estimate
 	estimate  [1]cost.Estimate // of a single command
 	Weight    time.Duration
@@ -100,16 +100,16 @@ type Operation struct {
 	// Login is the Redis user that runs those scripts; nil: our own.
 	Login *config.Login
 	// Base is the index of its first command in the request, if it is a slice of the
-	// request: see doInSlices.
+	// request (package redis, slices.go).
 	Base int
 
 	// The answers belong to the writer until the operation is finished.
 	Results   []request.Result
-	Offset    int64 // of the master after it, if told
+	Offset    int64 // of the master after it, if HasOffset is true
 	HasOffset bool  // the master was asked for its offset
 
-	// First and count are its commands' place in the batch. A single command with a
-	// record shares one call of a script with others; place is its index among them.
+	// First and Count are its commands' place in the batch. A single command with a record shares
+	// one call of a script with others; Place is its index among them.
 	First, Count, Place int
 
 	State   atomic.Int32
@@ -124,11 +124,12 @@ type Operation struct {
 	Cause error
 	Done  chan error // its outcome; has room for it
 	Timer *time.Timer
-	// OnDone is called with the outcome, instead of sending it to done, for an operation of
-	// Client.Start; otherwise it is nil. GiveUp is when deadlines gives the operation up.
-	OnDone       func(o *Operation, over bool, err error)
-	Request      *request.Request
-	Callback     func(error)
+	// OnDone is called with the outcome, instead of sending it to Done, for an operation of
+	// Client.Start; otherwise it is nil. Request and Callback are those of Start.
+	OnDone   func(o *Operation, over bool, err error)
+	Request  *request.Request
+	Callback func(error)
+	// These belong to package deadline. GiveUp is when it gives the operation up.
 	Before, Next *Operation
 	Watched      bool
 	GiveUp       time.Time
@@ -151,15 +152,16 @@ const (
 	Finished              // it has its outcome
 )
 
-// Single reports whether the operation is one command with a record: see once.
+// Single reports whether the operation is one command with a record: see once.Each.
 func (o *Operation) Single() bool {
 	return o.Record != "" && len(o.Cmds) == 1 && !o.Atomic && !o.Guarded && o.Placement == nil && o.Base == 0
 }
 
-// Whole reports whether the operation is a transaction with a record, which the script
-// whole carries out.
+// Whole reports whether the operation is a transaction with a record, which once.Transaction carries
+// out.
 func (o *Operation) Whole() bool { return o.Atomic && o.Record != "" && !o.Guarded }
 
+// Plain returns a command as it is.
 func Plain(b rueidis.Builder, cmd command.Command) rueidis.Completed {
 	return b.Arbitrary(cmd[0]).Args(cmd[1:]...).Build()
 }

@@ -79,7 +79,7 @@ var ErrTooLong = errors.New("the answers are too long")
 // errNoLease is the error if no session has given a read lease.
 var errNoLease = errors.New("no master is read without confirmation now")
 
-// Connect connects to the present master. The caller owns the connection, which is of a
+// Connect connects to the present master of a writer. The caller owns the connection, which is of a
 // kind that the kernel polls. The error is errors.ErrUnsupported if there can never be
 // such a connection, as with TLS, which the kernel does not poll.
 func Connect(ctx context.Context, w *commit.Writer) (*Express, net.Conn, error) {

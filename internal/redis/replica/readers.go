@@ -99,6 +99,7 @@ func newCacheConn(cfg config.Config, master string) *cacheConn {
 	return l
 }
 
+// New returns readers of the nodes that a monitor knows. They answer while Run runs.
 func New(cfg config.Config, m *discovery.Monitor) *Readers {
 	return &Readers{cfg: cfg, monitor: m, replicas: map[string]*replicaConn{}}
 }
@@ -469,7 +470,7 @@ func (c *Readers) link(name, addr string) *replicaConn {
 	return l
 }
 
-// Cacheable reports whether the cache could answer the request: see readers.cached.
+// Cacheable reports whether the cache could answer the request: see Readers.cached.
 func Cacheable(r *request.Request) bool {
 	if len(r.Commands) != 1 || r.After != "" {
 		return false

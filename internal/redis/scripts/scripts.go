@@ -39,7 +39,7 @@ const maxFresh = 10000
 // Use is what a command of a client has to do with scripts.
 type Use struct {
 	Kind        useKind
-	Sha, source string
+	SHA, source string
 }
 
 type useKind int
@@ -79,7 +79,7 @@ func bringing(kind useKind, source string) Use {
 func appendNeeds(uses []Use, hashes []string) []Use {
 	for _, sha := range hashes {
 		if len(sha) == 2*sha1.Size {
-			uses = append(uses, Use{Kind: needs, Sha: strings.ToLower(sha)})
+			uses = append(uses, Use{Kind: needs, SHA: strings.ToLower(sha)})
 		}
 	}
 	return uses
@@ -138,6 +138,7 @@ type Presumed struct {
 	Ready map[string]time.Time // this process has them
 }
 
+// NewPresumed returns what a session takes for granted as it begins, which is nothing.
 func NewPresumed() Presumed {
 	return Presumed{Kept: map[string]time.Time{}, Ready: map[string]time.Time{}}
 }
@@ -181,21 +182,22 @@ func (d *Demand) Add(uses []Use, guarded bool, have *Presumed, now time.Time) {
 		case clears:
 			d.Doubt = true
 		case needs:
-			if !fresh(have.Ready, u.Sha, now) && !d.asked[u.Sha] {
+			if !fresh(have.Ready, u.SHA, now) && !d.asked[u.SHA] {
 				if d.asked == nil {
 					d.asked = map[string]bool{}
 				}
-				d.asked[u.Sha] = true
-				d.Need = append(d.Need, u.Sha)
+				d.asked[u.SHA] = true
+				d.Need = append(d.Need, u.SHA)
 			}
 		default: // to load a script again is a wish to keep it
-			if len(u.source) <= MaxKeptText && (u.Kind == Loads || !fresh(have.Kept, u.Sha, now)) {
+			if len(u.source) <= MaxKeptText && (u.Kind == Loads || !fresh(have.Kept, u.SHA, now)) {
 				d.Keep = append(d.Keep, u)
 			}
 		}
 	}
 }
 
+// KeepArgs returns the arguments with which Keep keeps scripts.
 func KeepArgs(keep []Use) []string {
 	args := make([]string, 0, 3*len(keep))
 	for _, u := range keep {
@@ -203,15 +205,16 @@ func KeepArgs(keep []Use) []string {
 		if u.Kind == Loads {
 			loaded = "1"
 		}
-		args = append(args, loaded, u.Sha, u.source)
+		args = append(args, loaded, u.SHA, u.source)
 	}
 	return args
 }
 
-func ShasOf(uses []Use) []string {
+// SHAsOf returns the SHA-1s of scripts.
+func SHAsOf(uses []Use) []string {
 	shas := make([]string, len(uses))
 	for i, u := range uses {
-		shas[i] = u.Sha
+		shas[i] = u.SHA
 	}
 	return shas
 }

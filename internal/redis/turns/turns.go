@@ -76,6 +76,7 @@ type share struct {
 	script bool          // and so nobody knew beforehand
 }
 
+// NewLines returns lines in which nothing waits.
 func NewLines() *Lines {
 	return &Lines{of: map[string]*senderLine{}, Scripts: map[uint64]time.Duration{}}
 }
@@ -271,6 +272,7 @@ const ScriptPatience = 100 * time.Millisecond
 // Trips are how long the shortest and the longest exchange of a commit took.
 type Trips struct{ least, most time.Duration }
 
+// Add takes in how long an exchange took.
 func (t *Trips) Add(took time.Duration) {
 	if t.least == 0 || took < t.least {
 		t.least = took
