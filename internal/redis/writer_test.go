@@ -2,14 +2,12 @@ package redis
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net"
 	"sync"
 	"testing"
 	"time"
 
-	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -30,34 +28,6 @@ func TestNoReplicaIsGivenUpWithoutAMajorityOfSentinels(t *testing.T) {
 	cluster.Nodes[2].Kill()
 	if err := client.Set(t.Context(), "one-replica", nil, ""); KindOf(err) != Unknown {
 		t.Errorf("one of two replicas confirms, and one Sentinel of three is heard: %v, want unknown", err)
-	}
-}
-
-func TestARefusalAfterALostAttemptIsUnknown(t *testing.T) {
-	cause := errors.New("OOM command not allowed")
-	o := &operation.Operation{Writes: true, Record: "record"}
-	if err := o.Refusal(cause); KindOf(err) != Refused {
-		t.Errorf("the first attempt: %v, want refused", err)
-	}
-	o.Sent = true
-	if err := o.Refusal(cause); KindOf(err) != Unknown || !errors.Is(err, cause) {
-		t.Errorf("after an attempt that was lost: %v, want unknown", err)
-	}
-	if err := o.Without(); KindOf(err) != Unknown {
-		t.Errorf("given up after an attempt that was lost: %v, want unknown", err)
-	}
-	if err := new(operation.Operation).Without(); KindOf(err) != NotExecuted {
-		t.Errorf("given up before any attempt: %v, want not executed", err)
-	}
-}
-
-func TestAWriteIsRememberedLongerThanItIsTried(t *testing.T) {
-	for hold, want := range map[time.Duration]time.Duration{
-		0: 30 * time.Second, time.Second: 30 * time.Second, time.Minute: 6 * time.Minute,
-	} {
-		if got := (Config{Hold: hold}).WithDefaults().IdempotencyTTL; got != want {
-			t.Errorf("held for %v, remembered for %v, want %v", hold, got, want)
-		}
 	}
 }
 

@@ -30,7 +30,7 @@ var repeating = []Mutant{{
 	Name:    "unknown-is-no",
 	Rule:    "what may have happened is never called not executed",
 	Changes: []Change{in("operation/operation.go", "case o.Sent:\n\t\treturn &outcome.Error{Kind: outcome.Unknown, Cause: o.Cause}", "case false:")},
-	Tests:   tests("redis", "TestARefusalAfterALostAttemptIsUnknown"),
+	Tests:   tests("redis/operation", "TestARefusalAfterALostAttemptIsUnknown"),
 }, {
 	Name:    "given-up-is-no",
 	Rule:    "nor a write that is given up while Redis has it",
@@ -40,7 +40,7 @@ var repeating = []Mutant{{
 	Name:    "refused-is-no",
 	Rule:    "nor one that is refused after an attempt that may have happened",
 	Changes: []Change{in("operation/operation.go", "if o.Sent {\n\t\treturn &outcome.Error{Kind: outcome.Unknown, Cause: cause}", "if false {\n\t\treturn &outcome.Error{Kind: outcome.Unknown, Cause: cause}")},
-	Tests:   tests("redis", "TestARefusalAfterALostAttemptIsUnknown"),
+	Tests:   tests("redis/operation", "TestARefusalAfterALostAttemptIsUnknown"),
 }, {
 	Name:    "lost-is-read",
 	Rule:    "a write whose answer is lost is no read that is given up",
@@ -148,7 +148,7 @@ var remembering = []Mutant{{
 	Name:    "short-memory",
 	Rule:    "a key is remembered for longer than a write is tried",
 	Changes: []Change{in("config/config.go", "max(30*time.Second, 6*c.Hold)", "5*time.Second")},
-	Tests:   tests("redis", "TestAWriteIsRememberedLongerThanItIsTried"),
+	Tests:   tests("redis/config", "TestAWriteIsRememberedLongerThanItIsTried"),
 }, {
 	Name:    "one-record-for-all",
 	Rule:    "another request with the same key is not answered from its record",

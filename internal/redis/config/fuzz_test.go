@@ -1,8 +1,10 @@
-package config
+package config_test
 
 import (
 	"strings"
 	"testing"
+
+	"holdfast/internal/redis/config"
 )
 
 // FuzzURL: a URL that is refused changes nothing, and no error tells the password.
@@ -11,8 +13,8 @@ func FuzzURL(f *testing.F) {
 		f.Add(url)
 	}
 	f.Fuzz(func(t *testing.T, url string) {
-		var c Config
-		err := ParseURL(url, &c)
+		var c config.Config
+		err := config.ParseURL(url, &c)
 		if err != nil && (c.Address != "" || c.Sentinels != nil || c.Cluster != nil) {
 			t.Errorf("%q is refused, and the configuration is %+v", url, c)
 		}

@@ -1,9 +1,11 @@
-package config
+package config_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"holdfast/internal/redis/config"
 )
 
 func TestAURLSaysWhereRedisIs(t *testing.T) {
@@ -21,8 +23,8 @@ func TestAURLSaysWhereRedisIs(t *testing.T) {
 		"redis+cluster://a:1,b":                      " [] [a:1 b:6379] user= password= db=0 tls=false",
 		"rediss+cluster://u:p@a/0":                   " [] [a:6379] user=u password=p db=0 tls=true",
 	} {
-		var c Config
-		if err := ParseURL(text, &c); err != nil {
+		var c config.Config
+		if err := config.ParseURL(text, &c); err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
@@ -31,19 +33,19 @@ func TestAURLSaysWhereRedisIs(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", text, got, want)
 		}
 	}
-	for text, want := range map[string]*Login{
+	for text, want := range map[string]*config.Login{
 		"redis+sentinel://u:p@a/m":                      nil,
 		"redis+sentinel://u:p@a/m?sentinel=none":        {},
 		"redis+sentinel://u:p@a/m/2?sentinel=v:q%26%40": {"v", "q&@"},
 		"redis+sentinel://u:p@a/m?sentinel=:q":          {"", "q"},
 	} {
-		var c Config
-		if err := ParseURL(text, &c); err != nil || c.Username != "u" || (c.Sentinel == nil) != (want == nil) || want != nil && *c.Sentinel != *want {
+		var c config.Config
+		if err := config.ParseURL(text, &c); err != nil || c.Username != "u" || (c.Sentinel == nil) != (want == nil) || want != nil && *c.Sentinel != *want {
 			t.Errorf("%s: %v, %+v", text, err, c.Sentinel)
 		}
 	}
-	c := Config{MasterName: "flag"}
-	if err := ParseURL("redis+sentinel://a", &c); err != nil || c.MasterName != "flag" {
+	c := config.Config{MasterName: "flag"}
+	if err := config.ParseURL("redis+sentinel://a", &c); err != nil || c.MasterName != "flag" {
 		t.Errorf("a name given otherwise: %v, %q", err, c.MasterName)
 	}
 }
@@ -85,15 +87,15 @@ func TestAWrongURLIsExplainedAndNeverQuoted(t *testing.T) {
 		"redis+sentinel://u:secret@a/%zz":          "escape",
 		"redis+cluster://u:secret@a/2":             "database",
 	} {
-		before := Config{Address: "before:1", Username: "before"}
+		before := config.Config{Address: "before:1", Username: "before"}
 		c := before
-		err := ParseURL(text, &c)
+		err := config.ParseURL(text, &c)
 		switch {
 		case err == nil:
 			t.Errorf("%s: no error", text)
 		case strings.Contains(err.Error(), "secret"):
 			t.Errorf("%s: the error quotes it: %v", text, err)
-		case !strings.Contains(strings.TrimSuffix(err.Error(), URLForms), why) || !strings.Contains(err.Error(), URLForms):
+		case !strings.Contains(strings.TrimSuffix(err.Error(), config.URLForms), why) || !strings.Contains(err.Error(), config.URLForms):
 			t.Errorf("%s: %v; want a word of %q", text, err, why)
 		case c.Address != before.Address || c.Username != before.Username || c.TLS != nil:
 			t.Errorf("%s: it changed the configuration", text)
