@@ -109,7 +109,7 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 	return err
 }
 
-// do is Do for a request or a part of one. A part goes on with r.spent of the parts before.
+// do is Do for a request or a part of one. A part goes on with r.Spent of the parts before.
 func (c *Client) do(ctx context.Context, r *Request) error {
 	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
 	if c.cluster != nil {

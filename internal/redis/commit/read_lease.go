@@ -23,7 +23,7 @@ type ReadLease struct {
 // Lease returns the last lease that a session has given; nil: there is none.
 func (w *Writer) Lease() *ReadLease { return w.readLease.Load() }
 
-// Present returns the present session; nil: there is none. Whoever has a lease learns by it
+// Present returns the present session; nil: there is none. The holder of a lease learns by it
 // whether the session is over.
 func (w *Writer) Present() *Session { return w.session.Load() }
 
