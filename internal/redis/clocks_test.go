@@ -34,6 +34,20 @@ func skewed(t *testing.T, change func(*Config)) (*redistest.Cluster, *Client) {
 	return cluster, client
 }
 
+// noticed waits until a client knows that the clocks differ: a record that it makes lives longer
+// than an hour then. lifeOf returns the rest of the life of a request's record.
+func noticed(t *testing.T, client *Client, lifeOf func(*Request) string) {
+	t.Helper()
+	n := 0
+	redistest.Eventually(t, 10*time.Second, "the client notices", func() bool {
+		n++
+		r := &Request{Commands: commands("INCR noticed"), IdempotencyKey: "noticed " + strconv.Itoa(n)}
+		do(t, client, r)
+		left, _ := strconv.Atoi(lifeOf(r))
+		return left > int(time.Hour.Milliseconds())
+	})
+}
+
 func TestARepetitionCountsOnceAtANextMasterWhoseClockIsAhead(t *testing.T) {
 	for _, c := range []struct {
 		what string
@@ -57,6 +71,7 @@ func TestARepetitionCountsOnceAtANextMasterWhoseClockIsAhead(t *testing.T) {
 			first := map[string][]string{"before": do(t, client, requests["before"])}
 			cluster.Nodes[c.node].SetClock(t, c.by)
 			if ahead := c.node == 1 || c.by < 0; ahead {
+				noticed(t, client, func(r *Request) string { return lifeOf(cluster.Nodes[0], r) })
 				redistest.Eventually(t, 10*time.Second, "the record from before lives longer", func() bool {
 					left, _ := strconv.Atoi(lifeOf(cluster.Nodes[0], requests["before"]))
 					return left > int(time.Hour.Milliseconds())
@@ -90,13 +105,7 @@ func TestARecordThatLivesLongerForTheClocksIsRemovedInTime(t *testing.T) {
 	t.Parallel()
 	cluster, client := skewed(t, func(c *Config) { c.IdempotencyTTL, c.RecordDB = 4*time.Second, -1 })
 	cluster.Nodes[1].SetClock(t, time.Hour)
-	noticed := &Request{Commands: commands("INCR noticed"), IdempotencyKey: "noticed"}
-	redistest.Eventually(t, 10*time.Second, "the client notices", func() bool {
-		noticed.Results = nil
-		do(t, client, noticed)
-		left, _ := strconv.Atoi(cluster.Nodes[0].Do("PTTL", once.Record("", noticed)))
-		return left > int(time.Hour.Milliseconds())
-	})
+	noticed(t, client, func(r *Request) string { return cluster.Nodes[0].Do("PTTL", once.Record("", r)) })
 	first := &Request{Commands: commands("INCR n"), IdempotencyKey: "once"}
 	renewed := &Request{Commands: commands("INCR m"), IdempotencyKey: "renewed"}
 	do(t, client, first)
