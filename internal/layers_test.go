@@ -170,7 +170,7 @@ var largePackages = map[string]int{
 	"internal/history":   3090,
 	"internal/host":      3250,
 	"internal/plan":      5120,
-	"internal/stack":     6400,
+	"internal/stack":     5900,
 	"internal/supervise": 20090,
 	"internal/web":       3290,
 }
