@@ -52,6 +52,9 @@ test: ## every test, the end-to-end ones with the real servers too
 	@set -x; $(GOTEST) -parallel 3 $(TESTFLAGS) ./test; stacks=$$?; \
 	go -C deploy/image test ./... && $(GOTEST) -p 4 -parallel 2 $(TESTFLAGS) $$(go list ./... | grep -v -e '^holdfast/test$$' -e '^holdfast/test/containers$$' -e '^holdfast/test/kubernetes$$') && exit $$stacks
 
+# The race detector needs C. All else is compiled without, so that it is compiled once.
+lint test-containers test-kubernetes test-versions: export CGO_ENABLED = 0
+
 # With the dockerd that answers, or one of its own for as long as the tests run. The tests of
 # Compose take the image that HOLDFAST_STACK_IMAGE names, holdfast-stack by default.
 test-containers: ## the images, and the stack in containers of a real dockerd, with Docker Compose, under load (Linux; 10 minutes)
@@ -68,8 +71,8 @@ test-versions: ## what servers do, on Debian 13 with Redis 8.0 and with Valkey 8
 	scripts/setup --versions; \
 	scripts/versions prepare; \
 	mkdir -p $(VERSIONS); \
-	CGO_ENABLED=0 go build -pgo=off -o $(VERSIONS)/holdfast ./cmd/holdfast; \
-	for package in ./test ./internal/redis ./internal/plan; do CGO_ENABLED=0 go test -c -vet=off -o $(VERSIONS)/$$(basename $$package).test $$package; done; \
+	go build -pgo=off -o $(VERSIONS)/holdfast ./cmd/holdfast; \
+	for package in ./test ./internal/redis ./internal/plan; do go test -c -vet=off -o $(VERSIONS)/$$(basename $$package).test $$package; done; \
 	scripts/versions run $(VERSIONS); fi
 
 # What takes long: it waits for minutes that Kubernetes or the stack gives itself. With

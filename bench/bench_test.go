@@ -238,7 +238,9 @@ func TestGoalsAreMeasuredInPairs(t *testing.T) {
 // Holdfast and the ceiling need only the packages of a stack, and the open loop does not need wrk.
 func TestAQuickRunMeasuresAndLeavesNothing(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "holdfast")
-	if out, err := exec.Command("go", "build", "-pgo=off", "-o", binary, "holdfast/cmd/holdfast").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-pgo=off", "-o", binary, "holdfast/cmd/holdfast")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	temp, err := os.MkdirTemp("/tmp", "hb") // short, because of the path of HAProxy's socket

@@ -205,8 +205,9 @@ func TestBrokenProgramsAreConvicted(t *testing.T) {
 				t.Fatal(err)
 			}
 			program := filepath.Join(s.dir, "holdfast")
-			// Without the profile the build shares what the linter has built.
+			// Without the profile and C the build shares what the linter has built.
 			build := exec.Command("go", "build", "-pgo=off", "-overlay", overlay, "-o", program, "holdfast/cmd/holdfast")
+			build.Env = append(os.Environ(), "CGO_ENABLED=0")
 			if out, err := build.CombinedOutput(); err != nil {
 				t.Fatalf("build the broken program: %v\n%s", err, out)
 			}

@@ -38,7 +38,9 @@ func builtProgram(t *testing.T) string {
 		return path
 	}
 	path := filepath.Join(t.TempDir(), "holdfast")
-	if out, err := exec.Command("go", "build", "-pgo=off", "-o", path, "holdfast/cmd/holdfast").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-pgo=off", "-o", path, "holdfast/cmd/holdfast")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build holdfast: %v\n%s", err, out)
 	}
 	return path

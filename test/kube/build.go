@@ -24,7 +24,9 @@ import (
 // programs, which report it to each other.
 const version = "v1.34.4"
 
-var buildArgs = []string{"build", "-buildvcs=false", "-trimpath",
+// These are compiled as the packages of test/kubernetes/chart are, which have the same versions:
+// what both need is compiled once.
+var buildArgs = []string{"build", "-buildvcs=false",
 	"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=" + version +
 		" -X k8s.io/client-go/pkg/version.gitVersion=" + version}
 
@@ -129,7 +131,7 @@ func compile(ctx context.Context, pkg, to string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", to, pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", to, pkg)
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("compile %s: %w\n%s", pkg, err, out)

@@ -17,7 +17,7 @@ import (
 )
 
 // helmArgs give Helm its version and that of Kubernetes, as its own makefile does.
-var helmArgs = []string{"build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w" +
+var helmArgs = []string{"build", "-buildvcs=false", "-ldflags=-s -w" +
 	" -X helm.sh/helm/v3/internal/version.version=v3.19.5" +
 	" -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=34" +
 	" -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34"}

@@ -29,7 +29,7 @@ var loadImage = sync.OnceValue(func() error {
 	}
 	defer os.RemoveAll(dir)
 	program := filepath.Join(dir, "holdfast")
-	build := exec.Command("go", "build", "-tags", "grpcnotrace", "-o", program, "holdfast/cmd/holdfast")
+	build := exec.Command("go", "build", "-pgo=off", "-o", program, "holdfast/cmd/holdfast")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return &os.PathError{Op: "build", Path: string(out), Err: err}

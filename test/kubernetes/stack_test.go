@@ -23,7 +23,9 @@ entry:
 func holdfast(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "holdfast")
-	if out, err := exec.Command("go", "build", "-tags", "grpcnotrace", "-o", program, "holdfast/cmd/holdfast").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-pgo=off", "-o", program, "holdfast/cmd/holdfast")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return program

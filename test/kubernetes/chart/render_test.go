@@ -106,8 +106,8 @@ var program = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "holdfast")
-	build := exec.Command("go", "build", "-o", path, "./cmd/holdfast")
-	build.Dir, build.Env = root, append(os.Environ(), "GOWORK=off")
+	build := exec.Command("go", "build", "-pgo=off", "-o", path, "./cmd/holdfast")
+	build.Dir, build.Env = root, append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
 	}
