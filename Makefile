@@ -41,15 +41,15 @@ up: ## stand the stack up: install what is missing, build, start in the backgrou
 down: $(BIN) ## take the stack down; data stays
 	$(BIN) down
 
-# More tests run at once than there are cores, since most of them wait for servers. With
-# the race detector three stacks under load take all of two cores: where they are starved
-# of processor time, tests of failovers fail. Four of the other packages run at once, with
-# two tests each. 'make lint' vets.
-GOTEST := go test -race -count=1 -timeout 40m -vet=off
+# More tests run at once than there are cores, since most of them wait for servers. Which
+# end-to-end tests run beside each other is in test/beside_test.go, and -parallel only has to
+# be larger. Four of the other packages run at once, with two tests each. 'make lint' vets.
+# Without debugging information (-w) a test is linked in three quarters of the time.
+GOTEST := go test -race -count=1 -timeout 40m -vet=off -ldflags=-w
 
 test: ## every test, the end-to-end ones with the real servers too
 	scripts/setup --test
-	@set -x; $(GOTEST) -parallel 3 $(TESTFLAGS) ./test; stacks=$$?; \
+	@set -x; $(GOTEST) -parallel 24 $(TESTFLAGS) ./test; stacks=$$?; \
 	go -C deploy/image test ./... && $(GOTEST) -p 4 -parallel 2 $(TESTFLAGS) $$(go list ./... | grep -v -e '^holdfast/test$$' -e '^holdfast/test/containers$$' -e '^holdfast/test/kubernetes$$') && exit $$stacks
 
 # The race detector needs C. All else is compiled without, so that it is compiled once.

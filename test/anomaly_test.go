@@ -56,7 +56,7 @@ func (s *instance) detectsAnomaly(start func() *runningDrill, what ...string) {
 }
 
 func TestWritesThatNoReplicaHasAreMissed(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, minimal(t)+asyncStack)
 	s.detectsAnomaly(func() *runningDrill { return s.drill("kill-stalled-master") }, "lost write")
 	s.requireNothingLeft()
@@ -103,7 +103,7 @@ func TestAPlainSentinelFailoverLosesNothingThatIsInSync(t *testing.T) {
 // A master that comes back empty before the Sentinels miss it empties its replicas. Holdfast's
 // supervisor prevents that, but here it is stopped.
 func TestAMasterThatIsWipedAndRevivedIsConvicted(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, minimal(t))
 	s.detectsAnomaly(func() *runningDrill {
 		expect(t, s.status().Entry+"/set?key=marker&value=1", 200, "OK. We have set marker to be 1")
@@ -188,7 +188,7 @@ func stopped(pid int) bool {
 // These are three of the mutants (see 'make mutants' for all). They break acknowledging, repeating
 // and reading.
 func TestBrokenProgramsAreConvicted(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)

@@ -173,7 +173,7 @@ func (a *applyStack) underVisits(t *testing.T, cases func(st supervise.Status)) 
 }
 
 func TestTheStackFileIsAppliedUnderLoad(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	a := newApplyStack(t)
 	a.underVisits(t, func(st supervise.Status) {
 		v := visitPath(t, st.Entry+"/shop")
@@ -184,7 +184,7 @@ func TestTheStackFileIsAppliedUnderLoad(t *testing.T) {
 }
 
 func TestAChangeThatIsCutOffGoesOnUnderLoad(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	a := newApplyStack(t)
 	a.underVisits(t, func(st supervise.Status) {
 		a.stopsUnhealthyPrograms(t) // a program that dies by itself takes its requests with it

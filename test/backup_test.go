@@ -118,7 +118,7 @@ func writeOnce(t *testing.T, url, key string) string {
 }
 
 func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	// The records of requests have to last as long as the test, even on a slow machine.
 	const remember = "apps: {web: {kv: {remember: 20m}}}\n"
 	s := newInstance(t, minimal(t)+remember)
@@ -331,7 +331,7 @@ func (s *instance) backsUpToAFullDisk() {
 }
 
 func TestASupervisorThatDiesInARestoreLeavesTheNextToCarryItThrough(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	entry := s.awaitHealthy().Entry
@@ -365,7 +365,7 @@ func TestASupervisorThatDiesInARestoreLeavesTheNextToCarryItThrough(t *testing.T
 }
 
 func TestScheduledBackupsAreTakenKeptAndTellOfFailures(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, minimal(t)+"backup: {every: 1m, keep: 2, to: ./backups}\n")
 	at := filepath.Join(s.dir, "backups")
 	count := func() int {

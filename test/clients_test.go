@@ -130,7 +130,7 @@ func (c *clientRun) end(t *testing.T) {
 
 // Clients that connect as docs/clients.md shows survive a switchover, and the death of the master.
 func TestClientsGoOnWhenTheMasterChanges(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	programs := clientPrograms(t)
 	s := withProgram(t)
 	var env []string

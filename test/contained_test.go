@@ -181,7 +181,7 @@ func (b *containerStack) zombies() (all []string) {
 }
 
 func TestAStackLivesInAContainerLifeAfterLife(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	b := newContainerStack(t)
 	b.begin()
 	if got := b.get("/set?key=imooc&value=imooc.com"); got != "OK. We have set imooc to be imooc.com" {

@@ -14,7 +14,7 @@ import (
 // More writes are held for want of a master than the web nodes get at once. Requests that need no
 // master are answered all the same, and the writes are executed when the master is back.
 func TestHeldWritesKeepNobodyElseFromAnAnswer(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, fmt.Sprintf(`
 entry: {listen: "127.0.0.1:%d"}
 apps: {web: {kv: {hold: 10s}}}

@@ -78,6 +78,7 @@ func (o outcome) requireOnlyUnknown(t *testing.T, began, over time.Time) {
 }
 
 func TestAMasterThatIsCutOffIsReplaced(t *testing.T) {
+	beside(t, severalHosts)
 	inOwnNetwork(t, func() {
 		cutOffMaster(t, 10*time.Second, func(port string) []string {
 			return []string{"tcp dport " + port, "tcp sport " + port}
@@ -87,12 +88,14 @@ func TestAMasterThatIsCutOffIsReplaced(t *testing.T) {
 
 // The master gets every request and executes it, but its answers arrive nowhere.
 func TestAMasterThatIsHeardByNobodyIsReplaced(t *testing.T) {
+	beside(t, severalHosts)
 	inOwnNetwork(t, func() {
 		cutOffMaster(t, 4*time.Second, func(port string) []string { return []string{"tcp sport " + port} })
 	})
 }
 
 func TestAReplicaThatIsCutOffIsNotNoticed(t *testing.T) {
+	beside(t, severalHosts)
 	inOwnNetwork(t, func() {
 		o := underLoad(t, func(s *instance) {
 			master, replica := s.master(), "redis-2"

@@ -10,7 +10,7 @@ import (
 
 // A full disk may leave an append-only file that is broken in the middle.
 func TestAReplicaWithADamagedFileGetsItsDataFromTheMaster(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, st := runningInstance(t, minimal(t)+"redis:\n  replicas: 1\n")
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	s.must("stop", "redis-2")

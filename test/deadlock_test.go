@@ -48,7 +48,7 @@ func (s *instance) redisAt(address string, args ...string) (string, error) {
 }
 
 func TestTheDeadlockThatSentinelsDoNotLeaveIsMended(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, st := runningInstance(t, minimal(t)+"redis:\n  replicas: 1\n")
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	s.must("stop", "redis-2")
@@ -68,7 +68,7 @@ func TestTheDeadlockThatSentinelsDoNotLeaveIsMended(t *testing.T) {
 }
 
 func TestTheDefaultUserAndTheWebUserAreKeptOut(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, minimal(t))
 	for _, node := range []string{"redis-1", "sentinel-1"} {
 		host, port, err := net.SplitHostPort(s.node(node).Address)

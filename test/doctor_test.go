@@ -84,7 +84,7 @@ func (s *instance) replica() string {
 }
 
 func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	text := minimal(t)
 	s, st := runningInstance(t, text)
 	s.awaitNoFindings()
@@ -217,7 +217,7 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 }
 
 func TestTheDoctorWorksOnAStackThatIsDown(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	program := filepath.Join(t.TempDir(), "serve")
 	if err := os.WriteFile(program, []byte("#!/bin/sh\nexec python3 -m http.server --bind $HOST $PORT\n"), 0o755); err != nil {
 		t.Fatal(err)

@@ -93,6 +93,7 @@ func (s *instance) ask(path string, header map[string]string) (int, string) {
 }
 
 func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
+	beside(t, severalHosts)
 	s := newSite(t, siteStackFile(t))
 	drill, looker := s.secretFile("drill-token", drillToken), s.secretFile("looker-token", lookerToken)
 
@@ -147,6 +148,7 @@ func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
 // The stack has no application of kind kv, and no Redis, and its entry speaks HTTPS. So does the
 // entry of the stack that the drill stands up.
 func TestADrillOfURLsJudgesAvailabilityAlone(t *testing.T) {
+	beside(t, severalHosts)
 	s := newSite(t, minimal(t)+`  tls: self-signed
 apps:
   site: {files: public, nodes: 2}

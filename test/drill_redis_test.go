@@ -36,7 +36,7 @@ func (s *instance) requireRedisAddresses(was map[string]string) {
 }
 
 func TestADrillChangesRedisNodesWithoutAnybodyNoticing(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, minimal(t)+quickRollout)
 	unchanged, at := s.requireUnchanged(), s.redisAddresses()
 	v := s.drill("apply-redis", "--rate", "100").assertHolds("apply-redis") // this takes about half a minute
@@ -56,7 +56,7 @@ func TestADrillChangesRedisNodesWithoutAnybodyNoticing(t *testing.T) {
 // The old master is on its way to another port. The old file leaves ports open, so by itself it
 // would leave the node there.
 func TestADrillThatIsKilledPutsRedisNodesBackWhereTheyWere(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, minimal(t)+quickRollout)
 	unchanged, at := s.requireUnchanged(), s.redisAddresses()
 	d := s.drill("apply-redis", "--rate", "100")

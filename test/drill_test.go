@@ -265,6 +265,7 @@ func (s *instance) requireUnchanged() func() {
 }
 
 func TestADrillOfAStackThatHolds(t *testing.T) {
+	beside(t, severalHosts)
 	s, _ := runningInstance(t, minimal(t)+quickRollout)
 	unchanged := s.requireUnchanged()
 	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "switchover", "restart-master", "switchover-kill-supervisor", "apply", "busy-writing-script"}
@@ -296,7 +297,7 @@ func TestADrillOfAStackThatHolds(t *testing.T) {
 
 // What others do meanwhile must not count as the drill's own fault.
 func TestADrillNoticesWhatItDidNotDo(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, minimal(t))
 	d := s.drill(append([]string{"pause-sentinel"}, lowRate...)...)
 	d.awaitPhase("pausing sentinel")
@@ -313,7 +314,7 @@ func TestADrillNoticesWhatItDidNotDo(t *testing.T) {
 }
 
 func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, minimal(t)+quickRollout)
 	unchanged := s.requireUnchanged()
 	for name, sig := range map[string]syscall.Signal{"interrupted": syscall.SIGINT, "killed": syscall.SIGKILL} {
@@ -363,7 +364,7 @@ func (s *instance) stoppedWebNodes() []string {
 }
 
 func TestWhatADrillRefuses(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, minimal(t))
 	requireWords(t, s.fails(2, "drill", "kill-mastre"), "kill-mastre", "kill-master", "--list")
 	requireWords(t, s.fails(2, "drill", "--rate", "0"), "--rate 0")

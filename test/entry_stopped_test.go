@@ -89,7 +89,7 @@ func (s *stoppedStack) awaitReplaced(balancer string, before int) {
 }
 
 func TestAStoppedChangeLeavesTheBalancersWhatTheyHave(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, own := newStoppedStack(t, onlyWWW)
 	with := func(host string) string {
 		return onlyWWW + fmt.Sprintf("    redirect: \"%s:%d\"\n", host, s.redirect)
@@ -128,7 +128,7 @@ func TestAStoppedChangeLeavesTheBalancersWhatTheyHave(t *testing.T) {
 }
 
 func TestASupervisorAfterAStoppedChangeKeepsItsCertificates(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, own := newStoppedStack(t, "") // the earlier stack has no TLS
 	s.applyAndStop(s.text("", endsAt, s.entries("127.0.0.1")))
 	s.awaitShownAt(s.own, own)
@@ -155,7 +155,7 @@ func TestASupervisorAfterAStoppedChangeKeepsItsCertificates(t *testing.T) {
 }
 
 func TestASupervisorThatDiesInTheFirstReloadLeavesNoAddressTaken(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, own := newStoppedStack(t, onlyWWW)
 	s.write(s.text(onlyWWW, "", s.entries("127.0.0.1")))
 	first := s.command("apply", "--yes")

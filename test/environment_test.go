@@ -74,7 +74,7 @@ func TestAnOccupiedPortOfARedisNodeIsNamedToo(t *testing.T) {
 }
 
 func TestASecondUpOfTheSameStackIsRefused(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, before := runningInstance(t, minimal(t))
 	s.requireUpRefused(1, "already", strconv.Itoa(before.Supervisor))
 	after := s.status()
@@ -202,7 +202,7 @@ func TestWrongArgumentsAreExitTwo(t *testing.T) {
 }
 
 func TestANodeThatKeepsDyingIsFailedWithItsLastWords(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, minimal(t)+`
 apps:
   mine:
@@ -220,7 +220,7 @@ apps:
 }
 
 func TestAMasterWhoseDataIsGoneRefusesToWipeItsReplicas(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, st := runningInstance(t, minimal(t))
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	master := s.master()
@@ -247,7 +247,7 @@ func TestAMasterWhoseDataIsGoneRefusesToWipeItsReplicas(t *testing.T) {
 }
 
 func TestCtrlCTakesTheStackDownAndASecondOneAtOnce(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	for _, times := range []int{1, 2} {
 		s := newInstance(t, minimal(t))
 		cmd := s.command("up")

@@ -15,7 +15,7 @@ import (
 // also the master's. The first copy is broken off once: from then on the replica has an append-only
 // file, which looks like data.
 func TestAReplicaThatHasNoDataYetIsNotPromoted(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, minimal(t)+"redis: {replicas: 1}\n")
 	const keys = 30
 	for i := range keys {

@@ -74,7 +74,7 @@ func askHost(t *testing.T, url, host string) int {
 }
 
 func TestAProgramThatKnowsOnlyItsOwnHost(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newPicky(t, "shop.example", ", host: shop.example")
 	s.must("up", "-d")
 	if code := askHost(t, s.status().Entry+"/", "shop.example"); code != 200 {
@@ -85,7 +85,7 @@ func TestAProgramThatKnowsOnlyItsOwnHost(t *testing.T) {
 // A program may send its answer in two parts, as Python's http.server does. The balancers need only
 // the first part, but must not reset the connection: the program would log an error at each check.
 func TestAHealthCheckResetsNoConnection(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, fmt.Sprintf(`
 entry: {listen: "127.0.0.1:%d"}
 apps:
@@ -116,7 +116,7 @@ redis: {enabled: false}
 
 // A library would send the address of a node as the Host.
 func TestAProgramThatTurnsTheBalancersDownIsNotReady(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newPicky(t, "127.0.0.1", ", start: 2s")
 	stdout, stderr, code := s.run("up", "-d")
 	if code != 1 || !strings.Contains(stdout, "400") || !strings.Contains(stdout, "host localhost (health.host)") {
@@ -128,7 +128,7 @@ func TestAProgramThatTurnsTheBalancersDownIsNotReady(t *testing.T) {
 }
 
 func TestStatusShowsWhatTheBalancersHoldOfANode(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newPicky(t, "localhost,127.0.0.1", "")
 	s.must("up", "-d")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -156,7 +156,7 @@ func TestStatusShowsWhatTheBalancersHoldOfANode(t *testing.T) {
 }
 
 func TestAnEntryToServersThatAreDownIsNotReady(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, fmt.Sprintf("entry: {listen: \"127.0.0.1:%d\"}\napps:\n  far:\n    servers: [127.0.0.1:1]\n", freePort(t)))
 	stdout, stderr, code := s.run("up", "-d")
 	if code != 1 || !strings.Contains(stdout, "has no server for far and answers 503: far-1 is DOWN (Layer4 connection problem") {
@@ -165,7 +165,7 @@ func TestAnEntryToServersThatAreDownIsNotReady(t *testing.T) {
 }
 
 func TestASlowProgramGetsTheTimeThatItsHealthSays(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newPicky(t, "localhost,127.0.0.1", ", start: 1s")
 	s.env = []string{"BOOT=6"}
 	_, stderr, code := s.run("up", "-d")

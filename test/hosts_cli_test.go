@@ -167,6 +167,7 @@ func pids(st supervise.Status) map[string]int {
 }
 
 func TestThreeMachinesFromNothing(t *testing.T) {
+	beside(t, severalHosts)
 	hosts := newNetnsHosts(t)
 	one, two, three := hosts["one"], hosts["two"], hosts["three"]
 	file := fmt.Sprintf("name: shop\nentry: {listen: \"0.0.0.0:8080\", auth: none}\nhosts:\n  one: {address: %s}\n  two: {address: %s}\n  three: {address: %s, only: [sentinel]}\nredis: {replicas: 3}\n",

@@ -232,6 +232,7 @@ func (h *netnsHost) killHost() {
 }
 
 func TestEveryCommandAtAnyHost(t *testing.T) {
+	beside(t, severalHosts)
 	c := newThreeHosts(t)
 	leader, a, b := c.roles()
 	load := startLoadOf(t, c.entries()[0], 60, false)
@@ -418,6 +419,7 @@ func (h *netnsHost) master() string {
 }
 
 func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
+	beside(t, severalHosts)
 	c := newThreeHosts(t)
 	leader, a, b := c.roles()
 	load := startLoadOf(t, c.entries()[0], 60, false)

@@ -129,6 +129,7 @@ func masterOf(st supervise.Status) string {
 }
 
 func TestHostsWithPassesComeAndGoAsContainersDo(t *testing.T) {
+	beside(t, severalHosts)
 	p := newHostsWithPasses(t)
 	p.begin("two", "three")
 	p.begin("one")

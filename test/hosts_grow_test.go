@@ -43,7 +43,7 @@ func spread(t *testing.T, hosts map[string]*netnsHost, st supervise.Status, kind
 // A stack that runs on one machine becomes a stack of three hosts, and then of two, while it
 // serves. No request fails, and no write is lost.
 func TestOneHostGrowsToThreeAndShrinksToTwoUnderLoad(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	hosts := newNetnsHosts(t)
 	one, two, three := hosts["one"], hosts["two"], hosts["three"]
 	const file = "name: shop\nentry: {listen: \"0.0.0.0:8080\", auth: none}\nrollout: {settle: 50ms}\n"
@@ -126,7 +126,7 @@ func (h *netnsHost) tellOfTries() {
 
 // A stack that began with one host uses TLS from the start, and grows with it.
 func TestAnEncryptedStackGetsAHostUnderLoad(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	hosts := newNetnsHosts(t)
 	one, two := hosts["one"], hosts["two"]
 	const file = "name: shop\nentry: {listen: \"0.0.0.0:8080\", auth: none}\nrollout: {settle: 50ms}\n"

@@ -246,6 +246,7 @@ func (l *loopStack) entries() (all []string) {
 }
 
 func TestAStackRunsOnSeveralHosts(t *testing.T) {
+	beside(t, severalHosts)
 	l := newLoopStack(t, "balancers: 3\n")
 	l.join("two")
 	l.join("three")
@@ -292,6 +293,7 @@ func nodesNot(st supervise.Status, state supervise.State, is func(host string) b
 }
 
 func TestAHostGoesDownForMaintenanceAndComesBack(t *testing.T) {
+	beside(t, severalHosts)
 	l := newLoopStack(t, "balancers: 3\n")
 	l.join("two")
 	l.join("three")

@@ -51,6 +51,7 @@ func (l *loopStack) showOf(what string, length int, leaf *x509.Certificate) {
 // The balancers of all hosts take up renewed certificates, whichever host leads. A new leader keeps
 // the self-signed certificate of the one before.
 func TestAllHostsShowWhatIsRenewed(t *testing.T) {
+	beside(t, severalHosts)
 	l := newLoopStack(t, "balancers: 3\n")
 	file := filepath.Join(l.dir, "www.pem")
 	renew := func() *x509.Certificate {
@@ -114,6 +115,7 @@ func TestAllHostsShowWhatIsRenewed(t *testing.T) {
 }
 
 func TestAllHostsShowOneSelfSignedCertificate(t *testing.T) {
+	beside(t, severalHosts)
 	l := newLoopStack(t, "balancers: 3\n")
 	l.file.Entry.TLS.SelfSigned = true
 	l.join("two")

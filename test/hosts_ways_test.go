@@ -29,6 +29,7 @@ import (
 // The ways of a host into a stack of several and out of it. The parts of the test use one stack,
 // one after the other.
 func TestTheWaysOfAHostInAndOut(t *testing.T) {
+	beside(t, severalHosts)
 	hosts := newNetnsHosts(t)
 	w := &joinStack{hosts: hosts, one: hosts["one"], two: hosts["two"], three: hosts["three"]}
 	w.write(t, w.text("first"))

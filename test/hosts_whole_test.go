@@ -20,6 +20,7 @@ import (
 // Operations on a stack of several hosts as a whole, from any of them.
 
 func TestAStackOfSeveralHostsIsDrilledRestoredAndPurged(t *testing.T) {
+	beside(t, severalHosts)
 	c := newThreeHosts(t)
 	c.run("drill", c.drills)
 	c.run("cut", c.cuts)

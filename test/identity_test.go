@@ -60,7 +60,7 @@ func redisPorts(entry string, ports ...int) string {
 }
 
 func TestNodesThatExchangeTheirPortsKeepTheirData(t *testing.T) {
-	t.Parallel() // its stacks have ports of their own
+	beside(t, oneStack) // its stacks have ports of their own
 	entry := minimal(t) + ownPorts(t)
 	a, b, c := freePort(t), freePort(t), freePort(t)
 	s := newInstance(t, redisPorts(entry, a, b, c))
@@ -87,7 +87,7 @@ func TestNodesThatExchangeTheirPortsKeepTheirData(t *testing.T) {
 }
 
 func TestRedisMayBeOffForAWhile(t *testing.T) {
-	t.Parallel() // its stacks have ports of their own
+	beside(t, oneStack) // its stacks have ports of their own
 	without := minimal(t)
 	entry := without + ownPorts(t)
 	s := newInstance(t, entry)
@@ -123,7 +123,7 @@ func TestRedisMayBeOffForAWhile(t *testing.T) {
 }
 
 func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
-	t.Parallel() // its stacks have ports of their own
+	beside(t, oneStack) // its stacks have ports of their own
 	entry := minimal(t) + ownPorts(t)
 	s := newInstance(t, entry)
 	name := "name: " + s.name + "\n"
@@ -171,7 +171,7 @@ func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
 }
 
 func TestALostStackFileLosesNoData(t *testing.T) {
-	t.Parallel() // its stacks have ports of their own
+	beside(t, oneStack) // its stacks have ports of their own
 	s, st := runningInstance(t, minimal(t)+ownPorts(t))
 	expect(t, st.Entry+"/set/order/old", 200, `{"result":"OK"}`)
 	s.must("stop", "redis-1") // another node becomes the master

@@ -126,7 +126,7 @@ func TestAHungMasterIsReplaced(t *testing.T) {
 }
 
 func TestAHungWebNodeLeavesTheRotationAndReturns(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, st := runningInstance(t, minimal(t))
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	s.must("pause", "web-1")
@@ -170,7 +170,7 @@ func (s *instance) answeringNodes(entry string, times int) map[string]bool {
 }
 
 func TestAHungBalancerIsKilledAndReplaced(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, minimal(t))
 	before := s.node("balancer-2")
 	if err := syscall.Kill(-before.PID, syscall.SIGSTOP); err != nil {
@@ -214,7 +214,7 @@ func TestAKilledSupervisorIsNotNoticedAndTheNextAdoptsEveryNode(t *testing.T) {
 }
 
 func TestADeathWhileNoSupervisorRunsIsMendedByTheNextUp(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, minimal(t))
 	s.killSupervisor()
 	before := s.node("web-1")
@@ -225,7 +225,7 @@ func TestADeathWhileNoSupervisorRunsIsMendedByTheNextUp(t *testing.T) {
 }
 
 func TestDownWithoutASupervisor(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, st := runningInstance(t, minimal(t))
 	s.killSupervisor()
 	s.must("down")
@@ -294,7 +294,7 @@ func (s *instance) adoptsWhatWasNotRecorded(nodes ...string) {
 }
 
 func TestABalancerThatNoRecordTellsOfIsNotStartedTwice(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, st := runningInstance(t, minimal(t))
 	stranger, _ := st.Node("balancer-1")
 	t.Cleanup(func() {

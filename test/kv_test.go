@@ -39,7 +39,7 @@ func askAs(t *testing.T, method, url, token, body string) (int, string) {
 }
 
 func TestTheWebNodesSettingsReachIt(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	const shop, look = "a-token-for-the-shop", "a-token-to-look"
 	entry := minimal(t)
 	s := newInstance(t, entry+fmt.Sprintf(`

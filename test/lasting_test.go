@@ -57,7 +57,7 @@ while open_sockets:
 // An open WebSocket delays a restart by twice the grace: the balancers wait that long for the
 // node's requests, and the supervisor for its end.
 func TestAnOpenWebSocketDelaysAStopByTheGrace(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, minimal(t)+`
 apps:
   chat:

@@ -114,7 +114,7 @@ func TestALogWriterThatHangsIsReplaced(t *testing.T) {
 }
 
 func TestABalancerSaysOnceThatAServerIsDown(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, withoutRedis(t)+fmt.Sprintf("tcp: [{listen: 127.0.0.1:%d, app: site}]\n", freePort(t)))
 	s.must("pause", "site-1")
 	var down []string
@@ -135,7 +135,7 @@ func TestABalancerSaysOnceThatAServerIsDown(t *testing.T) {
 }
 
 func TestTheWordsOfANodeThatCannotStartAreShown(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, minimal(t)+`
 apps:
   mine:

@@ -41,7 +41,7 @@ var statusLine = regexp.MustCompile(`HTTP/1\.[01] [0-9]{3} `)
 // A request that no proper client sends has to be refused by the balancer or by the node. Where one
 // of them sees the end of a request, the other must not see the beginning of the next.
 func TestMalformedRequestsThroughTheEntryHarmNobody(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, st := runningInstance(t, minimal(t))
 	addr := strings.TrimPrefix(st.Entry, "http://")
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")

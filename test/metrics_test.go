@@ -49,7 +49,7 @@ func (s *instance) plan() plan.Plan {
 }
 
 func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, st := runningInstance(t, minimal(t))
 	p := s.plan()
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
@@ -148,7 +148,7 @@ func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 }
 
 func TestMetricsFollowAChangeOfTheirAddress(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	text := minimal(t) + "redis: {replicas: 0, sentinels: 0}\nbalancers: 1\n"
 	s := newInstance(t, text)
 	s.must("up", "-d")
@@ -232,7 +232,7 @@ func dashboardExpressions(t *testing.T) (all []string) {
 }
 
 func TestAMetricsPortOfSomebodyElseIsNamed(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

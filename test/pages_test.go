@@ -18,7 +18,7 @@ import (
 // The page of an answer that a balancer gives by itself is in a file, and apply takes up a change
 // of the file.
 func TestPagesOfTheOperatorsOwnAreFiles(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	entry := freePort(t)
 	s := newInstance(t, fmt.Sprintf("entry: {listen: \"127.0.0.1:%d\", errors: {503: errors/503.html}}\nbalancers: 1\napps: {site: {servers: [\"127.0.0.1:1\"], health: {path: /}}}\nredis: {enabled: false}\n", entry))
 	if said := s.fails(2, "config", "check"); !strings.Contains(said, "holdfast.yaml:2:50: entry.errors.503: ") || !strings.Contains(said, "errors/503.html does not exist") {

@@ -26,7 +26,7 @@ import (
 // others one by one, redis nodes and Sentinels at the same time. Here the pod that leaves has the
 // master.
 func TestFewerPodsWhereTheMasterIsOneOfThem(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	t.Run("it is told to end", func(t *testing.T) {
 		p := newLargePodStack(t)
 		master := p.pods["redis-4"]

@@ -328,7 +328,7 @@ func (l *podLife) redis(lines ...string) []string {
 }
 
 func TestPodsWhoseSupervisorDiesAndWhoseDNSIsAway(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	p := newPodStack(t)
 	p.begin()
 	master, replica := p.allReady()
@@ -399,7 +399,7 @@ func TestPodsWhoseSupervisorDiesAndWhoseDNSIsAway(t *testing.T) {
 // A redis node that takes long to load its data is alive but not ready: the kubelet must not
 // restart it, and nothing sends it requests.
 func TestAPodWhoseRedisLoadsForLongIsAlive(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	p := newPodStack(t)
 	slow := p.slowRedis("redis-2")
 	p.begin()

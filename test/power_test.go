@@ -43,7 +43,7 @@ func (s *instance) powerLoss() {
 }
 
 func TestEverythingKilledAtOnceComesBackWithTheSameDataAndMaster(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, st := runningInstance(t, minimal(t))
 	// The master is not the first one, so that the record of it matters.
 	s.must("kill", "redis-1")
@@ -91,7 +91,7 @@ func (s *instance) watchMasters(stop <-chan struct{}) (saw string) {
 }
 
 func TestPowerLostInTheMidstOfAFailoverLosesNoAcknowledgedWrite(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, st := runningInstance(t, minimal(t))
 	for round := range 4 {
 		l := startLoad(t, st.Entry, 200)

@@ -7,7 +7,7 @@ import (
 )
 
 func TestAStateDirectoryThatOthersMayChangeIsRefused(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	for _, c := range []struct {
 		name  string
 		plant func(s *instance, victim string) error

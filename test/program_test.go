@@ -113,7 +113,7 @@ func (w *writer) send(command string) error {
 // Programs that know only one address, and whose clients do not retry, lose no more than the
 // connections that they had.
 func TestAProgramIsNotRefusedWhenTheMasterChanges(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := withProgram(t)
 	at, err := url.Parse(s.environment("shop-1")["REDIS_URL"])
 	if err != nil {

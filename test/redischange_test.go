@@ -146,7 +146,7 @@ func (m *membershipStack) underLoad(cases func()) {
 }
 
 func TestRedisNodesAndSentinelsComeAndGoUnderLoad(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	m := &membershipStack{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3}
 	m.underLoad(func() {
 		m.replicas = 3
@@ -166,7 +166,7 @@ func TestRedisNodesAndSentinelsComeAndGoUnderLoad(t *testing.T) {
 }
 
 func TestRedisNodesAndSentinelsMoveUnderLoad(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	m := &membershipStack{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3}
 	m.underLoad(func() {
 		m.movesPorts()

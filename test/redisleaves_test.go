@@ -50,7 +50,7 @@ func (m *membershipStack) awaitStep(node string) {
 }
 
 func TestAReplicaThatIsToLeaveAndBecomesTheMasterHandsOverAtTheNextStep(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	m := &membershipStack{instance: newInstance(t, ""), entry: minimal(t), replicas: 3, sentinels: 3}
 	m.set()
 	m.must("up", "-d")
@@ -77,7 +77,7 @@ func TestAReplicaThatIsToLeaveAndBecomesTheMasterHandsOverAtTheNextStep(t *testi
 }
 
 func TestAReplicaThatNoBalancerKnowsYetAndBecomesTheMasterHandsOverAtTheNextStep(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	m := &membershipStack{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3, settle: "2s"}
 	m.set()
 	m.must("up", "-d")

@@ -190,7 +190,7 @@ func (s *shop) underLoad(do func()) {
 
 // A user's program gets new versions, and no client notices, whatever goes wrong.
 func TestAProgramGetsNewVersionsUnderLoad(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newShop(t, "one")
 	s.comesBackFromAVersionThatDies() // this version may cost requests
 	s.underLoad(func() {
@@ -203,7 +203,7 @@ func TestAProgramGetsNewVersionsUnderLoad(t *testing.T) {
 
 // Clients do not notice either that it gets more or fewer nodes, or restarts.
 func TestAProgramsNodesChangeUnderLoad(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newShop(t, "five")
 	s.underLoad(func() {
 		s.scales()

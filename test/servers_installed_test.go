@@ -130,7 +130,7 @@ func TestTheServerOfTheDataStaysWhateverElseIsInstalled(t *testing.T) {
 	t.Parallel()
 	for first, second := range map[string]string{"Valkey 8.1": "Redis 7.0", "Redis 7.0": "Valkey 8.1"} {
 		t.Run(first, func(t *testing.T) {
-			t.Parallel()
+			beside(t, oneStack)
 			text := minimal(t)
 			s := newInstance(t, text)
 			p := ownPrograms(s)
@@ -177,7 +177,7 @@ func TestTheServerOfTheDataStaysWhateverElseIsInstalled(t *testing.T) {
 }
 
 func TestAChangeOfServerThatFailsIsTakenBack(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	text := minimal(t)
 	s := newInstance(t, text)
 	with := func(server string) { s.write("name: " + s.name + "\n" + text + "redis: {server: " + server + "}\n") }
@@ -223,7 +223,7 @@ func TestAChangeOfServerThatFailsIsTakenBack(t *testing.T) {
 }
 
 func TestAnOlderPackageRefusesOnlyWhatStartsAServer(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	text := minimal(t)
 	s := newInstance(t, text)
 	p := ownPrograms(s)
@@ -249,7 +249,7 @@ func TestAnOlderPackageRefusesOnlyWhatStartsAServer(t *testing.T) {
 }
 
 func TestTheServersThatRunAreAsked(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	text := minimal(t)
 	s := newInstance(t, text)
 	p := ownPrograms(s)

@@ -45,7 +45,7 @@ func twoServers(t *testing.T, s *instance) (first, second string) {
 }
 
 func TestAnotherServerOfRedisComesUnderLoadOrIsRefused(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	text := minimal(t)
 	s := newInstance(t, text)
 	first, second := twoServers(t, s)
@@ -88,7 +88,7 @@ func TestAnotherServerOfRedisComesUnderLoadOrIsRefused(t *testing.T) {
 }
 
 func TestTheServersAreNamedWithTheirVersions(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	text := minimal(t)
 	s, _ := runningInstance(t, text)
 	is := installed(t)
@@ -120,7 +120,7 @@ func TestTheServersAreNamedWithTheirVersions(t *testing.T) {
 }
 
 func TestVectorSetsTakeAServerThatHasThem(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, minimal(t)+"apps: {web: {kv: {allow: [\"@vectors\"]}}}\n")
 	is := installed(t)
 	if server, there := is["redis"]; !there || !server.HasVectors() {
@@ -153,7 +153,7 @@ func TestVectorSetsTakeAServerThatHasThem(t *testing.T) {
 
 // Package servers' rules about whose data a server reads are compared with the installed servers.
 func TestWhoReadsWhoseData(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	is := installed(t)
 	if len(is) == 0 {
 		t.Fatal("there is neither redis-server nor valkey-server")

@@ -132,7 +132,7 @@ func (s *systemd) nodes() string {
 }
 
 func TestSystemdKeepsTheStackUp(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newSystemd(t)
 	unit := export.UnitName(s.name)
 	s.must("up", "-d")
@@ -202,7 +202,7 @@ func TestSystemdKeepsTheStackUp(t *testing.T) {
 }
 
 func TestAServiceThatCannotBe(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, minimal(t))
 	s.env = []string{"SUDO_USER="}
 	requireWords(t, s.fails(2, "service", "install", "--user", "--run-as", "daemon"), "--run-as", "--system")

@@ -54,7 +54,7 @@ var attackedKeys = strings.Fields("fetch-GETno-cors fetch-GETcors fetch-POSTno-c
 	"script iframe sandboxed sandboxed2 style object video form plain query events socket location")
 
 func TestAPageOfAnotherSiteInABrowser(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	entry := freePort(t)
 	s := newInstance(t, fmt.Sprintf("entry: {listen: \"127.0.0.1:%d\", hosts: [node.example]}\nbalancers: 1\napps: {web: {kv: {}, nodes: 1}}\nredis: {replicas: 0, sentinels: 0}\n", entry))
 	s.must("up", "-d")

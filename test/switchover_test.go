@@ -14,7 +14,7 @@ import (
 // A replica that hangs keeps a switchover waiting behind its fence. If the supervisor dies there,
 // the master takes writes again before there is another supervisor.
 func TestASupervisorThatDiesInASwitchoverLeavesAMasterThatTakesWrites(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, st := runningInstance(t, minimal(t))
 	s.await("the Sentinels' first look", 10*time.Second, func() bool { return s.master() != "" })
 	master := s.node(s.master())

@@ -73,7 +73,7 @@ func chained(t *testing.T, name string) (leaf, key, issuer []byte) {
 
 // The state directory has an apostrophe in its name, which HAProxy's configuration has to quote.
 func TestWhatGoesWrongWithOneCertificateIsNoMatterOfTheOthers(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := &secureStack{instance: newInstance(t, ""), entry: freePort(t), redirect: freePort(t), roots: x509.NewCertPool()}
 	s.state = filepath.Join(s.dir, "it's")
 	if err := os.Mkdir(filepath.Join(s.dir, "tls"), 0o755); err != nil {

@@ -96,7 +96,7 @@ func answersLine(conn net.Conn, line string) (string, error) {
 }
 
 func TestTCPEntriesSpeakTLSAndTellWhoTheClientIs(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := &tcpStack{
 		secureStack: &secureStack{instance: newInstance(t, ""), entry: freePort(t), roots: x509.NewCertPool()},
 		shared:      freePort(t), own: freePort(t), plain: freePort(t),

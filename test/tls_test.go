@@ -184,7 +184,7 @@ redis: {replicas: 0, sentinels: 0}
 }
 
 func TestTheEntrySpeaksHTTPS(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, www, shop := newSecureStack(t)
 
 	t.Run("versions", func(t *testing.T) {
@@ -356,7 +356,7 @@ func (l *secureLoad) end(t *testing.T, during string) {
 }
 
 func TestCertificatesAreTakenUpAndBrokenOnesRefused(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _, shop := newSecureStack(t)
 
 	load := s.startSecureLoad()
@@ -410,7 +410,7 @@ func TestCertificatesAreTakenUpAndBrokenOnesRefused(t *testing.T) {
 
 // A proxy that passes connections on unread tells the client's address; nobody else may.
 func TestAProxyAtLayer4SaysWhoTheClientIs(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	entry := freePort(t)
 	s := newInstance(t, fmt.Sprintf("entry: {listen: \"127.0.0.1:%d\", tls: self-signed, trusted-proxies: [127.0.0.2], proxy-protocol: true}\nbalancers: 1\napps: {headers: {command: [python3, headers.py], nodes: 1, dir: .}}\nredis: {enabled: false}\n", entry))
 	if err := os.WriteFile(filepath.Join(s.dir, "headers.py"), []byte(headersServer), 0o600); err != nil {
@@ -451,7 +451,7 @@ func TestAProxyAtLayer4SaysWhoTheClientIs(t *testing.T) {
 }
 
 func TestASelfSignedEntryInABrowser(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	entry := freePort(t)
 	s := newInstance(t, fmt.Sprintf("entry: {listen: \"127.0.0.1:%d\", tls: self-signed, limits: {per-address: 20}}\nbalancers: 1\napps: {web: {kv: {}, nodes: 1}}\nredis: {replicas: 0, sentinels: 0}\n", entry))
 	said := s.must("up", "-d")

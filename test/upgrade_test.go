@@ -29,7 +29,7 @@ func (s *instance) install(source, path, version string) {
 }
 
 func TestANewVersionOfHoldfastTakesOver(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, minimal(t)+"rollout: {settle: 300ms}\n")
 	path := filepath.Join(s.dir, "holdfast")
 	call := func(args ...string) {

@@ -57,7 +57,7 @@ apps:
 }
 
 func TestTheUpstashClientFindsEverythingAsItExpects(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	_, dir, env := upstash(t)
 	cmd := exec.CommandContext(t.Context(), "node", "features.mjs")
 	cmd.Dir, cmd.Env = dir, env

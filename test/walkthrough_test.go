@@ -20,7 +20,7 @@ func minimal(t *testing.T) string {
 }
 
 func TestTheSourcesWalkThroughByteForByte(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, minimal(t))
 	said := s.must("up", "-d")
 	st := s.awaitHealthy()
@@ -56,7 +56,7 @@ func TestTheSourcesWalkThroughByteForByte(t *testing.T) {
 }
 
 func TestTheStatisticsPageInABrowser(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	_, st := runningInstance(t, minimal(t))
 	text, err := chromedp.Run(browsertest.Open(t, st.Statistics), chromedp.Text("body"))
 	if err != nil {
@@ -70,7 +70,7 @@ func TestTheStatisticsPageInABrowser(t *testing.T) {
 }
 
 func TestStatusInWordsAndForPrograms(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, minimal(t))
 	if out := s.statusCommand(); out.Ready || out.Supervisor != 0 || len(out.Nodes) != 10 {
 		t.Errorf("before up: %+v", out)
@@ -107,7 +107,7 @@ func TestStatusInWordsAndForPrograms(t *testing.T) {
 }
 
 func TestNodeCommands(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, _ := runningInstance(t, minimal(t))
 	before := s.node("web-1")
 
@@ -150,7 +150,7 @@ func TestNodeCommands(t *testing.T) {
 }
 
 func TestDataAndTopologySurviveDownAndUp(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s, st := runningInstance(t, minimal(t))
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	s.must("kill", s.master())
@@ -175,7 +175,7 @@ func TestDataAndTopologySurviveDownAndUp(t *testing.T) {
 }
 
 func TestTwoStacksSideBySide(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	a, b := newInstance(t, minimal(t)), newInstance(t, minimal(t))
 	a.must("up", "-d")
 	b.must("up", "-d")

@@ -170,7 +170,7 @@ func startWire(t *testing.T, network string) (map[string]*netnsHost, *tap) {
 }
 
 func TestATrustedNetworkIsInPlain(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	hosts, tap := startWire(t, "network: trusted\n")
 	one := hosts["one"]
 	one.eventually("the tap hears the value and a token", func() bool {
@@ -211,7 +211,7 @@ func TestATrustedNetworkIsInPlain(t *testing.T) {
 }
 
 func TestNothingBetweenHostsIsInPlain(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	hosts, tap := startWire(t, "")
 	one := hosts["one"]
 	for _, h := range []*netnsHost{one, hosts["two"]} {

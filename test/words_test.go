@@ -43,7 +43,7 @@ func (s *instance) runInShell(line string) (said string, code int) {
 // The program, the file and the state directory of the stack have a space in their paths, and its
 // entry requires tokens.
 func TestWhatIsSaidCanBePastedAndIsNotForged(t *testing.T) {
-	t.Parallel()
+	beside(t, oneStack)
 	s := newInstance(t, "")
 	s.file, s.state = filepath.Join(s.dir, "my stack.yaml"), filepath.Join(s.dir, "my state")
 	s.write("name: " + s.name + "\n" + minimal(t) + fmt.Sprintf(`

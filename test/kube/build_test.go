@@ -45,7 +45,9 @@ func versionsOf(t *testing.T, dir string) map[string]string {
 	}
 	var mod struct {
 		Require []struct{ Path, Version string }
-		Replace []struct{ Old, New struct{ Path, Version string } }
+		Replace []struct {
+			Old, New struct{ Path, Version string }
+		}
 	}
 	if err := json.Unmarshal(text, &mod); err != nil {
 		t.Fatal(err)
