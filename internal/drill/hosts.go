@@ -383,7 +383,13 @@ func run(ctx context.Context, input, name string, args ...string) error {
 // output runs a program of the system and returns what it prints. Its error has the program's
 // standard error output.
 func output(ctx context.Context, input, name string, args ...string) (string, error) {
+	return outputIn(ctx, "", input, name, args...)
+}
+
+// outputIn is output in another working directory.
+func outputIn(ctx context.Context, dir, input, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.Output()
 	if err == nil {

@@ -65,6 +65,12 @@ func startOwnStack(t *testing.T, hosts int, disks bool) (*supervisedStack, *jour
 			t.Error(err)
 		}
 	})
+	// A drill is called where the user's stack file is.
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "holdfast.yaml"), []byte("name: another\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
 	stack, err := standUp(t.Context(), self, j, Config{Stack: stack.Default(), Hosts: hosts}.ownStackSpec(requirements{disks: disks}))
 	if err != nil {
 		t.Fatal(err)

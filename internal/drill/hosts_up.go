@@ -58,7 +58,7 @@ func (s *supervisedStack) startHosts(ctx context.Context) error {
 	for i, one := range s.hosts.all {
 		seat := s.source.endpoints[i]
 		if i == 0 {
-			if _, err := output(ctx, "", "ip", s.onHost(one, "up", "-d", "--file", s.file)...); err != nil {
+			if _, err := output(ctx, "", "ip", s.onHost(one, "up", "-d")...); err != nil {
 				return err
 			}
 			continue
@@ -68,22 +68,30 @@ func (s *supervisedStack) startHosts(ctx context.Context) error {
 		var line string
 		var err error
 		late := awaitEvery(ctx, 200*time.Millisecond, "", addLimit, func() bool {
-			line, err = output(ctx, "", s.self, "host", "add", one.name, "--state", s.source.endpoints[0].state)
+			line, err = output(ctx, "", s.self, "host", "add", one.name, "--state", s.source.endpoints[0].state, "--file", s.file)
 			return err == nil
 		})
 		if late != nil {
 			return cmp.Or(err, late)
 		}
 		token := strings.TrimPrefix(strings.TrimSpace(line), "holdfast join ")
-		if _, err := output(ctx, "", "ip", s.onHost(one, "join", token, "-d")...); err != nil {
+		// 'join' takes no --file, and what it starts reads the stack file where it runs.
+		if _, err := outputIn(ctx, s.base, "", "ip", s.runOn(one, "join", token, "-d")...); err != nil {
 			return fmt.Errorf("%s (%s) does not join: %w", one.name, seat.state, err)
 		}
 	}
 	return nil
 }
 
-// onHost returns the arguments of ip(8) that run a holdfast command on a host.
+// onHost returns the arguments of ip(8) that run a holdfast command on a host. The command gets
+// the stack file: without it, a holdfast.yaml in the working directory would count, which is
+// another stack's.
 func (s *supervisedStack) onHost(one host, args ...string) []string {
+	return append(s.runOn(one, args...), "--file", s.file)
+}
+
+// runOn is onHost without the stack file.
+func (s *supervisedStack) runOn(one host, args ...string) []string {
 	program := s.self
 	if s.programs {
 		program = filepath.Join(s.hostPrograms(), programName)
