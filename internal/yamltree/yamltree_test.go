@@ -45,7 +45,7 @@ func TestATreeHasThePlacesOfKeysAndValues(t *testing.T) {
 		{"within each other", "a:\n  - b: x\n  - [y, {z: 1}]\n", full, `1:1 {a@1:1=2:3 [2:5 {b@2:5=2:8 "x"}, 3:5 [3:6 "y", 3:10 {z@3:10=3:13 the number 1}]]}`},
 		{"an alias is what it leads to", "a: &x {b: c}\nd: *x\n", full, `1:1 {a@1:1=1:8 {b@1:8=1:11 "c"}, d@2:1=1:8 {b@1:8=1:11 "c"}}`},
 		{"a merge key", "a: &x {b: c, d: e}\nf:\n  <<: *x\n  b: g\n", full, `1:1 {a@1:1=1:8 {b@1:8=1:11 "c", d@1:14=1:17 "e"}, f@2:1=3:3 {b@4:3=4:6 "g", d@1:14=1:17 "e"}}`},
-		{"a tag", "a: !!map {b: c}\n", full, `1:1 {a@1:1=1:11 {b@1:11=1:14 "c"}}`},
+		{"a tag", "a: !!map\n  b: c\n", full, `1:1 {a@1:1=2:3 {b@2:3=2:6 "c"}}`},
 		{"a mark at the beginning", "\ufeffa: x\n", full, `1:1 {a@1:1=1:4 "x"}`},
 		{"plain: aliases and tags are nothing known", "a: &x b\nc: *x\nd: !!str 5\n", plain, `1:1 {a@1:1=1:4 other, c@2:1=2:4 other, d@3:1=3:4 other}`},
 		{"plain: a merge key is a key", "a:\n  <<: b\n", plain, `1:1 {a@1:1=2:3 {<<@2:3=2:7 "b"}}`},
