@@ -12,13 +12,12 @@ import (
 	"holdfast/internal/redis/outcome"
 )
 
-// A command with a record is sent inside a script of ours. What Redis refuses
-// before it runs it (an unknown command or subcommand, a wrong number of
-// arguments, a missing right), it words for the author of a script: "Wrong
-// number of args calling Redis command from script". The client sent no script.
-// Its words are asked for by themselves: in a transaction Redis makes the same
-// checks when it queues a command (server.c, processCommand), and a transaction
-// that is discarded does nothing.
+// A command with a record is sent inside a script of ours. If Redis refuses it before it runs it (an
+// unknown command or subcommand, a wrong number of arguments, a missing right), its words are for the
+// author of a script: "Wrong number of args calling Redis command from script". The client sent no
+// script. So the words for the command itself are asked for: in a transaction Redis makes the same
+// checks when it queues a command (server.c, processCommand), and a transaction that is discarded
+// does nothing.
 
 // refusedCommand is a command that Redis refused in words for a script.
 type refusedCommand struct {
@@ -26,7 +25,7 @@ type refusedCommand struct {
 	number    int
 }
 
-// wordedForScript reports whether a refusal speaks of a script.
+// wordedForScript reports whether a refusal is about a script.
 func wordedForScript(err error) bool {
 	return strings.Contains(strings.ToLower(outcome.Words(err)), "script")
 }
@@ -45,9 +44,8 @@ func appendMisworded(list []refusedCommand, o *operation.Operation) []refusedCom
 	return list
 }
 
-// askWords replaces the words of refusals by those that Redis has for the
-// commands themselves. Where it has none, they stay. The error means that the
-// connection was lost.
+// askWords replaces the words of refusals by those that Redis has for the commands themselves. If it
+// has none, they stay. The error means that the connection was lost.
 func (s *Session) askWords(ctx context.Context, list []refusedCommand) error {
 	b := s.conn.B()
 	answers, _ := s.exchange(ctx, rueidis.Commands{b.Multi().Build()})
@@ -83,9 +81,8 @@ func (s *Session) askWords(ctx context.Context, list []refusedCommand) error {
 	return nil
 }
 
-// reword gives refused commands Redis' words for them. Where the connection is
-// lost before that (broken says why), their operations are repeated: what they did
-// has its record.
+// reword gives refused commands Redis' words for them. If the connection is lost before that (broken
+// is the reason), their operations are repeated: what they did has its record.
 func (s *Session) reword(ctx context.Context, list []refusedCommand, broken error) error {
 	if len(list) == 0 {
 		return broken

@@ -16,13 +16,11 @@ const URLForms = `redis://[USER:PASSWORD@]HOST[:PORT][/DB], ` +
 	`redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/MASTER-NAME[/DB][?sentinel=USER:PASSWORD|none] or ` +
 	`redis+cluster://[USER:PASSWORD@]HOST[:PORT],…; rediss instead of redis speaks TLS`
 
-// ParseURL takes from a URL (see URLForms) where Redis is, as a single server,
-// by Sentinels or as a cluster, who we are, and whether to speak TLS. It
-// leaves the rest of the configuration alone, and all of it when it fails.
-// User and password are the nodes', and the Sentinels' too unless the option
-// sentinel names another for them, or none; what is not a letter or digit in
-// them is written %XX. Its errors never quote the URL, in which there is a
-// password.
+// ParseURL takes from a URL (see URLForms) where Redis is, as a single server, by Sentinels or as a
+// cluster, as which user to log in, and whether to speak TLS. It leaves the rest of the
+// configuration alone, and all of it if it fails. User and password are the nodes', and also the
+// Sentinels' unless the option sentinel names others for them, or none. What is not a letter or
+// digit in them is written %XX. Its errors never quote the URL, which has a password.
 func ParseURL(text string, cfg *Config) error {
 	c := *cfg
 	if err := c.parseURL(text); err != nil {
@@ -46,7 +44,7 @@ func (c *Config) parseURL(text string) error {
 	default:
 		return errors.New("its scheme is not one that is known")
 	}
-	// By hand: to net/url a list of hosts is none, and its errors quote.
+	// By hand, because net/url accepts no list of hosts, and its errors quote the URL.
 	end := strings.IndexAny(rest, "/?#")
 	if end < 0 {
 		end = len(rest)
@@ -136,8 +134,7 @@ func parseLogin(text string) (l Login, err error) {
 	return l, nil
 }
 
-// parseOptions reads what stands behind the question mark, by hand for the
-// sake of what errors tell.
+// parseOptions reads what is behind the question mark, by hand because of what errors may tell.
 func (c *Config) parseOptions(options string) error {
 	c.Sentinel = nil
 	for option := range strings.SplitSeq(options, "&") {
@@ -197,9 +194,8 @@ func parseHosts(list, defaultPort string) ([]string, error) {
 	return hosts, nil
 }
 
-// TLS makes the settings for Config.TLS of PEM texts, any of which may be
-// nil: the authorities to trust (else the system's), and the certificate and
-// key with which we introduce ourselves.
+// TLS makes the settings for Config.TLS of PEM texts, any of which may be nil: the authorities to
+// trust (without them the system's), and the certificate and key of this client.
 func TLS(authorities, certificate, key []byte) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if authorities != nil {

@@ -116,7 +116,7 @@ type recordList struct {
 }
 
 // lookAtLists returns of each list that there is its name, how long it is and its last
-// record. It forgets a life of which there is no list: whoever makes one names it again.
+// record. It forgets a life of which there is no list: the process that makes one names it again.
 var lookAtLists = request.NewScript(`
 redis.call('SELECT', ARGV[1])
 local prefix, out = ARGV[2], {}

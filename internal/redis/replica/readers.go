@@ -338,7 +338,7 @@ func (c *Readers) ask(ctx context.Context, addr string, r *request.Request, o *o
 			l.rest()
 		}
 		if !ok {
-			return false // the master says why
+			return false // the master gives the reason
 		}
 	}
 	b := l.B()

@@ -261,7 +261,7 @@ func (l *Lines) learn(took, own time.Duration, fate ScriptFate) (long bool) {
 type ScriptFate int
 
 const (
-	ScriptNotRun ScriptFate = iota // Redis took it not now (BUSY), or there is none
+	ScriptNotRun ScriptFate = iota // Redis did not take it now (BUSY), or there is no script
 	ScriptEnded                    // by itself
 	ScriptKilled                   // it had to be ended, or nobody knows
 )
