@@ -9,8 +9,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-
-	"holdfast/internal/web"
 )
 
 // ceilingCommand is the first argument with which this program starts itself as the server without
@@ -37,7 +35,7 @@ func serveCeiling(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	server := web.Fixed{Fields: fields, Value: func(query []byte) []byte {
+	server := fixedServer{Fields: fields, Value: func(query []byte) []byte {
 		if bytes.HasPrefix(query, largeKey) {
 			return large
 		}

@@ -53,6 +53,8 @@ var layers = []string{
 	"haproxy",   // client of HAProxy's runtime socket
 
 	"web",             // the web node
+	"web/fasthandler", // commands on event loops
+	"web/eventloop",   // connections: event loops, and the way to the HTTP server
 	"web/keyspace",    // keys as resources, and who watches them
 	"web/command",     // commands, pipelines and transactions
 	"web/observe",     // metrics, access log, traces, health

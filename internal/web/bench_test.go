@@ -11,8 +11,8 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/eventloop"
 	"holdfast/internal/web/httpfast"
-	"holdfast/internal/web/response"
 )
 
 // replying is a Store whose replies are there already, so that only this package is measured.
@@ -99,8 +99,8 @@ func BenchmarkHandle(b *testing.B) {
 	}
 }
 
-// BenchmarkRemembered measures what a cache hit costs a loop, and beside it what a fixed value
-// costs.
+// BenchmarkRemembered measures what a cache hit costs a loop. What a fixed value costs is
+// BenchmarkFixed in package bench.
 func BenchmarkRemembered(b *testing.B) {
 	client, master := single(b)
 	var requests [][]byte
@@ -115,29 +115,20 @@ func BenchmarkRemembered(b *testing.B) {
 		}
 		requests = append(requests, []byte("GET /get?key="+key+" HTTP/1.1\r\nHost: localhost\r\nHoldfast-Read: cached\r\n\r\n"))
 	}
-	server := New(Config{Node: "web-1"}, client)
-	value := []byte(strings.Repeat("v", 100))
-	for _, x := range []struct {
-		name string
-		fastResponder
-	}{{"quick", server.conns.responder}, {"fixed", fixed{httpfast.NewResponseHead(response.CommonHeaders(server.node)), func([]byte) []byte { return value }}}} {
-		b.Run(x.name, func(b *testing.B) {
-			f := &pendingRequest{}
-			f.memory = &scratch{now: time.Now(), turn: time.Now()}
-			var q httpfast.Request
-			var out []byte
-			i := 0
-			b.ReportAllocs()
-			for b.Loop() {
-				i++
-				if !q.Parse(requests[i%1024]) {
-					b.Fatal("not simple")
-				}
-				var p progress
-				if out, p = x.respond(f, &q, out[:0]); p != answered {
-					b.Fatal(p)
-				}
-			}
-		})
+	h := New(Config{Node: "web-1"}, client).newFastHandler()
+	f := &eventloop.Pending{Memory: &eventloop.Memory{Now: time.Now(), Turn: time.Now()}}
+	var q httpfast.Request
+	var out []byte
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		i++
+		if !q.Parse(requests[i%1024]) {
+			b.Fatal("not simple")
+		}
+		var p eventloop.Progress
+		if out, p = h.Respond(f, &q, out[:0]); p != eventloop.Answered {
+			b.Fatal(p)
+		}
 	}
 }

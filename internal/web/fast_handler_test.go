@@ -10,7 +10,6 @@ import (
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/token"
 	"holdfast/internal/web/consistency"
-	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/observe"
 	"holdfast/internal/web/routes"
 )
@@ -184,17 +183,4 @@ func metered(t *testing.T, m *observe.Metrics) map[string]metric {
 		}
 	}
 	return all
-}
-
-// What a loop looks up in the cache without asking the table is what the table says, too.
-func TestAPlainGetIsWhatTheTableSaysItIs(t *testing.T) {
-	for _, target := range []string{"/get?key=k", "/get/k", "/get/k?x", "/get", "/get/", "/getx/k", "/GET/k", "/get?key=", "/get?key=%6b"} {
-		var q httpfast.Request
-		if !q.Parse([]byte("GET " + target + " HTTP/1.1\r\n" + plainHead + "\r\n")) {
-			t.Fatalf("%s is not simple", target)
-		}
-		if key, came := plainGet(&q); len(key) > 0 && came != formOf(&q) {
-			t.Errorf("%s: %d, and in the table %d", target, came, formOf(&q))
-		}
-	}
 }

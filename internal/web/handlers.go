@@ -7,6 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/token"
+	"holdfast/internal/web/eventloop"
 	"holdfast/internal/web/response"
 	"holdfast/internal/web/routes"
 )
@@ -62,7 +63,7 @@ func (s *Server) numberedHandlers() []handler {
 // handle serves one request of the HTTP server.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
-	does(ctx.Conn(), serves)
+	eventloop.Serving(ctx.Conn())
 	s.observer.Begin(ctx)
 	response.SetCommonHeaders(ctx, s.node)
 	class := "invalid"

@@ -10,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/web/auth"
+	"holdfast/internal/web/eventloop"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/observe"
 	"holdfast/internal/web/response"
@@ -37,7 +38,7 @@ func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
 	}
 	response.SetCommonHeaders(ctx, s.node)
 	response.SendError(ctx, s.bodyTooLarge())
-	linger(ctx)
+	eventloop.Linger(ctx)
 	return fasthttp.StatusRequestEntityTooLarge
 }
 
@@ -114,5 +115,5 @@ func (s *Server) malformed(ctx *fasthttp.RequestCtx, err error) {
 	response.SendError(ctx, err)
 	ctx.SetConnectionClose()
 	s.metrics.Count(observe.ClassNumber("none"), 0, observe.StatusNumber(ctx.Response.StatusCode()))
-	linger(ctx)
+	eventloop.Linger(ctx)
 }

@@ -17,13 +17,21 @@ import (
 	"time"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/web/eventloop"
+	"holdfast/internal/web/httpfast"
 )
 
-// nowhere stands for a connection where there is none.
-var nowhere = &loopConn{fd: -1}
+// lonely is a loop's handler without a loop, and its store, whose replies are there already.
+type lonely struct {
+	eventloop.Handler
+	store   *replying
+	pending *eventloop.Pending
+	request httpfast.Request
+	out     []byte
+	boards  bool // requests go by a read connection
+}
 
-// lonely returns a loop without connections, and its store, whose replies are there already.
-func lonely(t testing.TB) (*loop, *replying) {
+func alone(t testing.TB) *lonely {
 	t.Helper()
 	client, master := single(t)
 	master.Do("SET", "k", strings.Repeat("v", 100))
@@ -31,34 +39,29 @@ func lonely(t testing.TB) (*loop, *replying) {
 		t.Fatal(err)
 	}
 	store := &replying{Store: client, reply: replyTo(t, client, "GET", "k")}
-	l, err := newLoop(New(inStack(t), store).conns)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.poll.Close() })
-	return l, store
+	l := &lonely{store: store, Handler: New(inStack(t), store).newFastHandler()}
+	l.pending = eventloop.NewPending(&eventloop.Memory{Now: time.Now()}, func(*eventloop.Pending) { t.Error("nobody waits for an outcome") })
+	l.pending.Board = func(*redis.Spec) bool { return l.boards }
+	return l
 }
 
-// quickly returns a function that answers a request on a loop.
-func quickly(t testing.TB, raw string) (again func() []byte) {
-	t.Helper()
-	l, _ := lonely(t)
-	bytes := []byte(raw)
-	return func() []byte {
-		l.lock()
-		defer l.unlock()
-		f := l.acquire(nowhere)
-		if !l.request.Parse(bytes) {
-			t.Fatalf("%q is not simple", raw)
-		}
-		out, p := l.manager.responder.respond(f, &l.request, l.out[:0])
-		if p != answered {
-			t.Fatalf("%q: %v", raw, p)
-		}
-		l.release(f)
-		l.out = out
-		return out
+// begin begins to answer a request.
+func (l *lonely) begin(t testing.TB, raw []byte, want eventloop.Progress) {
+	if !l.request.Parse(raw) {
+		t.Fatalf("%q is not simple", raw)
 	}
+	out, p := l.Respond(l.pending, &l.request, l.out[:0])
+	if p != want {
+		t.Fatalf("%q: %v", raw, p)
+	}
+	l.out = out
+}
+
+// quickly returns a function that answers a request as on a loop.
+func quickly(t testing.TB, raw string) (again func()) {
+	t.Helper()
+	l, bytes := alone(t), []byte(raw)
+	return func() { l.begin(t, bytes, eventloop.Answered) }
 }
 
 const quickGet = "GET /get?key=k HTTP/1.1\r\n" + plainHead + "Holdfast-Attempt: 1\r\nHoldfast-Source: secret/10.1.2.3\r\n\r\n"
@@ -83,33 +86,16 @@ func TestTheHotPathTakesNoMoreThanItMust(t *testing.T) {
 	}
 }
 
-// boarding puts a request into a read connection's batch.
-func boarding(t testing.TB, l *loop, raw []byte) *pendingRequest {
-	f := l.acquire(nowhere)
-	if !l.request.Parse(raw) {
-		t.Fatalf("%q is not simple", raw)
-	}
-	board := f.board
-	f.board = func(*redis.Spec) bool { return true }
-	if _, p := l.manager.responder.respond(f, &l.request, l.out[:0]); p != pending {
-		t.Fatalf("%q: %v", raw, p)
-	}
-	f.board = board
-	return f
-}
-
 func TestWhatALaneCarriesTakesNoMemory(t *testing.T) {
-	l, store := lonely(t)
-	result := redis.Result{Reply: store.reply}
+	l := alone(t)
+	l.boards = true
+	result := redis.Result{Reply: l.store.reply}
 	for _, raw := range []string{quickGet, "GET /get/k HTTP/1.1\r\n" + plainHead + "\r\n", "GET /hget/k/f HTTP/1.1\r\n" + plainHead + "\r\n"} {
 		raw := []byte(raw)
 		if n := testing.AllocsPerRun(200, func() {
-			l.lock()
-			defer l.unlock()
-			f := boarding(t, l, raw)
-			f.request.Results = append(f.request.Results, result)
-			l.out = l.manager.responder.finish(f, l.out[:0])
-			l.release(f)
+			l.begin(t, raw, eventloop.Underway)
+			l.pending.Request.Results = append(l.pending.Request.Results, result)
+			l.out = l.Finish(l.pending, l.out[:0])
 		}); n > 0 {
 			t.Errorf("%.30q: %v allocations", raw, n)
 		}
@@ -119,11 +105,10 @@ func TestWhatALaneCarriesTakesNoMemory(t *testing.T) {
 // What a read connection could not answer is asked again in the usual way, which may keep the
 // command longer than its request lasts.
 func TestACommandThatLeavesTheLoopIsItsOwn(t *testing.T) {
-	l, store := lonely(t)
+	l := alone(t)
+	l.boards = true
 	var left [][]redis.Command
-	store.heard = func(r *redis.Request) { left = append(left, r.Commands) }
-	l.lock()
-	defer l.unlock()
+	l.store.heard = func(r *redis.Request) { left = append(left, r.Commands) }
 	post := func(command string) string {
 		return fmt.Sprintf("POST / HTTP/1.1\r\n"+plainHead+"Content-Length: %d\r\n\r\n%s", len(command), command)
 	}
@@ -131,12 +116,11 @@ func TestACommandThatLeavesTheLoopIsItsOwn(t *testing.T) {
 		"GET /get?key=first HTTP/1.1\r\n" + plainHead + "\r\n", post(`["ZREVRANK"]`),
 		"GET /get?key=other HTTP/1.1\r\n" + plainHead + "\r\n", post(`["GETRANGE"]`),
 	} {
-		f := boarding(t, l, []byte(raw))
-		if !l.manager.responder.again(f) {
+		l.begin(t, []byte(raw), eventloop.Underway)
+		if !l.Again(l.pending) {
 			t.Fatal("it is not answered")
 		}
-		l.out = l.manager.responder.finish(f, l.out[:0])
-		l.release(f)
+		l.out = l.Finish(l.pending, l.out[:0])
 	}
 	want := []redis.Command{{"GET", "first"}, {"ZREVRANK"}, {"GET", "other"}, {"GETRANGE"}}
 	for i, commands := range left {

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
+	"holdfast/internal/web/eventloop"
 )
 
 func TestAConnectionGoesToAndFro(t *testing.T) {
@@ -71,9 +72,9 @@ func TestAConnectionGoesToAndFro(t *testing.T) {
 		}
 	}
 	// A connection that moves is counted twice for a moment.
-	redistest.Eventually(t, 5*time.Second, "one connection is counted", func() bool { return server.conns.connections() == 1 })
+	redistest.Eventually(t, 5*time.Second, "one connection is counted", func() bool { return server.conns.Connections() == 1 })
 	c.Close()
-	redistest.Eventually(t, 5*time.Second, "none is counted", func() bool { return server.conns.connections() == 0 })
+	redistest.Eventually(t, 5*time.Second, "none is counted", func() bool { return server.conns.Connections() == 0 })
 }
 
 func TestSlowClientsStallNobody(t *testing.T) {
@@ -125,16 +126,19 @@ func TestSlowClientsStallNobody(t *testing.T) {
 	}
 }
 
-// held is a responder that makes a long response only when it may.
+// longAnswer is the size of a reply above which its response is made aside: see fasthandler.
+const longAnswer = 64 << 10
+
+// held is a handler that makes a long response only when it may.
 type held struct {
-	fastResponder
+	eventloop.Handler
 	making, may chan struct{}
 }
 
-func (h *held) finishTo(f *pendingRequest, conn net.Conn) error {
+func (h *held) FinishTo(f *eventloop.Pending, conn net.Conn) error {
 	h.making <- struct{}{}
 	<-h.may
-	return h.fastResponder.finishTo(f, conn)
+	return h.Handler.FinishTo(f, conn)
 }
 
 func TestNobodyWaitsForALongAnswerToBeMade(t *testing.T) {
@@ -150,9 +154,11 @@ func TestNobodyWaitsForALongAnswerToBeMade(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	server, _ := counted(t, Config{}, client)
-	h := &held{server.conns.responder, make(chan struct{}, 16), make(chan struct{})}
-	server.conns.responder = h
+	h := &held{making: make(chan struct{}, 16), may: make(chan struct{})}
+	server, _ := countedAround(t, Config{}, client, func(fast eventloop.Handler) eventloop.Handler {
+		h.Handler = fast
+		return h
+	})
 	addr, stop := listen(t, server)
 	var slow []*caller
 	for _, raw := range []string{
@@ -242,7 +248,7 @@ func TestThereAreNoMoreConnectionsThanAllowed(t *testing.T) {
 	}
 	all[0].close()
 	master.Do("PUBLISH", "a", "b") // Redis notices at the next message that its client has gone
-	redistest.Eventually(t, 15*time.Second, "there is room again", func() bool { master.Do("PUBLISH", "a", "b"); return server.conns.connections() == 3 })
+	redistest.Eventually(t, 15*time.Second, "there is room again", func() bool { master.Do("PUBLISH", "a", "b"); return server.conns.Connections() == 3 })
 	dial(t, addr).ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
 }
 

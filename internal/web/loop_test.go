@@ -19,18 +19,19 @@ import (
 
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
+	"holdfast/internal/web/eventloop"
 	"holdfast/internal/web/httpfast"
 )
 
-// watched is a responder that counts what it answers.
+// watched is a handler that counts what it answers.
 type watched struct {
-	fastResponder
+	eventloop.Handler
 	taken atomic.Int64
 }
 
-func (w *watched) respond(f *pendingRequest, q *httpfast.Request, out []byte) ([]byte, progress) {
-	out, p := w.fastResponder.respond(f, q, out)
-	if p != declined {
+func (w *watched) Respond(f *eventloop.Pending, q *httpfast.Request, out []byte) ([]byte, eventloop.Progress) {
+	out, p := w.Handler.Respond(f, q, out)
+	if p != eventloop.Declined {
 		w.taken.Add(1)
 	}
 	return out, p
@@ -64,22 +65,24 @@ func listenWith(t *testing.T, serve func(context.Context, net.Listener) error) (
 	return ln.Addr().String(), stop
 }
 
-// loopsOf returns the loops of a server that serves.
-func loopsOf(s *Server) []*loop {
-	s.conns.mu.Lock()
-	defer s.conns.mu.Unlock()
-	return s.conns.loops
-}
-
 // counted returns a server whose loops count what they answer.
 func counted(t *testing.T, cfg Config, store Store) (*Server, *watched) {
+	t.Helper()
+	return countedAround(t, cfg, store, func(h eventloop.Handler) eventloop.Handler { return h })
+}
+
+// countedAround is counted with something around the loops' handler.
+func countedAround(t *testing.T, cfg Config, store Store, around func(eventloop.Handler) eventloop.Handler) (*Server, *watched) {
+	t.Helper()
 	// Until Redis has said what its commands are, loops answer nothing.
 	if _, err := store.Spec(t.Context(), redis.Command{"GET"}); err != nil {
 		t.Fatal(err)
 	}
-	server := New(cfg, store)
-	w := &watched{fastResponder: server.conns.responder}
-	server.conns.responder = w
+	w := &watched{}
+	server := newServer(cfg, store, func(h eventloop.Handler) eventloop.Handler {
+		w.Handler = around(h)
+		return w
+	})
 	return server, w
 }
 

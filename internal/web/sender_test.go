@@ -149,7 +149,7 @@ func TestTellingSendersApartCostsNothing(t *testing.T) {
 	}
 	for _, ip := range []string{"10.1.2.3", "2001:db8:1:2:3:4:5:6"} {
 		var ctx fasthttp.RequestCtx
-		ctx.Init(&fasthttp.Request{}, &net.TCPAddr{IP: net.ParseIP(ip), Port: 1}, discard{})
+		ctx.Init(&fasthttp.Request{}, &net.TCPAddr{IP: net.ParseIP(ip), Port: 1}, silent{})
 		if n := testing.AllocsPerRun(100, func() {
 			if got := s.senders.Sender(&ctx, nil); !strings.HasPrefix(ip, strings.TrimSuffix(got, ":")) {
 				t.Errorf("%s counts as %s", ip, got)

@@ -19,7 +19,9 @@ import (
 	"holdfast/internal/web/auth"
 	"holdfast/internal/web/command"
 	"holdfast/internal/web/consistency"
+	"holdfast/internal/web/eventloop"
 	"holdfast/internal/web/fair"
+	"holdfast/internal/web/fasthandler"
 	"holdfast/internal/web/httpfast"
 	"holdfast/internal/web/keyspace"
 	"holdfast/internal/web/observe"
@@ -108,7 +110,7 @@ type Server struct {
 	commands *command.Handler
 	keys     *keyspace.Handler
 	http     *fasthttp.Server
-	conns    *connManager
+	conns    *eventloop.Manager
 	handlers []handler // by the number of the route
 	draining atomic.Bool
 	rules    *consistency.Rules
@@ -122,7 +124,11 @@ type Server struct {
 
 // New returns a server. It starts nothing.
 func New(cfg Config, store Store) *Server {
+	return newServer(cfg, store, func(h eventloop.Handler) eventloop.Handler { return h })
+}
 
+// newServer is New with something around the event loops' handler.
+func newServer(cfg Config, store Store, around func(eventloop.Handler) eventloop.Handler) *Server {
 	if cfg.Connections == 0 {
 		cfg.Connections = 16384
 	}
@@ -176,28 +182,28 @@ func New(cfg Config, store Store) *Server {
 	})
 
 	s.handlers = s.numberedHandlers()
-	s.http = bare(s.handle)
+	s.http = eventloop.HTTPServer(s.handle)
 	s.http.ErrorHandler, s.http.HeaderReceived, s.http.ExpectHandler = s.malformed, s.headerReceived, s.expect
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
 
 	s.metrics = observe.NewMetrics(observe.Sources{
-		Connections: func() int { return s.conns.connections() }, Ready: s.health.Ready, Streams: s.places.InUse, Turned: s.turned, Status: store.Status,
+		Connections: func() int { return s.conns.Connections() }, Ready: s.health.Ready, Streams: s.places.InUse, Turned: s.turned, Status: store.Status,
 	})
-	s.conns = newConnManager(s.http, s.newFastHandler(), cfg.Connections, s.turned)
+	s.conns = eventloop.New(s.http, around(s.newFastHandler()), cfg.Connections, s.turned)
 	s.observer = &observe.Observer{Metrics: s.metrics, Fraction: cfg.AccessLog, Log: cfg.Access, Tracing: traces}
 	return s
 }
 
 // newFastHandler returns nil where the HTTP server has to serve even simple requests. Log lines and
 // spans need what only the HTTP server keeps of a request, and only it answers other origins.
-func (s *Server) newFastHandler() fastResponder {
-	store, ok := s.store.(starter)
+func (s *Server) newFastHandler() eventloop.Handler {
+	store, ok := s.store.(fasthandler.Store)
 	if !ok || s.cfg.AccessLog > 0 || s.cfg.Trace != "" || len(s.cfg.CORS) > 0 {
 		return nil
 	}
-	return &fastHandler{
-		store: store, commands: s.commands, auth: s.auth, rules: s.rules, senders: s.senders, metrics: s.metrics,
-		head: httpfast.NewResponseHead(response.CommonHeaders(s.node)), node: s.node, shared: s.cfg.Tokens == nil,
+	return &fasthandler.Handler{
+		Store: store, Commands: s.commands, Auth: s.auth, Rules: s.rules, Senders: s.senders, Metrics: s.metrics,
+		Head: httpfast.NewResponseHead(response.CommonHeaders(s.node)), Node: s.node, Shared: s.cfg.Tokens == nil,
 	}
 }
 
@@ -216,7 +222,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 
 	served := make(chan error, len(lns))
 	for _, ln := range lns {
-		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.conns.serve(ln)) }()
+		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.conns.Serve(ln)) }()
 	}
 	var broken error
 	running := len(lns)
@@ -231,7 +237,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	defer s.keys.Wait()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
-	err := s.conns.shutdown(limit)
+	err := s.conns.Shutdown(limit)
 	for range running {
 		<-served
 	}

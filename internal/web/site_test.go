@@ -144,7 +144,7 @@ func TestLookingForOtherSitesPagesCostsNothing(t *testing.T) {
 		{"GET", "/get/k", "localhost", "User-Agent: " + browser + "\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n"},
 	} {
 		var ctx fasthttp.RequestCtx
-		ctx.Init(&fasthttp.Request{}, nil, discard{})
+		ctx.Init(&fasthttp.Request{}, nil, silent{})
 		if err := ctx.Request.Header.Read(bufio.NewReader(strings.NewReader(c.method + " " + c.path + " HTTP/1.1\r\nHost: " + c.host + "\r\n" + c.header + "\r\n"))); err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64)
 
-package web
+package eventloop
 
 import (
 	"net"
@@ -13,11 +13,11 @@ import (
 // finishAside has a goroutine make and write the response of a pending request that has landed,
 // with memory of its own. The response is so long that all connections of the loop would wait for
 // it.
-func (l *loop) finishAside(f *pendingRequest) {
-	f.closing, f.memory = l.draining, new(scratch)
+func (l *loop) finishAside(f *Pending) {
+	f.Closing, f.Memory = l.draining, new(Memory)
 	l.manager.writeAsync(f.conn, func(conn net.Conn) error {
-		f.memory.now = time.Now()
-		return l.manager.responder.finishTo(f, conn)
+		f.Memory.Now = time.Now()
+		return l.manager.handler.FinishTo(f, conn)
 	})
 }
 

@@ -1,4 +1,4 @@
-package web
+package eventloop
 
 import (
 	"cmp"
@@ -175,9 +175,10 @@ func (c *conn) yield() {
 	_ = c.SetReadDeadline(time.Unix(1, 0))
 }
 
-// does notes what the connection of a request does from now on.
-func does(c net.Conn, what connState) {
+// Serving notes that the request of a connection is being answered: the connection does not wait for
+// its client.
+func Serving(c net.Conn) {
 	if c, ok := c.(*conn); ok {
-		c.is(what)
+		c.is(serves)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64)
 
-package web
+package eventloop
 
 import (
 	"errors"
@@ -27,7 +27,7 @@ type readConn struct {
 
 	// waiting has the pending requests of the next batch, sent those of the batch under way, and
 	// arrived those whose responses are being written.
-	waiting, sent, arrived []*pendingRequest
+	waiting, sent, arrived []*Pending
 
 	connecting bool
 	never      bool          // there will never be such a connection: see redis.Client.Express
@@ -56,14 +56,14 @@ func newReadConn(l *loop) *readConn { return &readConn{loop: l, fd: -1, backoff:
 
 // enqueue puts a pending request into the next batch. It reports false when the request cannot go
 // by the read connection.
-func (n *readConn) enqueue(f *pendingRequest, spec *redis.Spec) bool {
+func (n *readConn) enqueue(f *Pending, spec *redis.Spec) bool {
 	switch {
-	case !redis.ForExpress(&f.request, spec):
+	case !redis.ForExpress(&f.Request, spec):
 		return false
 	case n.express == nil:
 		n.connect()
 		return false
-	case n.express.Add(&f.request, f.memory.now):
+	case n.express.Add(&f.Request, f.Memory.Now):
 		n.waiting = append(n.waiting, f)
 		return true
 	}
@@ -79,7 +79,7 @@ func (n *readConn) connect() {
 	}
 	n.connecting = true
 	l.manager.work.Go(func() {
-		express, conn, err := l.manager.responder.express(l.manager.life)
+		express, conn, err := l.manager.handler.Express(l.manager.life)
 		fd, ok := -1, false
 		if err == nil {
 			if fd, ok = detach(conn); !ok {
@@ -190,10 +190,10 @@ func (n *readConn) receive(ended bool) {
 func (n *readConn) land() {
 	x := n.express
 	n.loop.clock()
-	good := x.Land(n.loop.memory.now)
+	good := x.Land(n.loop.memory.Now)
 	n.arrived, n.sent = n.sent, n.arrived[:0]
 	for i, f := range n.arrived {
-		if good && x.Answer(i, &f.request) {
+		if good && x.Answer(i, &f.Request) {
 			n.loop.writeResponse(f)
 		} else {
 			n.askAgain(f)
@@ -214,8 +214,8 @@ func (n *readConn) backOff() {
 }
 
 // askAgain asks for a pending request's command in the usual way.
-func (n *readConn) askAgain(f *pendingRequest) {
-	if n.loop.manager.responder.again(f) {
+func (n *readConn) askAgain(f *Pending) {
+	if n.loop.manager.handler.Again(f) {
 		n.loop.writeResponse(f)
 	}
 }

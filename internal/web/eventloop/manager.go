@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64)
 
-package web
+package eventloop
 
 import (
 	"context"
@@ -20,15 +20,15 @@ import (
 	"holdfast/internal/web/httpfast"
 )
 
-// connManager decides where a connection is served: on an event loop while its requests are simple,
+// Manager decides where a connection is served: on an event loop while its requests are simple,
 // and otherwise by the HTTP server. A connection is at one place at a time, and moves only between two
 // requests.
-type connManager struct {
-	http      *fasthttp.Server
-	responder fastResponder // nil: the HTTP server serves everything
-	limit     int           // connections at once
-	table     *connTable
-	turned    *fair.TurnedAway
+type Manager struct {
+	http    *fasthttp.Server
+	handler Handler // nil: the HTTP server serves everything
+	limit   int     // connections at once
+	table   *connTable
+	turned  *fair.TurnedAway
 
 	listeners listenerSet
 	toHTTP    *chanListener
@@ -55,8 +55,11 @@ type connManager struct {
 // it, the next such client is cut off.
 const maxUnread = 64 << 20
 
-func newConnManager(http *fasthttp.Server, r fastResponder, limit int, t *fair.TurnedAway) *connManager {
-	e := &connManager{http: http, responder: r, limit: roomFor(limit), turned: t, toHTTP: newChanListener(), began: time.Now()}
+// New returns a manager. It starts nothing. http is from HTTPServer; h answers simple requests, and if
+// it is nil, the HTTP server serves everything. limit is how many connections there may be at once, and
+// t counts those that are turned away.
+func New(http *fasthttp.Server, h Handler, limit int, t *fair.TurnedAway) *Manager {
+	e := &Manager{http: http, handler: h, limit: roomFor(limit), turned: t, toHTTP: newChanListener(), began: time.Now()}
 	e.table = newConnTable(t)
 	e.life, e.end = context.WithCancel(context.Background())
 	return e
@@ -64,24 +67,24 @@ func newConnManager(http *fasthttp.Server, r fastResponder, limit int, t *fair.T
 
 // now returns the clock by which connections idle, in seconds since began. It is monotonic: the
 // wall clock may be set.
-func (e *connManager) now() int64 { return int64(time.Since(e.began) / time.Second) }
+func (e *Manager) now() int64 { return int64(time.Since(e.began) / time.Second) }
 
-// connections returns how many connections are open. The HTTP server's own count would leave out
+// Connections returns how many connections are open. The HTTP server's own count would leave out
 // those that it was given and has not accepted yet.
-func (e *connManager) connections() int {
-	if e.responder == nil {
+func (e *Manager) Connections() int {
+	if e.handler == nil {
 		return max(0, int(e.http.GetOpenConnectionsCount()))
 	}
 	return int(e.table.open.Load() + e.open.Load())
 }
 
-// serve serves a listener's connections until shutdown.
-func (e *connManager) serve(ln net.Listener) error {
+// Serve serves a listener's connections until shutdown.
+func (e *Manager) Serve(ln net.Listener) error {
 	if !e.listeners.add(ln) {
 		return net.ErrClosed
 	}
 	defer e.listeners.done()
-	if e.responder == nil {
+	if e.handler == nil {
 		return e.http.Serve(listener{ln})
 	}
 	if err := e.start(); err != nil {
@@ -114,8 +117,8 @@ func passes(err error) bool {
 	}, errno)
 }
 
-// fail ends serving because a loop broke. serve returns the error.
-func (e *connManager) fail(err error) {
+// fail ends serving because a loop broke. Serve returns the error.
+func (e *Manager) fail(err error) {
 	e.mu.Lock()
 	e.fault = errors.Join(e.fault, err)
 	e.mu.Unlock()
@@ -123,7 +126,7 @@ func (e *connManager) fail(err error) {
 }
 
 // start starts the loops, once, with the first listener.
-func (e *connManager) start() error {
+func (e *Manager) start() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.started {
@@ -154,11 +157,11 @@ func (e *connManager) start() error {
 }
 
 // accept puts a new connection on a loop, or turns it away when there are too many.
-func (e *connManager) accept(conn net.Conn) {
-	if e.connections() >= e.limit-e.limit/scarcePart && e.table.due() {
+func (e *Manager) accept(conn net.Conn) {
+	if e.Connections() >= e.limit-e.limit/scarcePart && e.table.due() {
 		e.makeRoom()
 	}
-	if e.connections() >= e.limit {
+	if e.Connections() >= e.limit {
 		e.turned.Connections.Add(1)
 		e.work.Go(func() { reject(conn) })
 		return
@@ -167,7 +170,7 @@ func (e *connManager) accept(conn net.Conn) {
 }
 
 // makeRoom closes some of the connections that wait for their clients.
-func (e *connManager) makeRoom() {
+func (e *Manager) makeRoom() {
 	all := e.table.waiting(awaits, arrives, lingers)
 	for _, l := range e.loops {
 		all = append(all, l.waiting()...)
@@ -188,7 +191,7 @@ func roomFor(limit int) int {
 
 // assign puts a connection on a loop. early is what was already read from it, and c what the loop
 // knows about it. A connection that no loop can take goes to the HTTP server.
-func (e *connManager) assign(conn net.Conn, early []byte, c *loopConn) {
+func (e *Manager) assign(conn net.Conn, early []byte, c *loopConn) {
 	fd, ok := detach(conn)
 	if !ok {
 		e.handOff(newConn(conn, slices.Clone(early), e, c.away()))
@@ -204,7 +207,7 @@ func (e *connManager) assign(conn net.Conn, early []byte, c *loopConn) {
 }
 
 // place returns the loop for the next connection, in turn.
-func (e *connManager) place() *loop { return e.loops[int(e.next.Add(1))%len(e.loops)] }
+func (e *Manager) place() *loop { return e.loops[int(e.next.Add(1))%len(e.loops)] }
 
 // reject tells a client, in the HTTP server's words, that there are too many connections.
 func reject(conn net.Conn) {
@@ -217,7 +220,7 @@ func reject(conn net.Conn) {
 
 // handOff gives a connection to the HTTP server. The HTTP server accepts none once it is shutting
 // down; a connection that a loop gives away then is served all the same.
-func (e *connManager) handOff(conn net.Conn) {
+func (e *Manager) handOff(conn net.Conn) {
 	e.open.Add(1)
 	if e.toHTTP.give(conn) {
 		e.open.Add(-1)
@@ -230,21 +233,21 @@ func (e *connManager) handOff(conn net.Conn) {
 }
 
 // wants reports whether the bytes of a request are for a loop.
-func (e *connManager) wants(b []byte) bool {
+func (e *Manager) wants(b []byte) bool {
 	var q httpfast.Request
-	return q.Parse(b) && e.responder.wants(&q)
+	return q.Parse(b) && e.handler.Wants(&q)
 }
 
 // reserve counts a connection that is about to come back to a loop, so that shutdown waits for it:
 // fasthttp takes a connection off its own count before it closes it.
-func (e *connManager) reserve() { e.open.Add(1) }
+func (e *Manager) reserve() { e.open.Add(1) }
 
 // unreserve undoes reserve.
-func (e *connManager) unreserve() { e.open.Add(-1) }
+func (e *Manager) unreserve() { e.open.Add(-1) }
 
 // reclaim takes a connection back from the HTTP server, with the first bytes of its next request.
 // The connection was there for at least stay requests.
-func (e *connManager) reclaim(conn net.Conn, b []byte, stay int32) error {
+func (e *Manager) reclaim(conn net.Conn, b []byte, stay int32) error {
 	defer e.unreserve()
 	e.assign(conn, b, &loopConn{stay: stay})
 	return nil
@@ -252,7 +255,7 @@ func (e *connManager) reclaim(conn net.Conn, b []byte, stay int32) error {
 
 // writeAsync has a goroutine make an answer and write it to a connection of a loop. The connection
 // leaves the loop for that time, and comes back to one afterwards.
-func (e *connManager) writeAsync(c *loopConn, answer func(conn net.Conn) error) {
+func (e *Manager) writeAsync(c *loopConn, answer func(conn net.Conn) error) {
 	e.open.Add(1)
 	c.loop.remove(c)
 	e.work.Go(func() {
@@ -268,7 +271,7 @@ func (e *connManager) writeAsync(c *loopConn, answer func(conn net.Conn) error) 
 }
 
 // sweep sets the clock each second, and ends connections that idle too long.
-func (e *connManager) sweep() {
+func (e *Manager) sweep() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -285,14 +288,14 @@ func (e *connManager) sweep() {
 	}
 }
 
-// shutdown ends serving, in this order. No connection is accepted any more, and each accepted one
+// Shutdown ends serving, in this order. No connection is accepted any more, and each accepted one
 // has its place. Idle connections close. A connection that has sent a request gets its answer
 // first, and a new one has some seconds for its first request, because a balancer may just be
 // sending it. The HTTP server does the same. Everything stops when the last answer is out, or when
 // the context ends; then the error is the context's.
-func (e *connManager) shutdown(ctx context.Context) error {
+func (e *Manager) Shutdown(ctx context.Context) error {
 	err := e.listeners.close()
-	if e.responder == nil {
+	if e.handler == nil {
 		return errors.Join(err, e.http.ShutdownWithContext(ctx))
 	}
 	e.listeners.serving.Wait()

@@ -1,4 +1,4 @@
-package web
+package eventloop
 
 import (
 	"errors"
@@ -15,7 +15,7 @@ import (
 // call. early is what was already read from conn. When home is not nil, the connection goes back to
 // home's loops between two requests: with the first request that is for a loop, once it has had
 // stay others here.
-func newDeferredReadConn(conn net.Conn, early []byte, home *connManager, stay int32) net.Conn {
+func newDeferredReadConn(conn net.Conn, early []byte, home *Manager, stay int32) net.Conn {
 	sys, ok := conn.(syscall.Conn)
 	if !ok {
 		return conn
@@ -47,7 +47,7 @@ type deferredReadConn struct {
 	err        error
 
 	early []byte
-	home  *connManager
+	home  *Manager
 	stay  int32 // requests to go before it may go back
 	whole int32 // what stay was at the beginning
 	// state says what Close does. At its end the HTTP server may call Close twice, and while

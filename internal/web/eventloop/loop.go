@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64)
 
-package web
+package eventloop
 
 import (
 	"errors"
@@ -21,12 +21,12 @@ import (
 )
 
 // loop is an event loop: it serves simple requests on many connections. It reads from those that
-// have something, hands each request to the connection manager's responder, and writes the response
+// have something, hands each request to the manager's handler, and writes the response
 // when there is one, without a goroutine, a timer or a buffer for each connection. Only its own
 // epoll instance knows the connections; the Go runtime knows the instance, so waiting for it takes
 // no thread.
 type loop struct {
-	manager *connManager
+	manager *Manager
 	poll    *os.File // the epoll instance
 	fd      int      // its file descriptor
 	raw     syscall.RawConn
@@ -36,18 +36,18 @@ type loop struct {
 	mu       sync.Mutex
 	conns    []*loopConn // by file descriptor; nil: there is none
 	draining bool
-	first    int64             // when draining: for how long a new connection may send its first request, in seconds
-	spare    []*pendingRequest // to be used again
-	in       []byte            // what was read last
-	out      []byte            // what is written next
-	memory   scratch
+	first    int64      // when draining: for how long a new connection may send its first request, in seconds
+	spare    []*Pending // to be used again
+	in       []byte     // what was read last
+	out      []byte     // what is written next
+	memory   Memory
 	request  httpfast.Request
 	reads    *readConn
 
 	// landed holds the pending requests whose outcome is there. landing wakes answer, which writes
 	// them.
 	landedMu sync.Mutex
-	landed   []*pendingRequest
+	landed   []*Pending
 	landing  chan struct{}
 	over     bool // the loop has ended: outcomes are dropped
 }
@@ -66,7 +66,7 @@ type loopConn struct {
 	ready bool  // there may be something to read
 	ended bool  // the client sends no more; what it sent last is still to be read
 	fresh bool  // nothing has come yet
-	since int64 // connManager.now when the last answer was written, or when the connection came
+	since int64 // Manager.now when the last answer was written, or when the connection came
 	run   int32 // requests that were served here since the connection came
 	stay  int32 // requests that the HTTP server served before, at least
 }
@@ -83,17 +83,14 @@ func (c *loopConn) away() int32 {
 	return min(max(2*c.stay, least), most)
 }
 
-// pendingRequest is a request under way on a loop, from its reading until its response is written.
-// A pending request lands when its outcome is there.
-type pendingRequest struct {
-	loop    *loop
-	conn    *loopConn
-	closing bool // the connection closes after the response
-	requestState
+// place is where a pending request came from.
+type place struct {
+	loop *loop
+	conn *loopConn
 }
 
 // land hands a pending request over to answer, because its outcome is there. It does not block.
-func (f *pendingRequest) land() {
+func (f *Pending) land() {
 	l := f.loop
 	l.landedMu.Lock()
 	defer l.landedMu.Unlock()
@@ -108,7 +105,7 @@ func (f *pendingRequest) land() {
 	}
 }
 
-func newLoop(e *connManager) (*loop, error) {
+func newLoop(e *Manager) (*loop, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make an epoll instance: %w", err)
@@ -130,7 +127,7 @@ func newLoop(e *connManager) (*loop, error) {
 func (l *loop) lock() {
 	l.mu.Lock()
 	l.clock()
-	l.memory.turn = l.memory.now
+	l.memory.Turn = l.memory.Now
 }
 
 // clock reads the clock, and reports the cache hits since the last reading. It has to be called
@@ -139,17 +136,17 @@ func (l *loop) lock() {
 // reading.
 func (l *loop) clock() {
 	m := &l.memory
-	m.now = time.Now()
-	if m.hits > 0 {
-		l.manager.responder.answered(m.hits, m.now.Sub(m.turn))
-		m.hits = 0
+	m.Now = time.Now()
+	if m.Hits > 0 {
+		l.manager.handler.Answered(m.Hits, m.Now.Sub(m.Turn))
+		m.Hits = 0
 	}
 }
 
 // unlock sends the reads that were gathered for the read connection, and gives the loop back.
 func (l *loop) unlock() {
 	l.reads.flush()
-	if l.memory.hits > 0 {
+	if l.memory.Hits > 0 {
 		l.clock()
 	}
 	l.mu.Unlock()
@@ -221,7 +218,7 @@ func (l *loop) take(events []unix.EpollEvent) {
 
 // answer writes the responses of pending requests that have landed, until the loop is closed.
 func (l *loop) answer() {
-	var flights []*pendingRequest
+	var flights []*Pending
 	for range l.landing {
 		l.landedMu.Lock()
 		flights, l.landed = l.landed, flights[:0]
@@ -241,14 +238,14 @@ func (l *loop) answer() {
 
 // writeResponse writes the response of a pending request that has landed, and serves what its
 // connection has sent since.
-func (l *loop) writeResponse(f *pendingRequest) {
-	if l.manager.responder.long(f) {
+func (l *loop) writeResponse(f *Pending) {
+	if l.manager.handler.Long(f) {
 		l.finishAside(f)
 		return
 	}
 	c := f.conn
-	f.closing = l.draining
-	l.out = l.manager.responder.finish(f, l.out[:0])
+	f.Closing = l.draining
+	l.out = l.manager.handler.Finish(f, l.out[:0])
 	l.release(f)
 	c.busy = false
 	if l.write(c) && c.ready {
@@ -334,17 +331,17 @@ func (l *loop) dispatch(c *loopConn, b []byte) bool {
 	c.fresh = false
 	if l.request.Parse(b) {
 		f := l.acquire(c)
-		f.closing = l.draining
-		out, progress := l.manager.responder.respond(f, &l.request, l.out[:0])
+		f.Closing = l.draining
+		out, progress := l.manager.handler.Respond(f, &l.request, l.out[:0])
 		l.out = out
 		switch progress {
-		case pending:
+		case Underway:
 			c.busy = true
 			return true
-		case landed:
+		case Landed:
 			l.finishAside(f)
 			return false
-		case answered:
+		case Answered:
 			l.release(f)
 			return l.write(c)
 		}
@@ -363,7 +360,7 @@ func (l *loop) write(c *loopConn) bool {
 		n, errno := socket.Transmit(c.fd, out)
 		switch {
 		case errno == 0 && n == len(out):
-			if cap(l.out) > keepOut {
+			if cap(l.out) > KeepOut {
 				l.out = nil
 			}
 			c.since = l.manager.second.Load()
@@ -411,17 +408,12 @@ func (l *loop) forget(c *loopConn) {
 }
 
 // acquire returns a pending request for a request of a connection, a spare one if there is any.
-func (l *loop) acquire(c *loopConn) *pendingRequest {
+func (l *loop) acquire(c *loopConn) *Pending {
 	n := len(l.spare)
 	if n == 0 {
-		f := &pendingRequest{loop: l, conn: c}
-		f.memory = &l.memory
-		f.started = func(err error) {
-			if f.lands(err) {
-				f.land()
-			}
-		}
-		f.board = func(spec *redis.Spec) bool { return l.reads.enqueue(f, spec) }
+		f := NewPending(&l.memory, (*Pending).land)
+		f.loop, f.conn = l, c
+		f.Board = func(spec *redis.Spec) bool { return l.reads.enqueue(f, spec) }
 		return f
 	}
 	f := l.spare[n-1]
@@ -432,7 +424,7 @@ func (l *loop) acquire(c *loopConn) *pendingRequest {
 
 // release keeps a pending request for another request. So there are as many as were ever under way
 // at once.
-func (l *loop) release(f *pendingRequest) {
+func (l *loop) release(f *Pending) {
 	f.conn = nil
 	l.spare = append(l.spare, f)
 }
@@ -495,8 +487,13 @@ func (l *loop) yield(fd int, c *loopConn) {
 	}
 }
 
-// peer returns the source of a pending request's connection.
-func (f *pendingRequest) peer() string { return sourceOf(f.conn.fd) }
+// Peer returns the source of a pending request's connection.
+func (f *Pending) Peer() string {
+	if f.conn == nil {
+		return ""
+	}
+	return sourceOf(f.conn.fd)
+}
 
 // sourceOf returns the source of a socket's other end; empty when the socket has ended.
 func sourceOf(fd int) string {

@@ -1,4 +1,4 @@
-package web
+package eventloop
 
 import (
 	"io"
@@ -21,9 +21,9 @@ const (
 	firstTimeout = 5 * time.Second // for the first request of a new connection when the server ends, as in the HTTP server
 )
 
-// bare returns a web node's HTTP server, with its limits and time-outs, around a handler. Its
-// connections have to be made by newConn.
-func bare(handler fasthttp.RequestHandler) *fasthttp.Server {
+// HTTPServer returns a web node's HTTP server, with its limits and time-outs, around a handler. It
+// serves by a Manager alone, which makes its connections.
+func HTTPServer(handler fasthttp.RequestHandler) *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler:               handler,
 		NoDefaultServerHeader: true,
@@ -71,7 +71,7 @@ type conn struct {
 }
 
 // newConn returns a connection for the HTTP server: see newDeferredReadConn.
-func newConn(c net.Conn, early []byte, home *connManager, stay int32) net.Conn {
+func newConn(c net.Conn, early []byte, home *Manager, stay int32) net.Conn {
 	made := &conn{Conn: newDeferredReadConn(c, early, home, stay)}
 	if home != nil && home.table != nil {
 		made.table = home.table
@@ -105,8 +105,8 @@ func (c *conn) IsClientConn() {}
 // Linger has the connection wait, when it is closed, until its client has closed, too.
 func (c *conn) Linger() { c.lingers.Store(true) }
 
-// linger has the request's connection linger.
-func linger(ctx *fasthttp.RequestCtx) {
+// Linger has the request's connection linger: when it is closed, its client may still be sending.
+func Linger(ctx *fasthttp.RequestCtx) {
 	if c, ok := ctx.Conn().(*conn); ok {
 		c.Linger()
 	}

@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64)
 
-package web
+package eventloop
 
 import (
 	"errors"
