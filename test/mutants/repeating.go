@@ -79,7 +79,7 @@ var repeating = []Mutant{{
 }, {
 	Name:    "no-time-of-arrival",
 	Rule:    "a request that waited for more than 20 s in a node that hung is not carried out",
-	Changes: []Change{at("web/consistency/consistency.go", "maxAge         = 20 * time.Second", "maxAge         = time.Hour")},
+	Changes: []Change{at("web/consistency/once.go", "maxAge         = 20 * time.Second", "maxAge         = time.Hour")},
 	Tests:   tests("web", "TestAWriteThatWaitedForAHungNodeIsNotExecuted"),
 }, {
 	Name:    "unknown-is-503",
@@ -89,7 +89,7 @@ var repeating = []Mutant{{
 }, {
 	Name:    "balancers-key-ignored",
 	Rule:    "the balancers' key makes a write happen once",
-	Changes: []Change{at("web/consistency/consistency.go", "case w.Attempts > 0:", "case w.Attempts > 1000:")},
+	Changes: []Change{at("web/consistency/once.go", "case w.Attempts > 0:", "case w.Attempts > 1000:")},
 	Tests:   tests("web", "TestTheIdempotencyKeyReachesTheStore"),
 }}
 

@@ -17,17 +17,6 @@ import (
 	"holdfast/internal/web/response"
 )
 
-// ReceivedHeader is when a balancer got a write, in seconds since 1970. maxAge is how old a write
-// may be when it comes here. A balancer sends a write to another node when this one hangs; the
-// write may still wait in this node's socket when the node wakes up. By then the record that makes
-// the two count as one may be gone (redis.Config.IdempotencyTTL, which is longer than maxAge plus
-// the time that a write is held), and newer values may be stored. The hosts' clocks may differ by
-// seconds, not more.
-const (
-	ReceivedHeader = "Holdfast-Received"
-	maxAge         = 20 * time.Second
-)
-
 // The headers by which a request says how consistent its response has to be, and by which the
 // response says how consistent it is.
 const (
@@ -37,21 +26,11 @@ const (
 	TokenHeader  = "Upstash-Sync-Token"
 )
 
-// The headers that make a write happen once: the client's own, for its repetitions, and the
-// balancers', for theirs.
-const (
-	IdempotencyHeader = "Idempotency-Key"
-	AttemptHeader     = "Holdfast-Attempt"
-)
-
 // The request's headers for the form of its response.
 const (
 	encodingHeader = "Upstash-Encoding"
 	FormatHeader   = "Upstash-Response-Format"
 )
-
-// MaxIdempotencyKey bounds the characters of an idempotency key.
-const MaxIdempotencyKey = 255
 
 // tokenMark separates the two parts of a sync token: a point in the order of writes, which is what
 // counts, and the number of the response. Clients expect a token that they have not had yet, also
@@ -78,18 +57,7 @@ func ReadFrom(w *httpfast.Options, byDefault redis.ReadFrom) (redis.ReadFrom, bo
 
 // IsPlainRead reports whether a read asks for nothing except where to read from.
 func IsPlainRead(w *httpfast.Options) bool {
-	return len(w.MaxLag)+len(w.Write)+len(w.Encoding)+len(w.Format) == 0 && w.SyncToken == nil && w.IdempotencyKeys == 0 && BalancerHeadersValid(w)
-}
-
-// BalancerHeadersValid reports whether the balancers' headers are well-formed or absent. For a read
-// they have no meaning then.
-func BalancerHeadersValid(w *httpfast.Options) bool {
-	for _, digit := range w.Received {
-		if digit < '0' || digit > '9' {
-			return false
-		}
-	}
-	return len(w.Received) < len("9223372036854775807") && (w.Attempts == 0 || validKey(w.Attempt, w.Attempts))
+	return len(w.MaxLag)+len(w.Write)+len(w.Encoding)+len(w.Format) == 0 && w.SyncToken == nil && w.IdempotencyKeys == 0 && balancerHeadersValid(w)
 }
 
 // optionsPool keeps the memory of options.
@@ -191,66 +159,6 @@ func (c *Rules) AppendToken(dst []byte, point string) []byte {
 func ReplicaRead(r *redis.Request) string {
 	return fmt.Sprintf("replica; node=%s; lag=%dms", r.Node, (r.Lag+time.Millisecond-1)/time.Millisecond)
 }
-
-// idempotencyKey returns the key that makes repeating the request safe; empty when there is none.
-// It is the client's, else the balancer's, which never equals a client's.
-func idempotencyKey(w *httpfast.Options) (string, error) {
-	switch {
-	case w.IdempotencyKeys > 0:
-		return keyOf(IdempotencyHeader, w.IdempotencyKey, w.IdempotencyKeys)
-	case w.Attempts > 0:
-		key, err := keyOf(AttemptHeader, w.Attempt, w.Attempts)
-		return "\n" + key, err
-	}
-	return "", nil
-}
-
-// validKey reports whether a key that makes a write happen once is valid.
-func validKey(key []byte, times int) bool {
-	for _, c := range key {
-		if c < ' ' || c > '~' {
-			return false
-		}
-	}
-	return times == 1 && len(key) > 0 && len(key) <= MaxIdempotencyKey
-}
-
-// keyOf returns the key that a header has, or the error of one that is not valid.
-func keyOf(header string, key []byte, times int) (string, error) {
-	if !validKey(key, times) {
-		return "", response.BadRequest(fmt.Sprintf("The %s has to be given once, and be 1 to %d printable ASCII characters.", header, MaxIdempotencyKey))
-	}
-	return string(key), nil
-}
-
-// checkAge refuses a write that a balancer got too long ago.
-func (c *Rules) checkAge(received []byte, r *redis.Request) error {
-	if len(received) == 0 {
-		return nil
-	}
-	seconds, err := strconv.ParseInt(string(received), 10, 64)
-	if err != nil {
-		return response.BadRequest(ReceivedHeader + " is for balancers: the time in seconds since 1970.")
-	}
-	if time.Since(time.Unix(seconds, 0)) <= maxAge {
-		return nil
-	}
-	if r.Script != nil {
-		return errTooLate
-	}
-	for _, cmd := range r.Commands {
-		spec, err := c.specs.Spec(context.Background(), cmd)
-		if err != nil {
-			return err
-		}
-		if spec != nil && spec.Write {
-			return errTooLate
-		}
-	}
-	return nil
-}
-
-var errTooLate = response.NewError(fasthttp.StatusGatewayTimeout, "The outcome is unknown: the write came to this node too late to be tried again, and an earlier try may have happened.")
 
 // ResponseForm returns the form of the response that the headers ask for.
 func ResponseForm(w *httpfast.Options) (f response.Form, err error) {

@@ -284,8 +284,8 @@ func (s *Handler) prepare(f *eventloop.Pending, st *requestState, q *httpfast.Re
 			return nil
 		}
 	}
-	if spec.ReadOnly && consistency.BalancerHeadersValid(&q.Options) {
-		q.Options.Attempts, q.Options.Received = 0, nil
+	if spec.ReadOnly {
+		consistency.DropBalancerHeaders(&q.Options)
 	}
 	if s.Rules.Apply(who, &q.Options, r) != nil {
 		return nil
