@@ -141,9 +141,10 @@ func TestALaneThatIsOfNoUseRests(t *testing.T) {
 	before, began := connections(), answers()
 	time.Sleep(2 * time.Second)
 	// If a read connection connected every 200 ms, there would be 10 connections for each loop.
-	if n, most := connections()-before, 1+5*runtime.GOMAXPROCS(0); n > most || answers() < began+4 {
-		t.Errorf("%d connections, and %d answers", n, answers()-began)
+	if n, most := connections()-before, 1+5*runtime.GOMAXPROCS(0); n > most {
+		t.Errorf("%d connections, at most %d are due", n, most)
 	}
+	redistest.Eventually(t, 20*time.Second, "each client got one more answer", func() bool { return answers() >= began+4 })
 	enough()
 }
 
