@@ -120,9 +120,13 @@ func (w *watcher) look(now supervise.Status) {
 		w.master = is
 	}
 
-	for _, n := range now.Nodes {
-		w.noteAbsence(n, at)
+	for i, n := range now.Nodes {
 		old, ok := w.before.Node(n.Name)
+		if n.Unknown && ok { // the next look at which it is known compares it with the last one before
+			now.Nodes[i] = old
+			continue
+		}
+		w.noteAbsence(n, at)
 		see := func(format string, args ...any) {
 			w.seen = append(w.seen, observation{at: at, node: n.Name, host: n.Host, text: fmt.Sprintf(format, args...)})
 		}

@@ -31,6 +31,12 @@ func unwell(node int) func(*supervise.Status) {
 	}
 }
 
+func unknown(node int) func(*supervise.Status) {
+	return func(st *supervise.Status) {
+		st.Nodes[node].State, st.Nodes[node].PID, st.Nodes[node].Unknown = supervise.Starting, 0, true
+	}
+}
+
 func TestWhatNoFaultExplainsIsNoted(t *testing.T) {
 	at := func(targets ...string) []history.Fault {
 		return []history.Fault{{Name: "fault", Targets: targets, Began: 0, Healthy: time.Minute}}
@@ -57,6 +63,8 @@ func TestWhatNoFaultExplainsIsNoted(t *testing.T) {
 		{"another master, as a client attacks", []supervise.Status{statusWith(another)}, binding, "redis-2 became master"},
 		{"another master, and no fault", []supervise.Status{statusWith(another)}, nil, "redis-2 became master in the place of redis-1"},
 		{"another process", []supervise.Status{statusWith(func(st *supervise.Status) { st.Nodes[2].PID = 23 })}, at("redis-1"), "web-1 ended and was started again"},
+		{"a node of a host that is away", []supervise.Status{statusWith(unknown(2)), statusWith(unknown(2)), statusWith()}, at("redis-1"), ""},
+		{"another process when its host is back", []supervise.Status{statusWith(unknown(2)), statusWith(func(st *supervise.Status) { st.Nodes[2].PID = 23 })}, at("redis-1"), "web-1 ended and was started again"},
 		{"another supervisor", []supervise.Status{statusWith(func(st *supervise.Status) { st.Supervisor = 2 })}, at("web-1"), "another supervisor"},
 	} {
 		t.Run(c.what, func(t *testing.T) {

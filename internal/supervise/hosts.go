@@ -213,6 +213,12 @@ func (n *node) findProcessNow() error {
 	return nil
 }
 
+// markNotFound notes that nobody knows whether the node runs, before the node's own goroutine begins.
+func (n *node) markNotFound() {
+	n.notFoundYet = true
+	n.sup.statusBoard.update(n.spec().Node, func(s *NodeStatus) { s.Unknown = true })
+}
+
 // findProcessLimit is how long a host may take to report whether a node runs.
 const findProcessLimit = 10 * time.Second
 

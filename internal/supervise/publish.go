@@ -24,6 +24,7 @@ func (n *node) publish() {
 		if pid != s.PID { // what was said was about the former process
 			s.Outdated, s.Server = "", ""
 		}
+		s.Unknown = n.notFoundYet && n.proc == nil
 		s.State, s.Detail, s.Restarts, s.Crashes, s.PID = n.state, quote.Cut(n.detail, longDetail), n.restarts, n.crashes, pid
 		if n.proc == nil || n.state == Down {
 			s.Role, s.Holds = "", ""

@@ -43,9 +43,12 @@ type NodeStatus struct {
 	State State  `json:"state"`
 	Host  string `json:"host"`
 	// Address is where the node listens; empty: nowhere. PID is the pid of its process; 0: it has
-	// none.
+	// none, see also Unknown.
 	Address string `json:"address"`
 	PID     int    `json:"pid,omitempty"`
+	// Unknown is true while nobody knows whether the node runs, because its host has been away since
+	// before this supervisor began. Its PID is 0 then.
+	Unknown bool `json:"unknown,omitempty"`
 	// Restarts counts the starts beyond the first since the stack came up, under all supervisors.
 	Restarts int `json:"restarts"`
 	// Crashes counts the ends that neither an operator nor a change asked for, since the node got

@@ -327,7 +327,8 @@ func (s *Supervisor) adoptAll() error {
 			n.keepDown.Store(true) // it was stopped before its host went away
 			continue
 		}
-		if n.notFoundYet = s.hosts.absent.has(host.name); n.notFoundYet {
+		if s.hosts.absent.has(host.name) {
+			n.markNotFound()
 			adopted = adopted || !s.hosts.apart // it may run
 			continue
 		}
@@ -358,7 +359,7 @@ func (s *Supervisor) adoptAll() error {
 			if !s.goOnWithout(host.name, err) {
 				return fmt.Errorf("adopt %s: %w", name, err)
 			}
-			n.notFoundYet = true
+			n.markNotFound()
 			continue
 		}
 
