@@ -1,6 +1,6 @@
 // Package internal holds no code, only tests of the tree's structure: which package may import
-// which, what the pure packages may not use, that every package has a comment, and that no file is
-// too long.
+// which, what the pure packages may not use, that every package has a comment, and that no file and
+// no package is too long.
 package internal
 
 import (
@@ -155,8 +155,29 @@ var pureNetNames = []string{"SplitHostPort", "JoinHostPort", "ParseIP", "ParseCI
 // noName are package names that do not say what a package contains.
 var noName = []string{"util", "utils", "common", "helper", "helpers", "misc", "shared", "types"}
 
-// maxLines is the greatest length of a source file.
-const maxLines = 550
+// maxLines is the greatest length of a source file, and maxPackage that of a package, without
+// tests and without what programs have generated.
+const (
+	maxLines   = 550
+	maxPackage = 3000
+)
+
+// largePackages are the packages that are longer than maxPackage, with the most lines that each
+// may have: about as many as it has. Divide a package rather than raise its ceiling. When it has
+// become shorter by lowerBy lines or more, the ceiling has to follow.
+var largePackages = map[string]int{
+	"bench":              3154,
+	"internal/cli":       11642,
+	"internal/drill":     11580,
+	"internal/history":   3083,
+	"internal/host":      3213,
+	"internal/plan":      5151,
+	"internal/stack":     5891,
+	"internal/supervise": 20253,
+}
+
+// lowerBy is how many lines a large package may be shorter than its ceiling, and one less.
+const lowerBy = 100
 
 // source is one Go file.
 type source struct {
@@ -499,6 +520,32 @@ func lengths(sources []source) []string {
 	return wrong
 }
 
+// sizes holds packages to maxPackage, and the large ones to their ceilings.
+func sizes(sources []source, ceilings map[string]int) []string {
+	lines := map[string]int{}
+	for _, s := range sources {
+		if !s.test && !s.made {
+			lines[s.dir] += s.lines
+		}
+	}
+	var wrong []string
+	for dir, n := range lines {
+		ceiling, large := ceilings[dir]
+		switch {
+		case !large && n > maxPackage:
+			wrong = append(wrong, fmt.Sprintf("%s has %d lines; more than %d want two packages", dir, n, maxPackage))
+		case large && n > ceiling:
+			wrong = append(wrong, fmt.Sprintf("%s has %d lines, and %d are the most: divide it (largePackages in internal/layers_test.go)", dir, n, ceiling))
+		case large && n <= maxPackage:
+			wrong = append(wrong, fmt.Sprintf("%s has only %d lines: take it out of largePackages in internal/layers_test.go", dir, n))
+		case large && n <= ceiling-lowerBy:
+			wrong = append(wrong, fmt.Sprintf("%s has only %d lines: lower its ceiling of %d in largePackages in internal/layers_test.go", dir, n, ceiling))
+		}
+	}
+	slices.Sort(wrong)
+	return wrong
+}
+
 // forTests reports whether a package exists only for tests, like httptest.
 func forTests(dir string) bool {
 	return strings.HasSuffix(dir, "test")
@@ -558,8 +605,34 @@ func TestTheTreeKeepsItsLayers(t *testing.T) {
 	if len(sources) < len(layers)/2 {
 		t.Fatalf("found only %d source files above internal/; is this the whole tree?", len(sources))
 	}
-	for _, wrong := range complaints(sources) {
+	for _, wrong := range slices.Concat(complaints(sources), sizes(sources, largePackages)) {
 		t.Error(wrong)
+	}
+}
+
+func TestAPackageKeepsItsSize(t *testing.T) {
+	ceilings := map[string]int{"internal/plan": 5000}
+	for _, c := range []struct {
+		pkg   string
+		lines int
+		want  string // part of the complaint; empty: there is none
+	}{
+		{"internal/attack", maxPackage, ""},
+		{"internal/attack", maxPackage + 1, "want two packages"},
+		{"internal/plan", 5000, ""},
+		{"internal/plan", 5001, "divide it"},
+		{"internal/plan", 5000 - lowerBy + 1, ""},
+		{"internal/plan", 5000 - lowerBy, "lower its ceiling"},
+		{"internal/plan", maxPackage, "take it out"},
+	} {
+		half := c.lines / 2
+		got := strings.Join(sizes([]source{
+			{dir: c.pkg, lines: half}, {dir: c.pkg, lines: c.lines - half},
+			{dir: c.pkg, lines: 9000, test: true}, {dir: c.pkg, lines: 9000, made: true}, {dir: "internal/stack", lines: 9},
+		}, ceilings), "\n")
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s of %d lines: %q, want %q", c.pkg, c.lines, got, c.want)
+		}
 	}
 }
 
@@ -623,6 +696,11 @@ func TestEveryLayerIsThere(t *testing.T) {
 		}
 		if found, err := fs.Glob(os.DirFS(name), "*.go"); err != nil || len(found) == 0 {
 			t.Errorf("the layer %s has no package", name)
+		}
+	}
+	for dir := range largePackages {
+		if _, err := os.Stat("../" + dir); err != nil {
+			t.Errorf("largePackages names a package that is not there: %v", err)
 		}
 	}
 }
