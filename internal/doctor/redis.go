@@ -304,7 +304,7 @@ var criticalSettings = map[string]string{
 
 // settingMeans are the consequences of wrong values of other settings.
 var settingMeans = map[string]string{
-	"replica-priority":         "the Sentinels prefer another node than they should; a switchover that was broken off leaves it so",
+	"replica-priority":         "the Sentinels prefer another node than they should; it is 0 until a node that started without data has a copy, and a switchover that was broken off leaves it changed",
 	"repl-ping-replica-period": "master and replicas notice late that the other is gone; a switchover that was broken off leaves it so",
 	"maxmemory":                "writes are refused, or data is dropped, at another size than the stack file says",
 }

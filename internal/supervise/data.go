@@ -60,8 +60,8 @@ func (h hosts) redisWithData(ctx context.Context) ([]nodeData, error) {
 // append-only file on, Redis 7 loads only what the manifest lists: no snapshot, and no files
 // that no manifest names. What a node that awaits its first copy has is no data either.
 func (h home) empty(ctx context.Context, node string) (bool, error) {
-	if _, err := h.Stat(ctx, firstCopy(node)); err == nil {
-		return true, nil
+	if awaits, err := h.awaitsFirstCopy(ctx, node); awaits || err != nil {
+		return awaits, err
 	}
 	info, err := h.Stat(ctx, manifest(node))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -34,9 +34,6 @@ type redisFacts struct {
 	Apart bool
 	// Appointed is the master of a stack without Sentinels.
 	Appointed string
-	// Unfilled holds the redis nodes that await their first copy of the data, so that no Sentinel
-	// promotes them. Only the decision about a start fills it in.
-	Unfilled map[string]bool
 	// WrongClocks holds the redis nodes whose clocks are wrong. Only a switchover fills it in.
 	WrongClocks map[string]bool
 }
@@ -78,22 +75,6 @@ func (f redisFacts) noOtherRuns(node string) bool {
 		}
 	}
 	return len(f.Standings) == 0
-}
-
-// nobodyIsPromoted reports whether the Sentinels can promote no other node, because all others that
-// reply await their first copy. At least one does.
-func (f redisFacts) nobodyIsPromoted(node string) bool {
-	for name := range f.Running {
-		if name != node && !f.Unfilled[name] {
-			return false
-		}
-	}
-	for name := range f.Standings {
-		if name != node && !f.Unfilled[name] {
-			return false
-		}
-	}
-	return !f.Apart && len(f.Unfilled) > 0
 }
 
 // otherMaster returns a node other than this one that calls itself master, or "".
@@ -198,8 +179,6 @@ func decide(c candidate, f redisFacts) startDecision {
 		return startDecision{Master: true}
 	case f.failing():
 		return startDecision{Wait: "a failover is under way"}
-	case f.nobodyIsPromoted(c.Name):
-		return startDecision{Master: true}
 	case c.Dead < c.HoldBack:
 		return startDecision{Wait: fmt.Sprintf("it was the master: held back for up to %v while the Sentinels promote a replica", c.HoldBack)}
 	}

@@ -38,14 +38,6 @@ func (f redisFacts) running(nodes ...string) redisFacts {
 	return f
 }
 
-func (f redisFacts) unfilled(nodes ...string) redisFacts {
-	f.Unfilled = map[string]bool{}
-	for _, n := range nodes {
-		f.Unfilled[n] = true
-	}
-	return f
-}
-
 // apart returns the facts as in pods, where each node has a supervisor of its own.
 func apart(f redisFacts) redisFacts {
 	f.Apart = true
@@ -100,12 +92,6 @@ func TestARedisNodeStartsInThePartThatTheFactsGiveIt(t *testing.T) {
 			c: with(booted, func(c *candidate) { c.Dead = 9 * time.Second }), f: failing, wait: "a failover is under way"},
 		{name: "a replica that runs and does not answer is no cold start",
 			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: agreed.running("redis-1", "redis-2"), wait: "held back"},
-		{name: "beside a replica without data it starts at once: that is not promoted",
-			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: agreed.running("redis-1", "redis-2").unfilled("redis-2"), master: true},
-		{name: "and not while another replica runs, which may be promoted",
-			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: agreed.running("redis-1", "redis-2", "redis-3").unfilled("redis-2"), wait: "held back"},
-		{name: "nor in pods, where a node that does not reply may run",
-			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: apart(threeNodes(view(r1, 4), view(r1, 4)).alive("redis-2").unfilled("redis-2")), wait: "held back"},
 		{name: "in pods one that sees nobody is held back: a replica may be starved, or cut off from it alone",
 			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: apart(agreed), wait: "held back"},
 		{name: "until the Sentinels had the time to promote one",

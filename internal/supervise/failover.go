@@ -130,7 +130,7 @@ func (w *failover) checkDeadMaster(ctx context.Context) error {
 
 	for _, name := range replicasOf(f, w.from) {
 		switch st := f.Standings[name]; {
-		case w.sup.awaitsFirstCopy(name):
+		case f.answers(name) && !w.sup.mayPromote(ctx, name):
 		case f.answers(name) && st.MasterAddress != address:
 			return fmt.Errorf("%s follows %s", name, st.MasterAddress)
 		case f.answers(name):
@@ -440,7 +440,7 @@ func (w *failover) putBack() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	for _, name := range w.inStep {
-		if err := w.admin(name).Prefer(ctx, usual); err != nil { // none of them awaits its first copy
+		if err := w.admin(name).Prefer(ctx, usual); err != nil {
 			w.sup.unsettled.Store(true)
 		}
 	}

@@ -8,45 +8,59 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 )
 
-// A replica that starts without data gets a copy of all data from the master. Until the copy is
-// complete, no Sentinel may promote the replica: if the master died meanwhile, and no other replica
-// were there, the stack would go on empty, and the master would be emptied too when it is back. So
-// such a replica starts with a priority that forbids its promotion (redis.conf, replica-priority), and
-// a file in its data directory says so to later starts and supervisors, because from its start the
-// node has an append-only file, which looks like data.
+// A replica that starts without data gets a copy of all data from the master. Until the copy is in its
+// memory, no Sentinel may promote the replica: if the master died meanwhile, and no other replica were
+// there, the stack would go on empty, and the master would be emptied too when it is back. So such a
+// replica starts with a priority that forbids its promotion (redis.conf, replica-priority), and gets
+// the usual one when it is in step with the master.
+//
+// A file in its data directory says that the copy is not on its disk yet, because from its start the
+// node has an append-only file, which looks like data. Redis writes that file anew after the copy, and
+// until then a restart would load the former one.
 
-// firstCopy returns the name of the file that is there until a redis node has had its first copy.
+// firstCopy returns the name of the file that is there until a redis node has its first copy on disk.
 func firstCopy(node string) string { return path.Join(dataOf(node), "first-copy") }
 
-const firstCopyText = "This node has not yet had a complete copy of the master's data. It is removed when it has.\n"
+const firstCopyText = "This node has not yet had a complete copy of the master's data. The file is removed when it has.\n"
 
-// awaitsFirstCopy reports whether a redis node has not had a complete copy of the data yet, as far as
-// this supervisor knows. Redis nodes of other supervisors, in pods, have not been looked at.
-func (s *Supervisor) awaitsFirstCopy(node string) bool {
-	awaits, _ := s.firstCopies.Load(node)
-	return awaits == true
+// awaitsFirstCopy reports whether a redis node has no copy of the data on its disk yet.
+func (h home) awaitsFirstCopy(ctx context.Context, node string) (bool, error) {
+	_, err := h.Stat(ctx, firstCopy(node))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
-// unfilled returns the redis nodes that await their first copy.
-func (s *Supervisor) unfilled() map[string]bool {
-	awaiting := map[string]bool{}
-	for _, node := range s.nodesOfKind(plan.Redis) {
-		if s.awaitsFirstCopy(node) {
-			awaiting[node] = true
-		}
+// hasFirstCopy reports whether it is certain that a redis node has had its first copy. What the look
+// at the node's host finds is kept, because a node loses its data only while it does not run.
+func (s *Supervisor) hasFirstCopy(ctx context.Context, node string) bool {
+	if has, known := s.firstCopies.Load(node); known {
+		return has == true
 	}
-	return awaiting
+	if s.isElsewhere(node) || s.hosts.isAbsent(s.home(node).name) {
+		return false
+	}
+	awaits, err := s.home(node).awaitsFirstCopy(ctx, node)
+	if err != nil {
+		return false
+	}
+	s.firstCopies.Store(node, !awaits)
+	return !awaits
 }
 
 // untilFilled returns the arguments of a redis node that is about to start as a replica. If it has no
-// data, they keep the Sentinels from promoting it until followFirstCopies allows that. At the first
-// boot of a stack there is no data that could be lost.
+// data, they keep the Sentinels from promoting it until followFirstCopy allows that. At the first boot
+// of a stack there is no data that could be lost.
 func (s *Supervisor) untilFilled(ctx context.Context, host home, node string, args []string) ([]string, error) {
+	s.firstCopies.Delete(node) // what was known is of the former process
 	if !s.booted.Load() {
 		return args, nil
 	}
@@ -55,7 +69,6 @@ func (s *Supervisor) untilFilled(ctx context.Context, host home, node string, ar
 		return nil, fmt.Errorf("it is not known whether it has data: %w", err)
 	}
 	if !empty {
-		s.firstCopies.Store(node, false)
 		return args, nil
 	}
 	if err := host.MakeDir(ctx, dataOf(node)); err != nil {
@@ -64,52 +77,92 @@ func (s *Supervisor) untilFilled(ctx context.Context, host home, node string, ar
 	if err := host.Write(ctx, machine.File{Name: firstCopy(node), Mode: 0o600, Content: []byte(firstCopyText)}); err != nil {
 		return nil, fmt.Errorf("note that it has no data yet: %w", err)
 	}
-	s.firstCopies.Store(node, true)
 	return slices.Concat(args, []string{"--replica-priority", strconv.Itoa(never)}), nil
 }
 
-// followFirstCopies allows the Sentinels to promote the redis nodes that have had their first copy. It
-// is called again and again.
-func (s *Supervisor) followFirstCopies(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
-	defer cancel()
+// firstCopyEvery is the time between two looks for first copies.
+const firstCopyEvery = 200 * time.Millisecond
+
+// keepFirstCopies allows the Sentinels to promote the redis nodes that get their first copy.
+func (s *Supervisor) keepFirstCopies() {
+	for clock.Sleep(s.ctx, firstCopyEvery) {
+		await(s.each(s.withoutFirstCopy(), func(node string) error {
+			ctx, cancel := context.WithTimeout(s.ctx, fenceLimit)
+			defer cancel()
+			if !s.hasFirstCopy(ctx, node) {
+				s.followFirstCopy(ctx, node)
+			}
+			return nil
+		}))
+	}
+}
+
+// withoutFirstCopy returns the redis nodes of this supervisor that run, and of which it is not known that
+// they have had their first copy.
+func (s *Supervisor) withoutFirstCopy() (nodes []string) {
+	if s.copying.Load() {
+		return nil // see untilCopied
+	}
 	for _, node := range s.nodesOfKind(plan.Redis) {
-		if s.isElsewhere(node) {
+		if has, _ := s.firstCopies.Load(node); has == true || s.isElsewhere(node) || s.hosts.isAbsent(s.home(node).name) {
 			continue
 		}
-		if _, known := s.firstCopies.Load(node); !known { // an earlier supervisor may have started it
-			_, err := s.home(node).Stat(ctx, firstCopy(node))
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				continue // its host is away
-			}
-			s.firstCopies.Store(node, err == nil)
-		}
-		if s.awaitsFirstCopy(node) && !s.copying.Load() && s.isFilled(ctx, node) {
-			s.endFirstCopy(ctx, node)
+		if st, _ := s.statusBoard.snapshot().Node(node); st.PID != 0 {
+			nodes = append(nodes, node)
 		}
 	}
+	return nodes
 }
 
-// isFilled reports whether a redis node has all data in its memory and in its append-only file. After
-// a copy Redis writes that file anew, and until then a restart would load the former one.
-func (s *Supervisor) isFilled(ctx context.Context, node string) bool {
-	standing, err := s.admin(node).Standing(ctx)
-	if err != nil || !standing.Master && !standing.Linked {
-		return false
-	}
-	info, err := s.admin(node).Info(ctx)
-	return err == nil && info["aof_enabled"] == "1" && info["aof_rewrite_in_progress"] == "0" && info["aof_rewrite_scheduled"] == "0" &&
-		info["aof_last_bgrewrite_status"] == "ok"
-}
-
-func (s *Supervisor) endFirstCopy(ctx context.Context, node string) {
-	if err := s.home(node).Remove(ctx, firstCopy(node)); err != nil {
-		s.log.Warn("a redis node has all data now, and this cannot be noted", "node", node, "error", err)
+// followFirstCopy looks how far a redis node's first copy is. When it is in the node's memory, the node
+// may be promoted; when it is on its disk, the file firstCopy goes.
+func (s *Supervisor) followFirstCopy(ctx context.Context, node string) {
+	switch awaits, err := s.home(node).awaitsFirstCopy(ctx, node); {
+	case err != nil:
+		return
+	case !awaits: // an operator has removed the file
+		s.firstCopies.Store(node, true)
+		s.unsettled.Store(true)
 		return
 	}
-	s.firstCopies.Store(node, false)
-	s.log.Info("a redis node that started without data has all data now", "node", node)
-	if err := s.admin(node).Prefer(ctx, usual); err != nil {
-		s.unsettled.Store(true)
+	standing, err := s.admin(node).Standing(ctx)
+	if err != nil {
+		return
 	}
+	priority, err := s.admin(node).Setting(ctx, "replica-priority")
+	if err != nil {
+		return
+	}
+	inMemory := standing.Master || standing.Linked
+	if priority == strconv.Itoa(never) {
+		if !inMemory || !s.switching.TryLock() { // a switchover sets priorities of its own
+			return
+		}
+		err := s.admin(node).Prefer(ctx, usual)
+		s.switching.Unlock()
+		if err != nil {
+			return
+		}
+		s.log.Info("a redis node that started without data has a copy of all data, and may be promoted", "node", node)
+	}
+	// With another priority it was in step with the master once, and has the copy although the master
+	// may be gone by now.
+	info, err := s.admin(node).Info(ctx)
+	if err != nil || info["aof_enabled"] != "1" || info["aof_rewrite_in_progress"] != "0" || info["aof_rewrite_scheduled"] != "0" ||
+		info["aof_last_bgrewrite_status"] != "ok" {
+		return
+	}
+	if err := s.home(node).Remove(ctx, firstCopy(node)); err == nil {
+		s.firstCopies.Store(node, true)
+	}
+}
+
+// mayPromote reports whether a redis node may be promoted as far as its first copy goes: it has had
+// that, or has it in its memory.
+func (s *Supervisor) mayPromote(ctx context.Context, node string) bool {
+	if s.hasFirstCopy(ctx, node) {
+		return true
+	}
+	priority, err := s.admin(node).Setting(ctx, "replica-priority")
+	return err == nil && priority != strconv.Itoa(never)
 }

@@ -90,7 +90,6 @@ func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, 
 	} else {
 		f = s.gather(ctx, 500*time.Millisecond)
 	}
-	f.Unfilled = s.unfilled()
 	empty, err := s.home(node).empty(ctx, node)
 	if err != nil {
 		return startDecision{Wait: fmt.Sprintf("it is not known whether it has data: %v", err)}

@@ -111,7 +111,11 @@ func (s *Supervisor) takeWrites(ctx context.Context) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 		defer cancel()
-		return s.admin(name).Configure(ctx, s.usualSettings(name))
+		err := s.admin(name).Configure(ctx, s.usualSettings(ctx, name))
+		if !s.hasFirstCopy(ctx, name) {
+			s.followFirstCopy(ctx, name) // the restored data may be lost with its host from now on
+		}
+		return err
 	}))
 	if len(failures) > 0 {
 		s.unsettled.Store(true)

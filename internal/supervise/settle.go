@@ -17,21 +17,21 @@ import (
 // meanwhile, or if a node does not answer at the end, the settings are put back later.
 
 // usualSettings returns the settings that a switchover changes, with the values that a redis node
-// has otherwise: those of its settings file, see also untilFilled.
-func (s *Supervisor) usualSettings(node string) map[string]string {
-	priority := usual
-	if s.awaitsFirstCopy(node) {
-		priority = never
-	}
+// has otherwise: those of its settings file. replica-priority is not among them until the node has had
+// its first copy.
+func (s *Supervisor) usualSettings(ctx context.Context, node string) map[string]string {
 	least := plan.MinReplicas
 	if s.stack().Redis.Replicas == 0 {
 		least = 0
 	}
-	return map[string]string{
+	settings := map[string]string{
 		"min-replicas-to-write":    strconv.Itoa(least),
 		"repl-ping-replica-period": strconv.Itoa(plan.PingReplicas),
-		"replica-priority":         strconv.Itoa(priority),
 	}
+	if s.hasFirstCopy(ctx, node) { // else keepFirstCopies sets the priority
+		settings["replica-priority"] = strconv.Itoa(usual)
+	}
+	return settings
 }
 
 // keepSettled puts back settings that a switchover left. It does not wait for the start of
@@ -43,7 +43,6 @@ func (s *Supervisor) keepSettled() {
 			looks = s.lookForLeft(s.ctx, looks)
 		}
 		s.settleRedis(s.ctx)
-		s.followFirstCopies(s.ctx)
 		if !clock.Sleep(s.ctx, time.Second) {
 			return
 		}
@@ -77,7 +76,7 @@ func (s *Supervisor) lookForLeft(ctx context.Context, looks int) int {
 // isUnusual reports whether one of the settings that a switchover changes has another value
 // than usual.
 func (s *Supervisor) isUnusual(ctx context.Context, name string) bool {
-	for setting, value := range s.usualSettings(name) {
+	for setting, value := range s.usualSettings(ctx, name) {
 		is, err := s.admin(name).Setting(ctx, setting)
 		if err != nil {
 			return false // it is asked again at the next look
@@ -123,7 +122,7 @@ func (s *Supervisor) settleRedis(ctx context.Context) {
 }
 
 func (s *Supervisor) settleSettings(ctx context.Context, name string) error {
-	for setting, value := range s.usualSettings(name) {
+	for setting, value := range s.usualSettings(ctx, name) {
 		is, err := s.admin(name).Setting(ctx, setting)
 		if err != nil {
 			return err

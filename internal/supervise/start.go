@@ -36,6 +36,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	s.Watch()
 	if s.watchesRedis() {
 		s.tasks.Go(s.keepSettled)
+		s.tasks.Go(s.keepFirstCopies)
 	}
 	if s.copying.Load() {
 		s.tasks.Go(s.goOnRestoring)

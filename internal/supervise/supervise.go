@@ -165,8 +165,8 @@ type Supervisor struct {
 	// that start refuse writes. reopen is for Reopen.
 	copying atomic.Bool
 	reopen  chan error
-	// firstCopies has for each redis node whether it awaits its first copy of the data; none: not
-	// known yet.
+	// firstCopies has for each redis node whether it has had its first copy of the data (hasFirstCopy);
+	// none: not known yet.
 	firstCopies sync.Map
 	certs       entryCertificates
 	logs        logKeeper

@@ -201,6 +201,12 @@ func (w *switchover) run(ctx context.Context) (waited time.Duration, err error) 
 	return waited, w.verify(ctx, leaders)
 }
 
+// setsPriority reports whether the switchover sets a replica's priority. One that is not in step with
+// the master may await its first copy, and keeps the one that it has.
+func (w *switchover) setsPriority(name string) bool {
+	return w.facts.answers(name) && w.admin(name) != nil && (name == w.to || w.facts.Standings[name].Linked)
+}
+
 // preferSuccessor makes the Sentinels prefer the successor, and returns the Sentinels that can
 // carry the failover out.
 func (w *switchover) preferSuccessor(ctx context.Context) (leaders []string, err error) {
@@ -209,7 +215,7 @@ func (w *switchover) preferSuccessor(ctx context.Context) (leaders []string, err
 		if name == w.to {
 			priority = preferred
 		}
-		if !w.facts.answers(name) || w.admin(name) == nil {
+		if !w.setsPriority(name) {
 			continue
 		}
 		if err := w.admin(name).Prefer(ctx, priority); err != nil && name == w.to {
@@ -456,7 +462,7 @@ func (w *switchover) putBack() {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for _, name := range replicasOf(w.facts, w.from) {
-		if w.facts.answers(name) && w.admin(name) != nil {
+		if w.setsPriority(name) {
 			all.Go(func() {
 				if err := w.admin(name).Prefer(ctx, usual); err != nil {
 					w.sup.unsettled.Store(true)
@@ -472,7 +478,7 @@ func (w *switchover) liftFence(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
 	_ = w.admin(w.from).Unpause(ctx) // it ends by itself
-	if err := w.admin(w.from).Configure(ctx, w.sup.usualSettings(w.from)); err != nil {
+	if err := w.admin(w.from).Configure(ctx, w.sup.usualSettings(ctx, w.from)); err != nil {
 		w.log.Warn("cannot lift the stop of writes; it is tried again", "node", w.from, "error", err)
 		w.sup.unsettled.Store(true)
 	}

@@ -108,7 +108,7 @@ func TestASwitchoverGoesOnBesideFaults(t *testing.T) {
 		t.Error("the old master does not follow the new one")
 	}
 	redistest.Eventually(t, soon, "the settings are put back", settle)
-	for name, value := range s.usualSettings("redis-1") {
+	for name, value := range s.usualSettings(ctx, "redis-1") {
 		if got := setting(0, name); got != value {
 			t.Errorf("%s = %s, want %s", name, got, value)
 		}

@@ -152,7 +152,7 @@ var starting = []Mutant{{
 }, {
 	Name:    "broken-off-copy",
 	Rule:    "a first copy that was broken off counts as none",
-	Changes: []Change{at("supervise/data.go", "h.Stat(ctx, firstCopy(node)); err == nil {", "h.Stat(ctx, firstCopy(node)); false && err == nil {")},
+	Changes: []Change{at("supervise/data.go", "awaits, err := h.awaitsFirstCopy(ctx, node); awaits || err != nil {", "awaits, err := h.awaitsFirstCopy(ctx, node); false {")},
 	Tests:   tests("supervise", "TestARedisNodeIsNotPromotedBeforeItsFirstCopy"),
 }, {
 	Name:    "no-hold-back",
