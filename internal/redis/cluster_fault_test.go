@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/hashslot"
-	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/redis/resp"
 )
@@ -69,7 +69,7 @@ func count(t *testing.T, client *Client, keys []string, idempotent bool) *counti
 					l.why = append(l.why, fmt.Sprintf("%s: %v", key, err))
 					l.mu.Unlock()
 				}
-				moment.Sleep(ctx, 2*time.Millisecond)
+				clock.Sleep(ctx, 2*time.Millisecond)
 			}
 		})
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/redis/moment"
+	"holdfast/internal/clock"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -70,7 +70,7 @@ func TestEndlessScriptsThroughTwoNodesCostNoMaster(t *testing.T) {
 				if err := nodes[i].Do(t.Context(), r); err != nil || r.Results[0].Err != nil {
 					t.Errorf("another's request: %v, %v", err, r.Results)
 				}
-				moment.Sleep(t.Context(), 10*time.Millisecond)
+				clock.Sleep(t.Context(), 10*time.Millisecond)
 			}
 		})
 	}

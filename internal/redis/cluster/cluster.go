@@ -12,13 +12,13 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/redis/commit"
 	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/election"
 	"holdfast/internal/redis/hashslot"
-	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/rewrite"
 )
@@ -145,7 +145,7 @@ func (c *Cluster) Run(ctx context.Context) {
 		case <-next.C:
 		case <-c.nudge:
 			// Many may be sent elsewhere at once: see monitor.run.
-			moment.Sleep(ctx, 20*time.Millisecond)
+			clock.Sleep(ctx, 20*time.Millisecond)
 		case <-ctx.Done():
 		}
 		next.Stop()

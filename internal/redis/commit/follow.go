@@ -9,10 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/redis/ack"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
-	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/operation"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/rewrite"
@@ -36,7 +36,7 @@ func (w *Writer) follow(ctx context.Context) {
 		}
 		if err := w.serve(ctx, s.Master); err != nil {
 			w.monitor.Look()
-			moment.Sleep(ctx, RetryPause)
+			clock.Sleep(ctx, RetryPause)
 		}
 	}
 }
@@ -177,7 +177,7 @@ func (w *Writer) serve(ctx context.Context, master string) (cause error) {
 		}
 		if d := s.pause; d > 0 {
 			s.pause = 0
-			if !moment.Sleep(ctx, d) {
+			if !clock.Sleep(ctx, d) {
 				return ctx.Err()
 			}
 		}

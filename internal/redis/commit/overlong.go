@@ -4,9 +4,9 @@ import (
 	"context"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/conn"
-	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/turns"
 )
 
@@ -27,7 +27,7 @@ func (s *Session) endOverlong() (stop func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for wait := turns.ScriptPatience; moment.Sleep(ctx, wait); wait = scriptAgain {
+		for wait := turns.ScriptPatience; clock.Sleep(ctx, wait); wait = scriptAgain {
 			killScript(ctx, s.w.cfg, s.Master)
 		}
 	}()

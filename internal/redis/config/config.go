@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"holdfast/internal/kvdefault"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
 	"holdfast/internal/redis/meter"
@@ -107,25 +108,25 @@ func (c Config) WithDefaults() Config {
 		c.AckTimeout = 150 * time.Millisecond
 	}
 	if c.Hold == 0 {
-		c.Hold = 5 * time.Second
+		c.Hold = kvdefault.Hold
 	}
 	if c.MaxHeld == 0 {
 		c.MaxHeld = 10000
 	}
 	if c.IdempotencyTTL == 0 {
-		c.IdempotencyTTL = max(30*time.Second, 6*c.Hold)
+		c.IdempotencyTTL = max(kvdefault.Remember, 6*c.Hold)
 	}
 	if c.MaxHeldBytes == 0 {
 		c.MaxHeldBytes = 256 << 20
 	}
 	if c.MaxLag == 0 {
-		c.MaxLag = time.Second
+		c.MaxLag = kvdefault.MaxLag
 	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = 64 << 20
 	}
 	if c.MaxAnswer == 0 {
-		c.MaxAnswer = 64 << 20
+		c.MaxAnswer = kvdefault.MaxAnswer
 	}
 	if c.MaxAnswers == 0 {
 		c.MaxAnswers = meter.AnswersHeld * c.MaxAnswer

@@ -14,9 +14,9 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/election"
-	"holdfast/internal/redis/moment"
 )
 
 // The pace of a Monitor. A promoted replica takes writes about a second before the Sentinels
@@ -415,6 +415,6 @@ func (m *Monitor) listen(ctx context.Context, addr string) {
 		l := conn.New(m.cfg.AtSentinels, addr, conn.Probing)
 		_ = l.Receive(ctx, l.B().Subscribe().Channel("+switch-master").Build(), func(rueidis.PubSubMessage) { m.Look() })
 		l.Stop()
-		moment.Sleep(ctx, resubscribe)
+		clock.Sleep(ctx, resubscribe)
 	}
 }

@@ -1,9 +1,7 @@
-// Package moment keeps points in time in atomics, which have no room for a time.Time, and
-// waits for some time.
+// Package moment keeps points in time in atomics, which have no room for a time.Time.
 package moment
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 )
@@ -25,15 +23,3 @@ func Advance(moment *atomic.Int64, to time.Time) {
 
 // Since returns how long ago a moment was.
 func Since(now time.Time, moment int64) time.Duration { return now.Sub(birth) - time.Duration(moment) }
-
-// Sleep waits and reports whether the time is over; otherwise the context has ended.
-func Sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

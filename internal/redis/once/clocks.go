@@ -10,10 +10,10 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
-	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/request"
 	"holdfast/internal/redis/resp"
@@ -82,7 +82,7 @@ func (c *Clocks) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		c.compare(ctx)
 		c.retire(ctx)
-		moment.Sleep(ctx, clocksEvery)
+		clock.Sleep(ctx, clocksEvery)
 	}
 }
 

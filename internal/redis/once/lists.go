@@ -8,8 +8,8 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/redis/config"
-	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/request"
 )
 
@@ -157,7 +157,7 @@ func (c *Clocks) RunLists(ctx context.Context) {
 	defer c.listed.close()
 	for ctx.Err() == nil {
 		c.retireLists(ctx)
-		moment.Sleep(ctx, clocksEvery)
+		clock.Sleep(ctx, clocksEvery)
 	}
 }
 

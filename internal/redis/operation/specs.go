@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/config"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
-	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -85,7 +85,7 @@ func (c *specs) load(ctx context.Context, old *command.Table) (*command.Table, e
 			return nil, &outcome.Error{Kind: outcome.Refused, Cause: fmt.Errorf("the Redis user %q may not run COMMAND, without which no command can be judged: %w", c.cfg.User(), outcome.RedisError(err.Error()))}
 		}
 		cause = err
-		if !moment.Sleep(ctx, conn.DialPause) {
+		if !clock.Sleep(ctx, conn.DialPause) {
 			return nil, &outcome.Error{Kind: outcome.NotExecuted, Cause: cause}
 		}
 	}

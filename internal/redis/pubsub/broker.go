@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
-	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
 	"holdfast/internal/redis/resp"
 )
@@ -265,7 +265,7 @@ func (h *Broker) Run(ctx context.Context) {
 				h.mu.Unlock()
 			}
 			h.log.Debug("a connection for listeners ended", "master", s.Master, "why", err)
-			if !moment.Sleep(ctx, conn.DialPause) {
+			if !clock.Sleep(ctx, conn.DialPause) {
 				return
 			}
 		}

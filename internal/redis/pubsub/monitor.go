@@ -6,10 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/clock"
 	"holdfast/internal/redis/command"
 	"holdfast/internal/redis/conn"
 	"holdfast/internal/redis/discovery"
-	"holdfast/internal/redis/moment"
 	"holdfast/internal/redis/outcome"
 )
 
@@ -35,7 +35,7 @@ func HearCommands(ctx context.Context, hold time.Duration, o conn.Options, m *di
 			}
 			cause = err
 		}
-		if !moment.Sleep(wait, conn.DialPause) && ctx.Err() == nil {
+		if !clock.Sleep(wait, conn.DialPause) && ctx.Err() == nil {
 			return &outcome.Error{Kind: outcome.NotExecuted, Cause: cause}
 		}
 	}
