@@ -147,7 +147,7 @@ var remembering = []Mutant{{
 }, {
 	Name:    "short-memory",
 	Rule:    "a key is remembered for longer than a write is tried",
-	Changes: []Change{in("config/config.go", "max(30*time.Second, 6*c.Hold)", "5*time.Second")},
+	Changes: []Change{in("config/config.go", "max(kvdefault.Remember, 6*c.Hold)", "5*time.Second")},
 	Tests:   tests("redis/config", "TestAWriteIsRememberedLongerThanItIsTried"),
 }, {
 	Name:    "one-record-for-all",
