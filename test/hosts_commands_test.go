@@ -239,7 +239,7 @@ func TestEveryCommandAtAnyHost(t *testing.T) {
 
 	c.run("look", func(t *testing.T) {
 		requireWords(t, a.must("status"), "host "+leader.name+" leads", "ready", "shop-2", "redis-3")
-		requireWords(t, b.must("logs", "redis-1", "-n", "0"), "redis-1")
+		requireWords(t, b.must("logs", "redis-1", "-n", "0"), "Ready to accept connections")
 		stdout, _, _ := b.run("doctor", "--json")
 		var r doctor.Report
 		if err := json.Unmarshal([]byte(stdout), &r); err != nil {
