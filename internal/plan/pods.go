@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -206,6 +207,10 @@ func CheckPods(s stack.Stack) error {
 		return fmt.Errorf("backup: in Kubernetes backups are not exported yet")
 	}
 
+	if err := checkPodPorts(s); err != nil {
+		return err
+	}
+
 	for _, r := range s.References() {
 		if r.Kind == stack.PageFile {
 			return fmt.Errorf("%s: no pod has the file: write the page itself, below a | after the status", r.Key())
@@ -228,7 +233,46 @@ func CheckPods(s stack.Stack) error {
 			return fmt.Errorf("apps.%s.sticky: pods of a Deployment have no names that a cookie could keep", name)
 		case app.KV != nil && app.KV.TokensFile != "":
 			return fmt.Errorf("apps.%s.kv.tokens-file: no pod has the file: write the tokens into the stack file, as hashes", name)
+		case app.Kind() == stack.Image && s.Redis.Enabled:
+			if err := checkPodEnv(name, app); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// checkPodPorts returns an error where two things in a balancer's pod have the same port.
+func checkPodPorts(s stack.Stack) error {
+	_, text, _ := net.SplitHostPort(s.Entry.Listen)
+	entry, _ := strconv.Atoi(text) // a validated stack has one
+	_, master := PodRedisMaster(s)
+
+	taken := map[int]string{PodPort: "where a pod reports its state", PodMetricsPort: "where a pod has its metrics"}
+	switch {
+	case taken[entry] != "":
+		return fmt.Errorf("entry.listen: in Kubernetes the port %d is %s: choose another", entry, taken[entry])
+	case s.Redis.Enabled && taken[master] != "":
+		return fmt.Errorf("redis.master-port: in Kubernetes the port %d is %s: choose another", master, taken[master])
+	case s.Redis.Enabled && entry == master:
+		return fmt.Errorf("entry.listen, redis.master-port: both are the port %d of a balancer's pod, which is the default of redis.master-port in Kubernetes: choose another for one of them", entry)
+	}
+	return nil
+}
+
+// podlessVariables are those of stack.RedisVariables that a program in a pod does not have, because
+// the network policies do not let it reach the Sentinels.
+var podlessVariables = []string{"REDIS_SENTINELS", "REDIS_MASTER_NAME"}
+
+// checkPodEnv returns an error where the env of a program names one of podlessVariables.
+func checkPodEnv(name string, app stack.App) (err error) {
+	for _, variable := range slices.Sorted(maps.Keys(app.Env)) {
+		stack.Expand(app.Env[variable], func(used string) (string, bool) {
+			if err == nil && slices.Contains(podlessVariables, used) {
+				err = fmt.Errorf("apps.%s.env.%s: in Kubernetes a program has no $%s, and does not reach the Sentinels: use $REDIS_URL, which always leads to the master (or write $$ for a $)", name, variable, used)
+			}
+			return "", false
+		})
+	}
+	return err
 }

@@ -158,14 +158,17 @@ func TestProgramsInPods(t *testing.T) {
 func TestWhatCannotRunInPodsIsRefused(t *testing.T) {
 	const program = "network: trusted\napps: {shop: {image: shop, "
 	for text, want := range map[string]string{
-		"apps: {shop: {image: shop}}":                       "apps.shop.image: a program has no certificate of the stack, so it reaches Redis in plain: write network: trusted",
-		program + "stop-signal: SIGINT}}":                   "apps.shop.stop-signal: Kubernetes sends the signal that the image names",
-		program + "at: [h:1, h:2]}}":                        "apps.shop.at: in Kubernetes the pods have addresses of their own: remove the key",
-		program + "sticky: node}}":                          "apps.shop.sticky",
-		"apps: {shop: {command: [run]}}":                    "apps.shop.command: in Kubernetes a program of yours runs as an image of its own",
-		"apps: {shop: {files: site}}":                       "apps.shop.files: no pod has the directory",
-		program + "stop-signal: SIGTERM}}":                  "",
-		"apps: {shop: {image: a}}\nredis: {enabled: false}": "",
+		"apps: {shop: {image: shop}}":                    "apps.shop.image: a program has no certificate of the stack, so it reaches Redis in plain: write network: trusted",
+		program + "stop-signal: SIGINT}}":                "apps.shop.stop-signal: Kubernetes sends the signal that the image names",
+		program + "at: [h:1, h:2]}}":                     "apps.shop.at: in Kubernetes the pods have addresses of their own: remove the key",
+		program + "sticky: node}}":                       "apps.shop.sticky",
+		"apps: {shop: {command: [run]}}":                 "apps.shop.command: in Kubernetes a program of yours runs as an image of its own",
+		"apps: {shop: {files: site}}":                    "apps.shop.files: no pod has the directory",
+		program + "stop-signal: SIGTERM}}":               "",
+		program + "env: {A: \"x ${REDIS_SENTINELS}\"}}}": "apps.shop.env.A: in Kubernetes a program has no $REDIS_SENTINELS",
+		program + "env: {A: $REDIS_MASTER_NAME}}}":       "apps.shop.env.A: in Kubernetes a program has no $REDIS_MASTER_NAME",
+		program + "env: {A: $$REDIS_MASTER_NAME, REDIS_SENTINELS: \"h:1\", B: $REDIS_SENTINELS_}}}": "",
+		"apps: {shop: {image: a}}\nredis: {enabled: false}":                                         "",
 	} {
 		s, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\nentry: {listen: 0.0.0.0:6301, auth: none}\n"+text+"\n"))
 		if err != nil {
@@ -173,6 +176,27 @@ func TestWhatCannotRunInPodsIsRefused(t *testing.T) {
 		}
 		if err := CheckPods(s); (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v; want %q", text, err, want)
+		}
+	}
+}
+
+func TestPortsThatCollideInABalancersPodAreRefused(t *testing.T) {
+	for _, c := range []struct{ entry, more, want string }{
+		{"6300", "", "entry.listen: in Kubernetes the port 6300 is where a pod reports its state: choose another"},
+		{"9633", "", "entry.listen: in Kubernetes the port 9633 is where a pod has its metrics: choose another"},
+		{"6378", "", "entry.listen, redis.master-port: both are the port 6378"},
+		{"6301", "redis: {master-port: 6300}\n", "redis.master-port: in Kubernetes the port 6300 is"},
+		{"6301", "redis: {master-port: 9633}\n", "redis.master-port: in Kubernetes the port 9633 is"},
+		{"6378", "redis: {master-port: 6377}\n", ""},
+		{"6378", "network: trusted\napps: {shop: {image: shop}}\nredis: {enabled: false}\n", ""},
+		{"5001", "", ""}, // the port of web nodes, in other pods
+	} {
+		s, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\nentry: {listen: \"0.0.0.0:"+c.entry+"\", auth: none}\n"+c.more))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckPods(s); (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s %s: %v; want %q", c.entry, c.more, err, c.want)
 		}
 	}
 }
