@@ -158,7 +158,7 @@ var healthKeys = []key[Health]{
 // startKey is a time that Show leaves out for servers elsewhere.
 func startKey() key[Health] {
 	k := durationKey("start", time.Second, func(h *Health) *time.Duration { return &h.Start },
-		"How long a node may take to become ready after its start; up and restart wait so long. Default: 30s for command, 15s for kv and files.")
+		"How long a node may take to become ready after its start; up and restart wait so long. For an image in Kubernetes, how long until it listens. Default: 30s for command, 15s for kv and files, 2m for an image in Kubernetes, which cannot be less.")
 	show := k.show
 	k.show = func(h *Health) any {
 		if h.Start == 0 {
@@ -348,7 +348,7 @@ func keepReleasesKey() key[App] {
 func envKey() key[App] {
 	return key[App]{
 		name:  "env",
-		doc:   "Added to the program's environment, beside HOST, PORT, HOLDFAST_NODE, REDIS_URL, REDIS_SENTINELS and REDIS_MASTER_NAME; in a value, $ and one of these names, or ${NAME}, stand for its value, and $$ for a $.",
+		doc:   "Added to the program's environment, beside HOST, PORT, HOLDFAST_NODE, REDIS_URL and, for a command alone, REDIS_SENTINELS and REDIS_MASTER_NAME; in a value, $ and one of these names, or ${NAME}, stand for its value, and $$ for a $.",
 		kinds: []Kind{Command, Image},
 		read: func(r *reader, p path, n *yamltree.Node, a *App) {
 			named, _ := r.readNames(p, n, "variables, such as LOG_LEVEL: debug, below it")

@@ -320,7 +320,9 @@ type Health struct {
 	// Rise and Fall are how many checks in a row bring a node back, and take it out.
 	Rise int `yaml:"rise"`
 	Fall int `yaml:"fall"`
-	// Start is how long a node may take to become ready after its start; unused for Servers.
+	// Start is how long a node may take to become ready after its start. It is unused for Servers. In
+	// a pod of an Image it is how long the program may take until it listens, if that is longer than
+	// the default there.
 	Start time.Duration `yaml:"start"`
 }
 

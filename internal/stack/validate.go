@@ -86,7 +86,8 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 		}
 	}
 
-	if start := p.key("health").key("start"); kind.Elsewhere() && r.has(start) {
+	// Kubernetes takes the time that an image's program has to start from the file.
+	if start := p.key("health").key("start"); kind == Servers && r.has(start) {
 		r.Report(r.keyPosition(start), "%s does not fit an application of kind %s: somebody else starts its servers; remove it", start, kind)
 	}
 	if kind == Image {
