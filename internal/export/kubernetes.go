@@ -1,6 +1,7 @@
 package export
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/json"
@@ -194,9 +195,21 @@ func (k Kubernetes) digest() string {
 			app.Image, app.Args, app.Env = "image", nil, nil
 			s.Apps[name] = app
 		}
-		text = s.Show()
+		text = withoutComments(s.Show())
 	}
 	return fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256(text))[:16])
+}
+
+// withoutComments returns a stack file as stack.Show writes it without the lines that describe its
+// keys. Other words in the documentation are no other stack.
+func withoutComments(file []byte) []byte {
+	var kept []byte
+	for line := range bytes.Lines(file) {
+		if !bytes.HasPrefix(bytes.TrimSpace(line), []byte("#")) {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
 }
 
 // labels returns the labels of the objects of one kind, or of all objects if of is empty.

@@ -636,7 +636,8 @@ func streampodTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
 	qw422016.N().S(`, defaultMode: 0440}}
 `)
 	if d.name == "redis" && len(k.Stack.Programs()) > 0 {
-		qw422016.N().S(`      - name: programs
+		qw422016.N().S(`      # Without its Secret a program is refused by Redis, which serves all others.
+      - name: programs
         projected:
           defaultMode: 0440
           sources:
@@ -646,7 +647,7 @@ func streampodTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
 			qw422016.N().S(k.Stack.Name)
 			qw422016.N().S(`-`)
 			qw422016.N().S(app)
-			qw422016.N().S(`, items: [{key: password, path: `)
+			qw422016.N().S(`, optional: true, items: [{key: password, path: `)
 			qw422016.N().S(app)
 			qw422016.N().S(`}]}
 `)
@@ -783,7 +784,7 @@ func streamprogramTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
         startupProbe: {`)
 	qw422016.N().S(k.handler(d.name, false))
 	qw422016.N().S(`, periodSeconds: 1, failureThreshold: `)
-	qw422016.N().D(programStart)
+	qw422016.N().D(k.startLimit(d.name))
 	qw422016.N().S(`}
         livenessProbe: {`)
 	qw422016.N().S(k.handler(d.name, false))

@@ -90,6 +90,29 @@ func TestADeployOfAProgramChangesItsOwnPodsAlone(t *testing.T) {
 	}
 }
 
+// The digest must not change with the words of a comment: Kubernetes would replace all pods of Holdfast.
+func TestTheDigestOfAStackWithPrograms(t *testing.T) {
+	k := exported(t, withPrograms)
+	if got, want := k.digest(), `"7b8dff453ba7a252"`; got != want {
+		t.Errorf("it is %s, want %s: it may change only with what the stack file says, or with a new key", got, want)
+	}
+	text := string(withoutComments(k.Stack.Show()))
+	if strings.Contains(text, "# ") || !strings.Contains(text, "\n  web:\n") {
+		t.Errorf("it is made from\n%s", text)
+	}
+}
+
+func TestAProgramHasAsLongToStartAsItsHealthSays(t *testing.T) {
+	for start, want := range map[string]string{"10s": "failureThreshold: 120}", "200500ms": "failureThreshold: 201}"} {
+		text := exported(t, strings.Replace(withPrograms, "{path: /up,", "{start: "+start+", path: /up,", 1)).Manifests()
+		_, pod, _ := strings.Cut(text, `image: "registry.example/cart:1"`+"\n        args")
+		_, probe, _ := strings.Cut(pod, "startupProbe: {tcpSocket: {port: http}, periodSeconds: 1, ")
+		if !strings.HasPrefix(probe, want) {
+			t.Errorf("%s: the probe goes on with %.40q", start, probe)
+		}
+	}
+}
+
 func TestKubernetesReplacesNoTextOfAProgram(t *testing.T) {
 	known := map[string]string{"HOST": "0.0.0.0", "HOLDFAST_NODE": reference("HOLDFAST_NODE")}
 	for text, want := range map[string]string{

@@ -12,9 +12,14 @@ import (
 	"holdfast/internal/stack"
 )
 
-// programStart is how many seconds a user's program may take until it listens. Then Kubernetes
-// starts it again.
+// programStart is how many seconds a user's program may take at least until it listens.
 const programStart = 120
+
+// startLimit returns how many seconds a program may take until it listens. Then Kubernetes starts
+// it again.
+func (k Kubernetes) startLimit(name string) int {
+	return max(programStart, seconds(k.Stack.Apps[name].Health.Start))
+}
 
 // programs returns the applications whose pods run an image of the user's own.
 func (k Kubernetes) programs() []string {
