@@ -104,6 +104,19 @@ annotations:
 {{- (.Values.stack.redis | default dict | dig "master-port" 6378) | int -}}
 {{- end }}
 
+{{/* Fails where two things in a balancer's pod have the same port. */}}
+{{- define "holdfast.checkPorts" -}}
+{{- $entry := splitList ":" .Values.stack.entry.listen | last | int -}}
+{{- $master := ternary (include "holdfast.masterPort" . | int) 0 (eq (include "holdfast.redis" .) "true") -}}
+{{- range $port, $use := dict "6300" "where a pod reports its state" "9633" "where a pod has its metrics" -}}
+{{- if eq $entry (int $port) }}{{ fail (printf "stack.entry.listen: in Kubernetes the port %s is %s: choose another" $port $use) }}{{ end -}}
+{{- if eq $master (int $port) }}{{ fail (printf "stack.redis.master-port: in Kubernetes the port %s is %s: choose another" $port $use) }}{{ end -}}
+{{- end -}}
+{{- if eq $entry $master -}}
+{{- fail (printf "stack.entry.listen, stack.redis.master-port: both are the port %d of a balancer's pod, which is the default of redis.master-port in Kubernetes: choose another for one of them" $entry) -}}
+{{- end -}}
+{{- end }}
+
 {{/* A digest of what Holdfast's own pods take from the stack file. A new version of a program is no part of it. */}}
 {{- define "holdfast.digest" -}}
 {{- $root := deepCopy (dict "Values" (dict "stack" .Values.stack) "Release" (dict "Name" .Release.Name)) -}}
@@ -214,6 +227,7 @@ numbers, ports and times are those of 'holdfast export kubernetes'.
 {{- $longest = max $longest (include "holdfast.seconds" ((.timeouts | default dict).server | default "0s") | int) -}}
 {{- end -}}
 {{- $port := splitList ":" $stack.entry.listen | last | int -}}
+{{- include "holdfast.checkPorts" . -}}
 {{- $sets = append $sets (dict "name" "balancer" "portName" "http" "port" $port "metrics" $metrics
       "count" (dig "balancers" 2 $stack) "keeps" false
       "linger" .Values.balancer.lingerSeconds "grace" (add $longest .Values.balancer.lingerSeconds 5) "values" .Values.balancer) -}}
@@ -351,12 +365,13 @@ spec:
     - {name: stack, configMap: {name: {{ $name }}}}
     - {name: secrets, secret: {secretName: {{ include "holdfast.secret" $root }}, defaultMode: 0440}}
     {{- if $set.programs }}
+    # Without its Secret a program is refused by Redis, which serves all others.
     - name: programs
       projected:
         defaultMode: 0440
         sources:
           {{- range $set.programs }}
-          - secret: {name: {{ $name }}-{{ . }}, items: [{key: password, path: {{ . }}}]}
+          - secret: {name: {{ $name }}-{{ . }}, optional: true, items: [{key: password, path: {{ . }}}]}
           {{- end }}
     {{- end }}
     {{- if not $set.keeps }}

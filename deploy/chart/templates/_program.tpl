@@ -16,6 +16,11 @@
 {{- end }}
 {{- end }}
 {{- range $variable, $text := $env }}
+{{- with regexFind `\$(REDIS_(SENTINELS|MASTER_NAME)\b|\{REDIS_(SENTINELS|MASTER_NAME)\})` (replace "$$" "" (toString $text)) }}
+{{- if include "holdfast.redis" $root }}
+{{- fail (printf "stack.apps.%s.env.%s: in Kubernetes a program has no %s, and does not reach the Sentinels: use $REDIS_URL, which always leads to the master (or write $$ for a $)" (index $ 1) $variable .) }}
+{{- end }}
+{{- end }}
 - {name: {{ $variable }}, value: {{ include "holdfast.podText" (dict "text" $text "known" $known) }}}
 {{- end }}
 {{- end }}
@@ -79,7 +84,7 @@ spec:
       ports:
         - {name: http, containerPort: {{ int $set.port }}}
       # Only a program that does not listen is started again: one that waits for Redis is not ready, and lives.
-      startupProbe: { {{- include "holdfast.handler" (list $app false) }}, periodSeconds: 1, failureThreshold: {{ int $values.startSeconds }}}
+      startupProbe: { {{- include "holdfast.handler" (list $app false) }}, periodSeconds: 1, failureThreshold: {{ include "holdfast.seconds" ($health.start | default "0s") | int | max (int $values.startSeconds) }}}
       livenessProbe: { {{- include "holdfast.handler" (list $app false) }}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
       readinessProbe: { {{- include "holdfast.handler" (list $app true) }}, periodSeconds: {{ include "holdfast.seconds" ($health.interval | default "500ms") | int | max 1 }}, timeoutSeconds: {{ include "holdfast.seconds" (dig "check" "2s" ($root.Values.stack.timeouts | default dict)) | int | max 1 }}, failureThreshold: {{ int ($health.fall | default 2) }}}
       {{- with $set.linger }}

@@ -36,7 +36,7 @@ stack:
         TEXT: "'a' \"b\" <c> & $(HOST) $HOST"
         NUMBER: 1000000
         REDIS_URL: "${REDIS_URL}#own"
-      health: {path: "/up?x=1", host: shop.example, interval: 1500ms, fall: 4}
+      health: {path: "/up?x=1", host: shop.example, interval: 1500ms, fall: 4, start: 3m500ms}
     raw: {image: "raw@sha256:0000000000000000000000000000000000000000000000000000000000000000", send-proxy: true}
   routes:
   - {path-prefix: /raw, app: raw}
@@ -110,7 +110,8 @@ func TestTheChartMakesThePasswordsOfPrograms(t *testing.T) {
 		for name, key := range map[string]string{"shop": "seed", "shop-shop": "password", "shop-raw": "password"} {
 			o := all["Secret "+name]
 			text, err := base64.StdEncoding.DecodeString(fmt.Sprint(at(o, "data", key)))
-			if err != nil || !regexp.MustCompile(`^[A-Za-z0-9]{64}$`).Match(text) || at(o, "immutable") != true {
+			kept := at(o, "metadata", "annotations", "helm.sh/resource-policy") == "keep"
+			if err != nil || !regexp.MustCompile(`^[A-Za-z0-9]{64}$`).Match(text) || at(o, "immutable") != true || !kept {
 				t.Errorf("%s: %v, %v", name, o, err)
 			}
 			seen[string(text)] = true
@@ -184,6 +185,23 @@ func TestStacksWhoseProgramsCannotRunAreRefused(t *testing.T) {
 		_, err := render(load(t), strings.Replace(programs.values, old, map[bool]string{true: old, false: "network: encrypted"}[want == ""], 1))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("without %q: %v", old, err)
+		}
+	}
+	const entry = "stack: {entry: {listen: \"0.0.0.0:%s\"}"
+	for values, want := range map[string]string{
+		fmt.Sprintf(entry, "6300") + "}":                                                                       "stack.entry.listen: in Kubernetes the port 6300 is where a pod reports its state",
+		fmt.Sprintf(entry, "9633") + "}":                                                                       "stack.entry.listen: in Kubernetes the port 9633 is where a pod has its metrics",
+		fmt.Sprintf(entry, "6378") + "}":                                                                       "stack.entry.listen, stack.redis.master-port: both are the port 6378",
+		fmt.Sprintf(entry, "6301") + ", redis: {master-port: 6300}}":                                           "stack.redis.master-port: in Kubernetes the port 6300",
+		fmt.Sprintf(entry, "6378") + ", redis: {master-port: 6377}}":                                           "",
+		fmt.Sprintf(entry, "6378") + ", network: trusted, apps: {a: {image: a}}, redis: {enabled: false}}":     "",
+		strings.Replace(programs.values, "$HOSTNAME", "$HOSTNAME $REDIS_SENTINELS", 1):                         "", // in args no variable of Redis is replaced
+		strings.Replace(programs.values, "NUMBER: 1000000", "LATER: \"a ${REDIS_SENTINELS}\"", 1):              "stack.apps.shop.env.LATER: in Kubernetes a program has no ${REDIS_SENTINELS}",
+		strings.Replace(programs.values, "NUMBER: 1000000", "LATER: $REDIS_MASTER_NAME", 1):                    "stack.apps.shop.env.LATER: in Kubernetes a program has no $REDIS_MASTER_NAME",
+		strings.Replace(programs.values, "NUMBER: 1000000", "LATER: $$REDIS_MASTER_NAME $REDIS_SENTINELS_", 1): "",
+	} {
+		if _, err := render(load(t), values); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", values, err, want)
 		}
 	}
 	_, err := render(load(t), "apps: {web: {envFrom: [{secretRef: {name: a}}]}}")
