@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -96,6 +97,8 @@ type podProcess struct {
 	placed plan.Placement
 	// hadServer is true once the balancer in this pod has had a server, or was ready without one.
 	hadServer atomic.Bool
+	// alone is for how long every probe has found that a program waits for this balancer.
+	alone pod.Streak
 }
 
 func (o podOptions) run(g *globals, stdout io.Writer) error {
@@ -122,13 +125,6 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 	if err := p.readSeed(o.seedFile); err != nil {
 		return err
 	}
-	if err := p.readPrograms(o.programs); err != nil {
-		return err
-	}
-	if p.server, err = pod.Listen(); err != nil {
-		return err
-	}
-	defer p.server.Close()
 	if err := os.MkdirAll(logs.Dir(p.state), 0o700); err != nil {
 		return fmt.Errorf("make the directory of the logs: %w", err)
 	}
@@ -136,6 +132,13 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 	output := logs.NewLog(p.state, logs.Supervisor)
 	defer output.Close()
 	p.log = g.logs.with(output, o.name)
+	if err := p.readPrograms(o.programs); err != nil {
+		return err
+	}
+	if p.server, err = pod.Listen(); err != nil {
+		return err
+	}
+	defer p.server.Close()
 	p.services = p.servicesOf(plan.DataNodes(s))
 
 	life, end := context.WithCancel(context.Background())
@@ -283,16 +286,26 @@ func (p *podProcess) readSeed(file string) error {
 // readPrograms reads the passwords of users' programs, which do not follow from the seed: a program
 // has its password in its environment, and must not learn any other secret by it. Only a pod of
 // Redis needs them.
+//
+// A pod with data must not end because one program has no password. The Redis user of that program
+// keeps the password that follows from the seed. No program knows it, so Redis refuses this one.
 func (p *podProcess) readPrograms(dir string) error {
 	if p.pod.Kind != plan.Redis {
 		return nil
 	}
 	for _, app := range p.file.Programs() {
 		if dir == "" {
-			return usagef("--programs DIR is missing: the directory with the password of apps.%s at Redis", app)
+			p.log.Warn("Redis refuses a program, because this pod has no --programs: it is older than the program. Apply the manifests of this stack file",
+				"application", app)
+			continue
 		}
 		file := filepath.Join(dir, app)
 		text, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			p.log.Warn("Redis refuses a program, because its password is missing. Create the Secret, and then restart the redis pods",
+				"application", app, "file", file, "secret", p.file.Name+"-"+app, "restart", "kubectl rollout restart statefulset "+p.file.Name+"-redis")
+			continue
+		}
 		if err != nil {
 			return usagef("read the password of apps.%s at Redis: %w", app, err)
 		}

@@ -7,11 +7,11 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"holdfast/internal/control"
 	"holdfast/internal/plan"
+	"holdfast/internal/pod"
 	"holdfast/internal/supervise"
 )
 
@@ -24,7 +24,7 @@ func (p *podProcess) ready(sup *supervise.Supervisor) error {
 	case node.State != supervise.Up:
 		return fmt.Errorf("%s is %s: %s", node.Name, node.State, node.Detail)
 	case p.pod.Kind == plan.Balancer && !p.hadServer.Load():
-		return p.awaitServers()
+		return p.awaitServers(time.Now())
 	}
 	return nil
 }
@@ -32,7 +32,7 @@ func (p *podProcess) ready(sup *supervise.Supervisor) error {
 // awaitServers returns why a new balancer has no server yet; it finds its servers by DNS. A
 // balancer that has had a server stays ready, because the other balancers would find no more
 // servers than this one.
-func (p *podProcess) awaitServers() error {
+func (p *podProcess) awaitServers(now time.Time) error {
 	_, port, err := net.SplitHostPort(p.file.Entry.Listen)
 	if err != nil {
 		return err
@@ -45,41 +45,38 @@ func (p *podProcess) awaitServers() error {
 		return err
 	}
 	answer.Body.Close()
-	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Holdfast-Balancer") != "" && !p.programWaits(p.file.AppAt(http.MethodGet, host, path)) {
-		return errors.New("the balancer has found no server yet")
+	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Holdfast-Balancer") != "" {
+		waits := p.programWaits(p.file.AppAt(http.MethodGet, host, path))
+		if p.alone.Lasted(waits, now) < aloneFor {
+			return errors.New("the balancer has found no server yet")
+		}
 	}
 	p.hadServer.Store(true)
 	return nil
 }
 
+// aloneFor is how long every probe has to find that a program waits for this balancer, before the
+// balancer is ready without a server. It stays ready from then on, so one wrong answer of DNS or of
+// the network must not decide.
+const aloneFor = 10 * time.Second
+
 // programWaits reports whether an application is a user's program that may wait for this balancer:
 // DNS says that no pod of it is ready, and no other balancer leads to Redis. The program reaches Redis
-// through a ready balancer, so this one must not wait for the program.
+// through a ready balancer, so this one must not wait for the program. It returns false if DNS does
+// not tell.
 func (p *podProcess) programWaits(app string) bool {
 	if !slices.Contains(p.file.Programs(), app) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_, err := p.services.Lookup(ctx, p.appName(app))
-	said := new(net.DNSError)
-	return errors.As(err, &said) && said.IsNotFound && !p.balanced(ctx)
-}
+	if _, err := p.services.Lookup(ctx, p.appName(app)); !pod.IsNoName(err) {
+		return false
+	}
 
-// balanced reports whether another balancer is ready: the Service by which programs reach the Redis
-// master leads to ready balancers alone.
-func (p *podProcess) balanced(ctx context.Context) bool {
+	// This Service leads to ready balancers alone.
 	name, port := plan.PodRedisMaster(p.file)
-	addresses, err := p.services.Lookup(ctx, inNamespace(name))
-	if err != nil || len(addresses) == 0 {
-		return false
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(addresses[0], strconv.Itoa(port)))
-	if err != nil {
-		return false
-	}
-	conn.Close()
-	return true
+	return p.services.Nobody(ctx, inNamespace(name), port)
 }
 
 // control serves the commands that are run in the pod, such as 'holdfast status'.

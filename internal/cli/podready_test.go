@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/pod"
 	"holdfast/internal/stack"
@@ -49,14 +50,18 @@ func TestABalancerWaitsForNoProgramThatWaitsForIt(t *testing.T) {
 		err   error // of DNS, for the program
 		port  string
 		ready bool
+
+		balancers error // of DNS, for the other balancers
 	}{
-		"none of its pods is ready":      {leads, none, nobody, true},
-		"another balancer is ready":      {leads, none, otherPort, false},
-		"a pod is ready":                 {leads, nil, nobody, false},
-		"DNS is silent":                  {leads, &net.DNSError{IsTimeout: true}, nobody, false},
-		"the entry leads to a web node":  {"apps: {web: {kv: {}}, cart: " + program + "}\nroutes: [{path-prefix: /cart, app: cart}, {app: web}]\n", none, nobody, false},
-		"a route leads to the web nodes": {"apps: {web: {kv: {}}, cart: " + program + "}\nroutes: [{path-prefix: /healthz, app: web}, {app: cart}]\n", none, nobody, false},
-		"it has no Redis":                {"apps: {cart: " + program + "}\nredis: {enabled: false}\n", none, "", false},
+		"none of its pods is ready":      {leads, none, nobody, true, nil},
+		"another balancer is ready":      {leads, none, otherPort, false, nil},
+		"a pod is ready":                 {leads, nil, nobody, false, nil},
+		"DNS is silent":                  {leads, &net.DNSError{IsTimeout: true}, nobody, false, nil},
+		"DNS is silent of balancers":     {leads, none, nobody, false, &net.DNSError{IsTimeout: true}},
+		"balancers have no Service":      {leads, none, nobody, true, none},
+		"the entry leads to a web node":  {"apps: {web: {kv: {}}, cart: " + program + "}\nroutes: [{path-prefix: /cart, app: cart}, {app: web}]\n", none, nobody, false, nil},
+		"a route leads to the web nodes": {"apps: {web: {kv: {}}, cart: " + program + "}\nroutes: [{path-prefix: /healthz, app: web}, {app: cart}]\n", none, nobody, false, nil},
+		"it has no Redis":                {"apps: {cart: " + program + "}\nredis: {enabled: false}\n", none, "", false, nil},
 	} {
 		if c.port != "" {
 			c.file += "redis: {master-port: " + c.port + "}\n"
@@ -67,14 +72,20 @@ func TestABalancerWaitsForNoProgramThatWaitsForIt(t *testing.T) {
 		}
 		p := &podProcess{file: s, services: &pod.Services{Lookup: func(_ context.Context, name string) ([]string, error) {
 			if strings.HasPrefix(name, "shop-redis-master") {
-				return []string{"127.0.0.1"}, nil
+				return []string{"127.0.0.1"}, c.balancers
 			}
 			if !strings.HasPrefix(name, "shop-cart") {
 				t.Errorf("%s: DNS is asked for %s", what, name)
 			}
 			return []string{"198.18.0.1"}, c.err
 		}}}
-		if err := p.awaitServers(); (err == nil) != c.ready || p.hadServer.Load() != c.ready {
+		began := time.Now()
+		for after := time.Duration(0); after < aloneFor; after += time.Second {
+			if err := p.awaitServers(began.Add(after)); err == nil || p.hadServer.Load() {
+				t.Fatalf("%s: the balancer is ready after %v", what, after)
+			}
+		}
+		if err := p.awaitServers(began.Add(aloneFor)); (err == nil) != c.ready || p.hadServer.Load() != c.ready {
 			t.Errorf("%s: the balancer is ready: %v, %v", what, !c.ready, err)
 		}
 	}

@@ -152,10 +152,7 @@ func (s *Services) lookUp(ctx context.Context, name string) (string, error) {
 }
 
 // isSilence reports whether DNS gave no answer, or no definite one.
-func isSilence(err error) bool {
-	said := new(net.DNSError)
-	return !errors.As(err, &said) || !said.IsNotFound
-}
+func isSilence(err error) bool { return !IsNoName(err) }
 
 // Cached returns the earlier addresses by node, and whether all are known. If the pod's node
 // has outlived its supervisor, it was started with them.
