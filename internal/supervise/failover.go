@@ -128,9 +128,13 @@ func (w *failover) checkDeadMaster(ctx context.Context) error {
 		return errors.New("redis nodes run that are not in the stack any more")
 	}
 
+	fit, err := w.withData(ctx, replicasOf(f, w.from))
+	if err != nil {
+		return err
+	}
 	for _, name := range replicasOf(f, w.from) {
 		switch st := f.Standings[name]; {
-		case f.answers(name) && !w.sup.mayPromote(ctx, name):
+		case f.answers(name) && !fit[name]:
 		case f.answers(name) && st.MasterAddress != address:
 			return fmt.Errorf("%s follows %s", name, st.MasterAddress)
 		case f.answers(name):
@@ -440,8 +444,26 @@ func (w *failover) putBack() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	for _, name := range w.inStep {
-		if err := w.admin(name).Prefer(ctx, usual); err != nil {
+		if err := w.sup.putPriorityBack(ctx, name); err != nil {
 			w.sup.unsettled.Store(true)
 		}
 	}
+}
+
+// withData returns which of the replicas that answer may be promoted as far as their first copies go.
+func (w *failover) withData(ctx context.Context, replicas []string) (map[string]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	fit := map[string]bool{}
+	for _, name := range replicas {
+		if !w.facts.answers(name) {
+			continue
+		}
+		may, err := w.sup.mayPromote(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("it is not known whether %s has all data: %w", name, err)
+		}
+		fit[name] = may
+	}
+	return fit, nil
 }

@@ -52,16 +52,17 @@ func (s *Supervisor) hasFirstCopy(ctx context.Context, node string) bool {
 	if err != nil {
 		return false
 	}
-	s.firstCopies.Store(node, !awaits)
-	return !awaits
+	has, _ := s.firstCopies.LoadOrStore(node, !awaits) // a start may have begun meanwhile
+	return has == true
 }
 
 // untilFilled returns the arguments of a redis node that is about to start as a replica. If it has no
 // data, they keep the Sentinels from promoting it until followFirstCopy allows that. At the first boot
 // of a stack there is no data that could be lost.
 func (s *Supervisor) untilFilled(ctx context.Context, host home, node string, args []string) ([]string, error) {
-	s.firstCopies.Delete(node) // what was known is of the former process
+	s.firstCopies.Store(node, false) // what was known is of the former process
 	if !s.booted.Load() {
+		s.firstCopies.Store(node, true)
 		return args, nil
 	}
 	empty, err := host.empty(ctx, node)
@@ -69,6 +70,7 @@ func (s *Supervisor) untilFilled(ctx context.Context, host home, node string, ar
 		return nil, fmt.Errorf("it is not known whether it has data: %w", err)
 	}
 	if !empty {
+		s.firstCopies.Store(node, true)
 		return args, nil
 	}
 	if err := host.MakeDir(ctx, dataOf(node)); err != nil {
@@ -121,48 +123,81 @@ func (s *Supervisor) followFirstCopy(ctx context.Context, node string) {
 	case err != nil:
 		return
 	case !awaits: // an operator has removed the file
-		s.firstCopies.Store(node, true)
-		s.unsettled.Store(true)
+		s.endFirstCopy(node)
 		return
 	}
-	standing, err := s.admin(node).Standing(ctx)
+	info, inMemory, err := s.copyInMemory(ctx, node)
 	if err != nil {
 		return
 	}
-	priority, err := s.admin(node).Setting(ctx, "replica-priority")
-	if err != nil {
-		return
-	}
-	inMemory := standing.Master || standing.Linked
-	if priority == strconv.Itoa(never) {
-		if !inMemory || !s.switching.TryLock() { // a switchover sets priorities of its own
-			return
-		}
-		err := s.admin(node).Prefer(ctx, usual)
+	if s.switching.TryLock() { // a switchover sets priorities of its own
+		s.setPromotion(ctx, node, inMemory)
 		s.switching.Unlock()
-		if err != nil {
-			return
-		}
-		s.log.Info("a redis node that started without data has a copy of all data, and may be promoted", "node", node)
 	}
-	// With another priority it was in step with the master once, and has the copy although the master
-	// may be gone by now.
-	info, err := s.admin(node).Info(ctx)
-	if err != nil || info["aof_enabled"] != "1" || info["aof_rewrite_in_progress"] != "0" || info["aof_rewrite_scheduled"] != "0" ||
+	if !inMemory {
+		return
+	}
+	if info["aof_enabled"] != "1" || info["aof_rewrite_in_progress"] != "0" || info["aof_rewrite_scheduled"] != "0" ||
 		info["aof_last_bgrewrite_status"] != "ok" {
 		return
 	}
 	if err := s.home(node).Remove(ctx, firstCopy(node)); err == nil {
-		s.firstCopies.Store(node, true)
+		s.endFirstCopy(node)
+	}
+}
+
+// endFirstCopy notes that a redis node has had its first copy. From now on settleRedis puts its priority
+// back.
+func (s *Supervisor) endFirstCopy(node string) {
+	s.firstCopies.Store(node, true)
+	s.unsettled.Store(true)
+}
+
+// copyInMemory reports whether a redis node has had a complete copy of the data since its start, and
+// returns its INFO. The offset of a replica that was never in step is 1 (Redis 7.0,
+// genRedisInfoString); one that has lost its master keeps the offset that it had.
+func (s *Supervisor) copyInMemory(ctx context.Context, node string) (info map[string]string, is bool, err error) {
+	admin := s.admin(node)
+	if admin == nil {
+		return nil, false, errors.New("it is no node of the stack any more")
+	}
+	if info, err = admin.Info(ctx); err != nil {
+		return nil, false, err
+	}
+	offset, _ := strconv.ParseInt(info["slave_repl_offset"], 10, 64)
+	return info, info["role"] == "master" || info["master_sync_in_progress"] == "0" && (info["master_link_status"] == "up" || offset > 1), nil
+}
+
+// setPromotion has the Sentinels promote a redis node that awaits its first copy, or not. The caller
+// holds switching.
+func (s *Supervisor) setPromotion(ctx context.Context, node string, may bool) {
+	is, err := s.admin(node).Setting(ctx, "replica-priority")
+	if err != nil || (is != strconv.Itoa(never)) == may {
+		return
+	}
+	want := never
+	if may {
+		want = usual
+	}
+	if err := s.admin(node).Prefer(ctx, want); err == nil {
+		s.log.Info("a redis node started without data", "node", node, "has a copy of all data, and may be promoted", may)
 	}
 }
 
 // mayPromote reports whether a redis node may be promoted as far as its first copy goes: it has had
-// that, or has it in its memory.
-func (s *Supervisor) mayPromote(ctx context.Context, node string) bool {
+// that, or has it in its memory. An error means that this is not known.
+func (s *Supervisor) mayPromote(ctx context.Context, node string) (bool, error) {
 	if s.hasFirstCopy(ctx, node) {
-		return true
+		return true, nil
 	}
-	priority, err := s.admin(node).Setting(ctx, "replica-priority")
-	return err == nil && priority != strconv.Itoa(never)
+	_, inMemory, err := s.copyInMemory(ctx, node)
+	return inMemory, err
+}
+
+// putPriorityBack gives a redis node the usual priority, unless it may still await its first copy.
+func (s *Supervisor) putPriorityBack(ctx context.Context, node string) error {
+	if may, err := s.mayPromote(ctx, node); err != nil || !may {
+		return err
+	}
+	return s.admin(node).Prefer(ctx, usual)
 }

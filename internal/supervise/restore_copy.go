@@ -111,11 +111,12 @@ func (s *Supervisor) takeWrites(ctx context.Context) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 		defer cancel()
-		err := s.admin(name).Configure(ctx, s.usualSettings(ctx, name))
-		if !s.hasFirstCopy(ctx, name) {
-			s.followFirstCopy(ctx, name) // the restored data may be lost with its host from now on
+		// The restored data may be lost with its host from now on, so a copy may be promoted before writes
+		// are taken.
+		if err := s.putPriorityBack(ctx, name); err != nil {
+			return err
 		}
-		return err
+		return s.admin(name).Configure(ctx, s.usualSettings(ctx, name))
 	}))
 	if len(failures) > 0 {
 		s.unsettled.Store(true)

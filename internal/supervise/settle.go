@@ -28,7 +28,7 @@ func (s *Supervisor) usualSettings(ctx context.Context, node string) map[string]
 		"min-replicas-to-write":    strconv.Itoa(least),
 		"repl-ping-replica-period": strconv.Itoa(plan.PingReplicas),
 	}
-	if s.hasFirstCopy(ctx, node) { // else keepFirstCopies sets the priority
+	if s.hasFirstCopy(ctx, node) {
 		settings["replica-priority"] = strconv.Itoa(usual)
 	}
 	return settings
@@ -122,6 +122,11 @@ func (s *Supervisor) settleRedis(ctx context.Context) {
 }
 
 func (s *Supervisor) settleSettings(ctx context.Context, name string) error {
+	if !s.hasFirstCopy(ctx, name) { // its priority may be one that a switchover left
+		if err := s.putPriorityBack(ctx, name); err != nil {
+			return err
+		}
+	}
 	for setting, value := range s.usualSettings(ctx, name) {
 		is, err := s.admin(name).Setting(ctx, setting)
 		if err != nil {

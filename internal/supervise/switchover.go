@@ -464,7 +464,7 @@ func (w *switchover) putBack() {
 	for _, name := range replicasOf(w.facts, w.from) {
 		if w.setsPriority(name) {
 			all.Go(func() {
-				if err := w.admin(name).Prefer(ctx, usual); err != nil {
+				if err := w.sup.putPriorityBack(ctx, name); err != nil {
 					w.sup.unsettled.Store(true)
 				}
 			})

@@ -174,7 +174,7 @@ var reading = []Mutant{{
 }}
 
 // withoutWait are the rules for when a batch that only reads may go without WAIT (package ack),
-// also on a connection other than the session's (express.go).
+// also on a connection other than the session's (readpipe).
 var withoutWait = []Mutant{{
 	Name:    "quick-writes",
 	Rule:    "a batch that writes does not go without WAIT",

@@ -268,7 +268,7 @@ func (j *journey) travel(ctx context.Context, items []*item) error {
 	}
 }
 
-// GiveUp gives the commands that are left the error that their time is over.
+// giveUp gives the commands that are left the error that their time is over.
 func (j *journey) giveUp(items []*item, why error) error {
 	if why == nil {
 		why = outcome.ErrNoMaster

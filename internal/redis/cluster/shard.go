@@ -160,7 +160,7 @@ func (s *clusterShard) ended() bool {
 	}
 }
 
-// Any returns the first slot that the shard owns; 0 if it owns none.
+// anySlot returns the first slot that the shard owns; 0 if it owns none.
 func (s *clusterShard) anySlot() int {
 	t, _ := s.cluster.now()
 	for slot := range hashslot.Count {

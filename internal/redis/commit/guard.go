@@ -111,7 +111,7 @@ func (s *Session) ask(ctx context.Context, cmd command.Command, as *config.Login
 }
 
 // guard carries commands out in one transaction, once. The commands run as a user (nil:
-// our own); our own user writes the record. The error is *discarded, ErrDone, errRival or
+// our own); our own user writes the record. The error is *operation.Discarded, ErrDone, errRival or
 // ErrLost. Any other error means that nothing happened, and that another node or a later
 // try may carry the commands out.
 func (s *Session) guard(ctx context.Context, record string, commands []command.Command, as *config.Login) ([]request.Result, error) {

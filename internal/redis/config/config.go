@@ -152,7 +152,7 @@ func (c Config) User() string {
 }
 
 // ScriptLogin returns the user that runs the scripts of a request, which may only read if
-// ReadOnly is true; nil: our own.
+// readOnly is true; nil: our own.
 func (c Config) ScriptLogin(readOnly bool) *Login {
 	if readOnly && c.ReadScriptUser != nil {
 		return c.ReadScriptUser

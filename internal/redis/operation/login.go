@@ -7,7 +7,7 @@ import (
 	"holdfast/internal/redis/config"
 )
 
-// RunsScript reports whether a command of this name runs a script or a function.
+// runsScript reports whether a command of this name runs a script or a function.
 func runsScript(name string) bool {
 	for _, begin := range []string{"eval", "fcall"} {
 		if len(name) >= len(begin) && strings.EqualFold(name[:len(begin)], begin) {

@@ -249,7 +249,7 @@ func (o *Operation) abandoned() error {
 
 // Dismiss gives up an expired operation, and returns its outcome. The outcome is nil if
 // the operation has one already, or changes its owner just now. waited is true if it was
-// in the queue: then writer.forget has to take it off the counts.
+// in the queue: then the writer has to take it off the counts.
 func (o *Operation) Dismiss() (waited bool, outcome error) {
 	switch {
 	case o.State.CompareAndSwap(Taken, Finished):
@@ -270,7 +270,7 @@ func (o *Operation) Refusal(cause error) *outcome.Error {
 }
 
 // Finish gives the operation its outcome, if its caller still waits for it. From then on
-// the operation belongs to its caller. finish does not block.
+// the operation belongs to its caller. Finish does not block.
 func (o *Operation) Finish(err error) {
 	if !o.State.CompareAndSwap(Taken, Finished) {
 		o.Drop()

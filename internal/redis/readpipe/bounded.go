@@ -30,7 +30,7 @@ var usualEnd = func() string {
 	return "$" + strconv.Itoa(len(end)) + resp.CRLF + end + resp.CRLF
 }()
 
-// ReadBounded makes r the reply that GET would have, and returns what follows. r is a Failure if GET
+// readBounded makes r the reply that GET would have, and returns what follows. r is a Failure if GET
 // has to be asked for again.
 func readBounded(r *resp.Value, s string, ask expressAsk) string {
 	s = r.Read(s)
