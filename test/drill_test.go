@@ -265,7 +265,6 @@ func (s *instance) requireUnchanged() func() {
 }
 
 func TestADrillOfAStackThatHolds(t *testing.T) {
-	beside(t, severalHosts)
 	s, _ := runningInstance(t, minimal(t)+quickRollout)
 	unchanged := s.requireUnchanged()
 	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "switchover", "restart-master", "switchover-kill-supervisor", "apply", "busy-writing-script"}

@@ -74,14 +74,14 @@ func TestWhatAChangeOfTheStackFileDoesToItsNodes(t *testing.T) {
 		}},
 		{"a replica more", base + "redis: {replicas: 3}\n", []string{
 			"sentinel-1 set redis.replicas", "sentinel-2 set redis.replicas", "sentinel-3 set redis.replicas", "redis-4 start redis.replicas",
-			"web-1 restart redis.replicas", "web-2 restart redis.replicas", "balancer-1 reload redis.replicas", "balancer-2 reload redis.replicas",
+			"balancer-1 reload redis.replicas", "balancer-2 reload redis.replicas",
 		}},
 		{"a Sentinel less", base + "redis: {sentinels: 2}\n", []string{
 			"web-1 restart redis.sentinels", "web-2 restart redis.sentinels", "shop-1 restart redis.sentinels", "shop-2 restart redis.sentinels",
 			"sentinel-3 stop redis.sentinels",
 		}},
 		{"a redis node elsewhere", base + "redis: {ports: [9001]}\n", []string{
-			"redis-1 restart redis.ports", "web-1 restart redis.ports", "web-2 restart redis.ports", "balancer-1 reload redis.ports", "balancer-2 reload redis.ports",
+			"redis-1 restart redis.ports", "balancer-1 reload redis.ports", "balancer-2 reload redis.ports",
 		}},
 		{"what the supervisor alone goes by", base + "rollout: {settle: 9s, parallel: 2}\n", nil},
 		{"how long a node may take", app(web, shop+", grace: 9s, health: {start: 50s}"), nil},
