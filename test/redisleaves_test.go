@@ -63,6 +63,7 @@ func TestAReplicaThatIsToLeaveAndBecomesTheMasterHandsOverAtTheNextStep(t *testi
 		}
 	}
 	m.replicas = 2
+	m.entry += "apps: {web: {kv: {hold: 4s}}}\n" // so that there are steps between the kill and redis-4's own
 	end := m.applying()
 	m.awaitStep("web-1")
 	kill(t, m.node("redis-1").PID)
