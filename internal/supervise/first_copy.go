@@ -122,8 +122,8 @@ func (s *Supervisor) followFirstCopy(ctx context.Context, node string) {
 	switch awaits, err := s.home(node).awaitsFirstCopy(ctx, node); {
 	case err != nil:
 		return
-	case !awaits: // an operator has removed the file
-		s.endFirstCopy(node)
+	case !awaits && s.admin(node) != nil: // an operator has removed the file
+		s.endFirstCopy(ctx, node)
 		return
 	}
 	info, inMemory, err := s.copyInMemory(ctx, node)
@@ -142,15 +142,17 @@ func (s *Supervisor) followFirstCopy(ctx context.Context, node string) {
 		return
 	}
 	if err := s.home(node).Remove(ctx, firstCopy(node)); err == nil {
-		s.endFirstCopy(node)
+		s.endFirstCopy(ctx, node)
 	}
 }
 
-// endFirstCopy notes that a redis node has had its first copy. From now on settleRedis puts its priority
-// back.
-func (s *Supervisor) endFirstCopy(node string) {
+// endFirstCopy notes that a redis node has had its first copy. From now on settleRedis looks after its
+// priority, which may be one that a switchover left.
+func (s *Supervisor) endFirstCopy(ctx context.Context, node string) {
 	s.firstCopies.Store(node, true)
-	s.unsettled.Store(true)
+	if is, err := s.admin(node).Setting(ctx, "replica-priority"); err != nil || is != strconv.Itoa(usual) {
+		s.unsettled.Store(true)
+	}
 }
 
 // copyInMemory reports whether a redis node has had a complete copy of the data since its start, and
@@ -180,7 +182,7 @@ func (s *Supervisor) setPromotion(ctx context.Context, node string, may bool) {
 		want = usual
 	}
 	if err := s.admin(node).Prefer(ctx, want); err == nil {
-		s.log.Info("a redis node started without data", "node", node, "has a copy of all data, and may be promoted", may)
+		s.log.Info("a redis node started without data", "node", node, "has_a_copy", may, "priority", want)
 	}
 }
 
