@@ -173,7 +173,7 @@ var largePackages = map[string]int{
 	"internal/host":      3213,
 	"internal/plan":      5151,
 	"internal/stack":     5891,
-	"internal/supervise": 20323,
+	"internal/supervise": 20325,
 }
 
 // lowerBy is how many lines a large package may be shorter than its ceiling, and one less.
