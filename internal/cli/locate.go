@@ -58,11 +58,7 @@ func locateKeepingPages(g *globals) (s stack.Stack, baseDir, state string, err e
 		return s, baseDir, state, err
 	}
 
-	state, stateErr := stateDir(g, mistaken.name)
-	if stateErr != nil || private.CheckDir(state) != nil {
-		return s, baseDir, "", err
-	}
-	former, _, known := supervise.LastFile(state)
+	former, _, state, known := mistaken.lastFile(g)
 	if !known {
 		return s, baseDir, "", err
 	}
@@ -109,6 +105,17 @@ type mistakenFile struct {
 
 func (e *mistakenFile) Unwrap() error { return e.error }
 
+// lastFile returns the stack file that the stack has run by, its directory, and the state directory.
+// known is false if there is none, or if the state directory is not only its owner's.
+func (e *mistakenFile) lastFile(g *globals) (s stack.Stack, baseDir, state string, known bool) {
+	state, err := stateDir(g, e.name)
+	if err != nil || private.CheckDir(state) != nil {
+		return s, "", "", false
+	}
+	s, baseDir, known = supervise.LastFile(state)
+	return s, baseDir, state, known
+}
+
 // locateRunning is locate for a command that looks at what runs, or acts on it. If the stack file
 // has mistakes, it uses the file that the stack runs with: one person may be editing the file while
 // another needs to look or act.
@@ -118,11 +125,7 @@ func locateRunning(g *globals) (s stack.Stack, baseDir, state string, err error)
 	if !errors.As(err, &mistaken) || g.state == "" && mistaken.name == "" {
 		return s, baseDir, state, err
 	}
-	state, stateErr := stateDir(g, mistaken.name)
-	if stateErr != nil || private.CheckDir(state) != nil {
-		return s, baseDir, "", err
-	}
-	running, runningDir, known := supervise.LastFile(state)
+	running, runningDir, state, known := mistaken.lastFile(g)
 	if !known {
 		return s, baseDir, "", err
 	}
