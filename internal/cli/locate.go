@@ -106,7 +106,7 @@ type mistakenFile struct {
 func (e *mistakenFile) Unwrap() error { return e.error }
 
 // lastFile returns the stack file that the stack has run by, its directory, and the state directory.
-// known is false if there is none, or if the state directory is not only its owner's.
+// known is false if there is none, or if another user could change the state directory.
 func (e *mistakenFile) lastFile(g *globals) (s stack.Stack, baseDir, state string, known bool) {
 	state, err := stateDir(g, e.name)
 	if err != nil || private.CheckDir(state) != nil {
